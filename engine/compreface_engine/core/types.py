@@ -1,0 +1,67 @@
+"""The values that travel through the engine; each docstring gives shape, dtype, range, colour order and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+type Image = NDArray[np.uint8]
+"""uint8 [H, W, 3], RGB, 0..255, C-contiguous."""
+
+type Landmarks = NDArray[np.floating[Any]]
+"""float [5, 2], (x, y) in pixels of the original image: left eye, right eye, nose, left and right mouth corner."""
+
+type Crops = NDArray[np.uint8] | NDArray[np.float64]
+"""[N, S, S, 3], RGB: uint8 0..255 for aligned crops, float64 0..1 for FaceNet's box crops."""
+
+type Embeddings = NDArray[np.float32]
+"""float32 [N, D]; whether the rows have unit length is the calculator's affair."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundingBox:
+    """A box in integer pixels of the original image, `x_max`/`y_max` exclusive, with its probability in 0..1."""
+
+    x_min: int
+    y_min: int
+    x_max: int
+    y_max: int
+    probability: float
+
+    @property
+    def area(self) -> int:
+        return (self.x_max - self.x_min) * (self.y_max - self.y_min)
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One face as a detector saw it; `landmarks` is None only for `detect_faces=false` (there is nothing to see)."""
+
+    box: BoundingBox
+    landmarks: Landmarks | None
+
+
+class Align(Enum):
+    """How a consumer wants its crop cut."""
+
+    ARCFACE5 = "arcface5"  # five-point similarity onto the ArcFace template, bilinear, black border, uint8
+    FACENET_MARGIN = "facenet-margin"  # the detector's (margin-widened) box, anti-aliased resize, float64 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class CropSpec:
+    """The crop a consumer asks for: side length in pixels and the way it is cut."""
+
+    size: int
+    align: Align
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """What an analyzer says about one face: the JSON value of its answer key."""
+
+    value: Any
