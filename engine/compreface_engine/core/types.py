@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-type Image = NDArray[np.uint8]
+Image: TypeAlias = NDArray[np.uint8]
 """uint8 [H, W, 3], RGB, 0..255, C-contiguous."""
 
-type Landmarks = NDArray[np.floating[Any]]
+Landmarks: TypeAlias = NDArray[np.floating[Any]]
 """float [5, 2], (x, y) in pixels of the original image: left eye, right eye, nose, left and right mouth corner."""
 
-type Crops = NDArray[np.uint8] | NDArray[np.float64]
+Crops: TypeAlias = NDArray[np.uint8] | NDArray[np.float64]
 """[N, S, S, 3], RGB: uint8 0..255 for aligned crops, float64 0..1 for FaceNet's box crops."""
 
-type Embeddings = NDArray[np.float32]
+Embeddings: TypeAlias = NDArray[np.float32]
 """float32 [N, D]; whether the rows have unit length is the calculator's affair."""
 
 

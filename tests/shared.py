@@ -1,0 +1,22 @@
+"""Where the shared folder of weights, photographs and recorded answers lies; the one place of the tests that names it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+_candidate = Path(os.environ.get("CF_SHARED", ROOT.parent / "shared"))
+SHARED: Path | None = _candidate if (_candidate / "contract" / "golden").is_dir() else None
+
+needs_shared = pytest.mark.skipif(
+    SHARED is None, reason=f"the shared folder of weights and recordings is absent ({_candidate})"
+)
+
+
+def shared(*parts: str) -> Path:
+    """A path inside the shared folder; only for tests marked `needs_shared`."""
+    assert SHARED is not None
+    return SHARED.joinpath(*parts)
