@@ -1,0 +1,1 @@
+"""One file a command: flags in, one flow called, the result handed to the printer."""

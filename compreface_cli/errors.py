@@ -1,0 +1,95 @@
+"""The errors a user can meet, and the exit code of each.
+
+CfError                1   failed; the root of all that `cf` says on purpose
+├── UsageError         2   a flag or an argument does not fit
+├── ConfigurationError 3   an unknown build, a bad build file, project file or setting
+├── ConflictError      4   a port, a name, a volume or a hand-edited file is in the way
+├── DataRefusedError   5   the data of this instance belong to another calculator
+├── DockerError        6   Docker is missing, too old or out of reach
+├── HardwareError      7   CPU flags, GPU, driver
+├── UnhealthyError     8   not ready in time, crashed, or answered wrongly
+├── FetchError         9   a download, a missing model or a hash
+├── PreflightError    4-9  findings before anything was created; the smallest code of them
+└── InterruptedByUser 130  Ctrl-C or SIGTERM
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class CfError(Exception):
+    """What went wrong (`message`), what to do next (`hint`), and machine-readable `details`."""
+
+    exit_code = 1
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = dict(details or {})
+
+    @property
+    def code(self) -> int:
+        return self.exit_code
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error of a `--json` document."""
+        return {
+            "type": type(self).__name__,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": self.code,
+            **({"details": self.details} if self.details else {}),
+        }
+
+
+class UsageError(CfError):
+    exit_code = 2
+
+
+class ConfigurationError(CfError):
+    exit_code = 3
+
+
+class ConflictError(CfError):
+    exit_code = 4
+
+
+class DataRefusedError(CfError):
+    exit_code = 5
+
+
+class DockerError(CfError):
+    exit_code = 6
+
+
+class HardwareError(CfError):
+    exit_code = 7
+
+
+class UnhealthyError(CfError):
+    exit_code = 8
+
+
+class FetchError(CfError):
+    exit_code = 9
+
+
+class InterruptedByUser(CfError):
+    exit_code = 130
+
+
+class PreflightError(CfError):
+    """Everything that stands in the way, found before anything was created."""
+
+    def __init__(self, message: str, *, codes: tuple[int, ...], **rest: Any) -> None:
+        super().__init__(message, **rest)
+        self._code = min(codes, default=1)
+
+    @property
+    def code(self) -> int:
+        return self._code

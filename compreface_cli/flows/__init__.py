@@ -1,0 +1,1 @@
+"""One file a promise: composes the rooms below and owns the clean-up."""

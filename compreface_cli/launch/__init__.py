@@ -1,0 +1,1 @@
+"""Launchers: they execute operations and judge nothing."""

@@ -1,0 +1,82 @@
+"""The only printer: results on stdout, everything else on stderr, for people or as one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from compreface_cli.errors import CfError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA_VERSION = 1
+
+
+class Output:
+    """Prints for one run of `cf`; `json_mode` decides for whom."""
+
+    def __init__(self, *, json_mode: bool = False, quiet: bool = False) -> None:
+        self.json_mode = json_mode
+        self.quiet = quiet
+        self._consoles: dict[bool, Console] = {}
+
+    def console(self, *, stderr: bool = False) -> Console:
+        """The Rich console of that stream (made when first asked for: Rich is slow to import)."""
+        if stderr not in self._consoles:
+            from rich.console import Console
+
+            self._consoles[stderr] = Console(stderr=stderr, highlight=False, soft_wrap=not stderr)
+        return self._consoles[stderr]
+
+    def result(self, document: Mapping[str, Any], human: Callable[[Console], None]) -> None:
+        """The one result of a command: `document` with `--json`, else what `human` draws on stdout."""
+        if self.json_mode:
+            self.write_json(document)
+        else:
+            human(self.console())
+
+    def write_json(self, document: Mapping[str, Any]) -> None:
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2, default=str)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str, *, style: str | None = None) -> None:
+        """A line about what happens, on stderr; Rich markup is not read in it."""
+        if not self.quiet:
+            self.console(stderr=True).print(text, style=style, markup=False, soft_wrap=True)
+
+    def warning(self, text: str) -> None:
+        self.console(stderr=True).print(
+            f"warning: {text}", style="yellow", markup=False, soft_wrap=True
+        )
+
+    def error(self, error: CfError) -> None:
+        """The error, its hint and, with `--json`, the same as the one document on stdout."""
+        if self.json_mode:
+            self.write_json({"error": error.as_dict()})
+            return
+        console = self.console(stderr=True)
+        console.print(f"error: {error.message}", style="bold red", markup=False, soft_wrap=True)
+        if error.hint:
+            console.print(error.hint, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, label: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
+        """A bar (a pulse without `total`) on a terminal, a plain line elsewhere; yields `advance(amount)`."""
+        console = self.console(stderr=True)
+        if self.quiet or self.json_mode or not console.is_terminal:
+            self.note(f"{label} ...")
+            yield lambda amount: None
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
+        )
+        with bar:
+            task = bar.add_task(label, total=total)
+            yield lambda amount: bar.advance(task, amount)
