@@ -6,36 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from compreface_cli.models.types import Model, ModelFile
+
+__all__ = [
+    "Missing",
+    "Model",
+    "ModelFile",
+    "Operation",
+    "Plan",
+]
+
 Device = Literal["cpu", "cuda"]
 LauncherKind = Literal["auto", "compose", "process"]
 Services = Literal["full", "core"]
 Port = int | Literal["auto"]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A weights file: its path below a mirror, the SHA-256 values that are accepted, where it may come from."""
-
-    path: str
-    sha256: tuple[str, ...]  # empty: unknown, `up` stops until one is accepted
-    sources: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model that the store must prepare before the engine starts (the embedded ones are no Model)."""
-
-    name: str
-    role: Literal["calculator"]
-    format: Literal["onnx", "tensorflow-graph", "mxnet", "tflite"]
-    files: tuple[ModelFile, ...]
-    size: int
-    layout: Literal["nchw", "nhwc"]
-    colour: Literal["rgb", "bgr"]
-    mean: tuple[float, ...] | None  # None: each crop is standardised (FaceNet)
-    scale: tuple[float, ...] | None
-    align: Literal["arcface5", "facenet-margin"]
-    similarity: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)

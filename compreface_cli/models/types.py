@@ -1,0 +1,35 @@
+"""What a model of a build is: its files, and how a face must be given to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A weights file: its path below a mirror, the SHA-256 values that are accepted, where it may come from."""
+
+    path: str
+    sha256: tuple[str, ...]  # empty: unknown, `up` stops until one is accepted
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that the store must prepare before the engine starts (the embedded ones are no Model)."""
+
+    name: str
+    role: Literal["calculator"]
+    format: Literal["onnx", "tensorflow-graph", "mxnet", "tflite"]
+    files: tuple[ModelFile, ...]
+    size: int
+    layout: Literal["nchw", "nhwc"]
+    colour: Literal["rgb", "bgr"]
+    mean: tuple[float, ...] | None  # None: each crop is standardised (FaceNet)
+    scale: tuple[float, ...] | None
+    align: Literal["arcface5", "facenet-margin"]
+    similarity: tuple[float, float]
+    beside: str = (
+        ""  # folder of the build file, where a relative path is looked for first; "": none
+    )
