@@ -1,0 +1,75 @@
+# What CI calls is what a person calls. `make up` and `make test` need Python 3.11+, git and make; nothing else.
+PYTHON  ?= python3
+# Weights, photographs and recorded answers that are no part of the project; tests skip by name without it.
+SHARED  ?= $(abspath ../shared)
+VENV    := .venv
+BIN     := $(VENV)/bin
+PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
+export CF_SHARED := $(SHARED)
+
+.PHONY: help up demo test check format bench e2e models test-frameworks lock dist docker-engine clean
+.DEFAULT_GOAL := help
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+# --- environments -------------------------------------------------------------------------------------
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && touch $@
+
+# `cf` itself, from this checkout
+$(VENV)/.cli: $(VENV)/.made requirements/cli.txt pyproject.toml
+	@echo "setting up cf in $(VENV) ..." >&2
+	@$(PIP) install --require-hashes -r requirements/cli.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.cli requirements/dev.txt
+	@echo "setting up what the tests need ..." >&2
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# --- the two commands ---------------------------------------------------------------------------------
+
+up: $(VENV)/.cli ## Set up, start the embedded default build, show photographs through it
+	@$(BIN)/cf up embedded --launcher process
+	@$(BIN)/cf demo
+
+test: $(VENV)/.dev ## Set up and run the tests (no Docker, no framework)
+	$(BIN)/python -m pytest -m "not docker and not frameworks" --cov --cov-report=term:skip-covered $(ARGS)
+
+# --- the rest -----------------------------------------------------------------------------------------
+
+check: $(VENV)/.dev ## Lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Let ruff put things in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+e2e: $(VENV)/.dev ## The tests on a real Docker engine
+	$(BIN)/python -m pytest -m docker $(ARGS)
+
+docker-engine: ## Start a Docker engine with a local base image (only with the shared folder)
+	$(SHARED)/tools/docker-engine up
+	$(SHARED)/tools/docker-engine base
+	$(SHARED)/tools/docker-engine registry
+
+lock: $(VENV)/.dev ## Pin all requirements anew, with hashes
+	@$(PIP) install uv
+	PATH="$(abspath $(BIN)):$$PATH" engine/requirements/lock.sh
+
+dist: $(VENV)/.dev ## The wheel and the sdist, in dist/
+	@rm -rf dist
+	$(BIN)/python -m hatchling build
+
+clean: ## Remove what make made here (not the instances, not the data)
+	rm -rf .venv .cache dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
