@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
 export CF_SHARED := $(SHARED)
 
-.PHONY: help up demo test check format bench e2e models test-frameworks lock dist docker-engine clean
+.PHONY: help up demo test check format bench e2e models test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -49,7 +49,7 @@ check: $(VENV)/.dev ## Lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=engine $(BIN)/lint-imports
 
 format: $(VENV)/.dev ## Let ruff put things in order
 	$(BIN)/ruff check --fix .
@@ -62,6 +62,9 @@ docker-engine: ## Start a Docker engine with a local base image (only with the s
 	$(SHARED)/tools/docker-engine up
 	$(SHARED)/tools/docker-engine base
 	$(SHARED)/tools/docker-engine registry
+
+print-shared:
+	@echo $(SHARED)
 
 lock: $(VENV)/.dev ## Pin all requirements anew, with hashes
 	@$(PIP) install uv
