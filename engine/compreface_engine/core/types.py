@@ -1,4 +1,4 @@
-"""The values that travel through the engine; each docstring gives shape, dtype, range, colour order and unit."""
+"""The values that travel through the engine: shape, dtype, range, colour order and unit of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Image: TypeAlias = NDArray[np.uint8]
 """uint8 [H, W, 3], RGB, 0..255, C-contiguous."""
 
 Landmarks: TypeAlias = NDArray[np.floating[Any]]
-"""float [5, 2], (x, y) in pixels of the original image: left eye, right eye, nose, left and right mouth corner."""
+"""float [5, 2], (x, y) px of the original image: left eye, right eye, nose, left, right mouth."""
 
 Crops: TypeAlias = NDArray[np.uint8] | NDArray[np.float64]
 """[N, S, S, 3], RGB: uint8 0..255 for aligned crops, float64 0..1 for FaceNet's box crops."""
@@ -24,7 +24,7 @@ Embeddings: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class BoundingBox:
-    """A box in integer pixels of the original image, `x_max`/`y_max` exclusive, with its probability in 0..1."""
+    """Integer pixels of the original image, maxima exclusive, with its probability in 0..1."""
 
     x_min: int
     y_min: int
@@ -34,12 +34,13 @@ class BoundingBox:
 
     @property
     def area(self) -> int:
+        """Square pixels."""
         return (self.x_max - self.x_min) * (self.y_max - self.y_min)
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One face as a detector saw it; `landmarks` is None only for `detect_faces=false` (there is nothing to see)."""
+    """One face as a detector saw it; no `landmarks` only for `detect_faces=false`."""
 
     box: BoundingBox
     landmarks: Landmarks | None
@@ -48,8 +49,8 @@ class Detection:
 class Align(Enum):
     """How a consumer wants its crop cut."""
 
-    ARCFACE5 = "arcface5"  # five-point similarity onto the ArcFace template, bilinear, black border, uint8
-    FACENET_MARGIN = "facenet-margin"  # the detector's (margin-widened) box, anti-aliased resize, float64 0..1
+    ARCFACE5 = "arcface5"  # five-point similarity onto the ArcFace template, bilinear, uint8
+    FACENET_MARGIN = "facenet-margin"  # the detector's box, anti-aliased resize, float64 0..1
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from compreface_engine.core.types import Attribute, Crops, CropSpec, Detection, 
 
 @dataclass(frozen=True, slots=True)
 class FaceContext:
-    """One face of one image, as an analyzer gets it: original image, detection, crop (only where `crop` was declared)."""
+    """One face, as an analyzer gets it: original image, detection, crop [1, S, S, 3] if asked."""
 
     image: Image
     detection: Detection
@@ -19,17 +19,17 @@ class FaceContext:
 
 
 class Detector(Protocol):
-    """Finds faces. `min_score` in 0..1; a face is kept when its probability is strictly greater."""
+    """Finds faces. `min_score` in 0..1; kept is what has a probability strictly greater."""
 
     version: str  # the configured notation, echoed exactly, e.g. `facenet.FaceDetector`
     default_min_score: float
 
     def detect(self, images: Sequence[Image], *, min_score: float) -> list[list[Detection]]:
-        """Detections per image, in the detector's own order, boxes and landmarks in pixels of the original image."""
+        """Detections per image, in the detector's own order, in pixels of the original image."""
         ...
 
     def whole(self, image: Image) -> Detection:
-        """The pseudo face of `detect_faces=false`: the whole picture, probability 1.0, no landmarks."""
+        """The pseudo face of `detect_faces=false`: the whole picture, probability 1.0."""
         ...
 
 
@@ -37,7 +37,7 @@ class Calculator(Protocol):
     """Computes embeddings."""
 
     version: str
-    similarity_coefficients: tuple[float, float]  # c0, c1 of (tanh((c0 - distance) * c1) + 1) / 2
+    similarity_coefficients: tuple[float, float]  # of (tanh((c0 - distance) * c1) + 1) / 2
     crop: CropSpec
     dimension: int
 

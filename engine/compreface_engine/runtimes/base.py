@@ -1,4 +1,4 @@
-"""What a runtime gives: a session that runs named arrays to named arrays. Only runtimes import a framework."""
+"""What a runtime gives: a session that runs named arrays to named arrays."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class Session(Protocol):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> list[NDArray[Any]]:
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> list[NDArray[Any]]:
         """The named outputs (all, in the graph's order, by default)."""
         ...

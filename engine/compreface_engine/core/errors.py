@@ -1,0 +1,68 @@
+"""What the engine can refuse, and the status and text a caller gets for it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """Root of everything the engine raises on purpose; `str()` is fit for a user to read."""
+
+
+class ConfigurationError(EngineError):
+    """The engine cannot start as configured; the text says what is wrong and what to do."""
+
+
+class RequestError(EngineError):
+    """One request is refused; `str()` is the contract's whole text, status and phrase in front."""
+
+    status: ClassVar[int]
+    phrase: ClassVar[str]
+
+    def __init__(self, description: str) -> None:
+        super().__init__(f"{self.status} {self.phrase}: {description}")
+        self.description = description
+
+
+class BadRequest(RequestError):
+    """A case for which the contract has a 400 and an exact text."""
+
+    status = 400
+    phrase = "Bad Request"
+
+
+class UnprocessableInput(RequestError):
+    """A caller's mistake that the original engine answered with 500."""
+
+    status = 422
+    phrase = "Unprocessable Entity"
+
+
+class BrokenImage(BadRequest):
+    """The data is no picture of a format that is read, or cannot be decoded at all."""
+
+    def __init__(self) -> None:
+        super().__init__("Image has incorrect format or is broken")
+
+
+class NoFaceFound(BadRequest):
+    """Detection ran and kept nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("No face is found in the given image")
+
+
+class TruncatedHeader(UnprocessableInput):
+    """A picture that ends before its first pixel."""
+
+    def __init__(self) -> None:
+        super().__init__("The image file ends inside its header")
+
+
+class TooManyPixels(UnprocessableInput):
+    """A picture whose header announces more pixels than may be decoded."""
+
+    def __init__(self, pixels: int, limit: int) -> None:
+        super().__init__(f"Image size ({pixels} pixels) exceeds limit of {limit} pixels")
+        self.pixels = pixels
+        self.limit = limit

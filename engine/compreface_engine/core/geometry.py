@@ -1,0 +1,159 @@
+"""Scaling, cutting and aligning: where pixels and coordinates move, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.core.types import BoundingBox, Image, Landmarks
+
+# The ArcFace template: five points in a 112 x 112 crop (insightface, MIT).
+ARCFACE_TEMPLATE: NDArray[np.float64] = np.array(
+    [
+        (38.2946, 51.6963),
+        (73.5318, 51.5014),
+        (56.0252, 71.7366),
+        (41.5493, 92.3655),
+        (70.7299, 92.2041),
+    ]
+)
+_TEMPLATE_SIDE = 112
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """An image for detection and `coefficient` = its size / the original's (1 if not scaled)."""
+
+    image: Image
+    coefficient: float
+
+    def box_to_original(self, x1: int, y1: int, x2: int, y2: int, score: float) -> BoundingBox:
+        """A box in pixels of the original, each coordinate truncated toward zero."""
+        back = 1 / self.coefficient
+        return BoundingBox(int(x1 * back), int(y1 * back), int(x2 * back), int(y2 * back), score)
+
+
+def scale_down(image: Image, limit: int) -> Scaled:
+    """`image` with its longer side at most `limit` pixels (0: never scaled), by area averages."""
+    height, width = image.shape[:2]
+    if not limit or (width <= limit and height <= limit):
+        return Scaled(image, 1)
+    c = limit / max(width, height)
+    size = (max(1, round(width * c)), max(1, round(height * c)))
+    return Scaled(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), c)
+
+
+def similarity_matrix(
+    source: NDArray[np.floating[Any]], target: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """The [2, 3] rotation, scale and shift that takes `source` [N, 2] nearest to `target` [N, 2].
+
+    Least squares (Umeyama, 1991); in a plane it is one complex division. Raises ValueError where
+    all source points coincide, because no scale fits then.
+    """
+    src = source[:, 0].astype(np.float64) + 1j * source[:, 1]
+    dst = target[:, 0].astype(np.float64) + 1j * target[:, 1]
+    src_mean, dst_mean = src.mean(), dst.mean()
+    src = src - src_mean
+    spread = float((src.real**2 + src.imag**2).sum())
+    if not spread > 0:
+        raise ValueError("the points to align coincide")
+    factor = (src.conj() * (dst - dst_mean)).sum() / spread
+    shift = dst_mean - factor * src_mean
+    return np.array(
+        [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
+    )
+
+
+def aligned_crop(image: Image, landmarks: Landmarks, size: int) -> Image:
+    """The face turned and scaled so that its landmarks meet the ArcFace template; uint8, RGB.
+
+    Bilinear, black outside the image. Raises ValueError where the landmarks coincide.
+    """
+    matrix = similarity_matrix(landmarks, ARCFACE_TEMPLATE * (size / _TEMPLATE_SIDE))
+    return np.asarray(cv2.warpAffine(image, matrix, (size, size)), np.uint8)
+
+
+def whole_crop(image: Image, size: int) -> Image:
+    """The whole picture as a `size` x `size` crop; the aspect ratio is not kept. uint8, RGB."""
+    smaller = image.shape[0] >= size and image.shape[1] >= size
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.uint8)
+
+
+@lru_cache(maxsize=256)
+def _taps(length: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Lower and upper source index and the upper one's weight, for each of `size` samples.
+
+    Half-pixel centres; what lies outside is mirrored without repeating the edge.
+    """
+    where = (np.arange(size) + 0.5) * (length / size) - 0.5
+    lower = np.floor(where)
+    low = _mirror(lower.astype(np.intp), length)
+    return low, _mirror(lower.astype(np.intp) + 1, length), where - lower
+
+
+def _mirror(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:
+    """Indices folded into 0..length-1, edges not repeated (scipy's `mirror`)."""
+    if length == 1:
+        return np.zeros_like(index)
+    period = 2 * (length - 1)
+    folded = np.abs(index) % period
+    return np.where(folded < length, folded, period - folded)
+
+
+def _blur(
+    pixels: NDArray[np.uint8], size: int, at: NDArray[np.intp], axis: int
+) -> NDArray[np.uint8]:
+    """Rows (`axis` 0) or columns (1) `at` of the blurred picture, cut down to whole grey levels.
+
+    The anti-aliasing of scikit-image 0.17: a Gaussian of (shrinkage - 1) / 2, cut at four
+    deviations, summed in scipy's order because the result is truncated to uint8.
+    """
+    length = pixels.shape[axis]
+    sigma = max(0.0, (length / size - 1) / 2)
+    if sigma <= 1e-15:
+        return np.asarray(np.take(pixels, at, axis), np.uint8)
+    radius = int(4 * sigma + 0.5)
+    steps = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 / (sigma * sigma) * steps**2)
+    weights /= weights.sum()
+    total = np.take(pixels, at, axis) * weights[radius]
+    for step in range(radius, 0, -1):
+        below = np.take(pixels, _mirror(at - step, length), axis).astype(np.uint16)
+        below += np.take(pixels, _mirror(at + step, length), axis)
+        total += below * weights[radius - step]
+    return np.asarray(total.astype(np.uint8), np.uint8)
+
+
+def facenet_crop(image: Image, box: BoundingBox, size: int) -> NDArray[np.float64]:
+    """The box of `image` as the FaceNet family sees it: float64 [size, size, 3], RGB, 0..1.
+
+    scikit-image 0.17's `resize` of a uint8 array, to the truncation of the blur after each pass.
+    Only the rows and columns that the samples touch are blurred. The aspect ratio is not kept.
+    Raises ValueError for a box without pixels.
+    """
+    part = image[max(0, box.y_min) : box.y_max, max(0, box.x_min) : box.x_max]
+    height, width = part.shape[:2]
+    if not height or not width:
+        raise ValueError("the box holds no pixel of the image")
+    top, bottom, down = _taps(height, size)
+    left, right, across = _taps(width, size)
+    rows = np.concatenate((top, bottom))
+    columns = np.concatenate((left, right))
+    blurred = _blur(_blur(part, size, rows, 0), size, columns, 1)
+    values = blurred.astype(np.float64)
+    rows_mixed = values[:size] + (values[size:] - values[:size]) * down[:, None, None]
+    near, far = rows_mixed[:, :size], rows_mixed[:, size:]
+    return (near + (far - near) * across[:, None]) * (1 / 255)
+
+
+def truncated_points(landmarks: Landmarks) -> list[tuple[int, int]]:
+    """Landmarks as whole pixels, truncated toward zero."""
+    return [(math.trunc(x), math.trunc(y)) for x, y in landmarks.tolist()]

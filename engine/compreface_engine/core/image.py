@@ -1,0 +1,178 @@
+"""From bytes to RGB pixels: the only importer of decoders, and the limits they are held to."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageFile, UnidentifiedImageError
+
+from compreface_engine.core.errors import BrokenImage, TooManyPixels, TruncatedHeader
+from compreface_engine.core.types import Image
+
+Data: TypeAlias = bytes | memoryview
+
+# What Pillow may try. Left out: formats that start another program (EPS, WMF), containers whose
+# inner size escapes the header check (ICNS), and AVIF, which the original engine refuses.
+_FORMATS: Final = (
+    *("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "ICO", "TIFF", "JPEG2000", "PPM"),
+    *("TGA", "PCX", "SGI", "SUN", "MSP", "XBM", "XPM", "PSD", "IM", "QOI"),
+)
+_ORIENTATION: Final = 0x0112
+
+# Pillow's own guard only warns, through a filter that all threads share; ours refuses instead.
+Pillow.MAX_IMAGE_PIXELS = None
+# Decoded as far as it goes; `_Source` notices.
+ImageFile.LOAD_TRUNCATED_IMAGES = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The pixels of a picture, and whether its data ended before they were complete."""
+
+    image: Image
+    truncated: bool
+
+
+class _Source(io.BytesIO):
+    """A file in memory that remembers being asked for more than it has."""
+
+    ran_out = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if not data and size:
+            self.ran_out = True
+        return data
+
+
+def decode(data: Data, *, max_pixels: int, apply_exif: bool = False) -> Decoded:
+    """The first frame of a picture, uint8 [H, W, 3] RGB, in stored orientation by default.
+
+    Raises BrokenImage where the data is no readable picture, TruncatedHeader where it ends before
+    the first pixel, TooManyPixels where the header announces more than `max_pixels`.
+    """
+    if data[:3] == b"\xff\xd8\xff":
+        decoded = _decode_jpeg(data, max_pixels)
+        if decoded is not None:
+            return _turned(decoded, _jpeg_orientation(data)) if apply_exif else decoded
+    return _decode_other(data, max_pixels, apply_exif)
+
+
+def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
+    """libjpeg-turbo's pixels; None where the file needs Pillow (CMYK, rare codings, broken)."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except ValueError:
+        return None
+    _check_size(width, height, max_pixels)
+    if colours not in ("YCbCr", "Gray", "RGB"):
+        return None
+    try:
+        return Decoded(simplejpeg.decode_jpeg(data, "RGB"), truncated=False)
+    except ValueError as error:
+        cut_short = "premature end" in str(error).lower()
+    try:
+        return Decoded(simplejpeg.decode_jpeg(data, "RGB", strict=False), truncated=cut_short)
+    except ValueError:
+        return None
+
+
+def _decode_other(data: Data, max_pixels: int, apply_exif: bool) -> Decoded:
+    source = _Source(data)
+    try:
+        with Pillow.open(source, formats=_FORMATS) as picture:
+            for width, height in (picture.size, *_icon_sizes(data, picture.format)):
+                _check_size(width, height, max_pixels)
+            source.ran_out = False
+            picture.load()
+            decoded = Decoded(_to_rgb(picture), truncated=source.ran_out)
+            if apply_exif:
+                decoded = _turned(decoded, picture.getexif().get(_ORIENTATION, 1))
+            return decoded
+    except TooManyPixels:
+        raise
+    except UnidentifiedImageError as error:
+        raise BrokenImage from error
+    except OSError as error:
+        if "Truncated File Read" in str(error):
+            raise TruncatedHeader from error
+        raise BrokenImage from error
+    except Exception as error:  # a decoder may fail in any way on hostile bytes
+        raise BrokenImage from error
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise TooManyPixels(width * height, max_pixels)
+    if width < 1 or height < 1:
+        raise BrokenImage
+
+
+def _icon_sizes(data: Data, kind: str | None) -> Iterator[tuple[int, int]]:
+    """The sizes of the pictures inside an icon, which its directory may understate."""
+    if kind != "ICO":
+        return
+    (count,) = struct.unpack_from("<H", data, 4)
+    for entry in range(count):
+        (offset,) = struct.unpack_from("<I", data, 6 + 16 * entry + 12)
+        if bytes(data[offset : offset + 8]) == b"\x89PNG\r\n\x1a\n":
+            yield struct.unpack_from(">II", data, offset + 16)
+        else:
+            width, height = struct.unpack_from("<ii", data, offset + 4)
+            yield abs(width), abs(height)
+
+
+def _to_rgb(picture: Pillow.Image) -> Image:
+    """Any mode as RGB: alpha dropped, grey repeated, deep samples cut to their high byte."""
+    mode = picture.mode
+    if mode.startswith("I;16"):
+        dtype = np.uint16 if mode == "I;16" else np.dtype(">u2" if mode == "I;16B" else "<u2")
+        deep = np.frombuffer(picture.tobytes(), dtype).reshape(picture.height, picture.width)
+        return _grey((deep >> 8).astype(np.uint8))
+    if mode in ("I", "F"):
+        return _grey(_to_8_bit(np.asarray(picture, np.float64)))
+    if mode in ("LA", "La"):
+        return _grey(np.asarray(picture)[..., 0])
+    if mode in ("RGBA", "RGBX", "RGBa"):
+        return np.ascontiguousarray(np.asarray(picture)[..., :3])
+    return np.array(picture if mode == "RGB" else picture.convert("RGB"), np.uint8)
+
+
+def _to_8_bit(samples: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Samples of unknown range: 0..1, 0..255 or 0..65535, told apart by the largest."""
+    samples = np.nan_to_num(samples)
+    top = float(samples.max(initial=0.0))
+    factor = 255.0 if 0 < top <= 1 else 1.0 if top <= 255 else 1 / 256 if top < 65536 else 255 / top
+    return np.clip(samples * factor, 0, 255).astype(np.uint8)
+
+
+def _grey(plane: NDArray[np.uint8]) -> Image:
+    return np.repeat(plane[..., None], 3, axis=2)
+
+
+def _jpeg_orientation(data: Data) -> int:
+    try:
+        with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+            return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # unreadable metadata must not cost the picture
+        return 1
+
+
+def _turned(decoded: Decoded, orientation: int) -> Decoded:
+    """The picture the right way up for an EXIF orientation of 1 to 8; others change nothing."""
+    image = decoded.image
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return Decoded(np.ascontiguousarray(image), decoded.truncated)

@@ -1,0 +1,212 @@
+"""From the bytes of a picture to its faces: decode, detect, crop, embed and analyse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compreface_engine.core.geometry import aligned_crop, facenet_crop, whole_crop
+from compreface_engine.core.image import Decoded, decode
+from compreface_engine.core.types import Align, BoundingBox, Crops, CropSpec, Detection, Image
+from compreface_engine.plugins import registry
+from compreface_engine.plugins.api import Analyzer, Calculator, Detector, FaceContext
+from compreface_engine.runtimes.onnxruntime import OnnxSession
+
+_DETECTOR, _CALCULATOR, _EMBEDDING = "detector", "calculator", "embedding"
+_FACES_AT_ONCE = 32  # crops held in memory together
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineConfig:
+    """What to load and the limits to keep; defaults are the embedded build's."""
+
+    detector: str = "embedded.FaceDetector@mtcnn"
+    calculator: str = "embedded.Calculator@mobilefacenet192"
+    extras: tuple[str, ...] = ("facenet.LandmarksDetector", "facenet.PoseEstimator")
+    img_length_limit: int = 640
+    models_dir: Path | None = None
+    gpu_idx: int = -1
+    threads: int = 1
+    concurrency: int = 1
+    apply_exif: bool = False
+    max_pixels: int = 178956970
+
+
+@dataclass(frozen=True, slots=True)
+class FaceAnswer:
+    """One face: its box, the value of each answer key, milliseconds by slug."""
+
+    box: BoundingBox
+    answers: dict[str, Any] = field(default_factory=dict)
+    execution_time: dict[str, int] = field(default_factory=dict)
+
+
+class Pipeline:
+    """A detector, a calculator and analyzers, loaded; thread-safe, keeps nothing of a request."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        calculator: Calculator,
+        analyzers: Sequence[Analyzer],
+        config: PipelineConfig,
+    ) -> None:
+        self._detector = detector
+        self._calculator = calculator
+        self._analyzers = tuple(analyzers)
+        self._config = config
+
+    @classmethod
+    def load(cls, config: PipelineConfig) -> Pipeline:
+        """Loads and warms everything up. Raises ConfigurationError where that cannot be done."""
+        context = registry.Context(
+            open_session=lambda path: OnnxSession(
+                path, threads=config.threads, gpu_idx=config.gpu_idx
+            ),
+            models_dir=config.models_dir,
+            length_limit=config.img_length_limit,
+        )
+        pipeline = cls(
+            registry.detector(config.detector, context),
+            registry.calculator(config.calculator, context),
+            [registry.analyzer(text, context) for text in config.extras],
+            config,
+        )
+        pipeline._warm_up()
+        return pipeline
+
+    @property
+    def plugins(self) -> dict[str, str]:
+        """Every loaded plugin's version by slug; of two with one slug the later counts."""
+        return {
+            _DETECTOR: self._detector.version,
+            _CALCULATOR: self._calculator.version,
+            **{analyzer.slug: analyzer.version for analyzer in self._analyzers},
+        }
+
+    @property
+    def calculator_version(self) -> str:
+        """The string that stands beside every stored embedding."""
+        return self._calculator.version
+
+    @property
+    def similarity_coefficients(self) -> tuple[float, float]:
+        """c0 and c1 of (tanh((c0 - distance) * c1) + 1) / 2."""
+        return self._calculator.similarity_coefficients
+
+    @property
+    def default_min_score(self) -> float:
+        """The detector's threshold where a request names none."""
+        return self._detector.default_min_score
+
+    def versions(self, slugs: frozenset[str], detect: bool) -> dict[str, str]:
+        """The versions of the plugins that answer a request: the detector, and what was asked."""
+        wanted = {
+            _DETECTOR,
+            *(slugs & {_CALCULATOR}),
+            *(a.slug for a in self._asked(slugs, detect)),
+        }
+        return {slug: version for slug, version in self.plugins.items() if slug in wanted}
+
+    def decode(self, data: bytes | memoryview) -> Decoded:
+        """The picture in `data`. Raises BadRequest and UnprocessableInput; see `core.image`."""
+        return decode(data, max_pixels=self._config.max_pixels, apply_exif=self._config.apply_exif)
+
+    def scan(
+        self, image: Image, *, min_score: float | None, detect: bool, slugs: frozenset[str]
+    ) -> list[FaceAnswer]:
+        """All faces of an RGB uint8 [H, W, 3] picture, largest box first; [] where there is none.
+
+        `min_score` 0..1 (None: the detector's default); `detect` False takes the whole picture as
+        one face and leaves out what needs landmarks; `slugs` are the plugins to run.
+        """
+        started = time.perf_counter()
+        if detect:
+            score = self.default_min_score if min_score is None else min_score
+            (detections,) = self._detector.detect([image], min_score=score)
+        else:
+            detections = [self._detector.whole(image)]
+        detections = sorted(detections, key=lambda d: d.box.area, reverse=True)
+        share = _milliseconds(started) // max(1, len(detections))
+        analyzers = self._asked(slugs, detect)
+        answers = [FaceAnswer(d.box, {}, {_DETECTOR: share}) for d in detections]
+        for start in range(0, len(detections), _FACES_AT_ONCE):
+            part = slice(start, start + _FACES_AT_ONCE)
+            self._answer(image, detections[part], answers[part], analyzers, slugs)
+        return answers
+
+    def _answer(
+        self,
+        image: Image,
+        detections: list[Detection],
+        answers: list[FaceAnswer],
+        analyzers: list[Analyzer],
+        slugs: frozenset[str],
+    ) -> None:
+        crops = _CropCache(image, detections)
+        if _CALCULATOR in slugs:
+            started = time.perf_counter()
+            values = self._calculator.embed(crops.get(self._calculator.crop))
+            _note(answers, _CALCULATOR, _EMBEDDING, values, started)
+        for analyzer in analyzers:
+            started = time.perf_counter()
+            cut = None if analyzer.crop is None else crops.get(analyzer.crop)
+            faces = [
+                FaceContext(image, detection, None if cut is None else cut[i : i + 1])
+                for i, detection in enumerate(detections)
+            ]
+            found = (attribute.value for attribute in analyzer.analyze(faces))
+            _note(answers, analyzer.slug, analyzer.key, found, started)
+
+    def _asked(self, slugs: frozenset[str], detect: bool) -> list[Analyzer]:
+        return [a for a in self._analyzers if a.slug in slugs and (detect or not a.needs_landmarks)]
+
+    def _warm_up(self) -> None:
+        """One run of each network, so that no request pays for first-time allocations."""
+        grain = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+        slugs = frozenset({_CALCULATOR})
+        self.scan(grain, min_score=None, detect=True, slugs=slugs)
+        self.scan(grain, min_score=None, detect=False, slugs=slugs)
+
+
+class _CropCache:
+    """The crops of one picture's faces, each kind cut once."""
+
+    def __init__(self, image: Image, detections: Sequence[Detection]) -> None:
+        self._image = image
+        self._detections = detections
+        self._cut: dict[CropSpec, Crops] = {}
+
+    def get(self, spec: CropSpec) -> Crops:
+        """[N, S, S, 3] for the N faces."""
+        if spec not in self._cut:
+            cut: Any = np.stack([self._one(d, spec) for d in self._detections])
+            self._cut[spec] = cut
+        return self._cut[spec]
+
+    def _one(self, detection: Detection, spec: CropSpec) -> Crops:
+        if spec.align is Align.FACENET_MARGIN:
+            return facenet_crop(self._image, detection.box, spec.size)
+        if detection.landmarks is None:
+            # Without detection the caller vouches that the picture is an aligned crop.
+            return whole_crop(self._image, spec.size)
+        return aligned_crop(self._image, detection.landmarks, spec.size)
+
+
+def _note(
+    answers: list[FaceAnswer], slug: str, key: str, values: Iterator[Any] | Any, started: float
+) -> None:
+    for answer, value in zip(answers, values, strict=True):
+        answer.answers[key] = value
+    share = _milliseconds(started) // max(1, len(answers))
+    for answer in answers:
+        answer.execution_time[slug] = share
+
+
+def _milliseconds(started: float) -> int:
+    return int((time.perf_counter() - started) * 1000)

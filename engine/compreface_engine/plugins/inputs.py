@@ -1,0 +1,56 @@
+"""How crops become a network's input: channel order, layout and normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.core.types import Crops
+
+PerChannel: TypeAlias = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a network wants of a crop.
+
+    `mean` and `scale` (per channel in `colour` order, for values 0..255) give (x - mean) / scale.
+    Where they are None every crop is standardised over all its pixels and channels, as FaceNet
+    was trained.
+    """
+
+    size: int
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    colour: Literal["rgb", "bgr"] = "rgb"
+    mean: PerChannel | None = None
+    scale: PerChannel | None = None
+
+    def tensor(self, crops: Crops) -> NDArray[np.float32]:
+        """float32 [N, 3, S, S] (or [N, S, S, 3]) of RGB crops, uint8 0..255 or float64 0..1."""
+        values = crops if self.colour == "rgb" else crops[..., ::-1]
+        ready: NDArray[np.float32] | NDArray[np.float64]
+        if self.mean is None or self.scale is None:
+            ready = _standardised(values)
+        else:
+            whole = values.astype(np.float32)
+            if crops.dtype != np.uint8:
+                whole *= 255
+            whole -= np.array(self.mean, np.float32)
+            whole /= np.array(self.scale, np.float32)
+            ready = whole
+        if self.layout == "nchw":
+            ready = ready.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(ready, np.float32)
+
+
+def _standardised(crops: Crops) -> NDArray[np.float64]:
+    """(v - mean) / max(deviation, 1 / sqrt(N)) crop by crop, in float64 (contract section 12.4)."""
+    values = crops.astype(np.float64)
+    axes = (1, 2, 3)
+    least = 1 / np.sqrt(values[0].size) if len(values) else 1.0
+    mean = values.mean(axis=axes, keepdims=True)
+    deviation = np.maximum(values.std(axis=axes, keepdims=True), least)
+    return np.asarray((values - mean) * (1 / deviation), np.float64)

@@ -1,0 +1,190 @@
+"""MTCNN over three networks, step by step as the original engine runs it, its quirks included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.core.nms import suppress
+from compreface_engine.core.types import Image
+from compreface_engine.runtimes.base import Session
+
+Floats = NDArray[np.float64]
+
+# Upstream's settings (contract section 12.1).
+_FACTOR: Final = 0.709
+_BASE: Final = 12 / 20  # P-Net's cell over the smallest face, px
+_CELL: Final = 12
+_STRIDE: Final = 2
+_P_THRESHOLD: Final = 0.9436513301
+_R_THRESHOLD: Final = 0.7059968943
+_O_THRESHOLD: Final = 0.5506904359
+_BATCH: Final = 128  # patches a run: bounds memory on pictures of crowds
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """N faces: `boxes` float64 [N, 4] (x1, y1, x2, y2), `scores` [N], `points` float32 [N, 5, 2].
+
+    Pixels of the image given, scores 0..1.
+    """
+
+    boxes: Floats
+    scores: NDArray[np.float32]
+    points: NDArray[np.float32]
+
+
+_NOTHING: Final = Candidates(
+    np.empty((0, 4)), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32)
+)
+
+
+class Mtcnn:
+    """The cascade. Thread-safe: it keeps nothing between pictures."""
+
+    def __init__(self, pnet: Session, rnet: Session, onet: Session) -> None:
+        self._pnet, self._rnet, self._onet = pnet, rnet, onet
+
+    def find(self, image: Image) -> Candidates:
+        """Faces of an RGB picture, best score first; O-Net's threshold is the only filter."""
+        boxes = self._propose(image)
+        if not len(boxes):
+            return _NOTHING
+        patches = _patches(image, boxes, 24)
+        if patches is None:
+            return _NOTHING
+        boxes, crops = patches
+        offsets, probs = self._run(self._rnet, crops, ("box", "prob"))
+        keep = probs[:, 1] > _R_THRESHOLD
+        boxes, scores, offsets = boxes[keep], probs[keep, 1], offsets[keep]
+        picked = suppress(boxes, scores, 0.7)
+        boxes = _whole(_square(_refine(boxes[picked], offsets[picked], 1)))
+        return self._finish(image, boxes)
+
+    def _finish(self, image: Image, boxes: Floats) -> Candidates:
+        """O-Net: the last word on score, box and landmarks."""
+        patches = _patches(image, boxes, 48) if len(boxes) else None
+        if patches is None:
+            return _NOTHING
+        boxes, crops = patches
+        offsets, marks, probs = self._run(self._onet, crops, ("box", "landmark", "prob"))
+        keep = probs[:, 1] > _O_THRESHOLD
+        boxes, scores = boxes[keep], probs[keep, 1]
+        sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
+        fractions = marks[keep].reshape(-1, 2, 5).transpose(0, 2, 1)
+        points = (sides * fractions + boxes[:, None, :2] - 1).astype(np.float32)
+        boxes = _refine(boxes, offsets[keep], 1)
+        picked = suppress(boxes, scores, 0.7, of_smaller=True)
+        return Candidates(boxes[picked], scores[picked], points[picked])
+
+    def _propose(self, image: Image) -> Floats:
+        """P-Net over the pyramid: integer square boxes, float64 [N, 4]."""
+        found = [self._propose_at(image, scale) for scale in _scales(*image.shape[:2])]
+        if not found:
+            return np.empty((0, 4))
+        boxes, scores, offsets = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        picked = suppress(boxes, scores, 0.7)
+        return _whole(_square(_refine(boxes[picked], offsets[picked], 0)))
+
+    def _propose_at(
+        self, image: Image, scale: float
+    ) -> tuple[Floats, NDArray[np.float32], NDArray[np.float32]]:
+        """Candidate boxes, scores and offsets at one scale of the pyramid."""
+        height, width = image.shape[:2]
+        size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        offset_map, prob_map = self._pnet.run({"input": _normalised(small)}, ("box", "prob"))
+        face = prob_map[0, 1].T  # columns first: candidates come in order of x, then y
+        x, y = np.nonzero(face >= np.float32(_P_THRESHOLD))
+        scores = face[x, y]
+        # A lone candidate's offsets are read from the mirrored cell: a bug whose numbers we keep.
+        column = face.shape[0] - 1 - x if len(x) == 1 else x
+        offsets = offset_map[0][:, y, column].T
+        cells = np.stack((x, y), axis=1) * _STRIDE
+        boxes = np.hstack((np.fix((cells + 1) / scale), np.fix((cells + _CELL) / scale)))
+        picked = suppress(boxes, scores, 0.5)
+        return boxes[picked], scores[picked], offsets[picked]
+
+    @staticmethod
+    def _run(
+        session: Session, crops: NDArray[np.float32], outputs: tuple[str, ...]
+    ) -> list[NDArray[Any]]:
+        runs = [
+            session.run({"input": crops[start : start + _BATCH]}, outputs)
+            for start in range(0, len(crops), _BATCH)
+        ]
+        return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+
+
+def _scales(height: int, width: int) -> list[float]:
+    scales: list[float] = []
+    side = min(height, width) * _BASE
+    while side >= _CELL:
+        scales.append(_BASE * _FACTOR ** len(scales))
+        side *= _FACTOR
+    return scales
+
+
+def _normalised(image: NDArray[Any]) -> NDArray[np.float32]:
+    """float32 [1, 3, H, W], (v - 127.5) / 128: exact in float32."""
+    values = (image.astype(np.float32) - np.float32(127.5)) * np.float32(0.0078125)
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def _refine(boxes: Floats, offsets: NDArray[np.float32], inclusive: int) -> Floats:
+    """`boxes` moved by `offsets`, in box sizes; `inclusive` 1 counts both end pixels."""
+    sides = boxes[:, 2:] - boxes[:, :2] + inclusive
+    return boxes + offsets * np.tile(sides, 2)
+
+
+def _whole(boxes: Floats) -> Floats:
+    """Truncated toward zero."""
+    return np.asarray(np.fix(boxes), np.float64)
+
+
+def _square(boxes: Floats) -> Floats:
+    """Boxes around the same centres, as high and wide as their longer side."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    longer = sides.max(axis=1, keepdims=True, initial=-np.inf)
+    corner = boxes[:, :2] + sides * 0.5 - longer * 0.5
+    return np.hstack((corner, corner + longer))
+
+
+def _patches(image: Image, boxes: Floats, size: int) -> tuple[Floats, NDArray[np.float32]] | None:
+    """The boxes that have an area and their patches, float32 [N, 3, size, size], normalised.
+
+    Boxes count from 1 and include both ends; black where they leave the picture. None if a box
+    has exactly one zero side: the original then finds nothing in the whole picture.
+    """
+    edges = boxes.astype(np.int64)
+    sides = edges[:, 2:] - edges[:, :2] + 1
+    if ((sides == 0).any(axis=1) & (sides > 0).any(axis=1)).any():
+        return None
+    solid = (sides > 0).all(axis=1)
+    boxes, edges = boxes[solid], edges[solid]
+    if not len(boxes):
+        return None
+    crops = np.empty((len(edges), size, size, 3))
+    for crop, (x1, y1, x2, y2) in zip(crops, edges.tolist(), strict=True):
+        crop[...] = cv2.resize(
+            _cut(image, x1 - 1, y1 - 1, x2, y2), (size, size), interpolation=cv2.INTER_AREA
+        )
+    crops -= 127.5
+    crops *= 0.0078125
+    return boxes, np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32)
+
+
+def _cut(image: Image, x1: int, y1: int, x2: int, y2: int) -> Floats:
+    """Pixels x1..x2-1, y1..y2-1 of `image`, black outside it."""
+    height, width = image.shape[:2]
+    inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        return inside.astype(np.float64)
+    canvas = np.zeros((y2 - y1, x2 - x1, 3))
+    top, left = max(-y1, 0), max(-x1, 0)
+    canvas[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return canvas

@@ -1,0 +1,63 @@
+"""ONNX Runtime: one session a model, shared by all threads, on the CPU or one NVIDIA GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from compreface_engine.core.errors import ConfigurationError
+
+_QUIET = 3  # errors only: warnings about graph clean-ups are nothing a user can act on
+
+
+class OnnxSession:
+    """A network in ONNX Runtime; see `Session`."""
+
+    def __init__(self, path: Path, *, threads: int, gpu_idx: int = -1) -> None:
+        """Loads `path`; `gpu_idx` >= 0 is a CUDA device. Raises ConfigurationError if it cannot."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _QUIET
+        # Two pools that spin on the same cores halve each other's speed.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Patterns are kept per input shape, and detection has as many shapes as there are pictures.
+        options.enable_mem_pattern = False
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=_providers(gpu_idx))
+        except Exception as error:  # the runtime raises a type of its own for each cause
+            raise ConfigurationError(
+                f"{path.name} cannot be loaded by ONNX Runtime: {error}. "
+                "Prepare the model again, or choose another build."
+            ) from error
+        if gpu_idx >= 0 and "CUDAExecutionProvider" not in self._session.get_providers():
+            raise ConfigurationError(
+                f"ONNX Runtime could not start on GPU {gpu_idx} and fell back to the CPU. "
+                "Check the NVIDIA driver, or set GPU_IDX=-1."
+            )
+        self.inputs: tuple[str, ...] = tuple(i.name for i in self._session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> list[NDArray[Any]]:
+        """The named outputs (all, in the graph's order, by default)."""
+        return list(self._session.run(outputs, dict(feeds)))
+
+
+def _providers(gpu_idx: int) -> list[str | tuple[str, dict[str, Any]]]:
+    if gpu_idx < 0:
+        return ["CPUExecutionProvider"]
+    available = ort.get_available_providers()
+    if "CUDAExecutionProvider" not in available:
+        raise ConfigurationError(
+            f"GPU_IDX={gpu_idx} asks for a GPU, but this ONNX Runtime has no CUDA provider "
+            f"(it has {', '.join(available)}). Install the engine with its `gpu` extra, "
+            "or set GPU_IDX=-1."
+        )
+    cuda = {"device_id": gpu_idx, "cudnn_conv_algo_search": "HEURISTIC"}
+    return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
