@@ -1,0 +1,240 @@
+"""Runs the `docker` program: bounded, interruptible, its failures told as errors of `cf`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from typing import Any
+
+from compreface_cli.errors import (
+    CfError,
+    ConflictError,
+    DockerError,
+    FetchError,
+    HardwareError,
+    UnhealthyError,
+)
+
+Line = Callable[[str], None]
+
+# What Docker writes (left), what it means, and what to do; the first that is found counts.
+_CAUSES: tuple[tuple[str, type[CfError], str, str], ...] = (
+    (
+        r"Cannot connect to the Docker daemon|error during connect|daemon is not running",
+        DockerError,
+        "the Docker engine does not answer",
+        "Start it (systemctl start docker), or run without it: --launcher process.",
+    ),
+    (
+        r"permission denied while trying to connect|dial unix .*: connect: permission denied",
+        DockerError,
+        "this user may not use Docker",
+        "Add the user to the group `docker` and log in again, or use --launcher process.",
+    ),
+    (
+        r"no space left on device|[Dd]isk quota exceeded|\[Errno 28\]",
+        DockerError,
+        "the disk of the Docker engine is full",
+        "`docker system df` shows what takes the space; `docker builder prune` frees caches.",
+    ),
+    (
+        r"port is already allocated|address already in use|ports are not available",
+        ConflictError,
+        "a port is taken",
+        "Choose another one: --port N or --port auto (and --core-port).",
+    ),
+    (
+        r'container name "[^"]*" is already in use',
+        ConflictError,
+        "a container of that name exists",
+        "`docker ps -a` shows it. Rename or remove it, or choose --instance NAME.",
+    ),
+    (
+        r"could not select device driver|unknown or invalid runtime name|nvidia-container-cli|"
+        r"gathering device information|CDI device injection failed",
+        HardwareError,
+        "Docker cannot give a GPU to a container",
+        "`cf doctor` says what is missing; a build with device: cpu needs no GPU.",
+    ),
+    (
+        r"Range of CPUs is from",
+        HardwareError,
+        "more CPUs are asked for than there are",
+        "Lower `cpus` in compose.override.yaml.",
+    ),
+    (
+        r"DO NOT MATCH THE HASHES|Hash Sum mismatch",
+        FetchError,
+        "a downloaded package is not the expected one (its hash differs)",
+        "A proxy or a mirror may change files; try again, or use another package index.",
+    ),
+    (
+        r"failed to resolve source metadata|pull access denied|manifest unknown|manifest for \S+ "
+        r"not found|No such image|failed to do request|registry.*no such host|"
+        r"Get \"https?://[^\"]*/v2/",
+        FetchError,
+        "an image can neither be found here nor be pulled",
+        "Check the network and the name, or load it by hand: docker load -i FILE.",
+    ),
+    (
+        r"[Tt]emporary failure (in name resolution|resolving)|[Nn]ame or service not known|"
+        r"Could not resolve|No matching distribution found|Failed to establish a new connection|"
+        r"Connection (refused|reset|timed out)|Network is unreachable|Read timed out|"
+        r"Max retries exceeded|Unable to connect to|Unable to fetch|Failed to fetch",
+        FetchError,
+        "the network failed: a package could not be downloaded",
+        "Check the network of the Docker engine and its DNS, then run the command again.",
+    ),
+    (
+        r"Client\.Timeout|context deadline exceeded|Unavailable desc = error reading from server",
+        DockerError,
+        "the Docker engine stopped answering",
+        "See the engine's own log (journalctl -u docker), then run the command again.",
+    ),
+    (
+        r"is unhealthy|application not healthy|exited \(\d+\)|didn't complete successfully",
+        UnhealthyError,
+        "a service did not become healthy",
+        "Its log lines say why; `cf logs` shows more.",
+    ),
+)
+
+
+def explain(text: str) -> tuple[type[CfError], str, str] | None:
+    """The likely cause of a message of Docker, pip or apt: error class, what, what to do."""
+    for pattern, kind, what, hint in _CAUSES:
+        if re.search(pattern, text):
+            return kind, what, hint
+    return None
+
+
+def failure(doing: str, output: str, *, code: int, lines: int = 8) -> CfError:
+    """The error for a docker command that ended with `code`: cause first, then its last lines."""
+    tail = [line for line in output.splitlines() if line.strip()][-lines:]
+    known = explain(output)
+    kind, what, hint = known or (CfError, f"docker ended with exit code {code}", None)
+    message = f"{doing}: {what}" + "".join(f"\n    {line}" for line in tail)
+    return kind(message, hint=hint, details={"exit_code": code, "output": tail})
+
+
+def run(
+    *arguments: str,
+    doing: str,
+    timeout_s: float | None = 60.0,
+    check: bool = True,
+    on_line: Line | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run `docker ARGUMENTS`; its stdout, and with `on_line` or in errors its stderr as well.
+
+    The child has a session of its own, so that a Ctrl-C reaches only `cf`; whatever ends the wait
+    (a signal, a timeout) also ends the child and the plugin it started. `check=False` takes any
+    exit code and returns what was written to stdout.
+    """
+    merged = on_line is not None
+    lines: list[str] = []
+    # Closed at once when a signal falls into the loop: nothing of it may live on in a traceback.
+    with closing(
+        _lines(arguments, doing, timeout_s, merged=merged, env=environment, check=check)
+    ) as source:
+        for line in source:
+            lines.append(line)
+            if on_line is not None:
+                on_line(line)
+    return "\n".join(lines)
+
+
+def ask(*arguments: str, doing: str, timeout_s: float = 30.0) -> Any:
+    """`run` for commands that print JSON."""
+    text = run(*arguments, doing=doing, timeout_s=timeout_s)
+    return json.loads(text) if text.strip() else None
+
+
+def stream(*arguments: str, doing: str) -> Generator[str, None, None]:
+    """The lines of a command as they come, stderr too; closing the iterator ends the command."""
+    yield from _lines(arguments, doing, None, merged=True, env=None, check=True)
+
+
+def _lines(
+    arguments: Sequence[str],
+    doing: str,
+    timeout_s: float | None,
+    *,
+    merged: bool,
+    env: Mapping[str, str] | None,
+    check: bool,
+) -> Generator[str, None, None]:
+    try:
+        child = subprocess.Popen(
+            ["docker", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env={**os.environ, **env} if env else None,
+        )
+    except FileNotFoundError as absent:
+        raise DockerError(
+            f"{doing}: the program `docker` is not installed",
+            hint="Install Docker Engine with Compose v2, or run without it: --launcher process.",
+        ) from absent
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        _signal(child, signal.SIGINT)
+
+    watch = threading.Timer(timeout_s, give_up) if timeout_s is not None else None
+    if watch is not None:
+        watch.daemon = True
+        watch.start()
+    seen: deque[str] = deque(maxlen=200)
+    try:
+        if merged:
+            for line in child.stdout or ():
+                seen.append(line.rstrip("\n"))
+                yield seen[-1]
+            errors = "\n".join(seen)
+        else:
+            out, errors = child.communicate()
+            yield from out.splitlines()
+        code = child.wait()
+    finally:
+        if watch is not None:
+            watch.cancel()
+        _end(child)
+    if late.is_set():
+        raise DockerError(
+            f"{doing}: not done after {timeout_s:g} s",
+            hint="See whether the engine is well: docker info.",
+            details={"timed_out": True},
+        )
+    if check and code != 0:
+        raise failure(doing, errors, code=code)
+
+
+def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """End the child and the plugin it started, gently first (a build or an `up` cancels itself)."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if child.poll() is not None:
+            break
+        _signal(child, number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(5.0)
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,194 @@
+"""Builds, finds, pushes and drops the image of the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compreface_cli.errors import CfError
+from compreface_cli.launch import docker_cli
+
+if TYPE_CHECKING:
+    from compreface_cli.launch.base import CleanUp, Report
+
+RENDER_LABEL = "compreface-cli.render"  # hash of all that the image was built from
+BUILD_LABEL = "compreface-cli.build"
+MODELS_LABEL = "compreface-cli.models"  # "name=sha256,name=sha256"
+REVISION_LABEL = "org.opencontainers.image.revision"
+
+_STEP = re.compile(r"#\d+ \[(?:\S+ +)?\d+/\d+\] .*")
+_FAILED = re.compile(r"#(\d+) ERROR:? ")
+_PREFIX = re.compile(r"#\d+ (?:\d+\.\d+ )?")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image of the engine on this machine; `size` in bytes, all layers counted."""
+
+    id: str  # "sha256:..."
+    tag: str
+    size: int
+    labels: Mapping[str, str]
+    digests: tuple[str, ...] = ()  # "repository@sha256:..."; a registry has seen it
+    built: bool = False  # by this run; else it was there, made from the same files
+
+
+def find(tag: str) -> Image | None:
+    """The local image of that name, or None."""
+    text = docker_cli.run(
+        "image", "inspect", "--format", "{{json .}}", tag, doing=f"look for {tag}", check=False
+    )
+    if not text.strip():
+        docker_cli.run("version", "--format", "{{.Server.Version}}", doing="ask the Docker engine")
+        return None
+    import json
+
+    row: Any = json.loads(text)
+    return Image(
+        id=row["Id"],
+        tag=tag,
+        size=int(row.get("Size") or 0),
+        labels=(row.get("Config") or {}).get("Labels") or {},
+        digests=tuple(row.get("RepoDigests") or ()),
+    )
+
+
+def fingerprint(context: Path) -> str:
+    """SHA-256 over the names and contents of all files that go into a build."""
+    total = hashlib.sha256()
+    for path in sorted(item for item in context.rglob("*") if item.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(context).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def up_to_date(tag: str, context: Path) -> Image | None:
+    """The image of that name when it was made from exactly these files, else None."""
+    found = find(tag)
+    if found is not None and found.labels.get(RENDER_LABEL) == fingerprint(context):
+        return found
+    return None
+
+
+def build(
+    context: Path,
+    tag: str,
+    *,
+    labels: Mapping[str, str],
+    report: Report,
+    undo: CleanUp | None = None,
+    no_cache: bool = False,
+) -> Image:
+    """Build `context` as `tag` unless the image of that name was made from the same files.
+
+    With `undo`, a run that fails later gives the name back to the image that had it, and removes
+    the new one. A build that is interrupted leaves no image; its finished steps stay in the cache.
+    """
+    made_from = fingerprint(context)
+    before = find(tag)
+    if not no_cache and before is not None and before.labels.get(RENDER_LABEL) == made_from:
+        return before
+    if undo is not None:
+        undo.push(f"the image {tag}", lambda: _give_back(tag, before, made_from))
+    report(f"building the image {tag}")
+    _run_build(
+        "build",
+        "--progress=plain",
+        f"--tag={tag}",
+        *(f"--label={key}={value}" for key, value in sorted(labels.items())),
+        f"--label={RENDER_LABEL}={made_from}",
+        *(["--no-cache"] if no_cache else []),
+        str(context),
+        tag=tag,
+        report=report,
+    )
+    made = find(tag)
+    if made is None:
+        raise CfError(f"the image {tag} was built, but Docker does not find it")
+    return Image(made.id, tag, made.size, made.labels, made.digests, built=True)
+
+
+def _run_build(*arguments: str, tag: str, report: Report) -> None:
+    lines: list[str] = []
+
+    def watch(line: str) -> None:
+        lines.append(line)
+        if _STEP.fullmatch(line):
+            step = line.partition(" ")[2]
+            report("  " + (step if len(step) < 100 else step[:97] + "..."))
+
+    try:
+        docker_cli.run(
+            *arguments,
+            doing=f"build {tag}",
+            timeout_s=None,
+            on_line=watch,
+            # No attestations: the image's id then depends on its content alone.
+            environment={"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
+        )
+    except CfError as failed:
+        raise _build_failure(tag, lines, failed) from failed
+
+
+def _build_failure(tag: str, lines: list[str], failed: CfError) -> CfError:
+    """The failing step with its last lines, instead of the whole log of the build."""
+    numbers = [found[1] for line in lines if (found := _FAILED.match(line))]
+    if not numbers:
+        return failed
+    own = [line for line in lines if line.startswith(f"#{numbers[-1]} ")]
+    text = "\n".join(_PREFIX.sub("", line, count=1) for line in own)
+    step = next((line for line in text.splitlines() if line.startswith("[")), "")
+    error = docker_cli.failure(f"build {tag}, {step[:100]}".rstrip(", "), text, code=1, lines=10)
+    error.hint = error.hint or "The lines above are the failing step's own last ones."
+    return error
+
+
+def _give_back(tag: str, before: Image | None, made_from: str) -> None:
+    now = find(tag)
+    if now is None or now.labels.get(RENDER_LABEL) != made_from:
+        return  # the build was never finished, or the name is somebody else's by now
+    if before is not None and now.id == before.id:
+        return
+    if before is not None:
+        docker_cli.run("tag", before.id, tag, doing=f"give {tag} back")
+        docker_cli.run("image", "rm", now.id, doing="remove the new image", check=False)
+    else:
+        docker_cli.run("image", "rm", tag, doing=f"remove the image {tag}")
+
+
+def add_tag(image: Image, tag: str) -> None:
+    docker_cli.run("tag", image.id, tag, doing=f"name the image {tag}")
+
+
+def push(tag: str, report: Report) -> str:
+    """Push to the registry in the name; returns its digest, "sha256:..."."""
+    report(f"pushing {tag}")
+    text = docker_cli.run(
+        "push", tag, doing=f"push {tag}", timeout_s=None, on_line=lambda line: None
+    )
+    found = re.search(r"digest: (sha256:[0-9a-f]{64})", text)
+    if found is None:
+        raise CfError(f"push {tag}: the registry named no digest", details={"output": text[-500:]})
+    return found[1]
+
+
+def drop_superseded(build: str) -> None:
+    """Remove images of that build which lost their name to a newer one and serve no container."""
+    text = docker_cli.run(
+        "image",
+        "ls",
+        "--quiet",
+        "--no-trunc",
+        "--filter=dangling=true",
+        f"--filter=label={BUILD_LABEL}={build}",
+        doing="look for superseded images",
+        check=False,
+    )
+    for name in dict.fromkeys(text.split()):
+        # Without --force Docker itself refuses when a container, running or not, still uses it.
+        docker_cli.run("image", "rm", name, doing="remove a superseded image", check=False)
