@@ -1,0 +1,77 @@
+"""`python -m compreface_engine`: settings, port, models, then serve; no flags."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+from compreface_engine import __version__, logs
+from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.settings import Settings
+
+EXIT_CONFIGURATION = 3
+EXIT_PORT_TAKEN = 4
+
+USAGE = """usage: python -m compreface_engine
+
+Serves the engine until SIGTERM. It is set up by environment variables:
+CF_HOST, CF_PORT, FACE_DETECTION_PLUGIN, CALCULATION_PLUGIN, EXTRA_PLUGINS, ...
+(the engine's README lists all of them)."""
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"compreface-engine {__version__}")
+        return 0
+    if arguments:
+        print(USAGE, file=sys.stdout if arguments in (["-h"], ["--help"]) else sys.stderr)
+        return 0 if arguments in (["-h"], ["--help"]) else 2
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    # Imported here so that --version and a wrong setting answer at once.
+    from compreface_engine.api.server import PortTaken, bind, serve
+
+    try:
+        settings = Settings.from_env(os.environ)
+        log = logs.set_up(settings.log_level, settings.build_version)
+        for warning in settings.warnings:
+            log.warning(warning)
+        with bind(settings.host, settings.port) as bound:
+            from compreface_engine.pipeline import Pipeline, PipelineConfig
+
+            pipeline = Pipeline.load(
+                PipelineConfig(
+                    detector=settings.detector,
+                    calculator=settings.calculator,
+                    extras=settings.extras,
+                    img_length_limit=settings.img_length_limit,
+                    models_dir=settings.models_dir,
+                    gpu_idx=settings.gpu_idx,
+                    threads=settings.threads,
+                    concurrency=settings.max_concurrency,
+                    apply_exif=settings.apply_exif,
+                    max_pixels=settings.max_pixels,
+                )
+            )
+            serve(settings, pipeline, bound)
+    except ConfigurationError as error:
+        return _refuse(str(error), EXIT_CONFIGURATION)
+    except PortTaken as error:
+        return _refuse(str(error), EXIT_PORT_TAKEN)
+    return 0
+
+
+def _refuse(reason: str, code: int) -> int:
+    print(f"compreface-engine: {' '.join(reason.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leaves at once while models load; a server that runs finishes first, then comes here."""
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,216 @@
+"""The gate: no computation without a permit, which only it makes, and a bounded queue."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+STUCK_AFTER_S = 120.0
+"""A computation that runs longer is taken for stuck: the largest picture needs seconds."""
+
+_KEY = object()
+
+
+class Busy(Exception):
+    """No room, or no free worker in time. `retry_after` is a guess in whole seconds."""
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class CallerLeft(Exception):
+    """The caller hung up while it waited."""
+
+
+class Ticket:
+    """A caller's place: holds the bytes of its body until it is left (`with`)."""
+
+    __slots__ = ("_gate", "_held")
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._held = 0
+
+    def hold(self, count: int) -> None:
+        """Counts `count` more bytes that arrived. Raises Busy when all callers hold too many."""
+        self._gate._take_bytes(count)
+        self._held += count
+
+    def __enter__(self) -> Ticket:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._gate._give_bytes(self._held)
+        self._held = 0
+
+
+class Permit:
+    """The right to compute once. Handlers demand one as a parameter; only the gate can make it."""
+
+    __slots__ = ("_gate", "_spent", "since")
+
+    def __init__(self, key: object, gate: Gate) -> None:
+        if key is not _KEY:
+            raise TypeError("a permit comes from Gate.permit(), nowhere else")
+        self._gate = gate
+        self._spent = False
+        self.since = time.monotonic()
+
+    async def run(
+        self, work: Callable[Concatenate[Permit, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`work(permit, ...)` in a worker thread; the permit ends with it, whoever left before."""
+        if self._spent:
+            raise RuntimeError("a permit is good for one computation")
+        self._spent = True
+        gate = self._gate
+        future = asyncio.get_running_loop().run_in_executor(
+            gate._pool, lambda: work(self, *args, **kwargs)
+        )
+        future.add_done_callback(lambda _: gate._end(self))
+        return await asyncio.shield(future)
+
+    def give_back(self) -> None:
+        """Ends a permit that was never used."""
+        if not self._spent:
+            self._spent = True
+            self._gate._end(self)
+
+
+class Gate:
+    """Lets `concurrency` computations run and `max_queue` callers wait.
+
+    All methods are for the event loop's thread.
+    """
+
+    def __init__(
+        self, *, concurrency: int, max_queue: int, max_bytes: int, max_wait_s: float
+    ) -> None:
+        self._concurrency = concurrency
+        self._max_queue = max_queue
+        self._max_bytes = max_bytes
+        self._max_wait_s = max_wait_s
+        self._bytes = 0
+        self._running: set[Permit] = set()
+        self._waiting: dict[asyncio.Future[Permit], None] = {}
+        self._mean_s = 0.1
+        self._closed = False
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="compute")
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def bytes_held(self) -> int:
+        return self._bytes
+
+    @property
+    def full(self) -> bool:
+        """True when a new caller would be refused."""
+        return self._closed or (
+            len(self._running) >= self._concurrency and len(self._waiting) >= self._max_queue
+        )
+
+    @property
+    def stuck(self) -> bool:
+        """True when every worker has been at one computation for longer than any picture takes."""
+        return len(self._running) >= self._concurrency and all(
+            time.monotonic() - permit.since > STUCK_AFTER_S for permit in self._running
+        )
+
+    def admit(self, length: int) -> Ticket:
+        """A place for a caller whose body has `length` bytes, none of them read yet.
+
+        Raises Busy.
+        """
+        if self.full:
+            raise self._busy("the queue is full")
+        if self._bytes + length > self._max_bytes:
+            raise self._busy("the bodies that wait take all the memory set aside for them")
+        return Ticket(self)
+
+    async def permit(self, until_gone: Callable[[], Awaitable[None]]) -> Permit:
+        """A permit, at once or after a wait. `until_gone` returns when the caller has hung up.
+
+        Raises Busy (queue full, waited too long, closing) or CallerLeft.
+        """
+        if self._closed:
+            raise self._busy("the engine is stopping")
+        if len(self._running) < self._concurrency and not self._waiting:
+            return self._start()
+        if len(self._waiting) >= self._max_queue:
+            raise self._busy("the queue is full")
+        turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = None
+        gone = asyncio.ensure_future(until_gone())
+        try:
+            either: set[asyncio.Future[Any]] = {turn, gone}
+            await asyncio.wait(
+                either, timeout=self._max_wait_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if gone.done():
+                raise CallerLeft
+            if turn.done():
+                return turn.result()
+            raise self._busy(f"no worker was free within {self._max_wait_s:g} s")
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                turn.result().give_back()
+            raise
+        finally:
+            self._waiting.pop(turn, None)
+            turn.cancel()
+            gone.cancel()
+
+    def close(self) -> None:
+        """Refuses whoever waits and whoever comes; what runs goes on."""
+        self._closed = True
+        for turn in list(self._waiting):
+            if not turn.done():
+                turn.set_exception(self._busy("the engine is stopping"))
+        self._waiting.clear()
+
+    def _start(self) -> Permit:
+        permit = Permit(_KEY, self)
+        self._running.add(permit)
+        return permit
+
+    def _end(self, permit: Permit) -> None:
+        self._running.discard(permit)
+        self._mean_s += 0.1 * (time.monotonic() - permit.since - self._mean_s)
+        while self._waiting and len(self._running) < self._concurrency:
+            turn = next(iter(self._waiting))
+            del self._waiting[turn]
+            if not turn.done():
+                turn.set_result(self._start())
+
+    def _take_bytes(self, count: int) -> None:
+        if self._bytes + count > self._max_bytes:
+            raise self._busy("the bodies that wait take all the memory set aside for them")
+        self._bytes += count
+
+    def _give_bytes(self, count: int) -> None:
+        self._bytes -= count
+
+    def _busy(self, reason: str) -> Busy:
+        ahead = (len(self._waiting) + len(self._running)) / self._concurrency * self._mean_s
+        return Busy(reason, min(60, max(1, math.ceil(ahead))))

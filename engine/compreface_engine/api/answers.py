@@ -1,0 +1,101 @@
+"""Answers and their bytes: JSON exactly as the original writes it, headers, the sending."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import orjson
+
+from compreface_engine.api.errors import RequestError, Unavailable
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Header: TypeAlias = tuple[bytes, bytes]
+
+JSON_TYPE = b"application/json"
+CACHE_CONTROL: Header = (
+    b"cache-control",
+    b"max-age=0, no-cache, no-store, must-revalidate, proxy-revalidate",
+)
+CLOSE: Header = (b"connection", b"close")
+
+_JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+_UNLIKE_PYTHON = re.compile(rb"-?0\.0000\d+|-?\d+(?:\.\d+)?e[-+]?\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer, ready to send."""
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = JSON_TYPE
+    headers: tuple[Header, ...] = ()
+
+    def start(self, *, close: bool = False) -> Message:
+        """The first ASGI message: status and headers in the original's order."""
+        headers = [
+            (b"content-type", self.content_type),
+            (b"content-length", b"%d" % len(self.body)),
+            CACHE_CONTROL,
+            *self.headers,
+        ]
+        if close:
+            headers.append(CLOSE)
+        return {"type": "http.response.start", "status": self.status, "headers": headers}
+
+
+def to_json(value: Any) -> bytes:
+    """`value` as the original prints it: sorted keys, no blanks, ASCII, Python's floats, one LF.
+
+    float32 arrays are widened to float64 first, so their values print with up to 17 digits.
+    """
+    return orjson.dumps(_prepared(value), option=_JSON_OPTIONS)
+
+
+def _prepared(value: Any) -> Any:
+    """`value` with everything that orjson would print otherwise replaced by its bytes."""
+    if isinstance(value, dict):
+        return {key: _prepared(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_prepared(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _array(value)
+    if isinstance(value, float):
+        return orjson.Fragment(float.__repr__(value).encode())
+    if isinstance(value, str) and not value.isascii():
+        return orjson.Fragment(json.dumps(value).encode())
+    return value
+
+
+def _array(values: np.ndarray[Any, Any]) -> Any:
+    """A float array: quick, then the few numbers (exponents) that Python prints otherwise."""
+    wide = np.ascontiguousarray(values, dtype=np.float64)
+    text = orjson.dumps(wide, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"e" in text or b"0.0000" in text:
+        text = _UNLIKE_PYTHON.sub(lambda found: repr(float(found[0])).encode(), text)
+    return orjson.Fragment(text)
+
+
+def json_answer(value: Any, status: int = 200, headers: tuple[Header, ...] = ()) -> Answer:
+    return Answer(status, to_json(value), headers=headers)
+
+
+def error_answer(error: RequestError) -> Answer:
+    """`{"message": ...}` with the error's status; 503 says when to come back."""
+    headers: tuple[Header, ...] = ()
+    if isinstance(error, Unavailable):
+        headers = ((b"retry-after", b"%d" % error.retry_after),)
+    return json_answer({"message": str(error)}, error.status, headers)
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    await send(answer.start())
+    await send({"type": "http.response.body", "body": answer.body})

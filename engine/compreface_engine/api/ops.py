@@ -1,0 +1,57 @@
+"""Health, readiness and the documentation: answered at once, never behind the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+from compreface_engine.admission import Gate
+from compreface_engine.api.answers import Answer, json_answer
+
+_OK = json_answer({"status": "OK"})
+_STUCK = json_answer(
+    {
+        "message": "503 Service Unavailable: Every worker has been stuck for minutes; "
+        "restart the engine"
+    },
+    503,
+)
+_FULL = json_answer(
+    {"message": "503 Service Unavailable: The queue is full"}, 503, ((b"retry-after", b"1"),)
+)
+
+
+def live() -> Answer:
+    """The process answers."""
+    return _OK
+
+
+def healthcheck(gate: Gate) -> Answer:
+    """The models are loaded (else nobody would answer) and the workers move."""
+    return _STUCK if gate.stuck else _OK
+
+
+def ready(gate: Gate) -> Answer:
+    """A new picture would be let in."""
+    if gate.stuck:
+        return _STUCK
+    return _FULL if gate.full else _OK
+
+
+def documents() -> dict[str, Callable[[], Answer]]:
+    """The routes of the API's documentation, read once."""
+    folder = files("compreface_engine.api").joinpath("docs")
+
+    def document(name: str, content_type: bytes) -> Callable[[], Answer]:
+        answer = Answer(200, folder.joinpath(name).read_bytes(), content_type)
+        return lambda: answer
+
+    page = document("apidocs.html", b"text/html; charset=utf-8")
+    moved = Answer(302, b"", b"text/html; charset=utf-8", ((b"location", b"/apidocs"),))
+    return {
+        "/frs-core-api.json": document("frs-core-api.json", b"application/json"),
+        "/apidocs": page,
+        "/apidocs/index.html": lambda: moved,
+        "/apidocs/apidocs.css": document("apidocs.css", b"text/css; charset=utf-8"),
+        "/apidocs/apidocs.js": document("apidocs.js", b"text/javascript; charset=utf-8"),
+    }

@@ -1,0 +1,75 @@
+"""The request parameters; their grammar is that of Python's int() and float()."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from compreface_engine.api.errors import (
+    BAD_LIMIT,
+    BAD_THRESHOLD,
+    NEGATIVE_LIMIT,
+    BadRequest,
+    UnprocessableInput,
+)
+
+_SEPARATORS = re.compile(r"[,\s]+")
+
+
+def query_values(query: bytes) -> dict[str, str]:
+    """The query's parameters; of repeated names the first counts."""
+    if not query:
+        return {}
+    values: dict[str, str] = {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        values.setdefault(name, value)
+    return values
+
+
+def merged(query: Mapping[str, str], form: Mapping[str, str]) -> dict[str, str]:
+    """Both together; the query wins."""
+    return {**form, **query}
+
+
+def limit_of(values: Mapping[str, str]) -> int:
+    """The largest number of faces, 0 for all. Raises BadRequest."""
+    text = values.get("limit", "")
+    if not text:
+        return 0
+    try:
+        limit = int(text)
+    except ValueError as error:
+        raise BadRequest(BAD_LIMIT) from error
+    if limit < 0:
+        raise BadRequest(NEGATIVE_LIMIT)
+    return limit
+
+
+def threshold_of(values: Mapping[str, str]) -> float | None:
+    """The smallest probability (0..1), None when not given.
+
+    Raises BadRequest or UnprocessableInput.
+    """
+    text = values.get("det_prob_threshold")
+    if text is None:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError as error:
+        shown = repr(text if len(text) <= 40 else text[:40] + "...")
+        raise UnprocessableInput(f"det_prob_threshold is not a number: {shown}") from error
+    if not 0 <= threshold <= 1:
+        raise BadRequest(BAD_THRESHOLD)
+    return threshold
+
+
+def slugs_of(values: Mapping[str, str]) -> frozenset[str]:
+    """The plugins asked for; unknown names are the pipeline's to ignore."""
+    text = values.get("face_plugins", "")
+    return frozenset(_SEPARATORS.split(text)) - {""} if text else frozenset()
+
+
+def detect_of(values: Mapping[str, str]) -> bool:
+    """False only for the exact word `false`."""
+    return values.get("detect_faces") != "false"

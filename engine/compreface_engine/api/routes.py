@@ -1,0 +1,159 @@
+"""The contract: what each route computes. Runs in a worker thread, with a permit in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from compreface_engine.admission import Permit
+from compreface_engine.api.answers import Answer, Header, json_answer
+from compreface_engine.api.body import read_form, read_json_file
+from compreface_engine.api.params import detect_of, limit_of, merged, slugs_of, threshold_of
+from compreface_engine.core.errors import BadRequest, NoFaceFound
+from compreface_engine.core.types import BoundingBox, Image
+
+TRUNCATED: Header = (b"x-image-truncated", b"true")
+SCANNER_VERSION = "ScannerWithPlugins"
+"""What /scan_faces calls its calculator, whichever it is: a constant of the original."""
+
+
+class DecodedImage(Protocol):
+    """A decoded picture; `truncated` when the file ended early."""
+
+    @property
+    def image(self) -> Image: ...
+
+    @property
+    def truncated(self) -> bool: ...
+
+
+class Face(Protocol):
+    """One face of an answer."""
+
+    @property
+    def box(self) -> BoundingBox: ...
+
+    @property
+    def answers(self) -> Mapping[str, Any]: ...
+
+    @property
+    def execution_time(self) -> Mapping[str, int]: ...
+
+
+class Engine(Protocol):
+    """What the API needs of a pipeline; all methods block, several threads may call them."""
+
+    @property
+    def plugins(self) -> Mapping[str, str]: ...
+
+    @property
+    def calculator_version(self) -> str: ...
+
+    @property
+    def similarity_coefficients(self) -> tuple[float, float]: ...
+
+    def decode(self, data: bytes | memoryview) -> DecodedImage: ...
+
+    def scan(
+        self, image: Image, *, min_score: float | None, detect: bool, slugs: frozenset[str]
+    ) -> Sequence[Face]: ...
+
+    def versions(self, slugs: frozenset[str], detect: bool) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A request whose body is complete: `boundary` is None for JSON."""
+
+    body: bytes
+    boundary: bytes | None
+    query: Mapping[str, str]
+
+
+def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
+    """/find_faces and /find_faces_base64: detect, run the plugins asked for."""
+    data, values = _photograph(upload)
+    slugs = slugs_of(values)
+    detect = detect_of(values)
+    faces, headers = _scan(engine, data, values, detect=detect, slugs=slugs)
+    return json_answer(
+        {
+            "plugins_versions": dict(engine.versions(slugs, detect)),
+            "result": [
+                {"box": _box(face.box), "execution_time": dict(face.execution_time), **face.answers}
+                for face in faces
+            ],
+        },
+        headers=headers,
+    )
+
+
+def scan_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
+    """/scan_faces: detection and embedding, nothing else."""
+    data, values = _photograph(upload)
+    faces, headers = _scan(engine, data, values, detect=True, slugs=frozenset({"calculator"}))
+    return json_answer(
+        {
+            "calculator_version": SCANNER_VERSION,
+            "result": [
+                {"box": _box(face.box), "execution_time": dict(face.execution_time), **face.answers}
+                for face in faces
+            ],
+        },
+        headers=headers,
+    )
+
+
+def status(engine: Engine, build_version: str) -> Answer:
+    """/status, which never changes while the process lives."""
+    return json_answer(
+        {
+            "available_plugins": dict(engine.plugins),
+            "build_version": build_version,
+            "calculator_version": engine.calculator_version,
+            "similarity_coefficients": list(engine.similarity_coefficients),
+            "status": "OK",
+        }
+    )
+
+
+def _photograph(upload: Upload) -> tuple[bytes | memoryview, Mapping[str, str]]:
+    if upload.boundary is None:
+        return read_json_file(upload.body), upload.query
+    form = read_form(upload.body, upload.boundary)
+    return form.file, merged(upload.query, form.fields)
+
+
+def _scan(
+    engine: Engine,
+    data: bytes | memoryview,
+    values: Mapping[str, str],
+    *,
+    detect: bool,
+    slugs: frozenset[str],
+) -> tuple[Sequence[Face], tuple[Header, ...]]:
+    """The faces, in the contract's order of checks: picture, threshold, "no face", limit."""
+    decoded = engine.decode(data)
+    threshold = threshold_of(values)
+    try:
+        limit, bad_limit = limit_of(values), None
+    except BadRequest as error:
+        # "No face" comes before a bad limit, so faces are looked for; nothing else is computed.
+        limit, bad_limit, slugs = 0, error, frozenset()
+    faces = engine.scan(decoded.image, min_score=threshold, detect=detect, slugs=slugs)
+    if not faces:
+        raise NoFaceFound
+    if bad_limit is not None:
+        raise bad_limit
+    return faces[: limit or None], (TRUNCATED,) if decoded.truncated else ()
+
+
+def _box(box: BoundingBox) -> dict[str, Any]:
+    return {
+        "probability": float(box.probability),
+        "x_max": box.x_max,
+        "x_min": box.x_min,
+        "y_max": box.y_max,
+        "y_min": box.y_min,
+    }

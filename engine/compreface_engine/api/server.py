@@ -1,0 +1,122 @@
+"""The server process: takes the port, serves, and on SIGTERM finishes what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib.util
+import logging
+import socket
+import sys
+
+import uvicorn
+
+from compreface_engine.admission import Gate
+from compreface_engine.api.app import App
+from compreface_engine.api.routes import Engine
+from compreface_engine.logs import NAME
+from compreface_engine.settings import Settings
+
+BACKLOG = 1024
+KEEP_ALIVE_S = 75
+DRAIN_S = 6.0
+"""After SIGTERM, what waits is still served for so long, then refused. Docker kills after 10 s."""
+GRACE_S = 8
+
+log = logging.getLogger(NAME)
+
+
+class PortTaken(Exception):
+    """The address cannot be bound; the text says which and why."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet: callers are refused until the models are loaded.
+
+    Raises PortTaken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise PortTaken(f"CF_HOST={host}: no such address ({error})") from error
+    try:
+        if sys.platform != "win32":  # There it would let two processes share a port.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise PortTaken(_why(host, port, error)) from error
+    return bound
+
+
+def listen(bound: socket.socket) -> str:
+    """Opens the port; returns its address as a URL. Raises PortTaken."""
+    host, port = bound.getsockname()[:2]
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        raise PortTaken(_why(host, port, error)) from error
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _why(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is taken by another process; set CF_PORT to a free one"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} may not be used by this user; set CF_PORT above 1023"
+    return f"port {port} on {host} cannot be used: {error.strerror or error}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with a bounded end: the gate is closed before the tasks are cut off."""
+
+    gate: Gate
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # For the person or program that started us; stdout stays free for results.
+        for one in sockets or []:
+            print(f"compreface-engine: ready at {listen(one)}", file=sys.stderr, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("stopping: finishing what runs")
+        timer = asyncio.get_running_loop().call_later(DRAIN_S, self.gate.close)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+
+
+def serve(settings: Settings, engine: Engine, bound: socket.socket) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what runs and returns. Raises PortTaken."""
+    gate = Gate(
+        concurrency=settings.max_concurrency,
+        max_queue=settings.max_queue,
+        max_bytes=settings.max_queue_bytes,
+        max_wait_s=settings.max_wait_s,
+    )
+    listen(bound)
+    httptools = importlib.util.find_spec("httptools") is not None
+    if httptools:
+        from compreface_engine.api.protocol import BoundedProtocol
+    config = uvicorn.Config(
+        App(settings, engine, gate),
+        http=BoundedProtocol if httptools else "h11",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    server.gate = gate
+    server.run(sockets=[bound])
