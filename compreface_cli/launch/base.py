@@ -217,6 +217,20 @@ def interruptible() -> AbstractContextManager[None]:
     return _handlers(answer)
 
 
+@contextmanager
+def deferred() -> Iterator[None]:
+    """A signal within the block is answered right after it: for a step that must not be cut."""
+    heard: list[tuple[int, FrameType | None]] = []
+    with _handlers(lambda number, frame: heard.append((number, frame))):
+        yield
+    for number, frame in heard[:1]:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            handler(number, frame)
+        elif handler == signal.SIG_DFL:
+            signal.raise_signal(number)
+
+
 def _signals_answered(answer: Callable[[], None]) -> AbstractContextManager[None]:
     # A Python handler, not a mask and not SIG_IGN: children must not inherit it.
     return _handlers(lambda number, frame: answer())

@@ -1,0 +1,143 @@
+"""HTTP to a running engine: its status and its answer for a picture, in bounded time."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from compreface_cli.errors import CfError, UnhealthyError, UsageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx2
+
+CONNECT_TIMEOUT_S = 3.0
+# The engine lets a request wait 10 s and computes well under a second for any picture it accepts.
+ANSWER_TIMEOUT_S = 60.0
+
+
+class Refused(CfError):
+    """The engine answered, and its answer is no: `status` and its own words in `message`."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message, details={"status": status})
+        self.status = status
+
+
+class EngineClient:
+    """Talks to one engine; connections are kept between calls, so close it (or use `with`)."""
+
+    def __init__(self, url: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        import httpx2
+
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(
+                f"'{url}' is no address of an engine", hint="Write http://127.0.0.1:3000"
+            )
+        self.url = url.rstrip("/")
+        self._httpx = httpx2
+        self._client = httpx2.Client(
+            base_url=self.url,
+            timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            # A proxy named in the environment is not asked for this machine's own ports.
+            trust_env=not _is_local(parts.hostname),
+        )
+
+    def __enter__(self) -> EngineClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def status(self, *, timeout_s: float | None = None) -> dict[str, Any]:
+        """The engine's `/status`."""
+        return self._json("GET", "/status", timeout_s=timeout_s)
+
+    def scan(
+        self,
+        picture: bytes,
+        *,
+        filename: str = "picture",
+        plugins: Iterable[str] = (),
+        limit: int = 0,
+        min_score: float | None = None,
+    ) -> dict[str, Any]:
+        """The engine's `/find_faces`: {"result": [face, ...], "plugins_versions": {...}}.
+
+        Raises Refused when the engine says no (no face: status 400), UnhealthyError when it cannot
+        be reached or answers nonsense.
+        """
+        query: dict[str, str] = {"face_plugins": ",".join(plugins), "limit": str(limit)}
+        if min_score is not None:
+            query["det_prob_threshold"] = repr(min_score)
+        return self._json(
+            "POST",
+            "/find_faces",
+            params=query,
+            files={"file": (filename, picture, "application/octet-stream")},
+        )
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        files: Mapping[str, tuple[str, bytes, str]] | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        extra: dict[str, Any] = {} if timeout_s is None else {"timeout": timeout_s}
+        try:
+            response = self._client.request(method, path, params=params, files=files, **extra)
+        except self._httpx.TimeoutException as error:
+            raise UnhealthyError(f"the engine at {self.url} gave no answer in time") from error
+        except (self._httpx.HTTPError, self._httpx.InvalidURL) as error:
+            raise UnhealthyError(f"no engine can be reached at {self.url}: {error}") from error
+        return self._read(response)
+
+    def _read(self, response: httpx2.Response) -> dict[str, Any]:
+        try:
+            document = response.json()
+        except ValueError:
+            document = None
+        if response.status_code == 200 and isinstance(document, dict):
+            return document
+        if isinstance(document, dict) and isinstance(document.get("message"), str):
+            raise Refused(response.status_code, document["message"])
+        raise UnhealthyError(
+            f"what answers at {self.url} is no engine: status {response.status_code}",
+            details={"status": response.status_code, "body": response.text[:200]},
+        )
+
+
+def is_up(url: str, *, timeout_s: float = 1.0) -> bool:
+    """Whether an engine answers `/status` there now."""
+    try:
+        with EngineClient(url, timeout_s=timeout_s) as client:
+            return client.status().get("status") == "OK"
+    except (UnhealthyError, Refused):
+        return False
+
+
+def until(deadline: float) -> float:
+    """Seconds left until `deadline` (time.monotonic), never below zero."""
+    return max(0.0, deadline - time.monotonic())
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,293 @@
+"""The engine's private virtual environment: made from pinned hashes, proven, removed if it fails.
+
+Its folder is named by a hash of its inputs (requirements, the engine's wheel, this Python), so an
+upgrade makes a new one beside the old. The file `proven.json` in it is written last: without it an
+environment does not count, whatever killed the run that was making it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from compreface_cli import resources
+from compreface_cli.errors import CfError, ConfigurationError, FetchError
+
+Report: TypeAlias = Callable[[str], None]
+# (label, total) -> a block that yields advance(amount); Output.progress is one
+Progress: TypeAlias = Callable[[str, float | None], AbstractContextManager[Callable[[float], None]]]
+
+_PROOF_TIMEOUT_S = 120.0
+_PROOF = """
+import sys
+from pathlib import Path
+from compreface_engine.pipeline import Pipeline, PipelineConfig
+pipeline = Pipeline.load(PipelineConfig.embedded())
+image = pipeline.decode(Path(sys.argv[1]).read_bytes()).image
+faces = pipeline.scan(image, min_score=None, detect=True, slugs=frozenset({"calculator"}))
+assert len(faces) == 1, f"{len(faces)} faces in {sys.argv[1]}"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInputs:
+    """What an environment is made of."""
+
+    row: str  # of the wheel table: cpu, cuda13, cuda12, cuda12-legacy
+    requirements: tuple[Path, ...]  # every line with hashes
+    wheel: Path
+    proof: tuple[str, ...]  # arguments for the interpreter; exit 0 proves the environment
+
+    def key(self) -> str:
+        """Name of the environment: 16 hex digits over the inputs and this Python."""
+        digest = hashlib.sha256()
+        python = (platform.python_implementation(), platform.python_version(), platform.machine())
+        for text in (*python, sys.platform, os.path.realpath(sys.executable), self.row):
+            digest.update(text.encode() + b"\0")
+        for path in (*self.requirements, self.wheel):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEnv:
+    """A proven environment."""
+
+    key: str
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+
+def inputs(row: str) -> EngineInputs:
+    """The inputs for a row of the wheel table, as this `cf` ships them."""
+    portrait = resources.portraits_dir() / "astronaut.png"
+    return EngineInputs(
+        row=row,
+        requirements=(resources.engine_requirements(row), resources.engine_requirements("convert")),
+        wheel=resources.engine_wheel(),
+        proof=("-c", _PROOF, str(portrait)),
+    )
+
+
+def find(home: Path, wanted: EngineInputs) -> EngineEnv | None:
+    """The proven environment for these inputs, if it is there; asks nobody and starts nothing."""
+    env = EngineEnv(wanted.key(), home / wanted.key())
+    return env if (env.folder / "proven.json").is_file() and env.python.exists() else None
+
+
+def ensure(
+    home: Path,
+    wanted: EngineInputs,
+    *,
+    report: Report,
+    progress: Progress,
+    wheels: Path | None = None,
+) -> EngineEnv:
+    """The environment for these inputs, made and proven if it is not there yet.
+
+    `wheels` is a folder of wheels for a machine without network. Raises FetchError when a package
+    cannot be had or has another hash, ConfigurationError when this Python cannot make environments,
+    CfError when what was made does not work; in each case nothing of it is left.
+    """
+    env = find(home, wanted)
+    if env is not None:
+        return env
+    if wheels is not None and not wheels.is_dir():
+        raise ConfigurationError(f"--wheels: {wheels} is no folder")
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = wanted.key()
+    folder = home / key
+    with _locked(home / f"{key}.lock", report):
+        env = find(home, wanted)
+        if env is not None:  # another cf made it while this one waited
+            return env
+        shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed
+        try:
+            _make(folder, wanted, wheels, report, progress)
+            _prove(folder, wanted)
+            proven = {"row": wanted.row, "wheel": wanted.wheel.name, "python": sys.version}
+            (folder / "proven.json").write_text(json.dumps(proven), encoding="utf-8")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return EngineEnv(key, folder)
+
+
+def remove_unused(home: Path, used: Iterable[str]) -> list[str]:
+    """Remove the environments that nothing in `used` names (keys); those being made stay."""
+    keep = set(used)
+    removed = []
+    for folder in sorted(home.glob("*/")):
+        if folder.name in keep:
+            continue
+        with suppress(BlockingIOError), _locked(home / f"{folder.name}.lock", None):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder.name)
+    return removed
+
+
+def _make(
+    folder: Path,
+    wanted: EngineInputs,
+    wheels: Path | None,
+    report: Report,
+    progress: Progress,
+) -> None:
+    python = folder / "bin" / "python"
+    pip = _create(folder, python)
+    names = sum(
+        1
+        for path in wanted.requirements
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line[:1].isalnum()
+    )
+    source = ["--no-index", "--find-links", str(wheels)] if wheels else []
+    install = [*pip, "install", "--no-compile", "--only-binary", ":all:", *source]
+    files = [part for path in wanted.requirements for part in ("-r", str(path))]
+    with progress("Preparing the engine's environment", names + 1) as advance:
+        _run_pip([*install, "--require-hashes", *files], wheels, advance)
+        # The wheel is our own file; all it needs was pinned above.
+        _run_pip([*install, "--no-deps", "--no-index", str(wanted.wheel)], wheels, advance)
+    report(f"The engine's environment is in {folder}")
+
+
+def _create(folder: Path, python: Path) -> list[str]:
+    """Make the bare environment; returns the command that runs pip for it."""
+    own_pip = importlib.util.find_spec("pip") is not None
+    if not own_pip and importlib.util.find_spec("ensurepip") is None:
+        raise _no_venv("neither pip nor ensurepip is here")
+    # pip of this Python can serve the new one (22.3 and newer), which saves installing it again.
+    options = ["--without-pip"] if own_pip else []
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", *options, str(folder)],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        check=False,
+    )
+    if made.returncode:
+        raise _no_venv((made.stdout + made.stderr).strip()[-600:])
+    if own_pip:
+        return [sys.executable, "-m", "pip", "--python", str(python)]
+    return [str(python), "-m", "pip"]
+
+
+def _no_venv(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"this Python cannot make a virtual environment: {why}",
+        hint="On Debian and Ubuntu install the package python3-venv, then run this again.",
+    )
+
+
+def _run_pip(command: Sequence[str], wheels: Path | None, advance: Callable[[float], None]) -> None:
+    flags = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    environment = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PYTHONPATH": ""}
+    tail: deque[str] = deque(maxlen=12)
+    process = subprocess.Popen(
+        [*command, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None  # noqa: S101  (for the type checker)
+        for line in process.stdout:
+            tail.append(line.rstrip())
+            if line.startswith(("Collecting ", "Processing ")):
+                advance(1)
+        code = process.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
+    if code:
+        raise _pip_error("\n".join(line for line in tail if line), wheels)
+
+
+def _pip_error(said: str, wheels: Path | None) -> CfError:
+    if "No space left" in said:
+        return CfError("the disk is full: the engine's environment needs about 500 MB", hint=said)
+    if "DO NOT MATCH THE HASHES" in said:
+        what = "a package has another hash than the one this cf pins; nothing was kept"
+    elif wheels is not None:
+        what = f"the engine's packages are not all in {wheels}"
+    else:
+        what = "the engine's packages could not be installed"
+    hint = "" if wheels else "\nWithout network: put the wheels into a folder, pass --wheels DIR."
+    return FetchError(what, hint=f"pip said:\n{said}{hint}", details={"pip": said})
+
+
+def _prove(folder: Path, wanted: EngineInputs) -> None:
+    """Import the engine and run one inference in the new environment."""
+    try:
+        proof = subprocess.run(
+            [str(folder / "bin" / "python"), "-I", *wanted.proof],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PROOF_TIMEOUT_S,
+            start_new_session=True,
+            env=_clean(os.environ),
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CfError(
+            f"the engine's new environment gave no answer in {_PROOF_TIMEOUT_S:.0f} s; removed"
+        ) from error
+    if proof.returncode:
+        raise CfError(
+            "the engine's new environment does not work and was removed",
+            hint="\n".join((proof.stdout + proof.stderr).strip().splitlines()[-8:]),
+            details={"exit_code": proof.returncode},
+        )
+
+
+def _clean(environment: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in environment.items() if not key.startswith("PYTHON")}
+
+
+@contextmanager
+def _locked(path: Path, report: Report | None) -> Iterator[None]:
+    """Hold the lock file; waits for its holder, with a line; without `report` BlockingIOError."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if report is None:
+                    raise
+                report("Another cf is making the engine's environment; waiting for it ...")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(handle)

@@ -1,0 +1,309 @@
+"""Runs the engine alone, as a local process under a supervisor; no Docker, no other service."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from compreface_cli.errors import CfError, ConflictError
+from compreface_cli.launch import supervisor
+from compreface_cli.launch.base import (
+    STOP_TIMEOUT_S,
+    CleanUp,
+    Deployment,
+    Endpoint,
+    Kind,
+    Material,
+    Report,
+    ServiceState,
+    State,
+    deferred,
+)
+from compreface_cli.launch.supervisor import start_time
+from compreface_cli.plan import Plan
+
+# What of the user's environment an engine may need: libraries of the GPU, places, language.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+_GONE_AFTER_REBOOT = "the machine was restarted, and a local process does not survive that"
+_SUPERVISOR_GONE = "its supervisor is gone; it will not be started again after a crash"
+
+
+class ProcessLauncher:
+    """`homes` gives the folder of an instance (created when it is needed)."""
+
+    kind: Kind = "process"
+
+    def __init__(self, homes: Callable[[str], Path]) -> None:
+        self._homes = homes
+
+    def prepare(self, plan: Plan, material: Material, undo: CleanUp, report: Report) -> Deployment:
+        if material.python is None:
+            raise CfError("the process launcher needs the engine's environment")
+        folder = self._homes(plan.instance) / f"engine-{secrets.token_hex(4)}"
+        undo.push(f"folder {folder}", lambda: shutil.rmtree(folder, ignore_errors=True))
+        folder.mkdir(mode=0o700, parents=True)
+        environment = plan.engine_environment()
+        if material.models_dir is not None:
+            environment["CF_MODELS_DIR"] = str(material.models_dir)
+        return Deployment(
+            launcher="process",
+            instance=plan.instance,
+            engine=material.engine,
+            data={
+                "folder": str(folder),
+                "argv": [str(material.python), "-I", "-m", "compreface_engine"],
+                "env": environment,
+            },
+        )
+
+    @contextmanager
+    def trial(
+        self, deployment: Deployment, report: Report
+    ) -> Iterator[tuple[Endpoint, Callable[[], ServiceState]]]:
+        endpoint = Endpoint("127.0.0.1", spare_port())
+        log_path = _folder(deployment) / "trial.log"
+        with log_path.open("wb") as log:
+            engine = subprocess.Popen(
+                deployment.data["argv"],
+                env=_environment(deployment, endpoint),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=supervisor.die_with_parent,
+            )
+
+        def look() -> ServiceState:
+            code = engine.poll()
+            if code is None:
+                return ServiceState("core", "running", pid=engine.pid)
+            return ServiceState("core", "failed", f"ended with exit code {code}")
+
+        try:
+            yield endpoint, look
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(engine.pid, signal.SIGTERM)
+            try:
+                engine.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(engine.pid, signal.SIGKILL)
+                engine.wait()
+
+    def start(
+        self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
+    ) -> None:
+        if replacing is not None:  # one port serves one process
+            self.stop(replacing)
+        folder = _folder(deployment)
+        spec = {
+            "argv": deployment.data["argv"],
+            "env": _environment(deployment, deployment.engine),
+            "stop_timeout_s": STOP_TIMEOUT_S,
+        }
+        with suppress(FileNotFoundError):
+            (folder / "trial.log").unlink()
+        (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+        with deferred():  # cut between fork and state, nobody would know of it
+            began = subprocess.run(
+                [sys.executable, "-I", supervisor.__file__, "--detach", str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd="/",
+                start_new_session=True,
+                check=False,
+            )
+        if began.returncode == supervisor.ALREADY_SUPERVISED:
+            return
+        if began.returncode:
+            raise CfError("the supervisor could not be started", hint=began.stderr.strip()[-600:])
+
+    def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        folder = _folder(deployment)
+        state = _read_state(folder)
+        watcher, child = _alive(state.get("supervisor")), _alive(state.get("child"))
+        if watcher is not None:
+            _end(watcher, timeout_s + 5.0, group=False)
+            child = _alive(_read_state(folder).get("child"))
+        if child is not None:
+            _end(child, timeout_s, group=True)
+
+    def remove(self, deployment: Deployment) -> None:
+        shutil.rmtree(_folder(deployment), ignore_errors=True)
+
+    def services(self, deployment: Deployment) -> tuple[ServiceState, ...]:
+        return (self._core(_read_state(_folder(deployment))),)
+
+    @staticmethod
+    def _core(state: Mapping[str, Any]) -> ServiceState:
+        if not state:
+            return ServiceState("core", "missing", "nothing was started")
+        watcher, child = _alive(state["supervisor"]), _alive(state["child"])
+        phase, exit_code, restarts = state["phase"], state["last_exit"], state["restarts"]
+        ended = f"last exit code {exit_code}" if exit_code is not None else ""
+        now: State
+        if phase == "stopped":
+            now, detail = "stopped", ""
+        elif phase == "failed":
+            now, detail = "failed", f"gave up after repeated crashes, {ended}"
+        elif watcher is None and child is None:
+            now, detail = "failed", "killed, and its supervisor with it"
+            if _another_boot(state["supervisor"]["started"]):
+                detail = _GONE_AFTER_REBOOT
+        elif watcher is None:
+            now, detail = "running", _SUPERVISOR_GONE
+        elif child is None:
+            now, detail = ("restarting" if restarts else "starting"), ended
+        else:
+            now, detail = "running", f"started again {restarts} times, {ended}" if restarts else ""
+        return ServiceState("core", now, detail, pid=child, restarts=restarts, since=state["since"])
+
+    def logs(
+        self, deployment: Deployment, *, tail: int, follow: bool, service: str | None = None
+    ) -> Iterator[str]:
+        if service not in (None, "core"):
+            raise CfError(f"there is no service '{service}': the engine runs alone")
+        path = log_file(deployment)
+        yield from _last_lines(path, tail)
+        if follow:
+            yield from _follow(path, lambda: self.services(deployment)[0])
+
+    def keeps(self, deployment: Deployment) -> Mapping[str, str]:
+        return {}
+
+
+def log_file(deployment: Deployment) -> Path:
+    """Where the engine's output goes; the trial's while there is no other."""
+    folder = _folder(deployment)
+    trial = folder / "trial.log"
+    return trial if trial.exists() else folder / "engine.log"
+
+
+def spare_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _folder(deployment: Deployment) -> Path:
+    return Path(deployment.data["folder"])
+
+
+def _environment(deployment: Deployment, endpoint: Endpoint) -> dict[str, str]:
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    cuda = {key: value for key, value in os.environ.items() if key.startswith(("CUDA_", "NVIDIA_"))}
+    return {
+        **passed,
+        **cuda,
+        **deployment.data["env"],
+        "CF_HOST": endpoint.bind,
+        "CF_PORT": str(endpoint.port),
+    }
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _alive(process: Mapping[str, Any] | None) -> int | None:
+    """The pid, if that very process (not a later one with its pid) lives."""
+    if not process or process["started"] is None:
+        return None
+    return process["pid"] if start_time(process["pid"]) == process["started"] else None
+
+
+def _another_boot(started: str | None) -> bool:
+    mine = start_time(os.getpid())
+    if not mine or not started or ":" not in started:
+        return False
+    return mine.partition(":")[0] != started.partition(":")[0]
+
+
+def _end(pid: int, timeout_s: float, *, group: bool) -> None:
+    """SIGTERM, and SIGKILL when it has not ended in time."""
+    started = start_time(pid)
+    if started is None:
+        return
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if start_time(pid) != started:
+            return
+        time.sleep(0.02)
+    with suppress(ProcessLookupError):
+        if group:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5.0
+    while start_time(pid) == started:
+        if time.monotonic() > deadline:
+            raise ConflictError(f"process {pid} cannot be stopped, not even by SIGKILL")
+        time.sleep(0.02)
+
+
+def _last_lines(path: Path, count: int) -> list[str]:
+    lines: deque[str] = deque(maxlen=max(0, count))
+    for part in (path.with_name(f"{path.name}.1"), path):
+        with suppress(FileNotFoundError), part.open(encoding="utf-8", errors="replace") as file:
+            lines.extend(line.rstrip("\n") for line in file)
+    return list(lines)
+
+
+def _follow(path: Path, look: Callable[[], ServiceState]) -> Iterator[str]:
+    """New lines as they come, over rotations, until the service has ended."""
+    file = path.open(encoding="utf-8", errors="replace") if path.exists() else None
+    rest = ""
+    try:
+        if file is not None:
+            file.seek(0, os.SEEK_END)
+        while True:
+            ended = look().state in ("stopped", "failed", "missing")
+            if file is None and path.exists():
+                file = path.open(encoding="utf-8", errors="replace")
+            while file is not None and (text := file.readline()):
+                rest += text
+                if rest.endswith("\n"):
+                    yield rest.rstrip("\n")
+                    rest = ""
+            if file is not None and _rotated(file.fileno(), path):
+                file.close()
+                file = None
+                continue
+            if ended:
+                if rest:
+                    yield rest
+                return
+            time.sleep(0.25)
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _rotated(handle: int, path: Path) -> bool:
+    try:
+        return os.fstat(handle).st_ino != path.stat().st_ino
+    except FileNotFoundError:
+        return False
