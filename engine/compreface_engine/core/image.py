@@ -70,7 +70,7 @@ def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
     """libjpeg-turbo's pixels; None where the file needs Pillow (CMYK, rare codings, broken)."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except ValueError:
+    except (ValueError, KeyError):  # KeyError: a subsampling without a name
         return None
     _check_size(width, height, max_pixels)
     if colours not in ("YCbCr", "Gray", "RGB"):
@@ -139,6 +139,9 @@ def _to_rgb(picture: Pillow.Image) -> Image:
         return _grey((deep >> 8).astype(np.uint8))
     if mode in ("I", "F"):
         return _grey(_to_8_bit(np.asarray(picture, np.float64)))
+    if mode == "1":
+        # The original sees 0 and 1 of 255, a black picture; its answer is part of the contract.
+        return _grey(np.asarray(picture).astype(np.uint8))
     if mode in ("LA", "La"):
         return _grey(np.asarray(picture)[..., 0])
     if mode in ("RGBA", "RGBX", "RGBa"):
