@@ -1,0 +1,203 @@
+"""Runs a graph in NumPy, wholly or as far as constants reach; takes the branch of `phase_train` = false."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import numpy as np
+
+from compreface_engine.convert.errors import ConvertError
+from compreface_engine.convert.graph import Array, Graph, Node
+from compreface_engine.convert.kernels import compute
+
+MAX_BYTES = 2 << 30
+"""What all results of one run may take together."""
+
+FIXED_FEEDS: Final[Mapping[str, Array]] = {
+    "phase_train": np.array(False),
+    "keep_probability": np.array(1.0, np.float32),
+}
+"""Placeholders of training scripts, at the value they have when a network is used."""
+
+
+class _Mark:
+    """A value that is no array."""
+
+
+DEAD, UNKNOWN = _Mark(), _Mark()
+Value = Array | _Mark
+
+
+class Evaluation:
+    """The values of one graph under given feeds; a fed value of UNKNOWN stays symbolic."""
+
+    def __init__(self, graph: Graph, feeds: Mapping[str, Value]) -> None:
+        self._graph = graph
+        self._values: dict[str, Value] = {**graph.constants, **feeds}
+        self._alias: dict[str, str] = {}
+        self._bytes = 0
+
+    def value(self, name: str) -> Value:
+        """The value of `name`, computing what it needs (no recursion: graphs are deep)."""
+        stack, open_names = [name], set[str]()
+        while stack:
+            top = stack[-1]
+            if top in self._values:
+                stack.pop()
+                continue
+            missing = [need for need in self._needs(top) if need not in self._values]
+            if not missing:
+                self._values[top] = self._compute(top)
+                continue
+            if top in open_names:
+                raise ConvertError(f"the graph has a cycle at node '{top}'")
+            open_names.add(top)
+            stack.extend(missing)
+        return self._values[name]
+
+    def array(self, name: str) -> Array:
+        value = self.value(name)
+        if isinstance(value, _Mark):
+            raise ConvertError(f"the value of '{name}' is not defined when phase_train is false")
+        return value
+
+    def source(self, name: str) -> str:
+        """Where a value really comes from, behind identities, switches and merges."""
+        while name in self._alias:
+            name = self._alias[name]
+        return name
+
+    def _split(self, name: str) -> tuple[Node, int]:
+        base, _, port = name.partition(":")
+        node = self._graph.nodes.get(base)
+        if node is None:
+            raise ConvertError(f"the graph refers to '{base}', which it does not have")
+        return node, int(port) if port.isdigit() else 0
+
+    def _needs(self, name: str) -> Iterable[str]:
+        node, _ = self._split(name)
+        if node.name in FIXED_FEEDS and node.op.startswith("Placeholder"):
+            return ()
+        if node.op == "Merge":
+            return [*node.inputs, *self._pivots(node)]
+        return node.inputs
+
+    def _pivots(self, merge: Node) -> list[str]:
+        """Control inputs of a merge's constant branches: they tell which one is dead."""
+        found: list[str] = []
+        for name in merge.inputs:
+            node, _ = self._split(name)
+            found += [c for c in node.control if c in self._graph.nodes]
+        return found
+
+    def _compute(self, name: str) -> Value:
+        node, port = self._split(name)
+        if node.name in FIXED_FEEDS and node.op.startswith("Placeholder"):
+            return FIXED_FEEDS[node.name]
+        if node.op == "Merge":
+            return self._merge(name, node)
+        args = [self._values[need] for need in node.inputs]
+        if any(arg is DEAD for arg in args):
+            return DEAD
+        if node.op in ("Switch", "RefSwitch"):
+            return self._switch(name, node, port, args)
+        if port:
+            raise ConvertError(f"output {port} of {node.op} (node '{node.name}') is not supported")
+        if node.op in ("Identity", "StopGradient"):
+            self._alias[name] = node.inputs[0]
+        if any(arg is UNKNOWN for arg in args):
+            return UNKNOWN
+        if node.op == "Const":
+            raise ConvertError(f"the constant '{node.name}' has a type that is not supported")
+        if node.op == "NoOp":
+            return UNKNOWN
+        arrays = [arg for arg in args if not isinstance(arg, _Mark)]
+        result = compute(node.op, arrays, node.attrs, node.name)
+        self._bytes += result.nbytes
+        if self._bytes > MAX_BYTES:
+            raise ConvertError("the network is too large for the proof")
+        return result
+
+    def _switch(self, name: str, node: Node, port: int, args: list[Value]) -> Value:
+        predicate = args[1] if len(args) == 2 else UNKNOWN
+        if isinstance(predicate, _Mark) or predicate.size != 1 or port > 1:
+            raise ConvertError(
+                f"the switch '{node.name}' does not hang on phase_train or another constant"
+            )
+        if bool(predicate.reshape(-1)[0]) != (port == 1):
+            return DEAD
+        self._alias[name] = node.inputs[0]
+        return args[0]
+
+    def _merge(self, name: str, node: Node) -> Value:
+        alive = []
+        for source in node.inputs:
+            origin, _ = self._split(source)
+            pivots = [self._values[c] for c in origin.control if c in self._graph.nodes]
+            if self._values[source] is not DEAD and all(p is not DEAD for p in pivots):
+                alive.append(source)
+        if not alive:
+            return DEAD
+        if len(alive) > 1:
+            raise ConvertError(f"the merge '{node.name}' has {len(alive)} live branches")
+        self._alias[name] = alive[0]
+        return self._values[alive[0]]
+
+
+def run(graph: Graph, feeds: Mapping[str, Array]) -> list[Array]:
+    """The outputs for concrete inputs."""
+    evaluation = Evaluation(graph, feeds)
+    return [evaluation.array(name) for name in graph.outputs]
+
+
+def specialise(graph: Graph) -> Graph:
+    """What is left of the graph at inference: no switches, no identities, every constant folded."""
+    evaluation = Evaluation(graph, dict.fromkeys(graph.inputs, UNKNOWN))
+    for name in graph.outputs:
+        if evaluation.value(name) is not UNKNOWN:
+            raise ConvertError(f"the output '{name}' does not depend on the picture")
+    nodes: dict[str, Node] = {}
+    constants: dict[str, Array] = {}
+    stack = [evaluation.source(name) for name in graph.outputs]
+    seen = set(stack)
+    while stack:
+        name = stack.pop()
+        value = evaluation.value(name)
+        if name in graph.inputs:
+            continue
+        if not isinstance(value, _Mark):
+            constants[name] = value
+            continue
+        node = graph.nodes[name]
+        inputs = tuple(evaluation.source(need) for need in node.inputs)
+        nodes[name] = Node(name, node.op, inputs, node.attrs)
+        for need in inputs:
+            if need not in seen:
+                seen.add(need)
+                stack.append(need)
+    outputs = tuple(evaluation.source(name) for name in graph.outputs)
+    return Graph(nodes, constants, dict(graph.inputs), outputs)
+
+
+def order(graph: Graph) -> list[Node]:
+    """The nodes so that each stands behind what it needs."""
+    done: dict[str, Node] = {}
+    stack = list(reversed(graph.outputs))
+    path: set[str] = set()
+    while stack:
+        name = stack[-1]
+        node = graph.nodes.get(name)
+        if node is None or name in done:
+            stack.pop()
+            continue
+        missing = [n for n in reversed(node.inputs) if n in graph.nodes and n not in done]
+        if not missing:
+            done[name] = node
+            stack.pop()
+        elif name in path:
+            raise ConvertError(f"the graph has a cycle at node '{name}'")
+        else:
+            path.add(name)
+            stack.extend(missing)
+    return list(done.values())

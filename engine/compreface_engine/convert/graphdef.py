@@ -1,0 +1,174 @@
+"""Reads a TensorFlow frozen graph (GraphDef protobuf) without TensorFlow."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from compreface_engine.convert import wire
+from compreface_engine.convert.errors import ConvertError
+from compreface_engine.convert.graph import MAX_NODES, Array, Graph, Node, Shape
+
+# DataType numbers of TensorFlow's types.proto that a weight or a parameter can have.
+_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "<u1", 5: "<i2", 6: "<i1", 9: "<i8", 10: "?", 19: "<f2"}
+_MAX_ELEMENTS = 1 << 27
+
+
+def read_graphdef(
+    data: bytes | memoryview, *, inputs: tuple[str, ...] = (), outputs: tuple[str, ...]
+) -> Graph:
+    """The graph as it stands in the file; names in `inputs` that exist become its inputs.
+
+    Raises ConvertError for a broken file, an output that is missing, or no known input.
+    """
+    nodes: dict[str, Node] = {}
+    constants: dict[str, Array] = {}
+    for number, value in wire.fields(memoryview(data)):
+        if number != 1:
+            continue
+        node = _node(wire.blob(value))
+        if node.name in nodes or not node.name:
+            raise ConvertError(f"the graph has two nodes named '{node.name}'")
+        if len(nodes) >= MAX_NODES:
+            raise ConvertError(f"the graph has more than {MAX_NODES} nodes")
+        nodes[node.name] = node
+        if node.op == "Const" and isinstance(node.attrs.get("value"), np.ndarray):
+            constants[node.name] = node.attrs["value"]
+    for name in outputs:
+        if name not in nodes:
+            raise ConvertError(
+                f"the graph has no node '{name}'; is this a frozen graph of FaceNet?"
+            )
+    found: dict[str, Shape] = {
+        name: nodes[name].attrs.get("shape") or () for name in inputs if name in nodes
+    }
+    if not found:
+        raise ConvertError(f"the graph has none of the input nodes {', '.join(inputs)}")
+    return Graph(nodes, constants, found, outputs)
+
+
+def _node(data: memoryview) -> Node:
+    name, op = "", ""
+    inputs: list[str] = []
+    control: list[str] = []
+    attrs: dict[str, Any] = {}
+    for number, value in wire.fields(data):
+        if number == 1:
+            name = wire.text(value)
+        elif number == 2:
+            op = wire.text(value)
+        elif number == 3:
+            source = wire.text(value)
+            if source.startswith("^"):
+                control.append(source[1:])
+            else:
+                inputs.append(source.removesuffix(":0"))
+        elif number == 5:
+            key, attr = _entry(wire.blob(value))
+            attrs[key] = attr
+    return Node(name, op, tuple(inputs), attrs, tuple(control))
+
+
+def _entry(data: memoryview) -> tuple[str, Any]:
+    key, attr = "", None
+    for number, value in wire.fields(data):
+        if number == 1:
+            key = wire.text(value)
+        elif number == 2:
+            attr = _attr(wire.blob(value))
+    return key, attr
+
+
+def _attr(data: memoryview) -> Any:
+    for number, value in wire.fields(data):
+        if number == 1:
+            return _list(wire.blob(value))
+        if number == 2:
+            return bytes(wire.blob(value))
+        if number in (3, 6):
+            return wire.signed(value)
+        if number == 4:
+            return wire.float32(value)
+        if number == 5:
+            return bool(wire.signed(value))
+        if number == 7:
+            return _shape(wire.blob(value))
+        if number == 8:
+            return _tensor(wire.blob(value))
+    return None
+
+
+def _list(data: memoryview) -> list[Any]:
+    items: list[Any] = []
+    for number, value in wire.fields(data):
+        if number == 2:
+            items.append(bytes(wire.blob(value)))
+        elif number in (3, 5, 6):
+            items.extend(wire.varints(value))
+        elif number == 4:
+            items.extend(np.frombuffer(_whole(wire.blob(value), 4), "<f4").tolist())
+    return items
+
+
+def _shape(data: memoryview) -> Shape:
+    dims: list[int | None] = []
+    for number, value in wire.fields(data):
+        if number == 2:
+            size = 0
+            for inner, raw in wire.fields(wire.blob(value)):
+                if inner == 1:
+                    size = wire.signed(raw)
+            dims.append(size if size >= 0 else None)
+            if len(dims) > 8:
+                raise ConvertError("a tensor has more than 8 dimensions")
+    return tuple(dims)
+
+
+def _whole(data: memoryview, size: int) -> memoryview:
+    if len(data) % size:
+        raise ConvertError("broken protobuf: a list of numbers is cut short")
+    return data
+
+
+def _tensor(data: memoryview) -> Array | None:
+    """A TensorProto as an array; None for strings, which no network computes with."""
+    dtype_number, shape = 0, ()  # type: int, Shape
+    content: memoryview | None = None
+    values: list[Array] = []
+    for number, value in wire.fields(data):
+        if number == 1:
+            dtype_number = wire.signed(value)
+        elif number == 2:
+            shape = _shape(wire.blob(value))
+        elif number == 4:
+            content = wire.blob(value)
+        elif number == 5:
+            values.append(np.frombuffer(_whole(wire.blob(value), 4), "<f4"))
+        elif number == 6:
+            values.append(np.frombuffer(_whole(wire.blob(value), 8), "<f8"))
+        elif number == 13:
+            values.append(np.array(wire.varints(value), np.int64).astype(np.uint16).view("<f2"))
+        elif number in (7, 10, 11):
+            values.append(np.array(wire.varints(value), np.int64))
+    if dtype_number not in _DTYPES:
+        return None
+    dtype = np.dtype(_DTYPES[dtype_number])
+    known = [size for size in shape if size is not None]
+    if len(known) != len(shape):
+        raise ConvertError("a constant has a dimension of unknown size")
+    count = math.prod(known)
+    if count > _MAX_ELEMENTS:
+        raise ConvertError(f"a constant claims {count} values")
+    if content is not None:
+        if len(content) != count * dtype.itemsize:
+            raise ConvertError(f"a constant of {count} values has {len(content)} bytes")
+        return np.frombuffer(content, dtype).reshape(known)
+    flat = np.concatenate(values) if values else np.zeros(1)
+    if len(flat) > max(count, 1):
+        raise ConvertError("a constant has more values than its shape takes")
+    # Missing values repeat the last one; a view keeps a huge splat from costing memory.
+    if len(flat) == 1:
+        return np.broadcast_to(flat.astype(dtype), tuple(known))
+    return np.concatenate([flat, np.full(count - len(flat), flat[-1])]).astype(dtype).reshape(known)
