@@ -1,0 +1,101 @@
+"""What stands in the way of a plan on this host: pure checks over facts, listed here, all run, none stops the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from compreface_cli.checks import (
+    architecture,
+    cpu,
+    disk,
+    docker,
+    gpu,
+    image,
+    memory,
+    missing,
+    port,
+    project,
+    volume,
+)
+from compreface_cli.checks.base import Finding, Level, Own
+from compreface_cli.checks.launcher import Choice, choose, settle
+from compreface_cli.errors import PreflightError
+from compreface_cli.facts import Facts, Questions
+from compreface_cli.plan import Plan
+
+__all__ = [
+    "Choice",
+    "Finding",
+    "Level",
+    "Own",
+    "choose",
+    "preflight",
+    "questions",
+    "raise_for",
+    "settle",
+]
+
+
+class Check(Protocol):
+    def __call__(self, plan: Plan, facts: Facts, own: Own) -> Iterable[Finding]: ...
+
+
+# In the order of the report.
+CHECKS: tuple[Check, ...] = (
+    missing.check,
+    docker.check,
+    port.check,
+    project.check,
+    volume.check,
+    image.check,
+    architecture.check,
+    cpu.check,
+    gpu.check,
+    memory.check,
+    disk.check,
+)
+
+
+def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
+    """What the checks of this plan (and `choose`) must know; `folders`: where `cf` itself will write."""
+    process = plan.launcher == "process"
+    doors = port.doors(plan)
+    if plan.launcher == "auto" and isinstance(plan.core_port, int):
+        doors.append(("--port", plan.bind, plan.core_port))  # the door if it becomes a process
+    cuda = plan.device == "cuda"
+    return Questions(
+        ports=tuple((address, number) for _, address, number in doors if 1 <= number <= 65535),
+        paths=tuple(str(folder) for folder in folders),
+        docker=not process,
+        images=() if process else (plan.image, plan.base_image, *image.stack_images(plan)),
+        gpu=cuda,
+        probe_images=() if process or not cuda else (plan.image, plan.base_image),
+        gpu_index=max(plan.gpu_index, 0),
+    )
+
+
+def preflight(plan: Plan, facts: Facts, own: Own | None = None) -> list[Finding]:
+    """Every finding of every check, ok ones included; with launcher `auto`, of the launcher it becomes."""
+    mine = own or Own()
+    settled = settle(plan, choose(plan, facts, mine)) if plan.launcher == "auto" else plan
+    return [finding for check in CHECKS for finding in check(settled, facts, mine)]
+
+
+def raise_for(findings: Sequence[Finding]) -> None:
+    """Raise one PreflightError with every failed finding, and the smallest of their exit codes."""
+    failed = [finding for finding in findings if finding.level == "fail"]
+    if not failed:
+        return
+    count = "one thing stands" if len(failed) == 1 else f"{len(failed)} things stand"
+    lines = [f"{count} in the way; nothing was created"]
+    for finding in failed:
+        lines.append(f"  - {finding.message}")
+        if finding.hint:
+            lines.append(f"    {finding.hint}")
+    raise PreflightError(
+        "\n".join(lines),
+        codes=tuple(finding.code for finding in failed),
+        details={"findings": [finding.as_dict() for finding in findings if finding.level != "ok"]},
+    )

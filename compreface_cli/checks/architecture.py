@@ -1,0 +1,38 @@
+"""The machine's architecture: the engine's wheels exist for amd64 and arm64, CUDA's for amd64 alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok
+from compreface_cli.facts import Facts
+from compreface_cli.plan import Plan
+
+NAME = "architecture"
+
+_CPU = ("amd64", "arm64")
+_CUDA = ("amd64",)
+
+
+def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+    yield judge(machine(plan, facts), plan.device)
+
+
+def machine(plan: Plan, facts: Facts) -> str:
+    """The architecture that the engine will run on."""
+    if plan.launcher != "process" and facts.docker is not None and facts.docker.architecture:
+        return facts.docker.architecture
+    return facts.host.architecture
+
+
+def judge(architecture: str, device: str = "cpu") -> Finding:
+    supported = _CUDA if device == "cuda" else _CPU
+    if architecture in supported:
+        return ok(NAME, architecture)
+    return fail(
+        NAME,
+        HARDWARE,
+        f"this machine is {architecture}; the engine runs on {' and '.join(supported)} "
+        f"with device {device}",
+        "Use another machine" + (", or a CPU build." if architecture in _CPU else "."),
+    )

@@ -1,0 +1,87 @@
+"""What every check speaks: a finding, its level and exit code, and what the caller knows of its own instance."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from compreface_cli.facts.docker import Container
+from compreface_cli.plan import Plan
+
+Level = Literal["ok", "warn", "fail"]
+
+CONFLICT = 4
+DATA = 5
+DOCKER = 6
+HARDWARE = 7
+FETCH = 9
+
+# Labels that the rendered project puts on what it creates.
+INSTANCE_LABEL = "compreface-cli.instance"
+CALCULATOR_LABEL = "compreface-cli.calculator"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a check saw: what and who holds it (`message`), the way out (`hint`), the exit code of a fail."""
+
+    check: str
+    level: Level
+    message: str
+    hint: str = ""
+    code: int = 0
+
+    def as_dict(self) -> dict[str, str | int]:
+        return {
+            "check": self.check,
+            "level": self.level,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": self.code,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What the caller knows of the instance itself, so that its own things are no conflict.
+
+    `folder`: the project folder of its record, None when this user has no such Compose instance;
+    `pids`: its supervisor and engine when it runs as a process; `may_build` is False with `--no-build`.
+    """
+
+    folder: str | None = None
+    pids: frozenset[int] = frozenset()
+    may_build: bool = True
+
+    def has(self, container: Container, plan: Plan) -> bool:
+        """Whether the container belongs to this instance: its project, started from its folder."""
+        return (
+            self.folder is not None
+            and container.project == plan.project
+            and container.folder is not None
+            and os.path.normpath(container.folder) == os.path.normpath(self.folder)
+        )
+
+
+def fail(check: str, code: int, message: str, hint: str) -> Finding:
+    return Finding(check, "fail", message, hint, code)
+
+
+def warn(check: str, message: str, hint: str = "") -> Finding:
+    return Finding(check, "warn", message, hint)
+
+
+def ok(check: str, message: str) -> Finding:
+    return Finding(check, "ok", message)
+
+
+def size(number: int) -> str:
+    """Bytes for people: `1.5 GB`, `300 MB` (powers of ten, as Docker prints them)."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def whose(container: Container) -> str:
+    """A container as its owner knows it."""
+    project = f" of the Compose project {container.project}" if container.project else ""
+    return f"the container {container.name}{project} ({container.state})"

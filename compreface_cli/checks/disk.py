@@ -1,0 +1,70 @@
+"""Disk: room where Docker keeps images and volumes, or where the engine's environment and the models lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, size, warn
+from compreface_cli.checks.image import stack_images
+from compreface_cli.facts import Facts
+from compreface_cli.plan import Plan
+
+NAME = "disk"
+
+# What a build takes: the base, the layers and the build cache beside them. CUDA and cuDNN come as wheels of 3 GB.
+CPU_BUILD = 1_500_000_000
+CUDA_BUILD = 10_000_000_000
+STACK_IMAGE = 600_000_000  # one of upstream's images, unpacked
+REST = 200_000_000  # a fresh database and logs
+DATA_FOLDER = 1_000_000_000  # the engine's environment and the models
+LITTLE = 200_000_000  # below this even what is all there does not run for long
+
+
+def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+    for path, fact in facts.host.disks.items():
+        yield judge_folder(path, fact.free)
+    docker = facts.docker
+    if plan.launcher == "process" or docker is None or not docker.reachable:
+        return
+    needed = REST
+    if not docker.image(plan.image):
+        needed += CUDA_BUILD if plan.device == "cuda" else CPU_BUILD
+    needed += STACK_IMAGE * sum(1 for name in stack_images(plan) if not docker.image(name))
+    yield judge_root(docker.root_dir, docker.root_free, docker.local, needed)
+
+
+def judge_folder(path: str, free: int) -> Finding:
+    if free < LITTLE:
+        return fail(
+            NAME,
+            HARDWARE,
+            f"only {size(free)} are free at {path}",
+            "Free some space, or set XDG_DATA_HOME to a folder on a larger disk.",
+        )
+    if free < DATA_FOLDER:
+        return warn(
+            NAME,
+            f"only {size(free)} are free at {path}; an engine's environment with its models takes "
+            f"up to {size(DATA_FOLDER)}",
+            "Free some space, or set XDG_DATA_HOME to a folder on a larger disk.",
+        )
+    return ok(NAME, f"{size(free)} free at {path}")
+
+
+def judge_root(root: str | None, free: int | None, local: bool, needed: int) -> Finding:
+    where = f"Docker's root {root}" if root else "Docker's root"
+    if free is None:
+        why = "this user may not look there" if local else "the engine is on another host"
+        return warn(
+            NAME,
+            f"how much is free at {where} is not known ({why}); {size(needed)} are needed",
+            "On that host: df -h " + (root or "/var/lib/docker"),
+        )
+    if free < needed:
+        return fail(
+            NAME,
+            HARDWARE,
+            f"only {size(free)} are free at {where}; {size(needed)} are needed",
+            "See what takes the room with `docker system df`; `docker builder prune` drops the build cache.",
+        )
+    return ok(NAME, f"{size(free)} free at {where}")

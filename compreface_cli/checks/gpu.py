@@ -1,0 +1,188 @@
+"""A GPU that was asked for: driver, card, container toolkit; and which wheels run on which card.
+
+The table of wheels comes from the machine code listed in the wheels themselves: onnxruntime-gpu 1.31 (CUDA 13) holds
+7.5, 8.0, 8.6, 8.9, 9.0a and 12.0a without PTX; 1.26 (CUDA 12) holds 6.0 to 9.0a and PTX of 9.0; cuDNN from 9.11 on has
+nothing below 7.5. CUDA 13 needs driver 580, CUDA 12 needs 525.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, warn
+from compreface_cli.facts import Facts
+from compreface_cli.facts.docker import DockerFacts
+from compreface_cli.facts.gpu import Gpu, GpuFacts
+from compreface_cli.plan import Plan
+
+NAME = "gpu"
+
+WheelRow = Literal["cpu", "cuda13", "cuda12", "cuda12-legacy"]
+
+CUDA13_DRIVER = 580
+CUDA12_DRIVER = 525
+_CPU = "Or use a CPU build: cf list-builds --cpu"
+_INSTALL = (
+    "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
+)
+
+
+def wheel_row(capability: tuple[int, int], driver: int) -> WheelRow:
+    """The wheels for a card of that compute capability under that major driver version; `cpu`: none run."""
+    if capability < (6, 0) or driver < CUDA12_DRIVER:
+        return "cpu"
+    if capability < (7, 5):
+        return "cuda12-legacy"
+    in_cuda13 = capability[0] in (7, 8, 9) or capability == (12, 0)
+    return "cuda13" if in_cuda13 and driver >= CUDA13_DRIVER else "cuda12"
+
+
+def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+    if plan.device != "cuda":
+        return
+    in_docker = plan.launcher != "process"
+    docker = facts.docker if facts.docker is not None and facts.docker.reachable else None
+    if in_docker and docker is not None and not docker.local:
+        yield _remote(facts)
+        return
+    if facts.gpu is None:
+        yield warn(NAME, "the NVIDIA side of this host was not asked")
+        return
+    trouble = driver_trouble(facts.gpu, plan.gpu_index)
+    if trouble is None:
+        card = next(gpu for gpu in facts.gpu.gpus if gpu.index == plan.gpu_index)
+        yield card_finding(facts.gpu, card, plan.wheels)
+    else:
+        yield trouble
+    if in_docker and docker is not None:
+        yield toolkit_finding(facts.gpu, docker, facts, has_driver=trouble is None)
+
+
+def driver_trouble(gpu: GpuFacts, index: int) -> Finding | None:
+    """The first case: no driver, or one that does not answer, or no card of that index; None when all is there."""
+    if gpu.driver is None and gpu.smi is None and not gpu.device_nodes:
+        seen = (
+            "A card is on the bus, but no driver drives it."
+            if gpu.card_on_bus
+            else "No card is seen."
+        )
+        return fail(
+            NAME,
+            HARDWARE,
+            f"a GPU was asked for and there is no NVIDIA driver (no nvidia-smi, no /dev/nvidia0). {seen}",
+            f"Install driver {CUDA13_DRIVER} or newer. {_CPU}",
+        )
+    if not gpu.gpus:
+        why = gpu.smi_error or "nvidia-smi is not installed"
+        return fail(
+            NAME,
+            HARDWARE,
+            f"the NVIDIA driver {gpu.driver or 'of unknown version'} does not answer: {why}",
+            f"Run nvidia-smi; after a driver update a reboot is needed. {_CPU}",
+        )
+    if all(card.index != index for card in gpu.gpus):
+        there = ", ".join(f"{card.index} ({card.name})" for card in gpu.gpus)
+        return fail(
+            NAME,
+            HARDWARE,
+            f"there is no GPU {index}; this host has {there}",
+            "Choose one of them with --gpu-index.",
+        )
+    return None
+
+
+def card_finding(gpu: GpuFacts, card: Gpu, wheels: str) -> Finding:
+    """The fourth case: a card or a driver too old for the wheels of the build."""
+    capability = f"{card.capability[0]}.{card.capability[1]}"
+    seen = f"GPU {card.index} ({card.name}, compute capability {capability}, driver {gpu.driver})"
+    fits = wheel_row(card.capability, gpu.driver_major or 0)
+    if fits == "cpu":
+        old_card = card.capability < (6, 0)
+        return fail(
+            NAME,
+            HARDWARE,
+            f"{seen} is too old: "
+            + (
+                "no wheel has code below 6.0"
+                if old_card
+                else f"CUDA 12 needs driver {CUDA12_DRIVER}"
+            ),
+            _CPU if old_card else f"Update the driver to {CUDA13_DRIVER} or newer. {_CPU}",
+        )
+    # What runs with an older CUDA runs under a newer driver; only a card without machine code does not.
+    if wheels in (fits, "cpu") or (wheels, fits) == ("cuda12", "cuda13"):
+        return ok(NAME, seen)
+    return fail(
+        NAME,
+        HARDWARE,
+        f"{seen} does not run the wheels of {wheels}; it needs those of {fits}",
+        f"Build for it: cf build --gpu --gpu-index {card.index}"
+        + (
+            f", or update the driver to {CUDA13_DRIVER}"
+            if wheels == "cuda13" and wheel_row(card.capability, CUDA13_DRIVER) == "cuda13"
+            else ""
+        )
+        + ".",
+    )
+
+
+def toolkit_finding(
+    gpu: GpuFacts, docker: DockerFacts, facts: Facts, *, has_driver: bool
+) -> Finding:
+    """The second and third case: no container toolkit, or one that Docker does not know."""
+    if facts.probe is not None and facts.probe.works:
+        return ok(NAME, f"a container of {facts.probe.image} starts with the GPU")
+    if not gpu.toolkit and not gpu.cdi_files:
+        return fail(
+            NAME,
+            HARDWARE,
+            "Docker cannot hand a GPU to a container: the NVIDIA container toolkit is not installed "
+            "(no nvidia-ctk, no nvidia-container-runtime-hook)",
+            f"Install it: {_INSTALL}",
+        )
+    configured = "nvidia" in docker.runtimes or (docker.cdi_dirs and _cdi_known(gpu, docker))
+    if not configured:
+        return fail(
+            NAME,
+            HARDWARE,
+            "the NVIDIA container toolkit is installed, but Docker does not know it "
+            "(no nvidia runtime, no CDI device)",
+            "Run: sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
+        )
+    if facts.probe is not None:
+        return fail(
+            NAME,
+            HARDWARE,
+            f"a container of {facts.probe.image} does not start with the GPU: {facts.probe.error}",
+            "Run: sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
+            if has_driver
+            else "Repair the driver first.",
+        )
+    return warn(
+        NAME,
+        "Docker knows the NVIDIA toolkit; whether a container starts with the GPU shows only at the first start",
+    )
+
+
+def _cdi_known(gpu: GpuFacts, docker: DockerFacts) -> bool:
+    """Newer engines list CDI devices; of older ones only the files can be seen."""
+    if docker.cdi_devices is not None:
+        return any("nvidia.com/gpu" in device for device in docker.cdi_devices)
+    return bool(gpu.cdi_files)
+
+
+def _remote(facts: Facts) -> Finding:
+    if facts.probe is None:
+        return warn(
+            NAME,
+            "the Docker engine is on another host: whether it can hand out a GPU shows only at the first start",
+        )
+    if facts.probe.works:
+        return ok(NAME, f"a container of {facts.probe.image} starts with the GPU")
+    return fail(
+        NAME,
+        HARDWARE,
+        f"the Docker engine's host does not start a container with the GPU: {facts.probe.error}",
+        f"Install driver and container toolkit there: {_INSTALL} {_CPU}",
+    )

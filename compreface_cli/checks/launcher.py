@@ -1,0 +1,53 @@
+"""What `--launcher auto` becomes: Compose when everything it needs is there, else the engine as a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from compreface_cli.checks import docker, image
+from compreface_cli.checks.base import Own
+from compreface_cli.facts import Facts
+from compreface_cli.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The launcher, why, and what that leaves out ("" when nothing)."""
+
+    kind: Literal["compose", "process"]
+    reason: str
+    leaves_out: str = ""
+
+
+def choose(plan: Plan, facts: Facts, own: Own | None = None) -> Choice:
+    """The launcher of this plan on this host; a fixed one stays, whatever the host says."""
+    if plan.launcher != "auto":
+        return Choice(plan.launcher, f"--launcher {plan.launcher}")
+    left_out = (
+        "the web UI, the REST API and the database are left out"
+        if plan.services == "full"
+        else "the process does not survive a reboot"
+    )
+    if facts.docker is None:
+        return Choice("process", "Docker was not asked", left_out)
+    composed = replace(plan, launcher="compose")
+    blockers = [
+        finding
+        for module in (docker, image)
+        for finding in module.check(composed, facts, own or Own())
+        if finding.level == "fail"
+    ]
+    if blockers:
+        return Choice("process", blockers[0].message, left_out)
+    return Choice("compose", f"Docker answers at {facts.docker.endpoint}")
+
+
+def settle(plan: Plan, choice: Choice) -> Plan:
+    """The plan under that launcher: a process is the engine alone, at the engine's port unless one was asked for."""
+    if choice.kind == "compose":
+        return replace(plan, launcher="compose")
+    port = plan.port
+    if plan.services == "full" and plan.origins.get("port", "default") == "default":
+        port = plan.core_port
+    return replace(plan, launcher="process", services="core", port=port)

@@ -1,0 +1,46 @@
+"""Memory: enough for the engine, or for the five services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, size, warn
+from compreface_cli.facts import Facts
+from compreface_cli.plan import Plan
+
+NAME = "memory"
+
+# The engine with FaceNet stays below 600 MB. The two Java services and the database of the full stack take
+# about 2 GB at rest; upstream lets the two heaps grow to 5 GB.
+ENGINE = 600_000_000
+STACK = 2_500_000_000
+
+
+def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+    docker = facts.docker
+    full = plan.services == "full" and plan.launcher != "process"
+    total, available = facts.host.memory_total, facts.host.memory_available
+    if plan.launcher != "process" and docker is not None and docker.reachable and not docker.local:
+        total, available = docker.memory_total, None
+    yield judge(total, available, STACK if full else ENGINE)
+
+
+def judge(total: int | None, available: int | None, needed: int) -> Finding:
+    """A machine that is too small is refused; one that is only busy is warned about."""
+    if total is None:
+        return warn(NAME, f"the size of the memory is not known; {size(needed)} are needed")
+    if total < needed:
+        return fail(
+            NAME,
+            HARDWARE,
+            f"this machine has {size(total)} of memory; {size(needed)} are needed",
+            "Use a larger machine, or start the engine alone: --services core.",
+        )
+    if available is not None and available < needed:
+        return warn(
+            NAME,
+            f"only {size(available)} of {size(total)} are available; {size(needed)} are needed",
+            "Stop something else, or the kernel may stop one of the services.",
+        )
+    seen = f"{size(total)}" + ("" if available is None else f", {size(available)} available")
+    return ok(NAME, seen)

@@ -1,0 +1,126 @@
+"""The doors: is each port a user may take, and free, and if not, who holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compreface_cli.checks.base import CONFLICT, Finding, Own, fail, ok, warn, whose
+from compreface_cli.facts import Facts
+from compreface_cli.facts.docker import Container, PublishedPort
+from compreface_cli.facts.host import PortFact
+from compreface_cli.plan import Plan
+
+NAME = "port"
+LOOPBACK = "127.0.0.1"
+
+
+def doors(plan: Plan) -> list[tuple[str, str, int]]:
+    """(flag, address, port) of each door with a fixed number; `auto` is chosen later and cannot conflict."""
+    wanted = [("--port", plan.bind, plan.port)]
+    if plan.services == "full" and plan.launcher != "process":
+        wanted.append(("--core-port", LOOPBACK, plan.core_port))
+    return [(flag, address, port) for flag, address, port in wanted if isinstance(port, int)]
+
+
+def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+    wanted = doors(plan)
+    if len(wanted) == 2 and wanted[0][2] == wanted[1][2]:
+        yield fail(
+            NAME,
+            CONFLICT,
+            f"--port and --core-port are both {wanted[0][2]}; each door needs a number of its own",
+            "Give another --core-port, or --core-port auto.",
+        )
+    remote = _uses_docker(plan) and facts.docker is not None and not facts.docker.local
+    if remote and wanted:
+        yield warn(
+            NAME,
+            "the Docker engine is on another host: which of its ports are held by processes there is not known",
+        )
+    for flag, address, port in wanted:
+        yield from _door(plan, facts, own, flag, address, port, remote)
+
+
+def _door(
+    plan: Plan, facts: Facts, own: Own, flag: str, address: str, port: int, remote: bool
+) -> Iterator[Finding]:
+    way_out = f"Stop what holds it, or choose another port: {flag} auto takes a free one."
+    if not 1 <= port <= 65535:
+        yield fail(
+            NAME,
+            CONFLICT,
+            f"{flag} {port} is no TCP port",
+            f"Choose {flag} between 1024 and 65535.",
+        )
+        return
+    holder, sleeper, mine = _containers(plan, facts, own, address, port)
+    if holder is not None:
+        yield fail(NAME, CONFLICT, f"port {port} is held by {whose(holder)}", way_out)
+        return
+    if sleeper is not None:
+        yield warn(
+            NAME,
+            f"port {port} also belongs to {whose(sleeper)}, which cannot start again while this instance runs",
+        )
+    fact = None if remote else facts.host.ports.get((address, port))
+    if fact is None:
+        return
+    if fact.free or mine or (fact.listeners and all(i.pid in own.pids for i in fact.listeners)):
+        yield ok(NAME, f"port {port} on {address} is {'free' if fact.free else 'our own'}")
+    elif fact.denied:
+        # The engine binds as root, whatever this user may do.
+        if not _uses_docker(plan):
+            yield fail(
+                NAME,
+                CONFLICT,
+                f"port {port} is privileged: this user may not bind it ({fact.error})",
+                f"Choose {flag} between 1024 and 65535.",
+            )
+    else:
+        yield _held(fact, flag, way_out)
+
+
+def _held(fact: PortFact, flag: str, way_out: str) -> Finding:
+    if "in use" not in fact.error:
+        return fail(
+            NAME,
+            CONFLICT,
+            f"port {fact.port} on {fact.address} cannot be bound: {fact.error}",
+            f"Choose an address of this host with --bind, or another port with {flag}.",
+        )
+    known = [item for item in fact.listeners if item.pid is not None]
+    if known:
+        who = f"the process {known[0].process or 'without a name'} (pid {known[0].pid})"
+    else:
+        who = "a process that this user may not see"
+        way_out += f" As root, `ss -ltnp 'sport = :{fact.port}'` names it."
+    return fail(NAME, CONFLICT, f"port {fact.port} is held by {who}", way_out)
+
+
+def _containers(
+    plan: Plan, facts: Facts, own: Own, address: str, port: int
+) -> tuple[Container | None, Container | None, bool]:
+    """(foreign holder, stopped foreign container with that port, whether our own container holds it)."""
+    holder = sleeper = None
+    mine = False
+    for container in facts.docker.containers if facts.docker else ():
+        if not any(_meets(published, address, port) for published in container.ports):
+            continue
+        if own.has(container, plan):
+            mine = mine or container.active
+        elif container.active:
+            holder = holder or container
+        else:
+            sleeper = sleeper or container
+    return holder, sleeper, mine
+
+
+def _meets(published: PublishedPort, address: str, port: int) -> bool:
+    everywhere = ("", "0.0.0.0", "::")  # noqa: S104
+    return published.port == port and (
+        published.address == address or published.address in everywhere or address in everywhere
+    )
+
+
+def _uses_docker(plan: Plan) -> bool:
+    return plan.launcher != "process"

@@ -1,0 +1,67 @@
+"""Names: the Compose project, its containers and its network must be ours or nobody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compreface_cli.checks.base import CONFLICT, Finding, Own, fail, warn, whose
+from compreface_cli.facts import Facts
+from compreface_cli.plan import Plan
+
+NAME = "project"
+
+
+def container_names(plan: Plan) -> tuple[str, ...]:
+    """The names that Compose will give, one a service."""
+    services = ["compreface-core"]
+    if plan.services == "full":
+        services += [
+            "compreface-postgres-db",
+            "compreface-admin",
+            "compreface-api",
+            "compreface-fe",
+        ]
+    return tuple(f"{plan.project}-{service}-1" for service in services)
+
+
+def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+    docker = facts.docker
+    if plan.launcher == "process" or docker is None or not docker.reachable:
+        return
+    another = "Choose another instance name with --instance"
+    foreign = [c for c in docker.containers if c.project == plan.project and not own.has(c, plan)]
+    if foreign:
+        where = foreign[0].folder or "an unknown folder"
+        names = ", ".join(sorted(c.name for c in foreign))
+        yield fail(
+            NAME,
+            CONFLICT,
+            f"the Compose project name {plan.project} is taken: its containers ({names}) "
+            f"were started from {where}",
+            f"{another}, or stop that project: docker compose -p {plan.project} down",
+        )
+    reserved = container_names(plan)
+    for container in docker.containers:
+        if container.name in reserved and container.project != plan.project:
+            yield fail(
+                NAME,
+                CONFLICT,
+                f"the container name {container.name} is taken by {whose(container)}",
+                f"{another}, or rename that one: docker rename {container.name} {container.name}-old",
+            )
+        if own.has(container, plan) and container.state == "restarting":
+            yield warn(
+                NAME,
+                f"{container.name} of this instance is in a crash loop: {container.status}",
+                f"Read its last lines: cf logs {plan.instance}",
+            )
+    network = f"{plan.project}_default"
+    for item in docker.networks:
+        if item.name == network and item.project != plan.project:
+            owner = f"the Compose project {item.project}" if item.project else "something else"
+            yield fail(
+                NAME,
+                CONFLICT,
+                f"the network {network} exists and belongs to {owner}",
+                f"{another}, or remove it: docker network rm {network}",
+            )

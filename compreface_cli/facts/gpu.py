@@ -1,0 +1,172 @@
+"""What NVIDIA hardware, driver and container toolkit this host shows, and a probe container. Asks, judges nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_NVIDIA = "0x10de"  # PCI vendor number
+_SMI_S = 10.0  # the first call after a boot loads the driver
+_QUERY = "index,name,compute_cap,driver_version,memory.total"
+_TOOLS = ("nvidia-ctk", "nvidia-container-runtime-hook", "nvidia-container-cli")
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One card; `capability` is the compute capability (major, minor), `memory` in bytes."""
+
+    index: int
+    name: str
+    capability: tuple[int, int]
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFacts:
+    """One look at this host's NVIDIA side; meaningless for a remote Docker engine."""
+
+    card_on_bus: bool  # a card is plugged in, whether a driver drives it or not
+    driver: str | None  # "580.65.06"
+    device_nodes: tuple[str, ...]
+    smi: str | None  # path of nvidia-smi
+    smi_error: str = ""
+    gpus: tuple[Gpu, ...] = ()
+    toolkit: tuple[str, ...] = ()  # paths of the toolkit's programs
+    cdi_files: tuple[str, ...] = ()  # CDI descriptions of NVIDIA devices
+
+    @property
+    def driver_major(self) -> int | None:
+        found = re.match(r"\d+", self.driver or "")
+        return int(found.group()) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFact:
+    """What came of starting a container with the GPU; `image` is what it was started from."""
+
+    image: str
+    works: bool
+    error: str = ""
+
+
+def gather(environ: Mapping[str, str] | None = None, *, root: Path = Path("/")) -> GpuFacts:
+    """Look for cards, driver and toolkit; `root` is where /proc, /sys, /dev and /etc lie."""
+    variables = os.environ if environ is None else environ
+    search = variables.get("PATH")
+    smi = shutil.which("nvidia-smi", path=search)
+    gpus, driver, error = _smi(smi, variables) if smi else ((), None, "")
+    tools = tuple(path for name in _TOOLS if (path := shutil.which(name, path=search)))
+    return GpuFacts(
+        card_on_bus=_card_on_bus(root),
+        driver=driver or _driver(root),
+        device_nodes=tuple(
+            f"/dev/{path.name}" for path in sorted((root / "dev").glob("nvidia[0-9]*"))
+        ),
+        smi=smi,
+        smi_error=error,
+        gpus=gpus,
+        toolkit=tools,
+        cdi_files=tuple(
+            str(path)
+            for folder in ("etc/cdi", "var/run/cdi")
+            for path in sorted((root / folder).glob("*"))
+            if path.suffix in (".yaml", ".json") and "nvidia" in path.name
+        ),
+    )
+
+
+def probe(host: str, image: str, index: int, environ: Mapping[str, str] | None = None) -> ProbeFact:
+    """Start `true` from a local image with GPU `index` and remove the container: only this proves a toolkit.
+
+    A registered runtime or a CDI folder proves nothing; the engine says the truth when it starts a container.
+    """
+    import docker.errors
+    import requests
+    from docker.types import DeviceRequest
+
+    from compreface_cli.facts.docker import client
+
+    api = client(host, os.environ if environ is None else environ, timeout=30)
+    request = DeviceRequest(driver="nvidia", device_ids=[str(index)], capabilities=[["gpu"]])
+    container = None
+    try:
+        container = api.create_container(
+            image,
+            entrypoint=["/bin/true"],
+            labels={"compreface-cli.probe": "gpu"},
+            host_config=api.create_host_config(device_requests=[request], network_mode="none"),
+        )
+        api.start(container)
+        api.wait(container)
+    except docker.errors.APIError as raised:
+        return ProbeFact(image, False, raised.explanation or str(raised))
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as raised:
+        return ProbeFact(image, False, str(raised))
+    finally:
+        if container is not None:
+            api.remove_container(container, force=True)
+        api.close()
+    return ProbeFact(image, True)
+
+
+def _smi(program: str, environ: Mapping[str, str]) -> tuple[tuple[Gpu, ...], str | None, str]:
+    """Cards and driver version by nvidia-smi, or its own words on why not."""
+    try:
+        run = subprocess.run(
+            [program, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=_SMI_S,
+            env=dict(environ),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as raised:
+        return (), None, str(raised)
+    if run.returncode != 0:
+        return (), None, (run.stdout.strip() or run.stderr.strip() or f"exit {run.returncode}")
+    gpus = []
+    driver = None
+    for line in run.stdout.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        capability = re.fullmatch(r"(\d+)\.(\d+)", cells[2]) if len(cells) == 5 else None
+        if capability is None:
+            continue
+        driver = cells[3]
+        memory = re.match(r"\d+", cells[4])  # MiB; "[N/A]" on cards that share the host's memory
+        gpus.append(
+            Gpu(
+                index=int(cells[0]),
+                name=cells[1],
+                capability=(int(capability[1]), int(capability[2])),
+                memory=int(memory.group()) * 2**20 if memory else 0,
+            )
+        )
+    return tuple(gpus), driver, "" if gpus else f"no card in its answer: {run.stdout.strip()!r}"
+
+
+def _driver(root: Path) -> str | None:
+    """The loaded kernel module's version."""
+    try:
+        text = (root / "proc/driver/nvidia/version").read_text()
+    except OSError:
+        return None
+    found = re.search(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", text)
+    return found.group(1) if found else None
+
+
+def _card_on_bus(root: Path) -> bool:
+    """A display or 3D controller (class 03) of NVIDIA on the PCI bus."""
+    for device in (root / "sys/bus/pci/devices").glob("*"):
+        try:
+            vendor = (device / "vendor").read_text().strip()
+            kind = (device / "class").read_text().strip()
+        except OSError:
+            continue
+        if vendor == _NVIDIA and kind.startswith("0x03"):
+            return True
+    return False

@@ -1,0 +1,241 @@
+"""What this host is: processor, memory, disk, and who listens where. Asks, judges nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# The machine's names for one and the same architecture, under Docker's name.
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_LISTEN = "0A"  # state TCP_LISTEN in /proc/net/tcp
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening TCP socket; `pid` and `process` are None when this user may not see them."""
+
+    address: str
+    port: int
+    pid: int | None = None
+    process: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortFact:
+    """What a bind of `address:port` says (the truth), and who listens there as far as it can be seen."""
+
+    address: str
+    port: int
+    free: bool
+    error: str = ""  # the system's words when the bind was refused
+    denied: bool = False  # refused for want of rights, not because it is held
+    listeners: tuple[Listener, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFact:
+    """Bytes on the file system of `path`; `seen` is the nearest folder that exists."""
+
+    path: str
+    seen: str
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """One look at the host; sizes in bytes, None where the system gives no figure."""
+
+    system: str  # "Linux"
+    distribution: str  # "Debian GNU/Linux 12 (bookworm)", or the system's name
+    architecture: str  # Docker's name: amd64, arm64, ...
+    python: str
+    cpu_flags: frozenset[str] | None  # None: not readable here
+    cores: int
+    memory_total: int | None
+    memory_available: int | None
+    user: str
+    ports: Mapping[tuple[str, int], PortFact] = field(default_factory=dict)
+    disks: Mapping[str, DiskFact] = field(default_factory=dict)
+
+
+def gather(ports: Iterable[tuple[str, int]] = (), paths: Iterable[str | Path] = ()) -> HostFacts:
+    """Look at the host, at these `(address, port)` doors and at the disks under these paths."""
+    memory = _memory()
+    return HostFacts(
+        system=platform.system(),
+        distribution=_distribution(),
+        architecture=architecture(platform.machine()),
+        python=platform.python_version(),
+        cpu_flags=cpu_flags(),
+        cores=_cores(),
+        memory_total=memory.get("MemTotal"),
+        memory_available=memory.get("MemAvailable"),
+        user=_user(),
+        ports={(address, number): port(address, number) for address, number in ports},
+        disks={str(path): disk(path) for path in paths},
+    )
+
+
+def architecture(machine: str) -> str:
+    """Docker's name of a machine: `amd64` for `x86_64`; unknown names stay as they are."""
+    return _ARCHITECTURES.get(machine.lower(), machine.lower())
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
+    """The flags that every core has (`Features` on ARM), or None where the system does not say."""
+    try:
+        text = cpuinfo.read_text(errors="replace")
+    except OSError:
+        return None
+    rows = [
+        frozenset(value.split())
+        for name, _, value in (line.partition(":") for line in text.splitlines())
+        if name.strip() in ("flags", "Features")
+    ]
+    return frozenset.intersection(*rows) if rows else None
+
+
+def disk(path: str | Path) -> DiskFact:
+    """Free and total bytes where `path` lies or would lie."""
+    seen = Path(path).absolute()
+    while not seen.exists() and seen != seen.parent:
+        seen = seen.parent
+    usage = shutil.disk_usage(seen)
+    return DiskFact(path=str(path), seen=str(seen), free=usage.free, total=usage.total)
+
+
+def port(address: str, number: int) -> PortFact:
+    """Try to bind, then look for who listens; a port in another network namespace is seen by the bind alone."""
+    try:
+        _bind(address, number)
+    except OSError as refused:
+        return PortFact(
+            address=address,
+            port=number,
+            free=False,
+            error=(refused.strerror or str(refused)).lower(),
+            denied=isinstance(refused, PermissionError),
+            listeners=tuple(item for item in listeners([number]) if _meets(item.address, address)),
+        )
+    except OverflowError:
+        return PortFact(address, number, free=False, error="not a port number")
+    return PortFact(address, number, free=True)
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that is free now; the kernel chooses."""
+    with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def listeners(numbers: Sequence[int], proc: Path = Path("/proc")) -> tuple[Listener, ...]:
+    """The listening sockets on these ports, from /proc/net/tcp and tcp6, with their processes."""
+    rows: list[tuple[str, int, str]] = []
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (proc / "net" / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            columns = line.split()
+            if len(columns) < 10 or columns[3] != _LISTEN:
+                continue
+            host, _, hexadecimal = columns[1].rpartition(":")
+            if int(hexadecimal, 16) in numbers:
+                rows.append((_address(host), int(hexadecimal, 16), columns[9]))
+    owners = _owners({inode for _, _, inode in rows}, proc) if rows else {}
+    return tuple(
+        Listener(address, number, *owners.get(inode, (None, None)))
+        for address, number, inode in rows
+    )
+
+
+def _bind(address: str, number: int) -> None:
+    with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
+        # As servers do: a connection in TIME_WAIT is no conflict, a listener is.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address, number))
+        probe.listen(1)
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _address(hexadecimal: str) -> str:
+    """An address of /proc/net/tcp{,6}: words of four bytes, each in the order of this machine."""
+    words = [hexadecimal[at : at + 8] for at in range(0, len(hexadecimal), 8)]
+    raw = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def _meets(listening: str, wanted: str) -> bool:
+    """Whether a socket on `listening` can stand in the way of `wanted`."""
+    listening = listening.removeprefix("::ffff:")
+    everywhere = ("0.0.0.0", "::")  # noqa: S104
+    return listening == wanted or listening in everywhere or wanted in everywhere
+
+
+def _owners(inodes: set[str], proc: Path) -> dict[str, tuple[int, str | None]]:
+    """Socket inode -> (pid, process name), for the processes whose open files this user may read."""
+    found: dict[str, tuple[int, str | None]] = {}
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    for folder in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
+        try:
+            links = [os.readlink(link) for link in (folder / "fd").iterdir()]
+        except OSError:
+            continue
+        for link in links:
+            if link in wanted and wanted[link] not in found:
+                found[wanted[link]] = (int(folder.name), _process_name(folder))
+    return found
+
+
+def _process_name(folder: Path) -> str | None:
+    try:
+        return (folder / "comm").read_text().strip() or None
+    except OSError:
+        return None
+
+
+def _memory(meminfo: Path = Path("/proc/meminfo")) -> dict[str, int]:
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return {}
+    return {
+        name: int(value.split()[0]) * 1024
+        for name, _, value in (line.partition(":") for line in lines)
+        if value.split()
+    }
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return platform.system()
+
+
+def _user() -> str:
+    """The user's name without a look into a directory service that may not answer."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
