@@ -41,10 +41,13 @@ def _source(
     picture: tuple[int, int, int],
     outputs: tuple[str, ...],
     tolerance: float,
-    **form: bool,
+    *,
+    transposed: bool = False,
+    dynamic_size: bool = False,
+    half_weights: bool = False,
 ) -> Source:
     # Outputs stand in alphabetical order in the ONNX file.
-    made = Form(picture, tuple(sorted(outputs)), **form)
+    made = Form(picture, tuple(sorted(outputs)), half_weights, transposed, dynamic_size)
     return Source(target, file, sha256, picture, outputs, made, tolerance, file.split(".")[0])
 
 

@@ -19,7 +19,7 @@ OPSET: Final = 17
 IR_VERSION: Final = 8
 PRODUCER: Final = "compreface-engine"
 _SMALL: Final = 1024
-"""Tensors up to this many values keep float32 when weights are stored as float16: they are slopes and biases."""
+"""With float16 weights, tensors up to this many values stay float32: slopes and biases."""
 
 _UNARY: Final = {
     "Relu": "Relu", "Abs": "Abs", "Neg": "Neg", "Exp": "Exp", "Sqrt": "Sqrt", "Tanh": "Tanh",
@@ -65,7 +65,7 @@ class Builder:
         return name
 
     def prelu(self, x: str, slope: Array) -> str:
-        """s * x + (1 - s) * relu(x) as two 1x1 depthwise convolutions, which stay in ONNX Runtime's layout."""
+        """(1 - s) * relu(x) + s * x by 1x1 depthwise convolutions, fast in ONNX Runtime."""
         channels = slope.shape[0]
         sides = []
         for source, factor in ((self.node("Relu", [x]), 1 - slope), (x, slope)):
@@ -86,7 +86,7 @@ class _Emitter:
         self._graph, self._shapes, self._form = traced.graph, traced.shapes, form
         self._build = Builder(form.half_weights)
         self._names: dict[str, str] = dict.fromkeys(traced.graph.inputs, "input")
-        self._axes = (0, 3, 2, 1) if form.transposed else (0, 2, 3, 1)
+        self._axes = (0, 3, 2, 1) if form.transposed else (0, 3, 1, 2)
         self._kernel_axes = (3, 2, 1, 0) if form.transposed else (3, 2, 0, 1)
 
     def model(self) -> onnx.ModelProto:

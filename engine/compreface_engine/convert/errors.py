@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class ConvertError(Exception):
-    """A model file was refused. The text is for the user: what was found, where, and what would work."""
+    """A model file was refused; the text says to the user what was found, and where."""

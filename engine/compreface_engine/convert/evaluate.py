@@ -1,4 +1,4 @@
-"""Runs a graph in NumPy, wholly or as far as constants reach; takes the branch of `phase_train` = false."""
+"""Runs a graph in NumPy, wholly or as far as constants reach, with `phase_train` = false."""
 
 from __future__ import annotations
 

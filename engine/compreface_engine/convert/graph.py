@@ -1,4 +1,4 @@
-"""The one graph both readers give and everything after them works on: TensorFlow's operators, NHWC."""
+"""The graph both readers give and all else works on: TensorFlow's operators, NHWC."""
 
 from __future__ import annotations
 

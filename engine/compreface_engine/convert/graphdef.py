@@ -170,5 +170,5 @@ def _tensor(data: memoryview) -> Array | None:
         raise ConvertError("a constant has more values than its shape takes")
     # Missing values repeat the last one; a view keeps a huge splat from costing memory.
     if len(flat) == 1:
-        return np.broadcast_to(flat.astype(dtype), tuple(known))
+        return np.broadcast_to(flat.astype(dtype).reshape(()), tuple(known))
     return np.concatenate([flat, np.full(count - len(flat), flat[-1])]).astype(dtype).reshape(known)

@@ -1,4 +1,4 @@
-"""What each TensorFlow operator means, in NumPy: the judge of a conversion, and its constant folder."""
+"""What each TensorFlow operator means, in NumPy: judge of a conversion and constant folder."""
 
 from __future__ import annotations
 
@@ -202,10 +202,8 @@ def _concat(args: Sequence[Array], attrs: Attrs) -> Array:
 
 def _pad(args: Sequence[Array], attrs: Attrs) -> Array:
     pairs = args[1].astype(np.int64)
-    if (
-        pairs.shape != (args[0].ndim, 2)
-        or pairs.size
-        and (pairs.min() < 0 or pairs.max() > 1 << 20)
+    if pairs.shape != (args[0].ndim, 2) or (
+        pairs.size and (pairs.min() < 0 or pairs.max() > 1 << 20)
     ):
         raise ConvertError(f"a padding of {args[1].tolist()}")
     check_size([size + int(sum(pair)) for size, pair in zip(args[0].shape, pairs, strict=True)])

@@ -1,4 +1,4 @@
-"""Proves a conversion: original and result run on the same inputs, and the largest difference is kept."""
+"""Proves a conversion: original and result run on the same inputs and are compared."""
 
 from __future__ import annotations
 

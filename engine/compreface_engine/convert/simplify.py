@@ -1,4 +1,4 @@
-"""Rewrites an inference graph into few, fast operators: folded batch norms, PReLU and softmax made whole."""
+"""Rewrites an inference graph into few, fast operators; batch norms are folded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def trace(graph: Graph, picture: tuple[int, int, int]) -> dict[str, tuple[int, .
     """The shape of every value for a batch of pictures [H, W, C]; each must lead with the batch."""
     feeds = {name: np.zeros((_BATCH, *picture), np.float32) for name in graph.inputs}
     evaluation = Evaluation(graph, feeds)
-    shapes = {name: value.shape for name, value in feeds.items()}
+    shapes: dict[str, tuple[int, ...]] = {name: value.shape for name, value in feeds.items()}
     for node in order(graph):
         shapes[node.name] = evaluation.array(node.name).shape
     return shapes

@@ -1,4 +1,4 @@
-"""Reads a TensorFlow Lite file without TensorFlow: float networks, operators in TensorFlow's words."""
+"""Reads a TensorFlow Lite file of floats without TensorFlow; operators in TensorFlow's words."""
 
 from __future__ import annotations
 
