@@ -1,4 +1,4 @@
-"""What stands in the way of a plan on this host: pure checks over facts, listed here, all run, none stops the next."""
+"""What stands in the way of a plan on this host: pure checks, listed here; all of them run."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
-    """What the checks of this plan (and `choose`) must know; `folders`: where `cf` itself will write."""
+    """What the checks of this plan and `choose` must know; `folders`: where `cf` will write."""
     process = plan.launcher == "process"
     doors = port.doors(plan)
     if plan.launcher == "auto" and isinstance(plan.core_port, int):
@@ -77,7 +77,7 @@ def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
 
 
 def preflight(plan: Plan, facts: Facts, own: Own | None = None) -> list[Finding]:
-    """Every finding of every check, ok ones included; with launcher `auto`, of the launcher it becomes."""
+    """Every finding of every check, ok ones too; launcher `auto` is judged as what it becomes."""
     mine = own or Own()
     settled = settle(plan, choose(plan, facts, mine)) if plan.launcher == "auto" else plan
     return [finding for check in CHECKS for finding in check(settled, facts, mine)]

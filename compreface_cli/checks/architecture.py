@@ -1,4 +1,4 @@
-"""The machine's architecture: the engine's wheels exist for amd64 and arm64, CUDA's for amd64 alone."""
+"""The architecture: the engine's wheels exist for amd64 and arm64, CUDA's for amd64 alone."""
 
 from __future__ import annotations
 

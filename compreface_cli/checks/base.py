@@ -1,4 +1,4 @@
-"""What every check speaks: a finding, its level and exit code, and what the caller knows of its own instance."""
+"""What every check speaks: a finding, and what the caller knows of its own instance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ CALCULATOR_LABEL = "compreface-cli.calculator"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing a check saw: what and who holds it (`message`), the way out (`hint`), the exit code of a fail."""
+    """One thing a check saw: `message` names it and its holder, `hint` the way out.
+
+    `code`: the exit code of a fail, else 0.
+    """
 
     check: str
     level: Level
@@ -47,7 +50,8 @@ class Own:
     """What the caller knows of the instance itself, so that its own things are no conflict.
 
     `folder`: the project folder of its record, None when this user has no such Compose instance;
-    `pids`: its supervisor and engine when it runs as a process; `may_build` is False with `--no-build`.
+    `pids`: its supervisor and engine when it runs as a process;
+    `may_build` is False with `--no-build`.
     """
 
     folder: str | None = None

@@ -1,14 +1,20 @@
 """CPU flags: the table of what each runtime needs, with how it was measured, and its check.
 
-Measured with Debian's qemu-x86_64 7.2 (user mode), Python 3.11: NumPy 2.4.6, OpenCV 5.0.0, simplejpeg 1.9.0 and
-ONNX Runtime 1.32.0 imported, and both embedded networks run (`tests/cli/test_checks_cpu_emulated.py` repeats it).
+Measured with Debian's qemu-x86_64 7.2 (user mode) and Python 3.11. For onnxruntime: NumPy 2.4.6,
+OpenCV 5.0.0, simplejpeg 1.9.0 and ONNX Runtime 1.32.0 imported and used, both embedded networks run.
+For tensorflow: TensorFlow 2.21.0 imported, and a convolution run.
 
-    -cpu                                    what happened
-    qemu64, core2duo, Conroe                illegal instruction while NumPy is imported
-    Penryn                                  NumPy refuses: "built with baseline optimizations: (X86_V2)"
-    Nehalem, Westmere                       runs: SSE4.2 and POPCNT are enough, no AVX needed
-    SandyBridge, IvyBridge, Haswell, EPYC   runs
-    Nehalem less one of the seven flags below: refused or illegal instruction, each of the seven
+    -cpu                        onnxruntime                     tensorflow
+    qemu64, core2duo, Conroe    illegal instruction in NumPy    not tried
+    Penryn                      NumPy refuses: needs X86_V2     not tried
+    Nehalem, Westmere           runs, without AVX               illegal instruction
+    SandyBridge, IvyBridge      runs                            runs
+    Haswell, EPYC               runs                            runs
+
+Nehalem less any one of the seven flags of x86-64-v2 is refused by NumPy, or ends with an illegal
+instruction.
+MXNet was not measured: AVX2 is what upstream states for its builds.
+`tests/cli/test_checks_cpu_emulated.py` repeats the measurement for onnxruntime.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ FLAGS: Mapping[str, frozenset[str]] = {
 
 
 def needed(runtime: str, architecture: str = "amd64") -> tuple[str, ...]:
-    """The flags that a runtime needs on that architecture, sorted; none on ARM, whose wheels have no levels."""
+    """The flags that a runtime needs there, sorted; none on ARM, whose wheels have no levels."""
     return tuple(sorted(FLAGS[runtime])) if architecture == "amd64" else ()
 
 
@@ -43,7 +49,8 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
             yield warn(
                 NAME,
                 "the Docker engine is on another host, whose CPU flags are not known",
-                f"There, `grep -m1 flags /proc/cpuinfo` must name {' '.join(needed(plan.runtime))}.",
+                "There, `grep -m1 flags /proc/cpuinfo` must name "
+                f"{' '.join(needed(plan.runtime))}.",
             )
         return
     yield judge(facts.host.cpu_flags, plan.runtime, facts.host.architecture)
@@ -61,7 +68,8 @@ def judge(flags: frozenset[str] | None, runtime: str, architecture: str) -> Find
     return fail(
         NAME,
         HARDWARE,
-        f"this CPU lacks {' '.join(lacking)}, which {runtime} needs: it would end with an illegal instruction",
+        f"this CPU lacks {' '.join(lacking)}, which {runtime} needs: "
+        "it would end with an illegal instruction",
         "Use a machine with a newer CPU. In a virtual machine, pass the host's CPU model through "
         "(QEMU: -cpu host).",
     )

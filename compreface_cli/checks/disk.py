@@ -1,4 +1,4 @@
-"""Disk: room where Docker keeps images and volumes, or where the engine's environment and the models lie."""
+"""Disk: room where Docker keeps images and volumes, and where `cf` keeps its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from compreface_cli.plan import Plan
 
 NAME = "disk"
 
-# What a build takes: the base, the layers and the build cache beside them. CUDA and cuDNN come as wheels of 3 GB.
+# What a build takes: the base, the layers and the build cache beside them.
+# CUDA and cuDNN come as wheels of 3 GB.
 CPU_BUILD = 1_500_000_000
 CUDA_BUILD = 10_000_000_000
 STACK_IMAGE = 600_000_000  # one of upstream's images, unpacked
@@ -65,6 +66,7 @@ def judge_root(root: str | None, free: int | None, local: bool, needed: int) -> 
             NAME,
             HARDWARE,
             f"only {size(free)} are free at {where}; {size(needed)} are needed",
-            "See what takes the room with `docker system df`; `docker builder prune` drops the build cache.",
+            "See what takes the room: docker system df. "
+            "The build cache can be dropped: docker builder prune",
         )
     return ok(NAME, f"{size(free)} free at {where}")

@@ -84,7 +84,8 @@ def _unreachable(docker: DockerFacts) -> tuple[str, str]:
         case "denied":
             return (
                 f"this user may not use the Docker engine at {where}: permission denied",
-                "Add the user to the group docker (sudo usermod -aG docker $USER), then log in again.",
+                "Add the user to the group docker (sudo usermod -aG docker $USER), "
+                "then log in again.",
             )
         case "timeout":
             return (

@@ -1,8 +1,8 @@
 """A GPU that was asked for: driver, card, container toolkit; and which wheels run on which card.
 
-The table of wheels comes from the machine code listed in the wheels themselves: onnxruntime-gpu 1.31 (CUDA 13) holds
-7.5, 8.0, 8.6, 8.9, 9.0a and 12.0a without PTX; 1.26 (CUDA 12) holds 6.0 to 9.0a and PTX of 9.0; cuDNN from 9.11 on has
-nothing below 7.5. CUDA 13 needs driver 580, CUDA 12 needs 525.
+The table of wheels comes from the machine code listed in the wheels themselves. onnxruntime-gpu 1.31
+(CUDA 13) holds 7.5, 8.0, 8.6, 8.9, 9.0a and 12.0a without PTX. 1.26 (CUDA 12) holds 6.0 to 9.0a and
+the PTX of 9.0. cuDNN from 9.11 on has nothing below 7.5. CUDA 13 needs driver 580, CUDA 12 525.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ WheelRow = Literal["cpu", "cuda13", "cuda12", "cuda12-legacy"]
 
 CUDA13_DRIVER = 580
 CUDA12_DRIVER = 525
+_CONFIGURE = (
+    "Run: sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
+)
 _CPU = "Or use a CPU build: cf list-builds --cpu"
 _INSTALL = (
     "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
@@ -29,7 +32,7 @@ _INSTALL = (
 
 
 def wheel_row(capability: tuple[int, int], driver: int) -> WheelRow:
-    """The wheels for a card of that compute capability under that major driver version; `cpu`: none run."""
+    """The wheels for that compute capability and major driver version; `cpu`: none run on it."""
     if capability < (6, 0) or driver < CUDA12_DRIVER:
         return "cpu"
     if capability < (7, 5):
@@ -60,7 +63,7 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
 
 
 def driver_trouble(gpu: GpuFacts, index: int) -> Finding | None:
-    """The first case: no driver, or one that does not answer, or no card of that index; None when all is there."""
+    """The first case: no driver, or a silent one, or no card of that index; None: all there."""
     if gpu.driver is None and gpu.smi is None and not gpu.device_nodes:
         seen = (
             "A card is on the bus, but no driver drives it."
@@ -70,7 +73,8 @@ def driver_trouble(gpu: GpuFacts, index: int) -> Finding | None:
         return fail(
             NAME,
             HARDWARE,
-            f"a GPU was asked for and there is no NVIDIA driver (no nvidia-smi, no /dev/nvidia0). {seen}",
+            "a GPU was asked for and there is no NVIDIA driver "
+            f"(no nvidia-smi, no /dev/nvidia0). {seen}",
             f"Install driver {CUDA13_DRIVER} or newer. {_CPU}",
         )
     if not gpu.gpus:
@@ -110,7 +114,7 @@ def card_finding(gpu: GpuFacts, card: Gpu, wheels: str) -> Finding:
             ),
             _CPU if old_card else f"Update the driver to {CUDA13_DRIVER} or newer. {_CPU}",
         )
-    # What runs with an older CUDA runs under a newer driver; only a card without machine code does not.
+    # A newer driver runs wheels of an older CUDA; a card without machine code in them does not.
     if wheels in (fits, "cpu") or (wheels, fits) == ("cuda12", "cuda13"):
         return ok(NAME, seen)
     return fail(
@@ -137,7 +141,7 @@ def toolkit_finding(
         return fail(
             NAME,
             HARDWARE,
-            "Docker cannot hand a GPU to a container: the NVIDIA container toolkit is not installed "
+            "Docker cannot hand out a GPU: the NVIDIA container toolkit is not installed "
             "(no nvidia-ctk, no nvidia-container-runtime-hook)",
             f"Install it: {_INSTALL}",
         )
@@ -148,20 +152,19 @@ def toolkit_finding(
             HARDWARE,
             "the NVIDIA container toolkit is installed, but Docker does not know it "
             "(no nvidia runtime, no CDI device)",
-            "Run: sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
+            _CONFIGURE,
         )
     if facts.probe is not None:
         return fail(
             NAME,
             HARDWARE,
             f"a container of {facts.probe.image} does not start with the GPU: {facts.probe.error}",
-            "Run: sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
-            if has_driver
-            else "Repair the driver first.",
+            _CONFIGURE if has_driver else "Repair the driver first.",
         )
     return warn(
         NAME,
-        "Docker knows the NVIDIA toolkit; whether a container starts with the GPU shows only at the first start",
+        "Docker knows the NVIDIA toolkit; whether a container starts with the GPU "
+        "shows only at the first start",
     )
 
 
@@ -176,7 +179,8 @@ def _remote(facts: Facts) -> Finding:
     if facts.probe is None:
         return warn(
             NAME,
-            "the Docker engine is on another host: whether it can hand out a GPU shows only at the first start",
+            "the Docker engine is on another host: whether it can hand out a GPU "
+            "shows only at the first start",
         )
     if facts.probe.works:
         return ok(NAME, f"a container of {facts.probe.image} starts with the GPU")

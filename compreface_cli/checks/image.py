@@ -68,6 +68,6 @@ def _obtainable(docker: DockerFacts, image: str, role: str) -> Iterator[Finding]
             NAME,
             FETCH,
             f"{image} ({role}) is not here and cannot be pulled: {pull.reason}",
-            f"Load it from a file (docker load), build it under that name, or correct its name. "
-            f"The engine alone needs no other image: --services core, or --launcher process.",
+            "Load it from a file (docker load), build it under that name, or correct its name. "
+            "The engine alone needs no other image: --services core, or --launcher process.",
         )

@@ -1,4 +1,4 @@
-"""What `--launcher auto` becomes: Compose when everything it needs is there, else the engine as a process."""
+"""What `--launcher auto` becomes: Compose when all it needs is there, else a process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def choose(plan: Plan, facts: Facts, own: Own | None = None) -> Choice:
 
 
 def settle(plan: Plan, choice: Choice) -> Plan:
-    """The plan under that launcher: a process is the engine alone, at the engine's port unless one was asked for."""
+    """The plan under that launcher: a process is the engine alone.
+
+    Its door is the engine's port, unless a port was asked for.
+    """
     if choice.kind == "compose":
         return replace(plan, launcher="compose")
     port = plan.port

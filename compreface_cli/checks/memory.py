@@ -10,8 +10,8 @@ from compreface_cli.plan import Plan
 
 NAME = "memory"
 
-# The engine with FaceNet stays below 600 MB. The two Java services and the database of the full stack take
-# about 2 GB at rest; upstream lets the two heaps grow to 5 GB.
+# The engine with FaceNet stays below 600 MB. The two Java services and the database of the full
+# stack take about 2 GB at rest; upstream lets the two heaps grow to 5 GB.
 ENGINE = 600_000_000
 STACK = 2_500_000_000
 

@@ -15,7 +15,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def doors(plan: Plan) -> list[tuple[str, str, int]]:
-    """(flag, address, port) of each door with a fixed number; `auto` is chosen later and cannot conflict."""
+    """(flag, address, port) of each door with a fixed number; `auto` cannot conflict."""
     wanted = [("--port", plan.bind, plan.port)]
     if plan.services == "full" and plan.launcher != "process":
         wanted.append(("--core-port", LOOPBACK, plan.core_port))
@@ -35,7 +35,8 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
     if remote and wanted:
         yield warn(
             NAME,
-            "the Docker engine is on another host: which of its ports are held by processes there is not known",
+            "the Docker engine is on another host: "
+            "which ports are held by processes there is not known",
         )
     for flag, address, port in wanted:
         yield from _door(plan, facts, own, flag, address, port, remote)
@@ -60,7 +61,8 @@ def _door(
     if sleeper is not None:
         yield warn(
             NAME,
-            f"port {port} also belongs to {whose(sleeper)}, which cannot start again while this instance runs",
+            f"port {port} also belongs to {whose(sleeper)}, "
+            "which cannot start again while this instance runs",
         )
     fact = None if remote else facts.host.ports.get((address, port))
     if fact is None:
@@ -100,7 +102,7 @@ def _held(fact: PortFact, flag: str, way_out: str) -> Finding:
 def _containers(
     plan: Plan, facts: Facts, own: Own, address: str, port: int
 ) -> tuple[Container | None, Container | None, bool]:
-    """(foreign holder, stopped foreign container with that port, whether our own container holds it)."""
+    """(foreign holder, stopped foreign container of that port, whether our own holds it)."""
     holder = sleeper = None
     mine = False
     for container in facts.docker.containers if facts.docker else ():

@@ -47,7 +47,8 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
                 NAME,
                 CONFLICT,
                 f"the container name {container.name} is taken by {whose(container)}",
-                f"{another}, or rename that one: docker rename {container.name} {container.name}-old",
+                f"{another}, or rename that one: "
+                f"docker rename {container.name} {container.name}-old",
             )
         if own.has(container, plan) and container.state == "restarting":
             yield warn(

@@ -1,4 +1,4 @@
-"""What is so on this host and its Docker engine: one frozen `Facts`, gathered by questions alone."""
+"""What is so on this host and its Docker engine: one frozen `Facts`, gathered by questions."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Facts:
 class Questions:
     """What to ask: doors as (address, port), folders whose disk matters, images, the NVIDIA side.
 
-    Images that are not here are looked up in their registry. Of `probe_images` the first that is here is started
-    once with GPU `gpu_index`, then removed.
+    Images that are not here are looked up in their registry. Of `probe_images` the first that is
+    here is started once with GPU `gpu_index`, then removed.
     """
 
     ports: tuple[tuple[str, int], ...] = ()

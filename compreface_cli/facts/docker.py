@@ -1,4 +1,4 @@
-"""What the Docker engine is and holds, by read-only questions with bounded waits. Asks, judges nothing."""
+"""What the Docker engine is and holds, by read-only questions with bounded waits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ State = Literal["ok", "no-socket", "denied", "refused", "timeout", "error"]
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """A host port of a container: held now, or (`held` false) taken again when the container starts."""
+    """A host port of a container; `held` is False when it is taken only at the next start."""
 
     address: str  # "" means all addresses
     port: int
@@ -36,7 +36,7 @@ class PublishedPort:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container; `state` is Docker's word (running, restarting, exited, created, paused, dead)."""
+    """A container; `state` is Docker's word: running, restarting, exited, created, paused, dead."""
 
     id: str
     name: str
@@ -138,7 +138,9 @@ class DockerFacts:
 
 
 def gather(images: Iterable[str] = (), *, environ: Mapping[str, str] | None = None) -> DockerFacts:
-    """Look at the engine that the `docker` client would use; `images` that are absent are asked of their registry.
+    """Look at the engine that the `docker` client would use.
+
+    Those of `images` that are absent are looked up in their registry.
 
     Never raises for an engine that is out of reach: `state` and `error` say why.
     """
@@ -162,7 +164,7 @@ def gather(images: Iterable[str] = (), *, environ: Mapping[str, str] | None = No
 
 
 def endpoint(environ: Mapping[str, str]) -> str:
-    """The engine's address by the client's own order: DOCKER_HOST, DOCKER_CONTEXT, the current context, the default."""
+    """The engine's address, by the client's own order: variables, current context, default."""
     if environ.get("DOCKER_HOST"):
         return environ["DOCKER_HOST"]
     folder = Path(
@@ -214,7 +216,7 @@ def _client(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _reach(host: str) -> tuple[State, str]:
-    """Whether something accepts connections there; what the SDK's wrapped errors no longer tell apart."""
+    """Whether something accepts connections; the SDK's wrapped errors tell no cases apart."""
     parts = urlsplit(host)
     if parts.scheme == "unix":
         path = parts.path

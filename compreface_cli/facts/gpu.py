@@ -1,4 +1,4 @@
-"""What NVIDIA hardware, driver and container toolkit this host shows, and a probe container. Asks, judges nothing."""
+"""What NVIDIA cards, driver and container toolkit this host shows, and a probe container."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def gather(environ: Mapping[str, str] | None = None, *, root: Path = Path("/")) 
 
 
 def probe(host: str, image: str, index: int, environ: Mapping[str, str] | None = None) -> ProbeFact:
-    """Start `true` from a local image with GPU `index` and remove the container: only this proves a toolkit.
+    """Start `true` from a local image with GPU `index`, then remove the container.
 
-    A registered runtime or a CDI folder proves nothing; the engine says the truth when it starts a container.
+    Only this proves a toolkit: a registered runtime or a CDI folder does not.
     """
     import docker.errors
     import requests

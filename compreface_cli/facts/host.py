@@ -28,7 +28,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class PortFact:
-    """What a bind of `address:port` says (the truth), and who listens there as far as it can be seen."""
+    """What a bind of `address:port` says, and who listens there as far as it can be seen."""
 
     address: str
     port: int
@@ -112,7 +112,7 @@ def disk(path: str | Path) -> DiskFact:
 
 
 def port(address: str, number: int) -> PortFact:
-    """Try to bind, then look for who listens; a port in another network namespace is seen by the bind alone."""
+    """Try to bind, which is the truth; if that is refused, look for who listens."""
     try:
         _bind(address, number)
     except OSError as refused:
@@ -185,7 +185,7 @@ def _meets(listening: str, wanted: str) -> bool:
 
 
 def _owners(inodes: set[str], proc: Path) -> dict[str, tuple[int, str | None]]:
-    """Socket inode -> (pid, process name), for the processes whose open files this user may read."""
+    """Socket inode -> (pid, process name), where this user may read a process's open files."""
     found: dict[str, tuple[int, str | None]] = {}
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     for folder in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):

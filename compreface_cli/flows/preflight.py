@@ -1,4 +1,4 @@
-"""One look at the host for one plan: the facts, the launcher it gets, and everything that stands in its way."""
+"""One look at the host for one plan: facts, the launcher it gets, and what is in its way."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Preflight:
 def run(
     plan: Plan, *, own: checks.Own | None = None, folders: Iterable[str | Path] = ()
 ) -> Preflight:
-    """Ask what this plan must know and judge it; creates nothing (a GPU probe removes its container)."""
+    """Ask what this plan must know and judge it; a GPU probe removes its container."""
     mine = own or checks.Own()
     seen = facts.gather(checks.questions(plan, folders))
     choice = checks.choose(plan, seen, mine)
