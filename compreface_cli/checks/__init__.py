@@ -20,10 +20,10 @@ from compreface_cli.checks import (
     volume,
 )
 from compreface_cli.checks.base import Finding, Level, Own
-from compreface_cli.checks.launcher import Choice, choose, settle
+from compreface_cli.checks.launcher import Choice, choose
 from compreface_cli.errors import PreflightError
 from compreface_cli.facts import Facts, Questions
-from compreface_cli.plan import Plan
+from compreface_cli.plan import Plan, with_launcher
 
 __all__ = [
     "Choice",
@@ -34,7 +34,6 @@ __all__ = [
     "preflight",
     "questions",
     "raise_for",
-    "settle",
 ]
 
 
@@ -69,7 +68,7 @@ def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
         ports=tuple((address, number) for _, address, number in doors if 1 <= number <= 65535),
         paths=tuple(str(folder) for folder in folders),
         docker=not process,
-        images=() if process else (plan.image, plan.base_image, *image.stack_images(plan)),
+        images=() if process else (plan.image, plan.base_image, *plan.stack_images.values()),
         gpu=cuda,
         probe_images=() if process or not cuda else (plan.image, plan.base_image),
         gpu_index=max(plan.gpu_index, 0),
@@ -79,7 +78,9 @@ def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
 def preflight(plan: Plan, facts: Facts, own: Own | None = None) -> list[Finding]:
     """Every finding of every check, ok ones too; launcher `auto` is judged as what it becomes."""
     mine = own or Own()
-    settled = settle(plan, choose(plan, facts, mine)) if plan.launcher == "auto" else plan
+    settled = (
+        with_launcher(plan, choose(plan, facts, mine).kind) if plan.launcher == "auto" else plan
+    )
     return [finding for check in CHECKS for finding in check(settled, facts, mine)]
 
 

@@ -1,7 +1,7 @@
 """CPU flags: the table of what each runtime needs, with how it was measured, and its check.
 
 Measured with Debian's qemu-x86_64 7.2 (user mode) and Python 3.11. For onnxruntime: NumPy 2.4.6,
-OpenCV 5.0.0, simplejpeg 1.9.0 and ONNX Runtime 1.32.0 imported and used, both embedded networks run.
+OpenCV 5.0.0, simplejpeg 1.9.0 and ONNX Runtime 1.32.0 imported and used; both embedded nets run.
 For tensorflow: TensorFlow 2.21.0 imported, and a convolution run.
 
     -cpu                        onnxruntime                     tensorflow

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, size, warn
-from compreface_cli.checks.image import stack_images
 from compreface_cli.facts import Facts
 from compreface_cli.plan import Plan
 
@@ -30,7 +29,7 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
     needed = REST
     if not docker.image(plan.image):
         needed += CUDA_BUILD if plan.device == "cuda" else CPU_BUILD
-    needed += STACK_IMAGE * sum(1 for name in stack_images(plan) if not docker.image(name))
+    needed += STACK_IMAGE * sum(1 for name in plan.stack_images.values() if not docker.image(name))
     yield judge_root(docker.root_dir, docker.root_free, docker.local, needed)
 
 

@@ -11,26 +11,6 @@ from compreface_cli.plan import Plan
 
 NAME = "image"
 
-# service of upstream's stack -> the setting that names its version
-_STACK = {
-    "compreface-postgres-db": "POSTGRES_VERSION",
-    "compreface-admin": "ADMIN_VERSION",
-    "compreface-api": "API_VERSION",
-    "compreface-fe": "FE_VERSION",
-}
-
-
-def stack_images(plan: Plan) -> tuple[str, ...]:
-    """The images of the other four services, empty without the full stack."""
-    if plan.services != "full" or plan.launcher == "process":
-        return ()
-    lowered = {key.lower(): value for key, value in plan.stack.items()}
-    registry = lowered.get("registry", "")
-    return tuple(
-        f"{registry}{service}:{lowered.get(version.lower(), 'latest')}"
-        for service, version in _STACK.items()
-    )
-
 
 def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
     docker = facts.docker
@@ -47,7 +27,7 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
         )
     else:
         yield from _obtainable(docker, plan.base_image, f"the base image of {plan.image}")
-    for image in stack_images(plan):
+    for image in plan.stack_images.values():
         yield from _obtainable(docker, image, "an image of the full stack")
 
 

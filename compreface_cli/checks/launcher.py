@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from compreface_cli.checks import docker, image
 from compreface_cli.checks.base import Own
 from compreface_cli.facts import Facts
-from compreface_cli.plan import Plan
+from compreface_cli.plan import Plan, with_launcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def choose(plan: Plan, facts: Facts, own: Own | None = None) -> Choice:
     )
     if facts.docker is None:
         return Choice("process", "Docker was not asked", left_out)
-    composed = replace(plan, launcher="compose")
+    composed = with_launcher(plan, "compose")
     blockers = [
         finding
         for module in (docker, image)
@@ -41,16 +41,3 @@ def choose(plan: Plan, facts: Facts, own: Own | None = None) -> Choice:
     if blockers:
         return Choice("process", blockers[0].message, left_out)
     return Choice("compose", f"Docker answers at {facts.docker.endpoint}")
-
-
-def settle(plan: Plan, choice: Choice) -> Plan:
-    """The plan under that launcher: a process is the engine alone.
-
-    Its door is the engine's port, unless a port was asked for.
-    """
-    if choice.kind == "compose":
-        return replace(plan, launcher="compose")
-    port = plan.port
-    if plan.services == "full" and plan.origins.get("port", "default") == "default":
-        port = plan.core_port
-    return replace(plan, launcher="process", services="core", port=port)

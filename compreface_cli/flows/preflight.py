@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compreface_cli import checks, facts
-from compreface_cli.plan import Plan
+from compreface_cli.plan import Plan, with_launcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,5 +35,5 @@ def run(
     mine = own or checks.Own()
     seen = facts.gather(checks.questions(plan, folders))
     choice = checks.choose(plan, seen, mine)
-    settled = checks.settle(plan, choice) if plan.launcher == "auto" else plan
+    settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan
     return Preflight(settled, choice, seen, tuple(checks.preflight(settled, seen, mine)))
