@@ -1,12 +1,20 @@
-"""What is wanted: `Plan`, the settled form of a build and its settings; nothing in it depends on the host."""
+"""What is wanted: `Plan`, a build and its settings settled; nothing in it depends on the host."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
+from compreface_cli import __version__, notation
+from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.types import Model, ModelFile
+
+if TYPE_CHECKING:
+    from compreface_cli.builds import BuildFile
+    from compreface_cli.settings import Settings
 
 __all__ = [
     "Missing",
@@ -14,12 +22,35 @@ __all__ = [
     "ModelFile",
     "Operation",
     "Plan",
+    "resolve",
+    "with_launcher",
 ]
 
 Device = Literal["cpu", "cuda"]
 LauncherKind = Literal["auto", "compose", "process"]
 Services = Literal["full", "core"]
+Wheels = Literal["cpu", "cuda13", "cuda12", "cuda12-legacy"]
 Port = int | Literal["auto"]
+
+UI_PORT = 8000
+ENGINE_PORT = 3000
+IMAGE = "compreface-core"
+
+# Labels of images, containers and volumes; what they say must never change its meaning.
+LABEL_INSTANCE = "compreface-cli.instance"
+LABEL_BUILD = "compreface-cli.build"
+LABEL_CALCULATOR = "compreface-cli.calculator"
+LABEL_MODELS = "compreface-cli.models"
+
+# The wheels bring CUDA and cuDNN, so a GPU image needs no other base than a CPU one.
+BASE_IMAGES: Mapping[tuple[str, Device], str] = {
+    ("onnxruntime", "cpu"): "python:3.11-slim-bookworm",
+    ("onnxruntime", "cuda"): "python:3.11-slim-bookworm",
+    ("tensorflow", "cpu"): "python:3.11-slim-bookworm",
+    ("tensorflow", "cuda"): "python:3.11-slim-bookworm",
+    ("mxnet", "cpu"): "python:3.8-slim-bullseye",
+    ("mxnet", "cuda"): "python:3.8-slim-bullseye",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +64,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that `render`, the checks and a launcher need; no Optional is left open but by meaning."""
+    """All that `render`, the checks and a launcher need, settled."""
 
     # the build
     build: str
@@ -44,7 +75,7 @@ class Plan:
     runtime: Literal["onnxruntime", "tensorflow", "mxnet"]
     device: Device
     gpu_index: int  # -1: CPU
-    wheels: Literal["cpu", "cuda13", "cuda12", "cuda12-legacy"]  # row of the wheel table
+    wheels: Wheels  # row of the wheel table
     base_image: str
     models: tuple[Model, ...]
     missing: tuple[Missing, ...]
@@ -60,10 +91,13 @@ class Plan:
     port: Port  # the user's door: UI with the full stack, engine otherwise
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
-    # the rest of the stack: upstream's `.env` values, by our setting names (registry, postgres_user, ...)
+    # the rest of the stack: upstream's `.env` values by our setting names (registry, postgres_user,
+    # ...), and the whole names of its images (postgres_image, admin_image, api_image, fe_image)
     stack: Mapping[str, str] = field(default_factory=dict)
-    # where each value came from: flag, environment, project file, user file, build, default
+    # who set each value: flag, environment, project file, env file, user file, build, default
     origins: Mapping[str, str] = field(default_factory=dict)
+    # passwords that the user has set; others are made once, when the project is written
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def project(self) -> str:
@@ -73,6 +107,14 @@ class Plan:
     @property
     def volume(self) -> str:
         return f"{self.project}_postgres-data"
+
+    @property
+    def stack_images(self) -> dict[str, str]:
+        """Service to image of the four services beside the engine; empty when it runs alone."""
+        if self.services != "full" or self.launcher == "process":
+            return {}
+        short = {"postgres-db": "postgres", "admin": "admin", "api": "api", "fe": "fe"}
+        return {f"compreface-{name}": self.stack[f"{key}_image"] for name, key in short.items()}
 
     def engine_environment(self) -> dict[str, str]:
         """The engine's environment variables for this plan, paths and ports aside."""
@@ -87,11 +129,237 @@ class Plan:
             **({"CF_MAX_CONCURRENCY": str(self.max_concurrency)} if self.max_concurrency else {}),
         }
 
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON takes it; passwords are left out."""
+        document = asdict(self)
+        document["secrets"] = sorted(self.secrets)
+        return {**document, "project": self.project, "volume": self.volume}
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing a launcher will do, and why it is needed; a dry run prints these, `up` executes them."""
+    """One thing that `up` will do, and why it is needed; a dry run prints these."""
 
     verb: str  # "prepare model", "build image", "write project", "create volume", "start", ...
     target: str
     cause: str
+
+
+def resolve(
+    build: BuildFile,
+    settings: Settings,
+    *,
+    catalogue: Mapping[str, Model] | None = None,
+) -> Plan:
+    """Settle every value of the build under these settings; the same input gives the same plan.
+
+    Raises ConfigurationError for a plugin that nobody knows. What is known and cannot run is listed
+    in `missing`. `catalogue` is for tests; without it the bundled one is read.
+    """
+    spec = build.spec
+    origins: dict[str, str] = {}
+
+    def pick(key: str, of_build: Any = None) -> Any:
+        given = settings.given(key)
+        if given is not None:
+            origins[key] = given.where
+            return given.value
+        origins[key] = "default" if of_build is None else f"build {spec.name}"
+        return settings.get(key) if of_build is None else of_build
+
+    detector = pick("detector", spec.detector)
+    calculator = pick("calculator", spec.calculator)
+    plugins = tuple(pick("plugins", tuple(spec.plugins)))
+    runtime = pick("runtime", spec.runtime)
+    device: Device = pick("device", spec.device)
+    chosen = settings.given("gpu_index")
+    if chosen and chosen.layer == "flag" and not settings.given("device"):
+        device, origins["device"] = "cuda", chosen.where
+    gpu_index = pick("gpu_index", spec.gpu_index) if device == "cuda" else -1
+    wheels: Wheels = "cpu"
+    if device == "cuda":
+        wheels = pick("wheels") or "cuda13"
+    if device == "cuda" and wheels == "cpu":
+        raise ConfigurationError(
+            "wheels: cpu does not fit a build for a GPU",
+            hint="leave wheels out, or choose cuda13, cuda12 or cuda12-legacy",
+        )
+    _known(detector, "detector")
+    _known(calculator, "calculator")
+    for plugin in plugins:
+        _known(plugin, "extra")
+
+    own = _own_models(build)
+    if catalogue is None:
+        mine = calculator.removeprefix(notation.CUSTOM) in own
+        catalogue = {} if mine else _catalogue(calculator)
+    models, missing = _models(calculator, own, catalogue)
+    missing = (*_missing_plugins(runtime, (detector, calculator, *plugins)), *missing)
+
+    launcher: LauncherKind = pick("launcher")
+    services: Services = "core" if launcher == "process" else pick("services")
+    core_port: Port = pick("core_port")
+    port = _door(settings, launcher, services, pick("port"), core_port, origins)
+    instance = pick("instance", spec.name)
+    plan = Plan(
+        build=spec.name,
+        summary=spec.summary,
+        detector=detector,
+        calculator=calculator,
+        plugins=plugins,
+        runtime=runtime,
+        device=device,
+        gpu_index=gpu_index,
+        wheels=wheels,
+        base_image=pick("base_image", spec.base_image) or BASE_IMAGES[runtime, device],
+        models=models,
+        missing=missing,
+        max_detect_size=pick("max_detect_size", spec.limits.max_detect_size),
+        max_concurrency=pick("max_concurrency", spec.limits.max_concurrency),
+        max_wait_s=float(pick("max_wait_s", spec.limits.max_wait_s)),
+        instance=instance,
+        launcher=launcher,
+        services=services,
+        bind=pick("bind"),
+        port=port,
+        core_port=core_port,
+        image=pick("image") or "",
+        stack=_stack(settings, origins),
+        origins=origins,
+        secrets={
+            key: settings.get(key)
+            for key in ("postgres_password", "email_password")
+            if settings.given(key)
+        },
+    )
+    return plan if plan.image else replace(plan, image=_image(plan))
+
+
+def with_launcher(plan: Plan, launcher: Literal["compose", "process"]) -> Plan:
+    """The plan once `auto` is decided: a process is the engine alone, on the engine's port."""
+    if launcher == "compose" or plan.launcher == launcher:
+        return replace(plan, launcher=launcher)
+    asked = plan.origins.get("port", "default") != "default"
+    port = plan.port if asked or plan.services == "core" else plan.core_port
+    return replace(plan, launcher=launcher, services="core", port=port)
+
+
+def _door(
+    settings: Settings,
+    launcher: LauncherKind,
+    services: Services,
+    port: Port | None,
+    core_port: Port,
+    origins: dict[str, str],
+) -> Port:
+    """The user's port: the UI's with the full stack, else the engine's."""
+    if port is not None:
+        return port
+    if services == "full" and launcher != "process":
+        return UI_PORT
+    origins["port"] = settings.origin("core_port")
+    return core_port
+
+
+def _known(plugin: str, wanted: notation.Role) -> None:
+    found = notation.role(plugin)
+    if found == wanted:
+        return
+    from compreface_cli.yamlfile import did_you_mean
+
+    words = {"detector": "detector", "calculator": "calculator", "extra": "further plugin"}
+    known = notation.known(wanted)
+    if found is not None:
+        message = f"{plugin} is a {words[found]}, no {words[wanted]}"
+    else:
+        message = f"unknown {words[wanted]} {plugin!r}"
+        close = {name.lower(): name for name in known}
+        meant = did_you_mean(plugin, close)
+        if meant:
+            message += "; " + meant.replace(meant.split("'")[1], close[meant.split("'")[1]])
+    raise ConfigurationError(
+        message,
+        hint="known: " + ", ".join(name for name in known if notation.lacks(name) is None),
+    )
+
+
+def _own_models(build: BuildFile) -> dict[str, Model]:
+    from compreface_cli.builds import model_of
+
+    beside = "" if build.origin == "bundled" else str(build.path.parent)
+    return {entry.name: model_of(entry, beside) for entry in build.spec.models}
+
+
+def _catalogue(calculator: str) -> Mapping[str, Model]:
+    if calculator not in notation.MODEL_OF and not calculator.startswith(notation.CUSTOM):
+        return {}
+    from compreface_cli.builds import catalogue
+
+    return catalogue()
+
+
+def _models(
+    calculator: str, own: Mapping[str, Model], catalogue: Mapping[str, Model]
+) -> tuple[tuple[Model, ...], tuple[Missing, ...]]:
+    if calculator in notation.MODEL_OF:
+        return (catalogue[notation.MODEL_OF[calculator]],), ()
+    if not calculator.startswith(notation.CUSTOM):
+        return (), ()
+    name = calculator.removeprefix(notation.CUSTOM)
+    model = own.get(name) or catalogue.get(name)
+    if model is None:
+        raise ConfigurationError(
+            f"{calculator}: the build has no model of that name",
+            hint="add it under models: in the build file (`cf show` prints one)",
+        )
+    if name in own and model.format != "onnx":
+        reason = f"a model of your own in the format {model.format} does not run in this version"
+        return (model,), (Missing(f"model {name}", reason, "convert it to ONNX, and say onnx"),)
+    return (model,), ()
+
+
+def _missing_plugins(runtime: str, plugins: tuple[str, ...]) -> tuple[Missing, ...]:
+    found = []
+    for plugin in dict.fromkeys(plugins):
+        reason = notation.lacks(plugin)
+        if reason is None:
+            continue
+        hint = (
+            "use custom.Calculator@NAME with a models: entry that names your ONNX file"
+            if notation.role(plugin) == "calculator"
+            else f"choose another: {', '.join(_running_like(plugin))}"
+        )
+        found.append(Missing(f"plugin {plugin}", reason, hint))
+    if runtime != "onnxruntime":
+        reason = "this version runs ONNX Runtime only"
+        found.append(Missing(f"runtime {runtime}", reason, "use runtime: onnxruntime"))
+    return tuple(found)
+
+
+def _running_like(plugin: str) -> list[str]:
+    wanted = notation.role(plugin)
+    return [name for name, role in notation.RUNNING.items() if role == wanted]
+
+
+def _stack(settings: Settings, origins: dict[str, str]) -> dict[str, str]:
+    from compreface_cli.settings import STACK
+
+    stack = {key: str(settings.get(key)) for key in STACK}
+    names = {"admin": "admin", "api": "api", "fe": "fe", "postgres": "postgres-db"}
+    for key, name in names.items():
+        default = f"{stack['registry']}compreface-{name}:{stack[f'{key}_version']}"
+        stack[f"{key}_image"] = settings.get(f"{key}_image") or default
+    origins.update({key: settings.origin(key) for key in stack})
+    return stack
+
+
+def _image(plan: Plan) -> str:
+    """A name that two different cores never share: it ends in a hash of all that was chosen."""
+    choice = {
+        "version": __version__,
+        "plugins": [plan.detector, plan.calculator, *plan.plugins],
+        "runtime": [plan.runtime, plan.device, plan.gpu_index, plan.wheels, plan.base_image],
+        "models": [asdict(replace(model, beside="")) for model in plan.models],
+    }
+    digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()
+    return f"{IMAGE}:{plan.build}-{digest[:8]}"

@@ -1,0 +1,232 @@
+"""From a name or a path to a build file: a path, ./builds, the user's own, the bundled ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from compreface_cli import paths, resources
+from compreface_cli.errors import CfError, ConfigurationError, ConflictError
+from compreface_cli.models.types import Model, ModelFile
+from compreface_cli.yamlfile import did_you_mean, read
+
+if TYPE_CHECKING:
+    from compreface_cli.spec import BuildSpec, ModelSpec
+
+Origin = Literal["path", "project", "user", "bundled"]
+CUSTOM_NAME = "custom-build"
+_MARK = "# Written by cf; if you edit it, cf will not replace it. Content: "
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFile:
+    """A build and the file it stands in."""
+
+    spec: BuildSpec
+    origin: Origin
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A build as it stands in its file, unchecked but for its being YAML: quick to list."""
+
+    name: str
+    origin: Origin
+    path: Path
+    data: Mapping[str, Any]
+    fault: str = ""
+
+
+def folders() -> list[tuple[Origin, Path]]:
+    """Where builds are looked for by name, the first that has it wins."""
+    bundled = resources.builds_dir()
+    here = Path.cwd() / "builds"
+    own: list[tuple[Origin, Path]] = [("user", paths.user_builds()), ("bundled", bundled)]
+    same = here.is_dir() and bundled.is_dir() and here.samefile(bundled)
+    return own if same or not here.is_dir() else [("project", here), *own]
+
+
+def _files() -> Iterator[tuple[Origin, Path]]:
+    seen: set[str] = set()
+    for origin, folder in folders():
+        for path in sorted(folder.glob("*.yaml")):
+            if path.is_file() and path.stem not in seen:
+                seen.add(path.stem)
+                yield origin, path
+
+
+def names() -> list[str]:
+    return [path.stem for _, path in _files()]
+
+
+def listed() -> list[Listed]:
+    """Every build that a name can reach, the bundled default first, without checking the files."""
+    found = []
+    for origin, path in _files():
+        try:
+            data, fault = read(path).data, ""
+        except CfError as error:
+            data, fault = {}, error.message
+        if not isinstance(data, dict):
+            data, fault = {}, "not a build file"
+        found.append(Listed(path.stem, origin, path, data, fault))
+    order = {"bundled": 0, "user": 1, "project": 2, "path": 3}
+    return sorted(found, key=lambda one: (order[one.origin], one.name != "embedded"))
+
+
+def find(name: str) -> tuple[Origin, Path]:
+    """The file of that build; raises ConfigurationError for a build that nobody knows."""
+    looks_like_path = "/" in name or name.endswith((".yaml", ".yml"))
+    if looks_like_path:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ConfigurationError(f"there is no build file {name}")
+        return "path", path.resolve()
+    for origin, path in _files():
+        if path.stem == name:
+            return origin, path
+    meant = did_you_mean(name, names())
+    raise ConfigurationError(
+        f"there is no build {name!r}" + (f"; {meant}" if meant else ""),
+        hint="`cf list-builds` shows all builds; a file is named by its path, like ./my-build.yaml",
+    )
+
+
+def load(name_or_path: str) -> BuildFile:
+    """The checked build; a ConfigurationError names every fault of its file with the line."""
+    from compreface_cli import spec
+
+    origin, path = find(name_or_path)
+    build = spec.load(path)
+    if origin != "path" and build.name != path.stem:
+        raise ConfigurationError(
+            f"{path}: the build is called {build.name!r}, its file {path.name!r}",
+            hint=f"rename one of them: a build is found by its file's name ({build.name}.yaml)",
+        )
+    return BuildFile(build, origin, path)
+
+
+def model_of(entry: ModelSpec, beside: str = "") -> Model:
+    """A `models:` entry as the store takes it."""
+
+    def channels(value: float | list[float] | None) -> tuple[float, ...] | None:
+        if value is None:
+            return None
+        return tuple(value) if isinstance(value, list) else (value,)
+
+    return Model(
+        name=entry.name,
+        role=entry.role,
+        format=entry.format,
+        files=tuple(
+            ModelFile(one.path, tuple(one.sha256), tuple(one.sources)) for one in entry.files
+        ),
+        size=entry.input.size,
+        layout=entry.input.layout,
+        colour=entry.input.colour,
+        mean=channels(entry.input.mean),
+        scale=channels(entry.input.scale),
+        align=entry.align,
+        similarity=entry.similarity,
+        beside=beside,
+    )
+
+
+def catalogue(path: Path | None = None) -> dict[str, Model]:
+    """The models that `cf` knows by name."""
+    from compreface_cli.spec import model_from_data
+
+    path = path or resources.PACKAGE / "models" / "catalogue.yaml"
+    document = read(path)
+    entries = document.data.get("models", document.data)
+    found = {}
+    for name, entry in entries.items():
+        # The catalogue says more about a model (its licence, where it was read) than a build does.
+        known = {"name", "role", "format", "files", "input", "align", "similarity"}
+        fields = {key: value for key, value in entry.items() if key in known}
+        found[name] = model_of(model_from_data({**fields, "name": name}, f"{path}: {name}"))
+    return found
+
+
+def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSpec:
+    """The build with other values and its own name; `changes` has build keys, None is no change."""
+    from compreface_cli import spec
+
+    data = base.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    data = {"schema": 1, **data, **{key: v for key, v in changes.items() if v is not None}}
+    data["name"] = name
+    if base.name != name:
+        data["summary"] = f"{base.name} with changes of your own"
+    document = read_data(data, f"build {name}")
+    return spec.validate(document)
+
+
+def read_data(data: Mapping[str, Any], origin: str) -> Any:
+    """Plain data as a document without line numbers, to be checked like a file."""
+    from compreface_cli.yamlfile import parse
+
+    return parse(_dump(data), origin)
+
+
+def _dump(data: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=100)
+
+
+def text_of(spec: BuildSpec) -> str:
+    """The build as `cf` writes it to a file, with the line by which `cf` knows its own hand."""
+    data = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    ordered = {"schema": 1, **data}
+    body = _dump(ordered)
+    return f"{_MARK}{hashlib.sha256(body.encode()).hexdigest()}\n{body}"
+
+
+def written_by_cf(text: str) -> bool:
+    """Whether `cf` wrote this build file and nobody changed it since."""
+    first, _, body = text.partition("\n")
+    return first == _MARK + hashlib.sha256(body.encode()).hexdigest()
+
+
+def save_custom(spec: BuildSpec, folder: Path | None = None) -> Path:
+    """Keep a build of the user's own, in ./builds if there is one, else in the user's folder.
+
+    A file that differs is replaced only if `cf` wrote it; else ConflictError with a diff.
+    """
+    if folder is None:
+        here = Path.cwd() / "builds"
+        folder = here if here.is_dir() else paths.user_builds()
+    path = folder / f"{spec.name}.yaml"
+    text = text_of(spec)
+    if path.exists():
+        present = path.read_text("utf-8")
+        if present == text:
+            return path
+        if not written_by_cf(present):
+            raise ConflictError(
+                f"{path} was not written by cf, or was edited since; it stays as it is\n"
+                + _diff(present, text, path),
+                hint="choose another name with --name, or move the file away",
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, "utf-8")
+    part.replace(path)
+    return path
+
+
+def _diff(present: str, wanted: str, path: Path) -> str:
+    from difflib import unified_diff
+
+    lines = unified_diff(
+        present.splitlines(), wanted.splitlines(), str(path), "what cf would write", lineterm=""
+    )
+    return "\n".join(lines)

@@ -1,0 +1,152 @@
+"""Finds templates, builds, portraits and the engine's wheel, here or in the installed wheel."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+_BUNDLE = PACKAGE / "_bundle"
+# One fixed time for all members, so that equal sources give a wheel of equal bytes.
+_STAMP = (2024, 1, 1, 0, 0, 0)
+
+
+def checkout() -> Path | None:
+    """The root of the checkout this package runs from; None when it was installed from a wheel."""
+    root = PACKAGE.parent
+    return root if (root / "engine" / "pyproject.toml").is_file() else None
+
+
+def _data(name: str) -> Path:
+    root = checkout()
+    return _BUNDLE / name if root is None else root / name
+
+
+def builds_dir() -> Path:
+    return _data("builds")
+
+
+def templates_dir() -> Path:
+    return _data("templates")
+
+
+def portraits_dir() -> Path:
+    return PACKAGE / "portraits"
+
+
+def engine_requirements(row: str) -> Path:
+    """The hashed requirements of a row of the wheel table: cpu, cuda13, cuda12, cuda12-legacy."""
+    return _data("engine") / "requirements" / f"{row}.txt"
+
+
+def engine_wheel() -> Path:
+    """The engine's wheel; in a checkout it is packed from the sources when they have changed."""
+    root = checkout()
+    if root is not None:
+        return _pack(root / "engine", root / ".cache" / "engine-wheel")
+    found = sorted((_BUNDLE / "engine").glob("compreface_engine-*.whl"))
+    if len(found) != 1:
+        raise FileNotFoundError(f"the engine's wheel is missing from {_BUNDLE / 'engine'}")
+    return found[0]
+
+
+@cache
+def _project(engine: Path) -> tuple[str, str]:
+    """The version of the engine and the METADATA of its wheel, from its pyproject.toml."""
+    import tomllib
+
+    project = tomllib.loads((engine / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = [
+        "Metadata-Version: 2.4",
+        f"Name: {project['name']}",
+        f"Version: {project['version']}",
+        f"Summary: {project['description']}",
+        f"Requires-Python: {project['requires-python']}",
+        *(f"Requires-Dist: {need}" for need in project.get("dependencies", ())),
+    ]
+    for extra, needs in project.get("optional-dependencies", {}).items():
+        lines.append(f"Provides-Extra: {extra}")
+        for need in needs:
+            name, _, marker = need.partition(";")
+            condition = f"({marker.strip()}) and " if marker else ""
+            lines.append(f"Requires-Dist: {name.strip()}; {condition}extra == '{extra}'")
+    return project["version"], "\n".join(lines) + "\n"
+
+
+def _sources(engine: Path) -> dict[str, bytes]:
+    package = engine / "compreface_engine"
+    return {
+        path.relative_to(engine).as_posix(): path.read_bytes()
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def _pack(engine: Path, cache_folder: Path) -> Path:
+    """Write the wheel of a pure Python package by the wheel format; needs no build tool."""
+    version, metadata = _project(engine)
+    info = f"compreface_engine-{version}.dist-info"
+    files = _sources(engine)
+    files[f"{info}/METADATA"] = metadata.encode()
+    files[f"{info}/WHEEL"] = (
+        b"Wheel-Version: 1.0\nGenerator: compreface-cli\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
+    record = "".join(
+        f"{name},sha256={_urlsafe(hashlib.sha256(data).digest())},{len(data)}\n"
+        for name, data in files.items()
+    )
+    files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    digest = hashlib.sha256(files[f"{info}/RECORD"]).hexdigest()[:16]
+    wheel = cache_folder / digest / f"compreface_engine-{version}-py3-none-any.whl"
+    if wheel.is_file():
+        return wheel
+    wheel.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=wheel.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
+            for member, data in files.items():
+                entry = zipfile.ZipInfo(member, date_time=_STAMP)
+                entry.external_attr = 0o644 << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, data, compresslevel=6)
+        os.replace(name, wheel)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return wheel
+
+
+def _urlsafe(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def revision() -> str:
+    """The commit these sources are of, or "unknown"; read from the checkout or from the wheel."""
+    root = checkout()
+    if root is None:
+        recorded = _BUNDLE / "revision"
+        return recorded.read_text("utf-8").strip() if recorded.is_file() else "unknown"
+    git = root / ".git"
+    try:
+        if git.is_file():  # a worktree: the file names the folder
+            git = (root / git.read_text("utf-8").removeprefix("gitdir:").strip()).resolve()
+        head = (git / "HEAD").read_text("utf-8").strip()
+        if not head.startswith("ref:"):
+            return head
+        ref = head.removeprefix("ref:").strip()
+        common = git / "commondir"
+        base = (git / common.read_text("utf-8").strip()) if common.is_file() else git
+        loose = base / ref
+        if loose.is_file():
+            return loose.read_text("utf-8").strip()
+        for line in (base / "packed-refs").read_text("utf-8").splitlines():
+            commit, _, name = line.partition(" ")
+            if name == ref:
+                return commit
+    except OSError:
+        pass
+    return "unknown"

@@ -1,0 +1,216 @@
+"""Joins the layers of settings and knows who set what: flag, environment, files, default."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from compreface_cli import paths
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.settings_table import (
+    BY_KEY,
+    STACK,
+    TABLE,
+    TRANSLATED,
+    WITHOUT_EFFECT,
+    BadValue,
+    Setting,
+    whole,
+)
+
+PROJECT_FILE = "cf.yaml"
+__all__ = ["STACK", "Settings", "Value", "resolve", "rows"]
+
+Layer = Literal["flag", "environment", "project file", "env file", "user file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value that was set, the layer that set it, and where in words: `environment CF_PORT`."""
+
+    value: Any
+    layer: Layer
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was set, by key; keys that nobody set are absent. `notes` are said to the user once."""
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def given(self, key: str) -> Value | None:
+        return self.values.get(key)
+
+    def get(self, key: str) -> Any:
+        """The value that was set, else the table's default."""
+        found = self.values.get(key)
+        return BY_KEY[key].default if found is None else found.value
+
+    def origin(self, key: str) -> str:
+        found = self.values.get(key)
+        return "default" if found is None else found.where
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    project_file: Path | None = None,
+    user_file: Path | None = None,
+) -> Settings:
+    """Join the layers, strongest first: flag, CF_* variable, project file, env_file, user file.
+
+    Flags that are None were not given. Without paths, `cf.yaml` in this folder and the user's
+    config.yaml count.
+    """
+    environ = os.environ if environ is None else environ
+    project_file = Path(PROJECT_FILE) if project_file is None else project_file
+    user_file = paths.user_file() if user_file is None else user_file
+    values: dict[str, Value] = {}
+    for key, raw in (flags or {}).items():
+        if raw is not None:
+            name = BY_KEY[key].flag or key
+            values[key] = _value(key, raw, "flag", f"flag {name}")
+    for row in TABLE:
+        if environ.get(row.env):  # an empty variable is as good as unset
+            origin = f"environment {row.env}"
+            values.setdefault(row.key, _value(row.key, environ[row.env], "environment", origin))
+    project = _from_yaml(project_file, "project file")
+    user = _from_yaml(user_file, "user file")
+    notes: list[str] = []
+    for layer in (project, user):
+        for key, value in layer.items():
+            values.setdefault(key, value)
+        if layer is project and "env_file" in values | user:
+            chosen = values.get("env_file") or user["env_file"]
+            path = Path(chosen.value).expanduser()
+            if chosen.layer in ("project file", "user file"):  # relative to the file that names it
+                path = (project_file if chosen.layer == "project file" else user_file).parent / path
+            found, notes = _from_env_file(path)
+            for key, value in found.items():
+                values.setdefault(key, value)
+    return Settings(values, tuple(notes))
+
+
+def _value(key: str, raw: Any, layer: Layer, where: str) -> Value:
+    try:
+        return Value(BY_KEY[key].parse(raw), layer, where)
+    except BadValue as error:
+        shown = "" if BY_KEY[key].secret else f", not {raw!r}"
+        raise ConfigurationError(f"{where}: {key} {error}{shown}") from error
+
+
+def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:
+    if not path.is_file():
+        return {}
+    from compreface_cli.yamlfile import Fault, did_you_mean, read, refuse
+
+    document = read(path)
+    if document.data is None:
+        return {}
+    if not isinstance(document.data, dict):
+        raise refuse([Fault(document.origin, 1, 1, "settings are written as key: value")])
+    values: dict[str, Value] = {}
+    faults: list[Fault] = []
+    renamed = {row.upstream: row.key for row in TABLE if row.upstream and row.upstream != row.key}
+    for key, raw in document.data.items():
+        line, column = document.position([key])
+        if key not in BY_KEY:
+            meant = renamed.get(key)
+            hint = f"upstream's {key} is {meant} here" if meant else did_you_mean(key, BY_KEY)
+            more = hint or "`cf config list` shows all settings"
+            faults.append(Fault(document.origin, line, column, f"unknown setting {key!r}", more))
+            continue
+        if raw is None:
+            continue
+        try:
+            parsed = BY_KEY[key].parse(raw)
+            values[key] = Value(parsed, layer, f"{layer} {path}:{line}")
+        except BadValue as error:
+            faults.append(Fault(document.origin, line, column, f"{key} {error}"))
+    if faults:
+        raise refuse(faults)
+    return values
+
+
+def _from_env_file(path: Path) -> tuple[dict[str, Value], list[str]]:
+    """The values of an `.env` as upstream writes it, and what is said about keys without effect."""
+    rows = _read_env(path)
+    by_upstream = {row.upstream: row for row in TABLE if row.upstream}
+    values: dict[str, Value] = {}
+    notes: list[str] = []
+    for key, (raw, line) in rows.items():
+        if key in WITHOUT_EFFECT:
+            notes.append(f"{path}:{line}: {key} has no effect here: {WITHOUT_EFFECT[key]}")
+        elif key in TRANSLATED:
+            continue
+        elif key not in by_upstream:
+            notes.append(f"{path}:{line}: {key} is no key of upstream's .env and has no effect")
+        elif raw:
+            row = by_upstream[key]
+            values[row.key] = _value(row.key, raw, "env file", f"env file {path}:{line}")
+    pair = [key for key in ("uwsgi_processes", "uwsgi_threads") if rows.get(key, ("", 0))[0]]
+    if pair:
+        total, line = 1, rows[pair[0]][1]
+        for key in pair:
+            number = whole(1, 1024)
+            try:
+                total *= number(rows[key][0])
+            except BadValue as error:
+                raise ConfigurationError(f"{path}:{rows[key][1]}: {key} {error}") from error
+        where = f"env file {path}:{line} ({' times '.join(pair)})"
+        values["max_concurrency"] = _value("max_concurrency", total, "env file", where)
+    return values, notes
+
+
+def _read_env(path: Path) -> dict[str, tuple[str, int]]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path}: there is no such file", hint="see env_file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+    rows: dict[str, tuple[str, int]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        key, equals, value = stripped.removeprefix("export ").partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.strip()):
+            raise ConfigurationError(f"{path}:{number}: expected KEY=value")
+        rows[key.strip()] = (_unquote(value.strip()), number)
+    return rows
+
+
+def _unquote(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return re.sub(r"\s+#.*$", "", value)
+
+
+def rows(found: Settings) -> Sequence[dict[str, Any]]:
+    """Every setting with its value, its origin and its other names: what `cf config list` shows."""
+    return [
+        {
+            "key": row.key,
+            "value": _shown(row, found.get(row.key)),
+            "origin": found.origin(row.key),
+            "env": row.env,
+            "flag": row.flag,
+            "upstream": row.upstream,
+            "help": row.help,
+        }
+        for row in TABLE
+    ]
+
+
+def _shown(row: Setting, value: Any) -> Any:
+    if row.secret and value:
+        return "********"
+    return list(value) if isinstance(value, tuple) else value
