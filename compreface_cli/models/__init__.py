@@ -1,1 +1,1 @@
-"""The weights of a build: what they are, where they come from, how they become what the engine loads."""
+"""The weights of a build: what they are, where they come from, how the engine gets them."""

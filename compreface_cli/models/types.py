@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A weights file: its path below a mirror, the SHA-256 values that are accepted, where it may come from."""
+    """A weights file: its path below a mirror, its accepted SHA-256 values, its sources."""
 
     path: str
     sha256: tuple[str, ...]  # empty: unknown, `up` stops until one is accepted
@@ -17,7 +17,7 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that the store must prepare before the engine starts (the embedded ones are no Model)."""
+    """A model to be prepared before the engine starts (the embedded ones are none)."""
 
     name: str
     role: Literal["calculator"]

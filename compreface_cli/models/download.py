@@ -1,0 +1,86 @@
+"""Fetches one file over HTTP from the first source that gives it whole and right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from compreface_cli.errors import FetchError
+from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
+from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["Limits", "Progress", "fetch", "shown"]
+
+
+def shown(url: str) -> str:
+    """An address without user name, password and query, for messages."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        where = f"{host}:{parts.port}" if parts.port else host
+        return urlunsplit((parts.scheme, where, parts.path, "", ""))
+    except ValueError:
+        return "an address that cannot be read"
+
+
+def fetch(
+    urls: Sequence[str],
+    target: Path,
+    *,
+    sha256: Sequence[str],
+    progress: Progress,
+    note: Callable[[str], None],
+    limits: Limits | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Path:
+    """`target`, from the first of `urls` that gives a file with one of the hashes `sha256`.
+
+    Without hashes any whole file is taken; the caller must have its hash accepted before use.
+    Raises FetchError (what failed at which source, and what to do), ConflictError (locked).
+    """
+    limits = limits or Limits()
+    make_folder(target.parent)
+    with locked(target, note=note, sleep=sleep):
+        if target.exists() and (not sha256 or sha256_of(target) in sha256):
+            return target
+        failures = []
+        deadline = clock() + limits.total_s
+        with ExitStack() as stack:
+            client = stack.enter_context(_client(limits))
+            for url in urls:
+                transfer = Transfer(
+                    client=client, url=url, target=target, wanted=tuple(sha256), limits=limits,
+                    stack=stack, progress=progress, note=note, sleep=sleep, clock=clock,
+                    deadline=deadline,
+                )  # fmt: skip
+                try:
+                    transfer.run()
+                    return target
+                except GiveUp as failure:
+                    failures.append(f"{shown(url)}: {failure}")
+                    note(f"could not fetch {target.name} from {failures[-1]}")
+                except OSError as error:
+                    raise disk_error(error, target) from error
+    raise FetchError(
+        f"could not fetch {target.name}: " + "; ".join(failures or ["no source is known"]),
+        hint=f"Fetch {target.name} by other means, put it into a folder and name that folder in "
+        "CF_MODELS_MIRROR; or run again, a part that was fetched is resumed.",
+    )
+
+
+def _client(limits: Limits) -> httpx2.Client:
+    import httpx2
+
+    return httpx2.Client(
+        timeout=httpx2.Timeout(limits.stall_s, connect=limits.connect_s),
+        headers={"Accept-Encoding": "identity", "User-Agent": "compreface-cli"},
+        follow_redirects=False,
+    )

@@ -1,0 +1,308 @@
+"""One source's transfer of one file: tries, resumes, and judges what the server says.
+
+Bytes go to `NAME.part`, and what they belong to (address, ETag, length) to `NAME.part.json`; the
+part is kept only to be resumed. It gets its name when its length, type and SHA-256 are right.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from compreface_cli.errors import FetchError
+from compreface_cli.models.files import sha256_of
+
+if TYPE_CHECKING:
+    import httpx2
+
+# Output.progress: (label, total) -> a context that gives advance(amount).
+Progress: TypeAlias = Callable[
+    [str, "float | None"], AbstractContextManager[Callable[[float], None]]
+]
+
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one fetch; seconds and bytes."""
+
+    connect_s: float = 10.0
+    stall_s: float = 20.0  # no byte for so long: a stall
+    slow_bytes: int = 4096  # fewer than this in `stall_s`: a stall as well
+    total_s: float = 3600.0
+    tries: int = 4  # in a row without a new byte, for each source
+    backoff_s: float = 0.5  # doubled after each try
+    backoff_max_s: float = 10.0
+    redirects: int = 5
+    max_bytes: int = 8 << 30
+
+
+class TryAgain(Exception):
+    """This try failed in a way that may pass."""
+
+    def __init__(self, reason: str, *, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+class GiveUp(Exception):
+    """This source will not give the file."""
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One source's tries; nothing outlives it but the part on the disk."""
+
+    client: httpx2.Client
+    url: str
+    target: Path
+    wanted: tuple[str, ...]
+    limits: Limits
+    stack: ExitStack
+    progress: Progress
+    note: Callable[[str], None]
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
+    deadline: float  # on `clock`
+    advance: Callable[[float], None] | None = None
+    counted: int = 0
+    resumed: bool = False
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.part")
+
+    @property
+    def about(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.part.json")
+
+    def run(self) -> None:
+        """Raises GiveUp when this source is of no use, OSError when the disk is not."""
+        failed, furthest = 0, self._size()
+        restarted = False
+        while True:
+            self._check_time()
+            try:
+                self._one_try()
+                if self._finish():
+                    return
+                # A resumed part may have begun with other bytes: once more, from the start.
+                if restarted or not self.resumed:
+                    found = sha256_of(self.part)
+                    self._discard()
+                    raise GiveUp(f"wrong bytes: SHA-256 {found}, expected {self._expected()}")
+                restarted = True
+                self._discard()
+            except TryAgain as failure:
+                # Only bytes never seen before are progress: a part may be lost over and over.
+                failed = 0 if self._size() > furthest else failed + 1
+                furthest = max(furthest, self._size())
+                if failed >= self.limits.tries:
+                    raise GiveUp(str(failure)) from failure
+                pause = self.limits.backoff_s * 2 ** max(failed - 1, 0)
+                pause = min(max(pause, failure.wait_s or 0.0), self.limits.backoff_max_s)
+                self.note(f"{self.target.name}: {failure}; trying again")
+                self.sleep(pause)
+
+    def _one_try(self) -> None:
+        import httpx2
+
+        offset, about = self._resumable()
+        headers = {}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if about.get("validator"):
+                headers["If-Range"] = about["validator"]
+        try:
+            response = self._open(headers)
+            try:
+                offset, total = self._judge(response, offset, about)
+                self._receive(response, offset, total)
+            finally:
+                response.close()
+        except httpx2.TimeoutException as error:
+            raise TryAgain(f"no answer for {self.limits.stall_s:g} s") from error
+        except (httpx2.RemoteProtocolError, httpx2.ReadError) as error:
+            raise TryAgain("the connection was cut") from error
+        except httpx2.ConnectError as error:
+            raise TryAgain(f"no connection ({error})") from error
+        except httpx2.UnsupportedProtocol as error:
+            raise GiveUp("only http and https addresses are fetched") from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise TryAgain(f"the transfer failed ({error or type(error).__name__})") from error
+
+    def _open(self, headers: dict[str, str]) -> httpx2.Response:
+        """The answer after redirects; only http and https, and never from https to http."""
+        request = self.client.build_request("GET", self.url, headers=headers)
+        for _ in range(self.limits.redirects + 1):
+            if request.url.scheme not in ("http", "https"):
+                raise GiveUp(f"only http and https addresses are fetched, not {request.url.scheme}")
+            response = self.client.send(request, stream=True)
+            if response.next_request is None:
+                return response
+            response.close()
+            if request.url.scheme == "https" and response.next_request.url.scheme == "http":
+                raise GiveUp("it leads from https to http")
+            request = response.next_request
+        raise GiveUp(f"more than {self.limits.redirects} redirects")
+
+    def _judge(
+        self, response: httpx2.Response, offset: int, about: dict[str, Any]
+    ) -> tuple[int, int | None]:
+        """Where to write the body, and the length of the whole file if it is told."""
+        status = response.status_code
+        if status == 416 and offset:
+            self._discard()
+            raise TryAgain("the part on the disk does not belong to the file there now")
+        if status in _TRANSIENT:
+            raise TryAgain(f"the server answered {status}", wait_s=_retry_after(response))
+        if status not in (200, 206):
+            raise GiveUp(f"the server answered {status}")
+        if "html" in response.headers.get("content-type", "").lower():
+            raise GiveUp("it is a web page (a sign-in or warning page?), not a model file")
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise GiveUp("the server packs the file, so its length cannot be checked")
+        length = _whole_number(response.headers.get("content-length"))
+        total: int | None = length
+        if status == 206:
+            start, total = _content_range(response.headers.get("content-range", ""))
+            other = _validator(response) != about.get("validator")
+            if not offset or start != offset or other or total != about.get("total", total):
+                self._discard()
+                raise TryAgain("the file changed while it was fetched")
+            self.resumed = True
+        else:
+            offset = 0
+            self.resumed = False
+        chunked = response.headers.get("transfer-encoding", "").lower() == "chunked"
+        if total is None and not chunked and not self.wanted:
+            raise GiveUp("the server does not say how long the file is, and no hash is known")
+        self._check_room(offset, total)
+        about_now = {"url": self.url, "validator": _validator(response), "total": total}
+        self.about.write_text(json.dumps(about_now), encoding="utf-8")
+        return offset, total
+
+    def _receive(self, response: httpx2.Response, offset: int, total: int | None) -> None:
+        self._count(offset, total)
+        window_start, window_bytes = self.clock(), 0
+        with self.part.open("r+b" if offset else "wb") as stream:
+            if offset:
+                stream.truncate(offset)
+                stream.seek(offset)
+            written = offset
+            for chunk in response.iter_raw():
+                if written == 0 and chunk[:64].lstrip().lower().startswith(_WEB_PAGE):
+                    raise GiveUp("it is a web page, not a model file")
+                written += len(chunk)
+                if written > self.limits.max_bytes or (total is not None and written > total):
+                    self._discard()
+                    raise GiveUp(f"more bytes than {total or self.limits.max_bytes} came")
+                stream.write(chunk)
+                self._count(written, total)
+                self._check_time()
+                window_bytes += len(chunk)
+                now = self.clock()
+                if now - window_start >= self.limits.stall_s:
+                    if window_bytes < self.limits.slow_bytes:
+                        raise TryAgain(f"only {window_bytes} bytes in {self.limits.stall_s:g} s")
+                    window_start, window_bytes = now, 0
+            stream.flush()
+            os.fsync(stream.fileno())
+        if total is not None and written != total:
+            raise TryAgain(f"{written} of {total} bytes came")
+
+    def _finish(self) -> bool:
+        """Give the part its name if its hash is right."""
+        if self.wanted and sha256_of(self.part) not in self.wanted:
+            return False
+        self.part.replace(self.target)
+        self.about.unlink(missing_ok=True)
+        return True
+
+    def _resumable(self) -> tuple[int, dict[str, Any]]:
+        """How much of the part may be resumed, and what it belongs to."""
+        try:
+            about = json.loads(self.about.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            about = None
+        # Without a validator only a known hash can prove that both halves are of one file.
+        fits = isinstance(about, dict) and about.get("url") == self.url
+        if not fits or not (about.get("validator") or self.wanted):
+            self._discard()
+            return 0, {}
+        size = self._size()
+        if about.get("total") is not None and size >= about["total"]:
+            self._discard()
+            return 0, {}
+        return size, about
+
+    def _count(self, written: int, total: int | None) -> None:
+        if self.advance is None:
+            label = f"fetching {self.target.name}"
+            self.advance = self.stack.enter_context(self.progress(label, total))
+        self.advance(written - self.counted)
+        self.counted = written
+
+    def _check_room(self, offset: int, total: int | None) -> None:
+        if total is None:
+            return
+        if total > self.limits.max_bytes:
+            raise GiveUp(f"{total} bytes are more than the limit of {self.limits.max_bytes}")
+        free = shutil.disk_usage(self.target.parent).free
+        if total - offset > free:
+            raise FetchError(
+                f"{self.target.name} needs {total - offset} bytes, and {free} are free in "
+                f"{self.target.parent}",
+                hint="Free some space there, then run the command again.",
+            )
+
+    def _check_time(self) -> None:
+        if self.clock() > self.deadline:
+            raise GiveUp(f"not finished within {self.limits.total_s:g} s")
+
+    def _size(self) -> int:
+        try:
+            return self.part.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _discard(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.about.unlink(missing_ok=True)
+
+    def _expected(self) -> str:
+        return " or ".join(self.wanted)
+
+
+def _validator(response: httpx2.Response) -> str | None:
+    """A strong ETag, else Last-Modified: what `If-Range` accepts."""
+    etag = response.headers.get("etag")
+    if etag and not etag.startswith("W/"):
+        return str(etag)
+    return response.headers.get("last-modified")
+
+
+def _content_range(text: str) -> tuple[int | None, int | None]:
+    """`bytes 5-9/10` -> (5, 10)."""
+    unit, _, rest = text.partition(" ")
+    span, _, total = rest.partition("/")
+    if unit.lower() != "bytes":
+        return None, None
+    return _whole_number(span.partition("-")[0]), _whole_number(total)
+
+
+def _whole_number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    seconds = _whole_number(response.headers.get("retry-after"))
+    return None if seconds is None else float(seconds)
