@@ -138,7 +138,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that `up` will do, and why it is needed; a dry run prints these."""
+    """One thing that `up` will do, and why; operations.py lists them, a dry run prints them."""
 
     verb: str  # "prepare model", "build image", "write project", "create volume", "start", ...
     target: str

@@ -1,0 +1,72 @@
+"""From what is wanted and what was seen to the list of operations, each with its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, field
+from typing import Literal
+
+from compreface_cli.plan import Operation, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What `up` has seen of this machine that decides what must be done."""
+
+    models: Set[str] = frozenset()  # names of the plan's models that are prepared and intact
+    engine_env: bool = False  # process: the engine's environment is made and proven
+    image: bool = False  # compose: the engine's image is here, made from exactly these files
+    stack_images: Set[str] = frozenset()  # compose: images of the other services that are here
+    project: Literal["absent", "same", "differs"] = "absent"  # compose: the rendered folder
+    volume: bool = False  # compose: the database volume exists
+    running: Literal["no", "same", "other"] = "no"  # the instance, against what is wanted
+    instance_of: str = field(default="")  # build that runs, for the texts
+
+
+def operations(
+    wanted: Plan, observed: Observed, *, rebuild: bool = False, build: bool = True
+) -> tuple[Operation, ...]:
+    """What `up` will do, in order; empty when what runs is what is wanted.
+
+    `wanted.launcher` is settled (not auto). `rebuild` is --build, `build=False` is --no-build.
+    """
+    if observed.running == "same" and not rebuild:
+        return ()
+    found = [
+        Operation("prepare model", model.name, f"{wanted.calculator} needs it and it is not here")
+        for model in wanted.models
+        if model.name not in observed.models
+    ]
+    if wanted.launcher == "process":
+        if not observed.engine_env:
+            cause = "the engine runs in an environment of its own, which is not made yet"
+            found.append(Operation("make environment", wanted.wheels, cause))
+    else:
+        found += _compose(wanted, observed, rebuild=rebuild, build=build)
+    if observed.running == "other":
+        cause = f"what runs ({observed.instance_of or wanted.build}) stays until this one answers"
+        found.append(Operation("try", "the engine on a spare port", cause))
+        found.append(Operation("replace", wanted.instance, "the new engine has answered"))
+    else:
+        found.append(Operation("start", wanted.instance, "it does not run"))
+    found.append(Operation("check", "a known face", "ready means that the answer is right"))
+    return tuple(found)
+
+
+def _compose(wanted: Plan, observed: Observed, *, rebuild: bool, build: bool) -> list[Operation]:
+    found: list[Operation] = []
+    if observed.project != "same":
+        cause = "it is not there yet" if observed.project == "absent" else "the plan has changed"
+        found.append(Operation("write project", wanted.project, cause))
+    if build and (rebuild or not observed.image):
+        cause = "--build asks for it" if observed.image else "no image was made from these files"
+        found.append(Operation("build image", wanted.image, cause))
+    found += [
+        Operation("pull image", image, f"{service} needs it and it is not here")
+        for service, image in wanted.stack_images.items()
+        if image not in observed.stack_images
+    ]
+    if wanted.services == "full" and not observed.volume:
+        cause = f"the database keeps its data there, as of {wanted.calculator}"
+        found.append(Operation("create volume", wanted.volume, cause))
+    return found
