@@ -19,7 +19,7 @@ _MAX_ELEMENTS = 1 << 27
 def read_graphdef(
     data: bytes | memoryview, *, inputs: tuple[str, ...] = (), outputs: tuple[str, ...]
 ) -> Graph:
-    """The graph as it stands in the file; names in `inputs` that exist become its inputs.
+    """The graph as it stands in the file; the first of `inputs` that it has becomes its input.
 
     Raises ConvertError for a broken file, an output that is missing, or no known input.
     """
@@ -41,9 +41,11 @@ def read_graphdef(
             raise ConvertError(
                 f"the graph has no node '{name}'; is this a frozen graph of FaceNet?"
             )
-    found: dict[str, Shape] = {
-        name: nodes[name].attrs.get("shape") or () for name in inputs if name in nodes
-    }
+    found: dict[str, Shape] = {}
+    for name in inputs:
+        if name in nodes:
+            found[name] = nodes[name].attrs.get("shape") or ()
+            break
     if not found:
         raise ConvertError(f"the graph has none of the input nodes {', '.join(inputs)}")
     return Graph(nodes, constants, found, outputs)

@@ -59,10 +59,14 @@ def prove(
     batches: Sequence[Array],
     *,
     tolerance: float,
+    relative: bool = False,
     min_cosine: float = 0.0,
 ) -> Proof:
-    """Compares both functions on each batch; raises ConvertError above the tolerance."""
-    worst, cosine, count = 0.0, 1.0, 0
+    """Compares both functions on each batch; raises ConvertError above the tolerance.
+
+    `relative`: the tolerance is a share of the largest value the original gives (at least 1).
+    """
+    worst, cosine, count, largest = 0.0, 1.0, 0, 1.0
     for batch in batches:
         expected, found = original(batch), converted(batch)
         for one, other in zip(expected, found, strict=True):
@@ -73,8 +77,10 @@ def prove(
             if not (np.isfinite(one).all() and np.isfinite(other).all()):
                 raise ConvertError("the model gives values that are not finite")
             worst = max(worst, float(np.abs(one - other).max(initial=0.0)))
+            largest = max(largest, float(np.abs(one).max(initial=0.0)))
         cosine = min(cosine, lowest_cosine(expected[-1], found[-1]))
         count += len(batch)
+    tolerance *= largest if relative else 1
     if worst > tolerance or cosine < min_cosine:
         raise ConvertError(
             f"the proof failed: largest difference {worst:.3g} (allowed {tolerance:.3g}), "

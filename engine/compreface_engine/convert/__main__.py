@@ -1,0 +1,89 @@
+"""`python -m compreface_engine.convert`: prepares models, and makes the embedded ones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from compreface_engine.convert import embedded
+from compreface_engine.convert.errors import ConvertError
+from compreface_engine.convert.prepare import prepare
+
+_REFUSED = 9
+_ADDRESS_SPACE = 24 << 30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 done, 9 refused; results as JSON on stdout, progress on stderr."""
+    options = _parser().parse_args(arguments)
+    _limit_memory()
+    try:
+        result = _embedded(options) if options.command == "embedded" else _prepare(options)
+    except (ConvertError, MemoryError) as error:
+        message = str(error) or "the model takes more memory than there is"
+        print(json.dumps({"schema_version": 1, "error": {"code": "refused", "message": message}}))
+        print(f"refused: {message}", file=sys.stderr)
+        return _REFUSED
+    print(json.dumps({"schema_version": 1, **result}))
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _prepare(options: argparse.Namespace) -> dict[str, object]:
+    model = prepare(options.spec, options.models_source, options.out, options.portrait, _say)
+    return {"folder": str(options.out / str(model["name"])), "model": model}
+
+
+def _embedded(options: argparse.Namespace) -> dict[str, object]:
+    made = embedded.convert_all(getattr(options, "from"), options.out, _say)
+    files: dict[str, dict[str, object]] = {}
+    for source, item in zip(embedded.SOURCES, made, strict=True):
+        files[item.target] = {"sha256": item.sha256, "proof": item.proof.as_json()}
+        if options.reference is not None:
+            difference = embedded.prove_reference(source, item.data, options.reference)
+            _say(f"{item.target}: {difference:.2g} from the recorded answers")
+            files[item.target]["reference_difference"] = difference
+    return {"files": files}
+
+
+def _limit_memory() -> None:
+    """A hostile file ends in an error, not in the machine's swap."""
+    try:
+        import resource
+
+        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = min(_ADDRESS_SPACE, max(present, 4 << 30))
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    except (ImportError, OSError, ValueError):  # not on this system
+        return
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m compreface_engine.convert")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("prepare", help="make one prepared model's folder")
+    one.add_argument("--spec", type=Path, required=True, help="the model entry, JSON")
+    one.add_argument("--models-source", type=Path, nargs="+", required=True, metavar="FILE")
+    one.add_argument("--out", type=Path, required=True, help="folder of prepared models")
+    one.add_argument("--portrait", type=Path, help="a face whose answer is stored")
+    one.add_argument("--json", action="store_true", help="the result is JSON always")
+    four = commands.add_parser("embedded", help="make the embedded default's four files")
+    four.add_argument("--from", type=Path, required=True, help="folder of the TFLite files")
+    four.add_argument("--out", type=Path, required=True)
+    four.add_argument("--reference", type=Path, help="recorded answers to prove against, .npz")
+    four.add_argument("--json", action="store_true", help="the result is JSON always")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

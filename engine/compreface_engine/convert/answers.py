@@ -1,0 +1,94 @@
+"""The known answer of a portrait: the unconverted model through the engine's own steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.convert.errors import ConvertError
+from compreface_engine.convert.graph import Array
+from compreface_engine.convert.spec import ModelSpec
+from compreface_engine.core.errors import EngineError
+from compreface_engine.core.image import decode
+from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.pipeline import Pipeline, PipelineConfig
+from compreface_engine.plugins import registry
+from compreface_engine.plugins.calculator import NetworkCalculator
+from compreface_engine.runtimes.onnxruntime import OnnxSession
+
+DETECTORS: Final = ("embedded.FaceDetector@mtcnn", "facenet.FaceDetector")
+_LANDMARKS: Final = "facenet.LandmarksDetector"
+_MAX_PIXELS: Final = 50_000_000
+_LENGTH_LIMIT: Final = 640
+
+
+class OriginalSession:
+    """The unconverted model as a session; `seen` keeps what it was fed, NCHW."""
+
+    inputs: tuple[str, ...] = ("input",)
+    outputs: tuple[str, ...] = ("embeddings",)
+
+    def __init__(self, original: Callable[[Array], Array]) -> None:
+        self._original = original
+        self.seen: list[Array] = []
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> list[NDArray[Any]]:
+        """One output: the embeddings [N, D] of an NCHW batch."""
+        batch = feeds["input"]
+        self.seen.append(batch)
+        return [self._original(batch)]
+
+
+def known_answers(
+    spec: ModelSpec, session: OriginalSession, dimension: int, portrait: Path
+) -> dict[str, dict[str, Any]]:
+    """Box, probability, landmarks and embedding of the largest face, for each detector."""
+    try:
+        image = decode(portrait.read_bytes(), max_pixels=_MAX_PIXELS).image
+    except (OSError, EngineError) as error:
+        raise ConvertError(f"the portrait {portrait} cannot be read: {error}") from error
+    return {name: _answer(spec, session, dimension, name, image) for name in DETECTORS}
+
+
+def _answer(
+    spec: ModelSpec, session: OriginalSession, dimension: int, detector: str, image: Array
+) -> dict[str, Any]:
+    context = registry.Context(
+        open_session=lambda path: OnnxSession(path, threads=1),
+        models_dir=None,
+        length_limit=_LENGTH_LIMIT,
+    )
+    calculator = NetworkCalculator(
+        session,
+        version=spec.name,
+        crop=CropSpec(spec.inputs.size, spec.align),
+        inputs=replace(spec.inputs, layout="nchw"),
+        similarity=spec.similarity,
+        dimension=dimension,
+        # The FaceNet family gives its rows as the network does, the others at unit length.
+        unit_length=spec.align is not Align.FACENET_MARGIN,
+    )
+    pipeline = Pipeline(
+        registry.detector(detector, context),
+        calculator,
+        [registry.analyzer(_LANDMARKS, context)],
+        PipelineConfig(detector=detector, img_length_limit=_LENGTH_LIMIT),
+    )
+    slugs = frozenset({"calculator", "landmarks"})
+    faces = pipeline.scan(image, min_score=None, detect=True, slugs=slugs)
+    if not faces:
+        raise ConvertError(f"{detector} finds no face in the portrait")
+    face = faces[0]
+    return {
+        "box": [face.box.x_min, face.box.y_min, face.box.x_max, face.box.y_max],
+        "probability": float(face.box.probability),
+        "landmarks": face.answers["landmarks"],
+        "embedding": np.asarray(face.answers["embedding"], np.float64).tolist(),
+    }

@@ -1,0 +1,209 @@
+"""Takes a user's own ONNX file: checked, its batch made dynamic, its PReLU made fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+from compreface_engine.convert.errors import ConvertError
+from compreface_engine.convert.proof import session
+
+_MAX_BYTES: Final = (1 << 31) - 1  # protobuf's own limit
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxInfo:
+    """The picture's input and the embedding's output; `batch` is None where it is free."""
+
+    input: str
+    output: str
+    batch: int | None
+
+
+def parse(data: bytes) -> onnx.ModelProto:
+    """The model in `data`. Raises ConvertError for what is broken or lies outside the file."""
+    if len(data) > _MAX_BYTES:
+        raise ConvertError("an ONNX file of more than 2 GiB is not supported")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise ConvertError("not an ONNX file, or cut short") from error
+    if not model.graph.node or not model.opset_import:
+        raise ConvertError("not an ONNX file: it holds no network")
+    for tensor in _tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise ConvertError(
+                f"the tensor '{tensor.name}' lies in another file; give one file with all weights"
+            )
+    return model
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[Any]:
+    """Every graph and function body, inner ones included."""
+    stack: list[Any] = [model.graph, *model.functions]
+    while stack:
+        graph = stack.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    stack.append(attribute.g)
+                stack.extend(attribute.graphs)
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in _graphs(model):
+        if isinstance(graph, onnx.GraphProto):
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from attribute.tensors
+                if attribute.HasField("t"):
+                    yield attribute.t
+                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                    yield from (sparse.values, sparse.indices)
+
+
+def inspect(model: onnx.ModelProto, data: bytes, size: int, layout: str) -> OnnxInfo:
+    """Holds the file against its entry: one float picture in, one vector a picture out."""
+    runner = session(data)
+    inputs, outputs = runner.get_inputs(), runner.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        names = ", ".join(item.name for item in (*inputs, *outputs))
+        raise ConvertError(
+            f"the network has {len(inputs)} inputs and {len(outputs)} outputs ({names}); "
+            "a calculator has one of each"
+        )
+    if inputs[0].type != "tensor(float)" or outputs[0].type != "tensor(float)":
+        raise ConvertError("input and output must be float32")
+    shape = [side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape]
+    wanted = [3, size, size] if layout == "nchw" else [size, size, 3]
+    if len(shape) != 4 or any(
+        side not in (None, need) for side, need in zip(shape[1:], wanted, strict=True)
+    ):
+        raise ConvertError(
+            f"the input '{inputs[0].name}' has the shape {inputs[0].shape}; the entry says "
+            f"{layout} of {size}x{size}, that is [N, {', '.join(map(str, wanted))}]"
+        )
+    return OnnxInfo(inputs[0].name, outputs[0].name, shape[0])
+
+
+def free_batch(model: onnx.ModelProto, info: OnnxInfo) -> None:
+    """Makes the first dimension free, in the reshapes of the network too."""
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if dims and value.name in (info.input, info.output):
+            dims[0].dim_param = "batch"
+    del model.graph.value_info[:]
+    if info.batch is None:
+        return
+    for node in model.graph.node:
+        if node.op_type == "Reshape" and len(node.input) > 1:
+            shape = _constant(model, node.input[1])
+            if shape is None or shape.size < 2 or shape.reshape(-1)[0] != info.batch:
+                continue
+            # 0 takes the size from what comes in.
+            freed = np.concatenate([[0], shape.reshape(-1)[1:]]).astype(np.int64)
+            name = f"{node.output[0]}_free_shape"
+            model.graph.initializer.append(numpy_helper.from_array(freed, name))
+            node.input[1] = name
+
+
+def _constant(model: onnx.ModelProto, name: str) -> Any:
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            return numpy_helper.to_array(tensor)
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.output and node.output[0] == name:
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    return numpy_helper.to_array(attribute.t)
+    return None
+
+
+def fast_prelu(model: onnx.ModelProto) -> int:
+    """Rewrites the PRelu of pictures as 1x1 depthwise convolutions; the number rewritten."""
+    ranks = _ranks(model)
+    nodes: list[onnx.NodeProto] = []
+    count = 0
+    for node in model.graph.node:
+        slope = _constant(model, node.input[1]) if node.op_type == "PRelu" else None
+        if slope is None or ranks.get(node.output[0]) != 4 or not _per_channel(slope):
+            nodes.append(node)
+            continue
+        count += 1
+        if slope.size == 1:
+            alpha = float(slope.reshape(-1)[0])
+            nodes.append(helper.make_node("LeakyRelu", node.input[:1], node.output, alpha=alpha))
+            continue
+        nodes.extend(_convolutions(model, node, slope.reshape(-1).astype(np.float32)))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return count
+
+
+def _convolutions(model: onnx.ModelProto, node: onnx.NodeProto, slope: Any) -> list[onnx.NodeProto]:
+    out, channels = node.output[0], len(slope)
+    made = [helper.make_node("Relu", [node.input[0]], [f"{out}_positive"])]
+    sides = []
+    for part, source, factor in (
+        ("upper", f"{out}_positive", 1 - slope),
+        ("whole", node.input[0], slope),
+    ):
+        kernel = numpy_helper.from_array(factor.reshape(-1, 1, 1, 1), f"{out}_{part}_kernel")
+        model.graph.initializer.append(kernel)
+        sides.append(f"{out}_{part}")
+        made.append(
+            helper.make_node(
+                "Conv", [source, kernel.name], sides[-1:], group=channels, kernel_shape=[1, 1]
+            )
+        )
+    made.append(helper.make_node("Add", sides, [out]))
+    return made
+
+
+def _per_channel(slope: Any) -> bool:
+    """One value, or [C, 1, 1] (with ones before it)."""
+    shape = slope.shape
+    return slope.size == 1 or (len(shape) >= 3 and shape[-3] == slope.size)
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    try:
+        inferred = shape_inference.infer_shapes(model)
+    except (ValueError, RuntimeError, shape_inference.InferenceError):
+        return {}
+    return {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*inferred.graph.value_info, *inferred.graph.output)
+    }
+
+
+def nchw_input(model: onnx.ModelProto, info: OnnxInfo, size: int) -> None:
+    """Puts a transpose in front of a network that takes NHWC."""
+    graph = model.graph
+    inner = f"{info.input}_nhwc"
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name == info.input:
+                node.input[i] = inner
+    first = helper.make_node("Transpose", [info.input], [inner], perm=[0, 2, 3, 1])
+    nodes = [first, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for value in graph.input:
+        if value.name == info.input:
+            value.CopyFrom(
+                helper.make_tensor_value_info(
+                    info.input, TensorProto.FLOAT, ["batch", 3, size, size]
+                )
+            )
