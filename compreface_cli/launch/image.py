@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from compreface_cli.errors import CfError
 from compreface_cli.launch import docker_cli
+from compreface_cli.plan import LABEL_BUILD
 
 if TYPE_CHECKING:
     from compreface_cli.launch.base import CleanUp, Report
 
 RENDER_LABEL = "compreface-cli.render"  # hash of all that the image was built from
-BUILD_LABEL = "compreface-cli.build"
-MODELS_LABEL = "compreface-cli.models"  # "name=sha256,name=sha256"
+
+
 REVISION_LABEL = "org.opencontainers.image.revision"
 
 _STEP = re.compile(r"#\d+ \[(?:\S+ +)?\d+/\d+\] .*")
@@ -185,7 +186,7 @@ def drop_superseded(build: str) -> None:
         "--quiet",
         "--no-trunc",
         "--filter=dangling=true",
-        f"--filter=label={BUILD_LABEL}={build}",
+        f"--filter=label={LABEL_BUILD}={build}",
         doing="look for superseded images",
         check=False,
     )

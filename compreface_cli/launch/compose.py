@@ -1,0 +1,340 @@
+"""Runs an instance as a Compose project, by the `docker compose` program."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from compreface_cli.errors import CfError, UnhealthyError
+from compreface_cli.launch import containers, docker_cli
+from compreface_cli.launch.base import (
+    STOP_TIMEOUT_S,
+    CleanUp,
+    Deployment,
+    Endpoint,
+    Kind,
+    Material,
+    Report,
+    ServiceState,
+    deferred,
+)
+from compreface_cli.plan import Plan
+
+CORE, API, DATABASE = "compreface-core", "compreface-api", "compreface-postgres-db"
+ENGINE_PORT = 3000  # inside the container
+TRIAL_LABEL = "compreface-cli.trial"  # names the instance whose next engine is being proven
+_LOG_LINES = 12
+
+
+class ComposeLauncher:
+    """A container is ours when it carries the project's name and was started from its folder."""
+
+    kind: Kind = "compose"
+
+    def prepare(self, plan: Plan, material: Material, undo: CleanUp, report: Report) -> Deployment:
+        if material.folder is None:
+            raise CfError("the Compose launcher needs a project folder")
+        folder = material.folder.absolute()
+        before = _volumes(plan.project)
+        undo.push(
+            "the volumes made by this run", lambda: _remove_volumes(plan.project, keep=before)
+        )
+        services = docker_cli.run(
+            *_compose(plan.project, folder), "config", "--services", doing=f"read {folder}"
+        ).split()
+        return Deployment(
+            launcher="compose",
+            instance=plan.instance,
+            engine=material.engine,
+            ui=material.ui,
+            data={
+                "project": plan.project,
+                "folder": str(folder),
+                "image": material.image,
+                "tag": plan.image,
+                "services": sorted(services),
+                "volume": plan.volume if plan.services == "full" else None,
+                # what the api keeps of the engine until it is restarted
+                "calculator": [
+                    plan.calculator,
+                    *(sha for model in plan.models for file in model.files for sha in file.sha256),
+                ],
+            },
+        )
+
+    @contextmanager
+    def trial(
+        self, deployment: Deployment, report: Report
+    ) -> Iterator[tuple[Endpoint, Callable[[], ServiceState]]]:
+        _sweep_trials(deployment.instance)
+        _hold_tag(deployment)
+        project = f"{_project(deployment)}-trial-{secrets.token_hex(3)}"
+        folder = Path(tempfile.mkdtemp(prefix="cf-trial-"))
+        try:
+            file = folder / "compose.json"
+            file.write_text(json.dumps(_engine_alone(deployment, project)), encoding="utf-8")
+            docker_cli.run(
+                "compose",
+                f"--project-name={project}",
+                f"--file={file}",
+                "up",
+                "--detach",
+                "--no-build",
+                "--quiet-pull",
+                doing="start the new engine beside the running one",
+                on_line=lambda line: None,
+                timeout_s=120,
+            )
+            started = containers.of_project(project)
+            if not started:
+                raise UnhealthyError("the new engine's container is gone right after its start")
+            yield (
+                Endpoint("127.0.0.1", _published(started[0])),
+                lambda: _look(project, CORE),
+            )
+        finally:
+            with deferred():
+                _remove_project(project, None, timeout_s=2)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def start(
+        self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
+    ) -> None:
+        project, folder = _project(deployment), _folder(deployment)
+        _hold_tag(deployment)
+        before = {item.service: item.id for item in containers.of_project(project)}
+
+        def progress(line: str) -> None:
+            words = line.split()
+            if len(words) >= 3 and words[0] == "Container" and words[-1] in ("Started", "Healthy"):
+                service = words[1].removeprefix(f"{project}-").removesuffix("-1")
+                report(f"  {containers.short(service)} {words[-1].lower()}")
+            elif len(words) >= 2 and words[-1] in ("Pulling", "Pulled"):
+                report(f"  {' '.join(words)}")
+
+        try:
+            docker_cli.run(
+                *_compose(project, folder),
+                "--progress=plain",
+                "up",
+                "--detach",
+                "--no-build",
+                "--remove-orphans",
+                doing=f"start {deployment.instance}",
+                timeout_s=None,  # images may have to be pulled; health checks end by themselves
+                on_line=progress,
+            )
+        except CfError as failed:
+            raise _with_service(failed, project, str(folder)) from failed
+        if replacing is not None and replacing.data.get("calculator") != deployment.data.get(
+            "calculator"
+        ):
+            now = {item.service: item.id for item in containers.of_project(project)}
+            if API in now and now[API] == before.get(API):
+                report("  restarting api: it keeps the old calculator's coefficients")
+                docker_cli.run("restart", now[API], doing="restart api", timeout_s=120)
+
+    def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        _remove_project(_project(deployment), str(_folder(deployment)), timeout_s=timeout_s)
+
+    def remove(self, deployment: Deployment) -> None:
+        _remove_project(_project(deployment), str(_folder(deployment)), timeout_s=5)
+
+    def services(self, deployment: Deployment) -> tuple[ServiceState, ...]:
+        found = {
+            item.service: containers.service_state(item)
+            for item in containers.of_project(_project(deployment), str(_folder(deployment)))
+        }
+        wanted: Sequence[str] = deployment.data.get("services") or [CORE]
+        names = sorted({*wanted, *found}, key=lambda name: (name != CORE, name))
+        return tuple(
+            found.get(name) or ServiceState(containers.short(name), "missing", "no container")
+            for name in names
+        )
+
+    def logs(
+        self, deployment: Deployment, *, tail: int, follow: bool, service: str | None = None
+    ) -> Iterator[str]:
+        project, folder = _project(deployment), _folder(deployment)
+        chosen = []
+        if service is not None:
+            chosen = [n for n in deployment.data["services"] if service in (n, containers.short(n))]
+            if not chosen:
+                known = ", ".join(containers.short(n) for n in deployment.data["services"])
+                raise CfError(f"there is no service '{service}'", hint=f"It has: {known}.")
+        lines = docker_cli.stream(
+            *_compose(project, folder),
+            "logs",
+            "--no-color",
+            f"--tail={tail}",
+            *(["--follow"] if follow else []),
+            *(["--no-log-prefix"] if service is not None else []),
+            *chosen,
+            doing=f"read the logs of {deployment.instance}",
+        )
+        with closing(lines):
+            yield from lines
+
+    def keeps(self, deployment: Deployment) -> Mapping[str, str]:
+        kept = {"project folder": deployment.data["folder"]}
+        volume = deployment.data.get("volume")
+        if volume and volume in _volumes(_project(deployment)):
+            kept["volume"] = volume
+        return kept
+
+
+def _project(deployment: Deployment) -> str:
+    return str(deployment.data["project"])
+
+
+def _folder(deployment: Deployment) -> Path:
+    return Path(deployment.data["folder"])
+
+
+def _compose(project: str, folder: Path) -> list[str]:
+    """`docker compose` for that project; by its name alone when its folder is gone."""
+    command = ["compose", "--ansi=never", f"--project-name={project}"]
+    if (folder / "compose.yaml").is_file():
+        command += [f"--project-directory={folder}", f"--file={folder / 'compose.yaml'}"]
+        if (folder / "compose.override.yaml").is_file():
+            command.append(f"--file={folder / 'compose.override.yaml'}")
+    return command
+
+
+def _hold_tag(deployment: Deployment) -> None:
+    """The project names a tag; make it mean the very image this deployment was proven with."""
+    image, tag = deployment.data.get("image"), deployment.data.get("tag")
+    if image and tag:
+        docker_cli.run("tag", image, tag, doing=f"find the image {tag}")
+
+
+def _engine_alone(deployment: Deployment, project: str) -> dict[str, Any]:
+    """The engine as a project of its own: any loopback port, no restart, no other service."""
+    document = docker_cli.ask(
+        *_compose(_project(deployment), _folder(deployment)),
+        "config",
+        "--format=json",
+        doing="read the project",
+    )
+    core = dict(document["services"][CORE])
+    for key in ("build", "depends_on", "container_name", "networks"):
+        core.pop(key, None)
+    core["restart"] = "no"
+    core["ports"] = [{"target": ENGINE_PORT, "host_ip": "127.0.0.1", "protocol": "tcp"}]
+    core["labels"] = {**core.get("labels", {}), TRIAL_LABEL: deployment.instance}
+    used = [
+        m["source"] for m in core.get("volumes", []) if m.get("type") == "volume" and m["source"]
+    ]
+    declared = document.get("volumes") or {}
+    return {
+        "name": project,
+        "services": {CORE: core},
+        **{key: document[key] for key in ("secrets", "configs") if key in document},
+        **({"volumes": {name: declared[name] for name in used}} if used else {}),
+    }
+
+
+def _published(container: containers.Container) -> int:
+    bindings = container.ports.get(f"{ENGINE_PORT}/tcp") or ()
+    for binding in bindings:
+        return int(binding["HostPort"])
+    state = containers.service_state(container)
+    raise UnhealthyError(
+        f"the new engine ended at once: {state.detail}",
+        details={"log": containers.last_lines(container, _LOG_LINES)},
+    )
+
+
+def _look(project: str, service: str) -> ServiceState:
+    for container in containers.of_project(project):
+        if container.service == service:
+            return containers.service_state(container)
+    return ServiceState(containers.short(service), "missing", "its container is gone")
+
+
+def _with_service(failed: CfError, project: str, folder: str) -> CfError:
+    """The error of a start, with the service that failed, its cause and its last words."""
+    try:
+        found = containers.of_project(project, folder)
+    except CfError:  # no engine, no more to tell
+        return failed
+    for container in found:
+        state = containers.service_state(container)
+        if state.state in ("failed", "restarting") or state.healthy is False:
+            lines = containers.last_lines(container, _LOG_LINES)
+            detail = state.detail or f"its state is {state.state}"
+            message = f"{failed.message}\n{state.name}: {detail}" + "".join(
+                f"\n    {line}" for line in lines
+            )
+            return type(failed)(
+                message,
+                hint=failed.hint,
+                details={**failed.details, "service": state.name, "cause": detail, "log": lines},
+            )
+    return failed
+
+
+def _volumes(project: str) -> frozenset[str]:
+    text = docker_cli.run(
+        "volume",
+        "ls",
+        "--quiet",
+        f"--filter=label={containers.PROJECT}={project}",
+        doing=f"list the volumes of {project}",
+    )
+    return frozenset(text.split())
+
+
+def _remove_volumes(project: str, *, keep: frozenset[str]) -> None:
+    for name in sorted(_volumes(project) - keep):
+        docker_cli.run("volume", "rm", name, doing=f"remove the volume {name}")
+
+
+def _remove_project(project: str, folder: str | None, *, timeout_s: float) -> None:
+    """Remove containers and networks of the project; the database ends last, by its own signal."""
+    found = containers.of_project(project, folder)
+    database = [item.id for item in found if item.service == DATABASE]
+    for batch in ([item.id for item in found if item.id not in database], database):
+        if batch:
+            docker_cli.run(
+                "stop",
+                f"--time={max(1, round(timeout_s))}",
+                *batch,
+                doing=f"stop {project}",
+                timeout_s=timeout_s + 60,
+                check=False,  # gone already is fine; what stays shows below
+            )
+            docker_cli.run("rm", "--force", *batch, doing=f"remove {project}", check=False)
+    left = containers.of_project(project, folder)
+    if left:
+        names = ", ".join(item.name for item in left)
+        raise CfError(f"these containers cannot be removed: {names}", hint="docker rm -f NAME")
+    networks = docker_cli.run(
+        "network",
+        "ls",
+        "--quiet",
+        f"--filter=label={containers.PROJECT}={project}",
+        doing=f"list the networks of {project}",
+    )
+    for network in networks.split():
+        # Docker itself refuses when a container of somebody else hangs on it.
+        docker_cli.run("network", "rm", network, doing="remove a network", check=False)
+
+
+def _sweep_trials(instance: str) -> None:
+    """Remove what a killed run of `cf` left of an earlier trial of this instance."""
+    projects = docker_cli.run(
+        "ps",
+        "--all",
+        f"--filter=label={TRIAL_LABEL}={instance}",
+        f'--format={{{{.Label "{containers.PROJECT}"}}}}',
+        doing="look for earlier trials",
+    )
+    for project in dict.fromkeys(projects.split()):
+        _remove_project(project, None, timeout_s=1)

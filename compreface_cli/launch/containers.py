@@ -1,0 +1,180 @@
+"""What the containers of a Compose project do, and the likely cause when one does not do it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compreface_cli.launch import docker_cli
+from compreface_cli.launch.base import ServiceState, State
+
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+FOLDER = "com.docker.compose.project.working_dir"
+
+_KILLED = 137  # 128 + SIGKILL
+_EXITS = {
+    126: "its program may not be executed",
+    127: "its program does not exist in the image",
+    132: "an illegal instruction: this processor lacks one that the program needs",
+    _KILLED: "killed; that is mostly the kernel when memory runs out",
+    139: "a segmentation fault",
+    143: "stopped by SIGTERM",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container as `docker inspect` tells it."""
+
+    id: str
+    name: str
+    service: str
+    image: str  # id
+    folder: str
+    state: Mapping[str, Any]
+    restarts: int
+    ports: Mapping[str, Sequence[Mapping[str, str]] | None]
+
+    @property
+    def health(self) -> str:
+        return str((self.state.get("Health") or {}).get("Status") or "none")
+
+    @property
+    def exit_code(self) -> int:
+        return int(self.state.get("ExitCode") or 0)
+
+
+def short(service: str) -> str:
+    """`compreface-postgres-db` -> `postgres`: the words that users see."""
+    return service.removeprefix("compreface-").removesuffix("-db")
+
+
+def of_project(project: str, folder: str | None = None) -> list[Container]:
+    """All containers of a project, stopped too; with `folder` only those started from there."""
+    ids = docker_cli.run(
+        "ps",
+        "--all",
+        "--quiet",
+        "--no-trunc",
+        f"--filter=label={PROJECT}={project}",
+        doing=f"list the containers of {project}",
+    ).split()
+    found = [container for id_ in ids if (container := inspect(id_)) is not None]
+    if folder is not None:
+        found = [container for container in found if container.folder == folder]
+    return sorted(found, key=lambda container: container.service)
+
+
+def inspect(name: str) -> Container | None:
+    """None when it is gone by now."""
+    text = docker_cli.run(
+        "container", "inspect", "--format", "{{json .}}", name, doing=f"look at {name}", check=False
+    )
+    if not text.strip():
+        return None
+    row: Any = json.loads(text)
+    labels = row["Config"].get("Labels") or {}
+    return Container(
+        id=row["Id"],
+        name=row["Name"].lstrip("/"),
+        service=labels.get(SERVICE, ""),
+        image=row["Image"],
+        folder=labels.get(FOLDER, ""),
+        state=row["State"],
+        restarts=int(row.get("RestartCount") or 0),
+        ports=(row.get("NetworkSettings") or {}).get("Ports") or {},
+    )
+
+
+def service_state(container: Container) -> ServiceState:
+    """Docker's words in ours; `detail` names the likely cause of what is wrong."""
+    status = str(container.state.get("Status"))
+    health = container.health
+    now: State = "failed"
+    if status == "running":
+        now = "starting" if health == "starting" else "running"
+    elif status == "restarting":
+        now = "restarting"
+    elif status == "paused" or (status == "exited" and container.exit_code in (0, 143)):
+        now = "stopped"
+    since = container.state.get("StartedAt" if status == "running" else "FinishedAt")
+    return ServiceState(
+        name=short(container.service),
+        state=now,
+        detail=cause(container),
+        healthy={"healthy": True, "unhealthy": False}.get(health),
+        pid=int(container.state.get("Pid") or 0) or None,
+        container=container.name,
+        restarts=container.restarts,
+        since=str(since)[:19] + "+00:00" if since and not str(since).startswith("0001") else None,
+    )
+
+
+def cause(container: Container) -> str:
+    """What is wrong with a container, in words; "" when nothing is."""
+    status = str(container.state.get("Status"))
+    parts = []
+    if container.restarts:
+        times = "once" if container.restarts == 1 else f"{container.restarts} times"
+        parts.append(f"restarted {times}")
+    if status in ("exited", "restarting", "dead") and not (
+        status == "exited" and container.exit_code == 0
+    ):
+        parts.append(_end_of(container))
+    elif status == "running" and container.restarts and container.exit_code:
+        parts.append(f"last exit code {container.exit_code}")
+    if status == "created":
+        error = str(container.state.get("Error") or "it was never started")
+        known = docker_cli.explain(error)
+        parts.append(f"{known[1]}: {error}" if known else error)
+    if container.health == "unhealthy" and status == "running":
+        parts.append(f"its health check fails: {_probe(container)}")
+    return ", ".join(parts)
+
+
+def _end_of(container: Container) -> str:
+    code = container.exit_code
+    if container.state.get("OOMKilled") or (code == _KILLED and _had_oom(container)):
+        return f"out of memory: the kernel killed it at its memory limit (exit code {code})"
+    error = str(container.state.get("Error") or "")
+    if error:
+        return f"exit code {code}: {error}"
+    meaning = _EXITS.get(code)
+    return f"exit code {code}" + (f" ({meaning})" if meaning else "")
+
+
+def _had_oom(container: Container) -> bool:
+    """Docker forgets OOMKilled when it restarts a container; its list of events does not."""
+    text = docker_cli.run(
+        "events",
+        "--since=1h",
+        "--until=0s",
+        "--filter=event=oom",
+        f"--filter=container={container.id}",
+        doing="ask for events",
+        check=False,
+    )
+    return bool(text.strip())
+
+
+def _probe(container: Container) -> str:
+    log = (container.state.get("Health") or {}).get("Log") or [{}]
+    lines = str(log[-1].get("Output") or "").strip().splitlines()
+    return lines[-1][:200] if lines else f"exit code {log[-1].get('ExitCode')}"
+
+
+def last_lines(container: Container, count: int) -> list[str]:
+    """The last lines a container wrote, on either stream."""
+    output: list[str] = []
+    docker_cli.run(
+        "logs",
+        f"--tail={count}",
+        container.id,
+        doing=f"read the log of {container.name}",
+        check=False,
+        on_line=output.append,
+    )
+    return output[-count:]
