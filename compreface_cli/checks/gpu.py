@@ -1,8 +1,9 @@
 """A GPU that was asked for: driver, card, container toolkit; and which wheels run on which card.
 
-The table of wheels comes from the machine code listed in the wheels themselves. onnxruntime-gpu
-1.31 (CUDA 13) holds 7.5, 8.0, 8.6, 8.9, 9.0a and 12.0a without PTX. 1.26 (CUDA 12) holds 6.0 to 9.0a and
-the PTX of 9.0. cuDNN from 9.11 on has nothing below 7.5. CUDA 13 needs driver 580, CUDA 12 525.
+The table of wheels comes from the machine code listed in the wheels themselves.
+onnxruntime-gpu 1.31 (CUDA 13) holds 7.5, 8.0, 8.6, 8.9, 9.0a and 12.0a, without PTX.
+onnxruntime-gpu 1.26 (CUDA 12) holds 6.0 to 9.0a, and the PTX of 9.0.
+cuDNN from 9.11 on has nothing below 7.5. CUDA 13 needs driver 580, CUDA 12 needs 525.
 """
 
 from __future__ import annotations

@@ -1,0 +1,308 @@
+"""What stands in the way by name: ports, projects, containers, networks, volumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from compreface_cli import checks
+from compreface_cli.checks.base import Finding, Own
+from compreface_cli.errors import PreflightError
+from compreface_cli.facts.docker import Network, Volume
+from compreface_cli.facts.host import PortFact
+from compreface_cli.plan import Missing
+from tests.cli.fake_facts import (
+    FOLDER,
+    container,
+    docker,
+    facts,
+    held,
+    host,
+    of_project,
+    plan,
+    published,
+    remote,
+)
+
+OWN = Own(folders=(FOLDER,))
+VOLUME = "cf-embedded_postgres-data"
+CALCULATOR = "embedded.Calculator@mobilefacenet192"
+OURS = {
+    "com.docker.compose.project": "cf-embedded",
+    "compreface-cli.instance": "embedded",
+    "compreface-cli.calculator": CALCULATOR,
+}
+
+
+def found(check: str, level: str, of: list[Finding]) -> list[Finding]:
+    return [item for item in of if item.check == check and item.level == level]
+
+
+def only(check: str, level: str, of: list[Finding]) -> Finding:
+    rows = found(check, level, of)
+    assert len(rows) == 1, of
+    return rows[0]
+
+
+def ports(*rows: PortFact) -> Any:
+    taken = {(row.address, row.port): row for row in rows}
+    return host(ports={**host().ports, **taken})
+
+
+def test_a_host_with_everything_has_nothing_in_the_way() -> None:
+    findings = checks.preflight(plan(), facts())
+    assert {item.level for item in findings} == {"ok"}
+    checks.raise_for(findings)
+
+
+def test_a_port_held_by_a_process_names_the_process_and_its_pid() -> None:
+    row = only("port", "fail", checks.preflight(plan(), facts(host=ports(held(8000)))))
+    assert "port 8000 is held by the process python3 (pid 4711)" in row.message
+    assert "--port auto" in row.hint
+    assert row.code == 4
+
+
+def test_a_core_port_held_by_a_process_without_a_name_offers_the_core_ports_flag() -> None:
+    seen = facts(host=ports(held(3000, process=None)))
+    row = only("port", "fail", checks.preflight(plan(), seen))
+    assert "without a name (pid 4711)" in row.message
+    assert "--core-port auto" in row.hint
+
+
+def test_a_port_of_an_unseen_process_says_how_to_see_it() -> None:
+    seen = facts(host=ports(held(8000, pid=None, process=None)))
+    row = only("port", "fail", checks.preflight(plan(), seen))
+    assert "may not see" in row.message
+    assert "ss -ltnp" in row.hint
+
+
+def test_a_port_held_by_a_container_names_the_container_and_its_project() -> None:
+    other = of_project("shop", "/srv/shop", "shop-web-1", ports=(published(8000, ""),))
+    seen = facts(docker=docker(containers=(other,)), host=ports(held(8000)))
+    row = only("port", "fail", checks.preflight(plan(), seen))
+    assert "the container shop-web-1 of the Compose project shop (running)" in row.message
+
+
+def test_a_port_of_a_crash_looping_container_is_held_even_when_a_bind_succeeds() -> None:
+    loop = container("loop", "restarting", ports=(published(8000, held=False),))
+    row = only("port", "fail", checks.preflight(plan(), facts(docker=docker(containers=(loop,)))))
+    assert "loop (restarting)" in row.message
+
+
+def test_a_port_of_a_stopped_container_is_a_warning() -> None:
+    stopped = container("old", "exited", ports=(published(8000, held=False),))
+    findings = checks.preflight(plan(), facts(docker=docker(containers=(stopped,))))
+    assert "cannot start again" in only("port", "warn", findings).message
+    assert not found("port", "fail", findings)
+
+
+def test_a_port_on_another_address_is_no_conflict() -> None:
+    other = container("c", ports=(published(8000, "10.0.0.1"), published(9000, "")))
+    findings = checks.preflight(plan(), facts(docker=docker(containers=(other,))))
+    assert not found("port", "fail", findings)
+
+
+def test_own_containers_are_no_conflict() -> None:
+    mine = of_project(
+        "cf-embedded", FOLDER + "/", "cf-embedded-compreface-fe-1", ports=(published(8000),)
+    )
+    seen = facts(docker=docker(containers=(mine,)), host=ports(held(8000)))
+    findings = checks.preflight(plan(), seen, OWN)
+    assert {item.level for item in findings} == {"ok"}
+
+
+def test_own_stopped_containers_do_not_hide_a_process_on_their_port() -> None:
+    mine = of_project("cf-embedded", FOLDER, state="exited", ports=(published(8000, held=False),))
+    seen = facts(docker=docker(containers=(mine,)), host=ports(held(8000)))
+    assert only("port", "fail", checks.preflight(plan(), seen, OWN))
+
+
+def test_own_processes_are_no_conflict() -> None:
+    wanted = plan(launcher="process", services="core", port=3000)
+    seen = facts(host=ports(held(3000)))
+    assert only("port", "fail", checks.preflight(wanted, seen))
+    assert not found("port", "fail", checks.preflight(wanted, seen, Own(pids=frozenset({4711}))))
+
+
+def test_two_doors_need_two_numbers() -> None:
+    row = only("port", "fail", checks.preflight(plan(core_port=8000), facts()))
+    assert "both 8000" in row.message
+
+
+@pytest.mark.parametrize("number", [0, 65536])
+def test_a_number_that_is_no_port_is_refused(number: int) -> None:
+    row = only("port", "fail", checks.preflight(plan(port=number), facts()))
+    assert "no TCP port" in row.message
+
+
+def test_a_privileged_port_is_refused_for_a_process_and_left_to_dockers_engine() -> None:
+    closed = PortFact("127.0.0.1", 80, free=False, error="permission denied", denied=True)
+    process = plan(launcher="process", services="core", port=80)
+    row = only("port", "fail", checks.preflight(process, facts(host=ports(closed))))
+    assert "privileged" in row.message
+    composed = checks.preflight(plan(port=80), facts(host=ports(closed)))
+    assert not found("port", "fail", composed)
+
+
+def test_an_address_that_is_not_ours_is_refused_in_the_systems_words() -> None:
+    nowhere = PortFact("10.9.8.7", 8000, free=False, error="cannot assign requested address")
+    row = only("port", "fail", checks.preflight(plan(bind="10.9.8.7"), facts(host=ports(nowhere))))
+    assert "cannot assign requested address" in row.message
+    assert "--bind" in row.hint
+
+
+def test_a_door_that_is_chosen_later_is_not_asked_about() -> None:
+    wanted = plan(port="auto", core_port="auto")
+    assert checks.questions(wanted).ports == ()
+    assert not [item for item in checks.preflight(wanted, facts()) if item.check == "port"]
+
+
+def test_processes_on_a_remote_engines_host_are_said_to_be_unknown() -> None:
+    findings = checks.preflight(plan(), facts(docker=remote(), host=ports(held(8000))))
+    assert "on another host" in only("port", "warn", findings).message
+    assert not found("port", "fail", findings)
+
+
+def test_a_project_name_taken_from_another_folder_names_it_and_its_containers() -> None:
+    other = of_project("cf-embedded", "/srv/else", "cf-embedded-compreface-core-1")
+    row = only(
+        "project", "fail", checks.preflight(plan(), facts(docker=docker(containers=(other,))), OWN)
+    )
+    assert "/srv/else" in row.message
+    assert "cf-embedded-compreface-core-1" in row.message
+    assert "--instance" in row.hint
+    assert row.code == 4
+
+
+def test_a_project_without_a_record_is_foreign() -> None:
+    other = of_project("cf-embedded", FOLDER)
+    findings = checks.preflight(plan(), facts(docker=docker(containers=(other,))))
+    assert only("project", "fail", findings)
+
+
+def test_a_project_without_a_folder_label_is_foreign() -> None:
+    other = container("x", labels={"com.docker.compose.project": "cf-embedded"})
+    findings = checks.preflight(plan(), facts(docker=docker(containers=(other,))), OWN)
+    assert "an unknown folder" in only("project", "fail", findings).message
+
+
+def test_a_container_name_taken_by_anybody_is_refused() -> None:
+    other = container("cf-embedded-compreface-core-1", "exited")
+    row = only(
+        "project", "fail", checks.preflight(plan(), facts(docker=docker(containers=(other,))))
+    )
+    assert "docker rename cf-embedded-compreface-core-1" in row.hint
+
+
+def test_an_own_crash_loop_is_told() -> None:
+    mine = of_project("cf-embedded", FOLDER, state="restarting", status="Restarting (3) 1 s ago")
+    findings = checks.preflight(plan(), facts(docker=docker(containers=(mine,))), OWN)
+    row = only("project", "warn", findings)
+    assert "Restarting (3)" in row.message
+    assert "cf logs embedded" in row.hint
+
+
+@pytest.mark.parametrize(
+    ("labels", "owner"),
+    [({}, "something else"), ({"com.docker.compose.project": "shop"}, "the Compose project shop")],
+)
+def test_a_foreign_network_of_the_name_is_refused(labels: dict[str, str], owner: str) -> None:
+    other = Network("n", "cf-embedded_default", labels)
+    row = only("project", "fail", checks.preflight(plan(), facts(docker=docker(networks=(other,)))))
+    assert owner in row.message
+
+
+def test_own_network_is_no_conflict() -> None:
+    mine = Network("n", "cf-embedded_default", OURS)
+    findings = checks.preflight(plan(), facts(docker=docker(networks=(mine,))))
+    assert not found("project", "fail", findings)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({}, "it was not created by cf"),
+        ({"com.docker.compose.project": "shop"}, "created for the Compose project shop"),
+        ({"com.docker.compose.project": "cf-embedded"}, "cf-embedded, not by cf"),
+    ],
+)
+def test_a_foreign_volume_of_the_name_is_refused(labels: dict[str, str], words: str) -> None:
+    seen = facts(docker=docker(volumes=(Volume(VOLUME, labels),)))
+    row = only("volume", "fail", checks.preflight(plan(), seen))
+    assert words in row.message
+    assert row.code == 4
+
+
+def test_a_volume_of_another_calculator_is_refused_as_data() -> None:
+    theirs = {**OURS, "compreface-cli.calculator": "facenet.Calculator"}
+    seen = facts(docker=docker(volumes=(Volume(VOLUME, theirs),)))
+    row = only("volume", "fail", checks.preflight(plan(), seen))
+    assert row.code == 5
+    assert "facenet.Calculator" in row.message
+
+
+def test_a_volume_mounted_by_a_running_container_is_refused() -> None:
+    user = container("psql", "paused", volumes=(VOLUME,))
+    seen = facts(docker=docker(volumes=(Volume(VOLUME, OURS),), containers=(user,)))
+    row = only("volume", "fail", checks.preflight(plan(), seen))
+    assert "the container psql (paused)" in row.message
+    assert "docker stop psql" in row.hint
+
+
+def test_own_volume_with_own_or_stopped_containers_is_fine() -> None:
+    mine = of_project("cf-embedded", FOLDER, volumes=(VOLUME,))
+    old = container("old", "exited", volumes=(VOLUME,))
+    seen = facts(docker=docker(volumes=(Volume(VOLUME, OURS), Volume("x")), containers=(mine, old)))
+    assert only("volume", "ok", checks.preflight(plan(), seen, OWN))
+
+
+def test_names_and_volumes_do_not_matter_to_the_engine_alone_as_a_process() -> None:
+    other = container("cf-embedded-compreface-core-1", volumes=(VOLUME,))
+    crowded = docker(containers=(other,), volumes=(Volume(VOLUME),))
+    wanted = plan(launcher="process", services="core", port=3000)
+    findings = checks.preflight(wanted, facts(docker=crowded))
+    assert {item.level for item in findings} == {"ok"}
+
+
+def test_a_core_alone_has_no_volume_and_one_container_name() -> None:
+    other = container("cf-embedded-compreface-fe-1")
+    crowded = docker(containers=(other,), volumes=(Volume(VOLUME),))
+    findings = checks.preflight(plan(services="core", port=3000), facts(docker=crowded))
+    assert {item.level for item in findings} == {"ok"}
+
+
+def test_an_engine_out_of_reach_is_one_finding_and_no_guess_about_its_things() -> None:
+    findings = checks.preflight(plan(), facts(docker=docker(state="refused", containers=())))
+    assert [item.check for item in findings if item.level == "fail"] == ["docker"]
+
+
+def test_all_findings_come_in_one_report_with_the_smallest_code() -> None:
+    lacking = Missing("plugin x.Y", "it has no weights", "Give a file.")
+    poor = facts(
+        host=replace(ports(held(8000)), cpu_flags=frozenset()),
+        docker=docker(volumes=(Volume(VOLUME),), root_free=1),
+    )
+    with pytest.raises(PreflightError) as caught:
+        checks.raise_for(checks.preflight(plan(missing=(lacking,)), poor))
+    error = caught.value
+    assert error.code == 4
+    assert error.message.startswith("5 things stand in the way; nothing was created")
+    for words in (
+        "plugin x.Y cannot run",
+        "Give a file.",
+        "port 8000",
+        VOLUME,
+        "CPU lacks",
+        "free",
+    ):
+        assert words in error.message
+    assert [row["exit_code"] for row in error.details["findings"]] == [9, 4, 4, 7, 7]
+
+
+def test_one_finding_is_counted_as_one_and_may_have_no_way_out() -> None:
+    with pytest.raises(PreflightError, match="one thing stands in the way") as caught:
+        checks.raise_for([Finding("x", "fail", "broken", "", 9), Finding("y", "warn", "odd")])
+    assert caught.value.code == 9
+    assert [row["check"] for row in caught.value.details["findings"]] == ["x", "y"]

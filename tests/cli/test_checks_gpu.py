@@ -1,0 +1,176 @@
+"""A GPU that was asked for: the four ways it can be absent, and the wheels of each card."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from compreface_cli import checks
+from compreface_cli.checks.gpu import wheel_row
+from compreface_cli.facts.gpu import Gpu, GpuFacts, ProbeFact
+from tests.cli.fake_facts import NO_GPU, docker, facts, gpu, plan, remote
+from tests.cli.test_checks_conflicts import found, only
+
+WANTED = plan(device="cuda", gpu_index=0, wheels="cuda13")
+WORKS = ProbeFact("img", True)
+BROKEN = ProbeFact("img", False, 'could not select device driver "nvidia"')
+
+
+def levels(seen: Any, wanted: Any = WANTED) -> list[str]:
+    return [item.level for item in checks.preflight(wanted, seen) if item.check == "gpu"]
+
+
+def card(capability: tuple[int, int], driver: str = "580.1") -> GpuFacts:
+    return gpu(driver=driver, gpus=(Gpu(0, "card", capability, 2**33),))
+
+
+@pytest.mark.parametrize(
+    ("capability", "driver", "row"),
+    [
+        ((5, 2), 580, "cpu"),
+        ((6, 0), 580, "cuda12-legacy"),
+        ((6, 1), 525, "cuda12-legacy"),
+        ((7, 0), 580, "cuda12-legacy"),
+        ((7, 5), 580, "cuda13"),
+        ((7, 5), 579, "cuda12"),
+        ((8, 6), 580, "cuda13"),
+        ((8, 9), 525, "cuda12"),
+        ((8, 9), 524, "cpu"),
+        ((9, 0), 580, "cuda13"),
+        ((10, 0), 580, "cuda12"),
+        ((10, 3), 590, "cuda12"),
+        ((12, 0), 580, "cuda13"),
+        ((12, 1), 580, "cuda12"),
+    ],
+)
+def test_the_wheels_of_each_card(capability: tuple[int, int], driver: int, row: str) -> None:
+    assert wheel_row(capability, driver) == row
+
+
+def test_a_cpu_build_asks_for_no_gpu() -> None:
+    assert levels(facts(gpu=NO_GPU), plan()) == []
+
+
+def test_a_gpu_with_driver_toolkit_and_a_probe_that_starts_is_fine() -> None:
+    assert levels(facts(gpu=gpu(), probe=WORKS)) == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(("on_bus", "words"), [(False, "No card is seen"), (True, "on the bus")])
+def test_without_a_driver_it_says_whether_a_card_is_there(on_bus: bool, words: str) -> None:
+    findings = checks.preflight(WANTED, facts(gpu=replace(NO_GPU, card_on_bus=on_bus)))
+    driver, toolkit = found("gpu", "fail", findings)
+    assert words in driver.message
+    assert "580" in driver.hint
+    assert "toolkit is not installed" in toolkit.message
+    assert driver.code == 7
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (gpu(gpus=(), smi_error="Driver/library version mismatch"), "version mismatch"),
+        (gpu(gpus=(), smi=None, driver=None), "unknown version does not answer: nvidia-smi is not"),
+    ],
+)
+def test_a_driver_that_does_not_answer_is_told_in_its_own_words(seen: GpuFacts, words: str) -> None:
+    row = only("gpu", "fail", checks.preflight(WANTED, facts(gpu=seen, probe=WORKS)))
+    assert words in row.message
+
+
+def test_an_index_without_a_card_names_the_cards() -> None:
+    wanted = plan(device="cuda", gpu_index=3, wheels="cuda13")
+    row = only("gpu", "fail", checks.preflight(wanted, facts(gpu=gpu(), probe=WORKS)))
+    assert "no GPU 3; this host has 0 (RTX 4090)" in row.message
+
+
+def test_no_toolkit_says_how_to_install_it() -> None:
+    row = only("gpu", "fail", checks.preflight(WANTED, facts(gpu=gpu(toolkit=()))))
+    assert "toolkit is not installed" in row.message
+    assert "install-guide" in row.hint
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        docker(),
+        docker(cdi_dirs=("/etc/cdi",)),
+        docker(cdi_dirs=("/etc/cdi",), cdi_devices=("vendor.com/net=0",)),
+    ],
+)
+def test_a_toolkit_that_docker_does_not_know_says_how_to_configure_it(engine: Any) -> None:
+    row = only("gpu", "fail", checks.preflight(WANTED, facts(gpu=gpu(), docker=engine)))
+    assert "Docker does not know it" in row.message
+    assert "nvidia-ctk runtime configure" in row.hint
+
+
+@pytest.mark.parametrize(
+    ("seen", "engine"),
+    [
+        (gpu(), docker(runtimes=("runc", "nvidia"))),
+        (gpu(cdi_files=("/etc/cdi/nvidia.yaml",)), docker(cdi_dirs=("/etc/cdi",))),
+        (gpu(), docker(cdi_dirs=("/etc/cdi",), cdi_devices=("nvidia.com/gpu=0",))),
+    ],
+)
+def test_a_configured_toolkit_without_a_probe_is_a_warning_for_it_proves_nothing(
+    seen: GpuFacts, engine: Any
+) -> None:
+    assert levels(facts(gpu=seen, docker=engine)) == ["ok", "warn"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "way_out"), [(gpu(), "nvidia-ctk runtime"), (gpu(gpus=()), "Repair the driver")]
+)
+def test_a_probe_that_fails_is_told_in_dockers_words(seen: GpuFacts, way_out: str) -> None:
+    engine = docker(runtimes=("nvidia",))
+    rows = found(
+        "gpu", "fail", checks.preflight(WANTED, facts(gpu=seen, docker=engine, probe=BROKEN))
+    )
+    assert "could not select device driver" in rows[-1].message
+    assert way_out in rows[-1].hint
+
+
+@pytest.mark.parametrize(
+    ("seen", "words", "way_out"),
+    [
+        (card((5, 2)), "below 6.0", "CPU build"),
+        (card((8, 6), "470.1"), "needs driver 525", "Update the driver"),
+        (card((8, 6), "[N/A]"), "needs driver 525", "Update the driver"),
+        (
+            card((6, 1)),
+            "does not run the wheels of cuda13; it needs those of cuda12-legacy",
+            "cf build",
+        ),
+        (card((8, 6), "535.1"), "those of cuda12", "or update the driver to 580"),
+    ],
+)
+def test_a_card_or_driver_too_old_for_the_wheels_is_refused(
+    seen: GpuFacts, words: str, way_out: str
+) -> None:
+    row = only("gpu", "fail", checks.preflight(WANTED, facts(gpu=seen, probe=WORKS)))
+    assert words in row.message
+    assert way_out in row.hint
+
+
+def test_wheels_of_an_older_cuda_run_under_a_newer_driver() -> None:
+    wanted = replace(WANTED, wheels="cuda12")
+    assert levels(facts(gpu=gpu(), probe=WORKS), wanted) == ["ok", "ok"]
+
+
+def test_a_process_needs_a_driver_and_no_toolkit() -> None:
+    wanted = replace(WANTED, launcher="process", services="core", port=3000)
+    assert levels(facts(gpu=gpu(toolkit=())), wanted) == ["ok"]
+
+
+def test_an_engine_out_of_reach_leaves_the_driver_to_judge() -> None:
+    assert levels(facts(gpu=gpu(toolkit=()), docker=docker(state="refused"))) == ["ok"]
+
+
+def test_a_host_that_was_not_asked_is_a_warning() -> None:
+    assert levels(facts()) == ["warn"]
+
+
+@pytest.mark.parametrize(("probe", "level"), [(None, "warn"), (WORKS, "ok"), (BROKEN, "fail")])
+def test_of_a_remote_engine_only_a_probe_counts(probe: ProbeFact | None, level: str) -> None:
+    assert levels(facts(docker=remote(), gpu=NO_GPU, probe=probe)) == [level]

@@ -1,0 +1,301 @@
+"""Docker, images, architecture, CPU flags, memory and disk; and what `--launcher auto` becomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compreface_cli import checks
+from compreface_cli.checks import architecture, cpu, disk, memory
+from compreface_cli.checks import docker as docker_check
+from compreface_cli.checks.base import Own, size
+from compreface_cli.facts.docker import PullFact
+from compreface_cli.facts.host import DiskFact
+from tests.cli.fake_facts import BASE, CORE, STACK, V2, docker, facts, host, images, plan, remote
+from tests.cli.test_checks_conflicts import found, only
+
+FE = STACK["fe_image"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "way_out"),
+    [
+        ({"state": "no-socket", "client": None}, "is not installed", "Install it"),
+        ({"state": "no-socket"}, "does not run", "systemctl start docker"),
+        ({"state": "refused"}, "does not run", "systemctl start docker"),
+        ({"state": "denied"}, "may not use", "group docker"),
+        ({"state": "timeout", "error": "no answer within 5 s"}, "no answer within 5 s", "restart"),
+        ({"state": "error", "error": "odd"}, "cannot be asked: odd", "DOCKER_HOST"),
+    ],
+)
+def test_each_way_of_docker_being_out_of_reach_has_its_own_way_out(
+    changes: dict[str, Any], words: str, way_out: str
+) -> None:
+    row = only("docker", "fail", checks.preflight(plan(), facts(docker=docker(**changes))))
+    assert words in row.message
+    assert way_out in row.hint
+    assert "--launcher process" in row.hint
+    assert row.code == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"engine_version": "20.10.24+dfsg1"}, "Engine 20.10.24+dfsg1 is too old; 25.0"),
+        ({"engine_version": None}, "too old"),
+        ({"compose_version": "2.20.2"}, "Compose 2.20.2 is too old; 2.20.3"),
+        ({"compose_version": None, "compose_error": "no plugin"}, "does not answer: no plugin"),
+    ],
+)
+def test_an_old_docker_or_compose_is_refused(changes: dict[str, Any], words: str) -> None:
+    row = only("docker", "fail", checks.preflight(plan(), facts(docker=docker(**changes))))
+    assert words in row.message
+    assert row.code == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("v2.26.1-4", (2, 26, 1)), ("26.1.5+dfsg1", (26, 1, 5)), ("dev", ()), (None, ())],
+)
+def test_versions_are_read_as_numbers(text: str | None, numbers: tuple[int, ...]) -> None:
+    assert docker_check.version(text) == numbers
+
+
+def test_docker_does_not_matter_to_a_process() -> None:
+    wanted = plan(launcher="process", services="core", port=3000)
+    for seen in (facts(docker=None), facts(docker=docker(state="refused"))):
+        assert not [item for item in checks.preflight(wanted, seen) if item.level != "ok"]
+
+
+def test_an_image_that_cannot_be_pulled_is_refused_with_the_registrys_words() -> None:
+    less = docker(
+        images=images(CORE, *(name for name in STACK.values() if name != FE)),
+        pulls={FE: PullFact(FE, False, "no such host")},
+    )
+    row = only("image", "fail", checks.preflight(plan(), facts(docker=less)))
+    assert row.message.endswith("is not here and cannot be pulled: no such host")
+    assert FE in row.message
+    assert row.code == 9
+    alone = checks.preflight(plan(services="core", port=3000), facts(docker=less))
+    assert not found("image", "fail", alone)
+
+
+def test_an_image_that_can_be_pulled_is_fine() -> None:
+    less = docker(images=images(CORE), pulls={n: PullFact(n, True) for n in STACK.values()})
+    findings = checks.preflight(plan(), facts(docker=less))
+    assert len(found("image", "ok", findings)) == 5
+
+
+@pytest.mark.parametrize("pulls", [{}, {BASE: PullFact(BASE, None, "no answer within 8 s")}])
+def test_a_silent_registry_is_a_warning(pulls: dict[str, PullFact]) -> None:
+    less = docker(images=images(*STACK.values()), pulls=pulls)
+    assert (
+        "not known" in only("image", "warn", checks.preflight(plan(), facts(docker=less))).message
+    )
+
+
+def test_an_absent_core_image_is_built_from_a_base_that_is_here() -> None:
+    less = docker(images=images(BASE, *STACK.values()))
+    assert not found("image", "fail", checks.preflight(plan(), facts(docker=less)))
+
+
+def test_an_absent_core_image_that_may_not_be_built_is_refused() -> None:
+    less = docker(images=images(BASE, *STACK.values()))
+    findings = checks.preflight(plan(), facts(docker=less), Own(may_build=False))
+    row = only("image", "fail", findings)
+    assert "--no-build" in row.message
+    assert "cf build embedded" in row.hint
+
+
+def test_the_architecture_of_the_engine_that_will_run_counts() -> None:
+    seen = facts(host=host(architecture="riscv64"))
+    assert not found("architecture", "fail", checks.preflight(plan(), seen))
+    wanted = plan(launcher="process", services="core", port=3000)
+    row = only("architecture", "fail", checks.preflight(wanted, seen))
+    assert "riscv64" in row.message
+    assert row.code == 7
+
+
+def test_cuda_wheels_exist_for_amd64_alone() -> None:
+    assert architecture.judge("arm64").level == "ok"
+    row = architecture.judge("arm64", "cuda")
+    assert row.level == "fail"
+    assert "CPU build" in row.hint
+
+
+@pytest.mark.parametrize("lost", sorted(V2))
+def test_each_flag_of_the_runtime_is_needed_and_named(lost: str) -> None:
+    row = only("cpu", "fail", checks.preflight(plan(), facts(host=host(cpu_flags=V2 - {lost}))))
+    assert f"lacks {lost}," in row.message
+    assert row.code == 7
+
+
+@pytest.mark.parametrize(
+    ("runtime", "flags", "level"),
+    [
+        ("onnxruntime", V2, "ok"),
+        ("tensorflow", V2, "fail"),
+        ("tensorflow", V2 | {"avx"}, "ok"),
+        ("mxnet", V2 | {"avx"}, "fail"),
+        ("mxnet", V2 | {"avx", "avx2"}, "ok"),
+        ("onnxruntime", None, "warn"),
+    ],
+)
+def test_runtimes_differ_in_the_flags_they_need(
+    runtime: str, flags: frozenset[str] | None, level: str
+) -> None:
+    assert cpu.judge(flags, runtime, "amd64").level == level
+
+
+def test_arm_needs_no_flags() -> None:
+    assert cpu.needed("mxnet", "arm64") == ()
+    assert cpu.judge(frozenset(), "onnxruntime", "arm64").level == "ok"
+
+
+def test_the_flags_of_a_remote_engines_host_are_said_to_be_unknown() -> None:
+    old = host(cpu_flags=frozenset())
+    row = only("cpu", "warn", checks.preflight(plan(), facts(docker=remote(), host=old)))
+    assert "sse4_2" in row.hint
+    arm = checks.preflight(plan(), facts(docker=remote(architecture="arm64"), host=old))
+    assert not [item for item in arm if item.check == "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("total", "available", "level"),
+    [
+        (None, None, "warn"),
+        (500_000_000, 400_000_000, "fail"),
+        (2_000_000_000, 400_000_000, "warn"),
+        (2_000_000_000, 700_000_000, "ok"),
+        (2_000_000_000, None, "ok"),
+    ],
+)
+def test_a_small_machine_is_refused_and_a_busy_one_warned_about(
+    total: int | None, available: int | None, level: str
+) -> None:
+    assert memory.judge(total, available, memory.ENGINE).level == level
+
+
+def test_the_full_stack_needs_more_memory_than_the_engine() -> None:
+    small = host(memory_total=2_000_000_000, memory_available=1_900_000_000)
+    assert only("memory", "fail", checks.preflight(plan(), facts(host=small)))
+    alone = checks.preflight(plan(services="core", port=3000), facts(host=small))
+    assert only("memory", "ok", alone)
+
+
+def test_the_memory_of_a_remote_engines_host_counts() -> None:
+    small = remote(memory_total=1_000_000_000)
+    assert only("memory", "fail", checks.preflight(plan(), facts(docker=small)))
+
+
+def test_too_little_disk_at_dockers_root_says_what_is_needed() -> None:
+    full = docker(root_free=300_000_000, images=images(BASE), pulls={})
+    row = only("disk", "fail", checks.preflight(plan(), facts(docker=full)))
+    assert "only 300 MB are free at Docker's root /var/lib/docker; 4.1 GB are needed" in row.message
+    assert row.code == 7
+
+
+def test_a_gpu_image_needs_far_more_disk() -> None:
+    wanted = plan(device="cuda", gpu_index=0, services="core", port=3000)
+    less = docker(images=images(BASE), root_free=5_000_000_000)
+    row = only("disk", "fail", checks.preflight(wanted, facts(docker=less)))
+    assert "10.2 GB" in row.message
+
+
+def test_images_that_are_here_need_no_room() -> None:
+    little = docker(root_free=300_000_000)
+    assert only("disk", "ok", checks.preflight(plan(), facts(docker=little)))
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [(remote(), "on another host"), (docker(root_free=None), "may not look there")],
+)
+def test_unknown_room_at_dockers_root_is_a_warning(engine: Any, words: str) -> None:
+    assert words in only("disk", "warn", checks.preflight(plan(), facts(docker=engine))).message
+
+
+def test_an_unknown_root_has_no_name() -> None:
+    row = disk.judge_root(None, None, False, 1)
+    assert row.message.startswith("how much is free at Docker's root is")
+    assert "/var/lib/docker" in row.hint
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(10_000_000, "fail"), (500_000_000, "warn"), (2_000_000_000, "ok")]
+)
+def test_the_disk_of_our_own_folders_counts(free: int, level: str) -> None:
+    seen = host(disks={"/data": DiskFact("/data", "/", free, 10**12)})
+    wanted = plan(launcher="process", services="core", port=3000)
+    assert only("disk", level, checks.preflight(wanted, facts(host=seen)))
+
+
+def test_sizes_are_written_for_people() -> None:
+    assert (size(300_000_000), size(1_500_000_000)) == ("300 MB", "1.5 GB")
+
+
+def test_a_fixed_launcher_stays() -> None:
+    choice = checks.choose(plan(launcher="process"), facts())
+    assert (choice.kind, choice.leaves_out) == ("process", "")
+
+
+def test_auto_is_compose_when_every_image_is_at_hand() -> None:
+    choice = checks.choose(plan(launcher="auto"), facts())
+    assert choice.kind == "compose"
+    assert "unix:///var/run/docker.sock" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        (None, "not asked"),
+        (docker(state="denied"), "may not use"),
+        (docker(engine_version="20.10.1"), "too old"),
+        (
+            docker(
+                images=images(CORE), pulls={n: PullFact(n, False, "gone") for n in STACK.values()}
+            ),
+            "cannot be pulled: gone",
+        ),
+    ],
+)
+def test_auto_is_a_process_otherwise_and_says_why_and_what_is_left_out(
+    engine: Any, words: str
+) -> None:
+    choice = checks.choose(plan(launcher="auto"), facts(docker=engine))
+    assert choice.kind == "process"
+    assert words in choice.reason
+    assert "database" in choice.leaves_out
+
+
+def test_a_core_as_a_process_leaves_nothing_out_but_the_reboot() -> None:
+    choice = checks.choose(plan(launcher="auto", services="core"), facts(docker=None))
+    assert "reboot" in choice.leaves_out
+
+
+def test_auto_is_judged_as_what_it_becomes() -> None:
+    gone = facts(docker=docker(state="refused"))
+    findings = checks.preflight(plan(launcher="auto"), gone)
+    assert not [item for item in findings if item.level == "fail"]
+
+
+def test_questions_of_auto_cover_both_launchers() -> None:
+    asked = checks.questions(plan(launcher="auto"), ["/data"])
+    assert {number for _, number in asked.ports} == {3000, 8000}
+    assert asked.paths == ("/data",)
+    assert set(asked.images) == {CORE, BASE, *STACK.values()}
+    assert asked.docker
+    assert not asked.gpu
+
+
+def test_a_process_asks_docker_nothing() -> None:
+    asked = checks.questions(plan(launcher="process", services="core", port=3000))
+    assert (asked.docker, asked.images, asked.probe_images) == (False, (), ())
+
+
+def test_a_gpu_build_asks_for_a_probe_of_its_card() -> None:
+    asked = checks.questions(plan(device="cuda", gpu_index=1))
+    assert asked.gpu
+    assert asked.gpu_index == 1
+    assert asked.probe_images == (CORE, BASE)
