@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli.errors import CfError, UnhealthyError
-from compreface_cli.launch import containers, docker_cli
+from compreface_cli.launch import containers, docker_cli, image
 from compreface_cli.launch.base import (
     STOP_TIMEOUT_S,
     CleanUp,
@@ -144,7 +144,9 @@ class ComposeLauncher:
         _remove_project(_project(deployment), str(_folder(deployment)), timeout_s=timeout_s)
 
     def remove(self, deployment: Deployment) -> None:
-        _remove_project(_project(deployment), str(_folder(deployment)), timeout_s=5)
+        """Only the image, once it has lost its name to a newer one and serves no container."""
+        if deployment.data.get("image"):
+            image.drop_nameless(deployment.data["image"])
 
     def services(self, deployment: Deployment) -> tuple[ServiceState, ...]:
         found = {
@@ -179,7 +181,8 @@ class ComposeLauncher:
             doing=f"read the logs of {deployment.instance}",
         )
         with closing(lines):
-            yield from lines
+            for line in lines:  # Compose clears a line that it never drew
+                yield line.removeprefix("\x1b[2K")
 
     def keeps(self, deployment: Deployment) -> Mapping[str, str]:
         kept = {"project folder": deployment.data["folder"]}
@@ -209,9 +212,9 @@ def _compose(project: str, folder: Path) -> list[str]:
 
 def _hold_tag(deployment: Deployment) -> None:
     """The project names a tag; make it mean the very image this deployment was proven with."""
-    image, tag = deployment.data.get("image"), deployment.data.get("tag")
-    if image and tag:
-        docker_cli.run("tag", image, tag, doing=f"find the image {tag}")
+    proven, tag = deployment.data.get("image"), deployment.data.get("tag")
+    if proven and tag:
+        docker_cli.run("tag", proven, tag, doing=f"find the image {tag}")
 
 
 def _engine_alone(deployment: Deployment, project: str) -> dict[str, Any]:

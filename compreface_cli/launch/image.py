@@ -191,5 +191,13 @@ def drop_superseded(build: str) -> None:
         check=False,
     )
     for name in dict.fromkeys(text.split()):
-        # Without --force Docker itself refuses when a container, running or not, still uses it.
-        docker_cli.run("image", "rm", name, doing="remove a superseded image", check=False)
+        drop_nameless(name)
+
+
+def drop_nameless(image: str) -> None:
+    """Remove the image of that id if it has no name; Docker refuses when a container uses it."""
+    tags = docker_cli.run(
+        "image", "inspect", "--format={{len .RepoTags}}", image, doing="look at it", check=False
+    )
+    if tags.strip() == "0":
+        docker_cli.run("image", "rm", image, doing="remove a superseded image", check=False)
