@@ -49,22 +49,22 @@ class Finding:
 class Own:
     """What the caller knows of the instance itself, so that its own things are no conflict.
 
-    `folders`: the project folders of its record, none when this user has no such Compose instance;
+    `folder`: the project folder of its record, None when this user has no such Compose instance;
     `pids`: its supervisor and engine when it runs as a process;
     `may_build` is False with `--no-build`.
     """
 
-    folders: tuple[str, ...] = ()
+    folder: str | None = None
     pids: frozenset[int] = frozenset()
     may_build: bool = True
 
     def has(self, container: Container, plan: Plan) -> bool:
         """Whether the container belongs to this instance: its project, started from its folder."""
-        folder = container.folder
         return (
-            container.project == plan.project
-            and folder is not None
-            and any(os.path.normpath(folder) == os.path.normpath(mine) for mine in self.folders)
+            self.folder is not None
+            and container.project == plan.project
+            and container.folder is not None
+            and os.path.normpath(container.folder) == os.path.normpath(self.folder)
         )
 
 

@@ -26,7 +26,7 @@ from tests.cli.fake_facts import (
     remote,
 )
 
-OWN = Own(folders=(FOLDER,))
+OWN = Own(folder=FOLDER)
 VOLUME = "cf-embedded_postgres-data"
 CALCULATOR = "embedded.Calculator@mobilefacenet192"
 OURS = {
