@@ -82,9 +82,9 @@ class Settings:
         """
         env = _Reader(environ)
         cores = usable_cores() if cores is None else cores
-        uwsgi = env.integer("UWSGI_PROCESSES", 0, low=1) * (
-            env.integer("UWSGI_THREADS", 0, low=1) or 1
-        )
+        processes = env.integer("UWSGI_PROCESSES", 0, low=1)
+        threads = env.integer("UWSGI_THREADS", 0, low=1)
+        uwsgi = max(processes, 1) * max(threads, 1) if processes or threads else cores
         settings = cls(
             host=env.text("CF_HOST", "127.0.0.1"),
             port=env.integer("CF_PORT", 3000, low=0, high=65535),
@@ -96,7 +96,7 @@ class Settings:
             runtime=env.choice("CF_RUNTIME", "onnxruntime", RUNTIMES),
             models_dir=env.folder("CF_MODELS_DIR"),
             threads=env.integer("CF_THREADS", cores, low=1),
-            max_concurrency=env.integer("CF_MAX_CONCURRENCY", uwsgi or cores, low=1),
+            max_concurrency=env.integer("CF_MAX_CONCURRENCY", uwsgi, low=1),
             max_wait_s=env.seconds("CF_MAX_WAIT_S", 10.0),
             max_queue=env.integer("CF_MAX_QUEUE", 64, low=0),
             max_queue_bytes=env.integer("CF_MAX_QUEUE_BYTES", 256 * MEBIBYTE, low=1),

@@ -1,0 +1,191 @@
+"""Recorded answers of the original engine: read, sent again, compared strictly."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import numpy as np
+
+from tests.contract.process import MULTIPART, Engine, Reply, multipart, part
+from tests.shared import SHARED, shared
+
+VARIABLE = "<integer, milliseconds>"
+
+
+def case_ids() -> list[str]:
+    """Every recorded case; none without the shared folder."""
+    if SHARED is None:
+        return []
+    folder = shared("contract", "golden", "facenet-default")
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+@cache
+def case(name: str) -> dict[str, Any]:
+    """The recording of one case, by the JPEG decoder that we use where the two differ."""
+    for folder in ("facenet-libjpeg-turbo", "facenet-default"):
+        path = shared("contract", "golden", folder, f"{name}.json")
+        if path.exists():
+            recorded: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            return recorded
+    raise LookupError(name)
+
+
+def send(engine: Engine, request: Mapping[str, Any]) -> Reply:
+    """Sends a recorded request as it was sent to the original."""
+    path = request["path"]
+    if request["query"]:
+        path += "?" + "&".join(
+            f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in request["query"]
+        )
+    headers = dict(request.get("headers", {}))
+    body = None
+    encoding = request.get("encoding")
+    if encoding == "multipart/form-data":
+        parts = [part(name, value.encode()) for name, value in request.get("form", [])]
+        for file in request["files"]:
+            data = shared(file["source"]).read_bytes()
+            parts.append(part(file["field"], data, file["filename"], file["content_type"]))
+        body = multipart(parts)
+        headers["Content-Type"] = MULTIPART
+    elif encoding == "application/x-www-form-urlencoded":
+        body = urlencode([tuple(pair) for pair in request["form"]]).encode()
+        headers["Content-Type"] = encoding
+    elif encoding == "application/json":
+        body = json.dumps(_with_base64(request["json"])).encode()
+        headers["Content-Type"] = encoding
+    elif encoding == "raw":
+        body = request["body"].encode()
+    return engine.request(request["method"], path, body, headers)
+
+
+def _with_base64(value: Any) -> Any:
+    if isinstance(value, dict) and "base64_of" in value:
+        data = shared(value["base64_of"]).read_bytes()
+        text = (
+            base64.urlsafe_b64encode(data) if value.get("urlsafe") else base64.b64encode(data)
+        ).decode()
+        if width := value.get("wrap"):
+            text = "".join(text[i : i + width] + "\r\n" for i in range(0, len(text), width))
+        return value.get("prefix", "") + text
+    if isinstance(value, dict):
+        return {key: _with_base64(item) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far one face is from its recording; NaN where the recording has nothing to compare."""
+
+    box_equal: bool
+    landmarks_equal: bool
+    cosine: float
+
+
+def check_frame(reply: Reply, response: Mapping[str, Any]) -> None:
+    """Status, content type and the recorded headers."""
+    assert reply.status == response["status"], reply.body[:200]
+    assert reply.headers.get("content-type") == response["content_type"]
+    for name, value in response["headers"].items():
+        got = reply.headers.get(name.lower())
+        if name == "Allow" and got is not None:
+            got = ", ".join(sorted(got.split(", ")))
+        if name == "Location" and got is not None:
+            got = value if value.endswith(got) else got
+        assert got == value, name
+    assert not {"server", "date"} & reply.headers.keys()
+
+
+def check_json_bytes(body: bytes) -> None:
+    """Sorted keys, no blanks, ASCII, Python's floats, one line feed."""
+    value = json.loads(body)
+    assert body == json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def check_faces(got: Mapping[str, Any], want: Mapping[str, Any]) -> list[Difference]:
+    """Two answers of /find_faces or /scan_faces within the strict tolerances."""
+    assert got.keys() == want.keys()
+    for key in got.keys() - {"result"}:
+        assert got[key] == want[key]
+    assert len(got["result"]) == len(want["result"])
+    areas = [_area(face["box"]) for face in got["result"]]
+    assert areas == sorted(areas, reverse=True)
+    return [_check_face(face, other) for face, other in _pairs(got["result"], want["result"])]
+
+
+def _check_face(got: Mapping[str, Any], want: Mapping[str, Any]) -> Difference:
+    assert got.keys() == want.keys()
+    assert got["execution_time"].keys() == want["execution_time"].keys()
+    assert all(type(one) is int for one in got["execution_time"].values())
+    mine, other = got["box"], want["box"]
+    assert mine.keys() == other.keys()
+    width = other["x_max"] - other["x_min"]
+    edges = ("x_min", "y_min", "x_max", "y_max")
+    assert all(type(mine[edge]) is int for edge in edges)
+    shift = max(abs(mine[edge] - other[edge]) for edge in edges)
+    assert shift <= max(1, 0.08 * width), f"box moved by {shift} px of {width}"
+    assert math.isclose(mine["probability"], other["probability"], abs_tol=1e-4)
+    landmarks_equal = True
+    if "landmarks" in want:
+        mark_shift = _landmark_shift(got["landmarks"], want["landmarks"])
+        assert mark_shift <= max(1, 0.05 * width), f"landmarks moved by {mark_shift} px"
+        landmarks_equal = mark_shift == 0
+    if "pose" in want:
+        assert got["pose"].keys() == want["pose"].keys()
+        if shift == 0 and landmarks_equal:
+            for angle, value in want["pose"].items():
+                assert math.isclose(got["pose"][angle], value, abs_tol=0.05), angle
+    cosine = math.nan
+    if "embedding" in want:
+        cosine = cosine_of(got["embedding"], want["embedding"])
+        assert cosine >= (0.9999 if shift == 0 else 0.96)
+    return Difference(shift == 0, landmarks_equal, cosine)
+
+
+def cosine_of(one: Any, other: Any) -> float:
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    assert a.shape == b.shape
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def _landmark_shift(got: list[list[int]], want: list[list[int]]) -> int:
+    assert [len(point) for point in got] == [len(point) for point in want]
+    return max(
+        (
+            abs(a - b)
+            for mine, other in zip(got, want, strict=True)
+            for a, b in zip(mine, other, strict=True)
+        ),
+        default=0,
+    )
+
+
+def _area(box: Mapping[str, Any]) -> int:
+    return int((box["x_max"] - box["x_min"]) * (box["y_max"] - box["y_min"]))
+
+
+def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    width = min(one["x_max"], other["x_max"]) - max(one["x_min"], other["x_min"])
+    height = min(one["y_max"], other["y_max"]) - max(one["y_min"], other["y_min"])
+    shared_area = max(0, width) * max(0, height)
+    return float(shared_area / max(1, _area(one) + _area(other) - shared_area))
+
+
+def _pairs(
+    got: list[dict[str, Any]], want: list[dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each face with the recorded one it overlaps most: almost equal areas change places."""
+    left = list(got)
+    pairs = []
+    for other in want:
+        mine = max(left, key=lambda face: _overlap(face["box"], other["box"]))
+        left.remove(mine)
+        pairs.append((mine, other))
+    return pairs

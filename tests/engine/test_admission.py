@@ -1,0 +1,253 @@
+"""The gate: who computes, who waits, who is refused, and that nothing leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from compreface_engine import admission
+from compreface_engine.admission import Busy, CallerLeft, Gate, Permit
+
+
+def gate(concurrency: int = 1, queue: int = 2, size: int = 1000, wait: float = 20.0) -> Gate:
+    return Gate(concurrency=concurrency, max_queue=queue, max_bytes=size, max_wait_s=wait)
+
+
+async def stays() -> None:
+    await asyncio.Event().wait()
+
+
+def play(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(scene(), 20))
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def double(permit: Permit, number: int) -> int:
+    return 2 * number
+
+
+def test_a_permit_cannot_be_made_outside_the_gate() -> None:
+    with pytest.raises(TypeError):
+        Permit(object(), gate())
+
+
+def test_a_free_worker_is_given_at_once_and_the_work_runs_in_a_thread() -> None:
+    async def scene() -> None:
+        one = gate()
+        permit = await one.permit(stays)
+        assert one.running == 1
+        loop_thread = threading.get_ident()
+        thread = await permit.run(lambda _: threading.get_ident())
+        await settle()
+        assert thread != loop_thread
+        assert one.running == 0
+
+    play(scene)
+
+
+def test_a_permit_is_good_for_one_computation() -> None:
+    async def scene() -> None:
+        permit = await gate().permit(stays)
+        assert await permit.run(double, 4) == 8
+        with pytest.raises(RuntimeError):
+            await permit.run(double, 4)
+
+    play(scene)
+
+
+def test_callers_wait_in_order_and_never_more_run_than_allowed() -> None:
+    async def scene() -> None:
+        one = gate(concurrency=2, queue=20)
+        running, most, order = 0, 0, []
+        lock = threading.Lock()
+
+        def work(permit: Permit, number: int) -> None:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+                order.append(number)
+            threading.Event().wait(0.005)
+            with lock:
+                running -= 1
+
+        async def caller(number: int) -> None:
+            permit = await one.permit(stays)
+            await permit.run(work, number)
+
+        await asyncio.gather(*(caller(number) for number in range(12)))
+        await settle()
+        assert most == 2
+        assert sorted(order) == list(range(12))
+        assert (one.running, one.waiting) == (0, 0)
+
+    play(scene)
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+    async def scene() -> None:
+        one = gate(queue=1)
+        permit = await one.permit(stays)
+        waiting = asyncio.ensure_future(one.permit(stays))
+        await settle()
+        assert one.full, "no room"
+        with pytest.raises(Busy) as caught:
+            one.admit(1)
+        assert caught.value.retry_after >= 1
+        with pytest.raises(Busy):
+            await one.permit(stays)
+        permit.give_back()
+        (await waiting).give_back()
+        assert not one.full
+        one.admit(1)
+
+    play(scene)
+
+
+def test_a_caller_waits_no_longer_than_allowed() -> None:
+    async def scene() -> None:
+        one = gate(wait=0.01)
+        permit = await one.permit(stays)
+        with pytest.raises(Busy, match=r"within 0\.01 s"):
+            await one.permit(stays)
+        assert one.waiting == 0
+        permit.give_back()
+        (await one.permit(stays)).give_back()
+
+    play(scene)
+
+
+def test_a_caller_that_left_is_dropped_from_the_queue() -> None:
+    async def scene() -> None:
+        one = gate()
+        permit = await one.permit(stays)
+        left = asyncio.Event()
+
+        async def until_gone() -> None:
+            await left.wait()
+
+        waiting = asyncio.ensure_future(one.permit(until_gone))
+        await settle()
+        assert one.waiting == 1
+        left.set()
+        with pytest.raises(CallerLeft):
+            await waiting
+        assert one.waiting == 0
+        permit.give_back()
+        assert one.running == 0
+
+    play(scene)
+
+
+def test_a_turn_given_to_a_caller_that_just_left_goes_to_the_next() -> None:
+    async def scene() -> None:
+        one = gate()
+        permit = await one.permit(stays)
+        left = asyncio.Event()
+
+        async def until_gone() -> None:
+            await left.wait()
+
+        leaver = asyncio.ensure_future(one.permit(until_gone))
+        next_one = asyncio.ensure_future(one.permit(stays))
+        await settle()
+        permit.give_back()
+        left.set()
+        with pytest.raises(CallerLeft):
+            await leaver
+        (await next_one).give_back()
+        assert one.running == 0
+
+    play(scene)
+
+
+def test_the_permit_lasts_until_the_thread_ends_though_its_caller_was_cancelled() -> None:
+    async def scene() -> None:
+        one = gate()
+        go = threading.Event()
+        permit = await one.permit(stays)
+        task = asyncio.ensure_future(permit.run(lambda _: go.wait(20)))
+        await settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert one.running == 1
+        go.set()
+        while one.running:
+            await asyncio.sleep(0.001)
+
+    play(scene)
+
+
+def test_work_that_fails_gives_its_permit_back() -> None:
+    async def scene() -> None:
+        one = gate()
+
+        def fail(permit: Permit) -> None:
+            raise ValueError
+
+        with pytest.raises(ValueError):  # noqa: PT011
+            await (await one.permit(stays)).run(fail)
+        await settle()
+        assert one.running == 0
+
+    play(scene)
+
+
+def test_bytes_are_counted_as_they_arrive_and_returned_when_the_caller_is_done() -> None:
+    async def scene() -> None:
+        one = gate(size=100)
+        with one.admit(90) as ticket:
+            assert one.bytes_held == 0, "an announced body takes nothing yet"
+            ticket.hold(60)
+            with pytest.raises(Busy):
+                one.admit(50)
+            with pytest.raises(Busy):
+                ticket.hold(50)
+            assert one.bytes_held == 60
+        assert one.bytes_held == 0
+        one.admit(100)
+
+    play(scene)
+
+
+def test_closing_refuses_who_waits_and_who_comes_and_lets_work_end() -> None:
+    async def scene() -> None:
+        one = gate()
+        go = threading.Event()
+        permit = await one.permit(stays)
+        work: Awaitable[bool] = asyncio.ensure_future(permit.run(lambda _: go.wait(20)))
+        waiting = asyncio.ensure_future(one.permit(stays))
+        await settle()
+        one.close()
+        with pytest.raises(Busy, match="stopping"):
+            await waiting
+        with pytest.raises(Busy):
+            one.admit(1)
+        with pytest.raises(Busy, match="stopping"):
+            await one.permit(stays)
+        go.set()
+        assert await work
+
+    play(scene)
+
+
+def test_workers_that_never_end_are_called_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        one = gate()
+        permit = await one.permit(stays)
+        assert not one.stuck
+        monkeypatch.setattr(admission, "STUCK_AFTER_S", -1.0)
+        assert one.stuck
+        permit.give_back()
+        assert not one.stuck
+
+    play(scene)
