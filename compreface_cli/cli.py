@@ -13,7 +13,7 @@ from compreface_cli import __version__
 from compreface_cli.errors import CfError, InterruptedByUser
 
 # One module a command, in the order of the help page; each has `register(app)`.
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("doctor",)
 
 app = typer.Typer(
     name="cf",

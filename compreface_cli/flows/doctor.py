@@ -1,0 +1,102 @@
+"""Look at everything that `cf` depends on here; changes nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+
+from compreface_cli import facts, paths
+from compreface_cli.checks import Finding, health
+from compreface_cli.errors import CfError
+
+_PROOF_S = 30.0
+# Import what the engine needs, and hold its networks against the hashes of their installation.
+_PROOF = """
+import base64, hashlib, importlib.metadata, sys
+import compreface_engine, cv2, numpy, onnxruntime, simplejpeg
+for file in importlib.metadata.files("compreface-engine") or ():
+    if file.suffix == ".onnx" and file.hash is not None:
+        digest = hashlib.new(file.hash.mode, file.locate().read_bytes()).digest()
+        if base64.urlsafe_b64encode(digest).decode().rstrip("=") != file.hash.value:
+            sys.exit(f"{file.name} is not the file that was installed")
+"""
+
+
+def run() -> tuple[list[Finding], int]:
+    """The rows of the report and the exit code by the worst of them."""
+    rows = health.judge(look())
+    return rows, health.exit_code(rows)
+
+
+def look() -> health.Seen:
+    """Ask the host, Docker, the NVIDIA side, the store of models, the environment, the records."""
+    broken: dict[str, str] = {}
+    doors = tuple(("127.0.0.1", number) for number in health.DOORS)
+    asked = facts.Questions(ports=doors, paths=(str(paths.data_dir()),), gpu=True)
+    return health.Seen(
+        facts=facts.gather(asked),
+        models=_models(broken),
+        environment=_environment(),
+        instances=_instances(broken),
+        broken=broken,
+    )
+
+
+def _models(broken: dict[str, str]) -> dict[str, health.ModelState]:
+    """The state of every model that any build names, by hash."""
+    from compreface_cli import builds, plan, settings
+    from compreface_cli.models import store
+
+    found: dict[str, health.ModelState] = {}
+    for name in builds.names():
+        try:
+            resolved = plan.resolve(builds.load(name), settings.Settings())
+        except CfError as error:
+            broken[f"the build {name}"] = error.message
+            continue
+        for model in resolved.models:
+            found[model.name] = store.state(model, by_hash=True)
+    return found
+
+
+def _environment() -> health.Environment:
+    """Find the environment of this version; import the engine in it and check its networks."""
+    from compreface_cli import engine_env
+
+    possible = any(importlib.util.find_spec(name) for name in ("pip", "ensurepip"))
+    try:
+        found = engine_env.find(paths.data_dir() / "engine-env", engine_env.inputs("cpu"))
+    except (OSError, CfError) as error:
+        return health.Environment(None, f"the engine's own parts cannot be read: {error}", possible)
+    if found is None:
+        return health.Environment(None, "", possible)
+    try:
+        run = subprocess.run(
+            [str(found.python), "-I", "-c", _PROOF],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PROOF_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return health.Environment(str(found.folder), str(error), possible)
+    said = run.stderr.strip().splitlines()
+    trouble = "" if run.returncode == 0 else said[-1] if said else f"exit {run.returncode}"
+    return health.Environment(str(found.folder), trouble, possible)
+
+
+def _instances(broken: dict[str, str]) -> dict[int, str]:
+    """Port -> the running instance of this user that has it."""
+    from compreface_cli.instances import Instances
+
+    records, damaged = Instances(paths.instances_dir()).all()
+    for item in damaged:
+        broken[f"the record of the instance {item.name} ({item.path})"] = item.reason
+    return {
+        int(door["port"]): record.name
+        for record in records
+        if record.phase == "running"
+        for key in ("engine", "ui")
+        if isinstance(door := record.deployment.get(key), dict) and "port" in door
+    }
