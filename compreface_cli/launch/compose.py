@@ -30,6 +30,7 @@ CORE, API, DATABASE = "compreface-core", "compreface-api", "compreface-postgres-
 ENGINE_PORT = 3000  # inside the container
 TRIAL_LABEL = "compreface-cli.trial"  # names the instance whose next engine is being proven
 _LOG_LINES = 12
+_PATIENCE = 3  # restarts of a service other than the engine, until its database is there
 
 
 class ComposeLauncher:
@@ -127,8 +128,9 @@ class ComposeLauncher:
                 "--no-build",
                 "--remove-orphans",
                 doing=f"start {deployment.instance}",
-                timeout_s=None,  # images may have to be pulled; health checks end by themselves
+                timeout_s=None,  # images may have to be pulled; the watch sees what cannot end well
                 on_line=progress,
+                watch=_Hopeless(project, str(folder)),
             )
         except CfError as failed:
             raise _with_service(failed, project, str(folder)) from failed
@@ -259,6 +261,35 @@ def _look(project: str, service: str) -> ServiceState:
         if container.service == service:
             return containers.service_state(container)
     return ServiceState(containers.short(service), "missing", "its container is gone")
+
+
+class _Hopeless:
+    """Sees, twice in a row, a service that ends again and again: Compose would wait for minutes."""
+
+    def __init__(self, project: str, folder: str) -> None:
+        self._where = (project, folder)
+        self._suspects: frozenset[str] = frozenset()
+
+    def __call__(self) -> CfError | None:
+        try:
+            found = containers.of_project(*self._where)
+        except CfError:
+            return None  # the command itself will say what is wrong with Docker
+        suspects = {}
+        for container in found:
+            state = containers.service_state(container)
+            limit = 0 if container.service == CORE else _PATIENCE
+            if state.restarts > limit or state.state == "failed":
+                suspects[container.id] = state
+        # Once is not enough: a container that is about to be replaced has ended, too.
+        for id_, state in suspects.items():
+            if id_ in self._suspects:
+                return UnhealthyError(
+                    f"the service {state.name} does not stay up: {state.detail}",
+                    details={"service": state.name},
+                )
+        self._suspects = frozenset(suspects)
+        return None
 
 
 def _with_service(failed: CfError, project: str, folder: str) -> CfError:

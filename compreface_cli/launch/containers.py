@@ -62,20 +62,21 @@ def of_project(project: str, folder: str | None = None) -> list[Container]:
         f"--filter=label={PROJECT}={project}",
         doing=f"list the containers of {project}",
     ).split()
-    found = [container for id_ in ids if (container := inspect(id_)) is not None]
+    found = inspect(*ids) if ids else []
     if folder is not None:
         found = [container for container in found if container.folder == folder]
     return sorted(found, key=lambda container: container.service)
 
 
-def inspect(name: str) -> Container | None:
-    """None when it is gone by now."""
+def inspect(*names: str) -> list[Container]:
+    """Those of them that are still there."""
     text = docker_cli.run(
-        "container", "inspect", "--format", "{{json .}}", name, doing=f"look at {name}", check=False
+        "container", "inspect", "--format={{json .}}", *names, doing="look at them", check=False
     )
-    if not text.strip():
-        return None
-    row: Any = json.loads(text)
+    return [_container(json.loads(line)) for line in text.splitlines() if line.strip()]
+
+
+def _container(row: Mapping[str, Any]) -> Container:
     labels = row["Config"].get("Labels") or {}
     return Container(
         id=row["Id"],
@@ -98,6 +99,8 @@ def service_state(container: Container) -> ServiceState:
         now = "starting" if health == "starting" else "running"
     elif status == "restarting":
         now = "restarting"
+    elif status == "created" and not container.state.get("Error"):
+        now = "starting"  # Compose waits for what it depends on
     elif status == "paused" or (status == "exited" and container.exit_code in (0, 143)):
         now = "stopped"
     since = container.state.get("StartedAt" if status == "running" else "FinishedAt")
@@ -126,8 +129,8 @@ def cause(container: Container) -> str:
         parts.append(_end_of(container))
     elif status == "running" and container.restarts and container.exit_code:
         parts.append(f"last exit code {container.exit_code}")
-    if status == "created":
-        error = str(container.state.get("Error") or "it was never started")
+    error = str(container.state.get("Error") or "")
+    if status == "created" and error:
         known = docker_cli.explain(error)
         parts.append(f"{known[1]}: {error}" if known else error)
     if container.health == "unhealthy" and status == "running":

@@ -8,10 +8,11 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from compreface_cli.errors import (
     CfError,
@@ -22,7 +23,8 @@ from compreface_cli.errors import (
     UnhealthyError,
 )
 
-Line = Callable[[str], None]
+Line: TypeAlias = Callable[[str], None]
+Watch: TypeAlias = Callable[[], CfError | None]
 
 # What Docker writes (left), what it means, and what to do; the first that is found counts.
 _CAUSES: tuple[tuple[str, type[CfError], str, str], ...] = (
@@ -131,8 +133,11 @@ def run(
     check: bool = True,
     on_line: Line | None = None,
     environment: Mapping[str, str] | None = None,
+    watch: Watch | None = None,
 ) -> str:
     """Run `docker ARGUMENTS`; its stdout, and with `on_line` or in errors its stderr as well.
+
+    `watch` is asked every second meanwhile, in a thread; the error it returns ends the command.
 
     The child has a session of its own, so that a Ctrl-C reaches only `cf`; whatever ends the wait
     (a signal, a timeout) also ends the child and the plugin it started. `check=False` takes any
@@ -142,7 +147,9 @@ def run(
     lines: list[str] = []
     # Closed at once when a signal falls into the loop: nothing of it may live on in a traceback.
     with closing(
-        _lines(arguments, doing, timeout_s, merged=merged, env=environment, check=check)
+        _lines(
+            arguments, doing, timeout_s, merged=merged, env=environment, check=check, watch=watch
+        )
     ) as source:
         for line in source:
             lines.append(line)
@@ -170,6 +177,7 @@ def _lines(
     merged: bool,
     env: Mapping[str, str] | None,
     check: bool,
+    watch: Watch | None = None,
 ) -> Generator[str, None, None]:
     try:
         child = subprocess.Popen(
@@ -187,16 +195,7 @@ def _lines(
             f"{doing}: the program `docker` is not installed",
             hint="Install Docker Engine with Compose v2, or run without it: --launcher process.",
         ) from absent
-    late = threading.Event()
-
-    def give_up() -> None:
-        late.set()
-        _signal(child, signal.SIGINT)
-
-    watch = threading.Timer(timeout_s, give_up) if timeout_s is not None else None
-    if watch is not None:
-        watch.daemon = True
-        watch.start()
+    watcher = _Watcher(child, doing, timeout_s, watch)
     seen: deque[str] = deque(maxlen=200)
     try:
         if merged:
@@ -209,17 +208,55 @@ def _lines(
             yield from out.splitlines()
         code = child.wait()
     finally:
-        if watch is not None:
-            watch.cancel()
+        watcher.stop()
         _end(child)
-    if late.is_set():
-        raise DockerError(
-            f"{doing}: not done after {timeout_s:g} s",
-            hint="See whether the engine is well: docker info.",
-            details={"timed_out": True},
-        )
+    if watcher.error is not None:
+        raise watcher.error
     if check and code != 0:
         raise failure(doing, errors, code=code)
+
+
+class _Watcher:
+    """Ends a command that takes too long, or whose `watch` has seen that it cannot succeed."""
+
+    def __init__(
+        self,
+        child: subprocess.Popen[str],
+        doing: str,
+        timeout_s: float | None,
+        watch: Watch | None,
+    ) -> None:
+        self.error: CfError | None = None
+        self._stopped = threading.Event()
+        if timeout_s is not None or watch is not None:
+            arguments = (child, doing, timeout_s, watch)
+            threading.Thread(target=self._run, args=arguments, daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(
+        self,
+        child: subprocess.Popen[str],
+        doing: str,
+        timeout_s: float | None,
+        watch: Watch | None,
+    ) -> None:
+        end = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
+        while not self._stopped.wait(1.0 if watch else timeout_s):
+            error = watch() if watch else None
+            if error is None and time.monotonic() >= end:
+                error = DockerError(
+                    f"{doing}: not done after {timeout_s:g} s",
+                    hint="See whether the engine is well: docker info.",
+                    details={"timed_out": True},
+                )
+            if error is not None and not self._stopped.is_set():
+                self.error = error
+                _signal(child, signal.SIGINT)
+                if not self._stopped.wait(10.0):
+                    _signal(child, signal.SIGKILL)
+                return
 
 
 def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:
