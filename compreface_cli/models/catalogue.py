@@ -1,0 +1,28 @@
+"""What is known about the models of the catalogue: origin and licence (`builds` reads the rest)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PATH = Path(__file__).with_name("catalogue.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Where a model's weights were published, and on which terms."""
+
+    what: str
+    origin: str
+    licence: str
+    commercial: str  # allowed | unclear | excluded
+    reason: str
+
+
+def about(path: Path = PATH) -> Mapping[str, About]:
+    """By model name, in the order of the file."""
+    import yaml
+
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: About(**entry["about"]) for name, entry in document["models"].items()}

@@ -1,0 +1,204 @@
+"""Has the engine's converter make a model ready, as a process of its own, whole or not at all.
+
+A prepared folder holds what the engine loads (`model.json`, `model.onnx`) and `prepared.json`: the
+entry and the source file it was made from, and the hash of every file in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compreface_cli.errors import CfError, FetchError
+from compreface_cli.models.files import disk_error, make_folder, sha256_of
+from compreface_cli.models.types import Model
+
+RECORD = "prepared.json"
+CONVERT_TIMEOUT_S = 900.0
+FORMATS_WITH_CONVERTER = ("onnx", "tensorflow-graph", "tflite")
+_REFUSED = 9  # exit code of the converter: it is the file or the entry, not the converter
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `prepared.json` says."""
+
+    entry: str  # digest of the build's entry
+    sources: Mapping[str, str]  # path of each source file -> its SHA-256
+    files: Mapping[str, str]  # name -> SHA-256
+    sizes: Mapping[str, int]  # name -> bytes
+
+
+def entry_of(model: Model) -> dict[str, Any]:
+    """The converter's `--spec`: the fields of a `models:` entry that say what to make."""
+
+    def channels(values: tuple[float, ...] | None) -> Any:
+        if values is None:
+            return None
+        return values[0] if len(values) == 1 else list(values)
+
+    return {
+        "name": model.name,
+        "role": model.role,
+        "format": model.format,
+        "files": [{"path": one.path, "sha256": list(one.sha256)} for one in model.files],
+        "input": {
+            "size": model.size,
+            "layout": model.layout,
+            "colour": model.colour,
+            "mean": channels(model.mean),
+            "scale": channels(model.scale),
+        },
+        "align": model.align,
+        "similarity": list(model.similarity),
+    }
+
+
+def entry_digest(model: Model) -> str:
+    """Changes when a change of the entry makes another prepared model (a new source does not)."""
+    entry = entry_of(model)
+    entry["files"] = [one.path for one in model.files]
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def read_record(folder: Path) -> Prepared | None:
+    """The record of a prepared folder, or None if there is none that can be read."""
+    try:
+        data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return Prepared(data["entry"], data["sources"], data["files"], data["sizes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def intact(folder: Path, record: Prepared, *, by_hash: bool) -> bool:
+    """Whether every recorded file is there with its size, and with its hash if that is asked."""
+    try:
+        for name, size in record.sizes.items():
+            if (folder / name).stat().st_size != size:
+                return False
+        return not by_hash or all(
+            sha256_of(folder / name) == digest for name, digest in record.files.items()
+        )
+    except OSError:
+        return False
+
+
+def prepare(
+    model: Model,
+    sources: Mapping[str, tuple[Path, str]],
+    folder: Path,
+    *,
+    python: Path,
+    portrait: Path,
+    timeout_s: float = CONVERT_TIMEOUT_S,
+    run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run,
+) -> None:
+    """Make `folder` from the source files (path in the entry -> where it lies, its SHA-256).
+
+    Raises FetchError for a format without converter or a file that is no such model, CfError when
+    the converter fails otherwise; what stood in `folder` is replaced only by a whole new one.
+    """
+    if model.format not in FORMATS_WITH_CONVERTER:
+        raise FetchError(
+            f"model {model.name}: the format {model.format} cannot be prepared in this version",
+            hint=f"Give it as one of: {', '.join(FORMATS_WITH_CONVERTER)}.",
+        )
+    make_folder(folder.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{model.name}.", dir=folder.parent) as work:
+            made = _convert(model, sources, Path(work), python, portrait, timeout_s, run)
+            _record(model, sources, made)
+            _swap(made, folder, Path(work))
+    except OSError as error:
+        raise disk_error(error, folder) from error
+
+
+def _convert(
+    model: Model,
+    sources: Mapping[str, tuple[Path, str]],
+    work: Path,
+    python: Path,
+    portrait: Path,
+    timeout_s: float,
+    run: Callable[..., subprocess.CompletedProcess[str]],
+) -> Path:
+    spec, out = work / "entry.json", work / "out"
+    entry = entry_of(model)
+    for one in entry["files"]:  # the one hash that was proven, so that the converter can check it
+        one["sha256"] = sources[one["path"]][1]
+    spec.write_text(json.dumps(entry), encoding="utf-8")
+    files = [str(sources[one.path][0]) for one in model.files]
+    command = [
+        str(python), "-m", "compreface_engine.convert", "prepare", "--spec", str(spec),
+        "--models-source", *files, "--out", str(out), "--portrait", str(portrait), "--json",
+    ]  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CF_")}
+    try:
+        done = run(
+            command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CfError(
+            f"model {model.name} was not ready after {timeout_s:g} s",
+            hint="Run the command again on a machine with less to do.",
+        ) from error
+    if done.returncode == _REFUSED:
+        raise FetchError(
+            f"model {model.name} could not be prepared: {_reason(done)}",
+            hint=f"Look at the entry of {model.name} in the build, and at {', '.join(files)}.",
+        )
+    if done.returncode != 0:
+        raise CfError(
+            f"model {model.name} could not be prepared: {_reason(done)}",
+            hint="This is a fault of the converter or of its environment: `cf doctor` looks at it.",
+        )
+    return out / model.name
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """The converter's own words: its JSON document's message, else its last lines."""
+    try:
+        return str(json.loads(done.stdout)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return " / ".join(lines[-3:]) or f"the converter ended with {done.returncode}"
+
+
+def _record(model: Model, sources: Mapping[str, tuple[Path, str]], made: Path) -> None:
+    """Check what the converter left, and write `prepared.json` beside it."""
+    try:
+        said = json.loads((made / "model.json").read_text(encoding="utf-8"))
+        weights = made / str(said["file"])
+        if said["name"] != model.name or sha256_of(weights) != said["sha256"]:
+            raise CfError(f"model {model.name}: the converter's files do not fit together")
+    except (OSError, ValueError, KeyError) as error:
+        raise CfError(
+            f"model {model.name}: the converter left no model that can be read"
+        ) from error
+    names = sorted(path.name for path in made.iterdir() if path.is_file())
+    record = {
+        "entry": entry_digest(model),
+        "sources": {path: digest for path, (_, digest) in sources.items()},
+        "files": {name: sha256_of(made / name) for name in names},
+        "sizes": {name: (made / name).stat().st_size for name in names},
+    }
+    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    (made / RECORD).write_text(text, encoding="utf-8")
+
+
+def _swap(made: Path, folder: Path, work: Path) -> None:
+    if folder.exists():
+        folder.rename(work / "old")
+    try:
+        made.rename(folder)
+    except OSError:
+        if (work / "old").exists():
+            (work / "old").rename(folder)
+        raise

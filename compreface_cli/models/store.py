@@ -1,0 +1,277 @@
+"""The models of this machine: found, fetched, proven by hash, prepared; what the engine loads.
+
+A file is looked for beside the build file, in the mirror (CF_MODELS_MIRROR, a folder or an
+address), among what was fetched before, and at its sources, in that order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import quote
+
+from compreface_cli import paths
+from compreface_cli.errors import FetchError, UsageError
+from compreface_cli.models import prepare
+from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
+from compreface_cli.models.transfer import Limits, Progress
+from compreface_cli.models.types import Model, ModelFile
+
+State = Literal["here", "missing", "damaged"]
+_HEX = frozenset("0123456789abcdef")
+
+
+def _mirror_of_environment() -> str:
+    return os.environ.get("CF_MODELS_MIRROR", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the store works; the defaults are this user's."""
+
+    models: Path = field(default_factory=paths.models_dir)  # prepared, one folder a model
+    weights: Path = field(default_factory=lambda: paths.cache_dir() / "weights")  # as fetched
+    accepted: Path = field(default_factory=lambda: paths.state_dir() / "accepted-hashes.json")
+    mirror: str = field(default_factory=_mirror_of_environment)  # "": none
+
+
+def state(model: Model, places: Places | None = None, *, by_hash: bool = False) -> State:
+    """Whether the model is ready on this machine; reads sizes only, hashes if `by_hash`.
+
+    "missing": never prepared, or made from another entry or file than the build now names.
+    """
+    places = places or Places()
+    folder = places.models / model.name
+    record = prepare.read_record(folder)
+    if record is None:
+        return "damaged" if (folder / "model.onnx").exists() else "missing"
+    if record.entry != prepare.entry_digest(model) or not _fits(model, record.sources, places):
+        return "missing"
+    return "here" if prepare.intact(folder, record, by_hash=by_hash) else "damaged"
+
+
+def obtainable(model: Model, places: Places | None = None) -> bool:
+    """Whether `ensure` can hope: prepared, a file in reach, or an address to ask."""
+    places = places or Places()
+    if state(model, places) == "here":
+        return True
+    return all(
+        bool(one.sources) or _is_address(places.mirror) or any(_local(model, one, places))
+        for one in model.files
+    )
+
+
+def missing_hint(model: Model, places: Places | None = None) -> str:
+    """How a user gives the files of a model that has no source."""
+    places = places or Places()
+    names = ", ".join(one.path for one in model.files)
+    at = places.mirror if places.mirror and not _is_address(places.mirror) else "DIR"
+    beside = f" Or put it beside the build file, as {names}." if model.beside else ""
+    unknown = "" if all(one.sha256 for one in model.files) else " Its hash is asked for once."
+    return (
+        f"If you have the file, put it into a folder as {at}/{names} and set "
+        f"CF_MODELS_MIRROR={at}.{beside}{unknown}"
+    )
+
+
+def fingerprint(model: Model, places: Places | None = None) -> str | None:
+    """SHA-256 of the prepared weights, or None: two of them are two embedding spaces."""
+    record = prepare.read_record((places or Places()).models / model.name)
+    return None if record is None else record.files.get("model.onnx")
+
+
+def parse_accepted(pairs: Iterable[str]) -> dict[str, str]:
+    """`--accept-hash NAME=SHA256` values as a mapping."""
+    accepted = {}
+    for pair in pairs:
+        name, _, digest = pair.partition("=")
+        digest = digest.strip().lower()
+        if not name or len(digest) != 64 or not _HEX.issuperset(digest):
+            raise UsageError(
+                f"--accept-hash: {pair!r} is not NAME=SHA256",
+                hint="SHA256 is 64 hexadecimal digits, as `sha256sum FILE` prints them.",
+            )
+        accepted[name.strip()] = digest
+    return accepted
+
+
+def ensure(
+    models: Sequence[Model],
+    progress: Progress,
+    *,
+    python: Callable[[], Path],
+    portrait: Path,
+    note: Callable[[str], None] = lambda text: None,
+    accept_hash: Mapping[str, str] | None = None,
+    places: Places | None = None,
+    limits: Limits | None = None,
+) -> dict[str, Path]:
+    """The prepared folder of each model, found, fetched and made as needed.
+
+    `python` gives the interpreter of the engine's environment and is called only if a model has to
+    be prepared. Raises FetchError (missing, wrong or unaccepted file), UsageError (`accept_hash`
+    names no model of these), ConflictError (another cf holds the lock).
+    """
+    places = places or Places()
+    accept_hash = dict(accept_hash or {})
+    unknown = set(accept_hash) - {model.name for model in models}
+    if unknown:
+        raise UsageError(
+            f"--accept-hash: {', '.join(sorted(unknown))} is no model of this build",
+            hint="Models of this build: " + (", ".join(m.name for m in models) or "none."),
+        )
+    ready = {}
+    for model in models:
+        folder = places.models / model.name
+        with locked(folder, note=note):
+            if not _usable(model, places, note):
+                accepted = accept_hash.get(model.name)
+                found = {
+                    one.path: _obtain(model, one, places, accepted, progress, note, limits)
+                    for one in model.files
+                }
+                with progress(f"preparing model {model.name}", None):
+                    prepare.prepare(model, found, folder, python=python(), portrait=portrait)
+        ready[model.name] = folder
+    return ready
+
+
+def _usable(model: Model, places: Places, note: Callable[[str], None]) -> bool:
+    """Whether what is prepared can be used as it is; says why not."""
+    found = state(model, places, by_hash=True)
+    if found == "damaged":
+        note(f"model {model.name} is damaged in {places.models / model.name}: preparing it anew")
+        return False
+    if found == "missing":
+        return False
+    record = prepare.read_record(places.models / model.name)
+    accepted = _read_accepted(places).get(model.name, [])
+    for one in model.files:
+        for path in _local(model, one, places, mirror=False):
+            digest = sha256_of(path)
+            if record is None or digest == record.sources.get(one.path):
+                continue
+            if one.sha256 and digest not in (*one.sha256, *accepted):
+                note(f"{path} is not the file that model {model.name} was made from")
+                continue
+            note(f"{path} has changed: preparing model {model.name} anew")
+            return False
+    return True
+
+
+def _fits(model: Model, sources: Mapping[str, str], places: Places) -> bool:
+    """Whether what was prepared came from files that the build accepts."""
+    accepted = _read_accepted(places).get(model.name, [])
+    return all(sources.get(one.path) in (*one.sha256, *accepted) for one in model.files)
+
+
+def _obtain(
+    model: Model,
+    one: ModelFile,
+    places: Places,
+    accept: str | None,
+    progress: Progress,
+    note: Callable[[str], None],
+    limits: Limits | None,
+) -> tuple[Path, str]:
+    """Where the source file lies, and its proven hash."""
+    known = (*one.sha256, *_read_accepted(places).get(model.name, ()))
+    wanted = (*known, accept) if accept else known
+    wrong = []
+    for path in _local(model, one, places):
+        digest = sha256_of(path)
+        if digest in wanted:
+            return path, _accept(model, digest, known, places)
+        if not wanted:
+            raise _unaccepted(model, path, digest)
+        wrong.append(f"{path} has SHA-256 {digest}")
+        note(f"{wrong[-1]}, which is not accepted for model {model.name}")
+    urls = list(one.sources)
+    if _is_address(places.mirror):
+        urls.insert(0, f"{places.mirror.rstrip('/')}/{quote(one.path)}")
+    if urls:
+        from compreface_cli.models.download import fetch
+
+        target = _fetched(model, one, places)
+        fetch(urls, target, sha256=wanted, progress=progress, note=note, limits=limits)
+        digest = sha256_of(target)
+        if not wanted:
+            raise _unaccepted(model, target, digest)
+        return target, _accept(model, digest, known, places)
+    if wrong:
+        raise FetchError(
+            f"model {model.name}: {'; '.join(wrong)}, expected {' or '.join(wanted)}",
+            hint="Put the right file there. If this is the file you mean, and you know where it "
+            f"is from: --accept-hash {model.name}={wrong[0].rpartition(' ')[2]}",
+        )
+    raise FetchError(
+        f"model {model.name}: {one.path} is not on this machine, and no address is known for it",
+        hint=missing_hint(model, places),
+    )
+
+
+def _local(model: Model, one: ModelFile, places: Places, *, mirror: bool = True) -> Iterable[Path]:
+    """The files on this machine that may be it."""
+    candidates = []
+    if model.beside:
+        candidates.append(Path(model.beside) / one.path)
+    if mirror and places.mirror and not _is_address(places.mirror):
+        inside = PurePosixPath(one.path)
+        if not inside.is_absolute() and ".." not in inside.parts:
+            candidates.append(Path(places.mirror).expanduser() / inside)
+    if mirror:
+        candidates.append(_fetched(model, one, places))
+    return [path for path in candidates if path.is_file()]
+
+
+def _fetched(model: Model, one: ModelFile, places: Places) -> Path:
+    return places.weights / model.name / PurePosixPath(one.path).name
+
+
+def _is_address(mirror: str) -> bool:
+    return "://" in mirror
+
+
+def _unaccepted(model: Model, path: Path, digest: str) -> FetchError:
+    return FetchError(
+        f"model {model.name}: the hash of {path} is not known yet; it is {digest}",
+        hint="Compare it with what the publisher says. If it is right, run again with "
+        f"--accept-hash {model.name}={digest}",
+        details={"model": model.name, "path": str(path), "sha256": digest},
+    )
+
+
+def _read_accepted(places: Places) -> dict[str, list[str]]:
+    try:
+        data = json.loads(places.accepted.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise FetchError(
+            f"the accepted hashes in {places.accepted} cannot be read: {error}",
+            hint="Repair or remove that file; without it --accept-hash asks again.",
+        ) from error
+    if not isinstance(data, dict):
+        return {}
+    return {str(name): list(map(str, digests)) for name, digests in data.items()}
+
+
+def _accept(model: Model, digest: str, known: Sequence[str], places: Places) -> str:
+    """Record a hash that the user accepted; it is recorded only for a file that has it."""
+    if digest in known:
+        return digest
+    with locked(places.accepted, note=lambda text: None):
+        accepted = _read_accepted(places)
+        accepted.setdefault(model.name, []).append(digest)
+        make_folder(places.accepted.parent)
+        part = places.accepted.with_suffix(".part")
+        try:
+            part.write_text(json.dumps(accepted, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            part.replace(places.accepted)
+        except OSError as error:
+            raise disk_error(error, places.accepted) from error
+    return digest

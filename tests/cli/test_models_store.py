@@ -1,0 +1,437 @@
+"""A model is found, proven and prepared whole, or the user learns which file is missing and why."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compreface_cli import builds
+from compreface_cli.errors import CfError, ConflictError, FetchError, UsageError
+from compreface_cli.models import store
+from compreface_cli.models.catalogue import about
+from compreface_cli.models.files import locked
+from compreface_cli.models.types import Model, ModelFile
+from tests.cli.lying_server import Answer, lying_server
+from tests.shared import ROOT, needs_shared, shared
+
+WEIGHTS = b"weights" * 100
+SHA = hashlib.sha256(WEIGHTS).hexdigest()
+PORTRAIT = ROOT / "compreface_cli" / "portraits" / "astronaut.png"
+
+# Stands in for the engine's interpreter: does what the converter's command promises, no more.
+CONVERTER = """#!{python}
+import hashlib, json, os, pathlib, sys
+given = sys.argv[sys.argv.index("prepare"):]
+value = lambda flag: given[given.index(flag) + 1]
+log = pathlib.Path(__file__).with_name("calls")
+log.write_text(log.read_text() + "x" if log.exists() else "x")
+mode = pathlib.Path(__file__).with_name("mode").read_text()
+entry = json.loads(pathlib.Path(value("--spec")).read_text())
+if mode == "refuse":
+    print(json.dumps({{"error": {{"message": "it holds no network"}}}}))
+    sys.exit(9)
+if mode == "crash":
+    print("Traceback ...", "ImportError: no onnx", sep="\\n", file=sys.stderr)
+    sys.exit(1)
+data = pathlib.Path(value("--models-source")).read_bytes()
+assert hashlib.sha256(data).hexdigest() == entry["files"][0]["sha256"]
+out = pathlib.Path(value("--out")) / entry["name"]
+out.mkdir(parents=True)
+(out / "model.onnx").write_bytes(b"onnx" + data)
+digest = "0" * 64 if mode == "lie" else hashlib.sha256(b"onnx" + data).hexdigest()
+described = {{"name": entry["name"], "file": "model.onnx", "sha256": digest}}
+(out / "model.json").write_text(json.dumps(described))
+if mode == "kill":
+    os.kill(os.getppid(), 2)
+"""
+
+
+class Bench:
+    """A store in a folder of its own, with a stand-in for the converter."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.python = folder / "python"
+        self.python.write_text(CONVERTER.format(python=sys.executable))
+        self.python.chmod(0o755)
+        self.mode("honest")
+        self.notes: list[str] = []
+        self.places = store.Places(
+            models=folder / "models",
+            weights=folder / "weights",
+            accepted=folder / "state" / "accepted.json",
+            mirror=str(folder / "mirror"),
+        )
+
+    def mode(self, name: str) -> None:
+        self.python.with_name("mode").write_text(name)
+
+    @property
+    def conversions(self) -> int:
+        calls = self.python.with_name("calls")
+        return len(calls.read_text()) if calls.exists() else 0
+
+    def put(self, path: str, data: bytes = WEIGHTS) -> Path:
+        target = self.folder / "mirror" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        return target
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: float | None = None) -> Iterator[Any]:
+        yield lambda amount: None
+
+    def ensure(self, *models: Model, **rest: Any) -> dict[str, Path]:
+        given: dict[str, Any] = {
+            "python": lambda: self.python,
+            "portrait": PORTRAIT,
+            "note": self.notes.append,
+            "places": self.places,
+            **rest,
+        }
+        return store.ensure(models, self.progress, **given)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def a_model(**changes: Any) -> Model:
+    model = Model(
+        name="mine",
+        role="calculator",
+        format="onnx",
+        files=(ModelFile("own/mine.onnx", (SHA,), ()),),
+        size=112,
+        layout="nchw",
+        colour="rgb",
+        mean=(127.5,),
+        scale=(128.0,),
+        align="arcface5",
+        similarity=(1.1, 6.0),
+    )
+    return replace(model, **changes)
+
+
+UNKNOWN = (ModelFile("own/mine.onnx", (), ()),)
+
+
+def test_a_file_in_the_mirror_is_proven_and_prepared(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    model = a_model()
+    assert store.state(model, bench.places) == "missing"
+    folder = bench.ensure(model)["mine"]
+    assert store.state(model, bench.places, by_hash=True) == "here"
+    assert (folder / "model.onnx").read_bytes() == b"onnx" + WEIGHTS
+    assert store.fingerprint(model, bench.places) is not None
+
+
+def test_a_prepared_model_needs_no_converter_and_no_mirror(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    bench.ensure(a_model())
+    (bench.folder / "mirror" / "own" / "mine.onnx").unlink()
+
+    def no_environment() -> Path:
+        raise AssertionError("the engine's environment was asked for")
+
+    bench.ensure(a_model(), python=no_environment)
+    assert bench.conversions == 1
+
+
+def test_a_file_beside_the_build_is_taken_before_the_mirror(bench: Bench) -> None:
+    bench.put("own/mine.onnx", b"other")
+    beside = bench.folder / "build" / "own"
+    beside.mkdir(parents=True)
+    (beside / "mine.onnx").write_bytes(WEIGHTS)
+    bench.ensure(a_model(beside=str(bench.folder / "build")))
+    assert not bench.notes
+
+
+def test_a_mirror_may_be_an_address(bench: Bench) -> None:
+    with lying_server([Answer(WEIGHTS)]) as server:
+        bench.places = replace(bench.places, mirror=server.url + "/all/")
+        bench.ensure(a_model())
+        assert server.requests[0]["path"] == "/all/own/mine.onnx"
+    assert (bench.places.weights / "mine" / "mine.onnx").read_bytes() == WEIGHTS
+
+
+def test_a_source_is_asked_when_the_mirror_has_not_got_it(bench: Bench) -> None:
+    with lying_server([Answer(WEIGHTS)]) as server:
+        files = (ModelFile("own/mine.onnx", (SHA,), (server.url + "/x.onnx",)),)
+        bench.ensure(a_model(files=files))
+    assert store.state(a_model(), bench.places) == "here"
+
+
+def test_a_wrong_file_in_the_mirror_is_passed_over_for_a_source(bench: Bench) -> None:
+    bench.put("own/mine.onnx", b"wrong")
+    with lying_server([Answer(WEIGHTS)]) as server:
+        files = (ModelFile("own/mine.onnx", (SHA,), (server.url + "/x.onnx",)),)
+        bench.ensure(a_model(files=files))
+    assert any("not accepted" in note for note in bench.notes)
+
+
+def test_a_missing_model_says_where_to_put_the_file(bench: Bench) -> None:
+    with pytest.raises(FetchError, match=r"own/mine\.onnx is not on this machine") as caught:
+        bench.ensure(a_model(beside="/somewhere"))
+    assert f"{bench.folder}/mirror/own/mine.onnx" in (caught.value.hint or "")
+    assert "beside the build file" in (caught.value.hint or "")
+    assert not store.obtainable(a_model(), bench.places)
+    assert caught.value.code == 9
+
+
+def test_a_file_with_another_hash_is_refused_with_both_hashes(bench: Bench) -> None:
+    bench.put("own/mine.onnx", b"wrong")
+    with pytest.raises(FetchError) as caught:
+        bench.ensure(a_model())
+    assert SHA in caught.value.message
+    assert hashlib.sha256(b"wrong").hexdigest() in caught.value.message
+    assert bench.conversions == 0
+
+
+def test_a_hash_that_nobody_knows_stops_until_it_is_accepted_once(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    model = a_model(files=UNKNOWN)
+    with pytest.raises(FetchError, match=SHA) as caught:
+        bench.ensure(model)
+    assert f"--accept-hash mine={SHA}" in (caught.value.hint or "")
+    assert caught.value.code == 9
+    bench.ensure(model, accept_hash={"mine": SHA})
+    assert json.loads(bench.places.accepted.read_text()) == {"mine": [SHA]}
+    bench.ensure(model)
+    assert bench.conversions == 1
+
+
+def test_a_fetched_file_of_unknown_hash_stops_as_well(bench: Bench) -> None:
+    with lying_server([Answer(WEIGHTS)]) as server:
+        files = (ModelFile("own/mine.onnx", (), (server.url + "/x.onnx",)),)
+        for _ in range(2):
+            with pytest.raises(FetchError, match=SHA):
+                bench.ensure(a_model(files=files))
+        assert len(server.requests) == 1
+
+
+def test_an_accepted_hash_that_the_file_has_not_is_not_recorded(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    with pytest.raises(FetchError):
+        bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": "0" * 64})
+    assert not bench.places.accepted.exists()
+
+
+def test_accepting_a_hash_for_another_model_is_a_usage_error(bench: Bench) -> None:
+    with pytest.raises(UsageError, match="yours"):
+        bench.ensure(a_model(), accept_hash={"yours": SHA})
+
+
+@pytest.mark.parametrize("pair", ["", "mine", "mine=", "mine=12", f"={SHA}", "mine=" + "g" * 64])
+def test_a_malformed_accepted_hash_is_a_usage_error(pair: str) -> None:
+    with pytest.raises(UsageError):
+        store.parse_accepted([pair])
+
+
+def test_accepted_hashes_are_read_in_either_case() -> None:
+    assert store.parse_accepted([f"mine={SHA.upper()}"]) == {"mine": SHA}
+
+
+def test_a_changed_file_of_unknown_hash_is_not_used_unasked(bench: Bench) -> None:
+    model = a_model(files=UNKNOWN, beside=str(bench.folder / "mirror"))
+    bench.put("own/mine.onnx")
+    bench.ensure(model, accept_hash={"mine": SHA})
+    bench.put("own/mine.onnx", b"second")
+    with pytest.raises(FetchError, match=hashlib.sha256(b"second").hexdigest()):
+        bench.ensure(model)
+    assert store.state(model, bench.places, by_hash=True) == "here"
+    bench.ensure(model, accept_hash={"mine": hashlib.sha256(b"second").hexdigest()})
+    assert (bench.places.models / "mine" / "model.onnx").read_bytes() == b"onnxsecond"
+
+
+@pytest.mark.parametrize("change", [{"similarity": (1.2, 6.0)}, {"colour": "bgr"}, {"size": 96}])
+def test_a_changed_entry_is_prepared_anew(bench: Bench, change: dict[str, Any]) -> None:
+    bench.put("own/mine.onnx")
+    bench.ensure(a_model())
+    changed = a_model(**change)
+    assert store.state(changed, bench.places) == "missing"
+    bench.ensure(changed)
+    assert bench.conversions == 2
+
+
+def test_a_new_source_address_alone_prepares_nothing_anew(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    bench.ensure(a_model())
+    bench.ensure(a_model(files=(ModelFile("own/mine.onnx", (SHA,), ("http://127.0.0.1:9/",)),)))
+    assert bench.conversions == 1
+
+
+def test_a_flipped_bit_is_noticed_and_repaired(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    folder = bench.ensure(a_model())["mine"]
+    data = bytearray((folder / "model.onnx").read_bytes())
+    data[50] ^= 1
+    (folder / "model.onnx").write_bytes(data)
+    assert store.state(a_model(), bench.places) == "here"  # by size only
+    assert store.state(a_model(), bench.places, by_hash=True) == "damaged"
+    bench.ensure(a_model())
+    assert store.state(a_model(), bench.places, by_hash=True) == "here"
+    assert any("damaged" in note for note in bench.notes)
+
+
+def test_a_file_that_was_cut_is_damaged(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    folder = bench.ensure(a_model())["mine"]
+    (folder / "model.onnx").write_bytes(b"onnx")
+    assert store.state(a_model(), bench.places) == "damaged"
+    (folder / "model.onnx").unlink()
+    assert store.state(a_model(), bench.places) == "damaged"
+
+
+def test_a_folder_without_record_is_damaged(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    folder = bench.ensure(a_model())["mine"]
+    (folder / "prepared.json").write_text("{")
+    assert store.state(a_model(), bench.places) == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("mode", "error", "words"),
+    [
+        ("refuse", FetchError, "it holds no network"),
+        ("crash", CfError, "ImportError: no onnx"),
+        ("lie", CfError, "do not fit together"),
+    ],
+)
+def test_a_failed_preparation_leaves_nothing(
+    bench: Bench, mode: str, error: type[CfError], words: str
+) -> None:
+    bench.put("own/mine.onnx")
+    bench.mode(mode)
+    with pytest.raises(error, match=words):
+        bench.ensure(a_model())
+    assert [p.name for p in bench.places.models.iterdir() if not p.name.endswith(".lock")] == []
+
+
+def test_a_failed_preparation_keeps_what_was_there(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    bench.ensure(a_model())
+    bench.mode("refuse")
+    with pytest.raises(FetchError):
+        bench.ensure(a_model(size=96))
+    assert store.state(a_model(), bench.places, by_hash=True) == "here"
+
+
+def test_an_interrupted_preparation_leaves_nothing(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    bench.mode("kill")
+    with pytest.raises(KeyboardInterrupt):
+        bench.ensure(a_model())
+    assert [p.name for p in bench.places.models.iterdir() if not p.name.endswith(".lock")] == []
+
+
+def test_a_format_without_converter_is_named_before_anything_is_made(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    with pytest.raises(FetchError, match="mxnet cannot be prepared"):
+        bench.ensure(a_model(format="mxnet"))
+    assert bench.conversions == 0
+
+
+def test_a_model_that_another_cf_prepares_names_that_cf(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    target = bench.places.models / "mine"
+    with (
+        locked(target, note=bench.notes.append),
+        pytest.raises(ConflictError, match=f"process {os.getpid()}"),
+        locked(target, note=bench.notes.append, wait_s=0.0),
+    ):
+        raise AssertionError("two held one lock")
+
+
+def test_a_place_that_is_no_folder_is_a_clear_error(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    bench.places.models.write_text("a file")
+    with pytest.raises(FetchError, match="cannot write"):
+        bench.ensure(a_model())
+
+
+def test_unreadable_accepted_hashes_are_named_not_forgotten(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    bench.places.accepted.parent.mkdir()
+    bench.places.accepted.write_text("{")
+    with pytest.raises(FetchError, match=r"accepted\.json"):
+        bench.ensure(a_model(files=UNKNOWN))
+
+
+def test_a_path_out_of_the_mirror_is_never_opened(bench: Bench) -> None:
+    (bench.folder / "secret").write_bytes(WEIGHTS)
+    (bench.folder / "mirror").mkdir()
+    with pytest.raises(FetchError, match="not on this machine"):
+        bench.ensure(a_model(files=(ModelFile("../secret", (SHA,), ()),)))
+
+
+def test_the_engines_own_converter_prepares_an_onnx_file(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "engine"))
+    data = tiny_network()
+    bench.put("own/mine.onnx", data)
+    model = a_model(
+        files=(ModelFile("own/mine.onnx", (hashlib.sha256(data).hexdigest(),), ()),), size=32
+    )
+    folder = bench.ensure(model, python=lambda: Path(sys.executable))["mine"]
+    described = json.loads((folder / "model.json").read_text())
+    assert described["dimension"] == 3
+    assert described["known_answers"]
+
+
+def tiny_network() -> bytes:
+    """Mean of each colour: [N, 3, 32, 32] -> [N, 3]."""
+    from onnx import TensorProto, helper
+
+    pool = helper.make_node("GlobalAveragePool", ["data"], ["pooled"])
+    flat = helper.make_node("Flatten", ["pooled"], ["vector"])
+    graph = helper.make_graph(
+        [pool, flat],
+        "tiny",
+        [helper.make_tensor_value_info("data", TensorProto.FLOAT, ["n", 3, 32, 32])],
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", 3])],
+    )
+    opset = [helper.make_opsetid("", 13)]
+    return bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
+
+
+@needs_shared
+@pytest.mark.slow
+def test_the_catalogues_facenet_is_prepared_from_a_mirror(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "engine"))
+    bench.places = replace(bench.places, mirror=str(shared("models")))
+    model = builds.catalogue()["20180402-114759"]
+    folder = bench.ensure(model, python=lambda: Path(sys.executable))[model.name]
+    described = json.loads((folder / "model.json").read_text())
+    assert described["dimension"] == 512
+    assert "facenet.FaceDetector" in described["known_answers"]
+
+
+def test_every_model_of_the_catalogue_says_where_it_is_from() -> None:
+    models = builds.catalogue()
+    known = about()
+    assert list(models) == list(known)
+    for name, entry in known.items():
+        assert entry.commercial in ("allowed", "unclear", "excluded"), name
+        assert entry.origin, name
+        assert entry.licence, name
+
+
+def test_the_model_without_known_hash_asks_for_it(bench: Bench) -> None:
+    model = builds.catalogue()["20180408-102900"]
+    bench.put("facenet/20180408-102900.pb")
+    with pytest.raises(FetchError, match="is not known yet"):
+        bench.ensure(model)
