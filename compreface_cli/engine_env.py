@@ -36,7 +36,7 @@ _PROOF = """
 import sys
 from pathlib import Path
 from compreface_engine.pipeline import Pipeline, PipelineConfig
-pipeline = Pipeline.load(PipelineConfig.embedded())
+pipeline = Pipeline.load(PipelineConfig())
 image = pipeline.decode(Path(sys.argv[1]).read_bytes()).image
 faces = pipeline.scan(image, min_score=None, detect=True, slugs=frozenset({"calculator"}))
 assert len(faces) == 1, f"{len(faces)} faces in {sys.argv[1]}"

@@ -36,9 +36,10 @@ class Record:
     created: str  # ISO 8601, UTC
     digest: str = ""  # of all that `up` would start; the same digest means nothing to do
     deployment: Mapping[str, Any] = field(default_factory=dict)
-    previous: Mapping[str, Any] | None = None  # what ran before, while a replacement is starting
-    previous_record: Mapping[str, Any] | None = None  # and its record, to be put back
+    previous_record: Mapping[str, Any] | None = None  # of what ran before, while starting
     plan: Mapping[str, Any] = field(default_factory=dict)
+    answer: Mapping[str, Any] = field(default_factory=dict)  # what a right engine says
+    engine_env: str = ""  # key of the environment a process runs in
     schema: int = SCHEMA
 
 

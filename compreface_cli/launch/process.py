@@ -56,7 +56,9 @@ class ProcessLauncher:
         folder.mkdir(mode=0o700, parents=True)
         environment = plan.engine_environment()
         if material.models_dir is not None:
-            environment["CF_MODELS_DIR"] = str(material.models_dir)
+            environment["CF_MODELS_DIR"] = str(folder / "models")
+            for model in plan.models:
+                _keep(material.models_dir / model.name, folder / "models" / model.name)
         return Deployment(
             launcher="process",
             instance=plan.instance,
@@ -200,6 +202,17 @@ def spare_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _keep(model: Path, target: Path) -> None:
+    """This deployment's own names for the files: preparing the model anew does not change it."""
+    target.mkdir(parents=True)
+    for path in model.iterdir():
+        if path.is_file():
+            try:
+                os.link(path, target / path.name)
+            except OSError:  # another file system
+                shutil.copy2(path, target / path.name)
 
 
 def _folder(deployment: Deployment) -> Path:

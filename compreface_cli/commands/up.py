@@ -1,0 +1,150 @@
+"""`cf up`: start a build and wait for its first right answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compreface_cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compreface_cli.flows.up import Result
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="up")(up)
+
+
+def up(
+    build: Annotated[
+        str | None,
+        typer.Argument(help="A build's name or the path of its file.", show_default=False),
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Option("--instance", help="Name of the instance; else the build's.")
+    ] = None,
+    port: Annotated[
+        str | None, typer.Option("--port", help="Your door: the UI, or the engine alone. Or auto.")
+    ] = None,
+    core_port: Annotated[
+        str | None, typer.Option("--core-port", help="The engine's door beside the UI. Or auto.")
+    ] = None,
+    bind: Annotated[
+        str | None, typer.Option("--bind", help="Address the port binds to; else 127.0.0.1.")
+    ] = None,
+    services: Annotated[
+        str | None, typer.Option("--services", help="full: all five; core: the engine.")
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option("--launcher", help="auto, compose or process.")
+    ] = None,
+    build_image: Annotated[
+        bool | None,
+        typer.Option(
+            "--build/--no-build", help="Build the image anew, or never.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, change nothing, say what to do.")
+    ] = False,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=1.0, help="Seconds from start to answer.")
+    ] = None,
+    accept_hash: Annotated[
+        list[str] | None,
+        typer.Option("--accept-hash", metavar="MODEL=SHA256", help="Take this file for the model."),
+    ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option("--wheels", metavar="DIR", help="Wheels for a machine without network."),
+    ] = None,
+    json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Start a build; returns when the engine has recognised a known face."""
+    from compreface_cli.flows import up as flow
+    from compreface_cli.models.store import parse_accepted
+
+    out = Output(json_mode=json_mode)
+    plan = flow.resolve(
+        {
+            "build": build,
+            "instance": instance,
+            "port": port,
+            "core_port": core_port,
+            "bind": bind,
+            "services": services,
+            "launcher": launcher,
+        },
+        out,
+    )
+    options = flow.Options(
+        build=build_image,
+        dry_run=dry_run,
+        timeout_s=timeout,
+        accept_hash=parse_accepted(accept_hash or ()),
+        wheels=wheels,
+    )
+    result = flow.up(plan, options, out)
+    out.result(_document(result), lambda console: _draw(result, console))
+
+
+def _document(result: Result) -> dict[str, Any]:
+    from compreface_cli.flows.running import service_rows
+
+    plan, runs = result.plan, result.deployment
+    return {
+        "instance": plan.instance,
+        "build": plan.build,
+        "change": result.change,
+        "launcher": plan.launcher,
+        "services_wanted": plan.services,
+        "calculator": plan.calculator,
+        "engine_url": runs.engine.url if runs else None,
+        "ui_url": runs.ui.url if runs and runs.ui else None,
+        "services": service_rows(result.services),
+        "proof": dataclasses.asdict(result.proof) if result.proof else None,
+        "left_out": result.left_out,
+        "operations": [dataclasses.asdict(one) for one in result.operations],
+    }
+
+
+def _draw(result: Result, console: Console) -> None:
+    plan, runs = result.plan, result.deployment
+
+    def line(text: str = "") -> None:
+        console.print(text, markup=False, highlight=False)
+
+    if runs is None:
+        line(f"cf up {plan.build} would do this (nothing was changed):")
+        for one in result.operations:
+            line(f"  {one.verb}: {one.target}  ({one.cause})")
+        if not result.operations:
+            line("  nothing: it runs already")
+        return
+    words = {
+        "started": "runs",
+        "replaced": "runs, in the place of the old one",
+        "already running": "runs already",
+    }
+    line(f"{plan.build} {words[result.change]} as instance '{plan.instance}'")
+    if runs.ui:
+        line(f"  UI      {runs.ui.url}")
+    line(f"  engine  {runs.engine.url}   {plan.calculator}")
+    if result.proof:
+        line(
+            f"  checked with a known face: cosine {result.proof.cosine:.4f}, "
+            f"box off by {result.proof.box_off_px:.0f} px"
+        )
+    if plan.launcher == "process":
+        line("  It is a local process: started again after a crash, not after a reboot.")
+    line("Next:")
+    if runs.ui:
+        line(f"  sign in first at {runs.ui.url}; the first account becomes the owner")
+    line("  cf scan PHOTO.jpg        faces of a photograph")
+    line("  cf compare A.jpg B.jpg   the same person?")
+    line(f"  cf logs {plan.instance} · cf status · cf down {plan.instance}")

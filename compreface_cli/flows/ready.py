@@ -1,0 +1,226 @@
+"""Ready means that the engine knows a known face: waits, asks, compares with the stored answer."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compreface_cli import resources
+from compreface_cli.engine_client import EngineClient, Refused, is_up, until
+from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError
+from compreface_cli.launch.base import Endpoint, ServiceState
+from compreface_cli.plan import Plan
+
+PORTRAIT, SECOND = "astronaut.png", "grace_hopper.jpg"
+BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently, by a pixel at most
+MIN_COSINE = 0.999
+SAME_PERSON = 0.5  # upstream's similarity: 0.5 is where its coefficients put "the same"
+_POLL_S = 0.1
+# The portrait is 512 px wide. A smaller limit makes the detector see a smaller picture, and its box
+# and landmarks move by about a pixel of that.
+_PORTRAIT_PX = 512
+_MIN_COSINE_SHRUNK = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """What a right engine says of the shipped portrait; kept as JSON in the instance's record.
+
+    `box` (x_min, y_min, x_max, y_max) px, `embedding` of any norm, `similarity` (c0, c1), `shrink`
+    at most 1: the factor by which the engine's limit shrinks the portrait before it detects.
+    """
+
+    calculator: str
+    box: tuple[float, ...]
+    embedding: tuple[float, ...]
+    similarity: tuple[float, ...]
+    shrink: float
+    source: str
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> KnownAnswer:
+        """The inverse of dataclasses.asdict, through JSON."""
+        lists = {key: tuple(document[key]) for key in ("box", "embedding", "similarity")}
+        return cls(**{**document, **lists})
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How near the engine came; goes into what `up` prints."""
+
+    box_off_px: float
+    cosine: float
+    second_similarity: float
+    seconds: float
+
+
+def known_answer(plan: Plan, models: Mapping[str, Path]) -> KnownAnswer:
+    """The stored answer for this detector and calculator: shipped, else of the prepared model."""
+    for path in sorted((resources.builds_dir() / "answers").glob("*.json")):
+        document = _json(path)
+        if (document.get("detector"), document.get("calculator")) == (
+            plan.detector,
+            plan.calculator,
+        ):
+            return _answer(plan, document, document["similarity"], path)
+    for model in plan.models:
+        folder = models.get(model.name)
+        if folder is None or model.role != "calculator":
+            continue
+        path = folder / "model.json"
+        document = _json(path)
+        found = document.get("known_answers", {}).get(plan.detector)
+        if found is not None:
+            return _answer(plan, found, document["similarity"], path)
+        raise ConfigurationError(
+            f"model {model.name} has no stored answer for the detector {plan.detector}",
+            hint=f"Without one a wrong engine cannot be told. Remove {folder} and run this again: "
+            "the model is then prepared anew.",
+        )
+    raise ConfigurationError(
+        f"no answer is stored for {plan.detector} with {plan.calculator}",
+        hint="Name the calculator's file under `models:` in the build; its answer is stored when "
+        "it is prepared.",
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{path} is no JSON object")
+    return document
+
+
+def _answer(
+    plan: Plan, document: Mapping[str, Any], similarity: Sequence[float], path: Path
+) -> KnownAnswer:
+    try:
+        x_min, y_min, x_max, y_max = (float(value) for value in document["box"])
+        c0, c1 = (float(value) for value in similarity)
+        embedding = tuple(float(value) for value in document["embedding"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"{path} holds no known answer: {error}") from error
+    shrink = min(1.0, (plan.max_detect_size or _PORTRAIT_PX) / _PORTRAIT_PX)
+    return KnownAnswer(
+        plan.calculator, (x_min, y_min, x_max, y_max), embedding, (c0, c1), shrink, str(path)
+    )
+
+
+def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) -> None:
+    """Until the engine answers `/status`.
+
+    Raises UnhealthyError at once when it has ended or crashed, and at `deadline` (time.monotonic).
+    """
+    while True:
+        state = look()
+        if state.state in ("failed", "stopped", "missing", "restarting") or state.restarts:
+            detail = f": {state.detail}" if state.detail else ""
+            raise UnhealthyError(
+                f"the engine did not start{detail}", details={"state": state.state}
+            )
+        if is_up(endpoint.url, timeout_s=max(0.2, min(2.0, until(deadline)))):
+            return
+        if time.monotonic() >= deadline:
+            raise UnhealthyError(
+                "the engine was not ready in time", hint="Give it more with --timeout SECONDS."
+            )
+        time.sleep(_POLL_S)
+
+
+def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) -> None:
+    """Until every service runs and none says that it is not healthy."""
+    while True:
+        states = look()
+        for one in states:
+            if one.state in ("failed", "stopped", "missing"):
+                raise UnhealthyError(f"the service {one.name} is {one.state}: {one.detail}")
+        waited_for = [one for one in states if one.state != "running" or one.healthy is False]
+        if not waited_for:
+            return
+        if time.monotonic() >= deadline:
+            names = ", ".join(one.name for one in waited_for)
+            raise UnhealthyError(
+                f"not ready in time: {names}", hint="Give it more with --timeout SECONDS."
+            )
+        time.sleep(_POLL_S)
+
+
+def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
+    """Ask the engine for the portraits; UnhealthyError ("wrong answer") shows both values."""
+    started = time.monotonic()
+    portraits = resources.portraits_dir()
+    with EngineClient(endpoint.url, timeout_s=max(1.0, until(deadline))) as client:
+        says = client.status().get("calculator_version")
+        if says != answer.calculator:
+            raise _wrong("calculator", answer.calculator, says)
+        face = _one_face(client, portraits / PORTRAIT)
+        second = _one_face(client, portraits / SECOND)
+    box = tuple(float(face["box"][side]) for side in ("x_min", "y_min", "x_max", "y_max"))
+    off = max(abs(one - other) for one, other in zip(box, answer.box, strict=True))
+    if off > BOX_TOLERANCE_PX / answer.shrink:
+        raise _wrong("box", list(answer.box), list(box))
+    got, wanted = face["embedding"], answer.embedding
+    if len(got) != len(wanted):
+        raise _wrong("length of the embedding", len(wanted), len(got))
+    cosine = _cosine(got, wanted)
+    least = MIN_COSINE if answer.shrink == 1.0 else _MIN_COSINE_SHRUNK
+    if not cosine >= least:
+        what = f"embedding (cosine {cosine:.4f}, at least {least} is right)"
+        raise _wrong(what, _head(wanted), _head(got), cosine=cosine)
+    other = _similarity(got, second["embedding"], answer.similarity)
+    if not other < SAME_PERSON:
+        raise _wrong("similarity of two people", f"below {SAME_PERSON}", round(other, 4))
+    return Proof(off, cosine, other, time.monotonic() - started)
+
+
+def _one_face(client: EngineClient, portrait: Path) -> dict[str, Any]:
+    try:
+        answer = client.scan(portrait.read_bytes(), filename=portrait.name, plugins=["calculator"])
+    except Refused as refused:
+        raise _wrong(f"answer for {portrait.name}", "one face", refused.message) from refused
+    faces = answer.get("result")
+    if not isinstance(faces, list) or len(faces) != 1:
+        count = len(faces) if isinstance(faces, list) else "no list of"
+        raise _wrong(f"answer for {portrait.name}", "1 face", f"{count} faces")
+    if "embedding" not in faces[0]:
+        raise _wrong(f"answer for {portrait.name}", "an embedding", "none")
+    face: dict[str, Any] = faces[0]
+    return face
+
+
+def _wrong(what: str, expected: object, got: object, **more: Any) -> CfError:
+    return UnhealthyError(
+        f"wrong answer: the {what} of the known portrait\n"
+        f"  expected  {expected}\n  got       {got}",
+        hint="A model file is damaged or another one than the build names, or this machine "
+        "computes wrongly. `cf doctor` checks the models.",
+        details={"wrong": what, "expected": expected, "got": got, **more},
+    )
+
+
+def _head(vector: Sequence[float]) -> str:
+    shown = ", ".join(f"{value:.4f}" for value in _unit(vector)[:6])
+    return f"[{shown}, ...] ({len(vector)} numbers)"
+
+
+def _unit(vector: Sequence[float]) -> list[float]:
+    norm = math.sqrt(math.fsum(value * value for value in vector))
+    return [value / norm for value in vector] if norm else list(vector)
+
+
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    return math.fsum(a * b for a, b in zip(_unit(one), _unit(other), strict=True))
+
+
+def _similarity(one: Sequence[float], other: Sequence[float], c: Sequence[float]) -> float:
+    """Upstream's similarity in 0..1: (tanh((c0 - d) * c1) + 1) / 2, d between unit vectors."""
+    distance = math.dist(_unit(one), _unit(other))
+    return (math.tanh((c[0] - distance) * c[1]) + 1) / 2

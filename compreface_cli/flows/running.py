@@ -1,0 +1,165 @@
+"""What the flows of running instances share: their records, their launchers, and why one failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from compreface_cli import paths
+from compreface_cli.engine_client import is_up
+from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError, UsageError
+from compreface_cli.instances import Instances, Record
+from compreface_cli.launch.base import Deployment, Kind, Launcher, ServiceState
+
+_LOG_LINES = 12
+_BROKEN = ("failed", "stopped", "missing")
+
+# What the last lines of a service say about the cause, in the order they are tried.
+_CAUSES: tuple[tuple[str, str], ...] = (
+    (r"address already in use|port .* is (taken|in use)", "another program took the port"),
+    (r"illegal instruction|SIGILL|exit code -4\b|exit code 132", "this CPU lacks an instruction"),
+    (r"no space left", "the disk is full"),
+    (r"out of memory|MemoryError|SIGKILL|exit code -9\b|exit code 137", "memory ran out"),
+    (r"CUDA|libcudart|cudnn", "the GPU cannot be used; `cf doctor` says more"),
+    (r"No such file|FileNotFoundError", "a file is missing"),
+    (r"^compreface-engine: ", "the engine refused its settings"),
+)
+
+
+def instances() -> Instances:
+    return Instances(paths.instances_dir())
+
+
+def launcher(kind: Kind) -> Launcher:
+    """The launcher of that kind (Docker's is imported only when it is needed)."""
+    if kind == "process":
+        from compreface_cli.launch.process import ProcessLauncher
+
+        return ProcessLauncher(instances().home)
+    from compreface_cli.launch.compose import ComposeLauncher
+
+    return ComposeLauncher()
+
+
+def deployment(record: Record) -> Deployment:
+    """What the record says is deployed; ConfigurationError when that cannot be understood."""
+    try:
+        return Deployment.from_dict(record.deployment)
+    except (KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"the record of instance '{record.name}' does not say what was started",
+            hint=f"It lies in {instances().home(record.name)}.",
+        ) from error
+
+
+def pick(name: str | None, *, only_running: bool) -> Record:
+    """The record a command means: the one named, or the only one there is.
+
+    Raises UsageError with the list when there are several, ConfigurationError when there is none.
+    """
+    store = instances()
+    if name is not None:
+        record = store.load(name)
+        if record is None:
+            raise ConfigurationError(
+                f"there is no instance '{name}'", hint="`cf status` lists the instances."
+            )
+        return record
+    records, _ = store.all()
+    found = [one for one in records if one.phase != "stopped"] if only_running else records
+    if not found:
+        raise ConfigurationError("no instance runs", hint="`cf up` starts one.")
+    if len(found) > 1:
+        names = ", ".join(one.name for one in found)
+        raise UsageError(
+            f"several instances run: {names}",
+            hint="Name one of them.",
+            details={"instances": [one.name for one in found]},
+        )
+    return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How an instance is in one word, with its services."""
+
+    state: str  # running | starting | unhealthy | stopped | interrupted | unknown
+    services: tuple[ServiceState, ...]
+    detail: str = ""
+
+
+def health(record: Record, *, busy: bool) -> Health:
+    """Look at every service and ask the engine; `busy` tells that another `cf` holds the lock."""
+    if record.phase == "stopped":
+        return Health("stopped", ())
+    if record.phase == "starting" and not busy:
+        return Health("interrupted", _services(record), "the `cf` that was starting it was killed")
+    try:
+        services = _services(record)
+    except CfError as error:
+        return Health("unknown", (), error.message)
+    if busy and record.phase == "starting":
+        return Health("starting", services)
+    broken = next((one for one in services if one.state != "running"), None)
+    if broken is not None:
+        word = "starting" if broken.state == "starting" else "unhealthy"
+        return Health(word, services, f"{broken.name} is {broken.state}: {broken.detail}")
+    if not is_up(deployment(record).engine.url):
+        return Health("unhealthy", services, "the engine gives no answer")
+    sick = next((one for one in services if one.healthy is False), None)
+    if sick is not None:
+        return Health("unhealthy", services, f"{sick.name} says that it is not healthy")
+    return Health("running", services, next((one.detail for one in services if one.detail), ""))
+
+
+def _services(record: Record) -> tuple[ServiceState, ...]:
+    known = deployment(record)
+    return launcher(known.launcher).services(known)
+
+
+def alive(services: Sequence[ServiceState]) -> bool:
+    """Whether anything of it runs."""
+    return any(one.state not in _BROKEN for one in services)
+
+
+def explain(error: CfError, of: Deployment) -> CfError:
+    """The same error with the last log lines of the engine and the likely cause."""
+    lines: list[str] = []
+    try:
+        lines = list(islice(launcher(of.launcher).logs(of, tail=_LOG_LINES, follow=False), 60))
+    except CfError:
+        pass  # the first error is the one that counts
+    lines = [line[:300] for line in lines[-_LOG_LINES:]]
+    text = "\n".join([error.message, *lines])
+    cause = next((words for pattern, words in _CAUSES if _matches(pattern, text)), None)
+    parts = [error.hint or ""]
+    if cause and "wrong" not in error.details:
+        parts.append(f"Likely cause: {cause}.")
+    if lines:
+        parts.append("The engine's last lines:\n  " + "\n  ".join(lines))
+    details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause}
+    return UnhealthyError(error.message, hint="\n".join(p for p in parts if p), details=details)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return re.search(pattern, text, re.IGNORECASE | re.MULTILINE) is not None
+
+
+def service_rows(services: Sequence[ServiceState]) -> list[Mapping[str, Any]]:
+    """For `--json`."""
+    return [
+        {
+            "name": one.name,
+            "state": one.state,
+            "healthy": one.healthy,
+            "detail": one.detail,
+            "pid": one.pid,
+            "container": one.container,
+            "restarts": one.restarts,
+            "since": one.since,
+        }
+        for one in services
+    ]

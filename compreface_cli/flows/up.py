@@ -1,0 +1,383 @@
+"""`cf up`: from a build's name to an engine that knows a known face, or back to what was before.
+
+Everything this run creates goes onto one clean-up stack. A running instance goes on until its
+successor has answered rightly; when that one fails, the old one runs again and is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from compreface_cli import __version__, builds, engine_env, paths, resources, settings
+from compreface_cli import plan as plans
+from compreface_cli.errors import CfError, UnhealthyError
+from compreface_cli.flows import preflight, ready, running
+from compreface_cli.instances import Record, now
+from compreface_cli.launch.base import (
+    CleanUp,
+    Deployment,
+    Endpoint,
+    Material,
+    ServiceState,
+    interruptible,
+)
+from compreface_cli.output import Output
+from compreface_cli.plan import Operation, Plan, with_launcher
+
+TIMEOUT_S = {"process": 120.0, "compose": 300.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `cf up` was told beside the plan; build: None as needed, True always, False never."""
+
+    build: bool | None = None
+    dry_run: bool = False
+    timeout_s: float | None = None
+    accept_hash: Mapping[str, str] = field(default_factory=dict)
+    wheels: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What runs now, or what a dry run would do."""
+
+    plan: Plan
+    change: str  # "started", "replaced", "already running", "dry run"
+    deployment: Deployment | None = None
+    services: tuple[ServiceState, ...] = ()
+    proof: ready.Proof | None = None
+    operations: tuple[Operation, ...] = ()
+    left_out: str = ""
+
+
+def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
+    """The plan these flags ask for; what upstream's keys became is said once."""
+    chosen = settings.resolve(flags)
+    for note in chosen.notes:
+        out.note(note)
+    return plans.resolve(builds.load(chosen.get("build")), chosen)
+
+
+def up(plan: Plan, options: Options, out: Output) -> Result:
+    """Bring the instance of `plan` to run. Raises a CfError after everything was put back."""
+    if options.dry_run:
+        return _dry_run(plan, options, out)
+    store = running.instances()
+    with interruptible(), store.lock(plan.instance, f"cf up {plan.build}"):
+        old = _settle_interrupted(store.load(plan.instance), plan.instance, out)
+        if old is not None:
+            same = _runs_already(plan, old, options)
+            if same is not None:
+                return same
+        look = _preflight(plan, old, options, out)
+        look.raise_for()
+        with CleanUp(out.note) as undo:
+            return _Run(_with_ports(look.plan, old), old, options, out, undo).go(
+                look.choice.leaves_out
+            )
+
+
+def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
+    from compreface_cli.flows import up_plan
+
+    old = running.instances().load(plan.instance)
+    if old is not None and old.phase == "running":
+        same = _runs_already(plan, old, options)
+        if same is not None:
+            return same
+    look = _preflight(plan, old, options, out)
+    look.raise_for()
+    steps = up_plan.steps(look, old, build=options.build)
+    return Result(look.plan, "dry run", operations=steps, left_out=look.choice.leaves_out)
+
+
+def _settle_interrupted(record: Record | None, name: str, out: Output) -> Record | None:
+    """Remove what a killed run left; what ran before it counts as the old one again."""
+    store = running.instances()
+    if record is None:
+        store.remove(name)
+        return None
+    if record.phase != "starting":
+        return record
+    out.note(f"An earlier start of '{name}' was killed; removing what it left")
+    if record.deployment:
+        left = running.deployment(record)
+        launcher = running.launcher(left.launcher)
+        launcher.stop(left)
+        launcher.remove(left)
+    if record.previous_record is None:
+        store.remove(name)
+        return None
+    before = Record(**record.previous_record)
+    store.save(before)
+    return before
+
+
+def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:
+    """The result for an instance that is just what is wanted and answers rightly, else None."""
+    if old.phase != "running" or options.build or plan.missing:
+        return None
+    deployment = running.deployment(old)
+    wanted = _with_ports(_as_launched(plan, deployment), old)
+    if digest(wanted) != old.digest:
+        return None
+    found = running.health(old, busy=False)
+    if found.state != "running":
+        return None
+    try:
+        answer = ready.KnownAnswer.from_dict(old.answer)
+        proof = ready.check(deployment.engine, answer, time.monotonic() + 10.0)
+    except CfError:
+        return None  # it runs and answers wrongly: the rest of `up` puts a right one in its place
+    return Result(wanted, "already running", deployment, found.services, proof)
+
+
+def _as_launched(plan: Plan, deployment: Deployment) -> Plan:
+    if plan.launcher == "auto" or plan.launcher == deployment.launcher:
+        return with_launcher(plan, deployment.launcher)
+    return plan
+
+
+def digest(plan: Plan) -> str:
+    """Over all that decides what runs: the plan, its models, this cf, the engine's wheel."""
+    from compreface_cli.models import store
+
+    document = {**plan.as_dict(), "origins": None}
+    engine = engine_env.inputs(plan.wheels).key()
+    weights = [store.fingerprint(model) for model in plan.models]
+    text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _with_ports(plan: Plan, old: Record | None) -> Plan:
+    """The plan with a number for every `auto`: the one it has, its usual one, or a free one."""
+    from compreface_cli.facts.host import free_port, port
+
+    before = running.deployment(old) if old is not None and old.deployment else None
+    taken: set[int] = {one for one in (plan.port, plan.core_port) if isinstance(one, int)}
+
+    def settle(wanted: int | str, bind: str, kept: Endpoint | None, usual: int) -> int:
+        if isinstance(wanted, int):
+            return wanted
+        if kept is not None and kept.bind == bind:
+            number = kept.port
+        elif usual not in taken and port(bind, usual).free:
+            number = usual
+        else:
+            number = free_port(bind)
+        taken.add(number)
+        return number
+
+    full = plan.services == "full"
+    kept = (before.ui if full else before.engine) if before else None
+    core = before.engine if before and full else None
+    return replace(
+        plan,
+        port=settle(plan.port, plan.bind, kept, 8000 if full else 3000),
+        # Beside no UI the engine has one door only, and the second number means nothing.
+        core_port=settle(plan.core_port, "127.0.0.1", core, 3000) if full else 0,
+    )
+
+
+def _preflight(
+    plan: Plan, old: Record | None, options: Options, out: Output
+) -> preflight.Preflight:
+    from compreface_cli.checks import Finding, Own
+
+    before = running.deployment(old) if old is not None and old.deployment else None
+    pids = (
+        frozenset(
+            pid
+            for one in running.launcher("process").services(before)
+            if (pid := one.pid) is not None
+        )
+        if before and before.launcher == "process"
+        else frozenset[int]()
+    )
+    folder = str(before.data["folder"]) if before and before.launcher == "compose" else None
+    own = Own(folder=folder, pids=pids, may_build=options.build is not False)
+    look = preflight.run(plan, own=own, folders=[paths.data_dir(), paths.state_dir()])
+    if plan.launcher == "auto":
+        chosen = look.choice
+        left_out = f"; {chosen.leaves_out}" if chosen.leaves_out else ""
+        out.note(f"Launcher: {chosen.kind} ({chosen.reason}){left_out}")
+    for finding in look.warnings:
+        out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
+    if old is not None and old.calculator != plan.calculator:
+        refused = Finding(
+            "calculator",
+            "fail",
+            f"instance '{old.name}' has the calculator {old.calculator}, the build wants "
+            f"{plan.calculator}: their embeddings cannot be compared",
+            f"Start the build as another instance (--instance NAME), or `cf down {old.name}` first"
+            + (" and remove its volume." if old.services == "full" else "."),
+            5,
+        )
+        look = replace(look, findings=(*look.findings, refused))
+    return look
+
+
+class _Run:
+    """One start of one settled plan, with the clean-up stack that undoes it."""
+
+    def __init__(
+        self, plan: Plan, old: Record | None, options: Options, out: Output, undo: CleanUp
+    ) -> None:
+        self.plan = plan
+        self.old = old
+        self.options = options
+        self.out = out
+        self.undo = undo
+        self.store = running.instances()
+        self.launcher = running.launcher("compose" if plan.launcher == "compose" else "process")
+        self.before = running.deployment(old) if old and old.deployment else None
+        self.before_runs = self.before is not None and running.alive(
+            running.launcher(self.before.launcher).services(self.before)
+        )
+        self.before_gave_way = False
+
+    def go(self, left_out: str) -> Result:
+        # First on the stack, last undone: by then the old project folder is back in its place.
+        self.undo.push("the record", self._put_record_back)
+        self.undo.push("the instance that ran before", self._start_old)
+        material, models = self._material()
+        answer = ready.known_answer(self.plan, models)
+        limit_s = self.options.timeout_s or TIMEOUT_S[self.launcher.kind]
+        new = self.launcher.prepare(self.plan, material, self.undo, self.out.note)
+        record = Record(
+            name=self.plan.instance,
+            build=self.plan.build,
+            calculator=self.plan.calculator,
+            services=self.plan.services,
+            phase="starting",
+            created=now(),
+            digest=digest(self.plan),
+            deployment=new.as_dict(),
+            previous_record=asdict(self.old) if self.old else None,
+            plan=self.plan.as_dict(),
+            answer=asdict(answer),
+            engine_env=material.python.parent.parent.name if material.python else "",
+        )
+        self.store.save(record)
+        if self.before_runs:
+            self.out.note("The new engine is tried beside the running one")
+            self._try(new, answer, limit_s)
+        self.undo.push("the new instance", lambda: self.launcher.stop(new))
+        self._switch_to(new)
+        try:
+            proof = self._prove(new, answer, limit_s)
+        except UnhealthyError as error:
+            raise running.explain(error, new) from error
+        self.store.save(replace(record, phase="running", previous_record=None))
+        self.undo.commit()
+        self._discard_old()
+        services = self.launcher.services(new)
+        change = "replaced" if self.before_runs else "started"
+        return Result(self.plan, change, new, services, proof, left_out=left_out)
+
+    def _material(self) -> tuple[Material, Mapping[str, Path]]:
+        """Models, environment or image and project: everything that is ready before a start."""
+        plan = self.plan
+        port, core_port = int(plan.port), int(plan.core_port)
+        full = plan.services == "full"
+        engine = Endpoint("127.0.0.1", core_port) if full else Endpoint(plan.bind, port)
+        ui = Endpoint(plan.bind, port) if full else None
+        python: Path | None = None
+        if self.launcher.kind == "process":
+            python = self._environment()
+        models: dict[str, Path] = {}
+        if plan.models:
+            from compreface_cli.models import store
+
+            models = store.ensure(
+                plan.models,
+                self.out.progress,
+                python=self._environment,
+                portrait=resources.portraits_dir() / ready.PORTRAIT,
+                note=self.out.note,
+                accept_hash=self.options.accept_hash,
+            )
+        if self.launcher.kind == "process":
+            folder = paths.models_dir() if models else None
+            return Material(engine, ui, models_dir=folder, python=python), models
+        from compreface_cli.flows import up_project
+
+        written = up_project.write(plan, models, self.undo)
+        image = up_project.image(plan, written, self.options.build, self.undo, self.out)
+        return Material(engine, ui, folder=written, image=image), models
+
+    def _environment(self) -> Path:
+        env = engine_env.ensure(
+            paths.data_dir() / "engine-env",
+            engine_env.inputs(self.plan.wheels if self.launcher.kind == "process" else "cpu"),
+            report=self.out.note,
+            progress=self.out.progress,
+            wheels=self.options.wheels,
+        )
+        return env.python
+
+    def _switch_to(self, new: Deployment) -> None:
+        """Start the new one; what ran before gives way."""
+        self.before_gave_way = self.before_runs
+        same = self.before is not None and self.before.launcher == new.launcher
+        if self.before is not None and not same:
+            running.launcher(self.before.launcher).stop(self.before)
+        self.launcher.start(new, self.out.note, replacing=self.before if same else None)
+
+    def _try(self, new: Deployment, answer: ready.KnownAnswer, deadline_s: float) -> None:
+        deadline = time.monotonic() + deadline_s
+        with self.launcher.trial(new, self.out.note) as (endpoint, look):
+            try:
+                ready.wait(endpoint, look, deadline)
+                ready.check(endpoint, answer, deadline)
+            except UnhealthyError as error:
+                self.out.note("The running instance stays as it is")
+                raise running.explain(error, new) from error
+
+    def _prove(self, new: Deployment, answer: ready.KnownAnswer, deadline_s: float) -> ready.Proof:
+        deadline = time.monotonic() + deadline_s
+        with self.out.progress("Waiting for the engine's answer", None):
+            ready.wait(new.engine, lambda: self.launcher.services(new)[0], deadline)
+            proof = ready.check(new.engine, answer, deadline)
+            ready.wait_for_all(lambda: self.launcher.services(new), deadline)
+        return proof
+
+    def _start_old(self) -> None:
+        """The way back: the old one runs again and is asked for the known face."""
+        if self.old is None or self.before is None or not self.before_gave_way:
+            return
+        theirs, before = running.launcher(self.before.launcher), self.before
+        theirs.start(before, self.out.note)
+        deadline = time.monotonic() + TIMEOUT_S[before.launcher]
+        ready.wait(before.engine, lambda: theirs.services(before)[0], deadline)
+        ready.check(before.engine, ready.KnownAnswer.from_dict(self.old.answer), deadline)
+        self.out.note("The instance that ran before runs again and answers rightly")
+
+    def _put_record_back(self) -> None:
+        if self.old is None:
+            self.store.remove(self.plan.instance)
+        else:
+            self.store.save(self.old)
+
+    def _discard_old(self) -> None:
+        """What only the old one needed; a Compose project is the new one's by now."""
+        before = self.before
+        if before is not None and (before.launcher, self.launcher.kind) != ("compose", "compose"):
+            running.launcher(before.launcher).remove(before)
+        remove_unused_environments(self.plan.wheels)
+
+
+def remove_unused_environments(*rows: str) -> None:
+    """Remove the engine's environments that no instance and no row named here needs."""
+    home = paths.data_dir() / "engine-env"
+    if home.is_dir():
+        records, _ = running.instances().all()
+        current = [engine_env.inputs(row).key() for row in {"cpu", *rows}]
+        engine_env.remove_unused(home, [*current, *(one.engine_env for one in records)])
