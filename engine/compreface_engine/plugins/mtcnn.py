@@ -23,6 +23,7 @@ _STRIDE: Final = 2
 _P_THRESHOLD: Final = 0.9436513301
 _R_THRESHOLD: Final = 0.7059968943
 _O_THRESHOLD: Final = 0.5506904359
+_BLACK: Final = np.float32(-127.5 / 128)
 _BATCH: Final = 128  # patches a run: bounds memory on pictures of crowds
 
 
@@ -54,7 +55,8 @@ class Mtcnn:
         boxes = self._propose(image)
         if not len(boxes):
             return _NOTHING
-        patches = _patches(image, boxes, 24)
+        pixels = _normalised(image)
+        patches = _patches(pixels, boxes, 24)
         if patches is None:
             return _NOTHING
         boxes, crops = patches
@@ -63,11 +65,11 @@ class Mtcnn:
         boxes, scores, offsets = boxes[keep], probs[keep, 1], offsets[keep]
         picked = suppress(boxes, scores, 0.7)
         boxes = _whole(_square(_refine(boxes[picked], offsets[picked], 1)))
-        return self._finish(image, boxes)
+        return self._finish(pixels, boxes)
 
-    def _finish(self, image: Image, boxes: Floats) -> Candidates:
+    def _finish(self, pixels: NDArray[np.float32], boxes: Floats) -> Candidates:
         """O-Net: the last word on score, box and landmarks."""
-        patches = _patches(image, boxes, 48) if len(boxes) else None
+        patches = _patches(pixels, boxes, 48) if len(boxes) else None
         if patches is None:
             return _NOTHING
         boxes, crops = patches
@@ -96,8 +98,9 @@ class Mtcnn:
         """Candidate boxes, scores and offsets at one scale of the pyramid."""
         height, width = image.shape[:2]
         size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        offset_map, prob_map = self._pnet.run({"input": _normalised(small)}, ("box", "prob"))
+        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        feeds = {"input": _planar(_normalised(small)[None])}
+        offset_map, prob_map = self._pnet.run(feeds, ("box", "prob"))
         face = prob_map[0, 1].T  # columns first: candidates come in order of x, then y
         x, y = np.nonzero(face >= np.float32(_P_THRESHOLD))
         scores = face[x, y]
@@ -129,10 +132,17 @@ def _scales(height: int, width: int) -> list[float]:
     return scales
 
 
-def _normalised(image: NDArray[Any]) -> NDArray[np.float32]:
-    """float32 [1, 3, H, W], (v - 127.5) / 128: exact in float32."""
-    values = (image.astype(np.float32) - np.float32(127.5)) * np.float32(0.0078125)
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+def _normalised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """float32 [H, W, 3], (v - 127.5) / 128: exact in float32."""
+    values = pixels.astype(np.float32)
+    values -= np.float32(127.5)
+    values *= np.float32(1 / 128)
+    return values
+
+
+def _planar(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N, H, W, 3] as [N, 3, H, W]."""
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
 
 
 def _refine(boxes: Floats, offsets: NDArray[np.float32], inclusive: int) -> Floats:
@@ -154,11 +164,13 @@ def _square(boxes: Floats) -> Floats:
     return np.hstack((corner, corner + longer))
 
 
-def _patches(image: Image, boxes: Floats, size: int) -> tuple[Floats, NDArray[np.float32]] | None:
-    """The boxes that have an area and their patches, float32 [N, 3, size, size], normalised.
+def _patches(
+    image: NDArray[np.float32], boxes: Floats, size: int
+) -> tuple[Floats, NDArray[np.float32]] | None:
+    """The boxes that have an area and their patches, float32 [N, 3, size, size].
 
-    Boxes count from 1 and include both ends; black where they leave the picture. None if a box
-    has exactly one zero side: the original then finds nothing in the whole picture.
+    `image` is normalised. Boxes count from 1 and include both ends; black where they leave the
+    picture. None if a box has exactly one zero side: the original then finds nothing at all.
     """
     edges = boxes.astype(np.int64)
     sides = edges[:, 2:] - edges[:, :2] + 1
@@ -168,23 +180,20 @@ def _patches(image: Image, boxes: Floats, size: int) -> tuple[Floats, NDArray[np
     boxes, edges = boxes[solid], edges[solid]
     if not len(boxes):
         return None
-    crops = np.empty((len(edges), size, size, 3))
+    crops = np.empty((len(edges), size, size, 3), np.float32)
     for crop, (x1, y1, x2, y2) in zip(crops, edges.tolist(), strict=True):
-        crop[...] = cv2.resize(
-            _cut(image, x1 - 1, y1 - 1, x2, y2), (size, size), interpolation=cv2.INTER_AREA
-        )
-    crops -= 127.5
-    crops *= 0.0078125
-    return boxes, np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32)
+        part = _cut(image, x1 - 1, y1 - 1, x2, y2)
+        cv2.resize(part, (size, size), crop, interpolation=cv2.INTER_AREA)
+    return boxes, _planar(crops)
 
 
-def _cut(image: Image, x1: int, y1: int, x2: int, y2: int) -> Floats:
-    """Pixels x1..x2-1, y1..y2-1 of `image`, black outside it."""
+def _cut(image: NDArray[np.float32], x1: int, y1: int, x2: int, y2: int) -> NDArray[np.float32]:
+    """Pixels x1..x2-1, y1..y2-1 of a normalised `image`, black outside it."""
     height, width = image.shape[:2]
     inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
-        return inside.astype(np.float64)
-    canvas = np.zeros((y2 - y1, x2 - x1, 3))
+        return inside
+    canvas = np.full((y2 - y1, x2 - x1, 3), _BLACK)
     top, left = max(-y1, 0), max(-x1, 0)
     canvas[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     return canvas
