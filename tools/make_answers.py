@@ -54,7 +54,8 @@ def main(build: str, source: Path) -> None:
         spec.write_text(json.dumps(entry), encoding="utf-8")
         command = [sys.executable, "-m", "compreface_engine.convert", "prepare"]
         command += ["--spec", str(spec), "--models-source", str(source), "--out", work]
-        subprocess.run([*command, "--portrait", str(PORTRAITS / "astronaut.png")], check=True)
+        command += ["--portrait", str(PORTRAITS / "astronaut.png")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         made = json.loads(Path(work, original["name"], "model.json").read_text(encoding="utf-8"))
     answer = {
         "portrait": "astronaut.png",
@@ -67,7 +68,8 @@ def main(build: str, source: Path) -> None:
     }
     target = ROOT / "builds" / "answers" / f"{build}.json"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    lines = ",\n ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in answer.items())
+    target.write_text(f"{{\n {lines}\n}}\n", encoding="utf-8")
     print(f"wrote {target.relative_to(ROOT)}")
 
 
