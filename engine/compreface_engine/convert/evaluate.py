@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -34,26 +34,27 @@ class Evaluation:
 
     def __init__(self, graph: Graph, feeds: Mapping[str, Value]) -> None:
         self._graph = graph
-        self._values: dict[str, Value] = {**graph.constants, **feeds}
+        free = {n: v for n, v in graph.constants.items() if n not in graph.nodes}
+        self._values: dict[str, Value] = {**free, **feeds}
         self._alias: dict[str, str] = {}
         self._bytes = 0
 
     def value(self, name: str) -> Value:
         """The value of `name`, computing what it needs (no recursion: graphs are deep)."""
-        stack, open_names = [name], set[str]()
+        stack, path = [name], set[str]()
         while stack:
             top = stack[-1]
             if top in self._values:
                 stack.pop()
                 continue
-            missing = [need for need in self._needs(top) if need not in self._values]
-            if not missing:
+            need = self._missing(top)
+            if need is None:
                 self._values[top] = self._compute(top)
-                continue
-            if top in open_names:
-                raise ConvertError(f"the graph has a cycle at node '{top}'")
-            open_names.add(top)
-            stack.extend(missing)
+            elif need in path or need == top:
+                raise ConvertError(f"the graph has a cycle at node '{need}'")
+            else:
+                path.add(top)
+                stack.append(need)
         return self._values[name]
 
     def array(self, name: str) -> Array:
@@ -75,33 +76,61 @@ class Evaluation:
             raise ConvertError(f"the graph refers to '{base}', which it does not have")
         return node, int(port) if port.isdigit() else 0
 
-    def _needs(self, name: str) -> Iterable[str]:
-        node, _ = self._split(name)
-        if node.name in FIXED_FEEDS and node.op.startswith("Placeholder"):
-            return ()
-        if node.op == "Merge":
-            return [*node.inputs, *self._pivots(node)]
-        return node.inputs
+    def _missing(self, name: str) -> str | None:
+        """The next value `name` waits for; what a dead branch would need is never asked."""
+        node, port = self._split(name)
+        if _is_fixed(node):
+            return None
+        needs = [*self._pivots(node), *node.inputs]
+        if node.op in ("Switch", "RefSwitch") and len(node.inputs) == 2:
+            needs = [node.inputs[1]]
+            if node.inputs[1] in self._values and self._flows(node, port):
+                needs = list(node.inputs)
+        for need in needs:
+            if need not in self._values:
+                return need
+            if self._values[need] is DEAD and node.op != "Merge":
+                return None
+        return None
 
-    def _pivots(self, merge: Node) -> list[str]:
-        """Control inputs of a merge's constant branches: they tell which one is dead."""
-        found: list[str] = []
-        for name in merge.inputs:
-            node, _ = self._split(name)
-            found += [c for c in node.control if c in self._graph.nodes]
+    def _pivots(self, node: Node) -> list[str]:
+        """Control inputs that say whether the branch of a node is taken."""
+        found = []
+        for name in node.control:
+            pivot = self._graph.nodes.get(name.partition(":")[0])
+            if pivot is not None and pivot.op == "Identity" and pivot.inputs:
+                pivot = self._graph.nodes.get(pivot.inputs[0].partition(":")[0])
+            if pivot is not None and pivot.op in ("Switch", "RefSwitch"):
+                found.append(name)
         return found
+
+    def _flows(self, switch: Node, port: int) -> bool:
+        """Whether output `port` of a switch is alive: 0 where its predicate is false, else 1."""
+        predicate = self._values[switch.inputs[1]]
+        if isinstance(predicate, _Mark) or predicate.size != 1 or port > 1:
+            raise ConvertError(
+                f"the switch '{switch.name}' does not hang on phase_train or another constant"
+            )
+        return bool(predicate.reshape(-1)[0]) == (port == 1)
 
     def _compute(self, name: str) -> Value:
         node, port = self._split(name)
-        if node.name in FIXED_FEEDS and node.op.startswith("Placeholder"):
+        if _is_fixed(node):
             return FIXED_FEEDS[node.name]
+        if any(self._values[pivot] is DEAD for pivot in self._pivots(node)):
+            return DEAD
         if node.op == "Merge":
             return self._merge(name, node)
-        args = [self._values[need] for need in node.inputs]
-        if any(arg is DEAD for arg in args):
-            return DEAD
         if node.op in ("Switch", "RefSwitch"):
-            return self._switch(name, node, port, args)
+            if len(node.inputs) != 2:
+                raise ConvertError(f"the switch '{node.name}' has no predicate")
+            if not self._flows(node, port):
+                return DEAD
+            self._alias[name] = node.inputs[0]
+            return self._values[node.inputs[0]]
+        if any(self._values.get(need) is DEAD for need in node.inputs):
+            return DEAD
+        args = [self._values[need] for need in node.inputs]
         if port:
             raise ConvertError(f"output {port} of {node.op} (node '{node.name}') is not supported")
         if node.op in ("Identity", "StopGradient"):
@@ -109,6 +138,8 @@ class Evaluation:
         if any(arg is UNKNOWN for arg in args):
             return UNKNOWN
         if node.op == "Const":
+            if node.name in self._graph.constants:
+                return self._graph.constants[node.name]
             raise ConvertError(f"the constant '{node.name}' has a type that is not supported")
         if node.op == "NoOp":
             return UNKNOWN
@@ -119,30 +150,18 @@ class Evaluation:
             raise ConvertError("the network is too large for the proof")
         return result
 
-    def _switch(self, name: str, node: Node, port: int, args: list[Value]) -> Value:
-        predicate = args[1] if len(args) == 2 else UNKNOWN
-        if isinstance(predicate, _Mark) or predicate.size != 1 or port > 1:
-            raise ConvertError(
-                f"the switch '{node.name}' does not hang on phase_train or another constant"
-            )
-        if bool(predicate.reshape(-1)[0]) != (port == 1):
-            return DEAD
-        self._alias[name] = node.inputs[0]
-        return args[0]
-
     def _merge(self, name: str, node: Node) -> Value:
-        alive = []
-        for source in node.inputs:
-            origin, _ = self._split(source)
-            pivots = [self._values[c] for c in origin.control if c in self._graph.nodes]
-            if self._values[source] is not DEAD and all(p is not DEAD for p in pivots):
-                alive.append(source)
+        alive = [source for source in node.inputs if self._values[source] is not DEAD]
         if not alive:
             return DEAD
         if len(alive) > 1:
             raise ConvertError(f"the merge '{node.name}' has {len(alive)} live branches")
         self._alias[name] = alive[0]
         return self._values[alive[0]]
+
+
+def _is_fixed(node: Node) -> bool:
+    return node.name in FIXED_FEEDS and node.op.startswith("Placeholder")
 
 
 def run(graph: Graph, feeds: Mapping[str, Array]) -> list[Array]:

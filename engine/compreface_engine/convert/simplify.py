@@ -14,6 +14,7 @@ from compreface_engine.convert.evaluate import Evaluation, order
 from compreface_engine.convert.graph import Array, Graph, Node
 
 LINEAR: Final = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
+_RESHAPES: Final = ("Reshape", "Squeeze", "ExpandDims")
 _BATCH = 2
 _MAX_PASSES = 50
 
@@ -39,7 +40,13 @@ def trace(graph: Graph, picture: tuple[int, int, int]) -> dict[str, tuple[int, .
 def simplify(graph: Graph, picture: tuple[int, int, int]) -> Traced:
     """The same function in fewer operators. Constants end up in the nodes' attributes."""
     shapes = trace(graph, picture)
-    nodes = {node.name: _normal(node, graph, shapes) for node in order(graph)}
+    # A reshape's target is known from the trace; what computes it is not needed.
+    cut = {
+        name: replace(node, inputs=node.inputs[:1]) if node.op in _RESHAPES else node
+        for name, node in graph.nodes.items()
+    }
+    lean = replace(graph, nodes=cut)
+    nodes = {node.name: _normal(node, lean, shapes) for node in order(lean)}
     work = _Rewrite(nodes, graph.outputs, shapes)
     for _ in range(_MAX_PASSES):
         if not work.sweep():
@@ -54,7 +61,7 @@ def _normal(node: Node, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> 
     shape = shapes[node.name]
     known = [graph.constants.get(name) for name in node.inputs]
     dynamic = tuple(n for n, value in zip(node.inputs, known, strict=True) if value is None)
-    if node.op in ("Reshape", "Squeeze", "ExpandDims"):
+    if node.op in _RESHAPES:
         if not shape or shape[0] != _BATCH:
             raise ConvertError(f"{node.op} (node '{node.name}') mixes the batch with other sizes")
         return Node(node.name, "Reshape", node.inputs[:1])
