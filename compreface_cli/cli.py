@@ -13,7 +13,14 @@ from compreface_cli import __version__
 from compreface_cli.errors import CfError, InterruptedByUser
 
 # One module a command, in the order of the help page; each has `register(app)`.
-COMMANDS: tuple[str, ...] = ("doctor",)
+COMMANDS: tuple[str, ...] = (
+    "doctor",
+    "up",
+    "down",
+    "restart",
+    "status",
+    "logs",
+)
 
 app = typer.Typer(
     name="cf",
