@@ -1,0 +1,47 @@
+"""`cf logs`: what an instance has written."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from compreface_cli.errors import UsageError
+from compreface_cli.output import Output
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="logs")(logs)
+
+
+def logs(
+    instance: Annotated[
+        str | None,
+        typer.Argument(help="Its name; not needed when only one runs.", show_default=False),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes; end with Ctrl-C.")
+    ] = False,
+    tail: Annotated[int, typer.Option("--tail", min=0, help="How many of the last lines.")] = 100,
+    service: Annotated[
+        str | None, typer.Option("--service", help="Only this service: core, api, ...")
+    ] = None,
+    json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Print the last log lines of an instance."""
+    from compreface_cli.flows import logs as flow
+
+    if follow and json_mode:
+        raise UsageError("--follow has no end, and --json prints one document", hint="Drop one.")
+    name, lines = flow.logs(instance, tail=tail, follow=follow, service=service)
+    if json_mode:
+        Output(json_mode=True).write_json({"instance": name, "lines": list(lines)})
+        return
+    try:
+        for line in lines:
+            print(line, flush=follow)
+    except KeyboardInterrupt:
+        return  # the way to end -f
+    except BrokenPipeError:
+        sys.stderr.close()  # `cf logs | head`: nobody reads on

@@ -1,0 +1,40 @@
+"""`cf status`: every instance of this user as it is now, not as its record hopes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compreface_cli.flows import running
+from compreface_cli.flows.running import Health
+from compreface_cli.instances import Damaged, Holder, Record
+from compreface_cli.launch.base import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One instance; `busy` names the `cf` that works on it now."""
+
+    record: Record
+    deployment: Deployment | None
+    health: Health
+    busy: Holder | None = None
+
+    @property
+    def well(self) -> bool:
+        """Whether it is as its user left it: running rightly, stopped, or being worked on."""
+        return self.busy is not None or self.health.state in ("running", "starting", "stopped")
+
+
+def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
+    """The instance named, or all; changes nothing."""
+    store = running.instances()
+    if name is not None:
+        return [_look(running.pick(name, only_running=False))], []
+    records, damaged = store.all()
+    return [_look(record) for record in records], damaged
+
+
+def _look(record: Record) -> Status:
+    busy = running.instances().holder(record.name)
+    known = running.deployment(record) if record.deployment else None
+    return Status(record, known, running.health(record, busy=busy is not None), busy)
