@@ -25,6 +25,7 @@ from compreface_engine.api.errors import (
     NO_FILE,
     BadRequest,
     BodyTooLarge,
+    BodyTooSlow,
     Failed,
     MethodNotAllowed,
     NotFound,
@@ -190,12 +191,14 @@ async def _send(head: Head, receive: Receive, send: Send, answer: Answer) -> Non
 
     Closing at once would reset the connection, and the caller might never see the answer.
     """
-    if not head.unread or (head.length <= LINGER_BYTES and not head.chunked and not head.expects):
+    keeps = head.length <= LINGER_BYTES and not (head.chunked or head.expects)
+    if not head.unread or (keeps and answer.status != BodyTooSlow.status):
         await send_answer(send, answer)
         return
     await send(answer.start(close=True))
     await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-    if not head.expects:  # Such a caller sees the answer before it sends anything.
+    # Who waits for a "100 Continue" sees the answer anyway; who was too slow had its time.
+    if not head.expects and answer.status != BodyTooSlow.status:
         try:
             async with asyncio.timeout(LINGER_S):
                 message = await receive()

@@ -74,6 +74,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            # The rubbish follows a whole request: that one is answered first, then it is over.
+            cycle.keep_alive = False
+            return
         self._refuse(b"400 Bad Request", _MALFORMED)
 
     def _watch_head(self) -> None:

@@ -1,0 +1,75 @@
+"""200 callers at once: the right answer or a clear refusal, and the engine is as before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import pytest
+
+from tests.contract.process import Engine, Reply
+from tests.shared import ROOT
+
+pytestmark = pytest.mark.slow
+
+PORTRAIT = (ROOT / "compreface_cli" / "portraits" / "grace_hopper.jpg").read_bytes()
+CALLERS = 200
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with Engine() as one:
+        yield one
+
+
+def boxes(reply: Reply) -> list[dict[str, float]]:
+    return [face["box"] for face in reply.json()["result"]]
+
+
+def test_a_flood_is_answered_rightly_or_refused_and_leaves_nothing_behind(engine: Engine) -> None:
+    known = boxes(engine.find(PORTRAIT, "face_plugins=calculator"))
+    for _ in range(8):
+        engine.find(PORTRAIT, "face_plugins=calculator")
+    before = engine.resident_bytes()
+    start = threading.Barrier(CALLERS)
+
+    def call() -> Reply:
+        start.wait()
+        return engine.find(PORTRAIT, "face_plugins=calculator")
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        calls = [pool.submit(call) for _ in range(CALLERS)]
+        most = before
+        health_came_first = False
+        for _ in as_completed(calls):
+            most = max(most, engine.resident_bytes())
+            if not health_came_first and any(not one.done() for one in calls):
+                assert engine.request("GET", "/healthcheck").status == 200
+                health_came_first = any(not one.done() for one in calls)
+        replies = [one.result() for one in calls]
+    served = [reply for reply in replies if reply.status == 200]
+    refused = [reply for reply in replies if reply.status == 503]
+    assert len(served) + len(refused) == CALLERS
+    assert len(served) >= 60, "the queue holds 64"
+    assert all(boxes(reply) == known for reply in served)
+    for reply in refused:
+        assert int(reply.headers["retry-after"]) >= 1
+        assert reply.json()["message"].startswith("503 Service Unavailable: ")
+    assert health_came_first, "health waited behind the queue"
+    assert most - before < 200 * MEBIBYTE
+    assert boxes(engine.find(PORTRAIT)) == known, "it serves at once again"
+    assert engine.request("GET", "/ready").status == 200
+    assert engine.resident_bytes() - before < 100 * MEBIBYTE
+
+
+def test_a_caller_that_waits_too_long_is_refused() -> None:
+    with (
+        Engine(CF_MAX_CONCURRENCY="1", CF_MAX_WAIT_S="0.001") as engine,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        replies = list(pool.map(lambda _: engine.find(PORTRAIT), range(16)))
+        assert {reply.status for reply in replies} == {200, 503}
+        texts = {reply.json()["message"] for reply in replies if reply.status == 503}
+        assert any("no worker was free within 0.001 s" in text.lower() for text in texts)

@@ -1,0 +1,152 @@
+"""The engine as a process: it starts or says why not in one line, and stops losing nothing."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.contract.process import MULTIPART, Engine, multipart, part, wait_until
+from tests.shared import ROOT
+
+pytestmark = pytest.mark.slow
+
+PORTRAIT = (ROOT / "compreface_cli" / "portraits" / "grace_hopper.jpg").read_bytes()
+
+
+def refused(**variables: str) -> tuple[int, str]:
+    """Exit code and stderr of an engine that must not start."""
+    done = subprocess.run(
+        [sys.executable, "-m", "compreface_engine"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "engine"), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_a_taken_port_is_named_in_one_line() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        code, text = refused(CF_PORT=str(port))
+    assert code == 4
+    assert text == (
+        f"compreface-engine: port {port} on 127.0.0.1 is taken by another process; "
+        "set CF_PORT to a free one\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"CF_PORT": "abc"}, "CF_PORT=abc: is not a whole number"),
+        ({"CALCULATION_PLUGIN": "facenet.Calculator"}, "facenet.Calculator"),
+        ({"FACE_DETECTION_PLUGIN": "insightface.FaceDetector"}, "insightface.FaceDetector"),
+        ({"EXTRA_PLUGINS": "agegender.AgeDetector"}, "agegender.AgeDetector"),
+        ({"CALCULATION_PLUGIN": "nonsense"}, "nonsense"),
+    ],
+)
+def test_a_configuration_that_cannot_run_is_named_in_one_line(
+    variables: dict[str, str], said: str
+) -> None:
+    code, text = refused(**{"CF_PORT": "0", **variables})
+    assert code == 3
+    assert text.startswith("compreface-engine: ")
+    assert said in text
+    assert text.count("\n") == 1
+
+
+def test_flags_are_refused_and_the_version_is_told() -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "compreface_engine", *arguments],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "engine")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert run("--port", "3000").returncode == 2
+    assert "CF_PORT" in run("--port", "3000").stderr
+    assert run("--version").stdout.startswith("compreface-engine ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_exit_code_0_though_a_connection_is_kept(number: int) -> None:
+    with Engine() as engine:
+        kept = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=30)
+        kept.request("GET", "/healthcheck")
+        assert kept.getresponse().read() == b'{"status":"OK"}\n'
+        assert engine.stop(number) == 0
+        kept.close()
+
+
+def test_sigterm_finishes_what_runs_and_what_waits() -> None:
+    with Engine(CF_MAX_CONCURRENCY="1") as engine, ThreadPoolExecutor(6) as pool:
+        expected = engine.find(PORTRAIT).json()["result"][0]["box"]
+        began = threading.Barrier(7)
+
+        def one(_: int) -> bytes:
+            began.wait()
+            reply = engine.find(PORTRAIT)
+            assert reply.status == 200
+            return reply.body
+
+        def accepted() -> bool:
+            return engine.log.count('"answered"') >= 2
+
+        answers = [pool.submit(one, number) for number in range(6)]
+        began.wait()
+        assert wait_until(accepted)
+        assert engine.stop() == 0
+        served = 0
+        for answer in answers:
+            try:
+                assert expected["x_min"] == _box(answer.result())["x_min"]
+                served += 1
+            except ConnectionError:
+                continue  # It had not been accepted when the port was closed.
+        assert served >= 2
+
+
+def _box(body: bytes) -> dict[str, int]:
+    import json
+
+    box: dict[str, int] = json.loads(body)["result"][0]["box"]
+    return box
+
+
+def test_sigterm_while_models_load_ends_it_with_exit_code_0() -> None:
+    engine = Engine()
+    assert engine.stop() in (0, -signal.SIGTERM)
+
+
+def test_logs_are_json_and_hold_no_file_name_no_api_key_and_no_query() -> None:
+    import json
+
+    with Engine(LOGGING_LEVEL_NAME="debug", CF_TYPO="x") as engine:
+        body = multipart([part("file", PORTRAIT, "private-name.jpg", "image/jpeg")])
+        headers = {"Content-Type": MULTIPART, "X-Api-Key": "private-key"}
+        path = "/find_faces?face_plugins=calculator&private=query"
+        assert engine.request("POST", path, body, headers).status == 200
+        assert engine.request("GET", "/private-path").status == 404
+        assert engine.request("POST", path, body[:-9], headers).status == 400
+        assert wait_until(lambda: engine.log.count('"answered"') == 3)
+        engine.stop()
+        assert "private" not in engine.log
+        lines = [json.loads(line) for line in engine.log.splitlines() if line.startswith("{")]
+        assert any("CF_TYPO" in line["message"] for line in lines)
+        assert all(line["severity"] and line["time"] for line in lines)
+        assert "0.0" not in "".join(line["message"] for line in lines)

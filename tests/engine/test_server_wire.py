@@ -1,0 +1,297 @@
+"""What may come over the wire, however odd: a clear answer, and the engine serves on."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.contract.process import (
+    MULTIPART,
+    Engine,
+    Reply,
+    multipart,
+    part,
+    photograph_form,
+    wait_until,
+)
+from tests.shared import ROOT
+
+pytestmark = pytest.mark.slow
+
+PORTRAIT = (ROOT / "compreface_cli" / "portraits" / "grace_hopper.jpg").read_bytes()
+FORM = photograph_form(PORTRAIT)
+HEAD = (
+    f"POST /find_faces HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\n"
+    "Content-Length: {length}\r\n\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine(CF_BODY_TIMEOUT_S="1", CF_MAX_BODY_BYTES="4000000") as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def serves_on(engine: Engine) -> Iterator[None]:
+    """After every test the same process still finds the face."""
+    yield
+    assert engine.alive
+    reply = engine.find(PORTRAIT)
+    assert reply.status == 200
+    assert len(reply.json()["result"]) == 1
+
+
+def talk(engine: Engine, *pieces: bytes, end: bool = False) -> bytes:
+    """Sends raw bytes on one connection; everything that comes back until it is closed."""
+    with socket.create_connection(("127.0.0.1", engine.port), timeout=30) as wire:
+        try:
+            for piece in pieces:
+                wire.sendall(piece)
+            if end:
+                wire.shutdown(socket.SHUT_WR)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        said = b""
+        try:
+            while got := wire.recv(65536):
+                said += got
+        except ConnectionResetError:
+            pass
+        return said
+
+
+def head(length: int) -> bytes:
+    return HEAD.format(length=length).encode()
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def portrait() -> Image.Image:
+    return Image.open(io.BytesIO(PORTRAIT)).convert("RGB")
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of side x side pixels in a few hundred bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    size = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", size)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
+
+
+BROKEN = "400 Bad Request: Image has incorrect format or is broken"
+NO_FACE = "400 Bad Request: No face is found in the given image"
+
+
+def refusal(reply: Reply) -> tuple[int, str]:
+    return reply.status, reply.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"only text",
+        b"\xff\xd8\xff" + bytes(1000),
+        b"GIF89a",
+        b"\x89PNG\r\n\x1a\n",
+        bytes(5000),
+    ],
+)
+def test_what_is_no_picture_says_so(engine: Engine, data: bytes) -> None:
+    assert refusal(engine.find(data)) == (400, BROKEN)
+
+
+def test_a_picture_cut_in_its_data_is_read_as_far_as_it_goes(engine: Engine) -> None:
+    reply = engine.find(PORTRAIT[: len(PORTRAIT) * 8 // 10])
+    assert reply.status == 200
+    assert reply.headers["x-image-truncated"] == "true"
+
+
+def test_a_picture_cut_in_its_header_is_refused(engine: Engine) -> None:
+    assert engine.find(PORTRAIT[:150]).status in (400, 422)
+
+
+def test_a_bomb_is_refused_by_its_header(engine: Engine) -> None:
+    before = engine.resident_bytes()
+    status, text = refusal(engine.find(bomb(30_000)))
+    assert status == 422
+    assert "900000000 pixels" in text
+    assert engine.resident_bytes() - before < 100_000_000
+
+
+def test_uncommon_kinds_of_pictures_are_read(engine: Engine) -> None:
+    picture = portrait()
+    gray = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+    frames = [picture, Image.new("RGB", picture.size)]
+    kinds = {
+        "cmyk": encoded(picture.convert("CMYK"), "JPEG"),
+        "16 bit": encoded(Image.fromarray(gray), "PNG"),
+        "animated": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "gray with alpha": encoded(picture.convert("LA"), "PNG"),
+        "tiff": encoded(picture, "TIFF"),
+    }
+    for name, data in kinds.items():
+        reply = engine.find(data)
+        assert reply.status == 200, name
+        assert len(reply.json()["result"]) == 1, name
+
+
+@pytest.mark.parametrize("size", [(1, 1), (12, 12), (3000, 2), (2, 3000)])
+def test_tiny_and_narrow_pictures_hold_no_face(engine: Engine, size: tuple[int, int]) -> None:
+    assert refusal(engine.find(encoded(Image.new("RGB", size), "PNG"))) == (400, NO_FACE)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_changes_nothing(engine: Engine, orientation: int) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    plain = engine.find(encoded(portrait(), "JPEG", quality=90)).json()["result"]
+    turned = engine.find(encoded(portrait(), "JPEG", quality=90, exif=tags)).json()["result"]
+    assert [face["box"] for face in turned] == [face["box"] for face in plain]
+
+
+def test_base64_gives_the_answer_of_the_file(engine: Engine) -> None:
+    body = json.dumps({"file": base64.b64encode(PORTRAIT).decode()}).encode()
+    reply = engine.request("POST", "/find_faces_base64", body, {"Content-Type": "application/json"})
+    want = engine.find(PORTRAIT).json()["result"][0]["box"]
+    assert reply.json()["result"][0]["box"] == want
+
+
+def test_a_form_without_the_field_says_so(engine: Engine) -> None:
+    body = multipart([part("image", PORTRAIT, "a.jpg")])
+    reply = engine.request("POST", "/scan_faces", body, {"Content-Type": MULTIPART})
+    assert refusal(reply) == (400, "400 Bad Request: No file is attached")
+
+
+def test_a_chunked_body_is_answered_and_the_connection_closed(engine: Engine) -> None:
+    start = HEAD.replace("Content-Length: {length}", "Transfer-Encoding: chunked").encode()
+    chunk = b"%x\r\n%b\r\n" % (len(FORM), FORM)
+    said = talk(engine, start, chunk, b"0\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"No file is attached" in said
+
+
+def test_a_chunked_body_without_end_is_cut_off(engine: Engine) -> None:
+    start = HEAD.replace("Content-Length: {length}", "Transfer-Encoding: chunked").encode()
+    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    assert b"No file is attached" in talk(engine, start, *[chunk] * 2000)
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(engine: Engine) -> None:
+    said = talk(engine, head(5_000_000_000), *[bytes(100_000)] * 100)
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert b"at most 4000000 are accepted" in said
+
+
+def test_a_body_that_stops_coming_is_given_up(engine: Engine) -> None:
+    said = talk(engine, head(len(FORM)), FORM[:1000])
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b"cache-control" in said
+
+
+def test_a_body_shorter_than_announced_is_given_up(engine: Engine) -> None:
+    talk(engine, head(len(FORM) + 10), FORM, end=True)
+
+
+def test_a_body_longer_than_announced_is_cut_at_its_length(engine: Engine) -> None:
+    said = talk(engine, head(len(FORM) - 10), FORM)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"No file is attached" in said
+
+
+def test_a_caller_that_asks_first_is_told_to_go_on(engine: Engine) -> None:
+    asked = head(len(FORM)).replace(
+        b"\r\n\r\n", b"\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    )
+    said = talk(engine, asked, FORM)
+    assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+def test_a_caller_that_asks_first_is_not_told_to_send_what_is_too_large(engine: Engine) -> None:
+    said = talk(engine, head(5_000_000).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in said
+
+
+@pytest.mark.parametrize(
+    "bytes_sent", [b"\x16\x03\x01\x02\x00\x01\x00", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
+)
+def test_what_is_not_http_gets_a_json_400(engine: Engine, bytes_sent: bytes) -> None:
+    said = talk(engine, bytes_sent)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b'{"message":"400 Bad Request: ' in said
+
+
+def test_headers_without_end_are_refused(engine: Engine) -> None:
+    line = b"X-Filler: " + b"a" * 1000 + b"\r\n"
+    said = talk(engine, b"GET /status HTTP/1.1\r\nHost: x\r\n", *[line] * 2000)
+    assert said == b"" or said.startswith(b"HTTP/1.1 431 ")
+
+
+def test_requests_in_one_go_are_answered_in_order(engine: Engine) -> None:
+    ask = b"GET /%b HTTP/1.1\r\nHost: x\r\n%b\r\n"
+    said = talk(
+        engine,
+        ask % (b"status", b"")
+        + head(len(FORM))
+        + FORM
+        + ask % (b"healthcheck", b"Connection: close\r\n"),
+    )
+    places = [said.index(word) for word in (b"available_plugins", b"plugins_versions", b'"OK"}\n')]
+    assert said.count(b"HTTP/1.1 200 OK") == 3
+    assert places[0] < places[1] < said.rindex(b'{"status":"OK"}\n')
+
+
+def test_a_kept_connection_serves_many_requests(engine: Engine) -> None:
+    import http.client
+
+    wire = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=30)
+    for number in range(4):
+        body = FORM if number != 2 else FORM[:-8]
+        wire.request("POST", "/find_faces", body, {"Content-Type": MULTIPART})
+        answer = wire.getresponse()
+        assert answer.status == (200 if number != 2 else 400)
+        answer.read()
+    wire.request("POST", "/status", bytes(300_000), {"Content-Type": MULTIPART})
+    assert wire.getresponse().read().startswith(b'{"message":"405')
+    wire.request("GET", "/status")
+    assert wire.getresponse().status == 200
+    wire.close()
+
+
+def test_callers_that_vanish_cost_nothing(engine: Engine) -> None:
+    for keep in (len(FORM), len(FORM) // 2, 0):
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", engine.port), timeout=30) as wire:
+                wire.sendall(head(len(FORM)) + FORM[:keep])
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert wait_until(lambda: engine.request("GET", "/ready").status == 200)
+
+
+def test_head_has_the_length_and_no_body(engine: Engine) -> None:
+    said = talk(engine, b"HEAD /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    top, _, body = said.partition(b"\r\n\r\n")
+    assert body == b""
+    assert b"content-length: 322" in top
