@@ -190,12 +190,16 @@ def _owners(inodes: set[str], proc: Path) -> dict[str, tuple[int, str | None]]:
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     for folder in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
         try:
-            links = [os.readlink(link) for link in (folder / "fd").iterdir()]
+            opened = os.listdir(folder / "fd")
         except OSError:
-            continue
-        for link in links:
-            if link in wanted and wanted[link] not in found:
-                found[wanted[link]] = (int(folder.name), _process_name(folder))
+            continue  # another user's, or gone
+        for number in opened:
+            try:
+                inode = wanted.get(os.readlink(folder / "fd" / number))
+            except OSError:
+                continue  # closed since the list was made
+            if inode is not None and inode not in found:
+                found[inode] = (int(folder.name), _process_name(folder))
     return found
 
 
