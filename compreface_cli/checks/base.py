@@ -17,10 +17,6 @@ DOCKER = 6
 HARDWARE = 7
 FETCH = 9
 
-# Labels that the rendered project puts on what it creates.
-INSTANCE_LABEL = "compreface-cli.instance"
-CALCULATOR_LABEL = "compreface-cli.calculator"
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compreface_cli.checks.base import (
-    CALCULATOR_LABEL,
     CONFLICT,
     DATA,
     Finding,
@@ -15,7 +14,7 @@ from compreface_cli.checks.base import (
     whose,
 )
 from compreface_cli.facts import Facts
-from compreface_cli.plan import Plan
+from compreface_cli.plan import LABEL_CALCULATOR, Plan
 
 NAME = "volume"
 
@@ -31,7 +30,7 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
         return
     clean = True
     another = "Choose another instance name with --instance; nothing in the volume was touched."
-    made_with = volume.labels.get(CALCULATOR_LABEL)
+    made_with = volume.labels.get(LABEL_CALCULATOR)
     if volume.project != plan.project or made_with is None:
         owner = (
             f"it was created for the Compose project {volume.project}, not by cf"
