@@ -25,6 +25,8 @@ _FORMATS: Final = (
     *("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "ICO", "TIFF", "JPEG2000", "PPM"),
     *("TGA", "PCX", "SGI", "SUN", "MSP", "XBM", "XPM", "PSD", "IM", "QOI"),
 )
+# Their decoders ask for more until there is none, whether the picture is whole or not.
+_READ_TO_THE_END: Final = ("JPEG2000",)
 _ORIENTATION: Final = 0x0112
 
 # Pillow's own guard only warns, through a filter that all threads share; ours refuses instead.
@@ -88,12 +90,14 @@ def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
 def _decode_other(data: Data, max_pixels: int, apply_exif: bool) -> Decoded:
     source = _Source(data)
     try:
+        for width, height in _icon_sizes(data):  # Pillow reads an icon whole when it opens it
+            _check_size(width, height, max_pixels)
         with Pillow.open(source, formats=_FORMATS) as picture:
-            for width, height in (picture.size, *_icon_sizes(data, picture.format)):
-                _check_size(width, height, max_pixels)
+            _check_size(*picture.size, max_pixels)
             source.ran_out = False
             picture.load()
-            decoded = Decoded(_to_rgb(picture), truncated=source.ran_out)
+            cut_short = source.ran_out and picture.format not in _READ_TO_THE_END
+            decoded = Decoded(_to_rgb(picture), truncated=cut_short)
             if apply_exif:
                 decoded = _turned(decoded, picture.getexif().get(_ORIENTATION, 1))
             return decoded
@@ -116,9 +120,9 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise BrokenImage
 
 
-def _icon_sizes(data: Data, kind: str | None) -> Iterator[tuple[int, int]]:
+def _icon_sizes(data: Data) -> Iterator[tuple[int, int]]:
     """The sizes of the pictures inside an icon, which its directory may understate."""
-    if kind != "ICO":
+    if data[:4] != b"\0\0\1\0":
         return
     (count,) = struct.unpack_from("<H", data, 4)
     for entry in range(count):

@@ -28,7 +28,7 @@ def estimate(landmarks: Sequence[tuple[int, int]], *, width: int, height: int) -
     """The pose of a face from its five integer landmarks in an image of `width` x `height` px.
 
     The principal point is (height / 2, width / 2), swapped: the original engine has it so, and
-    its numbers are to be met. Points that allow no pose give NaN-free zeros of OpenCV's solver.
+    its numbers are to be met. Points that form no face give some pose, never an error.
     """
     eye_left, eye_right, _, mouth_left, mouth_right = landmarks
     bridge = [(a + b) // 2 for a, b in zip(eye_left, eye_right, strict=True)]

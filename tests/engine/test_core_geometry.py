@@ -1,0 +1,224 @@
+"""Scaling, cutting and aligning against plain re-tellings of their rules."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from compreface_engine.core.geometry import (
+    ARCFACE_TEMPLATE,
+    Scaled,
+    aligned_crop,
+    facenet_crop,
+    scale_down,
+    similarity_matrix,
+    truncated_points,
+    whole_crop,
+)
+from compreface_engine.core.types import BoundingBox, Image
+
+
+def _grain(height: int, width: int, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def _box(x1: int, y1: int, x2: int, y2: int) -> BoundingBox:
+    return BoundingBox(x1, y1, x2, y2, 1.0)
+
+
+@pytest.mark.parametrize("limit", [0, 40, 100])
+def test_a_picture_within_the_limit_is_not_touched(limit: int) -> None:
+    image = _grain(30, 40)
+    scaled = scale_down(image, limit)
+    assert scaled.image is image
+    assert scaled.coefficient == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 300), width=st.integers(1, 300), limit=st.integers(1, 200))
+def test_scaling_down_rounds_sides_half_to_even_and_never_to_nothing(
+    height: int, width: int, limit: int
+) -> None:
+    assume(max(height, width) > limit)
+    scaled = scale_down(np.zeros((height, width, 3), np.uint8), limit)
+    c = limit / max(height, width)
+    assert scaled.coefficient == c
+    assert scaled.image.shape == (max(1, round(height * c)), max(1, round(width * c)), 3)
+
+
+def test_scaling_down_averages_areas() -> None:
+    image = _grain(200, 400)
+    expected = cv2.resize(image, (100, 50), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(scale_down(image, 100).image, expected)
+
+
+def test_boxes_go_back_to_the_original_truncated_toward_zero() -> None:
+    scaled = Scaled(_grain(1, 1), 640 / 819)
+    box = scaled.box_to_original(11, 12, 101, 102, 0.5)
+    assert box == BoundingBox(14, 15, 129, 130, 0.5)
+    assert scaled.box_to_original(-1, 0, 1, 1, 0.5).x_min == -1
+
+
+_COORDINATE = st.floats(-500, 500, allow_nan=False)
+_POINTS = st.lists(st.tuples(_COORDINATE, _COORDINATE), min_size=5, max_size=5)
+
+
+@given(
+    points=_POINTS,
+    scale=st.floats(0.1, 10),
+    angle=st.floats(-math.pi, math.pi),
+    shift=st.tuples(_COORDINATE, _COORDINATE),
+)
+def test_a_similarity_is_recovered_from_the_points_it_moved(
+    points: list[tuple[float, float]], scale: float, angle: float, shift: tuple[float, float]
+) -> None:
+    source = np.array(points)
+    assume(np.ptp(source, axis=0).max() > 1)
+    turn = scale * np.array(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    )
+    matrix = similarity_matrix(source, source @ turn.T + shift)
+    assert np.allclose(matrix[:, :2], turn, atol=1e-7)
+    assert np.allclose(matrix[:, 2], shift, atol=1e-4)
+
+
+@given(points=_POINTS)
+def test_no_similarity_nearby_fits_better(points: list[tuple[float, float]]) -> None:
+    source = np.array(points)
+    assume(np.ptp(source, axis=0).max() > 1)
+    matrix = similarity_matrix(source, ARCFACE_TEMPLATE)
+
+    def miss(a: float, b: float, x: float, y: float) -> float:
+        moved = source @ np.array([[a, -b], [b, a]]).T + (x, y)
+        return float(((moved - ARCFACE_TEMPLATE) ** 2).sum())
+
+    a, b = matrix[0, 0], matrix[1, 0]
+    x, y = matrix[:, 2]
+    best = miss(a, b, x, y) - 1e-6
+    for nudge in (-1e-3, 1e-3):
+        assert miss(a + nudge, b, x, y) >= best
+        assert miss(a, b + nudge, x, y) >= best
+        assert miss(a, b, x + nudge, y) >= best
+        assert miss(a, b, x, y + nudge) >= best
+
+
+def test_points_that_coincide_cannot_be_aligned() -> None:
+    with pytest.raises(ValueError, match="coincide"):
+        similarity_matrix(np.full((5, 2), 7.0), ARCFACE_TEMPLATE)
+
+
+def test_an_aligned_crop_puts_the_landmarks_on_the_template() -> None:
+    image = np.zeros((400, 300, 3), np.uint8)
+    landmarks = ARCFACE_TEMPLATE * 2 + (30, 50)
+    for x, y in landmarks:
+        image[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4] = 255
+    crop = aligned_crop(image, landmarks, 112)
+    assert crop.shape == (112, 112, 3)
+    for x, y in ARCFACE_TEMPLATE:
+        assert crop[round(y), round(x)].min() > 200
+
+
+def test_an_aligned_crop_is_black_outside_the_picture_and_scales_with_its_size() -> None:
+    white = np.full((100, 100, 3), 255, np.uint8)
+    crop = aligned_crop(white, ARCFACE_TEMPLATE - 40, 224)
+    assert crop.shape == (224, 224, 3)
+    assert crop[0, 0].max() == 0
+    assert crop[200, 200].min() == 255
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 200), (40, 60), (112, 112), (50, 400)])
+def test_a_whole_picture_becomes_a_square(height: int, width: int) -> None:
+    image = np.full((height, width, 3), 90, np.uint8)
+    crop = whole_crop(image, 112)
+    assert crop.shape == (112, 112, 3)
+    assert np.unique(crop).tolist() == [90]
+
+
+def _mirrored(index: int, length: int) -> int:
+    while not 0 <= index < length:
+        index = -index if index < 0 else 2 * (length - 1) - index
+    return index
+
+
+def _blurred(line: list[int], sigma: float) -> list[int]:
+    radius = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    weights = weights / weights.sum()
+    out = []
+    for at in range(len(line)):
+        total = line[at] * weights[radius]
+        for step in range(-radius, 0):
+            both = line[_mirrored(at + step, len(line))] + line[_mirrored(at - step, len(line))]
+            total += both * weights[radius + step]
+        out.append(int(total))
+    return out
+
+
+def _plain_facenet(plane: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
+    """Section 12.3 of the contract for one channel, pixel by pixel."""
+    picture = plane.astype(int).tolist()
+    height, width = plane.shape
+    if (sigma := (height / size - 1) / 2) > 0:
+        columns = [_blurred(list(column), sigma) for column in zip(*picture, strict=True)]
+        picture = [list(row) for row in zip(*columns, strict=True)]
+    if (sigma := (width / size - 1) / 2) > 0:
+        picture = [_blurred(row, sigma) for row in picture]
+    out = np.empty((size, size))
+    for i in range(size):
+        for j in range(size):
+            y, x = (i + 0.5) * height / size - 0.5, (j + 0.5) * width / size - 0.5
+            top, left = math.floor(y), math.floor(x)
+            value = 0.0
+            for dy in (0, 1):
+                for dx in (0, 1):
+                    pixel = picture[_mirrored(top + dy, height)][_mirrored(left + dx, width)]
+                    weight = abs(1 - dy - (y - top)) * abs(1 - dx - (x - left))
+                    value += pixel * weight
+            out[i, j] = value / 255
+    return out
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(2, 40),
+    width=st.integers(2, 40),
+    size=st.integers(2, 16),
+    seed=st.integers(0, 1000),
+)
+def test_a_facenet_crop_follows_the_contract_pixel_by_pixel(
+    height: int, width: int, size: int, seed: int
+) -> None:
+    image = _grain(height, width, seed)
+    crop = facenet_crop(image, _box(0, 0, width, height), size)
+    assert crop.dtype == np.float64
+    for channel in range(3):
+        assert np.allclose(crop[..., channel], _plain_facenet(image[..., channel], size), atol=1e-9)
+
+
+def test_a_facenet_crop_takes_only_what_lies_inside_the_picture() -> None:
+    image = _grain(30, 40)
+    outside = facenet_crop(image, _box(-5, -5, 20, 50), 8)
+    assert np.array_equal(outside, facenet_crop(image, _box(0, 0, 20, 30), 8))
+
+
+def test_a_box_of_one_pixel_gives_a_flat_crop() -> None:
+    image = _grain(5, 5)
+    crop = facenet_crop(image, _box(2, 3, 3, 4), 4)
+    assert np.allclose(crop, image[3, 2] / 255)
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 9), (50, 0, 60, 9)])
+def test_a_box_without_pixels_is_refused(box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="no pixel"):
+        facenet_crop(_grain(20, 20), _box(*box), 8)
+
+
+def test_points_are_truncated_toward_zero() -> None:
+    points = np.array([[1.9, -1.9], [0.5, -0.5]])
+    assert truncated_points(points) == [(1, -1), (0, 0)]
