@@ -14,6 +14,7 @@ import numpy as np
 from compreface_engine.convert.emit import Form, emit, to_bytes
 from compreface_engine.convert.errors import ConvertError
 from compreface_engine.convert.evaluate import run, specialise
+from compreface_engine.convert.faster import faster
 from compreface_engine.convert.graph import Array, Graph
 from compreface_engine.convert.proof import Proof, prove, run_onnx
 from compreface_engine.convert.simplify import simplify
@@ -90,6 +91,8 @@ def convert_one(source: Source, data: bytes) -> Made:
     by_name = dict(zip(source.outputs, specialise(graph).outputs, strict=True))
     wanted = tuple(by_name[name] for name in source.form.outputs)
     traced = simplify(replace(specialise(graph), outputs=wanted), source.picture)
+    if source.form.dynamic_size:
+        traced = faster(traced)
     made = to_bytes(emit(traced, source.form))
     proof = prove(
         _original(replace(graph, outputs=wanted), source.form.transposed),

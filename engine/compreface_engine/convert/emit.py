@@ -162,6 +162,10 @@ class _Emitter:
             pairs = node.attrs["constants"][0][list(self._order(node.inputs[0]))]
             pads = build.tensor(pairs.T.reshape(-1).astype(np.int64))
             return build.node("Pad", [inputs[0], pads])
+        if op == "Channels":
+            ends = [[node.attrs["start"]], [node.attrs["stop"]], [1]]
+            extra = [build.tensor(np.array(value, np.int64)) for value in ends]
+            return build.node("Slice", [inputs[0], *extra])
         if op == "Reshape":
             return self._reshape(node, inputs[0])
         raise ConvertError(f"the operator {op} (node '{node.name}') has no ONNX form here")

@@ -50,6 +50,7 @@ class _Reader:
     subgraph: Table
     nodes: dict[str, Node] = field(default_factory=dict)
     tensors: list[_Tensor] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
     constants: dict[str, Array] = field(default_factory=dict)
 
     def read(self) -> Graph:
@@ -86,7 +87,11 @@ class _Reader:
         return self.tensors[index]
 
     def _tensor(self, index: int, table: Table, buffers: list[Table]) -> _Tensor:
-        name = f"{index}/{table.text(3)}"  # the index keeps equal names apart
+        # A colon would read as an output number; the index keeps equal names apart.
+        name = table.text(3).replace(":", "_")[:200] or "tensor"
+        while name in self.names:
+            name = f"{name}#{index}"
+        self.names.add(name)
         shape = tuple(int(size) for size in table.array(0, "<i4"))
         if len(shape) > 8 or any(size < 0 for size in shape):
             raise ConvertError(f"tensor '{name}' has the shape {list(shape)}")
