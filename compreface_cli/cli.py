@@ -14,7 +14,9 @@ from compreface_cli.errors import CfError, InterruptedByUser
 
 # One module a command, in the order of the help page; each has `register(app)`.
 COMMANDS: tuple[str, ...] = (
+    "list_builds",
     "doctor",
+    "build",
     "up",
     "down",
     "restart",

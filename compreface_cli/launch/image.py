@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 RENDER_LABEL = "compreface-cli.render"  # hash of all that the image was built from
 
 
-REVISION_LABEL = "org.opencontainers.image.revision"
-
 _STEP = re.compile(r"#\d+ \[(?:\S+ +)?\d+/\d+\] .*")
 _FAILED = re.compile(r"#(\d+) ERROR:? ")
 _PREFIX = re.compile(r"#\d+ (?:\d+\.\d+ )?")
@@ -80,7 +78,6 @@ def build(
     context: Path,
     tag: str,
     *,
-    labels: Mapping[str, str],
     report: Report,
     undo: CleanUp | None = None,
     no_cache: bool = False,
@@ -101,7 +98,6 @@ def build(
         "build",
         "--progress=plain",
         f"--tag={tag}",
-        *(f"--label={key}={value}" for key, value in sorted(labels.items())),
         f"--label={RENDER_LABEL}={made_from}",
         *(["--no-cache"] if no_cache else []),
         str(context),

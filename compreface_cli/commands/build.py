@@ -1,0 +1,118 @@
+"""`cf build`: build the engine's image of a build, or of a build that flags make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compreface_cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compreface_cli.flows.build import Built
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="build")(build)
+
+
+def build(
+    build: Annotated[
+        str | None,
+        typer.Argument(
+            help="A build's name or the path of its file; else the default.", show_default=False
+        ),
+    ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="For an NVIDIA GPU.")] = False,
+    gpu_index: Annotated[
+        int | None, typer.Option("--gpu-index", min=0, max=63, help="Which GPU; implies --gpu.")
+    ] = None,
+    detector: Annotated[str | None, typer.Option("--detector", help="Detector plugin.")] = None,
+    calculator: Annotated[
+        str | None, typer.Option("--calculator", help="Calculator plugin.")
+    ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option("--plugin", help="Further plugin; again for more. They replace the build's."),
+    ] = None,
+    base_image: Annotated[
+        str | None, typer.Option("--base-image", help="Image to build upon.")
+    ] = None,
+    runtime: Annotated[str | None, typer.Option("--runtime", help="Inference runtime.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Keep it as a build of that name; else custom-build."),
+    ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option("--tag", metavar="REPOSITORY[:TAG]", help="A further name for the image."),
+    ] = None,
+    push: Annotated[bool, typer.Option("--push", help="Push the image to its registry.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Build every step anew.")] = False,
+    accept_hash: Annotated[
+        list[str] | None,
+        typer.Option("--accept-hash", metavar="MODEL=SHA256", help="Take this file for the model."),
+    ] = None,
+    json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Build the engine's image; flags that change the build are kept as a build of your own."""
+    from compreface_cli.flows import build as flow
+    from compreface_cli.models.store import parse_accepted
+
+    out = Output(json_mode=json_mode)
+    changes: dict[str, Any] = {
+        "device": "cuda" if gpu or gpu_index is not None else None,
+        "gpu_index": gpu_index,
+        "detector": detector,
+        "calculator": calculator,
+        "plugins": list(plugin) if plugin else None,
+        "base_image": base_image,
+        "runtime": runtime,
+    }
+    request = flow.Request(
+        build=build,
+        changes=changes,
+        name=name,
+        tag=tag,
+        push=push,
+        no_cache=no_cache,
+        accept_hash=parse_accepted(accept_hash or ()),
+    )
+    made = flow.build(request, out)
+    out.result(_document(made), lambda console: _draw(made, console))
+
+
+def _document(made: Built) -> dict[str, Any]:
+    return {
+        "build": made.plan.build,
+        "image": made.plan.image,
+        "id": made.image.id,
+        "tags": list(made.tags),
+        "digest": made.digest,
+        "size": made.image.size,
+        "built": made.image.built,
+        "labels": dict(made.image.labels),
+        "device": made.plan.device,
+        "base_image": made.plan.base_image,
+        "kept": str(made.kept) if made.kept else None,
+    }
+
+
+def _draw(made: Built, console: Console) -> None:
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
+    done = "built" if made.image.built else "is there already, made from the same files"
+    line(f"{made.plan.image} {done}")
+    line(f"  id      {made.image.id}")
+    line(f"  size    {made.image.size / 1e6:.0f} MB with its base, {made.plan.base_image}")
+    for tag in made.tags[1:]:
+        line(f"  name    {tag}")
+    if made.digest:
+        line(f"  pushed  {made.tags[-1].rpartition(':')[0]}@{made.digest}")
+    if made.kept:
+        line(f"  kept    {made.kept}")
+    line("Next:")
+    line(f"  cf up {made.plan.build}")

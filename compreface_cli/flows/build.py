@@ -1,0 +1,164 @@
+"""`cf build`: the image of the engine, and the build of the user's own that flags make."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compreface_cli import builds, engine_env, paths, resources, settings
+from compreface_cli import plan as plans
+from compreface_cli.errors import CfError, DockerError, FetchError
+from compreface_cli.launch import docker_cli, image
+from compreface_cli.launch.base import CleanUp, Report, interruptible
+from compreface_cli.output import Output
+from compreface_cli.plan import Plan
+
+if TYPE_CHECKING:
+    from compreface_cli.builds import BuildFile
+
+DEFAULT_BUILD = "embedded"
+_PORTRAIT = "astronaut.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `cf build` was told. `changes` has keys of a build file; None means no change."""
+
+    build: str | None = None
+    changes: Mapping[str, Any] | None = None
+    name: str | None = None
+    tag: str | None = None
+    push: bool = False
+    no_cache: bool = False
+    accept_hash: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was built: `image.built` is False when the image was there, made from the same files."""
+
+    plan: Plan
+    image: image.Image
+    tags: tuple[str, ...]
+    digest: str | None  # of the pushed manifest
+    kept: Path | None  # the user's own build file, when flags made one
+
+
+def build(request: Request, out: Output) -> Built:
+    """Build the image, and with flags keep what they made as a build of the user's own.
+
+    The file is kept first: it is of use without Docker, too.
+    """
+    with interruptible():
+        chosen, kept = _settle(request, out)
+        flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
+        found = settings.resolve(flags)
+        for note in found.notes:
+            out.note(note)
+        # A build is not an instance: a port that only `up` can settle must not stop it.
+        plan = replace(plans.resolve(chosen, found), port=8000, core_port=3000)
+        _refuse_missing(plan)
+        _ask_docker(plan, kept)
+        with CleanUp(out.note) as undo:
+            made = _in_a_folder_of_its_own(plan, request, undo, out)
+            undo.commit()
+        tags = [plan.image]
+        if request.tag:
+            tag = request.tag if ":" in request.tag.rpartition("/")[2] else f"{request.tag}:latest"
+            image.add_tag(made, tag)
+            tags.append(tag)
+        digest = image.push(tags[-1], out.note) if request.push else None
+        image.drop_superseded(plan.build)
+        return Built(plan, made, tuple(tags), digest, kept)
+
+
+def build_image(
+    plan: Plan,
+    folder: Path,
+    *,
+    report: Report,
+    undo: CleanUp | None = None,
+    no_cache: bool = False,
+) -> image.Image:
+    """The engine's image from a written project, built only if these very files have none yet.
+
+    With `undo`, a run that fails later removes the new image and gives its name back.
+    """
+    return image.build(folder / "core", plan.image, report=report, undo=undo, no_cache=no_cache)
+
+
+def prepared_models(
+    plan: Plan, out: Output, *, accept_hash: Mapping[str, str] | None = None
+) -> Mapping[str, Path]:
+    """The folder of each prepared model of the plan; fetched and prepared as needed."""
+    if not plan.models:
+        return {}
+    from compreface_cli.models import store
+
+    def python() -> Path:
+        home = paths.data_dir() / "engine-env"
+        inputs = engine_env.inputs("cpu")
+        return engine_env.ensure(home, inputs, report=out.note, progress=out.progress).python
+
+    return store.ensure(
+        plan.models,
+        out.progress,
+        python=python,
+        portrait=resources.portraits_dir() / _PORTRAIT,
+        note=out.note,
+        accept_hash=accept_hash,
+    )
+
+
+def _settle(request: Request, out: Output) -> tuple[BuildFile, Path | None]:
+    """The build that is meant, and where it was kept if it is a new one."""
+    base = builds.load(request.build or DEFAULT_BUILD)
+    changes = {key: value for key, value in (request.changes or {}).items() if value is not None}
+    if not changes and request.name is None:
+        return base, None
+    name = request.name or builds.CUSTOM_NAME
+    # Model files are looked for beside the build file, so such a build stays where its base is.
+    beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
+    kept = builds.save_custom(builds.customise(base, name, changes), beside)
+    out.note(f"kept as the build {name}: {kept}")
+    return builds.load(str(kept)), kept
+
+
+def _refuse_missing(plan: Plan) -> None:
+    if plan.missing:
+        lines = [f"the build {plan.build} cannot run in this version"]
+        lines += [f"  - {item.what}: {item.reason}" for item in plan.missing]
+        raise FetchError("\n".join(lines), hint="\n".join(item.hint for item in plan.missing))
+
+
+def _ask_docker(plan: Plan, kept: Path | None) -> None:
+    try:
+        docker_cli.run(
+            "version", "--format={{.Server.Version}}", doing="build the image", timeout_s=20
+        )
+    except CfError as failed:
+        without = f"cf up {plan.build} --launcher process"
+        hint = f"{failed.hint or ''}\nWithout Docker: {without}".strip()
+        if kept is not None:
+            hint += f"\nThe build file is kept: {kept}"
+        raise DockerError(
+            failed.message, hint=hint, details={**failed.details, "kept": str(kept or "") or None}
+        ) from failed
+
+
+def _in_a_folder_of_its_own(
+    plan: Plan, request: Request, undo: CleanUp, out: Output
+) -> image.Image:
+    from compreface_cli import project, render
+
+    models = prepared_models(plan, out, accept_hash=request.accept_hash)
+    folder = Path(tempfile.mkdtemp(prefix="cf-build-"))
+    try:
+        project.write(render.render(plan, models), folder)
+        return build_image(plan, folder, report=out.note, undo=undo, no_cache=request.no_cache)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
