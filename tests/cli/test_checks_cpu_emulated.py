@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli.checks.cpu import FLAGS
+from compreface_cli.runtimes import FLAGS
 from tests.shared import ROOT
 
 QEMU = shutil.which("qemu-x86_64")

@@ -1,0 +1,183 @@
+"""Lists the builds with all that a choice needs; quick, so it reads files and asks Docker once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compreface_cli import builds, docker_quick, notation, paths
+from compreface_cli.docker_quick import Quick
+from compreface_cli.runtimes import FLAGS
+
+DEFAULT = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A build in the list; None means that nobody could say."""
+
+    name: str
+    origin: str
+    path: str
+    fault: str = ""
+    summary: str = ""
+    detector: str = ""
+    calculator: str = ""
+    plugins: tuple[str, ...] = ()
+    runtime: str = "onnxruntime"
+    device: str = "cpu"
+    cpu_flags: tuple[str, ...] = ()
+    accuracy: tuple[Mapping[str, Any], ...] = ()
+    licence: Mapping[str, Any] = field(default_factory=dict)
+    upstream: str = ""
+    missing: tuple[str, ...] = ()  # plugins that do not run in this version
+    models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing
+    images: tuple[str, ...] | None = None
+    running: tuple[str, ...] | None = None  # instances
+    runnable: bool = False  # on this host
+
+    @property
+    def commercial(self) -> str:
+        return str(self.licence.get("commercial", "unclear"))
+
+    @property
+    def models_state(self) -> str:
+        """built in, here, missing, or none: a model that nobody can give in this version."""
+        if any(notation.role(plugin) == "calculator" for plugin in self.missing):
+            return "none"
+        if not self.models:
+            return "built in"
+        return "here" if set(self.models.values()) == {"here"} else "missing"
+
+    def best(self, kind: str) -> Mapping[str, Any] | None:
+        """The first figure of recognition that was published, or measured."""
+        for one in self.accuracy:
+            if (
+                one.get("kind", "published") == kind
+                and one.get("of", "recognition") == "recognition"
+            ):
+                return one
+        return None
+
+
+def rows(docker: Quick | None, *, host_flags: frozenset[str] | None, gpu: bool) -> list[Row]:
+    """All builds, the default first."""
+    alive = _processes()
+    return [_row(one, docker, alive, host_flags, gpu) for one in builds.listed()]
+
+
+def observe() -> list[Row]:
+    """All builds, as this host and its Docker see them."""
+    return rows(docker_quick.ask(), host_flags=_host_flags(), gpu=os.path.exists("/dev/nvidia0"))
+
+
+def _row(
+    one: builds.Listed,
+    docker: Quick | None,
+    alive: Mapping[str, Sequence[str]],
+    host_flags: frozenset[str] | None,
+    gpu: bool,
+) -> Row:
+    data = one.data
+    facts = _mapping(data.get("facts"))
+    plugins = _words(data.get("plugins"))
+    detector, calculator = str(data.get("detector", "")), str(data.get("calculator", ""))
+    runtime = str(data.get("runtime", "onnxruntime"))
+    device = str(data.get("device", "cpu"))
+    flags = tuple(sorted(FLAGS.get(runtime, ())))
+    missing = tuple(name for name in (detector, calculator, *plugins) if notation.lacks(name))
+    models = {name: _model_state(name) for name in _models(data, calculator)}
+    running: tuple[str, ...] | None = tuple(alive.get(one.name, ()))
+    if docker is not None:
+        running = (*docker.running.get(one.name, ()), *(running or ()))
+    elif not running:
+        running = None
+    fits = host_flags is None or host_flags >= set(flags)
+    ready = not one.fault and not missing and runtime == "onnxruntime"
+    return Row(
+        name=one.name,
+        origin=one.origin,
+        path=str(one.path),
+        fault=one.fault,
+        summary=str(data.get("summary", "")),
+        detector=detector,
+        calculator=calculator,
+        plugins=plugins,
+        runtime=runtime,
+        device=device,
+        cpu_flags=flags,
+        accuracy=tuple(_mapping(entry) for entry in facts.get("accuracy") or ()),
+        licence=_mapping(facts.get("licence")),
+        upstream=str(facts.get("upstream", "")),
+        missing=missing,
+        models=models,
+        images=None if docker is None else docker.images.get(one.name, ()),
+        running=running,
+        runnable=ready
+        and fits
+        and (device == "cpu" or gpu)
+        and all(_obtainable(name, state, data) for name, state in models.items()),
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
+
+
+def _models(data: Mapping[str, Any], calculator: str) -> Iterable[str]:
+    if calculator in notation.MODEL_OF:
+        return (notation.MODEL_OF[calculator],)
+    if calculator.startswith(notation.CUSTOM):
+        return (calculator.removeprefix(notation.CUSTOM),)
+    return ()
+
+
+def _model_state(name: str) -> str:
+    folder = paths.models_dir() / name
+    whole = (folder / "model.json").is_file() and (folder / "model.onnx").is_file()
+    return "here" if whole else "missing"
+
+
+def _obtainable(name: str, state: str, data: Mapping[str, Any]) -> bool:
+    """Whether `up` can hope for the model: it is here, or a mirror, an address or a file has it."""
+    if state == "here" or os.environ.get("CF_MODELS_MIRROR"):
+        return True
+    entries = [_mapping(entry) for entry in data.get("models") or ()]
+    return any(entry.get("name") == name for entry in entries)
+
+
+def _host_flags() -> frozenset[str] | None:
+    """The flags of the first processor; None where they cannot be read (no x86, no Linux)."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("flags"):
+                    return frozenset(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return None
+
+
+def _processes() -> dict[str, list[str]]:
+    """Build to instances that run as a local process, by the records of this user."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(paths.instances_dir().glob("*/instance.json")):
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            deployment = record["deployment"]
+            if record["phase"] != "running" or deployment["launcher"] != "process":
+                continue
+            state = json.loads((Path(deployment["data"]["folder"]) / "state.json").read_text())
+            if os.path.exists(f"/proc/{int(state['child']['pid'])}"):
+                found.setdefault(record["build"], []).append(record["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # `cf status` names damaged records; a list of builds goes on
+    return found
