@@ -83,12 +83,16 @@ def build_image(
     report: Report,
     undo: CleanUp | None = None,
     no_cache: bool = False,
+    force: bool = False,
 ) -> image.Image:
     """The engine's image from a written project, built only if these very files have none yet.
 
+    `force` builds it all the same, from the cache where that has a step.
+
     With `undo`, a run that fails later removes the new image and gives its name back.
     """
-    return image.build(folder / "core", plan.image, report=report, undo=undo, no_cache=no_cache)
+    core = folder / "core"
+    return image.build(core, plan.image, report=report, undo=undo, no_cache=no_cache, force=force)
 
 
 def prepared_models(

@@ -371,6 +371,10 @@ class _Run:
         before = self.before
         if before is not None and (before.launcher, self.launcher.kind) != ("compose", "compose"):
             running.launcher(before.launcher).remove(before)
+        if self.launcher.kind == "compose":
+            from compreface_cli.flows import up_project
+
+            up_project.forget_old(self.plan)
         remove_unused_environments(self.plan.wheels)
 
 

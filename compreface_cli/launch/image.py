@@ -81,15 +81,19 @@ def build(
     report: Report,
     undo: CleanUp | None = None,
     no_cache: bool = False,
+    force: bool = False,
 ) -> Image:
     """Build `context` as `tag` unless the image of that name was made from the same files.
+
+    `force` builds it all the same, with what the cache has; `no_cache` builds every step anew.
 
     With `undo`, a run that fails later gives the name back to the image that had it, and removes
     the new one. A build that is interrupted leaves no image; its finished steps stay in the cache.
     """
     made_from = fingerprint(context)
     before = find(tag)
-    if not no_cache and before is not None and before.labels.get(RENDER_LABEL) == made_from:
+    known = before is not None and before.labels.get(RENDER_LABEL) == made_from
+    if before is not None and known and not (no_cache or force):
         return before
     if undo is not None:
         undo.push(f"the image {tag}", lambda: _give_back(tag, before, made_from))
@@ -112,12 +116,15 @@ def build(
 
 def _run_build(*arguments: str, tag: str, report: Report) -> None:
     lines: list[str] = []
+    said: set[str] = set()
 
     def watch(line: str) -> None:
         lines.append(line)
-        if _STEP.fullmatch(line):
-            step = line.partition(" ")[2]
-            report("  " + (step if len(step) < 100 else step[:97] + "..."))
+        step = line.partition(" ")[2]
+        if _STEP.fullmatch(line) and step not in said:
+            said.add(step)
+            words = " ".join(step.split())
+            report("  " + (words if len(words) < 100 else words[:97] + "..."))
 
     try:
         docker_cli.run(
