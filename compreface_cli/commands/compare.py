@@ -1,0 +1,164 @@
+"""`cf compare`: the similarity of the faces in two or more photographs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compreface_cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from compreface_cli.flows.compare import Pair
+    from compreface_cli.flows.scan import Engine, Seen
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="compare")(compare)
+
+
+def compare(
+    photos: Annotated[list[str], typer.Argument(metavar="A B [...]", help="Two or more pictures.")],
+    instance: Annotated[
+        str | None, typer.Option("--instance", help="The instance to ask, if several run.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="The engine's address, if cf did not start it.")
+    ] = None,
+    json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Compare the faces in photographs. Exit code 1 if a picture has no face or failed."""
+    from compreface_cli.engine_client import EngineClient
+    from compreface_cli.errors import UsageError
+    from compreface_cli.flows import compare as flow
+    from compreface_cli.flows import scan
+
+    out = Output(json_mode=json_mode)
+    gathered = scan.gather(photos)
+    if len(gathered.pictures) < 2:
+        raise UsageError("to compare takes two pictures at least")
+    for name in gathered.skipped:
+        out.note(f"skipped {name}: not a picture by its name")
+    with EngineClient(scan.address(instance, url)) as client:
+        engine = scan.describe(client)
+        if len(gathered.pictures) == 2:
+            seen = list(scan.scan(client, gathered.pictures, ["calculator"]))
+        else:
+            count = len(gathered.pictures)
+            with out.progress(f"scanning {count} pictures", count) as done:
+                seen = list(scan.scan(client, gathered.pictures, ["calculator"], done=done))
+    pairs = flow.compare(engine, seen)
+    remarks = flow.remarks(seen)
+    out.result(
+        _document(engine, seen, pairs, remarks),
+        lambda console: _draw(engine, seen, pairs, remarks, console),
+    )
+    if any(one.error or not one.faces for one in seen):
+        raise typer.Exit(1)
+
+
+def _document(
+    engine: Engine, seen: Sequence[Seen], pairs: Sequence[Pair], remarks: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "engine": engine.url,
+        "calculator": engine.calculator,
+        "similarity_coefficients": list(engine.similarity),
+        "pictures": [
+            {
+                "picture": one.picture.name,
+                "faces": len(one.faces),
+                "boxes": [face["box"] for face in one.faces],
+                "error": one.error,
+            }
+            for one in seen
+        ],
+        "pairs": [
+            {
+                "a": seen[pair.a].picture.name,
+                "b": seen[pair.b].picture.name,
+                "face_a": pair.face_a,
+                "face_b": pair.face_b,
+                "distance": pair.distance,
+                "similarity": pair.similarity,
+                "verdict": pair.verdict,
+            }
+            for pair in pairs
+        ],
+        "remarks": list(remarks),
+    }
+
+
+def _draw(
+    engine: Engine,
+    seen: Sequence[Seen],
+    pairs: Sequence[Pair],
+    remarks: Sequence[str],
+    console: Console,
+) -> None:
+    from rich.text import Text
+
+    for text in remarks:
+        console.print(Text(f"note: {text}", style="yellow"))
+    if not pairs:
+        console.print("nothing to compare", markup=False)
+        return
+    if len(seen) == 2:
+        _rows(seen, pairs, console)
+    else:
+        _matrix(seen, pairs, console)
+    console.print(
+        f"By {engine.calculator}: 1 is the same picture of a face, 0.5 the border between the same"
+        " person and another. It is no proof.",
+        markup=False,
+        soft_wrap=False,
+    )
+
+
+def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("picture", overflow="fold")
+    table.add_column("with", overflow="fold")
+    if len(pairs) > 1:
+        table.add_column("face", justify="right")
+    table.add_column("similarity", justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for pair in pairs:
+        face = [str(pair.face_b + 1)] if len(pairs) > 1 else []
+        names = [Text(seen[at].picture.name) for at in (pair.a, pair.b)]
+        style = "green" if pair.similarity >= 0.5 else ""
+        table.add_row(*names, *face, f"{pair.similarity:.3f}", Text(pair.verdict, style=style))
+    console.print(table, soft_wrap=False)
+
+
+def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None:
+    """Each picture has a number; wider than the screen is left to a list of pairs."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    with_face = [at for at, one in enumerate(seen) if one.faces]
+    if 30 + 7 * len(with_face) > console.width:
+        _rows(seen, pairs, console)
+        return
+    values = {(pair.a, pair.b): pair.similarity for pair in pairs}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("picture", overflow="fold")
+    for at in with_face:
+        table.add_column(str(at + 1), justify="right", no_wrap=True)
+    for row in with_face:
+        cells: list[Text] = []
+        for column in with_face:
+            value = values.get((min(row, column), max(row, column)))
+            style = "green" if value is not None and value >= 0.5 else ""
+            cells.append(Text("-" if value is None else f"{value:.3f}", style=style))
+        table.add_row(Text(f"{row + 1}  {seen[row].picture.name}"), *cells)
+    console.print(table, soft_wrap=False)

@@ -1,0 +1,151 @@
+"""`cf scan`: the faces in photographs, as the running engine sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compreface_cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from compreface_cli.engine_client import EngineClient
+    from compreface_cli.flows.scan import Engine, Picture, Seen
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="scan")(scan)
+
+
+def scan(
+    photos: Annotated[
+        list[str],
+        typer.Argument(metavar="PHOTO|FOLDER|-", help="Pictures, folders of them, or - for stdin."),
+    ],
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            "--draw",
+            metavar="OUT",
+            help="Save the picture with its faces drawn; for several pictures a folder.",
+        ),
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Option("--instance", help="The instance to ask, if several run.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="The engine's address, if cf did not start it.")
+    ] = None,
+    json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Find the faces in photographs. Exit code 1 if a picture could not be scanned."""
+    from compreface_cli.engine_client import EngineClient
+    from compreface_cli.flows import scan as flow
+
+    out = Output(json_mode=json_mode)
+    gathered = flow.gather(photos)
+    pictures = gathered.pictures
+    for name in gathered.skipped:
+        out.note(f"skipped {name}: not a picture by its name")
+    into_folder = len(pictures) > 1 or any(Path(one).is_dir() for one in photos)
+    targets = flow.targets(pictures, draw, into_folder) if draw else {}
+    rows: list[tuple[Seen, Path | None]] = []
+    with EngineClient(flow.address(instance, url)) as client:
+        engine = flow.describe(client)
+        for seen in _scanned(out, client, pictures, engine, keep_data=bool(draw)):
+            target = targets.get(seen.picture.name)
+            if target is not None and seen.error is None:
+                problem = flow.draw(seen, target)
+                seen = flow.Seen(seen.picture, seen.faces, problem)
+            rows.append((seen, None if seen.error else target))
+    out.result(_document(engine, rows), lambda console: _draw(rows, console))
+    if any(seen.error for seen, _ in rows):
+        raise typer.Exit(1)
+
+
+def _scanned(
+    out: Output,
+    client: EngineClient,
+    pictures: Sequence[Picture],
+    engine: Engine,
+    keep_data: bool,
+) -> Iterator[Seen]:
+    """One answer after another; with progress when there are several."""
+    from compreface_cli.flows import scan as flow
+
+    if len(pictures) == 1:
+        yield from flow.scan(client, pictures, engine.plugins, keep_data=keep_data)
+        return
+    with out.progress(f"scanning {len(pictures)} pictures", len(pictures)) as advance:
+        yield from flow.scan(client, pictures, engine.plugins, keep_data=keep_data, done=advance)
+
+
+def _document(engine: Engine, rows: list[tuple[Seen, Path | None]]) -> dict[str, Any]:
+    return {
+        "engine": engine.url,
+        "calculator": engine.calculator,
+        "pictures": [
+            {
+                "picture": seen.picture.name,
+                "faces": list(seen.faces),
+                "error": seen.error,
+                "drawn": str(target) if target else None,
+            }
+            for seen, target in rows
+        ],
+        "failed": sum(seen.error is not None for seen, _ in rows),
+    }
+
+
+def _draw(rows: list[tuple[Seen, Path | None]], console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from compreface_cli.drawing import attributes
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("picture", overflow="fold", ratio=2, min_width=12)
+    table.add_column("face", justify="right")
+    table.add_column("box  x, y - x, y", no_wrap=True)
+    table.add_column("sure", justify="right", no_wrap=True)
+    table.add_column("seen", overflow="fold", ratio=2, min_width=14)
+    for seen, _ in rows:
+        name = Text(_short(seen.picture.name))
+        if seen.error:
+            table.add_row(name, "-", Text("failed", style="red"), "", Text(seen.error, style="red"))
+            continue
+        if not seen.faces:
+            table.add_row(name, "0", "", "", "no face")
+        for number, face in enumerate(seen.faces, start=1):
+            box_ = face["box"]
+            corners = f"{box_['x_min']}, {box_['y_min']} - {box_['x_max']}, {box_['y_max']}"
+            table.add_row(
+                name if number == 1 else "",
+                str(number),
+                corners,
+                f"{box_['probability']:.4f}",
+                Text("; ".join(attributes(face))),
+            )
+    console.print(table, soft_wrap=False)
+    faces = sum(len(seen.faces) for seen, _ in rows)
+    failed = sum(seen.error is not None for seen, _ in rows)
+    text = f"{_count(len(rows), 'picture')}, {_count(faces, 'face')}"
+    console.print(text + (f", {failed} failed" if failed else ""), markup=False)
+    for _, target in rows:
+        if target is not None:
+            console.print(f"drawn: {target}", markup=False)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _short(name: str, width: int = 40) -> str:
+    """The end of a long path, which is what tells pictures apart."""
+    return name if len(name) <= width else "..." + name[-(width - 3) :]

@@ -1,0 +1,243 @@
+"""`cf scan`: what the running engine sees in photographs, one picture after another."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from compreface_cli.engine_client import EngineClient, Refused, is_up
+from compreface_cli.errors import CfError, UnhealthyError, UsageError
+from compreface_cli.flows import running
+
+STDIN = "-"
+# What the engine decodes, by the ending of the name; only a folder is filtered by it.
+ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .ico .tif .tiff .jp2 .ppm .pgm .tga".split()
+)
+_BUSY_TRIES = 5
+_NO_FACE = "No face is found"
+
+Face = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture to be sent: how it is called, and where its bytes are."""
+
+    name: str
+    path: Path | None  # None: standard input
+
+    def read(self) -> bytes:
+        if self.path is None:
+            return sys.stdin.buffer.read()
+        return self.path.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One picture's answer: the engine's faces (none is an answer too), or why there is none."""
+
+    picture: Picture
+    faces: tuple[Face, ...] = ()
+    error: str | None = None
+    data: bytes = b""  # what was sent, if it was to be kept
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The engine that was asked."""
+
+    url: str
+    calculator: str
+    similarity: tuple[float, float]  # c0, c1 of the calculator
+    plugins: tuple[str, ...]  # slugs without the detector
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The pictures that an argument list means, and the names that were passed over."""
+
+    pictures: tuple[Picture, ...]
+    skipped: tuple[str, ...] = field(default=())
+
+
+def address(instance: str | None, url: str | None) -> str:
+    """The engine's address: the one given, or that of a running instance."""
+    if url and instance:
+        raise UsageError("--url and --instance name two engines", hint="Give one of them.")
+    if url:
+        return url
+    record = running.pick(instance, only_running=instance is None)
+    if record.phase == "stopped":
+        raise UnhealthyError(
+            f"instance '{record.name}' is stopped", hint=f"Start it: cf restart {record.name}"
+        )
+    return running.deployment(record).engine.url
+
+
+def gather(arguments: Sequence[str]) -> Gathered:
+    """Files as they are named; folders walked in sorted order, for names that look like pictures.
+
+    Raises UsageError for a path that does not exist and for `-` given twice.
+    """
+    if list(arguments).count(STDIN) > 1:
+        raise UsageError("standard input can be read only once")
+    pictures: list[Picture] = []
+    skipped: list[str] = []
+    for argument in arguments:
+        path = Path(argument)
+        if argument == STDIN:
+            pictures.append(Picture("standard input", None))
+        elif path.is_dir():
+            _walk(path, pictures, skipped)
+        elif path.exists():
+            pictures.append(Picture(argument, path))
+        else:
+            raise UsageError(f"there is no file or folder {argument}")
+    if not pictures:
+        raise UsageError(
+            f"no picture in {', '.join(arguments)}",
+            hint="A folder is searched for names that end like a picture, .jpg or .png.",
+        )
+    return Gathered(tuple(pictures), tuple(skipped))
+
+
+def _walk(folder: Path, pictures: list[Picture], skipped: list[str]) -> None:
+    for at, folders, names in os.walk(folder):
+        skipped.extend(f"{at}/{name}/" for name in sorted(folders) if name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(at) / name
+            if name.startswith(".") or path.suffix.lower() not in ENDINGS:
+                skipped.append(str(path))
+            else:
+                pictures.append(Picture(str(path), path))
+
+
+def describe(client: EngineClient) -> Engine:
+    """What the engine says of itself; raises UnhealthyError when it is none of ours."""
+    try:
+        status = client.status()
+        c0, c1 = (float(value) for value in status["similarity_coefficients"])
+        plugins = tuple(slug for slug in status["available_plugins"] if slug != "detector")
+        return Engine(client.url, str(status["calculator_version"]), (c0, c1), plugins)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnhealthyError(
+            f"what answers at {client.url} is no CompreFace engine: its status lacks {error}",
+            hint="With the full stack the engine has a port of its own: see `cf status`.",
+        ) from error
+
+
+def scan(
+    client: EngineClient,
+    pictures: Iterable[Picture],
+    plugins: Sequence[str],
+    *,
+    keep_data: bool = False,
+    done: Callable[[float], None] = lambda amount: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterable[Seen]:
+    """Ask for one picture after another; raises UnhealthyError when the engine itself is gone."""
+    for picture in pictures:
+        seen = _ask(client, picture, plugins, sleep)
+        yield seen if keep_data else replace(seen, data=b"")
+        done(1)
+
+
+def _ask(
+    client: EngineClient,
+    picture: Picture,
+    plugins: Sequence[str],
+    sleep: Callable[[float], None],
+) -> Seen:
+    try:
+        data = picture.read()
+    except OSError as error:
+        return Seen(picture, error=f"cannot be read: {error.strerror or error}")
+    name = picture.path.name if picture.path else "stdin"
+    # The name says nothing to the engine, and a header takes no odd characters.
+    name = name.encode("ascii", "replace").decode()
+    try:
+        answer = _patiently(client, data, name, plugins, sleep)
+        return Seen(picture, tuple(answer["result"]), data=data)
+    except Refused as refusal:
+        if _NO_FACE in refusal.message:
+            return Seen(picture, data=data)
+        return Seen(picture, error=_own_words(refusal), data=data)
+    except (KeyError, TypeError):
+        return Seen(picture, error="the engine's answer has no faces in it", data=data)
+    except UnhealthyError as error:
+        if not is_up(client.url):
+            raise
+        return Seen(picture, error=error.message, data=data)
+
+
+def _patiently(
+    client: EngineClient,
+    data: bytes,
+    name: str,
+    plugins: Sequence[str],
+    sleep: Callable[[float], None],
+) -> dict[str, Any]:
+    """The engine's answer; a full queue (503) is waited for."""
+    for pause in (0.5 * 2**n for n in range(_BUSY_TRIES)):
+        try:
+            return client.scan(data, filename=name, plugins=plugins)
+        except Refused as refusal:
+            if refusal.status != 503:
+                raise
+            sleep(pause)
+    return client.scan(data, filename=name, plugins=plugins)
+
+
+def _own_words(refusal: Refused) -> str:
+    """`400 Bad Request: Image has ...` without its first part, which says nothing to a reader."""
+    head, separator, text = refusal.message.partition(": ")
+    return text if separator and head[:3].isdigit() else refusal.message
+
+
+def targets(pictures: Sequence[Picture], out: Path, into_folder: bool) -> dict[str, Path]:
+    """Where each picture is drawn, by its name; never over a picture that is read.
+
+    Raises UsageError when `out` does not fit: a folder for several pictures, else a file.
+    """
+    if into_folder:
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"--draw: {out} is a file; several pictures need a folder")
+    elif out.is_dir():
+        raise UsageError(f"--draw: {out} is a folder; name a file like {out / 'out.jpg'}")
+    elif out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise UsageError(f"--draw: {out} must end in .jpg or .png")
+    chosen: dict[str, Path] = {}
+    taken = {picture.path.resolve() for picture in pictures if picture.path}
+    if not into_folder:
+        if out.resolve() in taken:
+            raise UsageError(f"--draw: {out} is the picture itself", hint="Choose another name.")
+        return {pictures[0].name: out}
+    for picture in pictures:
+        stem = picture.path.stem if picture.path else "stdin"
+        ending = ".png" if picture.path and picture.path.suffix.lower() == ".png" else ".jpg"
+        number = 1
+        target = out / f"{stem}{ending}"
+        while target.resolve() in taken:
+            number += 1
+            target = out / f"{stem}-{number}{ending}"
+        taken.add(target.resolve())
+        chosen[picture.name] = target
+    return chosen
+
+
+def draw(seen: Seen, target: Path) -> str | None:
+    """Save the picture with what was seen; the reason if that cannot be done."""
+    from compreface_cli import drawing
+
+    try:
+        drawing.draw(seen.data, seen.faces, target)
+    except CfError as error:
+        return error.message
+    return None
