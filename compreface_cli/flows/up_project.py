@@ -37,7 +37,8 @@ def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
 
 
 def forget_old(plan: Plan) -> None:
-    """The new project has proven itself: the old one is not needed any more."""
+    """The new project has proven itself: what only the old one needed goes."""
+    images.drop_superseded(plan.build)
     shutil.rmtree(_kept(paths.project_dir(plan.instance)), ignore_errors=True)
 
 
