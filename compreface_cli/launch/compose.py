@@ -111,7 +111,12 @@ class ComposeLauncher:
         _hold_tag(deployment)
         before = {item.service: item.id for item in containers.of_project(project)}
 
+        said: set[str] = set()
+
         def progress(line: str) -> None:
+            if line in said:  # Compose repeats what others wait for
+                return
+            said.add(line)
             words = line.split()
             if len(words) >= 3 and words[0] == "Container" and words[-1] in ("Started", "Healthy"):
                 service = words[1].removeprefix(f"{project}-").removesuffix("-1")

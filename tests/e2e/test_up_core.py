@@ -1,0 +1,125 @@
+"""`cf up --services core` on a real engine: a face is found, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import misbehaving
+from tests.e2e.machine import PORTRAITS, Cf, Docker, flipped, free_port, post_photograph
+
+
+def up(instance: str, port: int, *more: str) -> tuple[str, ...]:
+    base = ("up", "embedded", "--services", "core", "--launcher", "compose")
+    return (*base, "--instance", instance, "--port", str(port), *more)
+
+
+def test_up_scans_a_photograph_and_down_leaves_nothing(
+    docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any]
+) -> None:
+    port = free_port()
+    started = json.loads(cf.ok(*up(instance, port), "--json"))
+    assert started["change"] == "started"
+    assert started["proof"]["cosine"] > 0.999
+
+    status, found = post_photograph(
+        f"http://127.0.0.1:{port}/find_faces?face_plugins=calculator,landmarks",
+        PORTRAITS / "grace_hopper.jpg",
+    )
+    assert status == 200
+    (face,) = found["result"]
+    assert face["box"]["probability"] > 0.9
+    assert len(face["embedding"]) == 192
+
+    again = json.loads(cf.ok(*up(instance, port), "--json"))
+    assert again["change"] == "already running"
+    assert again["services"][0]["container"] == started["services"][0]["container"]
+
+    listed = json.loads(cf.ok("status", "--json"))
+    assert instance in json.dumps(listed)
+    assert "find_faces" in cf.ok("logs", instance)
+
+    cf.ok("down")
+    assert docker.things_of(f"cf-{instance}") == []
+
+
+def test_the_container_is_locked_down(
+    docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any]
+) -> None:
+    cf.ok(*up(instance, free_port()))
+    found = docker.inspect(f"cf-{instance}-compreface-core-1")
+    assert found["HostConfig"]["ReadonlyRootfs"] is True
+    assert found["HostConfig"]["CapDrop"] == ["ALL"]
+    assert found["Config"]["User"] not in ("", "0", "root")
+    bindings = found["HostConfig"]["PortBindings"]["3000/tcp"]
+    assert [binding["HostIp"] for binding in bindings] == ["127.0.0.1"]
+
+
+def test_a_crash_loop_is_told_with_its_last_lines_and_removed(
+    docker: Docker, cf: Cf, instance: str
+) -> None:
+    cf.environment["CF_IMAGE"] = misbehaving(docker, "crash")
+    failed = cf.run(*up(instance, free_port(), "--no-build"))
+    assert failed.returncode == 8, failed.stderr
+    assert "exit code 3" in failed.stderr
+    assert "the weights are not what they should be" in failed.stderr
+    assert docker.things_of(f"cf-{instance}") == []
+    assert not cf.project(instance).exists()
+
+
+def test_memory_that_runs_out_is_named_as_the_cause(docker: Docker, cf: Cf, instance: str) -> None:
+    cf.environment["CF_IMAGE"] = misbehaving(docker, "hungry")
+    override = cf.project(instance) / "compose.override.yaml"
+    override.parent.mkdir(parents=True)
+    override.write_text("services: {compreface-core: {mem_limit: 96m, memswap_limit: 96m}}\n")
+    failed = cf.run(*up(instance, free_port(), "--no-build"))
+    assert failed.returncode == 8, failed.stderr
+    assert "out of memory" in failed.stderr
+    assert docker.things_of(f"cf-{instance}") == []
+    assert override.exists(), "the user's own file was there before"
+    assert [path.name for path in override.parent.iterdir()] == [override.name]
+
+
+def test_an_engine_that_never_answers_is_given_up_after_the_timeout(
+    docker: Docker, cf: Cf, instance: str
+) -> None:
+    cf.environment["CF_IMAGE"] = misbehaving(docker, "slow")
+    failed = cf.run(*up(instance, free_port(), "--no-build", "--timeout", "4"))
+    assert failed.returncode == 8, failed.stderr
+    assert "thinking" in failed.stderr
+    assert docker.things_of(f"cf-{instance}") == []
+
+
+def test_a_wrong_answer_shows_both_values(
+    docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any]
+) -> None:
+    cf.environment["CF_IMAGE"] = flipped(docker, embedded["image"], cf.here / "wrong")
+    failed = cf.run(*up(instance, free_port(), "--no-build"))
+    assert failed.returncode == 8, failed.stderr
+    assert "wrong answer" in failed.stderr
+    assert "expected" in failed.stderr
+    assert "got" in failed.stderr
+    assert docker.things_of(f"cf-{instance}") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["core started", "Waiting for the engine"])
+def test_an_interrupted_up_leaves_nothing(
+    docker: Docker,
+    cf: Cf,
+    instance: str,
+    embedded: dict[str, Any],
+    number: signal.Signals,
+    moment: str,
+) -> None:
+    code, said = cf.interrupted(
+        *up(instance, free_port()), when=lambda line: moment in line, number=number
+    )
+    assert code == 130, said
+    assert "Traceback" not in said
+    assert docker.things_of(f"cf-{instance}") == []
+    assert not cf.project(instance).exists()
+    assert docker.inspect(embedded["image"])["Id"] == embedded["id"]

@@ -1,0 +1,119 @@
+"""A running instance goes on until its successor has answered rightly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.machine import (
+    PORTRAITS,
+    Cf,
+    Docker,
+    flipped,
+    free_port,
+    get,
+    post_photograph,
+)
+
+NAME = "compreface-core:e2e-replace"
+
+
+@pytest.fixture
+def named(docker: Docker, cf: Cf, embedded: dict[str, Any]) -> Iterator[str]:
+    """A name of its own for the right image, so that the test can point it elsewhere."""
+    docker("tag", embedded["id"], NAME)
+    cf.environment["CF_IMAGE"] = NAME
+    yield NAME
+    docker("image", "rm", "--force", NAME, check=False)
+
+
+def test_a_right_successor_takes_the_place(
+    docker: Docker, cf: Cf, instance: str, named: str
+) -> None:
+    up = ("up", "embedded", "--services", "core", "--launcher", "compose", "--json")
+    up = (*up, "--instance", instance, "--port", str(free_port()))
+    first = json.loads(cf.ok(*up))
+    before = docker.inspect(f"cf-{instance}-compreface-core-1")["Id"]
+    cf.environment["CF_MAX_WAIT_S"] = "11"
+    second = json.loads(cf.ok(*up))
+    assert (first["change"], second["change"]) == ("started", "replaced")
+    after = docker.inspect(f"cf-{instance}-compreface-core-1")
+    assert after["Id"] != before
+    assert "CF_MAX_WAIT_S=11" in after["Config"]["Env"]
+    assert [name for name in docker.things_of(f"cf-{instance}") if "trial" in name] == []
+
+
+def test_a_wrong_successor_never_takes_the_place(
+    docker: Docker, cf: Cf, instance: str, named: str, embedded: dict[str, Any], tmp_path: Path
+) -> None:
+    port = free_port()
+    up = ("up", "embedded", "--services", "core", "--launcher", "compose", "--no-build")
+    up = (*up, "--instance", instance, "--port", str(port))
+    cf.ok(*up)
+    before = docker.inspect(f"cf-{instance}-compreface-core-1")["Id"]
+    project = _files(cf.project(instance))
+
+    docker("tag", flipped(docker, embedded["image"], tmp_path / "wrong"), NAME)
+    cf.environment["CF_MAX_WAIT_S"] = "11"
+    failed = cf.run(*up)
+    assert failed.returncode == 8, failed.stderr
+    assert "wrong answer" in failed.stderr
+    assert "expected" in failed.stderr
+    assert "got" in failed.stderr
+
+    assert docker.inspect(f"cf-{instance}-compreface-core-1")["Id"] == before
+    assert _files(cf.project(instance)) == project
+    assert [name for name in docker.things_of(f"cf-{instance}") if "trial" in name] == []
+    status, _ = post_photograph(f"http://127.0.0.1:{port}/find_faces", PORTRAITS / "astronaut.png")
+    assert status == 200
+
+
+def test_a_successor_that_fails_in_its_place_gives_way_to_the_old_one(
+    docker: Docker,
+    cf: Cf,
+    instance: str,
+    named: str,
+    embedded: dict[str, Any],
+    stack: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """It answers rightly when it is tried alone, and wrongly beside the database."""
+    cf.environment |= stack
+    ui, engine = free_port(), free_port()
+    up = ("up", "embedded", "--launcher", "compose", "--no-build", "--instance", instance)
+    up = (*up, "--port", str(ui), "--core-port", str(engine))
+    cf.ok(*up)
+    project = _files(cf.project(instance))
+    subject = f"http://127.0.0.1:{ui}/api/v1/recognition"
+    assert (
+        post_photograph(f"{subject}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg")[0] == 201
+    )
+
+    wrong = flipped(
+        docker, embedded["image"], tmp_path / "wrong", only_beside="compreface-postgres-db"
+    )
+    docker("tag", wrong, NAME)
+    cf.environment["CF_MAX_WAIT_S"] = "11"
+    failed = cf.run(*up)
+    assert failed.returncode == 8, failed.stderr
+    assert "wrong answer" in failed.stderr
+    assert "runs again and answers rightly" in failed.stderr
+
+    core = docker.inspect(f"cf-{instance}-compreface-core-1")
+    assert core["Image"] == embedded["id"]
+    assert _files(cf.project(instance)) == project
+    assert get(f"{subject}/subjects") == (200, {"subjects": ["Grace"]})
+    listed = json.loads(cf.ok("status", "--json"))
+    assert "running" in json.dumps(listed)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
