@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.geometry import aligned_crop, facenet_crop, whole_crop
 from compreface_engine.core.image import Decoded, decode
 from compreface_engine.core.types import Align, BoundingBox, Crops, CropSpec, Detection, Image
@@ -170,8 +171,13 @@ class Pipeline:
         """One run of each network, so that no request pays for first-time allocations."""
         grain = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
         slugs = frozenset({_CALCULATOR})
-        self.scan(grain, min_score=None, detect=True, slugs=slugs)
-        self.scan(grain, min_score=None, detect=False, slugs=slugs)
+        try:
+            self.scan(grain, min_score=None, detect=True, slugs=slugs)
+            self.scan(grain, min_score=None, detect=False, slugs=slugs)
+        except Exception as error:  # a network that does not fit its description fails its own way
+            raise ConfigurationError(
+                f"{self._detector.version} with {self.calculator_version} cannot run: {error}"
+            ) from error
 
 
 class _CropCache:
