@@ -6,15 +6,14 @@ import io
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from compreface_cli.errors import CfError
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
-    Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-
+Corners: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, px
 # Told apart by people who see no red or green as well (after Okabe and Ito), by face in turn.
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
 _LABEL = "#101010"
@@ -26,7 +25,7 @@ _MASKS = {
 }
 
 
-def attributes(face: Mapping[str, Any]) -> list[str]:
+def attributes(face: Mapping[str, Any], *, pose: bool = True) -> list[str]:
     """What the plugins say of a face beside its box, in words: gender, age, mask, pose."""
     words = []
     if "gender" in face:
@@ -37,9 +36,8 @@ def attributes(face: Mapping[str, Any]) -> list[str]:
     if "mask" in face:
         value = str(face["mask"]["value"])
         words.append(_MASKS.get(value, value))
-    if "pose" in face:
-        pose = face["pose"]
-        words.append(f"pitch {pose['pitch']:.0f}, yaw {pose['yaw']:.0f}, roll {pose['roll']:.0f}")
+    if pose and "pose" in face:
+        words.append(", ".join(f"{name} {round(value)}" for name, value in _pose(face)))
     return words
 
 
@@ -50,8 +48,11 @@ def draw(data: bytes, faces: Sequence[Mapping[str, Any]], target: Path) -> None:
     Raises CfError when the picture cannot be opened or `target` not be written.
     """
     image = _open(data)
+    taken = [_corners(face) for face in faces]
     for number, face in enumerate(faces, start=1):
         _face(image, face, number)
+    for number, face in enumerate(faces, start=1):
+        taken.append(_label(image, face, number, taken))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix.lower() == ".png":
@@ -86,42 +87,85 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _face(image: Image.Image, face: Mapping[str, Any], number: int) -> None:
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
     pen = ImageDraw.Draw(image)
-    unit = max(1, round(max(image.size) / 400))
+    unit = _unit(image)
     colour = COLOURS[(number - 1) % len(COLOURS)]
-    box = face["box"]
-    left, right = sorted((box["x_min"], box["x_max"]))
-    top, bottom = sorted((box["y_min"], box["y_max"]))
-    pen.rectangle((left, top, right, bottom), outline=colour, width=unit)
+    pen.rectangle(_corners(face), outline=colour, width=unit)
     for x, y in (point for point in face.get("landmarks", ()) if len(point) == 2):
         pen.ellipse((x - unit, y - unit, x + unit, y + unit), fill=colour, outline=_LABEL)
-    font = ImageFont.load_default(size=max(11, 6 * unit))
-    lines = [f"{number}   {box['probability']:.3f}", *attributes(face)]
-    _label(pen, image.size, (left, top, bottom), lines, font, colour)
 
 
 def _label(
-    pen: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    at: tuple[float, float, float],
-    lines: Sequence[str],
-    font: Font,
-    colour: str,
-) -> None:
-    """Text on a dark ground above the box, below it, or inside: where it is whole."""
-    left, top, bottom = at
-    text = "\n".join(lines)
+    image: Image.Image, face: Mapping[str, Any], number: int, taken: Sequence[Corners]
+) -> Corners:
+    """Text on a dark ground beside the box, where it covers no face and no other label if it can.
+
+    `taken` are the faces in order, then the labels so far. Returns where it stands.
+    """
+    from PIL import ImageDraw, ImageFont
+
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=max(11, 6 * _unit(image)))
+    words = attributes(face, pose=False)
+    if "pose" in face:
+        words.append(" ".join(f"{name[0]}{round(value)}" for name, value in _pose(face)))
+    text = "\n".join([f"{number}   {face['box']['probability']:.3f}", *words])
     x0, y0, x1, y1 = pen.multiline_textbbox((0, 0), text, font=font)
     pad = 3
-    width, height = x1 - x0 + 2 * pad, y1 - y0 + 2 * pad
-    if top - height >= 0:
-        y = top - height
-    elif bottom + height <= size[1]:
-        y = bottom
-    else:
-        y = max(0.0, min(top, size[1] - height))
-    x = max(0.0, min(left, size[0] - width))
-    pen.rectangle((x, y, x + width, y + height), fill=_LABEL, outline=colour)
+    size = (x1 - x0 + 2 * pad, y1 - y0 + 2 * pad)
+    others = [corners for at, corners in enumerate(taken) if at != number - 1]
+    x, y = _place(taken[number - 1], size, image.size, others)
+    ground = (x, y, x + size[0], y + size[1])
+    pen.rectangle(ground, fill=_LABEL, outline=COLOURS[(number - 1) % len(COLOURS)])
     pen.multiline_text((x + pad - x0, y + pad - y0), text, font=font, fill="white")
+    return ground
+
+
+def _place(
+    box: Corners, size: tuple[float, float], picture: tuple[int, int], taken: Sequence[Corners]
+) -> tuple[float, float]:
+    """Above, below, right or left of the box, inside the picture: where least is covered."""
+    left, top, right, bottom = box
+    width, height = size
+    places = [
+        (left, top - height),
+        (left, bottom),
+        (right - width, top - height),
+        (right - width, bottom),
+        (right, top),
+        (left - width, top),
+    ]
+
+    def covered(x: float, y: float) -> float:
+        across = (min(x + width, r) - max(x, l_) for l_, _, r, _ in taken)
+        down = (min(y + height, b) - max(y, t) for _, t, _, b in taken)
+        pairs = zip(across, down, strict=True)
+        return sum(max(0.0, w) * max(0.0, h) for w, h in pairs)
+
+    whole = [
+        (x, y)
+        for x, y in places
+        if x >= 0 and y >= 0 and x + width <= picture[0] and y + height <= picture[1]
+    ]
+    if whole:
+        return min(whole, key=lambda place: covered(*place))
+    x = max(0.0, min(left, picture[0] - width))
+    return x, max(0.0, min(top, picture[1] - height))
+
+
+def _corners(face: Mapping[str, Any]) -> Corners:
+    box = face["box"]
+    left, right = sorted((box["x_min"], box["x_max"]))
+    top, bottom = sorted((box["y_min"], box["y_max"]))
+    return left, top, right, bottom
+
+
+def _pose(face: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return [(name, face["pose"][name]) for name in ("pitch", "yaw", "roll")]
+
+
+def _unit(image: Image.Image) -> int:
+    """Width of a line, px."""
+    return max(1, round(max(image.size) / 400))

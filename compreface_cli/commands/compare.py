@@ -124,16 +124,19 @@ def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    from compreface_cli.flows.scan import short_names
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("picture", overflow="fold")
     table.add_column("with", overflow="fold")
     if len(pairs) > 1:
         table.add_column("face", justify="right")
     table.add_column("similarity", justify="right", no_wrap=True)
     table.add_column("verdict")
+    short = short_names([one.picture.name for one in seen])
     for pair in pairs:
         face = [str(pair.face_b + 1)] if len(pairs) > 1 else []
-        names = [Text(seen[at].picture.name) for at in (pair.a, pair.b)]
+        names = [Text(short[at]) for at in (pair.a, pair.b)]
         style = "green" if pair.similarity >= 0.5 else ""
         table.add_row(*names, *face, f"{pair.similarity:.3f}", Text(pair.verdict, style=style))
     console.print(table, soft_wrap=False)
@@ -145,12 +148,15 @@ def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> No
     from rich.table import Table
     from rich.text import Text
 
+    from compreface_cli.flows.scan import short_names
+
+    short = short_names([one.picture.name for one in seen])
     with_face = [at for at, one in enumerate(seen) if one.faces]
-    if 30 + 7 * len(with_face) > console.width:
+    if 20 + 6 * len(with_face) > console.width:
         _rows(seen, pairs, console)
         return
     values = {(pair.a, pair.b): pair.similarity for pair in pairs}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("picture", overflow="fold")
     for at in with_face:
         table.add_column(str(at + 1), justify="right", no_wrap=True)
@@ -159,6 +165,6 @@ def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> No
         for column in with_face:
             value = values.get((min(row, column), max(row, column)))
             style = "green" if value is not None and value >= 0.5 else ""
-            cells.append(Text("-" if value is None else f"{value:.3f}", style=style))
-        table.add_row(Text(f"{row + 1}  {seen[row].picture.name}"), *cells)
+            cells.append(Text("-" if value is None else f"{value:.2f}", style=style))
+        table.add_row(Text(f"{row + 1}  {short[row]}"), *cells)
     console.print(table, soft_wrap=False)

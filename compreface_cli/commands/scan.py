@@ -10,7 +10,7 @@ import typer
 from compreface_cli.output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -108,44 +108,60 @@ def _draw(rows: list[tuple[Seen, Path | None]], console: Console) -> None:
     from rich.text import Text
 
     from compreface_cli.drawing import attributes
+    from compreface_cli.flows.scan import short_names
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("picture", overflow="fold", ratio=2, min_width=12)
-    table.add_column("face", justify="right")
+    names = short_names([seen.picture.name for seen, _ in rows])
+    pose = any("pose" in face for seen, _ in rows for face in seen.faces)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("picture", overflow="fold", min_width=10)
+    table.add_column("face", justify="right", no_wrap=True)
     table.add_column("box  x, y - x, y", no_wrap=True)
     table.add_column("sure", justify="right", no_wrap=True)
-    table.add_column("seen", overflow="fold", ratio=2, min_width=14)
-    for seen, _ in rows:
-        name = Text(_short(seen.picture.name))
+    if pose:
+        table.add_column("pitch  yaw roll", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for (seen, _), name in zip(rows, names, strict=True):
+        blank = ("",) * pose
         if seen.error:
-            table.add_row(name, "-", Text("failed", style="red"), "", Text(seen.error, style="red"))
-            continue
-        if not seen.faces:
-            table.add_row(name, "0", "", "", "no face")
+            table.add_row(Text(name), "", Text("failed", style="red"), "", *blank, "")
+        elif not seen.faces:
+            table.add_row(Text(name), "0", "no face", "", *blank, "")
         for number, face in enumerate(seen.faces, start=1):
-            box_ = face["box"]
-            corners = f"{box_['x_min']}, {box_['y_min']} - {box_['x_max']}, {box_['y_max']}"
-            table.add_row(
-                name if number == 1 else "",
-                str(number),
-                corners,
-                f"{box_['probability']:.4f}",
-                Text("; ".join(attributes(face))),
-            )
+            first = Text(name) if number == 1 else ""
+            angles = (_angles(face.get("pose")),) * pose
+            says = "; ".join(attributes(face, pose=False))
+            table.add_row(first, str(number), _box(face), _sure(face), *angles, Text(says))
     console.print(table, soft_wrap=False)
+    for (seen, _), name in zip(rows, names, strict=True):
+        if seen.error:
+            console.print(Text(f"{name} failed: {seen.error}", style="red"))
     faces = sum(len(seen.faces) for seen, _ in rows)
-    failed = sum(seen.error is not None for seen, _ in rows)
+    failures = sum(seen.error is not None for seen, _ in rows)
     text = f"{_count(len(rows), 'picture')}, {_count(faces, 'face')}"
-    console.print(text + (f", {failed} failed" if failed else ""), markup=False)
-    for _, target in rows:
-        if target is not None:
-            console.print(f"drawn: {target}", markup=False)
+    console.print(text + (f", {failures} failed" if failures else ""), markup=False)
+    drawn = [target for _, target in rows if target is not None]
+    if len(drawn) == 1:
+        console.print(f"drawn: {drawn[0]}", markup=False)
+    elif drawn:
+        console.print(f"drawn: {len(drawn)} pictures in {drawn[0].parent}", markup=False)
+
+
+def _box(face: Mapping[str, Any]) -> str:
+    box = face["box"]
+    return f"{box['x_min']}, {box['y_min']} - {box['x_max']}, {box['y_max']}"
+
+
+def _sure(face: Mapping[str, Any]) -> str:
+    return f"{face['box']['probability']:.4f}"
+
+
+def _angles(pose: Mapping[str, float] | None) -> str:
+    """Whole degrees under the heading "pitch  yaw roll"."""
+    if pose is None:
+        return ""
+    pitch, yaw, roll = (round(pose[name]) for name in ("pitch", "yaw", "roll"))
+    return f"{pitch:>5} {yaw:>4} {roll:>4}"
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _short(name: str, width: int = 40) -> str:
-    """The end of a long path, which is what tells pictures apart."""
-    return name if len(name) <= width else "..." + name[-(width - 3) :]

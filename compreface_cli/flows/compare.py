@@ -29,10 +29,10 @@ class Pair:
     @property
     def verdict(self) -> str:
         if self.similarity >= CLEAR:
-            return "probably the same person"
+            return "probably the same"
         if self.similarity >= BORDER:
-            return "perhaps the same person"
-        return "probably different people"
+            return "perhaps the same"
+        return "probably different"
 
 
 def distance(one: Sequence[float], other: Sequence[float]) -> float:

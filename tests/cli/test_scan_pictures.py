@@ -1,0 +1,251 @@
+"""`cf scan` prints what the engine says of each picture, and says which it could not ask about."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from compreface_cli.app import make_app
+from compreface_cli.engine_client import EngineClient
+from compreface_cli.errors import UnhealthyError, UsageError
+from compreface_cli.flows import scan as flow
+from tests.cli.picture_engine import BROKEN, BUSY, NO_FACE, PictureEngine, a_face, picture_engine
+
+
+@pytest.fixture
+def engine() -> Iterator[PictureEngine]:
+    with picture_engine() as started:
+        yield started
+
+
+def photograph(
+    path: Path, colour: tuple[int, int, int], engine: PictureEngine, *answer: Any
+) -> Path:
+    """A picture on the disk, and what the engine says of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed = io.BytesIO()
+    Image.new("RGB", (120, 90), colour).save(packed, "PNG")
+    path.write_bytes(packed.getvalue())
+    engine.answers[packed.getvalue()] = list(answer)
+    return path
+
+
+def run(engine: PictureEngine, *arguments: object, **rest: Any) -> Result:
+    words = ["scan", *map(str, arguments), "--url", engine.url]
+    return CliRunner(env={"COLUMNS": "80"}).invoke(make_app(["scan"]), words, **rest)
+
+
+def test_a_picture_is_a_row_for_each_face(engine: PictureEngine, tmp_path: Path) -> None:
+    photo = photograph(tmp_path / "two.png", (1, 2, 3), engine, [a_face(10), a_face(60)])
+    result = run(engine, photo)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert any(line.startswith("two.png") and "10, 12 - 40, 52" in line for line in lines)
+    assert any(line.startswith(" ") and "60, 12 - 90, 52" in line for line in lines)
+    assert "1 picture, 2 faces" in lines
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_every_plugin_but_the_detector_is_asked(engine: PictureEngine, tmp_path: Path) -> None:
+    run(engine, photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()]))
+    assert engine.asked == [("calculator", "landmarks", "pose")]
+
+
+def test_json_is_one_document_with_the_engines_own_faces(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
+    document = json.loads(run(engine, photo, "--json").stdout)
+    assert document["schema_version"] == 1
+    assert document["failed"] == 0
+    assert document["calculator"] == "custom.Calculator@stand-in"
+    picture = {"picture": str(photo), "faces": [a_face()], "error": None, "drawn": None}
+    assert document["pictures"] == [picture]
+
+
+def test_a_picture_without_a_face_is_an_answer(engine: PictureEngine, tmp_path: Path) -> None:
+    result = run(engine, photograph(tmp_path / "a.png", (1, 2, 3), engine, NO_FACE))
+    assert result.exit_code == 0
+    assert "no face" in result.stdout
+
+
+def test_one_failed_picture_does_not_stop_the_others_but_shows_in_the_exit_code(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    photograph(tmp_path / "a.png", (1, 2, 3), engine, BROKEN)
+    photograph(tmp_path / "b.png", (4, 5, 6), engine, [a_face()])
+    result = run(engine, tmp_path)
+    assert result.exit_code == 1
+    assert "a.png failed: Image has incorrect format or is broken" in result.stdout
+    assert "2 pictures, 1 face, 1 failed" in result.stdout
+
+
+def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_named(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    for name in ("b/z.png", "a.JPG", "b/a.png"):
+        photograph(tmp_path / name, (len(name), 0, 0), engine, NO_FACE)
+    for name in ("notes.txt", ".hidden.png", ".cache/x.png"):
+        photograph(tmp_path / name, (0, len(name), 0), engine, NO_FACE)
+    gathered = flow.gather([str(tmp_path)])
+    assert [Path(one.name).relative_to(tmp_path).as_posix() for one in gathered.pictures] == [
+        "a.JPG",
+        "b/a.png",
+        "b/z.png",
+    ]
+    result = run(engine, tmp_path)
+    for name in ("notes.txt", ".hidden.png", ".cache/"):
+        assert f"skipped {tmp_path}/{name}: not a picture" in result.stderr
+    assert "notes.txt" not in result.stdout
+
+
+def test_a_named_file_is_sent_whatever_its_ending(engine: PictureEngine, tmp_path: Path) -> None:
+    photo = photograph(tmp_path / "picture.txt", (1, 2, 3), engine, [a_face()])
+    assert run(engine, photo).exit_code == 0
+
+
+def test_a_picture_comes_through_standard_input(engine: PictureEngine, tmp_path: Path) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
+    result = run(engine, "-", input=photo.read_bytes())
+    assert result.exit_code == 0
+    assert "standard input" in result.stdout
+
+
+def test_a_full_queue_is_waited_for(engine: PictureEngine, tmp_path: Path) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, BUSY, BUSY, [a_face()])
+    pauses: list[float] = []
+    with EngineClient(engine.url) as client:
+        pictures = flow.gather([str(photo)]).pictures
+        (seen,) = flow.scan(client, pictures, ["pose"], sleep=pauses.append)
+    assert seen.error is None
+    assert pauses == [0.5, 1.0]
+
+
+def test_a_queue_that_stays_full_fails_that_picture(engine: PictureEngine, tmp_path: Path) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, BUSY)
+    with EngineClient(engine.url) as client:
+        pictures = flow.gather([str(photo)]).pictures
+        (seen,) = flow.scan(client, pictures, [], sleep=lambda seconds: None)
+    assert seen.error == "too many requests wait"
+
+
+def test_an_engine_that_is_gone_ends_the_run(tmp_path: Path) -> None:
+    with picture_engine() as gone:
+        photo = photograph(tmp_path / "a.png", (1, 2, 3), gone, NO_FACE)
+    result = run(gone, photo)
+    assert isinstance(result.exception, UnhealthyError)
+    assert gone.url in result.exception.message
+
+
+def test_something_that_is_no_engine_is_named(engine: PictureEngine, tmp_path: Path) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, NO_FACE)
+    engine.status = {"status": "UP"}
+    result = run(engine, photo)
+    assert isinstance(result.exception, UnhealthyError)
+    assert "no CompreFace engine" in result.exception.message
+
+
+def test_a_file_that_cannot_be_read_is_a_failed_picture(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "a.png")  # to itself
+    with EngineClient(engine.url) as client:
+        looping = flow.Picture("a.png", tmp_path / "a.png")
+        (seen,) = flow.scan(client, [looping], [])
+    assert "cannot be read" in str(seen.error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing-here.jpg"], "no file or folder"),
+        (["-", "-"], "only once"),
+        (["empty"], "no picture in"),
+    ],
+)
+def test_arguments_that_mean_no_picture_are_usage_errors(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=words):
+        flow.gather(arguments)
+
+
+def test_two_engines_are_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="two engines"):
+        flow.address("mine", "http://127.0.0.1:3000")
+
+
+def test_draw_saves_one_picture_under_the_name_given(engine: PictureEngine, tmp_path: Path) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
+    result = run(engine, photo, "--draw", tmp_path / "out.png")
+    assert result.exit_code == 0
+    assert f"drawn: {tmp_path}/out.png" in result.stdout
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.size == (120, 90)
+        assert len(drawn.getcolors(10_000) or []) > 3
+
+
+def test_draw_puts_several_pictures_into_a_folder_under_names_of_their_own(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    photograph(tmp_path / "in/one/a.png", (1, 2, 3), engine, [a_face()])
+    photograph(tmp_path / "in/two/a.png", (4, 5, 6), engine, [a_face()])
+    document = json.loads(run(engine, tmp_path / "in", "--draw", tmp_path / "o", "--json").stdout)
+    drawn = [Path(one["drawn"]).name for one in document["pictures"]]
+    assert drawn == ["a.png", "a-2.png"]
+    assert all((tmp_path / "o" / name).is_file() for name in drawn)
+
+
+@pytest.mark.parametrize("out", ["a.png", "folder", "out.gif"])
+def test_draw_refuses_what_does_not_fit_before_anything_is_asked(
+    engine: PictureEngine, tmp_path: Path, out: str
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
+    before = photo.read_bytes()
+    (tmp_path / "folder").mkdir()
+    result = run(engine, photo, "--draw", tmp_path / out)
+    assert isinstance(result.exception, UsageError)
+    assert engine.asked == []
+    assert photo.read_bytes() == before
+
+
+def test_draw_into_its_own_folder_never_replaces_a_photograph(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
+    photograph(tmp_path / "b.png", (4, 5, 6), engine, [a_face()])
+    before = photo.read_bytes()
+    assert run(engine, tmp_path, "--draw", tmp_path).exit_code == 0
+    assert photo.read_bytes() == before
+    assert (tmp_path / "a-2.png").is_file()
+
+
+def test_a_drawing_that_fails_is_said_and_counts(engine: PictureEngine, tmp_path: Path) -> None:
+    engine.answers[b"not a picture"] = [[a_face()]]
+    (tmp_path / "a.jpg").write_bytes(b"not a picture")
+    result = run(engine, tmp_path / "a.jpg", "--draw", tmp_path / "out.jpg")
+    assert result.exit_code == 1
+    assert "cannot be drawn on" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["/x/y/a.jpg"], ["a.jpg"]),
+        (["/x/y/a.jpg", "b.jpg"], ["a.jpg", "b.jpg"]),
+        (["/x/y/a.jpg", "/x/z/a.jpg"], ["y/a.jpg", "z/a.jpg"]),
+        (["a.jpg", "a.jpg"], ["a.jpg", "a.jpg"]),
+        (["/1/x/x/x/a", "/2/x/x/x/a"], ["/1/x/x/x/a", "/2/x/x/x/a"]),
+    ],
+)
+def test_names_are_as_short_as_they_can_be_told_apart(names: list[str], short: list[str]) -> None:
+    assert flow.short_names(names) == short
