@@ -65,6 +65,12 @@ def misbehaving(docker: Docker, behaviour: str) -> str:
     return docker.build(STANDINS, tag, "--target=core", argument)
 
 
+def up_core(instance: str, port: int, *more: str) -> tuple[str, ...]:
+    """`cf up` for the engine alone, on the Docker engine."""
+    base = ("up", "embedded", "--services", "core", "--launcher", "compose")
+    return (*base, "--instance", instance, "--port", str(port), *more)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:

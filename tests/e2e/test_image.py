@@ -62,7 +62,7 @@ def test_image_serves_as_a_plain_user_on_a_read_only_root(
 def test_image_stands_in_for_upstreams_core_service(
     docker: Docker, embedded: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The service as upstream's root Compose file has it, with our image in the place of its own."""
+    """The service as upstream's root Compose file has it, but for the image."""
     service = {
         "restart": "always",
         "container_name": f"compreface-core-{uuid.uuid4().hex[:8]}",

@@ -8,20 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import misbehaving
+from tests.e2e.conftest import misbehaving, up_core
 from tests.e2e.machine import PORTRAITS, Cf, Docker, flipped, free_port, post_photograph
-
-
-def up(instance: str, port: int, *more: str) -> tuple[str, ...]:
-    base = ("up", "embedded", "--services", "core", "--launcher", "compose")
-    return (*base, "--instance", instance, "--port", str(port), *more)
 
 
 def test_up_scans_a_photograph_and_down_leaves_nothing(
     docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any]
 ) -> None:
     port = free_port()
-    started = json.loads(cf.ok(*up(instance, port), "--json"))
+    started = json.loads(cf.ok(*up_core(instance, port), "--json"))
     assert started["change"] == "started"
     assert started["proof"]["cosine"] > 0.999
 
@@ -34,7 +29,7 @@ def test_up_scans_a_photograph_and_down_leaves_nothing(
     assert face["box"]["probability"] > 0.9
     assert len(face["embedding"]) == 192
 
-    again = json.loads(cf.ok(*up(instance, port), "--json"))
+    again = json.loads(cf.ok(*up_core(instance, port), "--json"))
     assert again["change"] == "already running"
     assert again["services"][0]["container"] == started["services"][0]["container"]
 
@@ -49,7 +44,7 @@ def test_up_scans_a_photograph_and_down_leaves_nothing(
 def test_the_container_is_locked_down(
     docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any]
 ) -> None:
-    cf.ok(*up(instance, free_port()))
+    cf.ok(*up_core(instance, free_port()))
     found = docker.inspect(f"cf-{instance}-compreface-core-1")
     assert found["HostConfig"]["ReadonlyRootfs"] is True
     assert found["HostConfig"]["CapDrop"] == ["ALL"]
@@ -62,7 +57,7 @@ def test_a_crash_loop_is_told_with_its_last_lines_and_removed(
     docker: Docker, cf: Cf, instance: str
 ) -> None:
     cf.environment["CF_IMAGE"] = misbehaving(docker, "crash")
-    failed = cf.run(*up(instance, free_port(), "--no-build"))
+    failed = cf.run(*up_core(instance, free_port(), "--no-build"))
     assert failed.returncode == 8, failed.stderr
     assert "exit code 3" in failed.stderr
     assert "the weights are not what they should be" in failed.stderr
@@ -75,7 +70,7 @@ def test_memory_that_runs_out_is_named_as_the_cause(docker: Docker, cf: Cf, inst
     override = cf.project(instance) / "compose.override.yaml"
     override.parent.mkdir(parents=True)
     override.write_text("services: {compreface-core: {mem_limit: 96m, memswap_limit: 96m}}\n")
-    failed = cf.run(*up(instance, free_port(), "--no-build"))
+    failed = cf.run(*up_core(instance, free_port(), "--no-build"))
     assert failed.returncode == 8, failed.stderr
     assert "out of memory" in failed.stderr
     assert docker.things_of(f"cf-{instance}") == []
@@ -87,7 +82,7 @@ def test_an_engine_that_never_answers_is_given_up_after_the_timeout(
     docker: Docker, cf: Cf, instance: str
 ) -> None:
     cf.environment["CF_IMAGE"] = misbehaving(docker, "slow")
-    failed = cf.run(*up(instance, free_port(), "--no-build", "--timeout", "4"))
+    failed = cf.run(*up_core(instance, free_port(), "--no-build", "--timeout", "4"))
     assert failed.returncode == 8, failed.stderr
     assert "thinking" in failed.stderr
     assert docker.things_of(f"cf-{instance}") == []
@@ -97,7 +92,7 @@ def test_a_wrong_answer_shows_both_values(
     docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any]
 ) -> None:
     cf.environment["CF_IMAGE"] = flipped(docker, embedded["image"], cf.here / "wrong")
-    failed = cf.run(*up(instance, free_port(), "--no-build"))
+    failed = cf.run(*up_core(instance, free_port(), "--no-build"))
     assert failed.returncode == 8, failed.stderr
     assert "wrong answer" in failed.stderr
     assert "expected" in failed.stderr
@@ -116,7 +111,7 @@ def test_an_interrupted_up_leaves_nothing(
     moment: str,
 ) -> None:
     code, said = cf.interrupted(
-        *up(instance, free_port()), when=lambda line: moment in line, number=number
+        *up_core(instance, free_port()), when=lambda line: moment in line, number=number
     )
     assert code == 130, said
     assert "Traceback" not in said

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import up_core
 from tests.e2e.machine import (
     PORTRAITS,
     Cf,
@@ -34,8 +35,7 @@ def named(docker: Docker, cf: Cf, embedded: dict[str, Any]) -> Iterator[str]:
 def test_a_right_successor_takes_the_place(
     docker: Docker, cf: Cf, instance: str, named: str
 ) -> None:
-    up = ("up", "embedded", "--services", "core", "--launcher", "compose", "--json")
-    up = (*up, "--instance", instance, "--port", str(free_port()))
+    up = up_core(instance, free_port(), "--json")
     first = json.loads(cf.ok(*up))
     before = docker.inspect(f"cf-{instance}-compreface-core-1")["Id"]
     cf.environment["CF_MAX_WAIT_S"] = "11"
@@ -51,8 +51,7 @@ def test_a_wrong_successor_never_takes_the_place(
     docker: Docker, cf: Cf, instance: str, named: str, embedded: dict[str, Any], tmp_path: Path
 ) -> None:
     port = free_port()
-    up = ("up", "embedded", "--services", "core", "--launcher", "compose", "--no-build")
-    up = (*up, "--instance", instance, "--port", str(port))
+    up = up_core(instance, port, "--no-build")
     cf.ok(*up)
     before = docker.inspect(f"cf-{instance}-compreface-core-1")["Id"]
     project = _files(cf.project(instance))
@@ -84,14 +83,13 @@ def test_a_successor_that_fails_in_its_place_gives_way_to_the_old_one(
     """It answers rightly when it is tried alone, and wrongly beside the database."""
     cf.environment |= stack
     ui, engine = free_port(), free_port()
-    up = ("up", "embedded", "--launcher", "compose", "--no-build", "--instance", instance)
-    up = (*up, "--port", str(ui), "--core-port", str(engine))
+    doors = ("--port", str(ui), "--core-port", str(engine))
+    up = ("up", "embedded", "--launcher", "compose", "--no-build", "--instance", instance, *doors)
     cf.ok(*up)
     project = _files(cf.project(instance))
     subject = f"http://127.0.0.1:{ui}/api/v1/recognition"
-    assert (
-        post_photograph(f"{subject}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg")[0] == 201
-    )
+    stored = post_photograph(f"{subject}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg")
+    assert stored[0] == 201
 
     wrong = flipped(
         docker, embedded["image"], tmp_path / "wrong", only_beside="compreface-postgres-db"
