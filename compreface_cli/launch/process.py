@@ -128,6 +128,7 @@ class ProcessLauncher:
                 text=True,
                 cwd="/",
                 start_new_session=True,
+                timeout=30,
                 check=False,
             )
         if began.returncode == supervisor.ALREADY_SUPERVISED:

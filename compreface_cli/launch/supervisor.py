@@ -285,6 +285,9 @@ def main(arguments: list[str]) -> int:
         return 0 if os.read(out, 1) else 1
     os.setsid()
     os.close(out)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # whoever reads our output would wait for as long as we run
+        os.dup2(nowhere, stream)
 
     def tell() -> None:
         os.write(ready, b"1")
