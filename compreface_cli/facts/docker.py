@@ -7,7 +7,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -156,11 +157,13 @@ def gather(images: Iterable[str] = (), *, environ: Mapping[str, str] | None = No
 
     try:
         return _ask(host, variables, tuple(images), base)
-    except requests.exceptions.Timeout:
-        return DockerFacts(state="timeout", error=f"no answer within {ANSWER_S} s", **base)
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as raised:
-        denied = "permission denied" in str(raised).lower()
-        return DockerFacts(state="denied" if denied else "error", error=str(raised), **base)
+        # The SDK wraps what happened into one kind of error, so its words must tell.
+        words = str(raised)
+        if isinstance(raised, requests.exceptions.Timeout) or "timed out" in words.lower():
+            return DockerFacts(state="timeout", error=f"no answer within {ANSWER_S} s", **base)
+        denied = "permission denied" in words.lower()
+        return DockerFacts(state="denied" if denied else "error", error=words, **base)
 
 
 def endpoint(environ: Mapping[str, str]) -> str:
@@ -247,8 +250,7 @@ def _reach(host: str) -> tuple[State, str]:
 def _ask(
     host: str, environ: Mapping[str, str], images: tuple[str, ...], base: dict[str, Any]
 ) -> DockerFacts:
-    api = client(host, environ)
-    try:
+    with client(host, environ, ANSWER_S) as api:
         version = api.version(api_version=False)
         info = api.info()
         local = bool(base["local"])
@@ -281,20 +283,26 @@ def _ask(
             pulls=_pulls(host, environ, absent),
             **base,
         )
-    finally:
-        api.close()
 
 
-def client(host: str, environ: Mapping[str, str], timeout: int = ANSWER_S) -> Any:
-    """The SDK's low-level client for that address, TLS by the client's own variables."""
+@contextmanager
+def client(host: str, environ: Mapping[str, str], timeout: int) -> Iterator[Any]:
+    """The SDK's low-level client in the engine's own API version; closed when the block ends."""
     import docker
+    from docker.constants import DEFAULT_DOCKER_API_VERSION
     from docker.utils import kwargs_from_env
 
-    options = kwargs_from_env(environment={**environ, "DOCKER_HOST": host})
-    options["base_url"] = options.get("base_url") or host
-    return docker.APIClient(
-        version="auto", timeout=timeout, use_ssh_client=host.startswith("ssh://"), **options
-    )
+    options: dict[str, Any] = {
+        "base_url": host,
+        **kwargs_from_env(environment={**environ, "DOCKER_HOST": host}),
+        "timeout": timeout,
+        "use_ssh_client": host.startswith("ssh://"),
+    }
+    # The SDK's own `auto` leaves its socket open when the engine does not answer.
+    with closing(docker.APIClient(version=DEFAULT_DOCKER_API_VERSION, **options)) as first:
+        version = first.version(api_version=False)["ApiVersion"]
+    with closing(docker.APIClient(version=version, **options)) as api:
+        yield api
 
 
 def _containers(api: Any) -> tuple[Container, ...]:
@@ -374,15 +382,13 @@ def _pull(host: str, environ: Mapping[str, str], image: str) -> PullFact:
     import docker.errors
     import requests
 
-    api = client(host, environ, timeout=PULL_S)
     try:
-        api.inspect_distribution(with_tag(image))
+        with client(host, environ, PULL_S) as api:
+            api.inspect_distribution(with_tag(image))
     except requests.exceptions.Timeout:
         return PullFact(image, None, f"its registry gave no answer within {PULL_S} s")
     except docker.errors.APIError as raised:
         return PullFact(image, False, raised.explanation or str(raised))
     except (docker.errors.DockerException, requests.exceptions.RequestException) as raised:
         return PullFact(image, None, str(raised))
-    finally:
-        api.close()
     return PullFact(image, True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 _NVIDIA = "0x10de"  # PCI vendor number
 _SMI_S = 10.0  # the first call after a boot loads the driver
+_PROBE_S = 30
 _QUERY = "index,name,compute_cap,driver_version,memory.total"
 _TOOLS = ("nvidia-ctk", "nvidia-container-runtime-hook", "nvidia-container-cli")
 
@@ -91,26 +92,24 @@ def probe(host: str, image: str, index: int, environ: Mapping[str, str] | None =
 
     from compreface_cli.facts.docker import client
 
-    api = client(host, os.environ if environ is None else environ, timeout=30)
     request = DeviceRequest(driver="nvidia", device_ids=[str(index)], capabilities=[["gpu"]])
-    container = None
     try:
-        container = api.create_container(
-            image,
-            entrypoint=["/bin/true"],
-            labels={"compreface-cli.probe": "gpu"},
-            host_config=api.create_host_config(device_requests=[request], network_mode="none"),
-        )
-        api.start(container)
-        api.wait(container)
+        with client(host, os.environ if environ is None else environ, _PROBE_S) as api:
+            container = api.create_container(
+                image,
+                entrypoint=["/bin/true"],
+                labels={"compreface-cli.probe": "gpu"},
+                host_config=api.create_host_config(device_requests=[request], network_mode="none"),
+            )
+            try:
+                api.start(container)
+                api.wait(container)
+            finally:
+                api.remove_container(container, force=True)
     except docker.errors.APIError as raised:
         return ProbeFact(image, False, raised.explanation or str(raised))
     except (docker.errors.DockerException, requests.exceptions.RequestException) as raised:
         return ProbeFact(image, False, str(raised))
-    finally:
-        if container is not None:
-            api.remove_container(container, force=True)
-        api.close()
     return ProbeFact(image, True)
 
 
