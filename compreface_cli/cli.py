@@ -1,78 +1,81 @@
-"""The Typer app: lists the commands, and holds the only place where an error becomes an exit code."""
+"""The entry point of `cf` (its commands: app.py), and where an error becomes an exit code."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from importlib import import_module
-from typing import Annotated
-
-import typer
+from types import FrameType
+from typing import Any
 
 from compreface_cli import __version__
-from compreface_cli.errors import CfError, InterruptedByUser
+from compreface_cli.errors import CfError, InterruptedByUser, UsageError
 
-# One module a command, in the order of the help page; each has `register(app)`.
-COMMANDS: tuple[str, ...] = (
-    "list_builds",
-    "doctor",
-    "build",
-    "up",
-    "down",
-    "restart",
-    "status",
-    "logs",
-)
-
-app = typer.Typer(
-    name="cf",
-    help="Configure, build and launch custom builds of CompreFace.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+_INTERRUPTED = 130
 
 
-def _print_version(value: bool) -> None:
-    if value:
-        print(f"cf {__version__}")
-        raise typer.Exit
+def __getattr__(name: str) -> Any:
+    if name == "app":  # for tools and tests that want the whole app
+        from compreface_cli.app import make_app
+
+        return make_app()
+    raise AttributeError(name)
 
 
-@app.callback()
-def _root(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
-) -> None:
-    if debug:
-        os.environ["CF_DEBUG"] = "1"
-
-
-for _name in COMMANDS:
-    import_module(f"compreface_cli.commands.{_name}").register(app)
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise InterruptedByUser(f"interrupted by {signal.Signals(number).name}")
 
 
 def main() -> None:
     """Run `cf`; every error that is meant for the user ends here, with its exit code."""
+    if sys.argv[1:] == ["--version"]:  # needs no Typer
+        print(f"cf {__version__}")
+        return
+    signal.signal(signal.SIGTERM, _stop)
     try:
-        app()
-    except (CfError, KeyboardInterrupt) as raised:
-        error = (
-            InterruptedByUser("interrupted") if isinstance(raised, KeyboardInterrupt) else raised
-        )
-        from compreface_cli.output import Output
+        code = _run()
+    except KeyboardInterrupt:
+        code = _report(InterruptedByUser("interrupted"))
+    except CfError as error:
+        code = _report(error)
+    except Exception as error:  # a fault of cf itself
+        text = f"{type(error).__name__}: {error}"
+        hint = "This is a fault of cf. `cf --debug ...` shows where it is."
+        code = _report(CfError(f"unexpected {text}", hint=hint))
+    if code:
+        sys.exit(code)
 
-        if os.environ.get("CF_DEBUG"):
-            import traceback
 
-            traceback.print_exc()
-        Output(json_mode="--json" in sys.argv).error(error)
-        sys.exit(error.code)
+def _run() -> int:
+    import typer
+
+    from compreface_cli.app import make_app
+
+    # The root of Typer's own errors, which it does not export by name.
+    usage_error: type[Any] = typer.BadParameter.__mro__[2]
+    try:
+        code = make_app(sys.argv[1:])(standalone_mode=False)
+    except typer.Abort as error:
+        raise InterruptedByUser("aborted") from error
+    except usage_error as error:
+        if "--json" not in sys.argv:
+            error.show()
+            return int(error.exit_code)
+        raise UsageError(error.format_message(), hint="cf --help") from error
+    if code == _INTERRUPTED:  # how Typer hands a KeyboardInterrupt on
+        raise InterruptedByUser("interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: CfError) -> int:
+    from compreface_cli.output import Output
+
+    if os.environ.get("CF_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    Output(json_mode="--json" in sys.argv).error(error)
+    return error.code
 
 
 if __name__ == "__main__":
