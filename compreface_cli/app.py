@@ -14,6 +14,9 @@ from compreface_cli import __version__
 # One module a command, in the order of the help page; each has `register(app)`.
 COMMANDS: tuple[str, ...] = (
     "list_builds",
+    "show",
+    "validate",
+    "render",
     "doctor",
     "build",
     "up",
@@ -21,6 +24,7 @@ COMMANDS: tuple[str, ...] = (
     "restart",
     "status",
     "logs",
+    "config",
     "scan",
     "compare",
 )

@@ -82,10 +82,9 @@ def listed() -> list[Listed]:
     return sorted(found, key=lambda one: (order[one.origin], one.name != "embedded"))
 
 
-def find(name: str) -> tuple[Origin, Path]:
+def find(name: str | Path) -> tuple[Origin, Path]:
     """The file of that build; raises ConfigurationError for a build that nobody knows."""
-    looks_like_path = "/" in name or name.endswith((".yaml", ".yml"))
-    if looks_like_path:
+    if isinstance(name, Path) or "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
         if not path.is_file():
             raise ConfigurationError(f"there is no build file {name}")
@@ -100,7 +99,7 @@ def find(name: str) -> tuple[Origin, Path]:
     )
 
 
-def load(name_or_path: str) -> BuildFile:
+def load(name_or_path: str | Path) -> BuildFile:
     """The checked build; a ConfigurationError names every fault of its file with the line."""
     from compreface_cli import spec
 

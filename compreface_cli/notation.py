@@ -98,3 +98,24 @@ def known(wanted: Role) -> list[str]:
     """All notations of that role, those that run first."""
     running = [name for name, one in RUNNING.items() if one == wanted]
     return running + [name for name, (one, _) in LACKING.items() if one == wanted]
+
+
+_WORDS: Mapping[Role, str] = {
+    "detector": "detector",
+    "calculator": "calculator",
+    "extra": "further plugin",
+}
+
+
+def fault(plugin: str, wanted: Role) -> str | None:
+    """Why a notation cannot stand where that role is wanted; None if it can."""
+    found = role(plugin)
+    if found == wanted:
+        return None
+    if found is not None:
+        return f"{plugin} is a {_WORDS[found]}, no {_WORDS[wanted]}"
+    from difflib import get_close_matches
+
+    close = get_close_matches(plugin, known(wanted), n=1, cutoff=0.6)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown {_WORDS[wanted]} {plugin!r}{meant}"

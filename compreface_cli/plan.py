@@ -175,6 +175,7 @@ def resolve(
     chosen = settings.given("gpu_index")
     if chosen and chosen.layer == "flag" and not settings.given("device"):
         device, origins["device"] = "cuda", chosen.where
+    origins["gpu_index"] = origins["wheels"] = origins["device"]
     gpu_index = pick("gpu_index", spec.gpu_index) if device == "cuda" else -1
     wheels: Wheels = "cpu"
     if device == "cuda":
@@ -262,25 +263,10 @@ def _door(
 
 
 def _known(plugin: str, wanted: notation.Role) -> None:
-    found = notation.role(plugin)
-    if found == wanted:
-        return
-    from compreface_cli.yamlfile import did_you_mean
-
-    words = {"detector": "detector", "calculator": "calculator", "extra": "further plugin"}
-    known = notation.known(wanted)
-    if found is not None:
-        message = f"{plugin} is a {words[found]}, no {words[wanted]}"
-    else:
-        message = f"unknown {words[wanted]} {plugin!r}"
-        close = {name.lower(): name for name in known}
-        meant = did_you_mean(plugin, close)
-        if meant:
-            message += "; " + meant.replace(meant.split("'")[1], close[meant.split("'")[1]])
-    raise ConfigurationError(
-        message,
-        hint="known: " + ", ".join(name for name in known if notation.lacks(name) is None),
-    )
+    fault = notation.fault(plugin, wanted)
+    if fault is not None:
+        running = [name for name in notation.known(wanted) if notation.lacks(name) is None]
+        raise ConfigurationError(fault, hint=f"these run: {', '.join(running)}")
 
 
 def _own_models(build: BuildFile) -> dict[str, Model]:

@@ -23,7 +23,16 @@ from compreface_cli.settings_table import (
 )
 
 PROJECT_FILE = "cf.yaml"
-__all__ = ["STACK", "Settings", "Value", "resolve", "rows"]
+__all__ = [
+    "PROJECT_FILE",
+    "STACK",
+    "TRANSLATED",
+    "WITHOUT_EFFECT",
+    "Settings",
+    "Value",
+    "resolve",
+    "rows",
+]
 
 Layer = Literal["flag", "environment", "project file", "env file", "user file"]
 

@@ -190,7 +190,6 @@ TABLE: tuple[Setting, ...] = (
     Setting("port", _port, None, "The UI's port, or the engine's when alone.", flag="--port"),
     Setting("core_port", _port, 3000, "The engine's port beside the UI.", flag="--core-port"),
     Setting("env_file", _text, None, "An `.env` of upstream to take values from."),
-    Setting("models_mirror", _text, None, "Folder or address that has model files."),
     # the rest of the stack
     Setting("registry", _registry, "exadel/", "Prefix of the stack's images.", upstream="registry"),
     Setting("admin_version", _tag, "1.2.0", "Tag of the admin image.", upstream="ADMIN_VERSION"),

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from compreface_cli import notation
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.yamlfile import Document, Fault, did_you_mean, parse, read, refuse
 
@@ -47,6 +48,16 @@ def _hashes(value: Any) -> Any:
     if value is None:
         return []
     return [value] if isinstance(value, str) else value
+
+
+def _plugin(wanted: notation.Role) -> AfterValidator:
+    def known(plugin: str) -> str:
+        fault = notation.fault(plugin, wanted)
+        if fault is not None:
+            raise ValueError(fault)
+        return plugin
+
+    return AfterValidator(known)
 
 
 Plugin = Annotated[str, Field(pattern=PLUGIN, max_length=120)]
@@ -151,9 +162,9 @@ class BuildSpec(_Strict):
     runtime: Runtime = "onnxruntime"
     device: Device = "cpu"
     gpu_index: Annotated[int, Field(ge=0, le=63)] = 0
-    detector: Plugin
-    calculator: Plugin
-    plugins: Annotated[list[Plugin], Field(max_length=32)] = []
+    detector: Annotated[Plugin, _plugin("detector")]
+    calculator: Annotated[Plugin, _plugin("calculator")]
+    plugins: Annotated[list[Annotated[Plugin, _plugin("extra")]], Field(max_length=32)] = []
     base_image: Annotated[str, Field(pattern=BASE_IMAGE)] | None = None
     limits: Limits = Limits()
     models: Annotated[list[ModelSpec], Field(max_length=16)] = []

@@ -1,0 +1,89 @@
+"""`cf show`: a build file, or the plan that would run with the origin of each value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compreface_cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compreface_cli.plan import Plan
+
+_DERIVED = ("models", "missing", "stack", "origins", "secrets", "project", "volume")
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="show")(show)
+
+
+def show(
+    build: Annotated[
+        str | None,
+        typer.Argument(help="A build's name or the path of its file.", show_default=False),
+    ] = None,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="The settled plan, and who set each value.")
+    ] = False,
+    json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show a build file, or the plan that would run with the origin of each value."""
+    from compreface_cli.flows import show as flow
+
+    out = Output(json_mode=json_mode)
+    if resolved:
+        plan, notes = flow.resolved({"build": build})
+        for note in notes:
+            out.note(note)
+        out.result({"plan": plan.as_dict()}, lambda console: _draw(plan, console))
+        return
+    found = flow.shown(build)
+    text = found.path.read_text("utf-8")
+    document = {
+        "build": found.spec.model_dump(mode="json", by_alias=True),
+        "origin": found.origin,
+        "path": str(found.path),
+    }
+
+    def draw(console: Console) -> None:
+        console.print(f"# {found.path}", style="dim", markup=False)
+        console.print(text.rstrip("\n"), markup=False)
+
+    out.result(document, draw)
+
+
+def _draw(plan: Plan, console: Console) -> None:
+    document = plan.as_dict()
+    rows = [
+        (key, _text(value), plan.origins.get(key, ""))
+        for key, value in document.items()
+        if key not in _DERIVED
+    ]
+    rows += [(key, value, plan.origins.get(key, "")) for key, value in plan.stack.items()]
+    rows += [(key, "(set)", "") for key in plan.secrets]
+    rows += [("project", plan.project, ""), ("volume", plan.volume, "")]
+    width = max(len(key) for key, _, _ in rows)
+    middle = min(60, max(len(value) for _, value, _ in rows))
+    for key, value, origin in rows:
+        line = f"{key.ljust(width)}  {value.ljust(middle)}  {origin}"
+        plain = not origin or origin == "default"
+        console.print(line.rstrip(), markup=False, style="dim" if plain else None)
+    for model in plan.models:
+        hashes = ", ".join(sha for file in model.files for sha in file.sha256) or "no known hash"
+        console.print(f"model {model.name}: {model.format}, {hashes}", markup=False)
+    for one in plan.missing:
+        console.print(
+            f"{one.what} cannot run: {one.reason}; {one.hint}", markup=False, style="yellow"
+        )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={one}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(str(one) for one in value) or "(none)"
+    return str(value)
