@@ -119,48 +119,52 @@ def service_state(container: Container) -> ServiceState:
 def cause(container: Container) -> str:
     """What is wrong with a container, in words; "" when nothing is."""
     status = str(container.state.get("Status"))
+    error = str(container.state.get("Error") or "")
     parts = []
     if container.restarts:
         times = "once" if container.restarts == 1 else f"{container.restarts} times"
         parts.append(f"restarted {times}")
-    if status in ("exited", "restarting", "dead") and not (
-        status == "exited" and container.exit_code == 0
-    ):
-        parts.append(_end_of(container))
-    elif status == "running" and container.restarts and container.exit_code:
-        parts.append(f"last exit code {container.exit_code}")
-    error = str(container.state.get("Error") or "")
     if status == "created" and error:
         known = docker_cli.explain(error)
         parts.append(f"{known[1]}: {error}" if known else error)
+    elif container.restarts or (status in ("exited", "dead") and container.exit_code):
+        parts.append(_end_of(container, error))
     if container.health == "unhealthy" and status == "running":
         parts.append(f"its health check fails: {_probe(container)}")
     return ", ".join(parts)
 
 
-def _end_of(container: Container) -> str:
-    code = container.exit_code
-    if container.state.get("OOMKilled") or (code == _KILLED and _had_oom(container)):
+def _end_of(container: Container, error: str) -> str:
+    """How it ended last. Docker forgets that when it starts it again; its events do not."""
+    code, oom = container.exit_code, bool(container.state.get("OOMKilled"))
+    if not oom and (container.restarts or code == _KILLED):
+        for event in _events(container):
+            if event.get("Action") == "oom":
+                oom = True
+            elif not code:
+                code = int(event.get("Actor", {}).get("Attributes", {}).get("exitCode", 0))
+    if oom:
         return f"out of memory: the kernel killed it at its memory limit (exit code {code})"
-    error = str(container.state.get("Error") or "")
     if error:
         return f"exit code {code}: {error}"
     meaning = _EXITS.get(code)
     return f"exit code {code}" + (f" ({meaning})" if meaning else "")
 
 
-def _had_oom(container: Container) -> bool:
-    """Docker forgets OOMKilled when it restarts a container; its list of events does not."""
+def _events(container: Container) -> list[dict[str, Any]]:
+    """Its ends of the last hour, the latest first."""
     text = docker_cli.run(
         "events",
         "--since=1h",
         "--until=0s",
+        "--filter=event=die",
         "--filter=event=oom",
         f"--filter=container={container.id}",
+        "--format={{json .}}",
         doing="ask for events",
         check=False,
     )
-    return bool(text.strip())
+    return [json.loads(line) for line in reversed(text.splitlines()) if line.strip()]
 
 
 def _probe(container: Container) -> str:

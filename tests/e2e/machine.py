@@ -197,7 +197,7 @@ def wait_until(true: Callable[[], bool], timeout_s: float = 60) -> None:
 
 
 def flipped(docker: Docker, image: str, folder: Path, *, only_beside: str = "") -> str:
-    """An image upon `image` whose calculator has one wrong weight; returns its id.
+    """An image upon `image` whose calculator has one wrong weight; returns its name.
 
     With `only_beside` it computes wrongly only where that host name resolves.
     """
@@ -225,7 +225,7 @@ def flipped(docker: Docker, image: str, folder: Path, *, only_beside: str = "") 
         'CMD ["python", "/start.py"]\n'
     )
     (folder / ".dockerignore").write_text("*\n!wrong.onnx\n!start.py\n")
-    return docker("build", "--quiet", str(folder))
+    return docker.build(folder, f"{REGISTRY}flipped:{'beside' if only_beside else 'always'}")
 
 
 def _flip_one_weight(path: Path) -> None:
