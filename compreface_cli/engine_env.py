@@ -52,15 +52,20 @@ class EngineInputs:
     wheel: Path
     proof: tuple[str, ...]  # arguments for the interpreter; exit 0 proves the environment
 
-    def key(self) -> str:
-        """Name of the environment: 16 hex digits over the inputs and this Python."""
+    def packages(self) -> str:
+        """Hash over this Python and the pinned packages: all but the engine itself."""
         digest = hashlib.sha256()
         python = (platform.python_implementation(), platform.python_version(), platform.machine())
         for text in (*python, sys.platform, os.path.realpath(sys.executable), self.row):
             digest.update(text.encode() + b"\0")
-        for path in (*self.requirements, self.wheel):
+        for path in self.requirements:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()
+
+    def key(self) -> str:
+        """Name of the environment: 16 hex digits over all inputs."""
+        wheel = hashlib.sha256(self.wheel.read_bytes()).hexdigest()
+        return hashlib.sha256(f"{self.packages()} {wheel}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +125,18 @@ def ensure(
             return env
         shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed
         try:
-            _make(folder, wanted, wheels, report, progress)
+            sibling = _with_packages(home, wanted)
+            if sibling is not None:
+                _derive(folder, sibling, wanted)
+            else:
+                _make(folder, wanted, wheels, progress)
             _prove(folder, wanted)
-            proven = {"row": wanted.row, "wheel": wanted.wheel.name, "python": sys.version}
+            proven = {"packages": wanted.packages(), "wheel": wanted.wheel.name}
             (folder / "proven.json").write_text(json.dumps(proven), encoding="utf-8")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+    report(f"The engine's environment is in {folder}")
     return EngineEnv(key, folder)
 
 
@@ -143,15 +153,39 @@ def remove_unused(home: Path, used: Iterable[str]) -> list[str]:
     return removed
 
 
-def _make(
-    folder: Path,
-    wanted: EngineInputs,
-    wheels: Path | None,
-    report: Report,
-    progress: Progress,
-) -> None:
+def _with_packages(home: Path, wanted: EngineInputs) -> Path | None:
+    """A proven environment that has the very same packages, with another engine."""
+    packages = wanted.packages()
+    for proven in home.glob("*/proven.json"):
+        with suppress(OSError, ValueError, AttributeError):
+            if json.loads(proven.read_text(encoding="utf-8")).get("packages") == packages:
+                return proven.parent
+    return None
+
+
+def _derive(folder: Path, sibling: Path, wanted: EngineInputs) -> None:
+    """The sibling's packages (linked: pip replaces files, it never writes into them), this engine.
+
+    So an upgrade of the engine alone takes seconds, little disk and no network.
+    """
+    shutil.copytree(sibling, folder, symlinks=True, copy_function=_link)
+    (folder / "proven.json").unlink()
+    for site in folder.glob("lib/python*/site-packages"):
+        for old in site.glob("compreface_engine*"):
+            shutil.rmtree(old)
+    _install_engine(_pip(folder / "bin" / "python"), wanted)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _make(folder: Path, wanted: EngineInputs, wheels: Path | None, progress: Progress) -> None:
     python = folder / "bin" / "python"
-    pip = _create(folder, python)
+    _create(folder)
     names = sum(
         1
         for path in wanted.requirements
@@ -159,21 +193,37 @@ def _make(
         if line[:1].isalnum()
     )
     source = ["--no-index", "--find-links", str(wheels)] if wheels else []
-    install = [*pip, "install", "--no-compile", "--only-binary", ":all:", *source]
     files = [part for path in wanted.requirements for part in ("-r", str(path))]
-    with progress("Preparing the engine's environment", names + 1) as advance:
-        _run_pip([*install, "--require-hashes", *files], wheels, advance)
-        # The wheel is our own file; all it needs was pinned above.
-        _run_pip([*install, "--no-deps", "--no-index", str(wanted.wheel)], wheels, advance)
-    report(f"The engine's environment is in {folder}")
+    with progress("Preparing the engine's environment", names) as advance:
+        command = [*_pip(python), *source, "--require-hashes", *files]
+        _run_pip(command, wheels, advance)
+    _install_engine(_pip(python), wanted)
 
 
-def _create(folder: Path, python: Path) -> list[str]:
-    """Make the bare environment; returns the command that runs pip for it."""
+def _install_engine(pip: Sequence[str], wanted: EngineInputs) -> None:
+    # The wheel is our own file; all it needs is pinned.
+    _run_pip([*pip, "--no-deps", "--no-index", str(wanted.wheel)], None, lambda amount: None)
+
+
+def _pip(python: Path) -> list[str]:
+    """The command that installs into an environment.
+
+    pip of this Python can serve it (22.3 and newer), which saves installing pip there.
+    """
+    own = importlib.util.find_spec("pip") is not None
+    pip = (
+        [sys.executable, "-m", "pip", "--python", str(python)]
+        if own
+        else [str(python), "-m", "pip"]
+    )
+    return [*pip, "install", "--no-compile", "--only-binary", ":all:"]
+
+
+def _create(folder: Path) -> None:
+    """Make the bare environment."""
     own_pip = importlib.util.find_spec("pip") is not None
     if not own_pip and importlib.util.find_spec("ensurepip") is None:
         raise _no_venv("neither pip nor ensurepip is here")
-    # pip of this Python can serve the new one (22.3 and newer), which saves installing it again.
     options = ["--without-pip"] if own_pip else []
     made = subprocess.run(
         [sys.executable, "-m", "venv", *options, str(folder)],
@@ -184,9 +234,6 @@ def _create(folder: Path, python: Path) -> list[str]:
     )
     if made.returncode:
         raise _no_venv((made.stdout + made.stderr).strip()[-600:])
-    if own_pip:
-        return [sys.executable, "-m", "pip", "--python", str(python)]
-    return [str(python), "-m", "pip"]
 
 
 def _no_venv(why: str) -> ConfigurationError:
