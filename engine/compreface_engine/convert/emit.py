@@ -99,7 +99,8 @@ class _Emitter:
         for made in self._build.nodes:
             for names in (made.input, made.output):
                 names[:] = [final.get(name, name) for name in names]
-        height, width, channels = form.picture
+        height, width = self._spatial(form.picture[:2])
+        channels = form.picture[2]
         size: list[int | str] = ["height", "width"] if form.dynamic_size else [height, width]
         inputs = [_info("input", ["batch", channels, *size])]
         outputs = [
