@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated
 
@@ -11,23 +12,24 @@ import typer
 
 from compreface_cli import __version__
 
-# One module a command, in the order of the help page; each has `register(app)`.
-COMMANDS: tuple[str, ...] = (
-    "list_builds",
-    "show",
-    "validate",
-    "render",
-    "doctor",
-    "build",
-    "up",
-    "down",
-    "restart",
-    "status",
-    "logs",
-    "config",
-    "scan",
-    "compare",
-)
+# Module of each command -> its line on the help page, in that order; each has `register(app)`.
+COMMANDS: Mapping[str, str] = {
+    "list_builds": "List the builds there are to choose from.",
+    "show": "Show a build file, or the plan that would run.",
+    "validate": "Check a build file of your own.",
+    "build": "Build the engine's image.",
+    "render": "Write a Compose project that runs without cf.",
+    "up": "Start a build; returns when it knows a known face.",
+    "down": "Stop an instance; its data stay.",
+    "restart": "Restart an instance.",
+    "status": "Show the instances.",
+    "logs": "Print the last log lines of an instance.",
+    "scan": "Find the faces in photographs.",
+    "compare": "Compare the faces in photographs.",
+    "demo": "Show two shipped portraits through the engine.",
+    "doctor": "Check this machine.",
+    "config": "Show where settings live, and what each is.",
+}
 
 
 def _print_version(value: bool) -> None:
@@ -36,8 +38,11 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
-    """The app with the command that these arguments name, or with all of them."""
+def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
+    """The app with all commands; for these arguments, only with what they need.
+
+    That is the command they name, or, where they name none, every command by its line of help.
+    """
     app = typer.Typer(
         name="cf",
         help="Configure, build and launch custom builds of CompreFace.",
@@ -59,7 +64,22 @@ def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
         if debug:
             os.environ["CF_DEBUG"] = "1"
 
-    word = next((one for one in arguments if not one.startswith("-")), "").replace("-", "_")
-    for name in (word,) if word in COMMANDS else COMMANDS:
-        import_module(f"compreface_cli.commands.{name}").register(app)
+    words = [one for one in arguments or () if not one.startswith("-")]
+    word = words[0].replace("-", "_") if words else ""
+    if arguments is None or word in COMMANDS:
+        for name in (word,) if word in COMMANDS else COMMANDS:
+            import_module(f"compreface_cli.commands.{name}").register(app)
+    else:
+        for name, line in COMMANDS.items():
+            app.command(name=name.replace("_", "-"), help=line)(_no_command)
     return app
+
+
+def _no_command() -> None:
+    """Stands for a command on the help page; what is called is always imported."""
+
+
+def typed() -> Sequence[str]:
+    """The arguments so far: those of this process, or the line that a shell wants completed."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS")
+    return line.split()[1:] if line else sys.argv[1:]

@@ -49,12 +49,12 @@ def main() -> None:
 def _run() -> int:
     import typer
 
-    from compreface_cli.app import make_app
+    from compreface_cli.app import make_app, typed
 
     # The root of Typer's own errors, which it does not export by name.
     usage_error: type[Any] = typer.BadParameter.__mro__[2]
     try:
-        code = make_app(sys.argv[1:])(standalone_mode=False)
+        code = make_app(typed())(standalone_mode=False)
     except typer.Abort as error:
         raise InterruptedByUser("aborted") from error
     except usage_error as error:
