@@ -1,0 +1,166 @@
+"""`cf up --launcher process` with the real engine: what a user sees, and what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.cli.local_cf import LocalCf, eventually, free_port, listening
+
+pytestmark = pytest.mark.slow
+
+
+def test_up_answers_for_a_known_face_and_a_second_up_finds_it_running(local_cf: LocalCf) -> None:
+    port = free_port()
+    first = local_cf.up("--port", str(port))
+    assert first["change"] == "started"
+    assert first["engine_url"] == f"http://127.0.0.1:{port}"
+    assert first["proof"]["cosine"] >= 0.999
+    assert [one["state"] for one in first["services"]] == ["running"]
+
+    second = local_cf.up("--port", str(port))
+    assert second["change"] == "already running"
+    assert second["services"][0]["pid"] == first["services"][0]["pid"]
+
+    status = local_cf.status()
+    assert (status["state"], status["launcher"]) == ("running", "process")
+    assert any("ready" in line for line in local_cf.json("logs", "--tail", "100")["lines"])
+
+    stopped = local_cf.json("down")
+    assert stopped == {
+        "schema_version": 1,
+        "instance": "embedded",
+        "launcher": "process",
+        "was_running": True,
+        "kept": {},
+    }
+    assert local_cf.processes() == []
+    assert local_cf.files() == []
+
+
+def test_port_auto_takes_a_free_port_and_keeps_it(local_cf: LocalCf) -> None:
+    first = local_cf.up("--port", "auto")
+    second = local_cf.up("--port", "auto")
+    assert second["change"] == "already running"
+    assert second["engine_url"] == first["engine_url"]
+
+
+def test_up_refuses_a_port_held_by_another_process(local_cf: LocalCf) -> None:
+    with listening() as port:
+        error = local_cf.up("--port", str(port), exit_code=4)["error"]
+    assert str(port) in error["message"]
+    assert str(os.getpid()) in error["message"]
+    assert local_cf.files() == []
+
+
+def test_a_dry_run_says_what_would_happen_and_changes_nothing(local_cf: LocalCf) -> None:
+    before = sorted(local_cf.root.rglob("*"))
+    told = local_cf.up("--port", str(free_port()), "--dry-run")
+    assert [one["verb"] for one in told["operations"]] == ["start", "check"]
+    assert all(one["cause"] for one in told["operations"])
+    with listening() as port:
+        local_cf.up("--port", str(port), "--dry-run", exit_code=4)
+    assert sorted(local_cf.root.rglob("*")) == before
+
+
+def test_up_refuses_a_build_that_cannot_run_before_anything_is_made(local_cf: LocalCf) -> None:
+    done = local_cf.run("up", "arcface-r100", "--launcher", "process")
+    assert done.returncode == 9
+    assert "insightface" in done.stderr
+    assert local_cf.files() == []
+
+
+def test_a_killed_engine_is_started_again(local_cf: LocalCf) -> None:
+    first = local_cf.up("--port", "auto")["services"][0]
+    os.kill(first["pid"], signal.SIGKILL)
+    assert eventually(lambda: local_cf.status()["state"] == "running")
+    again = local_cf.status()["services"][0]
+    assert (again["restarts"], again["pid"] != first["pid"]) == (1, True)
+    assert "-9" in again["detail"]
+
+
+def test_a_killed_supervisor_is_told_and_mended_by_up(local_cf: LocalCf) -> None:
+    local_cf.up("--port", "auto")
+    (state_file,) = local_cf.state.glob("instances/embedded/engine-*/state.json")
+    supervisor = json.loads(state_file.read_text())["supervisor"]["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    assert eventually(lambda: local_cf.status()["state"] == "unhealthy")
+    assert local_cf.run("status").returncode == 8
+    assert local_cf.up("--port", "auto")["change"] == "started"
+    assert local_cf.status()["state"] == "running"
+    local_cf.json("down")
+    assert (local_cf.processes(), local_cf.files()) == ([], [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_up_leaves_nothing(local_cf: LocalCf, number: signal.Signals) -> None:
+    process = _up_until_the_supervisor_runs(local_cf)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert (local_cf.processes(), local_cf.files()) == ([], [])
+
+
+def test_what_a_killed_up_left_is_told_and_the_next_up_clears_it(local_cf: LocalCf) -> None:
+    process = _up_until_the_supervisor_runs(local_cf)
+    process.kill()
+    process.communicate()
+    assert local_cf.status()["state"] == "interrupted"
+    assert local_cf.up("--port", "auto")["change"] == "started"
+    assert len(list(local_cf.state.glob("instances/embedded/engine-*"))) == 1
+    assert len(local_cf.processes()) == 2  # one supervisor, one engine
+
+
+def test_down_clears_what_a_killed_up_left(local_cf: LocalCf) -> None:
+    process = _up_until_the_supervisor_runs(local_cf)
+    process.kill()
+    process.communicate()
+    local_cf.json("down")
+    assert (local_cf.processes(), local_cf.files()) == ([], [])
+
+
+def test_two_ups_at_once_name_each_other(local_cf: LocalCf) -> None:
+    first = _up_until_the_supervisor_runs(local_cf)
+    error = local_cf.up(exit_code=4)["error"]
+    assert f"pid {first.pid}" in error["message"]
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 0, out + err
+
+
+def test_down_lists_the_instances_when_several_run(local_cf: LocalCf) -> None:
+    local_cf.up("--port", "auto", "--instance", "one")
+    local_cf.up("--port", "auto", "--instance", "two")
+    error = local_cf.json("down", exit_code=2)["error"]
+    assert error["details"]["instances"] == ["one", "two"]
+    local_cf.json("down", "two")
+    assert local_cf.json("down")["instance"] == "one"
+
+
+def test_restart_gives_another_process_that_answers(local_cf: LocalCf) -> None:
+    first = local_cf.up("--port", "auto")
+    again = local_cf.json("restart")
+    assert again["services"][0]["pid"] != first["services"][0]["pid"]
+    assert again["engine_url"] == first["engine_url"]
+    assert again["proof"]["cosine"] >= 0.999
+
+
+def test_a_damaged_record_is_named_and_in_nobodys_way(local_cf: LocalCf) -> None:
+    broken = local_cf.state / "instances" / "broken" / "instance.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    local_cf.up("--port", "auto")
+    done = local_cf.run("status")
+    assert done.returncode == 0
+    assert str(broken) in done.stderr
+    assert "embedded" in done.stdout
+
+
+def _up_until_the_supervisor_runs(cf: LocalCf) -> subprocess.Popen[str]:
+    process = cf.start("up", "embedded", "--launcher", "process", "--port", "auto")
+    states = cf.state / "instances" / "embedded"
+    assert eventually(lambda: bool(list(states.glob("engine-*/state.json")))), process.poll()
+    return process
