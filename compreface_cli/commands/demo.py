@@ -1,0 +1,79 @@
+"""`cf demo`: shows what the running engine makes of two shipped portraits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compreface_cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compreface_cli.flows.demo import Shown
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="demo")(demo)
+
+
+def demo(
+    instance: Annotated[
+        str | None, typer.Option("--instance", help="The instance to ask, if several run.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="The engine's address, if cf did not start it.")
+    ] = None,
+    json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Send two shipped portraits through the running engine and show what it sees."""
+    from compreface_cli.engine_client import EngineClient
+    from compreface_cli.flows import demo as flow
+    from compreface_cli.flows import scan
+
+    out = Output(json_mode=json_mode)
+    with EngineClient(scan.address(instance, url)) as client:
+        shown = flow.run(client)
+    out.result(_document(shown), lambda console: _draw(shown, console))
+
+
+def _document(shown: Shown) -> dict[str, Any]:
+    return {
+        "engine": shown.engine.url,
+        "calculator": shown.engine.calculator,
+        "faces": [{"picture": name, **face} for name, face in shown.faces],
+        "likenesses": [
+            {"a": one.one, "b": one.other, "similarity": one.similarity} for one in shown.likenesses
+        ],
+    }
+
+
+def _draw(shown: Shown, console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    faces = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    faces.add_column("photograph")
+    faces.add_column("box  x, y - x, y")
+    faces.add_column("sure", justify="right")
+    for name, face in shown.faces:
+        at = face["box"]
+        edges = f"{at['x_min']}, {at['y_min']} - {at['x_max']}, {at['y_max']}"
+        faces.add_row(name, edges, f"{at['probability']:.4f}")
+    console.print(faces)
+    console.print()
+    likenesses = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    likenesses.add_column("one")
+    likenesses.add_column("the other")
+    likenesses.add_column("similarity", justify="right")
+    for one in shown.likenesses:
+        style = "green" if one.similarity >= 0.5 else ""
+        likenesses.add_row(one.one, one.other, Text(f"{one.similarity:.3f}", style=style))
+    console.print(likenesses)
+    console.print(
+        f"By {shown.engine.calculator} at {shown.engine.url}: 1 is the same face, "
+        "0.5 the border between the same person and another.",
+        markup=False,
+    )

@@ -1,0 +1,68 @@
+"""`cf demo` tells the shipped portraits apart, through an engine that is one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from compreface_cli.engine_client import EngineClient
+from compreface_cli.errors import UnhealthyError
+from compreface_cli.flows import demo
+
+
+class FakeEngine(EngineClient):
+    """Answers each picture in turn with an embedding at this angle (degrees)."""
+
+    def __init__(self, angles: Sequence[float | None]) -> None:
+        self.url = "http://127.0.0.1:1"
+        self._angles = list(angles)
+
+    def status(self, *, timeout_s: float | None = None) -> dict[str, Any]:
+        return {
+            "status": "OK",
+            "calculator_version": "fake.Calculator",
+            "similarity_coefficients": [1.1, 6.0],
+            "available_plugins": {"detector": "fake.FaceDetector", "calculator": "fake.Calculator"},
+        }
+
+    def scan(self, picture: bytes, **_: Any) -> dict[str, Any]:
+        angle = self._angles.pop(0)
+        if angle is None:
+            return {"result": []}
+        radians = math.radians(angle)
+        box = {"x_min": 1, "y_min": 2, "x_max": 3, "y_max": 4, "probability": 0.9}
+        return {"result": [{"box": box, "embedding": [math.cos(radians), math.sin(radians)]}]}
+
+
+def test_demo_compares_the_first_portrait_with_each_change_and_with_the_other_person() -> None:
+    shown = demo.run(FakeEngine([0, 90, 5, 10, 0]))
+    values = [one.similarity for one in shown.likenesses]
+    assert [one.other for one in shown.likenesses] == [
+        "herself, mirrored",
+        "herself, darkened to 40 %",
+        "herself, re-encoded as JPEG, quality 30",
+        "Grace Hopper (US Navy)",
+    ]
+    assert values[2] > values[0] > values[1] > 0.5 > values[3]
+
+
+def test_demo_says_which_portrait_had_no_face() -> None:
+    with pytest.raises(UnhealthyError, match=r"no face in grace_hopper\.jpg"):
+        demo.run(FakeEngine([0, None]))
+
+
+@pytest.mark.parametrize("name", demo.CHANGES)
+def test_every_change_gives_another_readable_picture_of_the_same_size(name: str) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    from compreface_cli import resources
+
+    before = (resources.portraits_dir() / demo.FIRST).read_bytes()
+    after = demo.CHANGES[name](before)
+    assert after != before
+    assert Image.open(BytesIO(after)).size == Image.open(BytesIO(before)).size
