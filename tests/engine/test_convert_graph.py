@@ -96,6 +96,11 @@ def test_a_node_that_feeds_itself_is_refused() -> None:
         specialise(graph([Node("a", "Add", ("input", "a"))], {}, "a"))
 
 
+def test_an_identity_of_nothing_is_refused() -> None:
+    with pytest.raises(ConvertError, match=r"Identity \(node 'a'\) has 0 inputs"):
+        specialise(graph([Node("a", "Identity", ())], {}, "a"))
+
+
 def test_a_missing_node_is_named() -> None:
     with pytest.raises(ConvertError, match="'nowhere'"):
         specialise(graph([Node("a", "Add", ("input", "nowhere"))], {}, "a"))

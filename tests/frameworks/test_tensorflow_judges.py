@@ -1,4 +1,4 @@
-"""TensorFlow makes the recordings again and judges fresh conversions; see `make test-frameworks`."""
+"""TensorFlow makes the recordings again and judges fresh conversions (`make test-frameworks`)."""
 
 from __future__ import annotations
 

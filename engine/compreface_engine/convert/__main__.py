@@ -20,7 +20,6 @@ _ADDRESS_SPACE = 24 << 30
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 done, 9 refused; results as JSON on stdout, progress on stderr."""
     options = _parser().parse_args(arguments)
-    _limit_memory()
     try:
         result = _embedded(options) if options.command == "embedded" else _prepare(options)
     except (ConvertError, MemoryError) as error:
@@ -86,4 +85,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    _limit_memory()
     sys.exit(main())

@@ -13,6 +13,8 @@ from compreface_engine.convert.kernels import compute
 
 MAX_BYTES = 2 << 30
 """What all results of one run may take together."""
+MAX_WORK = 400_000_000_000
+"""Multiplications of one run, roughly; a batch of FaceNet takes 3e9."""
 
 FIXED_FEEDS: Final[Mapping[str, Array]] = {
     "phase_train": np.array(False),
@@ -32,12 +34,15 @@ Value = Array | _Mark
 class Evaluation:
     """The values of one graph under given feeds; a fed value of UNKNOWN stays symbolic."""
 
-    def __init__(self, graph: Graph, feeds: Mapping[str, Value]) -> None:
+    def __init__(
+        self, graph: Graph, feeds: Mapping[str, Value], *, max_bytes: int = MAX_BYTES
+    ) -> None:
         self._graph = graph
         free = {n: v for n, v in graph.constants.items() if n not in graph.nodes}
         self._values: dict[str, Value] = {**free, **feeds}
         self._alias: dict[str, str] = {}
-        self._bytes = 0
+        self._bytes = self._work = 0
+        self._max_bytes = max_bytes
 
     def value(self, name: str) -> Value:
         """The value of `name`, computing what it needs (no recursion: graphs are deep)."""
@@ -133,7 +138,7 @@ class Evaluation:
         args = [self._values[need] for need in node.inputs]
         if port:
             raise ConvertError(f"output {port} of {node.op} (node '{node.name}') is not supported")
-        if node.op in ("Identity", "StopGradient"):
+        if node.op in ("Identity", "StopGradient") and len(node.inputs) == 1:
             self._alias[name] = node.inputs[0]
         if any(arg is UNKNOWN for arg in args):
             return UNKNOWN
@@ -146,7 +151,9 @@ class Evaluation:
         arrays = [arg for arg in args if not isinstance(arg, _Mark)]
         result = compute(node.op, arrays, node.attrs, node.name)
         self._bytes += result.nbytes
-        if self._bytes > MAX_BYTES:
+        if node.op in ("Conv2D", "MatMul"):
+            self._work += result.size * arrays[1].size // max(1, result.shape[-1])
+        if self._bytes > self._max_bytes or self._work > MAX_WORK:
             raise ConvertError("the network is too large for the proof")
         return result
 

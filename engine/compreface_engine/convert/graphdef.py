@@ -14,6 +14,10 @@ from compreface_engine.convert.graph import MAX_NODES, Array, Graph, Node, Shape
 # DataType numbers of TensorFlow's types.proto that a weight or a parameter can have.
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "<u1", 5: "<i2", 6: "<i1", 9: "<i8", 10: "?", 19: "<f2"}
 _MAX_ELEMENTS = 1 << 27
+_MAX_REPEATED = 1 << 20
+"""Values a constant may have beyond those that stand in the file."""
+_MAX_CONSTANT_BYTES = 64 << 20
+"""What all constants may take beyond the size of the file."""
 
 
 def read_graphdef(
@@ -25,6 +29,7 @@ def read_graphdef(
     """
     nodes: dict[str, Node] = {}
     constants: dict[str, Array] = {}
+    size = 0
     for number, value in wire.fields(memoryview(data)):
         if number != 1:
             continue
@@ -36,6 +41,9 @@ def read_graphdef(
         nodes[node.name] = node
         if node.op == "Const" and isinstance(node.attrs.get("value"), np.ndarray):
             constants[node.name] = node.attrs["value"]
+            size += node.attrs["value"].nbytes
+            if size > len(data) + _MAX_CONSTANT_BYTES:
+                raise ConvertError("the constants of the graph claim more than the file holds")
     for name in outputs:
         if name not in nodes:
             raise ConvertError(
@@ -170,7 +178,9 @@ def _tensor(data: memoryview) -> Array | None:
     flat = np.concatenate(values) if values else np.zeros(1)
     if len(flat) > max(count, 1):
         raise ConvertError("a constant has more values than its shape takes")
-    # Missing values repeat the last one; a view keeps a huge splat from costing memory.
+    if count - len(flat) > _MAX_REPEATED:
+        raise ConvertError(f"a constant of {count} values has {len(flat)} in the file")
+    # Missing values repeat the last one.
     if len(flat) == 1:
         return np.broadcast_to(flat.astype(dtype).reshape(()), tuple(known))
     return np.concatenate([flat, np.full(count - len(flat), flat[-1])]).astype(dtype).reshape(known)

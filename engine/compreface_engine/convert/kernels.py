@@ -16,6 +16,9 @@ MAX_ELEMENTS = 1 << 27
 MAX_MULTIPLICATIONS = 60_000_000_000
 """Multiplications one convolution or dense layer may take; FaceNet has 1.4e9 a face in all."""
 
+MAX_TAPS = 4096
+"""Points one window may have."""
+
 Attrs: TypeAlias = Mapping[str, Any]
 Kernel: TypeAlias = Callable[[Sequence[Array], Attrs], Array]
 
@@ -66,6 +69,8 @@ def _windows(x: Array, kernel: tuple[int, int], attrs: Attrs, fill: float) -> li
         )
         pads.append((before, behind))
         outs.append(out)
+    if kernel[0] * kernel[1] > MAX_TAPS:
+        raise ConvertError(f"a window of {list(kernel)} is too large")
     if min(outs) < 1:
         raise ConvertError(f"a window of {list(kernel)} does not fit into {list(x.shape)}")
     check_size([len(x), x.shape[1] + sum(pads[0]), x.shape[2] + sum(pads[1]), x.shape[3]])
@@ -110,6 +115,7 @@ def _depthwise(args: Sequence[Array], attrs: Attrs) -> Array:
     views = _windows(x, (weights.shape[0], weights.shape[1]), attrs, 0)
     shape = (*views[0][0].shape, weights.shape[3])
     check_size(shape)
+    _check_work(math.prod(shape) * len(views) * len(views[0]))
     out = np.zeros(shape, x.dtype)
     for row, line in enumerate(views):
         for col, view in enumerate(line):

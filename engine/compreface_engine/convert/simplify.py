@@ -16,6 +16,8 @@ from compreface_engine.convert.graph import Array, Graph, Node
 LINEAR: Final = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _RESHAPES: Final = ("Reshape", "Squeeze", "ExpandDims")
 _BATCH = 2
+MAX_WEIGHTS: Final = 1 << 27
+"""Twice the largest face network (65 million); held as float64 while batch norms are folded."""
 _MAX_PASSES = 50
 
 
@@ -46,7 +48,13 @@ def simplify(graph: Graph, picture: tuple[int, int, int]) -> Traced:
         for name, node in graph.nodes.items()
     }
     lean = replace(graph, nodes=cut)
-    nodes = {node.name: _normal(node, lean, shapes) for node in order(lean)}
+    nodes: dict[str, Node] = {}
+    weights = 0
+    for node in order(lean):
+        nodes[node.name] = made = _normal(node, lean, shapes)
+        weights += made.attrs["kernel"].size if made.op in LINEAR else 0
+        if weights > MAX_WEIGHTS:
+            raise ConvertError(f"the network has more than {MAX_WEIGHTS} weights")
     work = _Rewrite(nodes, graph.outputs, shapes)
     for _ in range(_MAX_PASSES):
         if not work.sweep():
