@@ -303,19 +303,22 @@ def _with_service(failed: CfError, project: str, folder: str) -> CfError:
         found = containers.of_project(project, folder)
     except CfError:  # no engine, no more to tell
         return failed
+    named = failed.details.get("service")
     for container in found:
         state = containers.service_state(container)
-        if state.state in ("failed", "restarting") or state.healthy is False:
-            lines = containers.last_lines(container, _LOG_LINES)
-            detail = state.detail or f"its state is {state.state}"
-            message = f"{failed.message}\n{state.name}: {detail}" + "".join(
-                f"\n    {line}" for line in lines
-            )
-            return type(failed)(
-                message,
-                hint=failed.hint,
-                details={**failed.details, "service": state.name, "cause": detail, "log": lines},
-            )
+        sick = state.state in ("failed", "restarting") or state.healthy is False
+        if state.name != named if named else not sick:
+            continue
+        lines = containers.last_lines(container, _LOG_LINES)
+        parts = [failed.message]
+        if not named:
+            parts.append(f"{state.name}: {state.detail or f'its state is {state.state}'}")
+        parts += [f"The last lines of {state.name}:", *(f"    {line}" for line in lines)]
+        return type(failed)(
+            "\n".join(parts),
+            hint=failed.hint,
+            details={**failed.details, "service": state.name, "cause": state.detail, "log": lines},
+        )
     return failed
 
 

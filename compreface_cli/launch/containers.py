@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,7 +129,7 @@ def cause(container: Container) -> str:
         known = docker_cli.explain(error)
         parts.append(f"{known[1]}: {error}" if known else error)
     elif container.restarts or (status in ("exited", "dead") and container.exit_code):
-        parts.append(_end_of(container, error))
+        parts += [words for words in (_end_of(container, error),) if words]
     if container.health == "unhealthy" and status == "running":
         parts.append(f"its health check fails: {_probe(container)}")
     return ", ".join(parts)
@@ -147,6 +148,8 @@ def _end_of(container: Container, error: str) -> str:
         return f"out of memory: the kernel killed it at its memory limit (exit code {code})"
     if error:
         return f"exit code {code}: {error}"
+    if not code and container.restarts:
+        return ""  # too long ago for the engine to remember
     meaning = _EXITS.get(code)
     return f"exit code {code}" + (f" ({meaning})" if meaning else "")
 
@@ -156,7 +159,7 @@ def _events(container: Container) -> list[dict[str, Any]]:
     text = docker_cli.run(
         "events",
         "--since=1h",
-        "--until=0s",
+        f"--until={time.time():.9f}",  # a relative time would leave out the last second
         "--filter=event=die",
         "--filter=event=oom",
         f"--filter=container={container.id}",
