@@ -113,7 +113,7 @@ def fault(plugin: str, wanted: Role) -> str | None:
     if found == wanted:
         return None
     if found is not None:
-        return f"{plugin} is a {_WORDS[found]}, no {_WORDS[wanted]}"
+        return f"{plugin} is a {_WORDS[found]}, not a {_WORDS[wanted]}"
     from difflib import get_close_matches
 
     close = get_close_matches(plugin, known(wanted), n=1, cutoff=0.6)

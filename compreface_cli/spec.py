@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -261,7 +262,7 @@ def _fault(document: Document, error: ErrorDetails) -> Fault:
     elif kind == "literal_error":
         expected = str(context.get("expected", ""))
         message = f"{name}: {data!r} is not one of {expected}"
-        hint = did_you_mean(str(data), [word.strip("' ") for word in expected.split("or")]) or ""
+        hint = did_you_mean(str(data), re.findall(r"'([^']+)'", expected)) or ""
     elif kind == "string_type":
         message = f"{name}: must be text, not {data!r}"
         hint = "put it in quotes"

@@ -13,7 +13,7 @@ from compreface_cli.errors import ConfigurationError
 
 try:
     from yaml import CSafeLoader as _Loader
-except ImportError:  # PyYAML without its C part
+except ImportError:  # pragma: no cover - PyYAML without its C part
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
 
 MAX_BYTES = 256 * 1024
