@@ -1,0 +1,78 @@
+"""HTTP to an engine: answers, refusals, and what is no engine at all; always in bounded time."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from compreface_cli.engine_client import EngineClient, Refused, is_up
+from compreface_cli.errors import UnhealthyError, UsageError
+from tests.cli.local_cf import free_port
+from tests.cli.talking_engine import CALCULATOR, TalkingEngine, face, serving
+
+
+def test_it_reads_status_and_faces() -> None:
+    engine = TalkingEngine()
+    with serving(engine) as endpoint, EngineClient(endpoint.url) as client:
+        assert client.status()["calculator_version"] == CALCULATOR
+        with pytest.raises(Refused, match="No face is found") as refused:
+            client.scan(b"no picture", plugins=["calculator", "pose"], limit=2, min_score=0.5)
+    assert refused.value.status == 400
+    assert engine.asked[-1] == (
+        "/find_faces?face_plugins=calculator%2Cpose&limit=2&det_prob_threshold=0.5"
+    )
+
+
+def test_faces_come_back_as_the_engine_says_them() -> None:
+    from compreface_cli import resources
+
+    engine = TalkingEngine()
+    engine.says("astronaut.png", face((1, 2, 3, 4), [1.0]))
+    picture = (resources.portraits_dir() / "astronaut.png").read_bytes()
+    with serving(engine) as endpoint, EngineClient(endpoint.url) as client:
+        assert client.scan(picture)["result"] == [face((1, 2, 3, 4), [1.0])]
+
+
+def test_nobody_there_is_unhealthy() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with EngineClient(url) as client, pytest.raises(UnhealthyError, match="no engine can be"):
+        client.status()
+    assert not is_up(url)
+
+
+def test_one_that_does_not_answer_is_given_up() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            EngineClient(url, timeout_s=0.2) as client,
+            pytest.raises(UnhealthyError, match="no answer in time"),
+        ):
+            client.status()
+        assert not is_up(url, timeout_s=0.2)
+
+
+@pytest.mark.parametrize("raw", [b"<html>", b"[1]", b"", b"\xff"])
+def test_what_is_no_engine_is_told(raw: bytes) -> None:
+    with (
+        serving(TalkingEngine(raw=raw)) as endpoint,
+        EngineClient(endpoint.url) as client,
+        pytest.raises(UnhealthyError, match="is no engine"),
+    ):
+        client.status()
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:3000", "ftp://x", "http://"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="no address"):
+        EngineClient(url)
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    with serving(TalkingEngine()) as endpoint:
+        assert is_up(endpoint.url)

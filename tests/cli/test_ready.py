@@ -1,0 +1,209 @@
+"""Ready is a right answer: every way of being wrong is told with both values."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compreface_cli import builds, plan, settings
+from compreface_cli.errors import ConfigurationError, UnhealthyError
+from compreface_cli.flows import ready
+from compreface_cli.flows.ready import KnownAnswer
+from compreface_cli.launch.base import Endpoint, ServiceState
+from tests.cli.local_cf import free_port
+from tests.cli.talking_engine import CALCULATOR, TalkingEngine, face, serving
+
+BOX = (160, 48, 287, 184)
+HER = [0.6, 0.8, 0.0]
+OTHER = [0.0, 0.0, 1.0]
+ANSWER = KnownAnswer(CALCULATOR, BOX, tuple(HER), (1.1, 6.0), 1.0, "a test")
+RUNNING = ServiceState("core", "running")
+
+
+def right() -> TalkingEngine:
+    engine = TalkingEngine()
+    engine.says("astronaut.png", face(BOX, HER))
+    engine.says("grace_hopper.jpg", face((1, 1, 9, 9), OTHER))
+    return engine
+
+
+def check(engine: TalkingEngine, answer: KnownAnswer = ANSWER) -> ready.Proof:
+    with serving(engine) as endpoint:
+        return ready.check(endpoint, answer, time.monotonic() + 20)
+
+
+def refusal(engine: TalkingEngine, answer: KnownAnswer = ANSWER) -> dict[str, Any]:
+    with pytest.raises(UnhealthyError, match="wrong answer") as caught:
+        check(engine, answer)
+    assert str(caught.value.details["expected"]) in caught.value.message
+    assert str(caught.value.details["got"]) in caught.value.message
+    return caught.value.details
+
+
+def test_the_right_answer_is_proof() -> None:
+    proof = check(right())
+    assert proof.box_off_px == 0
+    assert proof.cosine == pytest.approx(1.0)
+    assert proof.second_similarity < 0.5
+
+
+def test_two_pixels_and_a_longer_vector_are_still_right() -> None:
+    engine = right()
+    engine.says("astronaut.png", face((162, 46, 287, 184), [6.0, 8.0, 0.1]))
+    assert check(engine).box_off_px == 2
+
+
+def test_a_box_three_pixels_off_is_wrong() -> None:
+    engine = right()
+    engine.says("astronaut.png", face((163, 48, 287, 184), HER))
+    assert refusal(engine)["got"] == [163, 48, 287, 184]
+
+
+def test_another_embedding_is_wrong() -> None:
+    engine = right()
+    engine.says("astronaut.png", face(BOX, [0.6, 0.8, 0.05]))
+    seen = refusal(engine)
+    assert 0.99 < seen["cosine"] < 0.999
+    assert seen["expected"] == "[0.6000, 0.8000, 0.0000, ...] (3 numbers)"
+
+
+@pytest.mark.parametrize("embedding", [[0.0, 0.0, 0.0], [float("nan")] * 3])
+def test_an_embedding_of_nothing_is_wrong(embedding: list[float]) -> None:
+    engine = right()
+    engine.says("astronaut.png", face(BOX, embedding))
+    refusal(engine)
+
+
+def test_an_embedding_of_another_length_is_wrong() -> None:
+    engine = right()
+    engine.says("astronaut.png", face(BOX, [*HER, 0.0]))
+    assert refusal(engine)["got"] == 4
+
+
+def test_two_people_who_are_one_are_wrong() -> None:
+    engine = right()
+    engine.says("grace_hopper.jpg", face((1, 1, 9, 9), HER))
+    assert refusal(engine)["got"] == 1.0
+
+
+def test_another_calculator_is_wrong() -> None:
+    engine = right()
+    engine.calculator = "other.Calculator"
+    assert refusal(engine)["expected"] == CALCULATOR
+
+
+def test_no_face_two_faces_and_no_embedding_are_wrong() -> None:
+    engine = right()
+    del engine.answers["astronaut.png"]
+    assert "No face is found" in refusal(engine)["got"]
+    engine.says("astronaut.png", face(BOX, HER), face(BOX, HER))
+    assert refusal(engine)["got"] == "2 faces"
+    engine.answers["astronaut.png"] = (200, {"result": [{"box": face(BOX, HER)["box"]}]})
+    assert refusal(engine)["got"] == "none"
+
+
+def test_a_shrunk_portrait_may_be_off_by_more() -> None:
+    engine = right()
+    engine.says("astronaut.png", face((164, 48, 287, 184), [0.6, 0.8, 0.05]))
+    assert check(engine, replace(ANSWER, shrink=0.5)).box_off_px == 4
+
+
+def test_an_answer_survives_its_record() -> None:
+    assert KnownAnswer.from_dict(json.loads(json.dumps(asdict(ANSWER)))) == ANSWER
+
+
+def test_the_bundled_builds_that_run_have_an_answer() -> None:
+    for name, length in (("embedded", 192), ("facenet", 512)):
+        known = ready.known_answer(_plan(name), {})
+        assert (len(known.embedding), len(known.box), known.shrink) == (length, 4, 1.0)
+        assert known.calculator == _plan(name).calculator
+    small = replace(_plan("embedded"), max_detect_size=256)
+    assert ready.known_answer(small, {}).shrink == 0.5
+
+
+def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
+    own = _own_model_plan()
+    document = {
+        "similarity": [1.0, 2.0],
+        "known_answers": {own.detector: {"box": list(BOX), "embedding": HER}},
+    }
+    (tmp_path / "model.json").write_text(json.dumps(document))
+    known = ready.known_answer(own, {own.models[0].name: tmp_path})
+    assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.0, 2.0))
+    (tmp_path / "model.json").write_text(json.dumps({**document, "known_answers": {}}))
+    with pytest.raises(ConfigurationError, match="no stored answer"):
+        ready.known_answer(own, {own.models[0].name: tmp_path})
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        ready.known_answer(own, {own.models[0].name: tmp_path})
+
+
+def test_a_plan_without_an_answer_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no answer is stored"):
+        ready.known_answer(_own_model_plan(), {})
+
+
+def test_waiting_ends_when_the_engine_answers() -> None:
+    with serving(right()) as endpoint:
+        ready.wait(endpoint, lambda: RUNNING, time.monotonic() + 20)
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped", "missing", "restarting"])
+def test_waiting_ends_at_once_when_the_engine_is_gone(state: Any) -> None:
+    gone = ServiceState("core", state, "exit code 3")
+    with pytest.raises(UnhealthyError, match="did not start: exit code 3"):
+        ready.wait(_nobody(), lambda: gone, time.monotonic() + 3600)
+
+
+def test_waiting_ends_at_the_first_crash() -> None:
+    crashed = ServiceState("core", "running", "started again 1 times", restarts=1)
+    with pytest.raises(UnhealthyError, match="did not start"):
+        ready.wait(_nobody(), lambda: crashed, time.monotonic() + 3600)
+
+
+def test_waiting_ends_at_the_deadline() -> None:
+    with pytest.raises(UnhealthyError, match="not ready in time") as caught:
+        ready.wait(_nobody(), lambda: RUNNING, time.monotonic())
+    assert "--timeout" in str(caught.value.hint)
+
+
+def test_all_services_are_waited_for() -> None:
+    looks = [
+        [RUNNING, ServiceState("api", "starting")],
+        [RUNNING, ServiceState("api", "running", healthy=False)],
+        [RUNNING, ServiceState("api", "running", healthy=True)],
+    ]
+    ready.wait_for_all(_one_after_the_other(looks), time.monotonic() + 20)
+    with pytest.raises(UnhealthyError, match="api is failed: gone"):
+        ready.wait_for_all(lambda: [ServiceState("api", "failed", "gone")], time.monotonic() + 20)
+    with pytest.raises(UnhealthyError, match="not ready in time: api"):
+        ready.wait_for_all(lambda: looks[0], time.monotonic())
+
+
+def _one_after_the_other(
+    looks: list[list[ServiceState]],
+) -> Callable[[], Sequence[ServiceState]]:
+    rest = iter(looks)
+    return lambda: next(rest)
+
+
+def _nobody() -> Endpoint:
+    return Endpoint("127.0.0.1", free_port())
+
+
+def _plan(name: str) -> plan.Plan:
+    nowhere = Path("/nowhere/file.yaml")
+    chosen = settings.resolve({}, environ={}, project_file=nowhere, user_file=nowhere)
+    return plan.resolve(builds.load(name), chosen)
+
+
+def _own_model_plan() -> plan.Plan:
+    facenet = _plan("facenet")
+    model = replace(facenet.models[0], name="mine")
+    return replace(facenet, calculator="custom.Calculator@mine", models=(model,))
