@@ -206,7 +206,7 @@ def save_custom(spec: BuildSpec, folder: Path | None = None) -> Path:
     path = folder / f"{spec.name}.yaml"
     text = text_of(spec)
     if path.exists():
-        present = path.read_text("utf-8")
+        present = path.read_text("utf-8", errors="replace")
         if present == text:
             return path
         if not written_by_cf(present):

@@ -1,0 +1,182 @@
+"""Builds by name and path, the bundled six, and builds of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compreface_cli import builds, notation, resources
+from compreface_cli.errors import ConfigurationError, ConflictError
+from compreface_cli.plan import resolve
+from compreface_cli.settings import Settings
+from tests.cli.build_files import build_data, build_file, model_entry, plain_data, text, write
+
+BUNDLED = {"embedded", "facenet", "mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to stand in, and a user without builds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path
+
+
+def user_folder(place: Path) -> Path:
+    return place / "data" / "compreface-cli" / "builds"
+
+
+@pytest.mark.parametrize("name", sorted(BUNDLED))
+def test_every_bundled_build_is_sound_and_says_what_it_may_be_used_for(
+    place: Path, name: str
+) -> None:
+    build = builds.load(name)
+    assert build.origin == "bundled"
+    licence = build.spec.facts.licence
+    assert licence is not None
+    assert licence.commercial == "allowed" or licence.reason
+    assert all(one.source for one in build.spec.facts.accuracy)
+    assert (build.spec.device == "cuda") == name.endswith("-gpu")
+
+
+def test_the_bundled_builds_are_upstreams_and_the_default(place: Path) -> None:
+    assert set(builds.names()) == BUNDLED
+    assert builds.listed()[0].name == "embedded"
+    facenet = builds.load("facenet").spec
+    assert (facenet.detector, facenet.calculator) == ("facenet.FaceDetector", "facenet.Calculator")
+    large = builds.load("arcface-r100").spec
+    assert large.calculator == "insightface.Calculator@arcface-r100-msfdrop75"
+    assert large.detector == "insightface.FaceDetector@retinaface_r50_v1"
+
+
+@pytest.mark.parametrize("name", sorted(BUNDLED))
+def test_every_bundled_build_has_a_plan_that_says_what_is_missing(place: Path, name: str) -> None:
+    plan = resolve(builds.load(name), Settings())
+    assert bool(plan.missing) == (name not in ("embedded", "facenet"))
+    assert {one.what for one in plan.missing} == {
+        f"plugin {name}"
+        for name in (plan.detector, plan.calculator, *plan.plugins)
+        if notation.lacks(name)
+    }
+
+
+def test_a_path_wins_then_this_folder_then_the_users_then_the_bundled(place: Path) -> None:
+    assert builds.find("embedded")[0] == "bundled"
+    write(user_folder(place), plain_data(name="embedded"))
+    assert builds.find("embedded")[0] == "user"
+    own = write(place / "builds", plain_data(name="embedded"))
+    assert builds.find("embedded") == ("project", own)
+    assert builds.find("./builds/embedded.yaml")[0] == "path"
+    assert builds.find(own)[0] == "path"
+    assert len(builds.names()) == len(BUNDLED)
+
+
+def test_the_bundled_folder_is_not_a_project_of_its_own(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(resources.builds_dir().parent)
+    assert {one.origin for one in builds.listed()} == {"bundled"}
+
+
+def test_a_build_that_nobody_knows_is_refused_with_the_nearest_name(place: Path) -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'facenet'") as caught:
+        builds.load("facenett")
+    assert caught.value.code == 3
+    with pytest.raises(ConfigurationError, match=r"there is no build 'zzz'$"):
+        builds.load("zzz")
+    with pytest.raises(ConfigurationError, match="there is no build file"):
+        builds.load("./no.yaml")
+
+
+def test_a_file_whose_name_is_not_the_builds_is_refused_by_name_and_taken_by_path(
+    place: Path,
+) -> None:
+    write(place / "builds", plain_data(name="plain")).rename(place / "builds" / "other.yaml")
+    with pytest.raises(ConfigurationError, match="the build is called 'plain'"):
+        builds.load("other")
+    assert builds.load("builds/other.yaml").name == "plain"
+
+
+def test_a_list_goes_on_past_files_that_are_no_builds(place: Path) -> None:
+    (place / "builds").mkdir()
+    (place / "builds" / "broken.yaml").write_text("a: [")
+    (place / "builds" / "list.yaml").write_text("- a")
+    (place / "builds" / "folder.yaml").mkdir()
+    faults = {one.name: one.fault for one in builds.listed() if one.fault}
+    assert "not YAML" in faults["broken"]
+    assert faults["list"] == "not a build file"
+    assert set(faults) == {"broken", "list"}
+
+
+def test_the_catalogue_has_the_models_that_the_notation_names() -> None:
+    catalogue = builds.catalogue()
+    assert set(notation.MODEL_OF.values()) <= set(catalogue)
+    first = catalogue["20180402-114759"]
+    assert first.files[0].sha256 == (
+        "e238edda5b39aa79112f0c88b0e67e4d8115b84497961360c395d84f70f7ad6d",
+    )
+    assert first.mean is None
+    assert first.align == "facenet-margin"
+
+
+def test_what_flags_made_is_kept_and_found_by_its_name(place: Path) -> None:
+    made = builds.customise(
+        builds.load("embedded"), "custom-build", {"device": "cuda", "runtime": None}
+    )
+    path = builds.save_custom(made)
+    assert path == user_folder(place) / "custom-build.yaml"
+    again = builds.load("custom-build")
+    assert again.spec == made
+    assert again.origin == "user"
+    assert again.spec.device == "cuda"
+    assert again.spec.summary == "embedded with changes of your own"
+    assert builds.save_custom(made) == path
+
+
+def test_what_flags_made_goes_into_this_folders_builds_if_there_is_one(place: Path) -> None:
+    (place / "builds").mkdir()
+    assert builds.save_custom(build_file().spec) == place / "builds" / "plain.yaml"
+
+
+def test_a_file_that_cf_wrote_is_replaced(place: Path) -> None:
+    builds.save_custom(build_file().spec, place)
+    path = builds.save_custom(build_file(device="cuda").spec, place)
+    assert "device: cuda" in path.read_text()
+
+
+def test_a_file_that_was_edited_stays_and_the_diff_is_told(place: Path) -> None:
+    path = builds.save_custom(build_file().spec, place)
+    edited = path.read_text() + "summary: mine\n"
+    path.write_text(edited)
+    with pytest.raises(ConflictError, match="\\+device: cuda") as caught:
+        builds.save_custom(build_file(device="cuda").spec, place)
+    assert caught.value.code == 4
+    assert "-summary: mine" in caught.value.message
+    assert path.read_text() == edited
+
+
+def test_a_changed_build_keeps_its_models_and_its_summary_under_its_own_name(place: Path) -> None:
+    own = builds.load(write(place, build_data(summary="Mine", models=[model_entry()])))
+    made = builds.customise(own, "my-build", {"device": "cuda"})
+    assert made.summary == "Mine"
+    assert made.models == own.spec.models
+
+
+def test_a_change_that_makes_no_sense_is_refused(place: Path) -> None:
+    with pytest.raises(ConfigurationError, match="unknown detector"):
+        builds.customise(builds.load("embedded"), "x", {"detector": "facenet.FaceDetectr"})
+
+
+def test_a_file_in_the_way_that_is_no_text_stays(place: Path) -> None:
+    (place / "plain.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConflictError, match="was not written by cf"):
+        builds.save_custom(build_file().spec, place)
+
+
+def test_a_model_of_a_build_takes_one_number_or_three(place: Path) -> None:
+    entry = model_entry(input={"size": 112, "mean": [1, 2, 3], "scale": 128})
+    own = builds.load(write(place, build_data(models=[entry])))
+    model = builds.model_of(own.spec.models[0], "/beside")
+    assert (model.mean, model.scale, model.beside) == ((1.0, 2.0, 3.0), (128.0,), "/beside")
+    assert text(build_data())

@@ -1,0 +1,78 @@
+"""What `up` will do: each step with its cause, and none when nothing is to be done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compreface_cli.operations import Observed, operations
+from compreface_cli.plan import Plan, resolve
+from compreface_cli.settings import resolve as resolve_settings
+from tests.cli.build_files import build_file, catalogue
+from tests.cli.test_plan import NOWHERE
+
+
+def plan(**flags: Any) -> Plan:
+    settings = resolve_settings(flags, environ={}, project_file=NOWHERE, user_file=NOWHERE)
+    return resolve(build_file(), settings, catalogue=catalogue())
+
+
+def verbs(wanted: Plan, observed: Observed, **how: bool) -> list[str]:
+    found = operations(wanted, observed, **how)
+    assert all(one.cause and one.target for one in found)
+    return [one.verb for one in found]
+
+
+FULL = plan(launcher="compose")
+PROCESS = plan(launcher="process")
+
+
+def test_on_an_empty_machine_everything_is_made() -> None:
+    assert verbs(FULL, Observed()) == [
+        "write project",
+        "build image",
+        *["pull image"] * 4,
+        "create volume",
+        "start",
+        "check",
+    ]
+    assert verbs(PROCESS, Observed()) == ["make environment", "start", "check"]
+
+
+def test_what_is_there_is_not_made_again() -> None:
+    here = Observed(
+        engine_env=True,
+        image=True,
+        stack_images=set(FULL.stack_images.values()),
+        project="same",
+        volume=True,
+    )
+    assert verbs(FULL, here) == ["start", "check"]
+    assert verbs(PROCESS, here) == ["start", "check"]
+
+
+def test_what_runs_as_wanted_is_left_alone_unless_a_build_is_asked_for() -> None:
+    runs = Observed(running="same", image=True)
+    assert verbs(FULL, runs) == []
+    assert "build image" in verbs(FULL, runs, rebuild=True)
+
+
+def test_another_build_that_runs_stays_until_the_new_one_answers() -> None:
+    found = operations(FULL, Observed(running="other", instance_of="facenet", project="differs"))
+    assert [one.verb for one in found][-3:] == ["try", "replace", "check"]
+    assert "facenet" in found[-3].cause
+    assert found[0].cause == "the plan has changed"
+
+
+def test_a_model_that_is_not_here_is_prepared_first() -> None:
+    wanted = plan(launcher="process", calculator="facenet.Calculator")
+    assert operations(wanted, Observed())[0].target == "20180402-114759"
+    assert "prepare model" not in verbs(wanted, Observed(models={"20180402-114759"}))
+
+
+def test_no_build_builds_nothing() -> None:
+    assert "build image" not in verbs(FULL, Observed(), build=False)
+
+
+def test_the_core_alone_needs_no_volume_and_no_other_image() -> None:
+    alone = plan(launcher="compose", services="core")
+    assert verbs(alone, Observed()) == ["write project", "build image", "start", "check"]

@@ -1,0 +1,273 @@
+"""The plan: every value settled, each with who set it, the same from the same input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compreface_cli import notation
+from compreface_cli.builds import BuildFile
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.plan import Plan, resolve, with_launcher
+from compreface_cli.settings import Settings, Value
+from compreface_cli.settings import resolve as resolve_settings
+from tests.cli.build_files import build_file, catalogue, custom_build_file, model_entry
+
+NOWHERE = Path("/nowhere/cf.yaml")
+
+
+def given_by(**flags: Any) -> Settings:
+    return resolve_settings(flags, environ={}, project_file=NOWHERE, user_file=NOWHERE)
+
+
+def plan(build: BuildFile | None = None, **flags: Any) -> Plan:
+    return resolve(build or build_file(), given_by(**flags), catalogue=catalogue())
+
+
+def test_a_flag_wins_over_the_build_and_the_build_over_the_default() -> None:
+    build = build_file(limits={"max_detect_size": 800})
+    assert plan(build).max_detect_size == 800
+    assert plan(build).origins["max_detect_size"] == "build plain"
+    assert plan(build, max_detect_size=900).max_detect_size == 900
+    assert plan(build, max_detect_size=900).origins["max_detect_size"] == "flag max_detect_size"
+    assert plan().origins["max_detect_size"] == "default"
+
+
+def test_a_limit_of_nought_is_a_choice_and_not_its_absence() -> None:
+    assert plan(build_file(limits={"max_detect_size": 0})).max_detect_size == 0
+    assert plan(max_detect_size=0).engine_environment()["IMG_LENGTH_LIMIT"] == "0"
+
+
+def test_every_value_has_an_origin() -> None:
+    whole = plan()
+    named = set(whole.as_dict()) - set("build summary models missing stack origins".split())
+    assert named - {"secrets", "project", "volume"} <= set(whole.origins)
+    assert set(whole.stack) <= set(whole.origins)
+
+
+def test_a_build_for_the_cpu_uses_no_gpu() -> None:
+    found = plan(gpu_index=None)
+    assert (found.device, found.gpu_index, found.wheels) == ("cpu", -1, "cpu")
+    assert found.engine_environment()["GPU_IDX"] == "-1"
+
+
+def test_a_build_for_the_gpu_takes_the_first_one_and_the_newest_wheels() -> None:
+    found = plan(device="cuda")
+    assert (found.device, found.gpu_index, found.wheels) == ("cuda", 0, "cuda13")
+    assert found.base_image == "python:3.11-slim-bookworm"
+    assert plan(device="cuda", wheels="cuda12-legacy").wheels == "cuda12-legacy"
+    assert plan(build_file(device="cuda", gpu_index=2)).gpu_index == 2
+
+
+def test_the_number_of_a_gpu_as_a_flag_asks_for_it() -> None:
+    found = plan(gpu_index=1)
+    assert (found.device, found.gpu_index) == ("cuda", 1)
+    assert found.origins["device"] == "flag --gpu-index"
+    assert found.engine_environment()["GPU_IDX"] == "1"
+
+
+def test_the_number_of_a_gpu_in_a_file_does_not() -> None:
+    settings = Settings({"gpu_index": Value(1, "project file", "project file cf.yaml:1")})
+    assert resolve(build_file(), settings, catalogue={}).device == "cpu"
+
+
+def test_wheels_for_the_cpu_do_not_fit_a_gpu() -> None:
+    with pytest.raises(ConfigurationError, match="does not fit a build for a GPU"):
+        plan(device="cuda", wheels="cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "port"),
+    [
+        ({}, 8000),
+        ({"services": "core"}, 3000),
+        ({"launcher": "process"}, 3000),
+        ({"launcher": "process", "services": "full"}, 3000),
+        ({"services": "core", "core_port": 3100}, 3100),
+        ({"services": "core", "port": 3200, "core_port": 3100}, 3200),
+        ({"port": "auto"}, "auto"),
+        ({"core_port": 3100}, 8000),
+    ],
+)
+def test_the_users_door_is_the_ui_or_the_engine(flags: dict[str, Any], port: int | str) -> None:
+    assert plan(**flags).port == port
+
+
+def test_a_process_is_the_engine_alone() -> None:
+    assert plan(launcher="process").services == "core"
+    assert plan(launcher="process").stack_images == {}
+
+
+def test_auto_becomes_a_process_at_the_engines_door() -> None:
+    found = with_launcher(plan(), "process")
+    assert (found.launcher, found.services, found.port) == ("process", "core", 3000)
+    assert with_launcher(plan(port=8123), "process").port == 8123
+    assert with_launcher(plan(core_port=3100), "process").port == 3100
+    assert with_launcher(plan(services="core", port=3300), "process").port == 3300
+
+
+def test_auto_becomes_compose_with_nothing_else_changed() -> None:
+    found = with_launcher(plan(), "compose")
+    assert (found.launcher, found.services, found.port) == ("compose", "full", 8000)
+    alone = plan(launcher="process")
+    assert with_launcher(alone, "process") == alone
+
+
+def test_the_model_of_a_calculator_comes_from_the_catalogue() -> None:
+    assert plan().models == ()
+    assert [one.name for one in plan(calculator="facenet.Calculator").models] == ["20180402-114759"]
+    other = plan(calculator="facenet.Calculator@20180408-102900")
+    assert [one.name for one in other.models] == ["20180408-102900"]
+
+
+def test_a_model_of_the_users_own_comes_from_the_build_and_lies_beside_it() -> None:
+    (model,) = plan(custom_build_file(Path("/mine/my-build.yaml"))).models
+    assert (model.name, model.beside) == ("my-model", "/mine")
+
+
+def test_the_catalogue_serves_a_custom_calculator_too() -> None:
+    found = plan(calculator="custom.Calculator@20180408-102900")
+    assert found.models[0].name == "20180408-102900"
+    assert found.missing == ()
+
+
+def test_the_bundled_catalogue_is_read_only_when_it_is_needed() -> None:
+    assert resolve(build_file(), given_by()).models == ()
+    assert resolve(custom_build_file(), given_by()).models[0].name == "my-model"
+    found = resolve(build_file(), given_by(calculator="facenet.Calculator"))
+    assert found.models[0].name == "20180402-114759"
+
+
+def test_a_custom_calculator_without_a_model_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="the build has no model of that name"):
+        plan(calculator="custom.Calculator@nothing")
+
+
+@pytest.mark.parametrize("format", ["mxnet", "tflite", "tensorflow-graph"])
+def test_a_model_in_a_format_of_later_versions_is_missing(format: str) -> None:
+    found = plan(custom_build_file(models=[model_entry(format=format)]))
+    assert [one.what for one in found.missing] == ["model my-model"]
+    assert format in found.missing[0].reason
+
+
+def test_a_plugin_without_weights_is_missing_and_names_the_way_out() -> None:
+    found = plan(plugins=["agegender.AgeDetector", "facenet.PoseEstimator"])
+    (missing,) = found.missing
+    assert missing.what == "plugin agegender.AgeDetector"
+    assert "facenet.PoseEstimator" in missing.hint
+    (missing,) = plan(calculator="insightface.Calculator@arcface-r100-msfdrop75").missing
+    assert "custom.Calculator@NAME" in missing.hint
+
+
+def test_a_runtime_of_later_versions_is_missing() -> None:
+    (missing,) = plan(runtime="mxnet").missing
+    assert missing.what == "runtime mxnet"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"detector": "facenet.FaceDetecter"}, "did you mean 'facenet.FaceDetector'?"),
+        ({"detector": "facenet.Calculator"}, "is a calculator, not a detector"),
+        ({"calculator": "x.Y"}, "unknown calculator 'x.Y'$"),
+        ({"plugins": ["facenet.Pose"]}, "unknown further plugin 'facenet.Pose'"),
+    ],
+)
+def test_a_plugin_that_nobody_knows_is_refused(flags: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        plan(**flags)
+    assert caught.value.hint is not None
+    assert "these run:" in caught.value.hint
+
+
+def test_no_plugins_is_not_the_default_plugins() -> None:
+    assert plan().engine_environment()["EXTRA_PLUGINS"] == ","
+
+
+def test_concurrency_is_left_to_the_engine_unless_it_was_set() -> None:
+    assert "CF_MAX_CONCURRENCY" not in plan().engine_environment()
+    assert plan(max_concurrency=3).engine_environment()["CF_MAX_CONCURRENCY"] == "3"
+
+
+def test_names_follow_the_instance() -> None:
+    found = plan(instance="second")
+    assert (found.project, found.volume) == ("cf-second", "cf-second_postgres-data")
+    assert plan().instance == "plain"
+
+
+def test_images_of_the_stack_follow_registry_and_version_or_a_whole_name() -> None:
+    found = plan(registry="", fe_version="9", admin_image="here/admin:1").stack_images
+    assert found == {
+        "compreface-postgres-db": "compreface-postgres-db:1.2.0",
+        "compreface-admin": "here/admin:1",
+        "compreface-api": "compreface-api:1.2.0",
+        "compreface-fe": "compreface-fe:9",
+    }
+
+
+def test_passwords_are_kept_out_of_what_is_shown() -> None:
+    found = plan(postgres_password="hunter2")
+    assert found.secrets == {"postgres_password": "hunter2"}
+    assert "hunter2" not in json.dumps(found.as_dict())
+    assert "hunter2" not in repr(found)
+
+
+def test_two_cores_that_differ_never_share_a_name_of_their_image() -> None:
+    base = plan()
+    assert base.image.startswith("compreface-core:plain-")
+    for other in (
+        plan(plugins=["facenet.PoseEstimator"]),
+        plan(device="cuda"),
+        plan(gpu_index=1),
+        plan(base_image="python:3.12-slim"),
+        plan(calculator="facenet.Calculator"),
+    ):
+        assert other.image != base.image
+    assert plan(max_detect_size=1, port=1, instance="x").image == base.image
+    assert plan(image="mine:1").image == "mine:1"
+
+
+def test_where_a_build_file_lies_does_not_change_the_image() -> None:
+    here, there = (custom_build_file(Path(f"/{one}/my-build.yaml")) for one in ("a", "b"))
+    assert plan(here).image == plan(there).image
+
+
+flags = st.fixed_dictionaries(
+    {},
+    optional={
+        "device": st.sampled_from(["cpu", "cuda"]),
+        "gpu_index": st.integers(0, 63),
+        "detector": st.sampled_from(notation.known("detector")),
+        "calculator": st.sampled_from(notation.known("calculator")),
+        "plugins": st.lists(st.sampled_from(notation.known("extra")), unique=True, max_size=3),
+        "services": st.sampled_from(["full", "core"]),
+        "launcher": st.sampled_from(["auto", "compose", "process"]),
+        "port": st.one_of(st.just("auto"), st.integers(1, 65535)),
+        "core_port": st.one_of(st.just("auto"), st.integers(1, 65535)),
+        "bind": st.sampled_from(["127.0.0.1", "0.0.0.0", "::"]),
+        "max_concurrency": st.integers(0, 1024),
+        "max_wait_s": st.floats(0.5, 600),
+        "postgres_password": st.text(st.characters(min_codepoint=32), min_size=1, max_size=20),
+        "registry": st.sampled_from(["", "exadel/", "localhost:5000/"]),
+    },
+)
+
+
+@given(flags)
+def test_any_choice_gives_one_settled_plan(chosen: dict[str, Any]) -> None:
+    first, second = plan(**chosen), plan(**chosen)
+    assert first == second
+    document = json.loads(json.dumps(first.as_dict()))
+    assert not [key for key, value in document.items() if value is None]
+    for key, value in chosen.items():
+        if key in document and key not in ("gpu_index", "services", "device", "max_wait_s"):
+            assert document[key] == value
+    assert (first.device == "cuda") == (first.gpu_index >= 0) == (first.wheels != "cpu")
+    assert all(isinstance(one, str) for one in first.engine_environment().values())
+    lacking = {f"plugin {name}" for name in notation.LACKING}
+    assert {one.what for one in first.missing} <= lacking

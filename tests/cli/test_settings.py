@@ -1,0 +1,262 @@
+"""Settings: who wins, who is named, and what upstream's keys become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compreface_cli import settings
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.settings_table import BY_KEY, TABLE, TRANSLATED, WITHOUT_EFFECT
+
+# Every key of upstream's `.env` files (root, custom builds, dev).
+UPSTREAM = """
+registry postgres_username postgres_password postgres_db postgres_domain postgres_port email_host
+email_username email_from email_password enable_email_server save_images_to_db
+compreface_api_java_options compreface_admin_java_options max_file_size max_request_size
+max_detect_size uwsgi_processes uwsgi_threads connection_timeout read_timeout ADMIN_VERSION
+API_VERSION FE_VERSION POSTGRES_VERSION CORE_VERSION ND4J_CLASSIFIER
+""".split()
+
+
+class Folder:
+    """A place with a project file, a user file and an `.env`, none of them there yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.project = root / "cf.yaml"
+        self.user = root / "home" / "config.yaml"
+        self.user.parent.mkdir()
+
+    def resolve(self, env: dict[str, str] | None = None, **flags: Any) -> settings.Settings:
+        return settings.resolve(
+            flags, environ=env or {}, project_file=self.project, user_file=self.user
+        )
+
+    def refusal(self, env: dict[str, str] | None = None, **flags: Any) -> str:
+        with pytest.raises(ConfigurationError) as caught:
+            self.resolve(env, **flags)
+        return caught.value.message
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_every_layer_wins_over_the_next_and_is_named(folder: Folder) -> None:
+    (folder.root / ".env").write_text("max_detect_size=4\n")
+    folder.user.write_text("max_detect_size: 5\n")
+    assert folder.resolve().get("max_detect_size") == 5
+    assert folder.resolve().origin("max_detect_size") == f"user file {folder.user}:1"
+    folder.project.write_text("env_file: .env\n")
+    assert folder.resolve().get("max_detect_size") == 4
+    assert folder.resolve().origin("max_detect_size").endswith(".env:1")
+    folder.project.write_text("env_file: .env\nmax_detect_size: 3\n")
+    assert folder.resolve().origin("max_detect_size") == f"project file {folder.project}:2"
+    env = {"CF_MAX_DETECT_SIZE": "2"}
+    assert folder.resolve(env).get("max_detect_size") == 2
+    assert folder.resolve(env).origin("max_detect_size") == "environment CF_MAX_DETECT_SIZE"
+    assert folder.resolve(env, max_detect_size=1).get("max_detect_size") == 1
+    assert folder.resolve(env, port="1").origin("port") == "flag --port"
+
+
+def test_what_nobody_set_has_the_default(folder: Folder) -> None:
+    found = folder.resolve(port=None)
+    assert found.get("max_detect_size") == 640
+    assert found.origin("max_detect_size") == "default"
+    assert found.given("max_detect_size") is None
+    assert found.notes == ()
+
+
+def test_an_empty_variable_is_as_good_as_unset(folder: Folder) -> None:
+    assert folder.resolve({"CF_PORT": ""}).given("port") is None
+
+
+def test_an_empty_project_file_sets_nothing(folder: Folder) -> None:
+    folder.project.write_text("# nothing yet\nport:\n")
+    assert folder.resolve().values == {}
+    folder.project.write_text("")
+    assert folder.resolve().values == {}
+
+
+def test_an_unknown_setting_is_refused_with_its_line(folder: Folder) -> None:
+    folder.project.write_text("prot: 1\npostgres_username: me\nwhatever: 1\n")
+    assert folder.refusal().splitlines() == [
+        f"{folder.project}:1: unknown setting 'prot' (did you mean 'port'?)",
+        f"{folder.project}:2: unknown setting 'postgres_username' "
+        "(upstream's postgres_username is postgres_user here)",
+        f"{folder.project}:3: unknown setting 'whatever' (`cf config list` shows all settings)",
+    ]
+
+
+def test_a_project_file_of_another_form_is_refused(folder: Folder) -> None:
+    folder.project.write_text("- port\n")
+    assert "settings are written as key: value" in folder.refusal()
+
+
+@pytest.mark.parametrize(
+    ("key", "raw", "value"),
+    [
+        ("port", "auto", "auto"),
+        ("port", 8080, 8080),
+        ("core_port", " 3001", 3001),
+        ("bind", "::1", "::1"),
+        ("bind", "[::1]", "::1"),
+        ("max_file_size", "5MB", "5M"),
+        ("max_request_size", "10m", "10M"),
+        ("enable_email_server", True, "true"),
+        ("save_images_to_db", "off", "false"),
+        ("plugins", "a.B, c.D,", ("a.B", "c.D")),
+        ("plugins", ["a.B"], ("a.B",)),
+        ("registry", "", ""),
+        ("registry", "localhost:5000/x/", "localhost:5000/x/"),
+        ("max_wait_s", "2.5", 2.5),
+        ("postgres_password", 1234, "1234"),
+    ],
+)
+def test_a_value_is_read_as_it_is_meant(folder: Folder, key: str, raw: Any, value: Any) -> None:
+    assert folder.resolve(**{key: raw}).get(key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "raw", "words"),
+    [
+        ("port", "0", "must be a port from 1 to 65535, or auto"),
+        ("port", "http", "must be a port"),
+        ("port", True, "must be a port"),
+        ("bind", "localhost", "must be an IP address"),
+        ("launcher", "composed", "did you mean 'compose'?"),
+        ("services", "zzzz", "must be one of full, core"),
+        ("gpu_index", "-1", "must be from 0 to 63"),
+        ("max_detect_size", "1e3", "must be a whole number"),
+        ("max_wait_s", "soon", "must be a number of seconds"),
+        ("max_wait_s", "0", "must be more than 0"),
+        ("max_wait_s", "nan", "must be more than 0"),
+        ("max_file_size", "5", "must be a size like 10M"),
+        ("max_file_size", "0M", "must be a size like 10M"),
+        ("enable_email_server", "maybe", "must be true or false"),
+        ("instance", "My_One", "must be a name of lower-case letters"),
+        ("registry", "exadel", "must be a prefix with its slash"),
+        ("email_from", "a\nb", "must be one line of text"),
+        ("email_from", ["a"], "must be text"),
+        ("postgres_user", "a;b", "must be a name of letters, digits and _"),
+        ("image", "Bad Image", "must be an image"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(
+    folder: Folder, key: str, raw: Any, words: str
+) -> None:
+    message = folder.refusal(**{key: raw})
+    assert words in message
+    assert key in message
+    assert message.startswith("flag")
+
+
+def test_a_bad_variable_is_named(folder: Folder) -> None:
+    assert folder.refusal({"CF_PORT": "x"}).startswith("environment CF_PORT: port must be")
+
+
+def test_a_bad_value_of_a_file_has_its_line(folder: Folder) -> None:
+    folder.user.write_text("bind: 127.0.0.1\nport: x\n")
+    assert folder.refusal().startswith(f"{folder.user}:2: port must be a port")
+
+
+def test_a_refused_password_is_not_printed(folder: Folder) -> None:
+    assert "hunter2" not in folder.refusal(postgres_password="hunter2\nx")
+
+
+def test_every_key_of_upstream_has_a_row() -> None:
+    rows = {row.upstream for row in TABLE if row.upstream}
+    assert set(UPSTREAM) == rows | set(TRANSLATED) | set(WITHOUT_EFFECT)
+
+
+def test_an_env_file_of_upstream_is_taken_over_and_said_once(folder: Folder) -> None:
+    (folder.root / ".env").write_text(
+        "# upstream's\n"
+        "registry=exadel/\n"
+        "export postgres_username=me  # a remark\n"
+        "postgres_password='a b#c'\n"
+        "max_request_size=10M\n"
+        "email_from=\n"
+        "\n"
+        "uwsgi_processes=3\n"
+        "uwsgi_threads=2\n"
+        "CORE_VERSION=1.2.0-facenet\n"
+        "ND4J_CLASSIFIER=linux-x86_64\n"
+        "mine=1\n"
+    )
+    folder.project.write_text("env_file: .env\n")
+    found = folder.resolve()
+    assert found.get("postgres_user") == "me"
+    assert found.get("postgres_password") == "a b#c"
+    assert found.get("max_concurrency") == 6
+    assert "uwsgi_processes times uwsgi_threads" in found.origin("max_concurrency")
+    assert found.given("email_from") is None
+    assert [note.split(": ", 1)[1] for note in found.notes] == [
+        "CORE_VERSION has no effect here: the engine is built here, its image is the setting image",
+        "ND4J_CLASSIFIER has no effect here: it chooses a library while the Java images are built",
+        "mine is no key of upstream's .env and has no effect",
+    ]
+
+
+def test_one_of_the_two_uwsgi_keys_is_enough(folder: Folder) -> None:
+    (folder.root / "x.env").write_text("uwsgi_threads=4\n")
+    found = folder.resolve({"CF_ENV_FILE": str(folder.root / "x.env")})
+    assert found.get("max_concurrency") == 4
+
+
+def test_an_env_file_of_the_user_stands_beside_the_users_file(folder: Folder) -> None:
+    folder.user.write_text("env_file: mine.env\n")
+    (folder.user.parent / "mine.env").write_text("max_detect_size=7\n")
+    assert folder.resolve().get("max_detect_size") == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a b\n", "expected KEY=value"),
+        ("=1\n", "expected KEY=value"),
+        ("uwsgi_processes=many\n", "uwsgi_processes must be a whole number"),
+        ("postgres_port=x\n", "postgres_port must be a whole number"),
+        ("uwsgi_processes=900\nuwsgi_threads=900\n", "must be from 0 to 1024"),
+    ],
+)
+def test_an_env_file_that_cannot_be_read_is_refused(
+    folder: Folder, content: str, words: str
+) -> None:
+    (folder.root / ".env").write_text(content)
+    assert words in folder.refusal(env_file=str(folder.root / ".env"))
+
+
+def test_an_env_file_that_is_not_there_is_refused(folder: Folder) -> None:
+    assert "there is no such file" in folder.refusal(env_file=str(folder.root / "no.env"))
+    assert "cannot be read" in folder.refusal(env_file=str(folder.root))
+
+
+def test_the_list_shows_every_setting_and_hides_passwords(folder: Folder) -> None:
+    rows = settings.rows(folder.resolve(postgres_password="hunter2", plugins=["a.B"]))
+    by_key = {row["key"]: row for row in rows}
+    assert list(by_key) == list(BY_KEY)
+    assert by_key["postgres_password"]["value"] == "********"
+    assert by_key["email_password"]["value"] == ""
+    assert by_key["plugins"]["value"] == ["a.B"]
+    assert by_key["postgres_user"]["upstream"] == "postgres_username"
+    assert by_key["port"]["env"] == "CF_PORT"
+
+
+def test_without_paths_the_files_of_this_folder_and_user_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("CF_PORT", raising=False)
+    (tmp_path / "config" / "compreface-cli").mkdir(parents=True)
+    (tmp_path / "config" / "compreface-cli" / "config.yaml").write_text("port: 1111\n")
+    assert settings.resolve().get("port") == 1111
+    (tmp_path / "cf.yaml").write_text("port: 2222\n")
+    assert settings.resolve().get("port") == 2222
+    monkeypatch.setenv("CF_PORT", "3333")
+    assert settings.resolve().get("port") == 3333
