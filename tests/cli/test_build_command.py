@@ -1,0 +1,133 @@
+"""`cf build` where no Docker is: what the flags made is kept, refused or rendered all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.shared import ROOT
+
+
+class LonelyCf:
+    """`cf` in an empty folder and home, with a PATH on which no docker program stands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.here, self.home, self.programs = folder / "here", folder / "home", folder / "bin"
+        for path in (self.here, self.home, self.programs):
+            path.mkdir()
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "compreface_cli.cli", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=self.here,
+            env={
+                "HOME": str(self.home),
+                "PATH": str(self.programs),
+                "PYTHONPATH": str(ROOT),
+                "NO_COLOR": "1",
+                "LANG": os.environ.get("LANG", "C.UTF-8"),
+            },
+            timeout=60,
+            check=False,
+        )
+
+    def kept(self, name: str = "custom-build") -> Path:
+        return self.home / ".local" / "share" / "compreface-cli" / "builds" / f"{name}.yaml"
+
+    def rendered(self, build: str) -> dict[str, Any]:
+        """The engine's service, and the text of its Dockerfile under `dockerfile`."""
+        folder = self.here / "rendered"
+        done = self("render", build, "-o", str(folder))
+        assert done.returncode == 0, done.stderr
+        document = yaml.safe_load((folder / "compose.yaml").read_text())
+        service: dict[str, Any] = document["services"]["compreface-core"]
+        return {**service, "dockerfile": (folder / "core" / "Dockerfile").read_text()}
+
+
+@pytest.fixture
+def cf(tmp_path: Path) -> LonelyCf:
+    return LonelyCf(tmp_path)
+
+
+def test_without_docker_the_build_file_is_kept_and_the_way_out_named(cf: LonelyCf) -> None:
+    done = cf("build", "--gpu")
+    assert done.returncode == 6, done.stderr
+    assert "docker" in done.stderr.lower()
+    assert "--launcher process" in done.stderr
+    assert str(cf.kept()) in done.stderr
+    assert yaml.safe_load(cf.kept().read_text())["device"] == "cuda"
+
+
+def test_without_docker_the_json_answer_is_the_error(cf: LonelyCf) -> None:
+    done = cf("build", "--gpu", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert error["exit_code"] == done.returncode == 6
+    assert error["details"]["kept"] == str(cf.kept())
+
+
+def test_builds_of_the_folder_are_kept_beside_each_other(cf: LonelyCf) -> None:
+    (cf.here / "builds").mkdir()
+    cf("build", "--name", "mine", "--plugin", "facenet.PoseEstimator")
+    written = yaml.safe_load((cf.here / "builds" / "mine.yaml").read_text())
+    assert written["name"] == "mine"
+    assert written["plugins"] == ["facenet.PoseEstimator"]
+    assert not cf.kept("mine").exists()
+
+
+def test_a_file_that_cf_wrote_is_replaced(cf: LonelyCf) -> None:
+    cf("build", "--gpu")
+    cf("build", "--plugin", "facenet.PoseEstimator")
+    written = yaml.safe_load(cf.kept().read_text())
+    assert "device" not in written
+    assert written["plugins"] == ["facenet.PoseEstimator"]
+
+
+def test_a_file_that_was_edited_by_hand_is_refused_with_a_diff(cf: LonelyCf) -> None:
+    cf("build", "--gpu")
+    edited = cf.kept().read_text().replace("device: cuda", "device: cpu")
+    cf.kept().write_text(edited)
+    done = cf("build", "--gpu")
+    assert done.returncode == 4, done.stderr
+    assert "-device: cpu" in done.stderr
+    assert "+device: cuda" in done.stderr
+    assert cf.kept().read_text() == edited
+
+
+def test_a_gpu_index_ends_in_the_reservation_and_in_the_engine(cf: LonelyCf) -> None:
+    cf("build", "--gpu-index", "2")
+    service = cf.rendered("custom-build")
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia"
+    assert device["device_ids"] == ["2"]
+    assert device["capabilities"] == ["gpu"]
+    assert "gpus" not in service
+    # Of what was reserved the engine sees one GPU, and takes that.
+    assert service["environment"]["GPU_IDX"] == "0"
+    assert 'ENV GPU_IDX="2"' in service["dockerfile"]
+
+
+def test_a_build_that_cannot_run_is_refused_before_docker_is_asked(cf: LonelyCf) -> None:
+    done = cf("build", "mobilenet")
+    assert done.returncode == 9, done.stderr
+    assert "insightface" in done.stderr
+
+
+def test_an_unknown_plugin_is_named_with_what_was_meant(cf: LonelyCf) -> None:
+    done = cf("build", "--detector", "embedded.FaceDetecter@mtcnn")
+    assert done.returncode == 3, done.stderr
+    assert "embedded.FaceDetector@mtcnn" in done.stderr
+
+
+def test_flags_win_over_the_environment(cf: LonelyCf) -> None:
+    other = "tests-own/base:1"
+    cf("build", "--base-image", other)
+    assert f"ARG BASE_IMAGE={other}" in cf.rendered("custom-build")["dockerfile"]
