@@ -21,6 +21,7 @@ _MAX_CHANNELS: Final = 16
 """ONNX Runtime computes channels in blocks of 8 or 16: up to here the extra ones cost little."""
 
 
+@np.errstate(all="ignore")  # values that are not finite are the proof's affair
 def faster(traced: Traced) -> Traced:
     """The same function; slopes of any sign are right, above 1 too."""
     work = _Work(traced)

@@ -142,6 +142,7 @@ def _whole(data: memoryview, size: int) -> memoryview:
     return data
 
 
+@np.errstate(all="ignore")  # values that are not finite are the proof's affair
 def _tensor(data: memoryview) -> Array | None:
     """A TensorProto as an array; None for strings, which no network computes with."""
     dtype_number, shape = 0, ()  # type: int, Shape

@@ -39,6 +39,7 @@ def trace(graph: Graph, picture: tuple[int, int, int]) -> dict[str, tuple[int, .
     return shapes
 
 
+@np.errstate(all="ignore")  # values that are not finite are the proof's affair
 def simplify(graph: Graph, picture: tuple[int, int, int]) -> Traced:
     """The same function in fewer operators. Constants end up in the nodes' attributes."""
     shapes = trace(graph, picture)
