@@ -1,4 +1,4 @@
-"""Puts the engine's own wheel, its requirements, the templates and the builds into the wheel of `cf` as data."""
+"""Puts the engine's wheel, its requirements, templates and builds into the wheel of `cf`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The only printer: results on stdout, everything else on stderr, for people or as one JSON document."""
+"""The only printer: results on stdout, the rest on stderr, for people or as one JSON document."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Output:
         return self._consoles[stderr]
 
     def result(self, document: Mapping[str, Any], human: Callable[[Console], None]) -> None:
-        """The one result of a command: `document` with `--json`, else what `human` draws on stdout."""
+        """The one result of a command: `document` with `--json`, else what `human` draws."""
         if self.json_mode:
             self.write_json(document)
         else:
@@ -66,7 +66,7 @@ class Output:
 
     @contextmanager
     def progress(self, label: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
-        """A bar (a pulse without `total`) on a terminal, a plain line elsewhere; yields `advance(amount)`."""
+        """A bar (a pulse without `total`) on a terminal, else a line; yields `advance(amount)`."""
         console = self.console(stderr=True)
         if self.quiet or self.json_mode or not console.is_terminal:
             self.note(f"{label} ...")

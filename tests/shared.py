@@ -1,4 +1,4 @@
-"""Where the shared folder of weights, photographs and recorded answers lies; the one place of the tests that names it."""
+"""Where the shared folder of weights and recordings lies; no other test names it."""
 
 from __future__ import annotations
 
