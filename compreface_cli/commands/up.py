@@ -128,7 +128,7 @@ def _draw(result: Result, console: Console) -> None:
         return
     words = {
         "started": "runs",
-        "replaced": "runs, in the place of the old one",
+        "replaced": "runs in the place of the old one,",
         "already running": "runs already",
     }
     line(f"{plan.build} {words[result.change]} as instance '{plan.instance}'")

@@ -141,14 +141,19 @@ def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) ->
         states = look()
         for one in states:
             if one.state in ("failed", "stopped", "missing"):
-                raise UnhealthyError(f"the service {one.name} is {one.state}: {one.detail}")
+                raise UnhealthyError(
+                    f"the service {one.name} is {one.state}: {one.detail}",
+                    details={"service": one.name},
+                )
         waited_for = [one for one in states if one.state != "running" or one.healthy is False]
         if not waited_for:
             return
         if time.monotonic() >= deadline:
             names = ", ".join(one.name for one in waited_for)
             raise UnhealthyError(
-                f"not ready in time: {names}", hint="Give it more with --timeout SECONDS."
+                f"not ready in time: {names}",
+                hint="Give it more with --timeout SECONDS.",
+                details={"service": waited_for[0].name},
             )
         time.sleep(_POLL_S)
 

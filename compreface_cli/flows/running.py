@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from compreface_cli import paths
@@ -125,23 +124,41 @@ def alive(services: Sequence[ServiceState]) -> bool:
     return any(one.state not in _BROKEN for one in services)
 
 
-def explain(error: CfError, of: Deployment) -> CfError:
-    """The same error with the last log lines of the engine and the likely cause."""
-    lines: list[str] = []
+def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
+    """The same error with the service's last log lines and the likely cause.
+
+    `trial`: it was the engine that runs beside the old one.
+    """
     try:
-        lines = list(islice(launcher(of.launcher).logs(of, tail=_LOG_LINES, follow=False), 60))
+        told = error.details.get("log") or _last_lines(of, error.details.get("service"), trial)
     except CfError:
-        pass  # the first error is the one that counts
-    lines = [line[:300] for line in lines[-_LOG_LINES:]]
+        told = []  # the first error is the one that counts
+    lines = [str(line)[:300] for line in told][-_LOG_LINES:]
     text = "\n".join([error.message, *lines])
     cause = next((words for pattern, words in _CAUSES if _matches(pattern, text)), None)
     parts = [error.hint or ""]
     if cause and "wrong" not in error.details:
         parts.append(f"Likely cause: {cause}.")
     if lines:
-        parts.append("The engine's last lines:\n  " + "\n  ".join(lines))
+        parts.append("Its last lines:\n  " + "\n  ".join(lines))
     details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause}
     return UnhealthyError(error.message, hint="\n".join(p for p in parts if p), details=details)
+
+
+def _last_lines(of: Deployment, service: str | None, trial: bool) -> list[str]:
+    if trial and of.launcher == "compose":
+        from compreface_cli.launch import docker_cli
+        from compreface_cli.launch.compose import TRIAL_LABEL
+
+        label = f"--filter=label={TRIAL_LABEL}={of.instance}"
+        found = docker_cli.run("ps", "--all", "--quiet", label, doing="find the new engine").split()
+        if not found:
+            return []
+        return list(
+            docker_cli.stream("logs", f"--tail={_LOG_LINES}", found[0], doing="read its log")
+        )
+    lines = launcher(of.launcher).logs(of, tail=_LOG_LINES, follow=False, service=service or "core")
+    return list(lines)
 
 
 def _matches(pattern: str, text: str) -> bool:

@@ -122,9 +122,11 @@ def _settle_interrupted(record: Record | None, name: str, out: Output) -> Record
 
 def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:
     """The result for an instance that is just what is wanted and answers rightly, else None."""
-    if old.phase != "running" or options.build or plan.missing:
+    if old.phase != "running" or plan.missing:
         return None
     deployment = running.deployment(old)
+    if options.build and deployment.launcher == "compose":
+        return None
     wanted = _with_ports(_as_launched(plan, deployment), old)
     if digest(wanted) != old.digest:
         return None
@@ -339,7 +341,7 @@ class _Run:
                 ready.check(endpoint, answer, deadline)
             except UnhealthyError as error:
                 self.out.note("The running instance stays as it is")
-                raise running.explain(error, new) from error
+                raise running.explain(error, new, trial=True) from error
 
     def _prove(self, new: Deployment, answer: ready.KnownAnswer, deadline_s: float) -> ready.Proof:
         deadline = time.monotonic() + deadline_s
