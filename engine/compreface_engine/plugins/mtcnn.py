@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.nms import suppress
 from compreface_engine.core.types import Image
+from compreface_engine.plugins.batches import slices
 from compreface_engine.runtimes.base import Session
 
 Floats = NDArray[np.float64]
@@ -24,7 +25,7 @@ _P_THRESHOLD: Final = 0.9436513301
 _R_THRESHOLD: Final = 0.7059968943
 _O_THRESHOLD: Final = 0.5506904359
 _BLACK: Final = np.float32(-127.5 / 128)
-_BATCH: Final = 128  # patches a run: bounds memory on pictures of crowds
+_BATCH: Final = 16  # patches a run: O-Net is an eighth slower once they leave the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,7 @@ class Mtcnn:
     def _run(
         session: Session, crops: NDArray[np.float32], outputs: tuple[str, ...]
     ) -> list[NDArray[Any]]:
-        runs = [
-            session.run({"input": crops[start : start + _BATCH]}, outputs)
-            for start in range(0, len(crops), _BATCH)
-        ]
+        runs = [session.run({"input": crops[part]}, outputs) for part in slices(len(crops), _BATCH)]
         return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ class OnnxSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Patterns are kept per input shape, and detection has as many shapes as there are pictures.
         options.enable_mem_pattern = False
+        _share_one_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=_providers(gpu_idx))
         except Exception as error:  # the runtime raises a type of its own for each cause
@@ -39,6 +43,7 @@ class OnnxSession:
                 f"ONNX Runtime could not start on GPU {gpu_idx} and fell back to the CPU. "
                 "Check the NVIDIA driver, or set GPU_IDX=-1."
             )
+        _return_freed_memory()
         self.inputs: tuple[str, ...] = tuple(i.name for i in self._session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
 
@@ -47,6 +52,27 @@ class OnnxSession:
     ) -> list[NDArray[Any]]:
         """The named outputs (all, in the graph's order, by default)."""
         return list(self._session.run(outputs, dict(feeds)))
+
+
+@cache
+def _share_one_arena() -> None:
+    """One pool of working memory for all sessions of the process, grown by what is asked for.
+
+    Each session's own would double with every growth and keep what the others could use.
+    """
+    info = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    settings = {"arena_extend_strategy": 1, "initial_chunk_size_bytes": 1 << 20, "max_mem": 0}
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg(settings))
+
+
+def _return_freed_memory() -> None:
+    """Gives the system back what loading freed: with glibc more than the size of the model."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
 
 
 def _providers(gpu_idx: int) -> list[str | tuple[str, dict[str, Any]]]:
