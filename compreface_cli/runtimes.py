@@ -14,7 +14,7 @@ For tensorflow: TensorFlow 2.21.0 imported, and a convolution run.
 Nehalem less any one of the seven flags of x86-64-v2 is refused by NumPy, or ends with an illegal
 instruction.
 MXNet was not measured: AVX2 is what upstream states for its builds.
-`tests/cli/test_checks_cpu_emulated.py` repeats the measurement for onnxruntime.
+`tests/cli/test_checks_cpu_emulated.py` repeats it for onnxruntime with the whole engine.
 """
 
 from __future__ import annotations

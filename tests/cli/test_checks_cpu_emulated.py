@@ -1,72 +1,111 @@
-"""The table of CPU flags, proven on emulated processors: one that suffices, and older ones."""
+"""The table of CPU flags, proven by the engine itself on emulated processors."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from compreface_cli.facts.host import free_port
 from compreface_cli.runtimes import FLAGS
 from tests.shared import ROOT
 
 QEMU = shutil.which("qemu-x86_64")
-MODELS = ROOT / "engine" / "compreface_engine" / "embedded_models"
+ANSWER = ROOT / "builds" / "answers" / "embedded.json"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 is absent (Debian: qemu-user)"),
 ]
-
-# Imports what the engine imports, decodes, resizes, and runs both ends of the embedded build.
-PROBE = """
-import sys
-import numpy, cv2, simplejpeg, onnxruntime
-picture = numpy.zeros((64, 64, 3), numpy.uint8) + numpy.arange(64, dtype=numpy.uint8)[:, None, None]
-picture = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(picture))
-picture = cv2.resize(picture, (40, 40), interpolation=cv2.INTER_AREA)
-picture = cv2.warpAffine(picture, numpy.eye(2, 3), (112, 112))
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-for name in ("mtcnn_pnet", "mobilefacenet192_fp16w"):
-    session = onnxruntime.InferenceSession(f"{sys.argv[1]}/{name}.onnx", options)
-    batch = picture.transpose(2, 0, 1)[None].astype(numpy.float32)
-    output = session.run(None, {session.get_inputs()[0].name: batch})
-    assert all(numpy.isfinite(part).all() for part in output)
-print("ran")
-"""
-# qemu's names of the flags in /proc/cpuinfo that differ
+# qemu's names of the flags that it does not call as /proc/cpuinfo does
 _QEMU = {"pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_lm": "lahf-lm"}
 
 
-def run(cpu: str, folder: Path) -> subprocess.CompletedProcess[str]:
+@contextmanager
+def engine(cpu: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The engine's process on that processor, and its port."""
     assert QEMU is not None
-    return subprocess.run(
-        [QEMU, "-cpu", cpu, sys.executable, "-c", PROBE, str(MODELS)],
-        capture_output=True,
+    port = free_port()
+    variables = {
+        "CF_PORT": str(port),
+        "CF_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT / "engine"),
+    }
+    child = subprocess.Popen(
+        [QEMU, "-cpu", cpu, sys.executable, "-m", "compreface_engine"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=folder,  # an illegal instruction may leave a core file
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        timeout=300,
-        check=False,
+        env={**os.environ, **variables},
     )
+    with child:
+        try:
+            yield child, port
+        finally:
+            child.send_signal(signal.SIGTERM)
+
+
+def scan(port: int, photograph: Path) -> Any:
+    head = 'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    body = f"--x\r\n{head}".encode() + photograph.read_bytes() + b"\r\n--x--\r\n"
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/find_faces?face_plugins=calculator",
+        body,
+        {"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        return json.load(answer)
 
 
 @pytest.mark.parametrize("cpu", ["Nehalem", "Haswell"])
-def test_the_engine_runs_on_a_processor_with_the_flags_of_the_table(
+def test_the_engine_answers_rightly_on_a_processor_with_the_flags_of_the_table(
     cpu: str, tmp_path: Path
 ) -> None:
-    done = run(cpu, tmp_path)
-    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr[-2000:]
+    known = json.loads(ANSWER.read_text())
+    with engine(cpu, tmp_path) as (child, port):
+        assert child.stderr is not None
+        said = []
+        for line in child.stderr:
+            said.append(line)
+            if "ready at" in line:
+                break
+        else:
+            pytest.fail("the engine ended:\n" + "".join(said[-20:]))
+        photograph = ROOT / "compreface_cli" / "portraits" / known["portrait"]
+        [face] = scan(port, photograph)["result"]
+        child.send_signal(signal.SIGTERM)
+        for _ in child.stderr:
+            pass
+    assert child.returncode == 0
+    cosine = sum(a * b for a, b in zip(face["embedding"], known["embedding"], strict=True))
+    cosine /= math.hypot(*face["embedding"]) * math.hypot(*known["embedding"])
+    assert cosine > 0.999
 
 
-@pytest.mark.parametrize("cpu", ["qemu64", "Penryn"])
-def test_the_engine_does_not_run_on_an_older_processor(cpu: str, tmp_path: Path) -> None:
-    assert run(cpu, tmp_path).returncode != 0
-
-
-@pytest.mark.parametrize("flag", sorted(FLAGS["onnxruntime"]))
-def test_each_flag_of_the_table_is_needed(flag: str, tmp_path: Path) -> None:
-    assert run(f"Nehalem,-{_QEMU.get(flag, flag)}", tmp_path).returncode != 0
+@pytest.mark.parametrize(
+    "cpu",
+    [
+        "qemu64",
+        "Penryn",
+        *(f"Nehalem,-{_QEMU.get(flag, flag)}" for flag in sorted(FLAGS["onnxruntime"])),
+    ],
+)
+def test_the_engine_does_not_start_without_one_of_the_flags(cpu: str, tmp_path: Path) -> None:
+    with engine(cpu, tmp_path) as (child, _):
+        assert child.stderr is not None
+        said = child.stderr.read()
+        child.wait()
+    assert child.returncode != 0
+    assert "Illegal instruction" in said or "X86_V2" in said
