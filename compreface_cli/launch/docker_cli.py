@@ -41,7 +41,7 @@ _CAUSES: tuple[tuple[str, type[CfError], str, str], ...] = (
         "Add the user to the group `docker` and log in again, or use --launcher process.",
     ),
     (
-        r"no space left on device|[Dd]isk quota exceeded|\[Errno 28\]",
+        r"[Nn]o space left on device|[Dd]isk quota exceeded|\[Errno 28\]",
         DockerError,
         "the disk of the Docker engine is full",
         "`docker system df` shows what takes the space; `docker builder prune` frees caches.",

@@ -1,0 +1,219 @@
+"""What `cf` makes of a docker program that fails: the cause, the way out, and no process left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from compreface_cli.errors import (
+    CfError,
+    ConflictError,
+    DockerError,
+    FetchError,
+    HardwareError,
+    InterruptedByUser,
+    UnhealthyError,
+)
+from compreface_cli.launch import docker_cli, image
+from compreface_cli.launch.base import CleanUp, interruptible
+from tests.cli.fake_docker import FakeDocker
+
+TAG = "compreface-core:test-1"
+STEP = "#5 [2/2] RUN python3 -m pip install numpy"
+TAIL = """------
+ > [2/2] RUN python3 -m pip install numpy:
+------
+Dockerfile:2
+--------------------
+ERROR: failed to solve: process "/bin/sh -c python3" did not complete successfully: exit code: 1
+"""
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
+    fake = FakeDocker(tmp_path / "fake")
+    monkeypatch.setenv("PATH", fake.path)
+    return fake
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    folder = tmp_path / "core"
+    (folder / "models").mkdir(parents=True)
+    (folder / "Dockerfile").write_text("FROM base\n")
+    (folder / "models" / "model.onnx").write_bytes(b"weights")
+    return folder
+
+
+def present(docker: FakeDocker, identity: str, label: str) -> None:
+    row = {
+        "Id": identity,
+        "Size": 5,
+        "Config": {"Labels": {image.RENDER_LABEL: label}},
+        "RepoDigests": [],
+    }
+    docker.answers("image", "inspect", out=json.dumps(row))
+
+
+def log_of_a_failed_step(*lines: str) -> str:
+    own = "".join(f"#5 1.{number} {line}\n" for number, line in enumerate(lines))
+    return f'{STEP}\n{own}#5 ERROR: process "x" did not complete: exit code: 1\n{TAIL}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "cause"),
+    [
+        (["OSError: [Errno 28] No space left on device"], DockerError, "disk"),
+        (["tar: write error: no space left on device"], DockerError, "disk"),
+        (["ERROR: No matching distribution found for numpy==2.0.0"], FetchError, "network"),
+        (["Temporary failure in name resolution"], FetchError, "network"),
+        (["ERROR: THESE PACKAGES DO NOT MATCH THE HASHES"], FetchError, "hash"),
+        (["SyntaxError: invalid syntax"], CfError, "exit code"),
+    ],
+)
+def test_a_failed_build_names_step_cause_and_last_lines(
+    docker: FakeDocker, context: Path, lines: list[str], kind: type[CfError], cause: str
+) -> None:
+    docker.answers("build", out=log_of_a_failed_step("before", *lines), code=1)
+    with pytest.raises(kind) as failed:
+        image.build(context, TAG, report=lambda line: None)
+    assert type(failed.value) is kind
+    assert "RUN python3 -m pip install numpy" in failed.value.message
+    assert cause in failed.value.message
+    assert lines[-1] in failed.value.message
+    assert failed.value.hint
+
+
+def test_a_base_image_that_cannot_be_pulled_is_a_fetch_error(
+    docker: FakeDocker, context: Path
+) -> None:
+    said = "#2 ERROR: failed to do request: Head: no such host\nERROR: failed to solve: base:9: "
+    said += "failed to resolve source metadata for registry.example/base:9: no such host\n"
+    docker.answers("build", out=said, code=1)
+    with pytest.raises(FetchError, match="neither be found here nor be pulled"):
+        image.build(context, TAG, report=lambda line: None)
+
+
+def test_each_step_is_reported_once(docker: FakeDocker, context: Path) -> None:
+    present(docker, "sha256:new", "")
+    docker.answers("build", out=f"{STEP}\n{STEP}\n#5 DONE 1s\n")
+    said: list[str] = []
+    image.build(context, TAG, report=said.append)
+    assert [line for line in said if "pip install" in line] == [f"  {STEP[3:]}"]
+
+
+def test_an_image_from_the_same_files_is_not_built_again(docker: FakeDocker, context: Path) -> None:
+    present(docker, "sha256:here", image.fingerprint(context))
+    found = image.build(context, TAG, report=lambda line: None)
+    assert (found.id, found.built) == ("sha256:here", False)
+    assert not docker.was_asked(["build"])
+    image.build(context, TAG, report=lambda line: None, force=True)
+    assert docker.was_asked(["build"])
+
+
+def test_any_changed_file_asks_for_a_new_image(docker: FakeDocker, context: Path) -> None:
+    present(docker, "sha256:here", image.fingerprint(context))
+    assert image.up_to_date(TAG, context) is not None
+    (context / "models" / "model.onnx").write_bytes(b"weightz")
+    assert image.up_to_date(TAG, context) is None
+    (context / "models" / "model.onnx").write_bytes(b"weights")
+    (context / "models" / "model.onnx").rename(context / "models" / "other.onnx")
+    assert image.up_to_date(TAG, context) is None
+
+
+def test_a_failed_run_gives_the_name_back_to_the_image_that_had_it(
+    docker: FakeDocker, context: Path
+) -> None:
+    present(docker, "sha256:old", "other files")
+    undo = CleanUp()
+    image.build(context, TAG, report=lambda line: None, undo=undo)
+    present(docker, "sha256:new", image.fingerprint(context))
+    undo.undo()
+    assert docker.was_asked(["tag", "sha256:old", TAG])
+    assert docker.was_asked(["image", "rm", "sha256:new"])
+
+
+def test_a_failed_first_run_removes_its_image(docker: FakeDocker, context: Path) -> None:
+    docker.answers("build", out="no", code=1)
+    with pytest.raises(CfError), CleanUp() as undo:
+        image.build(context, TAG, report=lambda line: None, undo=undo)
+    assert not docker.was_asked(["image", "rm"]), "there was nothing to remove"
+
+
+def test_push_reads_the_digest(docker: FakeDocker) -> None:
+    digest = "sha256:" + "a" * 64
+    docker.answers("push", out=f"latest: digest: {digest} size: 1\n")
+    assert image.push("registry.example/x:1", lambda line: None) == digest
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Cannot connect to the Docker daemon at unix:///x. Is it running?", DockerError),
+        ("permission denied while trying to connect to the Docker daemon socket", DockerError),
+        ("listen tcp4 127.0.0.1:3100: bind: address already in use", ConflictError),
+        ("Bind for 127.0.0.1:3100 failed: port is already allocated", ConflictError),
+        ('Conflict. The container name "/x" is already in use by container "1"', ConflictError),
+        ('could not select device driver "nvidia" with capabilities: [[gpu]]', HardwareError),
+        ("Range of CPUs is from 0.01 to 2.00, as there are only 2 available", HardwareError),
+        ("No such image: exadel/compreface-core:9.9", FetchError),
+        ("dependency failed to start: container x-core-1 is unhealthy", UnhealthyError),
+        ("container crash-core-1 exited (3)", UnhealthyError),
+    ],
+)
+def test_what_docker_says_becomes_an_error_with_a_way_out(
+    docker: FakeDocker, said: str, kind: type[CfError]
+) -> None:
+    docker.answers("compose", err=f"{said}\n", code=1)
+    with pytest.raises(kind) as failed:
+        docker_cli.run("compose", "up", doing="start it")
+    assert said in failed.value.message
+    assert failed.value.hint
+
+
+def test_a_missing_program_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DockerError, match="not installed"):
+        docker_cli.run("version", doing="ask")
+
+
+def test_a_command_that_hangs_is_ended(docker: FakeDocker) -> None:
+    docker.answers("info", seconds=60)
+    with pytest.raises(DockerError, match="not done after"):
+        docker_cli.run("info", doing="ask", timeout_s=0.5)
+    assert docker.ended_by == "SIGINT"
+
+
+def test_what_a_watch_finds_ends_the_command(docker: FakeDocker) -> None:
+    docker.answers("compose", seconds=60)
+    with pytest.raises(UnhealthyError, match="hopeless"):
+        docker_cli.run("compose", "up", doing="x", watch=lambda: UnhealthyError("hopeless"))
+    assert docker.ended_by == "SIGINT"
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_an_interruption_ends_the_child_first(docker: FakeDocker, listening: bool) -> None:
+    docker.answers("build", out="#1 begun\n", seconds=60)
+
+    def interrupt() -> None:
+        while not docker.asked():
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def build() -> None:
+        with interruptible():
+            docker_cli.run("build", doing="x", on_line=(lambda line: None) if listening else None)
+
+    other = threading.Thread(target=interrupt)
+    other.start()
+    with pytest.raises(InterruptedByUser):
+        build()
+    other.join()
+    assert docker.ended_by == "SIGINT"
