@@ -138,7 +138,7 @@ def _swap(
             if old.exists():
                 os.replace(old, folder / path)
             else:
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, NotADirectoryError):
                     (folder / path).unlink()
         _save_manifest(folder, known, {})
         raise

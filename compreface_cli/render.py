@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -258,15 +259,21 @@ def _image_labels(
 
 def _models_in(files: Mapping[str, Content], wheel: Path) -> dict[str, str]:
     """Name and SHA-256 of every network in the image: those inside the engine, then the others."""
-    found = {}
-    with zipfile.ZipFile(wheel) as archive:
-        for name in sorted(archive.namelist()):
-            if name.startswith("compreface_engine/embedded_models/") and name.endswith(".onnx"):
-                found[Path(name).stem] = hashlib.sha256(archive.read(name)).hexdigest()
+    found = dict(_models_inside(wheel))
     for path, content in sorted(files.items()):
         if path.endswith("/model.onnx") and isinstance(content, FileRef):
             found[Path(path).parent.name] = content.sha256
     return found
+
+
+@cache
+def _models_inside(wheel: Path) -> Mapping[str, str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {
+            Path(name).stem: hashlib.sha256(archive.read(name)).hexdigest()
+            for name in sorted(archive.namelist())
+            if name.startswith("compreface_engine/embedded_models/") and name.endswith(".onnx")
+        }
 
 
 def _model_files(plan: Plan, models: Mapping[str, Path]) -> dict[str, Content]:

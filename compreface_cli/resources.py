@@ -78,20 +78,33 @@ def _project(engine: Path) -> tuple[str, str]:
     return project["version"], "\n".join(lines) + "\n"
 
 
-def _sources(engine: Path) -> dict[str, bytes]:
+def _sources(engine: Path) -> list[Path]:
     package = engine / "compreface_engine"
-    return {
-        path.relative_to(engine).as_posix(): path.read_bytes()
+    return [
+        path
         for path in sorted(package.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
-    }
+    ]
 
 
 def _pack(engine: Path, cache_folder: Path) -> Path:
+    """The wheel of these sources; packed when they have changed."""
+    sources = _sources(engine)
+    stats = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources)
+    wheel = _packed.get(stats)
+    if wheel is None or not wheel.is_file():
+        files = {path.relative_to(engine).as_posix(): path.read_bytes() for path in sources}
+        wheel = _packed[stats] = _write_wheel(engine, files, cache_folder)
+    return wheel
+
+
+_packed: dict[tuple[tuple[str, int, int], ...], Path] = {}
+
+
+def _write_wheel(engine: Path, files: dict[str, bytes], cache_folder: Path) -> Path:
     """Write the wheel of a pure Python package by the wheel format; needs no build tool."""
     version, metadata = _project(engine)
     info = f"compreface_engine-{version}.dist-info"
-    files = _sources(engine)
     files[f"{info}/METADATA"] = metadata.encode()
     files[f"{info}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: compreface-cli\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
