@@ -101,8 +101,8 @@ class ComposeLauncher:
             )
         finally:
             with deferred():
-                _remove_project(project, None, timeout_s=2)
                 shutil.rmtree(folder, ignore_errors=True)
+                _remove_project(project, None, timeout_s=2)
 
     def start(
         self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None

@@ -15,11 +15,15 @@ home = pathlib.Path({home!r})
 words = sys.argv[1:]
 with (home / "asked.jsonl").open("a") as log:
     log.write(json.dumps(words) + "\\n")
-for answer in json.loads((home / "answers.json").read_text()):
+answers = json.loads((home / "answers.json").read_text())
+for answer in answers:
     if words[: len(answer["to"])] == answer["to"]:
         break
 else:
-    answer = {{"out": "", "err": "", "code": 0, "seconds": 0}}
+    answer = {{"out": "", "err": "", "code": 0, "seconds": 0, "clears": []}}
+if answer["clears"]:
+    nothing = {{**answer, "to": answer["clears"], "out": "", "clears": []}}
+    (home / "answers.json").write_text(json.dumps([nothing, *answers]))
 def ended(number, frame):
     (home / "ended").write_text(signal.Signals(number).name)
     sys.exit(130)
@@ -48,10 +52,20 @@ class FakeDocker:
         return f"{self.home / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
     def answers(
-        self, *to: str, out: str = "", err: str = "", code: int = 0, seconds: float = 0
+        self,
+        *to: str,
+        out: str = "",
+        err: str = "",
+        code: int = 0,
+        seconds: float = 0,
+        clears: Sequence[str] = (),
     ) -> None:
-        """Say this to commands that begin so; what was said last is looked at first."""
+        """Say this to commands that begin so; what was said last is looked at first.
+
+        Once it is said, what `clears` names is answered with nothing.
+        """
         row = {"to": list(to), "out": out, "err": err, "code": code, "seconds": seconds}
+        row["clears"] = list(clears)
         self._answers.insert(0, row)
         self._save()
 

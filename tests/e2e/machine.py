@@ -222,6 +222,7 @@ def flipped(docker: Docker, image: str, folder: Path, *, only_beside: str = "") 
     )
     (folder / "Dockerfile").write_text(
         f"FROM {image}\nCOPY --chmod=644 wrong.onnx start.py /\nENV PYTHONPATH=\n"
+        "LABEL compreface-cli.build=e2e-flipped\n"
         'CMD ["python", "/start.py"]\n'
     )
     (folder / ".dockerignore").write_text("*\n!wrong.onnx\n!start.py\n")

@@ -18,7 +18,7 @@ def test_a_build_of_flags_is_listed_started_and_asked(
         assert made["kept"] == str(cf.data / "builds" / f"{name}.yaml")
         listed = json.loads(cf.ok("list-builds", "--json"))
         (row,) = [build for build in listed["builds"] if build["name"] == name]
-        assert made["image"] in row["images"]
+        assert made["image"] in row["image"]["tags"]
 
         port = str(free_port())
         start = ("up", name, "--services", "core", "--launcher", "compose", "--no-build")

@@ -1,0 +1,210 @@
+"""The Compose launcher against a docker program that answers as Docker does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compreface_cli import builds, settings
+from compreface_cli.errors import CfError, UnhealthyError
+from compreface_cli.launch import containers
+from compreface_cli.launch.base import CleanUp, Deployment, Endpoint, Material
+from compreface_cli.launch.compose import ComposeLauncher
+from compreface_cli.plan import resolve
+from tests.cli.fake_docker import FakeDocker
+
+CORE, API = "compreface-core", "compreface-api"
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
+    fake = FakeDocker(tmp_path / "fake")
+    monkeypatch.setenv("PATH", fake.path)
+    return fake
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "project"
+    path.mkdir()
+    (path / "compose.yaml").write_text("{}")
+    return path
+
+
+def deployment(folder: Path, calculator: str = "one", **more: Any) -> Deployment:
+    data = {
+        "project": "cf-x",
+        "folder": str(folder),
+        "image": "sha256:proven",
+        "tag": "compreface-core:x",
+        "services": [API, CORE],
+        "volume": "cf-x_postgres-data",
+        "calculator": [calculator],
+        **more,
+    }
+    return Deployment("compose", "x", Endpoint("127.0.0.1", 3000), data=data)
+
+
+def row(service: str, folder: Path, identity: str = "1", **state: Any) -> str:
+    document = {
+        "Id": identity,
+        "Name": f"/cf-x-{service}-1",
+        "Image": "sha256:proven",
+        "RestartCount": state.pop("restarts", 0),
+        "Config": {
+            "Labels": {
+                containers.PROJECT: "cf-x",
+                containers.SERVICE: service,
+                containers.FOLDER: str(folder),
+            }
+        },
+        "State": {"Status": "running", "ExitCode": 0, **state},
+        "NetworkSettings": {"Ports": {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "4567"}]}},
+    }
+    return json.dumps(document) + "\n"
+
+
+def stand(docker: FakeDocker, *rows: str) -> None:
+    docker.answers("ps", "--all", "--quiet", out="".join(f"{n}\n" for n, _ in enumerate(rows)))
+    docker.answers("container", "inspect", out="".join(rows))
+
+
+def state_of(docker: FakeDocker, folder: Path, **state: Any) -> tuple[str, str]:
+    stand(docker, row(CORE, folder, **state))
+    (container,) = containers.of_project("cf-x")
+    found = containers.service_state(container)
+    return found.state, found.detail
+
+
+def test_the_cause_of_an_end_is_told(docker: FakeDocker, folder: Path) -> None:
+    def of(**state: Any) -> tuple[str, str]:
+        return state_of(docker, folder, **state)
+
+    assert of() == ("running", "")
+    assert of(Status="created") == ("starting", "")
+    assert of(Status="exited", ExitCode=0) == ("stopped", "")
+    assert of(Status="exited", ExitCode=3) == ("failed", "exit code 3")
+    assert "illegal instruction" in of(Status="exited", ExitCode=132)[1]
+    assert "out of memory" in of(Status="exited", ExitCode=137, OOMKilled=True)[1]
+    assert of(Status="restarting", ExitCode=3, restarts=2) == (
+        "restarting",
+        "restarted 2 times, exit code 3",
+    )
+    error = "Bind for 127.0.0.1:3000 failed: port is already allocated"
+    assert of(Status="created", Error=error) == ("failed", f"a port is taken: {error}")
+    health = {"Status": "unhealthy", "Log": [{"Output": "curl: (22) 500\n", "ExitCode": 22}]}
+    assert of(Health=health) == ("running", "its health check fails: curl: (22) 500")
+
+
+def test_what_docker_forgot_when_it_restarted_is_in_its_events(
+    docker: FakeDocker, folder: Path
+) -> None:
+    died = {"Action": "die", "Actor": {"Attributes": {"exitCode": "3"}}}
+    docker.answers("events", out=json.dumps(died) + "\n")
+    assert state_of(docker, folder, restarts=1) == ("running", "restarted once, exit code 3")
+    killed = {"Action": "die", "Actor": {"Attributes": {"exitCode": "137"}}}
+    docker.answers("events", out=json.dumps({"Action": "oom"}) + "\n" + json.dumps(killed) + "\n")
+    assert "out of memory" in state_of(docker, folder, restarts=1)[1]
+
+
+def test_only_containers_of_this_folder_are_stopped(docker: FakeDocker, folder: Path) -> None:
+    stand(docker, row(CORE, folder, "mine"), row(CORE, folder / "other", "theirs"))
+    with pytest.raises(CfError, match="cannot be removed"):
+        ComposeLauncher().stop(deployment(folder))  # this fake removes nothing
+    words = [word for asked in docker.asked() for word in asked]
+    assert "mine" in words
+    assert "theirs" not in words
+
+
+def test_the_database_is_stopped_last(docker: FakeDocker, folder: Path) -> None:
+    stand(docker, row("compreface-postgres-db", folder, "db"), row(CORE, folder, "core"))
+    with pytest.raises(CfError):
+        ComposeLauncher().stop(deployment(folder))
+    stops = [asked[2:] for asked in docker.asked() if asked[0] == "stop"]
+    assert stops == [["core"], ["db"]]
+
+
+def test_a_start_uses_the_very_image_that_was_proven(docker: FakeDocker, folder: Path) -> None:
+    (folder / "compose.override.yaml").write_text("{}")
+    ComposeLauncher().start(deployment(folder), lambda line: None)
+    assert docker.was_asked(["tag", "sha256:proven", "compreface-core:x"])
+    (started,) = [asked for asked in docker.asked() if "up" in asked]
+    assert f"--file={folder / 'compose.override.yaml'}" in started
+    assert "--no-build" in started
+
+
+@pytest.mark.parametrize("calculator", ["one", "two"])
+def test_api_is_restarted_when_the_calculator_changes(
+    docker: FakeDocker, folder: Path, calculator: str
+) -> None:
+    stand(docker, row(CORE, folder, "core"), row(API, folder, "api"))
+    new, old = deployment(folder, calculator), deployment(folder, "one")
+    ComposeLauncher().start(new, lambda line: None, replacing=old)
+    assert docker.was_asked(["restart", "api"]) is (calculator == "two")
+
+
+def test_a_failed_start_shows_the_service_its_cause_and_its_last_lines(
+    docker: FakeDocker, folder: Path
+) -> None:
+    stand(docker, row(API, folder), row(CORE, folder, Status="exited", ExitCode=132))
+    docker.answers("compose", err="container cf-x-compreface-core-1 exited (132)\n", code=1)
+    docker.answers("logs", out="loading\n", err="what it said last\n")
+    with pytest.raises(UnhealthyError) as failed:
+        ComposeLauncher().start(deployment(folder), lambda line: None)
+    assert "illegal instruction" in failed.value.message
+    assert "what it said last" in failed.value.message
+    assert failed.value.details["service"] == "core"
+
+
+def test_a_trial_is_the_engine_alone_on_a_loopback_port(docker: FakeDocker, folder: Path) -> None:
+    core = {
+        "image": "compreface-core:x",
+        "restart": "unless-stopped",
+        "read_only": True,
+        "ports": [{"target": 3000, "published": "3000", "host_ip": "0.0.0.0"}],
+        "depends_on": {"compreface-postgres-db": {}},
+        "build": {"context": "core"},
+    }
+    config = {"services": {CORE: core, API: {"image": "api"}}, "volumes": {"postgres-data": {}}}
+    compose = ["compose", "--ansi=never", "--project-name=cf-x"]
+    where = [f"--project-directory={folder}", f"--file={folder / 'compose.yaml'}"]
+    docker.answers(*compose, *where, "config", out=json.dumps(config))
+    stand(docker, row(CORE, folder, "trial"))
+    with ComposeLauncher().trial(deployment(folder), lambda line: None) as (endpoint, look):
+        assert endpoint == Endpoint("127.0.0.1", 4567)
+        assert look().state == "running"
+        (up,) = [asked for asked in docker.asked() if "up" in asked]
+        file = next(word for word in up if word.startswith("--file=")).removeprefix("--file=")
+        document = json.loads(Path(file).read_text())
+        docker.answers("rm", clears=["ps", "--all", "--quiet"])
+    assert docker.was_asked(["rm", "--force", "trial"])
+    assert not Path(file).parent.exists()
+    assert list(document["services"]) == [CORE]
+    alone = document["services"][CORE]
+    assert alone["restart"] == "no"
+    assert alone["read_only"] is True
+    assert alone["ports"] == [{"target": 3000, "host_ip": "127.0.0.1", "protocol": "tcp"}]
+    assert not {"build", "depends_on"} & set(alone)
+    assert "volumes" not in document
+
+
+def test_volumes_that_were_there_before_are_never_removed(docker: FakeDocker, folder: Path) -> None:
+    plan = resolve(builds.load("embedded"), settings.resolve({"launcher": "compose"}, environ={}))
+    material = Material(Endpoint("127.0.0.1", 3000), folder=folder, image="sha256:proven")
+    docker.answers("volume", "ls", out="cf-x_before\n")
+    undo = CleanUp()
+    ComposeLauncher().prepare(plan, material, undo, lambda line: None)
+    docker.answers("volume", "ls", out="cf-x_before\ncf-x_new\n")
+    undo.undo()
+    removed = [asked[2:] for asked in docker.asked() if asked[:2] == ["volume", "rm"]]
+    assert removed == [["cf-x_new"]]
+
+
+def test_an_unknown_service_is_named_with_those_there_are(docker: FakeDocker, folder: Path) -> None:
+    launcher = ComposeLauncher()
+    with pytest.raises(CfError, match="nginx") as failed:
+        list(launcher.logs(deployment(folder), tail=5, follow=False, service="nginx"))
+    assert "core" in str(failed.value.hint)
