@@ -142,7 +142,7 @@ def docker_quoted(value: str) -> str:
 
 def env_quoted(value: str) -> str:
     """A value of an `.env` file that Compose takes literally."""
-    if "'" not in value:
+    if not {"'", "\\"} & set(value):  # within single quotes Compose would read \' as a quote
         return f"'{value}'"
     for character, escape in (("\\", "\\\\"), ('"', '\\"'), ("$", "\\$")):
         value = value.replace(character, escape)

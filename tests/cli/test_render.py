@@ -215,6 +215,7 @@ def test_a_setting_with_any_text_renders_to_sound_yaml(value: str) -> None:
 
 def test_a_password_is_quoted_for_the_env_file() -> None:
     assert env_quoted("a$b #c") == "'a$b #c'"
+    assert env_quoted("a\\") == '"a\\\\"'
     assert env_quoted('it\'s $5 \\ "x"') == '"it\'s \\$5 \\\\ \\"x\\""'
     assert env_text("x", {"A": "1"}).splitlines()[-1] == "A='1'"
 
