@@ -49,7 +49,9 @@ def main(arguments: list[str]) -> int:
                     img_length_limit=settings.img_length_limit,
                     models_dir=settings.models_dir,
                     gpu_idx=settings.gpu_idx,
-                    threads=settings.threads,
+                    # As many runs at once as cores, each with its share of the threads: pools
+                    # of several runs on the same cores only take turns.
+                    threads=max(1, settings.threads // settings.max_concurrency),
                     concurrency=settings.max_concurrency,
                     apply_exif=settings.apply_exif,
                     max_pixels=settings.max_pixels,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -27,7 +26,6 @@ CACHE_CONTROL: Header = (
 CLOSE: Header = (b"connection", b"close")
 
 _JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-_UNLIKE_PYTHON = re.compile(rb"-?0\.0000\d+|-?\d+(?:\.\d+)?e[-+]?\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,8 @@ class Answer:
 def to_json(value: Any) -> bytes:
     """`value` as the original prints it: sorted keys, no blanks, ASCII, Python's floats, one LF.
 
-    float32 arrays are widened to float64 first, so their values print with up to 17 digits.
+    float32 arrays are widened to float64 first, so their values print with up to 17 digits. Keys are
+    ASCII names.
     """
     return orjson.dumps(_prepared(value), option=_JSON_OPTIONS)
 
@@ -67,20 +66,26 @@ def _prepared(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_prepared(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _array(value)
+        is_vector = value.ndim == 1 and value.dtype.kind == "f"
+        return _numbers(value) if is_vector else _prepared(value.tolist())
     if isinstance(value, float):
         return orjson.Fragment(float.__repr__(value).encode())
-    if isinstance(value, str) and not value.isascii():
+    if isinstance(value, str) and not (value.isascii() and value.isprintable()):
         return orjson.Fragment(json.dumps(value).encode())
     return value
 
 
-def _array(values: np.ndarray[Any, Any]) -> Any:
-    """A float array: quick, then the few numbers (exponents) that Python prints otherwise."""
+def _numbers(values: np.ndarray[Any, Any]) -> Any:
+    """A vector of floats: quick, then the few that Python prints with an exponent, one by one."""
     wide = np.ascontiguousarray(values, dtype=np.float64)
     text = orjson.dumps(wide, option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"e" in text or b"0.0000" in text:
-        text = _UNLIKE_PYTHON.sub(lambda found: repr(float(found[0])).encode(), text)
+    size = np.abs(wide)
+    odd = np.flatnonzero(((size < 1e-4) & (size > 0)) | ((size >= 1e16) & np.isfinite(size)))
+    if odd.size:
+        printed = text[1:-1].split(b",")
+        for index in odd.tolist():
+            printed[index] = repr(float(wide[index])).encode()
+        text = b"[" + b",".join(printed) + b"]"
     return orjson.Fragment(text)
 
 

@@ -145,7 +145,9 @@ class App:
     def _log(
         self, request_id: str, scope: Scope, path: str, status: int | None, began: float
     ) -> None:
-        if not log.isEnabledFor(logging.INFO):
+        # Probes come every few seconds and say nothing new: they are logged at debug level.
+        level = logging.INFO if scope["method"] == "POST" or status != 200 else logging.DEBUG
+        if not log.isEnabledFor(level):
             return
         request = {
             "id": request_id,
@@ -154,7 +156,7 @@ class App:
             "status": status,
             "ms": round((time.perf_counter() - began) * 1000, 1),
         }
-        log.info("answered" if status else "the caller hung up", extra={"request": request})
+        log.log(level, "answered" if status else "the caller hung up", extra={"request": request})
 
 
 @dataclass(slots=True)
