@@ -1,0 +1,106 @@
+"""A wheel and an sdist each install into a working `cf`, with no checkout near."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.shared import ROOT
+
+
+def _run(command: list[str | Path], cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _build(what: str, source: Path, out: Path) -> Path:
+    _run([sys.executable, "-m", "hatchling", "build", "-t", what, "-d", out], source)
+    (made,) = out.iterdir()
+    return made
+
+
+def _members(wheel: Path) -> dict[str, int]:
+    """Each file of the wheel with its CRC; RECORD aside, which only lists the others."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {
+            one.filename: one.CRC
+            for one in archive.infolist()
+            if not one.filename.endswith("/RECORD")
+        }
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def cf(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs the `cf` that the wheel installed; its dependencies come from this environment."""
+    home = tmp_path_factory.mktemp("installed")
+    venv.create(home / "venv", with_pip=False)
+    python = home / "venv" / "bin" / "python"
+    _run(
+        [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", wheel],
+        home,
+    )
+    # Folders of PYTHONPATH run no .pth file, so the editable checkout stays out of sight.
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+
+    def run(*arguments: str | Path) -> str:
+        environment = {
+            "PYTHONPATH": os.pathsep.join(packages),
+            "HOME": str(home),
+            "XDG_DATA_HOME": str(home / "data"),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "XDG_STATE_HOME": str(home / "state"),
+        }
+        return _run([home / "venv" / "bin" / "cf", *arguments], home, **environment)
+
+    return run
+
+
+def test_the_wheel_holds_one_engine_wheel_and_no_test(wheel: Path) -> None:
+    names = _members(wheel)
+    assert len([name for name in names if name.endswith(".whl")]) == 1
+    assert not [name for name in names if name.startswith(("tests/", "engine/"))]
+    assert [name for name in names if name.endswith("NOTICE")]
+
+
+def test_the_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    sdist = _build("sdist", ROOT, tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    again = _build("wheel", source, tmp_path / "wheel")
+    assert _members(again) == _members(wheel)
+
+
+def test_the_installed_cf_lists_and_shows_its_builds(cf: Any) -> None:
+    listed = json.loads(cf("list-builds", "--json"))
+    assert "embedded" in {build["name"] for build in listed["builds"]}
+    assert "embedded.FaceDetector@mtcnn" in cf("show", "embedded")
+
+
+def test_the_installed_cf_renders_a_folder_with_the_engine_in_it(cf: Any, tmp_path: Path) -> None:
+    cf("render", "embedded", "-o", tmp_path / "stack")
+    assert (tmp_path / "stack" / "compose.yaml").is_file()
+    assert list((tmp_path / "stack" / "core").rglob("compreface_engine-*.whl"))
