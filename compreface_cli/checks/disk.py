@@ -21,8 +21,9 @@ LITTLE = 200_000_000  # below this even what is all there does not run for long
 
 
 def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
-    for path, fact in facts.host.disks.items():
-        yield judge_folder(path, fact.free)
+    one_each = {fact.device: fact for fact in reversed(facts.host.disks.values())}
+    for fact in one_each.values():
+        yield judge_folder(fact.path, fact.free)
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:
         return

@@ -32,12 +32,10 @@ def choose(plan: Plan, facts: Facts, own: Own | None = None) -> Choice:
     if facts.docker is None:
         return Choice("process", "Docker was not asked", left_out)
     composed = with_launcher(plan, "compose")
-    blockers = [
-        finding
-        for module in (docker, image)
-        for finding in module.check(composed, facts, own or Own())
-        if finding.level == "fail"
-    ]
+    mine = own or Own()
+    # A registry that does not answer is no promise: `auto` takes what is sure to start.
+    blockers = [item for item in docker.check(composed, facts, mine) if item.level == "fail"]
+    blockers += [item for item in image.check(composed, facts, mine) if item.level != "ok"]
     if blockers:
         return Choice("process", blockers[0].message, left_out)
     return Choice("compose", f"Docker answers at {facts.docker.endpoint}")

@@ -46,6 +46,7 @@ class DiskFact:
     seen: str
     free: int
     total: int
+    device: int = 0  # the same number, the same file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ def disk(path: str | Path) -> DiskFact:
     while not seen.exists() and seen != seen.parent:
         seen = seen.parent
     usage = shutil.disk_usage(seen)
-    return DiskFact(path=str(path), seen=str(seen), free=usage.free, total=usage.total)
+    device = os.stat(seen).st_dev
+    return DiskFact(str(path), str(seen), usage.free, usage.total, device)
 
 
 def port(address: str, number: int) -> PortFact:

@@ -12,6 +12,7 @@ from compreface_cli.checks import docker as docker_check
 from compreface_cli.checks.base import Own, size
 from compreface_cli.facts.docker import PullFact
 from compreface_cli.facts.host import DiskFact
+from compreface_cli.runtimes import needed
 from tests.cli.fake_facts import BASE, CORE, STACK, V2, docker, facts, host, images, plan, remote
 from tests.cli.test_checks_conflicts import found, only
 
@@ -149,7 +150,7 @@ def test_runtimes_differ_in_the_flags_they_need(
 
 
 def test_arm_needs_no_flags() -> None:
-    assert cpu.needed("mxnet", "arm64") == ()
+    assert needed("mxnet", "arm64") == ()
     assert cpu.judge(frozenset(), "onnxruntime", "arm64").level == "ok"
 
 
@@ -231,6 +232,15 @@ def test_the_disk_of_our_own_folders_counts(free: int, level: str) -> None:
     assert only("disk", level, checks.preflight(wanted, facts(host=seen)))
 
 
+def test_two_folders_on_one_disk_are_one_finding() -> None:
+    full = {path: DiskFact(path, "/", 10, 10**12, device=7) for path in ("/data", "/state")}
+    other = {"/mnt": DiskFact("/mnt", "/mnt", 10**10, 10**12, device=8)}
+    wanted = plan(launcher="process", services="core", port=3000)
+    findings = checks.preflight(wanted, facts(host=host(disks={**full, **other})))
+    assert "/data" in only("disk", "fail", findings).message
+    assert "/mnt" in only("disk", "ok", findings).message
+
+
 def test_sizes_are_written_for_people() -> None:
     assert (size(300_000_000), size(1_500_000_000)) == ("300 MB", "1.5 GB")
 
@@ -257,6 +267,12 @@ def test_auto_is_compose_when_every_image_is_at_hand() -> None:
                 images=images(CORE), pulls={n: PullFact(n, False, "gone") for n in STACK.values()}
             ),
             "cannot be pulled: gone",
+        ),
+        (
+            docker(
+                images=images(CORE), pulls={n: PullFact(n, None, "silence") for n in STACK.values()}
+            ),
+            "not known: silence",
         ),
     ],
 )
