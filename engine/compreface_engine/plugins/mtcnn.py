@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compreface_engine.core.nms import suppress
+from compreface_engine.core.pyramid import Pyramid
 from compreface_engine.core.types import Image
 from compreface_engine.plugins.batches import slices
 from compreface_engine.runtimes.base import Session
@@ -86,7 +87,12 @@ class Mtcnn:
 
     def _propose(self, image: Image) -> Floats:
         """P-Net over the pyramid: integer square boxes, float64 [N, 4]."""
-        found = [self._propose_at(image, scale) for scale in _scales(*image.shape[:2])]
+        pyramid = Pyramid(image)
+        height, width = image.shape[:2]
+        found = []
+        for scale in _scales(height, width):
+            size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
+            found.append(self._propose_at(pyramid.shrunk(*size), scale))
         if not found:
             return np.empty((0, 4))
         boxes, scores, offsets = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -94,12 +100,9 @@ class Mtcnn:
         return _whole(_square(_refine(boxes[picked], offsets[picked], 0)))
 
     def _propose_at(
-        self, image: Image, scale: float
+        self, small: Image, scale: float
     ) -> tuple[Floats, NDArray[np.float32], NDArray[np.float32]]:
-        """Candidate boxes, scores and offsets at one scale of the pyramid."""
-        height, width = image.shape[:2]
-        size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
-        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        """Candidate boxes, scores and offsets in a picture shrunk by `scale`."""
         feeds = {"input": _planar(_normalised(small)[None])}
         offset_map, prob_map = self._pnet.run(feeds, ("box", "prob"))
         face = prob_map[0, 1].T  # columns first: candidates come in order of x, then y
