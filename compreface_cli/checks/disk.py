@@ -21,7 +21,7 @@ LITTLE = 200_000_000  # below this even what is all there does not run for long
 
 
 def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
-    one_each = {fact.device: fact for fact in reversed(facts.host.disks.values())}
+    one_each = {fact.device: fact for fact in reversed(list(facts.host.disks.values()))}
     for fact in one_each.values():
         yield judge_folder(fact.path, fact.free)
     docker = facts.docker
