@@ -133,6 +133,19 @@ def test_batch_norm_and_scales_fold_into_the_convolution() -> None:
     assert_same(source, convert(source))
 
 
+def test_scales_and_offsets_without_a_convolution_become_one_of_each() -> None:
+    constants = {name: weights(3, seed=i) for i, name in enumerate("abcd")}
+    nodes = [
+        Node("one", "Mul", ("input", "a")),
+        Node("two", "Add", ("one", "b")),
+        Node("three", "RealDiv", ("two", "c")),
+        Node("four", "Sub", ("d", "three")),
+    ]
+    source = graph(nodes, constants, "four")
+    assert len(simplify(specialise(source), PICTURE).graph.nodes) == 1
+    assert_same(source, convert(source))
+
+
 def test_a_batch_norm_in_training_mode_is_refused() -> None:
     constants = {name: weights(3) for name in "gbmv"}
     nodes = [Node("n", "FusedBatchNorm", ("input", *"gbmv"), {"is_training": True})]

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compreface_engine.convert.__main__ import main
-from compreface_engine.convert.proof import lowest_cosine, run_onnx
+from compreface_engine.convert.proof import run_onnx
 from compreface_engine.core.image import decode
 from compreface_engine.pipeline import Pipeline, PipelineConfig
 from tests.shared import ROOT
@@ -232,8 +232,7 @@ def test_the_engine_gives_the_known_answer_of_each_detector(desk: Desk) -> None:
         box = face.box
         assert known["box"] == [box.x_min, box.y_min, box.x_max, box.y_max]
         assert known["landmarks"] == face.answers["landmarks"]
-        served = np.asarray(face.answers["embedding"])[None]
-        assert lowest_cosine(served, np.array([known["embedding"]])) > 0.99999
+        assert np.allclose(face.answers["embedding"], known["embedding"], atol=1e-5)
 
 
 def test_a_portrait_without_a_face_is_refused(desk: Desk, tmp_path: Path) -> None:
@@ -254,6 +253,13 @@ def test_a_refused_file_leaves_the_older_model_as_it_was(desk: Desk) -> None:
     assert code == 9
     assert desk.model() == before
     assert os.listdir(desk.out) == ["mine"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(desk: Desk) -> None:
+    desk.out.write_text("a file")
+    code, said = desk.prepare(network())
+    assert code == 9
+    assert str(desk.out) in said["error"]["message"]
 
 
 def test_a_file_of_another_hash_is_refused(desk: Desk) -> None:

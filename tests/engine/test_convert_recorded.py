@@ -11,6 +11,7 @@ import pytest
 
 from compreface_engine.convert import embedded
 from compreface_engine.convert.emit import Form, emit, to_bytes
+from compreface_engine.convert.errors import ConvertError
 from compreface_engine.convert.evaluate import run, specialise
 from compreface_engine.convert.graph import Graph
 from compreface_engine.convert.graphdef import read_graphdef
@@ -129,6 +130,12 @@ def test_shipped_files_are_fixed_in_version_and_carry_no_prelu_operator_on_pictu
         # The one behind a dense layer is small; rewriting it brings nothing.
         assert counts == (source.target in ("mtcnn_rnet.onnx", "mtcnn_onet.onnx"))
         assert [value.name for value in model.graph.output] == list(source.form.outputs)
+
+
+def test_another_file_than_the_one_in_the_package_is_refused() -> None:
+    data = (RECORDINGS / "small.tflite").read_bytes()
+    with pytest.raises(ConvertError, match=r"pnet\.tflite has the SHA-256"):
+        embedded.convert_one(embedded.SOURCES[0], data)
 
 
 @needs_shared
