@@ -54,7 +54,7 @@ def _run() -> int:
     # The root of Typer's own errors, which it does not export by name.
     usage_error: type[Any] = typer.BadParameter.__mro__[2]
     try:
-        code = make_app(typed())(standalone_mode=False)
+        code = make_app(typed())(prog_name="cf", standalone_mode=False)
     except typer.Abort as error:
         raise InterruptedByUser("aborted") from error
     except usage_error as error:

@@ -1,0 +1,176 @@
+"""How a run ends: exit codes, errors as text and as JSON, and interruptions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+from compreface_cli import app, cli
+from compreface_cli.errors import ConflictError, InterruptedByUser, PreflightError
+from tests.cli.in_process import Cf, in_folder
+from tests.shared import ROOT
+
+
+@pytest.fixture
+def cf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cf:
+    return in_folder(tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("shw",), "No such command"),
+        (("show", "--nothing"), "No such option"),
+        (("render",), "Missing option"),
+        (("render", "-o"), "requires an argument"),
+        (("build", "--gpu-index", "x"), "gpu-index"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_as_text_and_as_json(
+    cf: Cf, arguments: tuple[str, ...], words: str
+) -> None:
+    done = cf(*arguments)
+    assert done.code == 2
+    assert words in done.err
+    assert done.out == ""
+    if arguments[-1] != "-o":
+        done = cf(*arguments, "--json")
+        assert done.code == 2
+        assert done.document["error"]["type"] == "UsageError"
+        assert words in done.document["error"]["message"]
+
+
+def test_no_command_is_a_question_for_help(cf: Cf) -> None:
+    done = cf()
+    assert done.code == 2
+    assert "list-builds" in done.err
+
+
+def test_help_and_version_end_with_0(cf: Cf) -> None:
+    assert cf("--help").code == 0
+    assert cf("show", "--help").code == 0
+    assert cf("--version").out == cf("--version", "--version").out
+
+
+def test_an_error_tells_what_why_and_what_next(cf: Cf) -> None:
+    done = cf("show", "embeded")
+    assert done.code == 3
+    assert "did you mean 'embedded'?" in done.err
+    assert "cf list-builds" in done.err
+    error = cf("show", "embeded", "--json").document["error"]
+    assert error["exit_code"] == 3
+    assert error["type"] == "ConfigurationError"
+    assert "cf list-builds" in error["hint"]
+
+
+def raising(error: BaseException) -> Callable[[object], object]:
+    """A command line that ends with this error."""
+
+    def make(arguments: object) -> object:
+        def run(**how: object) -> None:
+            raise error
+
+        return run
+
+    return make
+
+
+def test_the_smallest_code_of_several_findings_counts(
+    cf: Cf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "make_app", raising(PreflightError("two things", codes=(7, 4))))
+    assert cf("up").code == 4
+
+
+def test_details_stand_in_the_json(cf: Cf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "make_app", raising(ConflictError("x", details={"port": 1})))
+    assert cf("up", "--json").document["error"]["details"] == {"port": 1}
+
+
+def test_a_fault_of_cf_itself_is_one_line_unless_asked_for_more(
+    cf: Cf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "make_app", raising(ZeroDivisionError("oh")))
+    done = cf("up")
+    assert done.code == 1
+    assert "ZeroDivisionError: oh" in done.err
+    assert "Traceback" not in done.err
+    monkeypatch.setenv("CF_DEBUG", "1")
+    assert "Traceback" in cf("up").err
+
+
+def test_debug_is_a_flag(cf: Cf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CF_DEBUG", "")
+    assert "Traceback" in cf("--debug", "show", "embeded").err
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), InterruptedByUser("stopped"), typer.Abort()]
+)
+def test_an_interruption_ends_with_130(
+    cf: Cf, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(app, "make_app", raising(error))
+    done = cf("up", "--json")
+    assert done.code == 130
+    assert done.document["error"]["type"] == "InterruptedByUser"
+
+
+def test_an_interruption_that_typer_has_caught_ends_with_130(
+    cf: Cf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "make_app", lambda arguments: lambda **how: 130)
+    assert cf("up").code == 130
+
+
+SLEEPING = """
+import sys, time
+import typer
+from compreface_cli import app, cli
+whole = app.make_app
+def make(arguments=None):
+    found = typer.Typer()
+    @found.callback()
+    def root() -> None: ...
+    @found.command()
+    def sleep() -> None:
+        print("ready", flush=True)
+        time.sleep(60)
+    return found
+app.make_app = make
+sys.argv = ["cf", "sleep"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_with_130_and_one_line(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPING],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_the_whole_app_is_there_for_tools() -> None:
+    whole = cli.app
+    assert len(whole.registered_commands) + len(whole.registered_groups) == len(app.COMMANDS)
+    with pytest.raises(AttributeError):
+        _ = cli.nothing
