@@ -53,8 +53,8 @@ class Answer:
 def to_json(value: Any) -> bytes:
     """`value` as the original prints it: sorted keys, no blanks, ASCII, Python's floats, one LF.
 
-    float32 arrays are widened to float64 first, so their values print with up to 17 digits. Keys are
-    ASCII names.
+    float32 arrays are widened to float64 first, so their values print with up to 17 digits.
+    Keys must be plain ASCII names.
     """
     return orjson.dumps(_prepared(value), option=_JSON_OPTIONS)
 
