@@ -21,9 +21,10 @@ BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently,
 MIN_COSINE = 0.999
 SAME_PERSON = 0.5  # upstream's similarity: 0.5 is where its coefficients put "the same"
 _POLL_S = 0.1
-# The portrait is 512 px wide. A smaller limit makes the detector see a smaller picture, and its box
-# and landmarks move by about a pixel of that.
+# The portrait is 512 px wide. A smaller limit makes the detector see a smaller picture; measured
+# from 120 to 500 px its box then moves by up to 10 px and the cosine stays above 0.99.
 _PORTRAIT_PX = 512
+_BOX_TOLERANCE_SHRUNK_PX = 16.0
 _MIN_COSINE_SHRUNK = 0.9
 
 
@@ -86,6 +87,16 @@ def known_answer(plan: Plan, models: Mapping[str, Path]) -> KnownAnswer:
         f"no answer is stored for {plan.detector} with {plan.calculator}",
         hint="Name the calculator's file under `models:` in the build; its answer is stored when "
         "it is prepared.",
+    )
+
+
+def same_space(one: KnownAnswer, other: KnownAnswer) -> bool:
+    """Whether embeddings of the two can be compared: one person, one direction.
+
+    Another detector or limit moves a cosine to 0.98 or so, another model to about 0.
+    """
+    return len(one.embedding) == len(other.embedding) and (
+        _cosine(one.embedding, other.embedding) > 0.9
     )
 
 
@@ -170,13 +181,14 @@ def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
         second = _one_face(client, portraits / SECOND)
     box = tuple(float(face["box"][side]) for side in ("x_min", "y_min", "x_max", "y_max"))
     off = max(abs(one - other) for one, other in zip(box, answer.box, strict=True))
-    if off > BOX_TOLERANCE_PX / answer.shrink:
+    exact = answer.shrink == 1.0
+    if off > (BOX_TOLERANCE_PX if exact else _BOX_TOLERANCE_SHRUNK_PX):
         raise _wrong("box", list(answer.box), list(box))
     got, wanted = face["embedding"], answer.embedding
     if len(got) != len(wanted):
         raise _wrong("length of the embedding", len(wanted), len(got))
     cosine = _cosine(got, wanted)
-    least = MIN_COSINE if answer.shrink == 1.0 else _MIN_COSINE_SHRUNK
+    least = MIN_COSINE if exact else _MIN_COSINE_SHRUNK
     if not cosine >= least:
         what = f"embedding (cosine {cosine:.4f}, at least {least} is right)"
         raise _wrong(what, _head(wanted), _head(got), cosine=cosine)

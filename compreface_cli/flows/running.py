@@ -133,7 +133,7 @@ def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
         told = error.details.get("log") or _last_lines(of, error.details.get("service"), trial)
     except CfError:
         told = []  # the first error is the one that counts
-    lines = [str(line)[:300] for line in told][-_LOG_LINES:]
+    lines = [str(line)[:300] for line in told if '"severity": "INFO"' not in line][-_LOG_LINES:]
     text = "\n".join([error.message, *lines])
     cause = next((words for pattern, words in _CAUSES if _matches(pattern, text)), None)
     parts = [error.hint or ""]

@@ -6,18 +6,16 @@ successor has answered rightly; when that one fails, the old one runs again and 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import __version__, builds, engine_env, paths, resources, settings
+from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
-from compreface_cli.errors import CfError, UnhealthyError
-from compreface_cli.flows import preflight, ready, running
+from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
+from compreface_cli.flows import ready, running, up_wanted
 from compreface_cli.instances import Record, now
 from compreface_cli.launch.base import (
     CleanUp,
@@ -76,10 +74,10 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
             same = _runs_already(plan, old, options)
             if same is not None:
                 return same
-        look = _preflight(plan, old, options, out)
+        look = up_wanted.look(plan, old, out, may_build=options.build is not False)
         look.raise_for()
         with CleanUp(out.note) as undo:
-            return _Run(_with_ports(look.plan, old), old, options, out, undo).go(
+            return _Run(up_wanted.with_ports(look.plan, old), old, options, out, undo).go(
                 look.choice.leaves_out
             )
 
@@ -92,7 +90,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         same = _runs_already(plan, old, options)
         if same is not None:
             return same
-    look = _preflight(plan, old, options, out)
+    look = up_wanted.look(plan, old, out, may_build=options.build is not False)
     look.raise_for()
     steps = up_plan.steps(look, old, build=options.build)
     return Result(look.plan, "dry run", operations=steps, left_out=look.choice.leaves_out)
@@ -127,8 +125,8 @@ def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:
     deployment = running.deployment(old)
     if options.build and deployment.launcher == "compose":
         return None
-    wanted = _with_ports(_as_launched(plan, deployment), old)
-    if digest(wanted) != old.digest:
+    wanted = up_wanted.with_ports(_as_launched(plan, deployment), old)
+    if up_wanted.digest(wanted) != old.digest:
         return None
     found = running.health(old, busy=False)
     if found.state != "running":
@@ -145,85 +143,6 @@ def _as_launched(plan: Plan, deployment: Deployment) -> Plan:
     if plan.launcher == "auto" or plan.launcher == deployment.launcher:
         return with_launcher(plan, deployment.launcher)
     return plan
-
-
-def digest(plan: Plan) -> str:
-    """Over all that decides what runs: the plan, its models, this cf, the engine's wheel."""
-    from compreface_cli.models import store
-
-    document = {**plan.as_dict(), "origins": None}
-    engine = engine_env.inputs(plan.wheels).key()
-    weights = [store.fingerprint(model) for model in plan.models]
-    text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _with_ports(plan: Plan, old: Record | None) -> Plan:
-    """The plan with a number for every `auto`: the one it has, its usual one, or a free one."""
-    from compreface_cli.facts.host import free_port, port
-
-    before = running.deployment(old) if old is not None and old.deployment else None
-    taken: set[int] = {one for one in (plan.port, plan.core_port) if isinstance(one, int)}
-
-    def settle(wanted: int | str, bind: str, kept: Endpoint | None, usual: int) -> int:
-        if isinstance(wanted, int):
-            return wanted
-        if kept is not None and kept.bind == bind:
-            number = kept.port
-        elif usual not in taken and port(bind, usual).free:
-            number = usual
-        else:
-            number = free_port(bind)
-        taken.add(number)
-        return number
-
-    full = plan.services == "full"
-    kept = (before.ui if full else before.engine) if before else None
-    core = before.engine if before and full else None
-    return replace(
-        plan,
-        port=settle(plan.port, plan.bind, kept, 8000 if full else 3000),
-        # Beside no UI the engine has one door only, and the second number means nothing.
-        core_port=settle(plan.core_port, "127.0.0.1", core, 3000) if full else 0,
-    )
-
-
-def _preflight(
-    plan: Plan, old: Record | None, options: Options, out: Output
-) -> preflight.Preflight:
-    from compreface_cli.checks import Finding, Own
-
-    before = running.deployment(old) if old is not None and old.deployment else None
-    pids = (
-        frozenset(
-            pid
-            for one in running.launcher("process").services(before)
-            if (pid := one.pid) is not None
-        )
-        if before and before.launcher == "process"
-        else frozenset[int]()
-    )
-    folder = str(before.data["folder"]) if before and before.launcher == "compose" else None
-    own = Own(folder=folder, pids=pids, may_build=options.build is not False)
-    look = preflight.run(plan, own=own, folders=[paths.data_dir(), paths.state_dir()])
-    if plan.launcher == "auto":
-        chosen = look.choice
-        left_out = f"; {chosen.leaves_out}" if chosen.leaves_out else ""
-        out.note(f"Launcher: {chosen.kind} ({chosen.reason}){left_out}")
-    for finding in look.warnings:
-        out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
-    if old is not None and old.calculator != plan.calculator:
-        refused = Finding(
-            "calculator",
-            "fail",
-            f"instance '{old.name}' has the calculator {old.calculator}, the build wants "
-            f"{plan.calculator}: their embeddings cannot be compared",
-            f"Start the build as another instance (--instance NAME), or `cf down {old.name}` first"
-            + (" and remove its volume." if old.services == "full" else "."),
-            5,
-        )
-        look = replace(look, findings=(*look.findings, refused))
-    return look
 
 
 class _Run:
@@ -251,6 +170,7 @@ class _Run:
         self.undo.push("the instance that ran before", self._start_old)
         material, models = self._material()
         answer = ready.known_answer(self.plan, models)
+        self._refuse_another_model(answer)
         limit_s = self.options.timeout_s or TIMEOUT_S[self.launcher.kind]
         new = self.launcher.prepare(self.plan, material, self.undo, self.out.note)
         record = Record(
@@ -260,7 +180,7 @@ class _Run:
             services=self.plan.services,
             phase="starting",
             created=now(),
-            digest=digest(self.plan),
+            digest=up_wanted.digest(self.plan),
             deployment=new.as_dict(),
             previous_record=asdict(self.old) if self.old else None,
             plan=self.plan.as_dict(),
@@ -314,6 +234,18 @@ class _Run:
         written = up_project.write(plan, models, self.undo)
         image = up_project.image(plan, written, self.options.build, self.undo, self.out)
         return Material(engine, ui, folder=written, image=image), models
+
+    def _refuse_another_model(self, answer: ready.KnownAnswer) -> None:
+        """One name, two files: the embeddings of the instance must stay comparable."""
+        if self.old is None or not self.old.answer:
+            return
+        if not ready.same_space(ready.KnownAnswer.from_dict(self.old.answer), answer):
+            raise DataRefusedError(
+                f"the model behind {self.plan.calculator} is another one than instance "
+                f"'{self.old.name}' has: their embeddings cannot be compared",
+                hint="Give the new model a name of its own in the build, or start it as another "
+                "instance (--instance NAME).",
+            )
 
     def _environment(self) -> Path:
         env = engine_env.ensure(

@@ -108,14 +108,25 @@ def test_no_face_two_faces_and_no_embedding_are_wrong() -> None:
     assert refusal(engine)["got"] == "none"
 
 
-def test_a_shrunk_portrait_may_be_off_by_more() -> None:
+def test_a_shrunk_portrait_may_be_off_by_more_but_not_by_anything() -> None:
     engine = right()
-    engine.says("astronaut.png", face((164, 48, 287, 184), [0.6, 0.8, 0.05]))
-    assert check(engine, replace(ANSWER, shrink=0.5)).box_off_px == 4
+    engine.says("astronaut.png", face((170, 48, 287, 184), [0.6, 0.8, 0.05]))
+    assert check(engine, replace(ANSWER, shrink=0.5)).box_off_px == 10
+    engine.says("astronaut.png", face((180, 48, 287, 184), HER))
+    refusal(engine, replace(ANSWER, shrink=0.5))
+    engine.says("astronaut.png", face(BOX, [0.6, -0.8, 0.0]))
+    refusal(engine, replace(ANSWER, shrink=0.5))
 
 
 def test_an_answer_survives_its_record() -> None:
     assert KnownAnswer.from_dict(json.loads(json.dumps(asdict(ANSWER)))) == ANSWER
+
+
+def test_one_model_is_one_space_and_another_is_another() -> None:
+    near = replace(ANSWER, embedding=(0.62, 0.78, 0.05))
+    assert ready.same_space(ANSWER, near)
+    assert not ready.same_space(ANSWER, replace(ANSWER, embedding=(0.8, -0.6, 0.0)))
+    assert not ready.same_space(ANSWER, replace(ANSWER, embedding=(0.6, 0.8)))
 
 
 def test_the_bundled_builds_that_run_have_an_answer() -> None:

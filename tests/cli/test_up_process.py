@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 
 import pytest
 
 from tests.cli.local_cf import LocalCf, eventually, free_port, listening
+from tests.shared import needs_shared, shared
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +74,35 @@ def test_up_refuses_a_build_that_cannot_run_before_anything_is_made(local_cf: Lo
     assert done.returncode == 9
     assert "insightface" in done.stderr
     assert local_cf.files() == []
+
+
+def test_up_names_a_model_that_cannot_be_had_before_anything_is_made(local_cf: LocalCf) -> None:
+    before = sorted(local_cf.root.rglob("*"))
+    done = local_cf.run("up", "facenet", "--launcher", "process", "--port", "auto", "--dry-run")
+    assert done.returncode == 9
+    assert "20180402-114759" in done.stderr
+    assert "CF_MODELS_MIRROR" in done.stderr
+    assert sorted(local_cf.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("limit", ["0", "128", "500"])
+def test_a_limit_that_shrinks_the_portrait_is_no_wrong_answer(
+    local_cf: LocalCf, limit: str
+) -> None:
+    proof = local_cf.up("--port", "auto", CF_MAX_DETECT_SIZE=limit)["proof"]
+    assert proof["cosine"] > 0.98
+
+
+@needs_shared
+def test_facenet_is_prepared_from_a_mirror_and_answers(local_cf: LocalCf) -> None:
+    flags = ("up", "facenet", "--launcher", "process", "--port", "auto")
+    up = local_cf.json(*flags, CF_MODELS_MIRROR=str(shared("models")))
+    assert up["calculator"] == "facenet.Calculator"
+    assert up["proof"]["cosine"] >= 0.999
+    assert local_cf.json(*flags)["change"] == "already running"
+    os.kill(up["services"][0]["pid"], signal.SIGKILL)
+    shutil.rmtree(local_cf.data / "models")  # what runs keeps its own names for the files
+    assert eventually(lambda: local_cf.status("facenet")["state"] == "running")
 
 
 def test_a_killed_engine_is_started_again(local_cf: LocalCf) -> None:

@@ -1,0 +1,108 @@
+"""What `cf up` wants, with every number settled, and everything that stands in its way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+from compreface_cli import __version__, engine_env, paths
+from compreface_cli.checks import Finding, Own
+from compreface_cli.flows import preflight, running
+from compreface_cli.instances import Record
+from compreface_cli.launch.base import Endpoint
+from compreface_cli.output import Output
+from compreface_cli.plan import Plan
+
+_DATA, _FETCH = 5, 9  # exit codes of findings
+
+
+def digest(plan: Plan) -> str:
+    """Over all that decides what runs: the plan, its models, this cf, the engine's wheel."""
+    from compreface_cli.models import store
+
+    document = {**plan.as_dict(), "origins": None}
+    engine = engine_env.inputs(plan.wheels).key()
+    weights = [store.fingerprint(model) for model in plan.models]
+    text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_ports(plan: Plan, old: Record | None) -> Plan:
+    """The plan with a number for every `auto`: the one it has, its usual one, or a free one."""
+    from compreface_cli.facts.host import free_port, port
+
+    before = running.deployment(old) if old is not None and old.deployment else None
+    taken: set[int] = {one for one in (plan.port, plan.core_port) if isinstance(one, int)}
+
+    def settle(wanted: int | str, bind: str, kept: Endpoint | None, usual: int) -> int:
+        if isinstance(wanted, int):
+            return wanted
+        if kept is not None and kept.bind == bind:
+            number = kept.port
+        elif usual not in taken and port(bind, usual).free:
+            number = usual
+        else:
+            number = free_port(bind)
+        taken.add(number)
+        return number
+
+    full = plan.services == "full"
+    kept = (before.ui if full else before.engine) if before else None
+    core = before.engine if before and full else None
+    return replace(
+        plan,
+        port=settle(plan.port, plan.bind, kept, 8000 if full else 3000),
+        # Beside no UI the engine has one door only, and the second number means nothing.
+        core_port=settle(plan.core_port, "127.0.0.1", core, 3000) if full else 0,
+    )
+
+
+def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> preflight.Preflight:
+    before = running.deployment(old) if old is not None and old.deployment else None
+    pids = (
+        frozenset(
+            pid
+            for one in running.launcher("process").services(before)
+            if (pid := one.pid) is not None
+        )
+        if before and before.launcher == "process"
+        else frozenset[int]()
+    )
+    folder = str(before.data["folder"]) if before and before.launcher == "compose" else None
+    own = Own(folder=folder, pids=pids, may_build=may_build)
+    seen = preflight.run(plan, own=own, folders=[paths.data_dir(), paths.state_dir()])
+    if plan.launcher == "auto":
+        chosen = seen.choice
+        left_out = f"; {chosen.leaves_out}" if chosen.leaves_out else ""
+        out.note(f"Launcher: {chosen.kind} ({chosen.reason}){left_out}")
+    for finding in seen.warnings:
+        out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
+    if old is not None and old.calculator != plan.calculator:
+        refused = Finding(
+            "calculator",
+            "fail",
+            f"instance '{old.name}' has the calculator {old.calculator}, the build wants "
+            f"{plan.calculator}: their embeddings cannot be compared",
+            f"Start the build as another instance (--instance NAME), or `cf down {old.name}` first"
+            + (" and remove its volume." if old.services == "full" else "."),
+            _DATA,
+        )
+        seen = replace(seen, findings=(*seen.findings, refused))
+    return replace(seen, findings=(*seen.findings, *_models_out_of_reach(plan)))
+
+
+def _models_out_of_reach(plan: Plan) -> list[Finding]:
+    from compreface_cli.models import store
+
+    return [
+        Finding(
+            "model",
+            "fail",
+            f"model {model.name} is not on this machine, and no address is known for it",
+            store.missing_hint(model),
+            _FETCH,
+        )
+        for model in plan.models
+        if not plan.missing and not store.obtainable(model)
+    ]
