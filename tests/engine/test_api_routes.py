@@ -268,6 +268,7 @@ NO_FILE = "400 Bad Request: No file is attached"
         (MULTIPART, multipart([part("file", b"1")])),
         (MULTIPART, multipart([part("image", b"1", "a.jpg")])),
         (MULTIPART, photograph_form(b"1")[:-4]),
+        (MULTIPART, multipart([part("file", b"1", "a.jpg"), part("limit", b"1")])[:-4]),
         (MULTIPART, b"rubbish" + photograph_form(b"1")),
         (MULTIPART, multipart([b"\r\nno header"])),
         ("multipart/form-data; boundary=" + "x" * 1000, photograph_form(b"1")),
