@@ -1,0 +1,70 @@
+"""`--launcher auto` without Docker, and the small commands around a running instance."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.cli.local_cf import LocalCf, eventually, free_port
+
+pytestmark = pytest.mark.slow
+
+NO_DOCKER = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+
+
+def test_auto_without_docker_runs_the_engine_alone_and_says_what_that_leaves_out(
+    local_cf: LocalCf,
+) -> None:
+    port = str(free_port())
+    up = local_cf.run("up", "embedded", "--port", port, **NO_DOCKER)
+    assert up.returncode == 0, up.stderr
+    told = [line for line in up.stderr.splitlines() if line.startswith("Launcher: process")]
+    assert len(told) == 1
+    assert "left out" in told[0]
+    assert f"http://127.0.0.1:{port}" in up.stdout
+    again = local_cf.json("up", "embedded", "--port", port, **NO_DOCKER)
+    assert again["change"] == "already running"
+
+
+def test_without_an_instance_the_commands_say_what_to_do(local_cf: LocalCf) -> None:
+    assert "cf up" in local_cf.run("status").stdout
+    assert local_cf.json("status") == {"schema_version": 1, "instances": [], "damaged": []}
+    for command in ("down", "restart", "logs"):
+        done = local_cf.run(command)
+        assert done.returncode == 3
+        assert "cf up" in done.stderr
+        assert local_cf.json(command, "nobody", exit_code=3)["error"]["hint"]
+    assert local_cf.files() == []
+
+
+def test_following_the_log_ends_with_ctrl_c(local_cf: LocalCf) -> None:
+    assert local_cf.run("logs", "--follow", "--json").returncode == 2
+    local_cf.up("--port", "auto")
+    follow = local_cf.start("logs", "--follow")
+    assert follow.stdout is not None
+    assert "ready" in follow.stdout.readline()
+    follow.send_signal(signal.SIGINT)
+    _, err = follow.communicate(timeout=30)
+    assert (follow.returncode, err) == (0, "")
+
+
+def test_following_the_log_ends_with_the_instance(local_cf: LocalCf) -> None:
+    local_cf.up("--port", "auto")
+    follow = local_cf.start("logs", "-f", "--tail", "1")
+    assert follow.stdout is not None
+    assert follow.stdout.readline()
+    local_cf.json("down")
+    follow.communicate(timeout=30)
+    assert follow.returncode == 0
+
+
+def test_a_reader_who_leaves_early_is_no_error(local_cf: LocalCf) -> None:
+    local_cf.up("--port", "auto")
+    follow = local_cf.start("logs")
+    assert follow.stdout is not None
+    follow.stdout.close()
+    assert eventually(lambda: follow.poll() is not None)
+    assert follow.stderr is not None
+    assert "Traceback" not in follow.stderr.read()
+    follow.stderr.close()
