@@ -1,0 +1,184 @@
+"""The list of builds: all that a choice needs, as this host sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compreface_cli.docker_quick import Quick
+from compreface_cli.flows.list_builds import Row, rows
+from compreface_cli.runtimes import FLAGS
+from tests.cli.build_files import build_data, model_entry, plain_data, write
+from tests.cli.fake_docker_socket import daemon
+from tests.cli.in_process import Cf, in_folder
+from tests.cli.test_docker_quick import whole
+
+FIT = FLAGS["onnxruntime"]
+
+
+@pytest.fixture
+def cf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cf:
+    return in_folder(tmp_path, monkeypatch, capsys)
+
+
+def builds(cf: Cf, *flags: str) -> dict[str, dict[str, Any]]:
+    document = cf("list-builds", *flags, "--json").document
+    return {build["name"]: build for build in document["builds"]}
+
+
+def seen(flags: frozenset[str] | None = FIT, gpu: bool = False) -> dict[str, Row]:
+    return {row.name: row for row in rows(None, host_flags=flags, gpu=gpu)}
+
+
+def prepared(root: Path, name: str) -> None:
+    folder = root / "home" / "data" / "compreface-cli" / "models" / name
+    folder.mkdir(parents=True)
+    for file in ("model.json", "model.onnx"):
+        (folder / file).write_text("x")
+
+
+def test_the_six_are_listed_with_what_a_choice_needs(cf: Cf) -> None:
+    found = builds(cf)
+    assert next(iter(found)) == "embedded"
+    assert len(found) == 6
+    default = found["embedded"]
+    assert default["default"] is True
+    assert default["runtime"] == "onnxruntime"
+    assert "sse4_2" in default["cpu_flags"]
+    assert {one["kind"] for one in default["accuracy"]} == {"published", "measured"}
+    assert all(one["source"] for one in default["accuracy"])
+    assert default["licence"]["commercial"] == "unclear"
+    assert default["licence"]["reason"]
+    assert default["models"]["state"] == "built in"
+    assert found["arcface-r100"]["licence"]["commercial"] == "excluded"
+    assert "insightface.Calculator@arcface-r100-msfdrop75" in found["arcface-r100"]["missing"]
+    assert found["arcface-r100"]["models"]["state"] == "none"
+    assert found["facenet"]["missing"] == []
+    assert "1.2.0" in found["facenet"]["upstream"]
+
+
+def test_filters_narrow_the_list(cf: Cf) -> None:
+    assert set(builds(cf, "--gpu")) == {"mobilenet-gpu", "arcface-r100-gpu"}
+    assert "embedded" in builds(cf, "--cpu")
+    assert not set(builds(cf, "--cpu")) & set(builds(cf, "--gpu"))
+    assert len(builds(cf, "--cpu", "--gpu")) == 6
+    assert set(builds(cf, "--commercial")) == {"embedded", "facenet"}
+
+
+def test_without_docker_nobody_says_that_there_is_no_image(cf: Cf) -> None:
+    found = builds(cf)["embedded"]
+    assert found["image"] == {"built": None, "tags": None}
+    assert found["running"] == {"running": None, "instances": None}
+
+
+def test_docker_says_what_is_built_and_runs(
+    cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with daemon(tmp_path / "s", whole) as (address, _):
+        monkeypatch.setenv("DOCKER_HOST", address)
+        found = builds(cf)
+    assert found["embedded"]["image"]["built"] is True
+    assert found["embedded"]["running"]["instances"] == ["one"]
+    assert found["facenet"]["image"] == {"built": False, "tags": []}
+
+
+def test_a_local_process_is_running_without_docker(cf: Cf, tmp_path: Path) -> None:
+    home = tmp_path / "home" / "state" / "compreface-cli" / "instances"
+
+    def record(name: str, pid: int, **more: Any) -> None:
+        (home / name).mkdir(parents=True)
+        (home / name / "state.json").write_text(json.dumps({"child": {"pid": pid}}))
+        document = {
+            "name": name,
+            "build": "embedded",
+            "phase": "running",
+            "deployment": {"launcher": "process", "data": {"folder": str(home / name)}},
+            **more,
+        }
+        (home / name / "instance.json").write_text(json.dumps(document))
+
+    record("alive", os.getpid())
+    record("dead", 2**22 + 1)
+    record("stopped", os.getpid(), phase="stopped")
+    record("damaged", os.getpid(), deployment=1)
+    assert builds(cf)["embedded"]["running"]["instances"] == ["alive"]
+    assert builds(cf)["facenet"]["running"]["instances"] is None
+
+
+def test_what_runs_by_docker_and_as_a_process_is_told_together(cf: Cf) -> None:
+    docker = Quick({"embedded": ("a:1",)}, {"embedded": ("one",)})
+    row = rows(docker, host_flags=FIT, gpu=False)[0]
+    assert (row.images, row.running) == (("a:1",), ("one",))
+
+
+def test_models_are_here_when_they_are_prepared(cf: Cf, tmp_path: Path) -> None:
+    assert builds(cf)["facenet"]["models"]["state"] == "missing"
+    prepared(tmp_path, "20180402-114759")
+    assert builds(cf)["facenet"]["models"] == {
+        "state": "here",
+        "by_name": {"20180402-114759": "here"},
+    }
+
+
+def test_runnable_is_what_this_host_can_run(
+    cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {name for name, row in seen().items() if row.runnable} == {"embedded"}
+    assert not seen(flags=FIT - {"sse4_2"})["embedded"].runnable
+    assert seen(flags=None)["embedded"].runnable
+    monkeypatch.setenv("CF_MODELS_MIRROR", str(tmp_path))
+    assert {name for name, row in seen().items() if row.runnable} == {"embedded", "facenet"}
+
+
+def test_a_gpu_build_is_runnable_where_there_is_a_gpu(cf: Cf, tmp_path: Path) -> None:
+    write(tmp_path / "builds", plain_data(name="mine", device="cuda"))
+    assert not seen()["mine"].runnable
+    assert seen(gpu=True)["mine"].runnable
+
+
+def test_a_build_of_the_users_own_is_listed_with_its_model(cf: Cf, tmp_path: Path) -> None:
+    write(tmp_path / "builds", build_data(models=[model_entry()]))
+    row = seen()["my-build"]
+    assert (row.origin, row.models_state, row.runnable) == ("project", "missing", True)
+    prepared(tmp_path, "my-model")
+    assert seen()["my-build"].models_state == "here"
+
+
+def test_a_file_that_is_no_build_is_listed_with_its_fault(cf: Cf, tmp_path: Path) -> None:
+    (tmp_path / "builds").mkdir()
+    (tmp_path / "builds" / "broken.yaml").write_text("a: [")
+    (tmp_path / "builds" / "odd.yaml").write_text("facts: 1\nplugins: x\nmodels: 3\ndevice: cpu\n")
+    found = builds(cf)
+    assert "not YAML" in found["broken"]["fault"]
+    assert found["broken"]["runnable"] is False
+    assert found["odd"]["accuracy"] == []
+    assert "not YAML" in cf("list-builds").out
+
+
+def test_the_table_has_a_line_for_each_build_and_the_sources_below(cf: Cf) -> None:
+    out = cf("list-builds").out
+    assert out.splitlines()[0].split() == [
+        "BUILD",
+        "DEVICE",
+        "PUBLISHED",
+        "MEASURED",
+        "COMMERCIAL",
+        "MODELS",
+        "IMAGE",
+        "RUNS",
+    ]
+    assert "embedded (default)  cpu" in out
+    assert "embedded.FaceDetector@mtcnn + embedded.Calculator@mobilefacenet192" in out
+    assert "does not run in this version: no insightface.FaceDetector@retinaface_r50_v1" in out
+    assert "CPU flags that onnxruntime needs: cx16" in out
+    assert "CompreFace custom-builds/README.md" in out
+
+
+def test_a_filter_that_nothing_passes_says_so(cf: Cf) -> None:
+    out = cf("list-builds", "--gpu", "--commercial").out
+    assert "(no build fits)" in out
+    assert builds(cf, "--gpu", "--commercial") == {}

@@ -1,0 +1,90 @@
+"""`cf render`: a folder from a build, again the same, and refusals that leave nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.in_process import Cf, in_folder
+
+
+@pytest.fixture
+def cf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cf:
+    return in_folder(tmp_path, monkeypatch, capsys)
+
+
+def test_a_folder_is_written_and_a_second_time_nothing_changes(cf: Cf, tmp_path: Path) -> None:
+    first = cf("render", "embedded", "-o", "out", "--json").document
+    assert {path for path in first["changed"] if not path.endswith(".whl")} == {
+        "README.md",
+        "compose.yaml",
+        "core/Dockerfile",
+        "core/requirements.txt",
+        ".env",
+    }
+    secrets = (tmp_path / "out" / ".env").read_bytes()
+    second = cf("render", "embedded", "-o", "out", "--json").document
+    assert second["changed"] == []
+    assert second["digest"] == first["digest"]
+    assert (tmp_path / "out" / ".env").read_bytes() == secrets
+    assert "all is there already" in cf("render", "embedded", "-o", "out").out
+
+
+def test_flags_reach_the_file(cf: Cf, tmp_path: Path) -> None:
+    flags = ["--instance", "second", "--port", "8123", "--core-port", "3123", "--bind", "0.0.0.0"]
+    done = cf("render", "embedded", "-o", "out", *flags)
+    assert "docker compose --project-directory out up -d --wait" in done.out
+    document = yaml.safe_load((tmp_path / "out" / "compose.yaml").read_text())
+    assert document["name"] == "cf-second"
+    assert document["services"]["compreface-fe"]["ports"] == ["0.0.0.0:8123:80"]
+
+
+def test_a_service_less_is_a_file_less(cf: Cf, tmp_path: Path) -> None:
+    cf("render", "embedded", "-o", "out", "--services", "core")
+    document = yaml.safe_load((tmp_path / "out" / "compose.yaml").read_text())
+    assert set(document["services"]) == {"compreface-core"}
+
+
+def test_a_launcher_in_the_settings_does_not_matter(cf: Cf, tmp_path: Path) -> None:
+    (tmp_path / "cf.yaml").write_text("launcher: process\n")
+    cf("render", "embedded", "-o", "out")
+    document = yaml.safe_load((tmp_path / "out" / "compose.yaml").read_text())
+    assert len(document["services"]) == 5
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"])
+def test_a_build_that_cannot_run_is_rendered_with_a_warning(cf: Cf, name: str) -> None:
+    done = cf("render", name, "-o", "out")
+    assert done.code == 0
+    assert "plugin insightface.FaceDetector" in done.err
+    assert "cannot run" in done.err
+
+
+def test_models_can_be_left_out(cf: Cf, tmp_path: Path) -> None:
+    done = cf("render", "facenet", "-o", "out", "--no-models")
+    assert done.code == 0
+    assert not (tmp_path / "out" / "core" / "models").exists()
+    assert "core/models/20180402-114759/" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_hand_edit_ends_with_4(cf: Cf, tmp_path: Path) -> None:
+    cf("render", "embedded", "-o", "out")
+    (tmp_path / "out" / "compose.yaml").write_text("name: mine\n")
+    done = cf("render", "embedded", "-o", "out")
+    assert done.code == 4
+    assert "-name: mine" in done.err
+    assert "compose.override.yaml" in done.err
+
+
+def test_a_port_that_only_up_can_settle_ends_with_3_and_no_folder(cf: Cf, tmp_path: Path) -> None:
+    assert cf("render", "embedded", "-o", "out", "--port", "auto").code == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_upstreams_env_says_without_effect_is_said(cf: Cf, tmp_path: Path) -> None:
+    (tmp_path / "cf.yaml").write_text("env_file: .env\n")
+    (tmp_path / ".env").write_text("CORE_VERSION=1\nmax_request_size=20M\n")
+    assert "CORE_VERSION has no effect" in cf("render", "embedded", "-o", "out").err
+    assert 'MAX_REQUEST_SIZE: "20MB"' in (tmp_path / "out" / "compose.yaml").read_text()

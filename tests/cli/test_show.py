@@ -1,0 +1,127 @@
+"""`cf show`, `validate` and `config`: what is, and who said so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.build_files import build_data, plain_data, write
+from tests.cli.in_process import Cf, in_folder
+
+
+@pytest.fixture
+def cf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cf:
+    return in_folder(tmp_path, monkeypatch, capsys)
+
+
+def test_show_prints_the_file(cf: Cf) -> None:
+    out = cf("show", "embedded").out
+    assert "embedded.yaml" in out.splitlines()[0]
+    assert "detector: embedded.FaceDetector@mtcnn" in out
+    document = cf("show", "embedded", "--json").document
+    assert document["origin"] == "bundled"
+    assert document["build"]["schema"] == 1
+
+
+def test_show_without_a_name_takes_what_the_settings_choose(cf: Cf, tmp_path: Path) -> None:
+    assert cf("show", "--json").document["build"]["name"] == "embedded"
+    (tmp_path / "cf.yaml").write_text("build: facenet\n")
+    assert cf("show", "--json").document["build"]["name"] == "facenet"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["embedded", "facenet", "mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"],
+)
+def test_every_bundled_build_is_shown_and_resolved(cf: Cf, name: str) -> None:
+    assert cf("show", name).code == 0
+    plan = cf("show", name, "--resolved", "--json").document["plan"]
+    assert plan["build"] == name
+    assert plan["project"] == f"cf-{name}"
+    assert cf("show", name, "--resolved").code == 0
+
+
+def test_a_resolved_plan_names_who_set_each_value(
+    cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cf.yaml").write_text(
+        "port: 8123\npostgres_password: hunter2\nenv_file: .env\nplugins: [agegender.AgeDetector]\n"
+    )
+    (tmp_path / ".env").write_text("CORE_VERSION=1\nuwsgi_processes=3\n")
+    monkeypatch.setenv("CF_BIND", "0.0.0.0")
+    done = cf("show", "facenet", "--resolved")
+    origins = {line.split()[0]: line for line in done.out.splitlines()}
+    assert "project file" in origins["port"]
+    assert "cf.yaml:1" in origins["port"]
+    assert "environment CF_BIND" in origins["bind"]
+    assert "env file" in origins["max_concurrency"]
+    assert "build facenet" in origins["detector"]
+    assert origins["postgres_password"].split()[1] == "(set)"
+    assert "20180402-114759" in origins["model"]
+    assert "plugin agegender.AgeDetector cannot run" in done.out
+    assert "hunter2" not in done.out
+    assert "CORE_VERSION has no effect" in done.err
+
+
+def test_a_sound_file_is_said_to_be_sound(cf: Cf, tmp_path: Path) -> None:
+    path = write(tmp_path, build_data())
+    done = cf("validate", path.name)
+    assert (done.code, done.out) == (0, "my-build.yaml: the build my-build is sound\n")
+    assert cf("validate", str(path), "--json").document["notes"] == []
+
+
+def test_validate_tells_every_fault_with_its_line(cf: Cf, tmp_path: Path) -> None:
+    path = write(tmp_path, build_data(detektor="x", device="gpu"))
+    done = cf("validate", str(path))
+    assert done.code == 3
+    assert "did you mean 'detector'?" in done.err
+    faults = cf("validate", str(path), "--json").document["error"]["details"]["faults"]
+    assert [Path(fault["file"]).name for fault in faults] == ["my-build.yaml"] * 2
+    lines = path.read_text().splitlines()
+    assert {lines[fault["line"] - 1].split(":")[0] for fault in faults} == {"detektor", "device"}
+
+
+def test_validate_notes_what_will_not_run_or_be_found(cf: Cf, tmp_path: Path) -> None:
+    path = write(tmp_path, plain_data(plugins=["agegender.AgeDetector"]))
+    path = path.rename(tmp_path / "other.yaml")
+    out = cf("validate", str(path)).out
+    assert "its file must be plain.yaml" in out
+    assert "plugin agegender.AgeDetector cannot run" in out
+
+
+def test_validate_does_not_look_at_the_settings_of_this_folder(cf: Cf, tmp_path: Path) -> None:
+    (tmp_path / "cf.yaml").write_text("detector: nonsense\n")
+    assert cf("validate", str(write(tmp_path, plain_data()))).code == 0
+    assert cf("show", "embedded", "--resolved").code == 3
+
+
+def test_validate_of_nothing_says_so(cf: Cf) -> None:
+    done = cf("validate", "no.yaml")
+    assert done.code == 3
+    assert "there is no build file" in done.err
+
+
+def test_config_path_says_where_everything_is(cf: Cf, tmp_path: Path) -> None:
+    document = cf("config", "path", "--json").document["paths"]
+    assert document["project_file"] == {"path": str(tmp_path / "cf.yaml"), "exists": False}
+    assert document["models"]["path"] == str(tmp_path / "home/data/compreface-cli/models")
+    (tmp_path / "cf.yaml").write_text("port: 1\n")
+    out = cf("config", "path").out
+    assert f"project file  {tmp_path}/cf.yaml\n" in out
+    assert "(not there)" in out
+
+
+def test_config_list_shows_values_origins_and_names(cf: Cf, tmp_path: Path) -> None:
+    (tmp_path / "cf.yaml").write_text("env_file: .env\n")
+    (tmp_path / ".env").write_text("ND4J_CLASSIFIER=x\nmax_detect_size=7\n")
+    done = cf("config", "list")
+    assert "ND4J_CLASSIFIER has no effect" in done.err
+    assert "CF_MAX_DETECT_SIZE, .env max_detect_size" in done.out
+    document = cf("config", "list", "--json").document
+    rows = {row["key"]: row for row in document["settings"]}
+    assert rows["max_detect_size"]["value"] == 7
+    assert rows["max_detect_size"]["origin"].startswith("env file")
+    assert set(document["without_effect"]) == {"CORE_VERSION", "ND4J_CLASSIFIER"}
+    assert json.dumps(document)
