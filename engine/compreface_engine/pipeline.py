@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
+from compreface_engine.core.crew import Crew
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.geometry import aligned_crop, facenet_crop, whole_crop
 from compreface_engine.core.image import Decoded, decode
@@ -24,7 +27,11 @@ _FACES_AT_ONCE = 32  # crops held in memory together
 
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
-    """What to load and the limits to keep; defaults are the embedded build's."""
+    """What to load and the limits to keep; defaults are the embedded build's.
+
+    `threads` is what one network runs on, `concurrency` the requests and parts of requests that
+    run at once: their product should be the number of cores.
+    """
 
     detector: str = "embedded.FaceDetector@mtcnn"
     calculator: str = "embedded.Calculator@mobilefacenet192"
@@ -56,27 +63,34 @@ class Pipeline:
         calculator: Calculator,
         analyzers: Sequence[Analyzer],
         config: PipelineConfig,
+        crew: Crew | None = None,
     ) -> None:
+        """`crew` is the one whose `spread` the plugins use, if they use one."""
         self._detector = detector
         self._calculator = calculator
         self._analyzers = tuple(analyzers)
         self._config = config
+        self._crew = crew or Crew(1)
 
     @classmethod
     def load(cls, config: PipelineConfig) -> Pipeline:
         """Loads and warms everything up. Raises ConfigurationError where that cannot be done."""
+        cv2.setNumThreads(1)  # its own pool would fight the crew's threads for the cores
+        crew = Crew(min(config.concurrency, os.cpu_count() or 1))
         context = registry.Context(
             open_session=lambda path: OnnxSession(
                 path, threads=config.threads, gpu_idx=config.gpu_idx
             ),
             models_dir=config.models_dir,
             length_limit=config.img_length_limit,
+            spread=crew.spread,
         )
         pipeline = cls(
             registry.detector(config.detector, context),
             registry.calculator(config.calculator, context),
             [registry.analyzer(text, context) for text in config.extras],
             config,
+            crew,
         )
         pipeline._warm_up()
         return pipeline
@@ -126,6 +140,12 @@ class Pipeline:
         `min_score` 0..1 (None: the detector's default); `detect` False takes the whole picture as
         one face and leaves out what needs landmarks; `slugs` are the plugins to run.
         """
+        with self._crew.aboard():
+            return self._scan(image, min_score, detect, slugs)
+
+    def _scan(
+        self, image: Image, min_score: float | None, detect: bool, slugs: frozenset[str]
+    ) -> list[FaceAnswer]:
         started = time.perf_counter()
         if detect:
             score = self.default_min_score if min_score is None else min_score

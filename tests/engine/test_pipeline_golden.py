@@ -47,7 +47,8 @@ def _load(folder: Path) -> Pipeline:
             detector="facenet.FaceDetector",
             calculator="facenet.Calculator",
             models_dir=folder,
-            threads=2,
+            threads=1,
+            concurrency=2,
         )
     )
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.core.crew import Spread, in_turn
 from compreface_engine.core.types import Crops, CropSpec, Embeddings
 from compreface_engine.plugins.batches import slices
 from compreface_engine.plugins.inputs import InputSpec
@@ -25,8 +29,12 @@ class NetworkCalculator:
         similarity: tuple[float, float],
         dimension: int,
         unit_length: bool,
+        spread: Spread = in_turn,
     ) -> None:
-        """`unit_length`: rows are divided by their Euclidean norm before they leave."""
+        """`unit_length`: rows are divided by their Euclidean norm before they leave.
+
+        `spread` runs batches side by side where it can.
+        """
         self.version = version
         self.crop = crop
         self.similarity_coefficients = similarity
@@ -34,15 +42,19 @@ class NetworkCalculator:
         self._session = session
         self._inputs = inputs
         self._unit_length = unit_length
+        self._spread = spread
 
     def embed(self, crops: Crops) -> Embeddings:
         """float32 [N, dimension], one row a crop."""
         name, output = self._session.inputs[0], self._session.outputs[0]
-        rows = [np.empty((0, self.dimension), np.float32)]
-        for part in slices(len(crops), _BATCH):
-            tensor = self._inputs.tensor(crops[part])
-            rows.append(self._session.run({name: tensor}, [output])[0])
-        embeddings = np.concatenate(rows).astype(np.float32, copy=False)
+
+        def embed(part: slice) -> NDArray[Any]:
+            return self._session.run({name: self._inputs.tensor(crops[part])}, [output])[0]
+
+        rows = self._spread(embed, list(slices(len(crops), _BATCH)))
+        embeddings = np.concatenate((np.empty((0, self.dimension), np.float32), *rows)).astype(
+            np.float32, copy=False
+        )
         if self._unit_length:
             norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
             embeddings = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)

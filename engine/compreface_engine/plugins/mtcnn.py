@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from compreface_engine.core.crew import Spread, in_turn
 from compreface_engine.core.nms import suppress
 from compreface_engine.core.pyramid import Pyramid
 from compreface_engine.core.types import Image
@@ -49,8 +50,12 @@ _NOTHING: Final = Candidates(
 class Mtcnn:
     """The cascade. Thread-safe: it keeps nothing between pictures."""
 
-    def __init__(self, pnet: Session, rnet: Session, onet: Session) -> None:
+    def __init__(
+        self, pnet: Session, rnet: Session, onet: Session, *, spread: Spread = in_turn
+    ) -> None:
+        """`spread` runs scales and batches of patches side by side where it can."""
         self._pnet, self._rnet, self._onet = pnet, rnet, onet
+        self._spread = spread
 
     def find(self, image: Image) -> Candidates:
         """Faces of an RGB picture, best score first; O-Net's threshold is the only filter."""
@@ -89,10 +94,12 @@ class Mtcnn:
         """P-Net over the pyramid: integer square boxes, float64 [N, 4]."""
         pyramid = Pyramid(image)
         height, width = image.shape[:2]
-        found = []
-        for scale in _scales(height, width):
+
+        def propose(scale: float) -> tuple[Floats, NDArray[np.float32], NDArray[np.float32]]:
             size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
-            found.append(self._propose_at(pyramid.shrunk(*size), scale))
+            return self._propose_at(pyramid.shrunk(*size), scale)
+
+        found = self._spread(propose, _scales(height, width))
         if not found:
             return np.empty((0, 4))
         boxes, scores, offsets = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -116,11 +123,13 @@ class Mtcnn:
         picked = suppress(boxes, scores, 0.5)
         return boxes[picked], scores[picked], offsets[picked]
 
-    @staticmethod
     def _run(
-        session: Session, crops: NDArray[np.float32], outputs: tuple[str, ...]
+        self, session: Session, crops: NDArray[np.float32], outputs: tuple[str, ...]
     ) -> list[NDArray[Any]]:
-        runs = [session.run({"input": crops[part]}, outputs) for part in slices(len(crops), _BATCH)]
+        def run(part: slice) -> list[NDArray[Any]]:
+            return session.run({"input": crops[part]}, outputs)
+
+        runs = self._spread(run, list(slices(len(crops), _BATCH)))
         return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
 

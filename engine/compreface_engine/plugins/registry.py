@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from compreface_engine.core.crew import Spread, in_turn
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.types import Align, CropSpec
 from compreface_engine.plugins import facenet
@@ -50,6 +51,7 @@ class Context:
     open_session: Callable[[Path], Session]
     models_dir: Path | None
     length_limit: int
+    spread: Spread = in_turn
 
 
 def parse(text: str) -> Notation:
@@ -66,7 +68,7 @@ def parse(text: str) -> Notation:
 
 def _mtcnn(context: Context) -> Mtcnn:
     files = (_EMBEDDED / f"mtcnn_{net}.onnx" for net in ("pnet", "rnet", "onet"))
-    return Mtcnn(*(context.open_session(file) for file in files))
+    return Mtcnn(*(context.open_session(file) for file in files), spread=context.spread)
 
 
 def _facenet_detector(notation: Notation, context: Context) -> Detector:
@@ -113,6 +115,7 @@ def _facenet_calculator(notation: Notation, context: Context) -> Calculator:
         similarity=_FACENET_MODELS[name],
         dimension=model.dimension,
         unit_length=False,
+        spread=context.spread,
     )
 
 
@@ -127,6 +130,7 @@ def _embedded_calculator(notation: Notation, context: Context) -> Calculator:
         similarity=(1.10, 6.0),
         dimension=192,
         unit_length=True,
+        spread=context.spread,
     )
 
 
@@ -145,6 +149,7 @@ def _custom_calculator(notation: Notation, context: Context) -> Calculator:
         similarity=model.similarity,
         dimension=model.dimension,
         unit_length=True,
+        spread=context.spread,
     )
 
 
