@@ -68,6 +68,8 @@ def _run() -> int:
 
 
 def _report(error: CfError) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not cut the answer
+        signal.signal(number, signal.SIG_IGN)
     from compreface_cli.output import Output
 
     if os.environ.get("CF_DEBUG"):

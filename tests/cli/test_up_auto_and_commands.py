@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -23,7 +24,7 @@ def test_auto_without_docker_runs_the_engine_alone_and_says_what_that_leaves_out
     assert len(told) == 1
     assert "left out" in told[0]
     assert f"http://127.0.0.1:{port}" in up.stdout
-    again = local_cf.json("up", "embedded", "--port", port, **NO_DOCKER)
+    again = json.loads(local_cf.run("up", "embedded", "--port", port, "--json", **NO_DOCKER).stdout)
     assert again["change"] == "already running"
 
 
