@@ -65,9 +65,10 @@ class Row:
 
 
 def rows(docker: Quick | None, *, host_flags: frozenset[str] | None, gpu: bool) -> list[Row]:
-    """All builds, the default first."""
+    """All builds, the default first, what this version cannot run last."""
     alive = _processes()
-    return [_row(one, docker, alive, host_flags, gpu) for one in builds.listed()]
+    found = [_row(one, docker, alive, host_flags, gpu) for one in builds.listed()]
+    return sorted(found, key=lambda row: bool(row.missing))
 
 
 def observe() -> list[Row]:
