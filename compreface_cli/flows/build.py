@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
-from compreface_cli.errors import CfError, DockerError, FetchError
-from compreface_cli.launch import docker_cli, image
+from compreface_cli.errors import PreflightError
+from compreface_cli.launch import image
 from compreface_cli.launch.base import CleanUp, Report, interruptible
 from compreface_cli.output import Output
 from compreface_cli.plan import Plan
@@ -60,9 +60,14 @@ def build(request: Request, out: Output) -> Built:
         for note in found.notes:
             out.note(note)
         # A build is not an instance: a port that only `up` can settle must not stop it.
-        plan = replace(plans.resolve(chosen, found), port=8000, core_port=3000)
-        _refuse_missing(plan)
-        _ask_docker(plan, kept)
+        plan = replace(
+            plans.resolve(chosen, found),
+            port=3000,
+            core_port=3000,
+            services="core",
+            launcher="compose",
+        )
+        _preflight(plan, kept)
         with CleanUp(out.note) as undo:
             made = _in_a_folder_of_its_own(plan, request, undo, out)
             undo.commit()
@@ -132,26 +137,26 @@ def _settle(request: Request, out: Output) -> tuple[BuildFile, Path | None]:
     return builds.load(str(kept)), kept
 
 
-def _refuse_missing(plan: Plan) -> None:
-    if plan.missing:
-        lines = [f"the build {plan.build} cannot run in this version"]
-        lines += [f"  - {item.what}: {item.reason}" for item in plan.missing]
-        raise FetchError("\n".join(lines), hint="\n".join(item.hint for item in plan.missing))
+def _preflight(plan: Plan, kept: Path | None) -> None:
+    """All that stands in the way of the image, in one report. A GPU is none: `up` looks for it."""
+    from compreface_cli import facts
+    from compreface_cli.checks import Own, architecture, disk, docker, missing, raise_for
+    from compreface_cli.checks import image as images
+    from compreface_cli.facts import host
 
-
-def _ask_docker(plan: Plan, kept: Path | None) -> None:
+    own, nothing = Own(), facts.Facts(host.gather((), ()))
+    raise_for(tuple(missing.check(plan, nothing, own)))  # Docker would be asked in vain
+    asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
+    seen = facts.gather(asked)
+    checks = (docker.check, images.check, architecture.check, disk.check)
     try:
-        docker_cli.run(
-            "version", "--format={{.Server.Version}}", doing="build the image", timeout_s=20
-        )
-    except CfError as failed:
-        without = f"cf up {plan.build} --launcher process"
-        hint = f"{failed.hint or ''}\nWithout Docker: {without}".strip()
+        raise_for([finding for check in checks for finding in check(plan, seen, own)])
+    except PreflightError as refused:
+        refused.hint = f"Without Docker: cf up {plan.build} --launcher process"
         if kept is not None:
-            hint += f"\nThe build file is kept: {kept}"
-        raise DockerError(
-            failed.message, hint=hint, details={**failed.details, "kept": str(kept or "") or None}
-        ) from failed
+            refused.hint += f"\nThe build file is kept: {kept}"
+        refused.details["kept"] = str(kept) if kept else None
+        raise
 
 
 def _in_a_folder_of_its_own(
