@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import up_core
+from tests.e2e.conftest import misbehaving, up_core
 from tests.e2e.machine import (
     PORTRAITS,
     Cf,
@@ -18,6 +19,7 @@ from tests.e2e.machine import (
     free_port,
     get,
     post_photograph,
+    wait_until,
 )
 
 NAME = "compreface-core:e2e-replace"
@@ -107,6 +109,39 @@ def test_a_successor_that_fails_in_its_place_gives_way_to_the_old_one(
     assert get(f"{subject}/subjects") == (200, {"subjects": ["Grace"]})
     listed = json.loads(cf.ok("status", "--json"))
     assert "running" in json.dumps(listed)
+
+
+def test_a_trial_of_a_killed_run_is_swept_by_the_next(
+    docker: Docker, cf: Cf, instance: str, named: str
+) -> None:
+    def trials() -> list[str]:
+        return [name for name in docker.things_of(f"cf-{instance}") if "trial" in name]
+
+    up = up_core(instance, free_port(), "--no-build")
+    cf.ok(*up)
+    before = docker.inspect(f"cf-{instance}-compreface-core-1")["Id"]
+    project = _files(cf.project(instance))
+    docker("tag", misbehaving(docker, "slow"), NAME)
+    cf.environment["CF_MAX_WAIT_S"] = "11"
+
+    def tried(line: str) -> bool:
+        if "tried beside" not in line:
+            return False
+        wait_until(lambda: len(trials()) > 1)
+        return True
+
+    code, _ = cf.interrupted(*up, when=tried, number=signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert trials()
+    assert docker.inspect(f"cf-{instance}-compreface-core-1")["Id"] == before
+
+    docker("tag", docker.inspect(before)["Image"], NAME)
+    del cf.environment["CF_MAX_WAIT_S"]
+    cf.ok(*up)
+    assert _files(cf.project(instance)) == project
+    cf.environment["CF_MAX_WAIT_S"] = "12"
+    cf.ok(*up)
+    assert trials() == []
 
 
 def _files(folder: Path) -> dict[str, bytes]:
