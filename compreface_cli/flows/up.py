@@ -105,17 +105,30 @@ def _settle_interrupted(record: Record | None, name: str, out: Output) -> Record
     if record.phase != "starting":
         return record
     out.note(f"An earlier start of '{name}' was killed; removing what it left")
+    before = Record(**record.previous_record) if record.previous_record else None
     if record.deployment:
-        left = running.deployment(record)
-        launcher = running.launcher(left.launcher)
-        launcher.stop(left)
-        launcher.remove(left)
-    if record.previous_record is None:
+        _take_back(running.deployment(record), before, out)
+    if before is None:
         store.remove(name)
         return None
-    before = Record(**record.previous_record)
     store.save(before)
     return before
+
+
+def _take_back(left: Deployment, before: Record | None, out: Output) -> None:
+    """Remove what was being started; of one Compose project the old state is brought back."""
+    launcher = running.launcher(left.launcher)
+    if left.launcher == "compose":
+        from compreface_cli.flows import up_project
+
+        up_project.put_old_back(Path(left.data["folder"]))
+        if before is not None and before.phase == "running":
+            old = running.deployment(before)
+            if old.launcher == "compose":
+                launcher.start(old, out.note)  # what runs on as it was is left alone
+                return
+    launcher.stop(left)
+    launcher.remove(left)
 
 
 def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:

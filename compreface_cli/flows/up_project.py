@@ -23,8 +23,7 @@ def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
     folder = paths.project_dir(plan.instance)
     kept = _kept(folder)
     rendered = render.render(plan, models)
-    if kept.is_dir():  # an earlier run was killed before it could put this back
-        _put_back(folder, kept)
+    put_old_back(folder)
     undo.push("the project folder", lambda: _put_back(folder, kept))
     if folder.is_dir():
         # Links are enough: a file is never written in place, always replaced.
@@ -34,6 +33,13 @@ def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
         part.rename(kept)
     project.write(rendered, folder)
     return folder
+
+
+def put_old_back(folder: Path) -> None:
+    """The folder as it was before a run that was killed; nothing to do after any other."""
+    kept = _kept(folder)
+    if kept.is_dir():
+        _put_back(folder, kept)
 
 
 def forget_old(plan: Plan) -> None:

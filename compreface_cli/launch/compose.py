@@ -108,6 +108,7 @@ class ComposeLauncher:
         self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
     ) -> None:
         project, folder = _project(deployment), _folder(deployment)
+        _sweep_trials(deployment.instance)
         _hold_tag(deployment)
         before = {item.service: item.id for item in containers.of_project(project)}
 
@@ -148,6 +149,7 @@ class ComposeLauncher:
                 docker_cli.run("restart", now[API], doing="restart api", timeout_s=120)
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        _sweep_trials(deployment.instance)
         _remove_project(_project(deployment), str(_folder(deployment)), timeout_s=timeout_s)
 
     def remove(self, deployment: Deployment) -> None:
