@@ -68,16 +68,24 @@ def _run() -> int:
 
 
 def _report(error: CfError) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not cut the answer
-        signal.signal(number, signal.SIG_IGN)
     from compreface_cli.output import Output
 
-    if os.environ.get("CF_DEBUG"):
-        import traceback
+    # A second Ctrl-C must not cut the answer to the first.
+    before = {one: signal.signal(one, _hear_nothing) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if os.environ.get("CF_DEBUG"):
+            import traceback
 
-        traceback.print_exc()
-    Output(json_mode="--json" in sys.argv).error(error)
+            traceback.print_exc()
+        Output(json_mode="--json" in sys.argv).error(error)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return error.code
+
+
+def _hear_nothing(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 if __name__ == "__main__":

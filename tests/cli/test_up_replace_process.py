@@ -71,9 +71,37 @@ def test_the_old_engine_runs_again_when_the_new_one_fails_in_its_place(local_cf:
     assert len(list(home.glob("engine-*"))) == 1
 
 
+def test_a_replacement_killed_half_way_is_put_right_by_the_next_up(local_cf: LocalCf) -> None:
+    old = local_cf.up("--port", "auto")
+    flags = ("up", "embedded", "--launcher", "process", "--port", "auto")
+    process = local_cf.start(*flags, CF_MAX_WAIT_S="7")
+    home = local_cf.state / "instances" / "embedded"
+    assert eventually(lambda: bool(list(home.glob("engine-*/trial.log"))))
+    process.kill()
+    process.communicate()
+    assert eventually(lambda: len(local_cf.processes()) == 2)  # the trial ends with its `cf`
+    again = local_cf.up("--port", "auto")
+    assert again["change"] == "already running"
+    assert again["services"][0]["pid"] == old["services"][0]["pid"]
+    assert len(list(home.glob("engine-*"))) == 1
+
+
+def test_down_after_a_replacement_was_killed_stops_both(local_cf: LocalCf) -> None:
+    local_cf.up("--port", "auto")
+    flags = ("up", "embedded", "--launcher", "process", "--port", "auto")
+    process = local_cf.start(*flags, CF_MAX_WAIT_S="7")
+    home = local_cf.state / "instances" / "embedded"
+    assert eventually(lambda: len(list(home.glob("engine-*/state.json"))) == 2)
+    process.kill()
+    process.communicate()
+    local_cf.json("down")
+    assert (local_cf.processes(), local_cf.files()) == ([], [])
+
+
 def test_another_calculator_on_an_instance_is_refused(local_cf: LocalCf) -> None:
     local_cf.up("--port", "auto", "--instance", "mine")
-    done = local_cf.run("up", "facenet", "--launcher", "process", "--instance", "mine")
+    flags = ("up", "facenet", "--launcher", "process", "--port", "auto", "--instance", "mine")
+    done = local_cf.run(*flags)
     assert done.returncode == 5, done.stderr
     assert "embedded.Calculator@mobilefacenet192" in done.stderr
     assert local_cf.status("mine")["state"] == "running"
