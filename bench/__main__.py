@@ -25,7 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.what in ("engine", "all"):
         if (options.shared / engine.PHOTO).is_file():
             result["engine"] = [
-                engine.measure(options.shared, kind, requests=options.requests)
+                engine.measure(
+                    options.shared,
+                    kind,
+                    requests=options.requests,
+                    weigh_after=options.weigh_after,
+                )
                 for kind in options.baseline
             ]
         else:
@@ -48,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--baseline", nargs="+", choices=("tuned", "plain"), default=["tuned", "plain"]
     )
+    weigh = engine.REQUESTS_BEFORE_WEIGHING
+    parser.add_argument("--weigh-after", type=int, default=weigh, help="requests to each server")
     shared = Path(os.environ.get("CF_SHARED", ROOT.parent / "shared"))
     parser.add_argument("--shared", type=Path, default=shared, help="weights and photographs")
     return parser
@@ -126,7 +133,7 @@ def _print_engine(one: dict[str, Any]) -> None:
         print(f"{row['connections']:>9}{pairs}{row['ratio']:>8.2f} ({low:.2f}-{high:.2f})")
     ours, theirs = (one["memory"][name]["rss_bytes"] / 1e6 for name in ("engine", "baseline"))
     print(
-        f"memory after {engine.REQUESTS_BEFORE_WEIGHING} requests, MB: {ours:.0f} against "
+        f"memory after {one['weighed_after']} requests, MB: {ours:.0f} against "
         f"{theirs:.0f}, ratio {one['memory_ratio']:.2f}"
     )
     verdict = "reached" if _holds(one) else "not reached"

@@ -63,7 +63,13 @@ class Speed:
         return 1000 * self.cpu_s[name] / sum(len(run.latencies_s) for run in runs)
 
 
-def measure(shared: Path, kind: str, *, requests: int = REQUESTS) -> dict[str, Any]:
+def measure(
+    shared: Path,
+    kind: str,
+    *,
+    requests: int = REQUESTS,
+    weigh_after: int = REQUESTS_BEFORE_WEIGHING,
+) -> dict[str, Any]:
     """Engine against the baseline of that kind (`tuned` or `plain`); the document of the result."""
     picture = (shared / PHOTO).read_bytes()
     with ExitStack() as stack:
@@ -77,7 +83,7 @@ def measure(shared: Path, kind: str, *, requests: int = REQUESTS) -> dict[str, A
             _in_turn(engine, baseline, picture, requests, connections)
             for connections in CONNECTIONS
         ]
-        more = max(0, REQUESTS_BEFORE_WEIGHING - len(CONNECTIONS) * requests)
+        more = max(0, weigh_after - len(CONNECTIONS) * requests)
         memory = {}
         for server in (engine, baseline):
             if more:
@@ -86,6 +92,7 @@ def measure(shared: Path, kind: str, *, requests: int = REQUESTS) -> dict[str, A
             memory[server.name] = {"rss_bytes": resident, "pss_bytes": proportional}
     return {
         "baseline": kind,
+        "weighed_after": max(weigh_after, len(CONNECTIONS) * requests),
         "boxes": boxes,
         "speed": [speed.document() for speed in speeds],
         "memory": memory,

@@ -2,125 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from compreface_cli import builds
 from compreface_cli.errors import CfError, ConflictError, FetchError, UsageError
 from compreface_cli.models import store
-from compreface_cli.models.catalogue import about
 from compreface_cli.models.files import locked
-from compreface_cli.models.types import Model, ModelFile
+from compreface_cli.models.types import ModelFile
 from tests.cli.lying_server import Answer, lying_server
-from tests.shared import ROOT, needs_shared, shared
-
-WEIGHTS = b"weights" * 100
-SHA = hashlib.sha256(WEIGHTS).hexdigest()
-PORTRAIT = ROOT / "compreface_cli" / "portraits" / "astronaut.png"
-
-# Stands in for the engine's interpreter: does what the converter's command promises, no more.
-CONVERTER = """#!{python}
-import hashlib, json, os, pathlib, sys
-given = sys.argv[sys.argv.index("prepare"):]
-value = lambda flag: given[given.index(flag) + 1]
-log = pathlib.Path(__file__).with_name("calls")
-log.write_text(log.read_text() + "x" if log.exists() else "x")
-mode = pathlib.Path(__file__).with_name("mode").read_text()
-entry = json.loads(pathlib.Path(value("--spec")).read_text())
-if mode == "refuse":
-    print(json.dumps({{"error": {{"message": "it holds no network"}}}}))
-    sys.exit(9)
-if mode == "crash":
-    print("Traceback ...", "ImportError: no onnx", sep="\\n", file=sys.stderr)
-    sys.exit(1)
-data = pathlib.Path(value("--models-source")).read_bytes()
-assert hashlib.sha256(data).hexdigest() == entry["files"][0]["sha256"]
-out = pathlib.Path(value("--out")) / entry["name"]
-out.mkdir(parents=True)
-(out / "model.onnx").write_bytes(b"onnx" + data)
-digest = "0" * 64 if mode == "lie" else hashlib.sha256(b"onnx" + data).hexdigest()
-described = {{"name": entry["name"], "file": "model.onnx", "sha256": digest}}
-(out / "model.json").write_text(json.dumps(described))
-if mode == "kill":
-    os.kill(os.getppid(), 2)
-"""
-
-
-class Bench:
-    """A store in a folder of its own, with a stand-in for the converter."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.python = folder / "python"
-        self.python.write_text(CONVERTER.format(python=sys.executable))
-        self.python.chmod(0o755)
-        self.mode("honest")
-        self.notes: list[str] = []
-        self.places = store.Places(
-            models=folder / "models",
-            weights=folder / "weights",
-            accepted=folder / "state" / "accepted.json",
-            mirror=str(folder / "mirror"),
-        )
-
-    def mode(self, name: str) -> None:
-        self.python.with_name("mode").write_text(name)
-
-    @property
-    def conversions(self) -> int:
-        calls = self.python.with_name("calls")
-        return len(calls.read_text()) if calls.exists() else 0
-
-    def put(self, path: str, data: bytes = WEIGHTS) -> Path:
-        target = self.folder / "mirror" / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        return target
-
-    @contextlib.contextmanager
-    def progress(self, label: str, total: float | None = None) -> Iterator[Any]:
-        yield lambda amount: None
-
-    def ensure(self, *models: Model, **rest: Any) -> dict[str, Path]:
-        given: dict[str, Any] = {
-            "python": lambda: self.python,
-            "portrait": PORTRAIT,
-            "note": self.notes.append,
-            "places": self.places,
-            **rest,
-        }
-        return store.ensure(models, self.progress, **given)
+from tests.cli.model_bench import SHA, WEIGHTS, Bench, a_model
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
-
-
-def a_model(**changes: Any) -> Model:
-    model = Model(
-        name="mine",
-        role="calculator",
-        format="onnx",
-        files=(ModelFile("own/mine.onnx", (SHA,), ()),),
-        size=112,
-        layout="nchw",
-        colour="rgb",
-        mean=(127.5,),
-        scale=(128.0,),
-        align="arcface5",
-        similarity=(1.1, 6.0),
-    )
-    return replace(model, **changes)
 
 
 UNKNOWN = (ModelFile("own/mine.onnx", (), ()),)
@@ -373,65 +274,3 @@ def test_a_path_out_of_the_mirror_is_never_opened(bench: Bench) -> None:
     (bench.folder / "mirror").mkdir()
     with pytest.raises(FetchError, match="not on this machine"):
         bench.ensure(a_model(files=(ModelFile("../secret", (SHA,), ()),)))
-
-
-def test_the_engines_own_converter_prepares_an_onnx_file(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "engine"))
-    data = tiny_network()
-    bench.put("own/mine.onnx", data)
-    model = a_model(
-        files=(ModelFile("own/mine.onnx", (hashlib.sha256(data).hexdigest(),), ()),), size=32
-    )
-    folder = bench.ensure(model, python=lambda: Path(sys.executable))["mine"]
-    described = json.loads((folder / "model.json").read_text())
-    assert described["dimension"] == 3
-    assert described["known_answers"]
-
-
-def tiny_network() -> bytes:
-    """Mean of each colour: [N, 3, 32, 32] -> [N, 3]."""
-    from onnx import TensorProto, helper
-
-    pool = helper.make_node("GlobalAveragePool", ["data"], ["pooled"])
-    flat = helper.make_node("Flatten", ["pooled"], ["vector"])
-    graph = helper.make_graph(
-        [pool, flat],
-        "tiny",
-        [helper.make_tensor_value_info("data", TensorProto.FLOAT, ["n", 3, 32, 32])],
-        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", 3])],
-    )
-    opset = [helper.make_opsetid("", 13)]
-    return bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
-
-
-@needs_shared
-@pytest.mark.slow
-def test_the_catalogues_facenet_is_prepared_from_a_mirror(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "engine"))
-    bench.places = replace(bench.places, mirror=str(shared("models")))
-    model = builds.catalogue()["20180402-114759"]
-    folder = bench.ensure(model, python=lambda: Path(sys.executable))[model.name]
-    described = json.loads((folder / "model.json").read_text())
-    assert described["dimension"] == 512
-    assert "facenet.FaceDetector" in described["known_answers"]
-
-
-def test_every_model_of_the_catalogue_says_where_it_is_from() -> None:
-    models = builds.catalogue()
-    known = about()
-    assert list(models) == list(known)
-    for name, entry in known.items():
-        assert entry.commercial in ("allowed", "unclear", "excluded"), name
-        assert entry.origin, name
-        assert entry.licence, name
-
-
-def test_the_model_without_known_hash_asks_for_it(bench: Bench) -> None:
-    model = builds.catalogue()["20180408-102900"]
-    bench.put("facenet/20180408-102900.pb")
-    with pytest.raises(FetchError, match="is not known yet"):
-        bench.ensure(model)
