@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -174,6 +175,18 @@ def test_any_changed_input_gives_another_name(workshop: Workshop) -> None:
     keys = {workshop.inputs.key(), workshop.next.key(), replace(workshop.inputs, row="x").key()}
     workshop.requirements.write_text("# other\n")
     assert len({*keys, workshop.inputs.key()}) == 4
+
+
+def test_a_cf_without_pip_of_its_own_makes_one_with_pip(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "pip" else real(name)
+    )
+    made = workshop.ensure(workshop.inputs, workshop.wheels)
+    assert subprocess.run([made.python, "-m", "pip", "--version"], check=False).returncode == 0
+    assert workshop.ensure(workshop.next, workshop.wheels).key != made.key
 
 
 def test_without_pip_and_ensurepip_the_message_names_the_package(
