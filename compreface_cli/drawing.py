@@ -81,8 +81,8 @@ def _open(data: bytes) -> Image.Image:
         raise CfError(f"the picture cannot be drawn on: {error}") from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
-    # No metadata: the original's orientation tag would turn the drawing.
-    image.info.clear()
+    # The original's orientation tag would turn the drawing.
+    image.info.pop("exif", None)
     return image
 
 

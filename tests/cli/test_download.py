@@ -166,6 +166,13 @@ def test_a_changed_file_is_noticed_on_a_server_that_ignores_if_range(target: Pat
     assert target.read_bytes() == BODY
 
 
+def test_a_changed_file_is_noticed_where_no_hash_would_tell(target: Path) -> None:
+    old = Answer(b"x" * len(BODY), etag='"old"', cut_after=4000)
+    with lying_server([old, Answer(BODY, etag='"new"', checks_if_range=False)]) as server:
+        get([server.url], target, sha256=())
+    assert target.read_bytes() == BODY
+
+
 def test_a_mixed_file_without_etags_is_caught_by_its_hash_and_fetched_anew(target: Path) -> None:
     old = Answer(b"x" * len(BODY), etag=None, cut_after=4000)
     with lying_server([old, Answer(BODY, etag=None)]) as server:

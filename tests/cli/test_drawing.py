@@ -41,13 +41,16 @@ def test_nothing_is_drawn_without_faces(tmp_path: Path) -> None:
         assert drawn.getcolors() == [(200 * 150, (0, 0, 0))]
 
 
-def test_a_photograph_stored_on_its_side_is_drawn_as_it_is_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["out.jpg", "out.png"])
+def test_a_photograph_stored_on_its_side_is_drawn_as_it_is_stored(
+    tmp_path: Path, name: str
+) -> None:
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to look at
     Image.new("RGB", (200, 100)).save(buffer, "JPEG", exif=exif)
-    draw(buffer.getvalue(), [a_face()], tmp_path / "out.jpg")
-    with Image.open(tmp_path / "out.jpg") as drawn:
+    draw(buffer.getvalue(), [a_face()], tmp_path / name)
+    with Image.open(tmp_path / name) as drawn:
         assert drawn.size == (200, 100)
         assert 0x0112 not in drawn.getexif()
 
