@@ -18,7 +18,7 @@ from compreface_cli.launch.supervisor import RotatingLog, start_time
 from tests.cli.local_cf import eventually
 
 FAST = {"back_off_s": 0.01, "longest_back_off_s": 0.05, "stop_timeout_s": 5.0}
-SLEEP = "import time; print('up', flush=True); time.sleep(60)"
+SLEEP = "import time; print('up', flush=True); time.sleep(300)"
 
 
 class Supervised:
@@ -152,7 +152,7 @@ def test_a_child_ends_with_a_killed_supervisor(supervised: Supervised) -> None:
     child = supervised.child()
     assert eventually(lambda: "up" in supervised.log)
     os.kill(supervised.state["supervisor"]["pid"], signal.SIGKILL)
-    assert eventually(lambda: start_time(child) is None)
+    assert eventually(lambda: start_time(child) is None, seconds=20)
 
 
 def test_a_stop_while_it_waits_to_start_again_is_heard(supervised: Supervised) -> None:
