@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-from hatchling.builders.wheel import WheelBuilder
 
 BUNDLE = "compreface_cli/_bundle"
 
 
 class BundleHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Runs for the wheel only; an editable install finds the same files in the checkout."""
+    """Runs for wheel and sdist; an editable install finds the same files in the checkout."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if self.target_name != "wheel" or version == "editable":
+        if version == "editable":
             return
         root = Path(self.root)
-        self._folder = tempfile.TemporaryDirectory(prefix="cf-engine-wheel-")
-        (wheel,) = WheelBuilder(str(root / "engine")).build(
-            directory=self._folder.name, versions=["standard"]
-        )
+        resources = _resources(root)
+        self._folder = tempfile.TemporaryDirectory(prefix="cf-build-")
+        revision = Path(self._folder.name, "REVISION")
+        revision.write_text(resources.revision() + "\n", encoding="utf-8")
         include = build_data["force_include"]
-        include[wheel] = f"{BUNDLE}/engine/{Path(wheel).name}"
+        if self.target_name == "sdist":
+            include[str(revision)] = "REVISION"
+            return
+        # Packed as a checkout packs it: the same sources give the same image, wherever `cf` is.
+        wheel = resources.pack_engine(root / "engine", Path(self._folder.name))
+        include[str(wheel)] = f"{BUNDLE}/engine/{wheel.name}"
+        include[str(revision)] = f"{BUNDLE}/revision"
         include[str(root / "engine" / "requirements")] = f"{BUNDLE}/engine/requirements"
         include[str(root / "templates")] = f"{BUNDLE}/templates"
         include[str(root / "builds")] = f"{BUNDLE}/builds"
@@ -33,3 +39,14 @@ class BundleHook(BuildHookInterface):  # type: ignore[type-arg]
         folder = getattr(self, "_folder", None)
         if folder is not None:
             folder.cleanup()
+
+
+def _resources(root: Path) -> Any:
+    """The module that packs the engine; loaded by its path, since nothing is installed yet."""
+    path = root / "compreface_cli" / "resources.py"
+    spec = importlib.util.spec_from_file_location("_cf_resources", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -48,7 +48,7 @@ def engine_wheel() -> Path:
     """The engine's wheel; in a checkout it is packed from the sources when they have changed."""
     root = checkout()
     if root is not None:
-        return _pack(root / "engine", root / ".cache" / "engine-wheel")
+        return pack_engine(root / "engine", root / ".cache" / "engine-wheel")
     found = sorted((_BUNDLE / "engine").glob("compreface_engine-*.whl"))
     if len(found) != 1:
         raise FileNotFoundError(f"the engine's wheel is missing from {_BUNDLE / 'engine'}")
@@ -87,8 +87,8 @@ def _sources(engine: Path) -> list[Path]:
     ]
 
 
-def _pack(engine: Path, cache_folder: Path) -> Path:
-    """The wheel of these sources; packed when they have changed."""
+def pack_engine(engine: Path, cache_folder: Path) -> Path:
+    """The wheel of these sources, packed when they have changed; also what `cf`'s wheel carries."""
     sources = _sources(engine)
     stats = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources)
     wheel = _packed.get(stats)
@@ -143,6 +143,9 @@ def revision() -> str:
     if root is None:
         recorded = _BUNDLE / "revision"
         return recorded.read_text("utf-8").strip() if recorded.is_file() else "unknown"
+    recorded = root / "REVISION"
+    if recorded.is_file():  # an unpacked sdist
+        return recorded.read_text("utf-8").strip()
     git = root / ".git"
     try:
         if git.is_file():  # a worktree: the file names the folder

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from compreface_cli import resources
 from tests.shared import ROOT
 
 
@@ -104,3 +105,17 @@ def test_the_installed_cf_renders_a_folder_with_the_engine_in_it(cf: Any, tmp_pa
     cf("render", "embedded", "-o", tmp_path / "stack")
     assert (tmp_path / "stack" / "compose.yaml").is_file()
     assert list((tmp_path / "stack" / "core").rglob("compreface_engine-*.whl"))
+
+
+def test_the_wheel_carries_the_engine_as_a_checkout_packs_it(wheel: Path, tmp_path: Path) -> None:
+    packed = resources.pack_engine(ROOT / "engine", tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith(".whl"))
+        assert archive.read(name) == packed.read_bytes()
+
+
+def test_the_wheel_names_the_revision_it_is_of(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("compreface_cli/_bundle/revision").decode().strip() == (
+            resources.revision()
+        )

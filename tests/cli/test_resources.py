@@ -49,16 +49,16 @@ def engine(root: Path) -> Path:
 
 def test_equal_sources_give_equal_bytes_and_others_another_wheel(tmp_path: Path) -> None:
     source = engine(tmp_path)
-    first = resources._pack(source, tmp_path / "one")
-    second = resources._pack(engine(tmp_path / "copy"), tmp_path / "two")
+    first = resources.pack_engine(source, tmp_path / "one")
+    second = resources.pack_engine(engine(tmp_path / "copy"), tmp_path / "two")
     assert first.read_bytes() == second.read_bytes()
-    assert resources._pack(source, tmp_path / "one") == first
+    assert resources.pack_engine(source, tmp_path / "one") == first
     (source / "compreface_engine" / "more.py").write_text("x = 1\n")
-    third = resources._pack(source, tmp_path / "one")
+    third = resources.pack_engine(source, tmp_path / "one")
     assert third != first
     assert third.name == first.name == "compreface_engine-9.9-py3-none-any.whl"
     third.unlink()
-    assert resources._pack(source, tmp_path / "one").is_file()
+    assert resources.pack_engine(source, tmp_path / "one").is_file()
 
 
 class TestInstalled:

@@ -85,5 +85,7 @@ def _providers(gpu_idx: int) -> list[str | tuple[str, dict[str, Any]]]:
             f"(it has {', '.join(available)}). Install the engine with its `gpu` extra, "
             "or set GPU_IDX=-1."
         )
+    # CUDA and cuDNN come as wheels of their own; the provider finds them only once they are loaded.
+    ort.preload_dlls()
     cuda = {"device_id": gpu_idx, "cudnn_conv_algo_search": "HEURISTIC"}
     return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
