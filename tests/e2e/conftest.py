@@ -14,12 +14,13 @@ from tests.e2e.machine import REGISTRY, STACK, STANDINS, TAG, Cf, Docker
 
 
 @pytest.fixture(scope="session")
-def docker() -> Docker:
+def docker() -> Iterator[Docker]:
     """The engine; tests that need it are skipped by name where none answers."""
     found = Docker()
     if not found.answers():
         pytest.skip("no Docker engine answers")
-    return found
+    yield found
+    found.forget()
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,9 @@ PORTRAITS = ROOT / "compreface_cli" / "portraits"
 class Docker:
     """The `docker` program; every method but `answers` raises when the command fails."""
 
+    def __init__(self) -> None:
+        self.own: list[str] = []
+
     def __call__(self, *arguments: str, check: bool = True, timeout_s: float = 120) -> str:
         done = subprocess.run(
             ["docker", *arguments],
@@ -55,6 +58,15 @@ class Docker:
     def build(self, folder: Path, tag: str, *arguments: str) -> str:
         self("build", "--quiet", f"--tag={tag}", *arguments, str(folder), timeout_s=400)
         return tag
+
+    def own_name(self, what: str) -> str:
+        """A name for an image that `forget` removes; no other run of the tests has the same."""
+        self.own.append(f"{REGISTRY}{what}:{uuid.uuid4().hex[:8]}")
+        return self.own[-1]
+
+    def forget(self) -> None:
+        for name in self.own:
+            self("image", "rm", "--force", name, check=False)
 
     def inspect(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self("inspect", name))[0]
@@ -226,7 +238,7 @@ def flipped(docker: Docker, image: str, folder: Path, *, only_beside: str = "") 
         'CMD ["python", "/start.py"]\n'
     )
     (folder / ".dockerignore").write_text("*\n!wrong.onnx\n!start.py\n")
-    return docker.build(folder, f"{REGISTRY}flipped:{'beside' if only_beside else 'always'}")
+    return docker.build(folder, docker.own_name("flipped"))
 
 
 def _flip_one_weight(path: Path) -> None:

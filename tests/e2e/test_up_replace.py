@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,14 @@ from tests.e2e.machine import (
     wait_until,
 )
 
-NAME = "compreface-core:e2e-replace"
-
 
 @pytest.fixture
-def named(docker: Docker, cf: Cf, embedded: dict[str, Any]) -> Iterator[str]:
+def named(docker: Docker, cf: Cf, embedded: dict[str, Any]) -> str:
     """A name of its own for the right image, so that the test can point it elsewhere."""
-    docker("tag", embedded["id"], NAME)
-    cf.environment["CF_IMAGE"] = NAME
-    yield NAME
-    docker("image", "rm", "--force", NAME, check=False)
+    name = docker.own_name("replace")
+    docker("tag", embedded["id"], name)
+    cf.environment["CF_IMAGE"] = name
+    return name
 
 
 def test_a_right_successor_takes_the_place(
@@ -58,7 +55,7 @@ def test_a_wrong_successor_never_takes_the_place(
     before = docker.inspect(f"cf-{instance}-compreface-core-1")["Id"]
     project = _files(cf.project(instance))
 
-    docker("tag", flipped(docker, embedded["image"], tmp_path / "wrong"), NAME)
+    docker("tag", flipped(docker, embedded["image"], tmp_path / "wrong"), named)
     cf.environment["CF_MAX_WAIT_S"] = "11"
     failed = cf.run(*up)
     assert failed.returncode == 8, failed.stderr
@@ -96,7 +93,7 @@ def test_a_successor_that_fails_in_its_place_gives_way_to_the_old_one(
     wrong = flipped(
         docker, embedded["image"], tmp_path / "wrong", only_beside="compreface-postgres-db"
     )
-    docker("tag", wrong, NAME)
+    docker("tag", wrong, named)
     cf.environment["CF_MAX_WAIT_S"] = "11"
     failed = cf.run(*up)
     assert failed.returncode == 8, failed.stderr
@@ -121,7 +118,7 @@ def test_a_trial_of_a_killed_run_is_swept_by_the_next(
     cf.ok(*up)
     before = docker.inspect(f"cf-{instance}-compreface-core-1")["Id"]
     project = _files(cf.project(instance))
-    docker("tag", misbehaving(docker, "slow"), NAME)
+    docker("tag", misbehaving(docker, "slow"), named)
     cf.environment["CF_MAX_WAIT_S"] = "11"
 
     def tried(line: str) -> bool:
@@ -135,7 +132,7 @@ def test_a_trial_of_a_killed_run_is_swept_by_the_next(
     assert trials()
     assert docker.inspect(f"cf-{instance}-compreface-core-1")["Id"] == before
 
-    docker("tag", docker.inspect(before)["Image"], NAME)
+    docker("tag", docker.inspect(before)["Image"], named)
     del cf.environment["CF_MAX_WAIT_S"]
     cf.ok(*up)
     assert _files(cf.project(instance)) == project
