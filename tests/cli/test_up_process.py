@@ -70,7 +70,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(local_cf: LocalCf)
 
 
 def test_up_refuses_a_build_that_cannot_run_before_anything_is_made(local_cf: LocalCf) -> None:
-    done = local_cf.run("up", "arcface-r100", "--launcher", "process")
+    done = local_cf.run("up", "arcface-r100", "--launcher", "process", "--port", "auto")
     assert done.returncode == 9
     assert "insightface" in done.stderr
     assert local_cf.files() == []
