@@ -25,7 +25,7 @@ class Stopped:
 def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Stopped:
     """Stop the instance named, or the only one that runs."""
     store = running.instances()
-    name = running.pick(name, only_running=True).name
+    name = running.pick(name, only_running=True, command="cf down").name
     with interruptible(), store.lock(name, f"cf down {name}"):
         record = running.pick(name, only_running=False)  # as it is now that nobody else works on it
         known = running.deployment(record)

@@ -26,7 +26,7 @@ class Restarted:
 def restart(name: str | None, out: Output, *, timeout_s: float | None = None) -> Restarted:
     """Restart the instance named, or the only one that runs; the same engine, the same settings."""
     store = running.instances()
-    name = running.pick(name, only_running=True).name
+    name = running.pick(name, only_running=True, command="cf restart").name
     with interruptible(), store.lock(name, f"cf restart {name}"):
         record = running.pick(name, only_running=False)
         if record.phase != "running":

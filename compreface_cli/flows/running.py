@@ -54,8 +54,10 @@ def deployment(record: Record) -> Deployment:
         ) from error
 
 
-def pick(name: str | None, *, only_running: bool) -> Record:
+def pick(name: str | None, *, only_running: bool, command: str = "") -> Record:
     """The record a command means: the one named, or the only one there is.
+
+    `command` takes the name as its argument (`cf down`); without it `--instance` does.
 
     Raises UsageError with the list when there are several, ConfigurationError when there is none.
     """
@@ -75,7 +77,7 @@ def pick(name: str | None, *, only_running: bool) -> Record:
         names = ", ".join(one.name for one in found)
         raise UsageError(
             f"several instances run: {names}",
-            hint="Name one of them.",
+            hint=f"Name one of them: {command or '--instance'} {found[0].name}",
             details={"instances": [one.name for one in found]},
         )
     return found[0]

@@ -70,6 +70,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
     store = running.instances()
     with interruptible(), store.lock(plan.instance, f"cf up {plan.build}"):
         old = _settle_interrupted(store.load(plan.instance), plan.instance, out)
+        plan = up_wanted.keeping_ports(plan, old)
         if old is not None:
             same = _runs_already(plan, old, options)
             if same is not None:
@@ -86,6 +87,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
     from compreface_cli.flows import up_plan
 
     old = running.instances().load(plan.instance)
+    plan = up_wanted.keeping_ports(plan, old)
     if old is not None and old.phase == "running":
         same = _runs_already(plan, old, options)
         if same is not None:

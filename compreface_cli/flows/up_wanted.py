@@ -12,7 +12,7 @@ from compreface_cli.flows import preflight, running
 from compreface_cli.instances import Record
 from compreface_cli.launch.base import Endpoint
 from compreface_cli.output import Output
-from compreface_cli.plan import Plan
+from compreface_cli.plan import Plan, Port
 
 _DATA, _FETCH = 5, 9  # exit codes of findings
 
@@ -26,6 +26,26 @@ def digest(plan: Plan) -> str:
     weights = [store.fingerprint(model) for model in plan.models]
     text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def keeping_ports(plan: Plan, old: Record | None) -> Plan:
+    """The plan with the ports that its instance has, where nobody gave another number."""
+    if old is None or not old.deployment:
+        return plan
+    before = running.deployment(old)
+
+    def kept(key: str, wanted: Port, door: Endpoint | None, *binds: str) -> Port:
+        given = plan.origins.get(key, "default") != "default"
+        return wanted if given or door is None or door.bind not in binds else door.port
+
+    if plan.services == "core" or plan.launcher == "process":
+        return replace(plan, port=kept("port", plan.port, before.engine, plan.bind))
+    # The engine's port is also that of a process, if `auto` becomes one.
+    return replace(
+        plan,
+        port=kept("port", plan.port, before.ui, plan.bind),
+        core_port=kept("core_port", plan.core_port, before.engine, "127.0.0.1", plan.bind),
+    )
 
 
 def with_ports(plan: Plan, old: Record | None) -> Plan:

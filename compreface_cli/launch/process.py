@@ -173,7 +173,8 @@ class ProcessLauncher:
         elif child is None:
             now, detail = ("restarting" if restarts else "starting"), ended
         else:
-            now, detail = "running", f"started again {restarts} times, {ended}" if restarts else ""
+            times = "once" if restarts == 1 else f"{restarts} times"
+            now, detail = "running", f"started again {times}, {ended}" if restarts else ""
         return ServiceState("core", now, detail, pid=child, restarts=restarts, since=state["since"])
 
     def logs(

@@ -142,6 +142,13 @@ def test_an_engine_that_lost_its_supervisor_is_told_and_can_be_stopped(tmp_path:
     assert start_time(seen["child"]["pid"]) is None
 
 
+@pytest.mark.parametrize(("restarts", "words"), [(1, "again once,"), (2, "again 2 times,")])
+def test_restarts_are_counted_in_words(running: Deployment, restarts: int, words: str) -> None:
+    seen = {**state(running), "restarts": restarts, "last_exit": -9}
+    Path(running.data["folder"], "state.json").write_text(json.dumps(seen))
+    assert words in LAUNCHER.services(running)[0].detail
+
+
 def test_one_that_gave_up_is_failed(tmp_path: Path) -> None:
     one = deployment(tmp_path / "engine-1", "raise SystemExit(3)")
     seen = {
