@@ -13,8 +13,6 @@ from typing import Any
 
 from bench import engine, startup
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if all that was asked for was reached, 1 if not."""
@@ -23,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.what in ("startup", "all"):
         result["startup"] = startup.measure(options.rounds)
     if options.what in ("engine", "all"):
-        if (options.shared / engine.PHOTO).is_file():
+        if options.shared is not None and (options.shared / engine.PHOTO).is_file():
             result["engine"] = [
                 engine.measure(
                     options.shared,
@@ -34,9 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for kind in options.baseline
             ]
         else:
-            print(
-                f"engine: skipped, {options.shared} has no weights and photographs", file=sys.stderr
-            )
+            print(f"engine: skipped, {_lacking(options.shared)}", file=sys.stderr)
     if options.json:
         print(json.dumps(result, indent=2))
     else:
@@ -55,9 +51,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     weigh = engine.REQUESTS_BEFORE_WEIGHING
     parser.add_argument("--weigh-after", type=int, default=weigh, help="requests to each server")
-    shared = Path(os.environ.get("CF_SHARED", ROOT.parent / "shared"))
-    parser.add_argument("--shared", type=Path, default=shared, help="weights and photographs")
+    parser.add_argument(
+        "--shared",
+        type=Path,
+        default=os.environ.get("CF_SHARED") or None,
+        help="folder of weights and photographs; else CF_SHARED",
+    )
     return parser
+
+
+def _lacking(shared: Path | None) -> str:
+    if shared is None:
+        return "no folder of weights and photographs is named: give --shared or set CF_SHARED"
+    return f"{shared} has no weights and photographs"
 
 
 def _machine() -> dict[str, Any]:

@@ -108,16 +108,18 @@ def _in_turn(
     before = {server.name: server.cpu_s() for server in servers}
     for number in range(ROUNDS):
         for server in servers:
-            print(
-                f"{connections} connections, round {number + 1}/{ROUNDS}: {server.name}    ",
-                end="\r",
-                file=sys.stderr,
-            )
+            progress(f"{connections} connections, round {number + 1}/{ROUNDS}: {server.name}")
             share = requests // ROUNDS
             runs[server.name].append(load.block(server.port, picture, share, connections))
-    print(" " * 60, end="\r", file=sys.stderr)
+    progress("")
     used = {server.name: server.cpu_s() - before[server.name] for server in servers}
     return Speed(connections, runs["engine"], runs["baseline"], used)
+
+
+def progress(text: str) -> None:
+    """One line on stderr that the next replaces; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        print(f"{text:<60}", end="\r", file=sys.stderr, flush=True)
 
 
 def _same_boxes(engine: bytes, baseline: bytes) -> list[list[int]]:
