@@ -55,7 +55,7 @@ def fetch(
         deadline = clock() + limits.total_s
         with ExitStack() as stack:
             client = stack.enter_context(_client(limits))
-            for url in urls:
+            for number, url in enumerate(urls, start=1):
                 transfer = Transfer(
                     client=client, url=url, target=target, wanted=tuple(sha256), limits=limits,
                     stack=stack, progress=progress, note=note, sleep=sleep, clock=clock,
@@ -66,7 +66,8 @@ def fetch(
                     return target
                 except GiveUp as failure:
                     failures.append(f"{shown(url)}: {failure}")
-                    note(f"could not fetch {target.name} from {failures[-1]}")
+                    if number < len(urls):  # the last one's is in the error
+                        note(f"could not fetch {target.name} from {failures[-1]}")
                 except OSError as error:
                     raise disk_error(error, target) from error
     raise FetchError(

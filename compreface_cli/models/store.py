@@ -179,8 +179,11 @@ def _obtain(
     limits: Limits | None,
 ) -> tuple[Path, str]:
     """Where the source file lies, and its proven hash."""
-    known = (*one.sha256, *_read_accepted(places).get(model.name, ()))
-    wanted = (*known, accept) if accept else known
+    known = tuple(dict.fromkeys((*one.sha256, *_read_accepted(places).get(model.name, ()))))
+    wanted = (*known, accept) if accept and accept not in known else known
+    urls = list(one.sources)
+    if _is_address(places.mirror):
+        urls.insert(0, f"{places.mirror.rstrip('/')}/{quote(one.path)}")
     wrong = []
     for path in _local(model, one, places):
         digest = sha256_of(path)
@@ -189,10 +192,8 @@ def _obtain(
         if not wanted:
             raise _unaccepted(model, path, digest)
         wrong.append(f"{path} has SHA-256 {digest}")
-        note(f"{wrong[-1]}, which is not accepted for model {model.name}")
-    urls = list(one.sources)
-    if _is_address(places.mirror):
-        urls.insert(0, f"{places.mirror.rstrip('/')}/{quote(one.path)}")
+        if urls:  # else the error below says it
+            note(f"{wrong[-1]}, which is not accepted for model {model.name}")
     if urls:
         from compreface_cli.models.download import fetch
 

@@ -279,7 +279,7 @@ class Transfer:
         self.about.unlink(missing_ok=True)
 
     def _expected(self) -> str:
-        return " or ".join(self.wanted)
+        return " or ".join(dict.fromkeys(self.wanted))
 
 
 def _validator(response: httpx2.Response) -> str | None:

@@ -375,3 +375,20 @@ def test_a_lock_that_stays_taken_names_its_holder(target: Path) -> None:
     ):
         raise AssertionError("two held one lock")
     assert any("waiting for another cf" in note for note in notes)
+
+
+def test_wrong_bytes_are_told_once_with_each_hash_once(target: Path) -> None:
+    recorder = Recorder()
+    wrong = b"wrong" * 9
+    with lying_server([Answer(wrong)]) as server, pytest.raises(FetchError) as caught:
+        fetch(
+            [server.url + "/model.onnx"],
+            target,
+            sha256=(SHA, SHA),
+            progress=recorder.progress,
+            note=recorder.note,
+            limits=QUICK,
+        )
+    told = "\n".join([*recorder.notes, caught.value.message])
+    assert told.count(SHA) == 1
+    assert told.count(hashlib.sha256(wrong).hexdigest()) == 1

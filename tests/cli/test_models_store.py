@@ -99,6 +99,19 @@ def test_a_file_with_another_hash_is_refused_with_both_hashes(bench: Bench) -> N
     assert bench.conversions == 0
 
 
+def test_a_file_that_changed_is_told_once_with_each_hash_once(bench: Bench) -> None:
+    target = bench.put("own/mine.onnx")
+    bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": SHA})
+    target.write_bytes(b"changed")
+    changed = hashlib.sha256(b"changed").hexdigest()
+    other = replace(a_model(), size=160)  # so that it is prepared anew
+    with pytest.raises(FetchError) as caught:
+        bench.ensure(other, accept_hash={"mine": SHA})
+    told = "\n".join([*bench.notes, caught.value.message])
+    assert told.count(SHA) == 1
+    assert told.count(changed) == 1
+
+
 def test_a_hash_that_nobody_knows_stops_until_it_is_accepted_once(bench: Bench) -> None:
     bench.put("own/mine.onnx")
     model = a_model(files=UNKNOWN)
