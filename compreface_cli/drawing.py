@@ -45,6 +45,7 @@ def draw(data: bytes, faces: Sequence[Mapping[str, Any]], target: Path) -> None:
     """Save the picture in `data` with `faces` (as the engine gives them) drawn on it, as `target`.
 
     Coordinates are pixels as they are stored: EXIF orientation is not applied, as in the engine.
+    The folder of `target` is made if only it is missing.
     Raises CfError when the picture cannot be opened or `target` not be written.
     """
     image = _open(data)
@@ -54,13 +55,14 @@ def draw(data: bytes, faces: Sequence[Mapping[str, Any]], target: Path) -> None:
     for number, face in enumerate(faces, start=1):
         taken.append(_label(image, face, number, taken))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(exist_ok=True)
         if target.suffix.lower() == ".png":
             image.save(target)
         else:
             image.save(target, "JPEG", quality=92)
     except (OSError, ValueError) as error:
-        raise CfError(f"cannot save {target}: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise CfError(f"the drawing could not be saved as {target}: {why}") from error
 
 
 def _open(data: bytes) -> Image.Image:

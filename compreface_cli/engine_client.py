@@ -21,11 +21,15 @@ ANSWER_TIMEOUT_S = 60.0
 
 
 class Refused(CfError):
-    """The engine answered, and its answer is no: `status` and its own words in `message`."""
+    """The engine answered, and its answer is no: `status` and its own words in `message`.
 
-    def __init__(self, status: int, message: str) -> None:
+    `truncated`: the engine said that the picture was cut short.
+    """
+
+    def __init__(self, status: int, message: str, *, truncated: bool = False) -> None:
         super().__init__(message, details={"status": status})
         self.status = status
+        self.truncated = truncated
 
 
 class EngineClient:
@@ -61,7 +65,7 @@ class EngineClient:
 
     def status(self, *, timeout_s: float | None = None) -> dict[str, Any]:
         """The engine's `/status`."""
-        return self._json("GET", "/status", timeout_s=timeout_s)
+        return self._read(self._request("GET", "/status", timeout_s=timeout_s))
 
     def scan(
         self,
@@ -72,7 +76,8 @@ class EngineClient:
         limit: int = 0,
         min_score: float | None = None,
     ) -> dict[str, Any]:
-        """The engine's `/find_faces`: {"result": [face, ...], "plugins_versions": {...}}.
+        """The engine's `/find_faces`: {"result": [face, ...], "plugins_versions": {...}}, and from
+        its header "truncated": whether the picture was cut short and decoded as far as it goes.
 
         Raises Refused when the engine says no (no face: status 400), UnhealthyError when it cannot
         be reached or answers nonsense.
@@ -80,14 +85,15 @@ class EngineClient:
         query: dict[str, str] = {"face_plugins": ",".join(plugins), "limit": str(limit)}
         if min_score is not None:
             query["det_prob_threshold"] = repr(min_score)
-        return self._json(
+        response = self._request(
             "POST",
             "/find_faces",
             params=query,
             files={"file": (filename, picture, "application/octet-stream")},
         )
+        return {**self._read(response), "truncated": _truncated(response)}
 
-    def _json(
+    def _request(
         self,
         method: str,
         path: str,
@@ -95,15 +101,14 @@ class EngineClient:
         params: Mapping[str, str] | None = None,
         files: Mapping[str, tuple[str, bytes, str]] | None = None,
         timeout_s: float | None = None,
-    ) -> dict[str, Any]:
+    ) -> httpx2.Response:
         extra: dict[str, Any] = {} if timeout_s is None else {"timeout": timeout_s}
         try:
-            response = self._client.request(method, path, params=params, files=files, **extra)
+            return self._client.request(method, path, params=params, files=files, **extra)
         except self._httpx.TimeoutException as error:
             raise UnhealthyError(f"the engine at {self.url} gave no answer in time") from error
         except (self._httpx.HTTPError, self._httpx.InvalidURL) as error:
             raise UnhealthyError(f"no engine can be reached at {self.url}: {error}") from error
-        return self._read(response)
 
     def _read(self, response: httpx2.Response) -> dict[str, Any]:
         try:
@@ -113,11 +118,15 @@ class EngineClient:
         if response.status_code == 200 and isinstance(document, dict):
             return document
         if isinstance(document, dict) and isinstance(document.get("message"), str):
-            raise Refused(response.status_code, document["message"])
+            raise Refused(response.status_code, document["message"], truncated=_truncated(response))
         raise UnhealthyError(
             f"what answers at {self.url} is no engine: status {response.status_code}",
             details={"status": response.status_code, "body": response.text[:200]},
         )
+
+
+def _truncated(response: httpx2.Response) -> bool:
+    return bool(response.headers.get("x-image-truncated") == "true")
 
 
 def is_up(url: str, *, timeout_s: float = 1.0) -> bool:

@@ -22,12 +22,14 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    photos: Annotated[list[str], typer.Argument(metavar="A B [...]", help="Two or more pictures.")],
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO", help="Two or more pictures.")],
     instance: Annotated[
-        str | None, typer.Option("--instance", help="The instance to ask, if several run.")
+        str | None,
+        typer.Option("--instance", metavar="NAME", help="The instance to ask, if several run."),
     ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="The engine's address, if cf did not start it.")
+        str | None,
+        typer.Option("--url", metavar="URL", help="The engine's address, if cf did not start it."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -40,9 +42,13 @@ def compare(
     out = Output(json_mode=json_mode)
     gathered = scan.gather(photos)
     if len(gathered.pictures) < 2:
-        raise UsageError("to compare takes two pictures at least")
+        if gathered.empty:
+            raise scan.no_picture_in(gathered.empty)
+        raise UsageError("to compare takes two pictures at least", hint="Name another one.")
     for name in gathered.skipped:
         out.note(f"skipped {name}: not a picture by its name")
+    for name in gathered.empty:
+        out.note(f"no picture in {name}")
     with EngineClient(scan.address(instance, url)) as client:
         engine = scan.describe(client)
         if len(gathered.pictures) == 2:
@@ -102,6 +108,8 @@ def _draw(
 ) -> None:
     from rich.text import Text
 
+    from compreface_cli.tables import print_trimmed
+
     for text in remarks:
         console.print(Text(f"note: {text}", style="yellow"))
     if not pairs:
@@ -111,12 +119,11 @@ def _draw(
         _rows(seen, pairs, console)
     else:
         _matrix(seen, pairs, console)
-    console.print(
+    scale = (
         f"By {engine.calculator}: 1 is the same picture of a face, 0.5 the border between the same"
-        " person and another. It is no proof.",
-        markup=False,
-        soft_wrap=False,
+        " person and another. It is no proof."
     )
+    print_trimmed(console, Text(scale))
 
 
 def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None:
@@ -125,6 +132,7 @@ def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None
     from rich.text import Text
 
     from compreface_cli.flows.scan import short_names
+    from compreface_cli.tables import print_trimmed
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("picture", overflow="fold")
@@ -139,7 +147,7 @@ def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None
         names = [Text(short[at]) for at in (pair.a, pair.b)]
         style = "green" if pair.similarity >= 0.5 else ""
         table.add_row(*names, *face, f"{pair.similarity:.3f}", Text(pair.verdict, style=style))
-    console.print(table, soft_wrap=False)
+    print_trimmed(console, table)
 
 
 def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None:
@@ -149,6 +157,7 @@ def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> No
     from rich.text import Text
 
     from compreface_cli.flows.scan import short_names
+    from compreface_cli.tables import print_trimmed
 
     short = short_names([one.picture.name for one in seen])
     with_face = [at for at, one in enumerate(seen) if one.faces]
@@ -167,4 +176,4 @@ def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> No
             style = "green" if value is not None and value >= 0.5 else ""
             cells.append(Text("-" if value is None else f"{value:.2f}", style=style))
         table.add_row(Text(f"{row + 1}  {short[row]}"), *cells)
-    console.print(table, soft_wrap=False)
+    print_trimmed(console, table)

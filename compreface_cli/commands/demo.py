@@ -20,10 +20,12 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     instance: Annotated[
-        str | None, typer.Option("--instance", help="The instance to ask, if several run.")
+        str | None,
+        typer.Option("--instance", metavar="NAME", help="The instance to ask, if several run."),
     ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="The engine's address, if cf did not start it.")
+        str | None,
+        typer.Option("--url", metavar="URL", help="The engine's address, if cf did not start it."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -54,6 +56,8 @@ def _draw(shown: Shown, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from compreface_cli.tables import print_trimmed
+
     faces = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     faces.add_column("photograph")
     faces.add_column("box  x, y - x, y")
@@ -62,7 +66,7 @@ def _draw(shown: Shown, console: Console) -> None:
         at = face["box"]
         edges = f"{at['x_min']}, {at['y_min']} - {at['x_max']}, {at['y_max']}"
         faces.add_row(name, edges, f"{at['probability']:.4f}")
-    console.print(faces)
+    print_trimmed(console, faces)
     console.print()
     likenesses = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     likenesses.add_column("one")
@@ -71,7 +75,7 @@ def _draw(shown: Shown, console: Console) -> None:
     for one in shown.likenesses:
         style = "green" if one.similarity >= 0.5 else ""
         likenesses.add_row(one.one, one.other, Text(f"{one.similarity:.3f}", style=style))
-    console.print(likenesses)
+    print_trimmed(console, likenesses)
     console.print(
         f"By {shown.engine.calculator} at {shown.engine.url}: 1 is the same face, "
         "0.5 the border between the same person and another.",

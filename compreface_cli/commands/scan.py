@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from compreface_cli.flows.scan import Engine, Picture, Seen
 
 
+class Row(NamedTuple):
+    """What is printed of one picture."""
+
+    seen: Seen
+    drawn: Path | None
+    problem: str | None  # why it was not drawn
+
+
 def register(app: typer.Typer) -> None:
     app.command(name="scan")(scan)
 
@@ -25,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def scan(
     photos: Annotated[
         list[str],
-        typer.Argument(metavar="PHOTO|FOLDER|-", help="Pictures, folders of them, or - for stdin."),
+        typer.Argument(metavar="PHOTO", help="Pictures, folders of them, or - for stdin."),
     ],
     draw: Annotated[
         Path | None,
@@ -36,14 +44,16 @@ def scan(
         ),
     ] = None,
     instance: Annotated[
-        str | None, typer.Option("--instance", help="The instance to ask, if several run.")
+        str | None,
+        typer.Option("--instance", metavar="NAME", help="The instance to ask, if several run."),
     ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="The engine's address, if cf did not start it.")
+        str | None,
+        typer.Option("--url", metavar="URL", help="The engine's address, if cf did not start it."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Find the faces in photographs. Exit code 1 if a picture could not be scanned."""
+    """Find the faces in photographs. Exit code 1 if a picture could not be scanned or drawn."""
     from compreface_cli.engine_client import EngineClient
     from compreface_cli.flows import scan as flow
 
@@ -52,19 +62,22 @@ def scan(
     pictures = gathered.pictures
     for name in gathered.skipped:
         out.note(f"skipped {name}: not a picture by its name")
+    for name in gathered.empty:
+        out.note(f"no picture in {name}")
     into_folder = len(pictures) > 1 or any(Path(one).is_dir() for one in photos)
     targets = flow.targets(pictures, draw, into_folder) if draw else {}
-    rows: list[tuple[Seen, Path | None]] = []
+    rows: list[Row] = []
     with EngineClient(flow.address(instance, url)) as client:
         engine = flow.describe(client)
         for seen in _scanned(out, client, pictures, engine, keep_data=bool(draw)):
             target = targets.get(seen.picture.name)
-            if target is not None and seen.error is None:
-                problem = flow.draw(seen, target)
-                seen = flow.Seen(seen.picture, seen.faces, problem)
-            rows.append((seen, None if seen.error else target))
+            if target is None or seen.error is not None:
+                rows.append(Row(seen, None, None))
+                continue
+            problem = flow.draw(seen, target)
+            rows.append(Row(flow.without_data(seen), None if problem else target, problem))
     out.result(_document(engine, rows), lambda console: _draw(rows, console))
-    if any(seen.error for seen, _ in rows):
+    if any(row.seen.error or row.problem for row in rows):
         raise typer.Exit(1)
 
 
@@ -85,7 +98,9 @@ def _scanned(
         yield from flow.scan(client, pictures, engine.plugins, keep_data=keep_data, done=advance)
 
 
-def _document(engine: Engine, rows: list[tuple[Seen, Path | None]]) -> dict[str, Any]:
+def _document(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
+    from compreface_cli.flows.scan import CUT_SHORT
+
     return {
         "engine": engine.url,
         "calculator": engine.calculator,
@@ -94,24 +109,27 @@ def _document(engine: Engine, rows: list[tuple[Seen, Path | None]]) -> dict[str,
                 "picture": seen.picture.name,
                 "faces": list(seen.faces),
                 "error": seen.error,
-                "drawn": str(target) if target else None,
+                "note": CUT_SHORT if seen.cut_short else None,
+                "drawn": str(drawn) if drawn else None,
+                "drawing_error": problem,
             }
-            for seen, target in rows
+            for seen, drawn, problem in rows
         ],
-        "failed": sum(seen.error is not None for seen, _ in rows),
+        "failed": sum(row.seen.error is not None for row in rows),
     }
 
 
-def _draw(rows: list[tuple[Seen, Path | None]], console: Console) -> None:
+def _draw(rows: Sequence[Row], console: Console) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from compreface_cli.drawing import attributes
-    from compreface_cli.flows.scan import short_names
+    from compreface_cli.flows.scan import CUT_SHORT, short_names
+    from compreface_cli.tables import print_trimmed
 
-    names = short_names([seen.picture.name for seen, _ in rows])
-    pose = any("pose" in face for seen, _ in rows for face in seen.faces)
+    names = short_names([row.seen.picture.name for row in rows])
+    pose = any("pose" in face for row in rows for face in row.seen.faces)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("picture", overflow="fold", min_width=10)
     table.add_column("face", justify="right", no_wrap=True)
@@ -120,26 +138,31 @@ def _draw(rows: list[tuple[Seen, Path | None]], console: Console) -> None:
     if pose:
         table.add_column("pitch  yaw roll", no_wrap=True)
     table.add_column("", overflow="fold")
-    for (seen, _), name in zip(rows, names, strict=True):
+    for (seen, _, _), name in zip(rows, names, strict=True):
         blank = ("",) * pose
+        cut = ["cut short"] * seen.cut_short
         if seen.error:
             table.add_row(Text(name), "", Text("failed", style="red"), "", *blank, "")
         elif not seen.faces:
-            table.add_row(Text(name), "0", "no face", "", *blank, "")
+            table.add_row(Text(name), "0", "no face", "", *blank, *cut)
         for number, face in enumerate(seen.faces, start=1):
             first = Text(name) if number == 1 else ""
             angles = (_angles(face.get("pose")),) * pose
-            says = "; ".join(attributes(face, pose=False))
+            says = "; ".join([*attributes(face, pose=False), *(cut if number == 1 else ())])
             table.add_row(first, str(number), _box(face), _sure(face), *angles, Text(says))
-    console.print(table, soft_wrap=False)
-    for (seen, _), name in zip(rows, names, strict=True):
+    print_trimmed(console, table)
+    for (seen, _, problem), name in zip(rows, names, strict=True):
         if seen.error:
             console.print(Text(f"{name} failed: {seen.error}", style="red"))
-    faces = sum(len(seen.faces) for seen, _ in rows)
-    failures = sum(seen.error is not None for seen, _ in rows)
+        if seen.cut_short:
+            console.print(Text(f"{name} {CUT_SHORT}", style="yellow"))
+        if problem:
+            console.print(Text(f"{name}: {problem}", style="red"))
+    faces = sum(len(row.seen.faces) for row in rows)
+    failures = sum(row.seen.error is not None for row in rows)
     text = f"{_count(len(rows), 'picture')}, {_count(faces, 'face')}"
     console.print(text + (f", {failures} failed" if failures else ""), markup=False)
-    drawn = [target for _, target in rows if target is not None]
+    drawn = [row.drawn for row in rows if row.drawn is not None]
     if len(drawn) == 1:
         console.print(f"drawn: {drawn[0]}", markup=False)
     elif drawn:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from compreface_cli.errors import CfError
-from compreface_cli.flows.scan import Engine, Seen
+from compreface_cli.flows.scan import CUT_SHORT, Engine, Seen
 
 # Upstream's similarity is 0.5 where its coefficients put the border between same and different.
 BORDER = 0.5
@@ -81,10 +81,12 @@ def compare(engine: Engine, seen: Sequence[Seen]) -> list[Pair]:
 
 
 def remarks(seen: Sequence[Seen]) -> list[str]:
-    """What a reader has to know about the pictures: failed, no face, more than one."""
+    """What a reader has to know about the pictures: cut short, failed, no face, more than one."""
     found = []
     for number, one in enumerate(seen):
         name = one.picture.name
+        if one.cut_short:
+            found.append(f"{name} {CUT_SHORT}")
         if one.error:
             found.append(f"{name} failed: {one.error}")
         elif not one.faces:

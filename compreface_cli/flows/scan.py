@@ -21,6 +21,7 @@ ENDINGS = frozenset(
 )
 _BUSY_TRIES = 5
 _NO_FACE = "No face is found"
+CUT_SHORT = "cut short: decoded as far as it goes"
 
 Face = dict[str, Any]
 
@@ -46,6 +47,7 @@ class Seen:
     faces: tuple[Face, ...] = ()
     error: str | None = None
     data: bytes = b""  # what was sent, if it was to be kept
+    cut_short: bool = False  # the file ended early; what there is of it was decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,11 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """The pictures that an argument list means, and the names that were passed over."""
+    """The pictures that an argument list means, the names passed over, folders without any."""
 
     pictures: tuple[Picture, ...]
     skipped: tuple[str, ...] = field(default=())
+    empty: tuple[str, ...] = field(default=())
 
 
 def address(instance: str | None, url: str | None) -> str:
@@ -89,22 +92,30 @@ def gather(arguments: Sequence[str]) -> Gathered:
         raise UsageError("standard input can be read only once")
     pictures: list[Picture] = []
     skipped: list[str] = []
+    empty: list[str] = []
     for argument in arguments:
         path = Path(argument)
         if argument == STDIN:
             pictures.append(Picture("standard input", None))
         elif path.is_dir():
+            before = len(pictures)
             _walk(path, pictures, skipped)
+            if len(pictures) == before:
+                empty.append(argument)
         elif path.exists():
             pictures.append(Picture(argument, path))
         else:
             raise UsageError(f"there is no file or folder {argument}")
     if not pictures:
-        raise UsageError(
-            f"no picture in {', '.join(arguments)}",
-            hint="A folder is searched for names that end like a picture, .jpg or .png.",
-        )
-    return Gathered(tuple(pictures), tuple(skipped))
+        raise no_picture_in(empty)
+    return Gathered(tuple(pictures), tuple(skipped), tuple(empty))
+
+
+def no_picture_in(folders: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"no picture in {', '.join(folders)}",
+        hint="A folder is searched for names that end like a picture, .jpg or .png.",
+    )
 
 
 def _walk(folder: Path, pictures: list[Picture], skipped: list[str]) -> None:
@@ -145,8 +156,13 @@ def scan(
     """Ask for one picture after another; raises UnhealthyError when the engine itself is gone."""
     for picture in pictures:
         seen = _ask(client, picture, plugins, sleep)
-        yield seen if keep_data else replace(seen, data=b"")
+        yield seen if keep_data else without_data(seen)
         done(1)
+
+
+def without_data(seen: Seen) -> Seen:
+    """The same without the picture's bytes, which are only needed to draw."""
+    return replace(seen, data=b"")
 
 
 def _ask(
@@ -164,10 +180,11 @@ def _ask(
     name = name.encode("ascii", "replace").decode()
     try:
         answer = _patiently(client, data, name, plugins, sleep)
-        return Seen(picture, tuple(answer["result"]), data=data)
+        faces, cut_short = tuple(answer["result"]), bool(answer.get("truncated"))
+        return Seen(picture, faces, data=data, cut_short=cut_short)
     except Refused as refusal:
         if _NO_FACE in refusal.message:
-            return Seen(picture, data=data)
+            return Seen(picture, data=data, cut_short=refusal.truncated)
         return Seen(picture, error=_own_words(refusal), data=data)
     except (KeyError, TypeError):
         return Seen(picture, error="the engine's answer has no faces in it", data=data)
@@ -204,15 +221,25 @@ def _own_words(refusal: Refused) -> str:
 def targets(pictures: Sequence[Picture], out: Path, into_folder: bool) -> dict[str, Path]:
     """Where each picture is drawn, by its name; never over a picture that is read.
 
-    Raises UsageError when `out` does not fit: a folder for several pictures, else a file.
+    Raises UsageError when `out` does not fit: a folder for several pictures, else a file; the
+    folder that it is to lie in must be there.
     """
     if into_folder:
         if out.exists() and not out.is_dir():
             raise UsageError(f"--draw: {out} is a file; several pictures need a folder")
+        if out.suffix.lower() in ENDINGS and not out.is_dir():
+            raise UsageError(
+                f"--draw: {out} is a name for one picture; these are drawn into a folder",
+                hint=f"Name a folder: --draw {out.with_suffix('')}",
+            )
     elif out.is_dir():
         raise UsageError(f"--draw: {out} is a folder; name a file like {out / 'out.jpg'}")
     elif out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise UsageError(f"--draw: {out} must end in .jpg or .png")
+    if not out.exists() and not out.parent.is_dir():
+        raise UsageError(
+            f"--draw: there is no folder {out.parent}", hint=f"Make it first: mkdir -p {out.parent}"
+        )
     chosen: dict[str, Path] = {}
     taken = {picture.path.resolve() for picture in pictures if picture.path}
     if not into_folder:

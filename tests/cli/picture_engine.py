@@ -48,6 +48,7 @@ class PictureEngine:
     # by a piece of the picture's bytes: faces, or (status, document); taken in turn, the last stays
     answers: dict[bytes, list[Any]] = field(default_factory=dict)
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    cut_short: set[bytes] = field(default_factory=set)  # pieces of pictures cut short
 
     def answer(self, body: bytes) -> tuple[int, Any]:
         for piece, answers in self.answers.items():
@@ -77,13 +78,16 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         query = parse_qs(urlsplit(self.path).query)
         self.server.engine.asked.append(tuple(query.get("face_plugins", [""])[0].split(",")))
-        self._send(*self.server.engine.answer(body))
+        cut_short = any(piece in body for piece in self.server.engine.cut_short)
+        self._send(*self.server.engine.answer(body), cut_short=cut_short)
 
-    def _send(self, status: int, document: Any) -> None:
+    def _send(self, status: int, document: Any, *, cut_short: bool = False) -> None:
         body = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if cut_short:
+            self.send_header("X-Image-Truncated", "true")
         self.end_headers()
         self.wfile.write(body)
 

@@ -107,6 +107,36 @@ def test_a_picture_without_face_is_said_and_fails(engine: PictureEngine, tmp_pat
     assert "nothing to compare" in result.stdout
 
 
+def test_a_picture_cut_short_is_said_and_compared(engine: PictureEngine, tmp_path: Path) -> None:
+    a = photograph(tmp_path, "a.jpg", engine, [a_face(embedding=NORTH)])
+    b = photograph(tmp_path, "b.jpg", engine, [a_face(embedding=NORTH)])
+    engine.cut_short = {b.read_bytes()}
+    result = run(engine, a, b, "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["remarks"] == [f"{b} cut short: decoded as far as it goes"]
+    assert document["pairs"][0]["verdict"] == "probably the same"
+
+
+def test_a_folder_without_pictures_is_named(engine: PictureEngine, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    a = photograph(tmp_path, "a.jpg", engine, [a_face()])
+    result = run(engine, tmp_path / "empty", a)
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.message == f"no picture in {tmp_path / 'empty'}"
+    assert "no picture in" in run(engine, tmp_path / "empty", a, a).stderr
+
+
+def test_no_row_ends_in_blanks(engine: PictureEngine, tmp_path: Path) -> None:
+    photos = [
+        photograph(tmp_path, f"{n}.jpg", engine, [a_face(embedding=at)])
+        for n, at in enumerate((NORTH, NORTH, EAST))
+    ]
+    for count in (2, 3):
+        lines = run(engine, *photos[:count]).stdout.splitlines()
+        assert lines == [line.rstrip() for line in lines]
+
+
 def test_one_picture_is_a_usage_error(engine: PictureEngine, tmp_path: Path) -> None:
     a = photograph(tmp_path, "a.jpg", engine, [a_face()])
     result = run(engine, a)

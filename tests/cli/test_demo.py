@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from compreface_cli.app import make_app
 from compreface_cli.engine_client import EngineClient
 from compreface_cli.errors import UnhealthyError
 from compreface_cli.flows import demo
+from tests.cli.picture_engine import a_face, picture_engine
 
 
 class FakeEngine(EngineClient):
@@ -66,3 +69,13 @@ def test_every_change_gives_another_readable_picture_of_the_same_size(name: str)
     after = demo.CHANGES[name](before)
     assert after != before
     assert Image.open(BytesIO(after)).size == Image.open(BytesIO(before)).size
+
+
+def test_demo_prints_tables_whose_rows_end_in_no_blanks() -> None:
+    with picture_engine() as engine:
+        engine.answers = {b"": [[a_face()]]}  # any picture
+        result = CliRunner().invoke(make_app(["demo"]), ["demo", "--url", engine.url])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert any("10, 12 - 40, 52" in line for line in lines)
+    assert lines == [line.rstrip() for line in lines]

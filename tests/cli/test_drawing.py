@@ -95,8 +95,16 @@ def test_what_is_no_picture_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CfError, match="cannot save"):
+    with pytest.raises(CfError, match="could not be saved"):
         draw(packed(), [], tmp_path / "file" / "out.png")
+
+
+def test_only_the_last_folder_is_made(tmp_path: Path) -> None:
+    draw(packed(), [], tmp_path / "one" / "out.png")
+    assert (tmp_path / "one" / "out.png").is_file()
+    with pytest.raises(CfError, match="No such file"):
+        draw(packed(), [], tmp_path / "two" / "three" / "out.png")
+    assert not (tmp_path / "two").exists()
 
 
 def test_a_picture_of_too_many_pixels_is_refused_by_its_header(tmp_path: Path) -> None:

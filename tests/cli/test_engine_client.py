@@ -9,6 +9,7 @@ import pytest
 from compreface_cli.engine_client import EngineClient, Refused, is_up
 from compreface_cli.errors import UnhealthyError, UsageError
 from tests.cli.local_cf import free_port
+from tests.cli.picture_engine import NO_FACE, a_face, picture_engine
 from tests.cli.talking_engine import CALCULATOR, TalkingEngine, face, serving
 
 
@@ -32,6 +33,17 @@ def test_faces_come_back_as_the_engine_says_them() -> None:
     picture = (resources.portraits_dir() / "astronaut.png").read_bytes()
     with serving(engine) as endpoint, EngineClient(endpoint.url) as client:
         assert client.scan(picture)["result"] == [face((1, 2, 3, 4), [1.0])]
+
+
+def test_a_picture_cut_short_is_told_with_faces_and_without() -> None:
+    with picture_engine() as engine, EngineClient(engine.url) as client:
+        engine.answers = {b"some": [[a_face()]], b"none": [NO_FACE]}
+        assert client.scan(b"some")["truncated"] is False
+        engine.cut_short = {b"some", b"none"}
+        assert client.scan(b"some")["truncated"] is True
+        with pytest.raises(Refused) as refused:
+            client.scan(b"none")
+    assert refused.value.truncated
 
 
 def test_nobody_there_is_unhealthy() -> None:

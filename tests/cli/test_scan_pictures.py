@@ -66,14 +66,35 @@ def test_json_is_one_document_with_the_engines_own_faces(
     assert document["schema_version"] == 1
     assert document["failed"] == 0
     assert document["calculator"] == "custom.Calculator@stand-in"
-    picture = {"picture": str(photo), "faces": [a_face()], "error": None, "drawn": None}
-    assert document["pictures"] == [picture]
+    nothing = dict.fromkeys(("error", "note", "drawn", "drawing_error"))
+    assert document["pictures"] == [{"picture": str(photo), "faces": [a_face()], **nothing}]
 
 
 def test_a_picture_without_a_face_is_an_answer(engine: PictureEngine, tmp_path: Path) -> None:
     result = run(engine, photograph(tmp_path / "a.png", (1, 2, 3), engine, NO_FACE))
     assert result.exit_code == 0
     assert "no face" in result.stdout
+
+
+@pytest.mark.parametrize("answer", [NO_FACE, [a_face()]])
+def test_a_picture_cut_short_is_said_and_is_no_failure(
+    engine: PictureEngine, tmp_path: Path, answer: Any
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, answer)
+    photograph(tmp_path / "b.png", (4, 5, 6), engine, [a_face()])
+    engine.cut_short = {photo.read_bytes()}
+    result = run(engine, tmp_path)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert "a.png cut short: decoded as far as it goes" in lines
+    assert "b.png cut short" not in result.stdout
+    assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
+    document = json.loads(run(engine, tmp_path, "--json").stdout)
+    assert [one["note"] for one in document["pictures"]] == [
+        "cut short: decoded as far as it goes",
+        None,
+    ]
+    assert document["failed"] == 0
 
 
 def test_one_failed_picture_does_not_stop_the_others_but_shows_in_the_exit_code(
@@ -205,7 +226,7 @@ def test_draw_puts_several_pictures_into_a_folder_under_names_of_their_own(
     assert all((tmp_path / "o" / name).is_file() for name in drawn)
 
 
-@pytest.mark.parametrize("out", ["a.png", "folder", "out.gif"])
+@pytest.mark.parametrize("out", ["a.png", "folder", "out.gif", "no-folder/out.png"])
 def test_draw_refuses_what_does_not_fit_before_anything_is_asked(
     engine: PictureEngine, tmp_path: Path, out: str
 ) -> None:
@@ -216,6 +237,31 @@ def test_draw_refuses_what_does_not_fit_before_anything_is_asked(
     assert isinstance(result.exception, UsageError)
     assert engine.asked == []
     assert photo.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "folder"]
+
+
+@pytest.mark.parametrize("out", ["out.jpg", "OUT.PNG", "no-folder/out", "a.png"])
+def test_draw_refuses_what_is_no_place_for_several_pictures(
+    engine: PictureEngine, tmp_path: Path, out: str
+) -> None:
+    photos = [
+        photograph(tmp_path / name, (len(name), 2, 3), engine, [a_face()])
+        for name in ("a.png", "bb.png")
+    ]
+    result = run(engine, *photos, "--draw", tmp_path / out)
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.code == 2
+    assert engine.asked == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "bb.png"]
+
+
+def test_a_folder_that_is_named_like_a_picture_may_be_drawn_into(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    photograph(tmp_path / "in" / "a.png", (1, 2, 3), engine, [a_face()])
+    (tmp_path / "out.jpg").mkdir()
+    assert run(engine, tmp_path / "in", "--draw", tmp_path / "out.jpg").exit_code == 0
+    assert (tmp_path / "out.jpg" / "a.png").is_file()
 
 
 def test_draw_into_its_own_folder_never_replaces_a_photograph(
@@ -234,7 +280,31 @@ def test_a_drawing_that_fails_is_said_and_counts(engine: PictureEngine, tmp_path
     (tmp_path / "a.jpg").write_bytes(b"not a picture")
     result = run(engine, tmp_path / "a.jpg", "--draw", tmp_path / "out.jpg")
     assert result.exit_code == 1
-    assert "cannot be drawn on" in result.stdout
+    assert "a.jpg: the picture cannot be drawn on" in result.stdout
+
+
+def test_a_drawing_that_cannot_be_saved_is_no_failed_scan(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
+    (tmp_path / "o" / "a.png").mkdir(parents=True)  # in the drawing's way
+    photograph(tmp_path / "b.png", (4, 5, 6), engine, [a_face()])
+    arguments = (photo, tmp_path / "b.png", "--draw", tmp_path / "o")
+    result = run(engine, *arguments)
+    assert result.exit_code == 1
+    rows = [line for line in result.stdout.splitlines() if line.startswith("a.png")]
+    assert "10, 12 - 40, 52" in rows[0]
+    target = tmp_path / "o" / "a.png"
+    assert rows[1:] == [f"a.png: the drawing could not be saved as {target}: Is a directory"]
+    assert "2 pictures, 2 faces" in result.stdout.splitlines()
+    again = run(engine, *arguments, "--json")
+    assert again.exit_code == 1
+    document = json.loads(again.stdout)
+    assert document["failed"] == 0
+    first, second = document["pictures"]
+    assert (len(first["faces"]), first["error"], first["drawn"]) == (1, None, None)
+    assert "could not be saved" in first["drawing_error"]
+    assert (second["drawing_error"], second["drawn"]) == (None, str(tmp_path / "o" / "b.png"))
 
 
 @pytest.mark.parametrize(
