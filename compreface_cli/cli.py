@@ -38,12 +38,26 @@ def main() -> None:
         code = _report(InterruptedByUser("interrupted"))
     except CfError as error:
         code = _report(error)
-    except Exception as error:  # a fault of cf itself
-        text = f"{type(error).__name__}: {error}"
-        hint = "This is a fault of cf. `cf --debug ...` shows where it is."
-        code = _report(CfError(f"unexpected {text}", hint=hint))
+    except Exception as error:
+        code = _report(_unexpected(error))
     if code:
         sys.exit(code)
+
+
+def _unexpected(error: Exception) -> CfError:
+    """A folder of this user that cannot be used, or else a fault of cf itself."""
+    if isinstance(error, OSError):
+        from compreface_cli import paths
+
+        try:
+            refused = paths.refused(error)
+        except CfError as no_home:
+            refused = no_home
+        if refused is not None:
+            return refused
+    text = f"{type(error).__name__}: {error}"
+    hint = "This is a fault of cf. `cf --debug ...` shows where it is."
+    return CfError(f"unexpected {text}", hint=hint)
 
 
 def _run() -> int:

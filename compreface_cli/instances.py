@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from compreface_cli import paths
 from compreface_cli.errors import ConfigurationError, ConflictError
 
 SCHEMA = 1
@@ -88,7 +89,9 @@ class Instances:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise paths.refused(error) or self._damaged(name, path, str(error)) from error
+        except UnicodeDecodeError as error:
             raise self._damaged(name, path, str(error)) from error
         try:
             return _parse(name, text)

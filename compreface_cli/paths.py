@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+from compreface_cli.errors import CfError, ConfigurationError
+
 APP = "compreface-cli"
+
+WAY_OUT = (
+    "Set HOME, or XDG_DATA_HOME, XDG_STATE_HOME and XDG_CACHE_HOME, "
+    "to folders that this user can write."
+)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
     # The XDG rules say that a relative value is ignored.
-    base = Path(value) if os.path.isabs(value) else Path.home() / fallback
-    return base / APP
+    if os.path.isabs(value):
+        return Path(value) / APP
+    try:
+        return Path.home() / fallback / APP
+    except RuntimeError as error:
+        raise ConfigurationError("this user has no home folder", hint=WAY_OUT) from error
 
 
 def config_dir() -> Path:
@@ -53,3 +66,19 @@ def project_dir(instance: str) -> Path:
 
 def instances_dir() -> Path:
     return state_dir() / "instances"
+
+
+def refused(error: OSError) -> CfError | None:
+    """What an error of the system means when it is about one of these folders; else None."""
+    if error.errno not in _REFUSED or not isinstance(error.filename, (str, os.PathLike)):
+        return None
+    path = Path(error.filename).absolute()
+    folders = (config_dir(), data_dir(), state_dir(), cache_dir())
+    inside = next((folder for folder in folders if path.is_relative_to(folder)), None)
+    if inside is not None:
+        message = f"cf cannot use its folder {inside}: {path}: {error.strerror}"
+    elif any(folder.is_relative_to(path) for folder in folders):  # it would have to be made there
+        message = f"cf cannot make its folders below {path}: {error.strerror}"
+    else:
+        return None
+    return ConfigurationError(message, hint=WAY_OUT)

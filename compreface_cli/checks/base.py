@@ -11,6 +11,7 @@ from compreface_cli.plan import Plan
 
 Level = Literal["ok", "warn", "fail"]
 
+CONFIGURATION = 3
 CONFLICT = 4
 DATA = 5
 DOCKER = 6

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, size, warn
+from compreface_cli.checks.base import CONFIGURATION, HARDWARE, Finding, Own, fail, ok, size, warn
 from compreface_cli.facts import Facts
+from compreface_cli.facts.host import DiskFact
+from compreface_cli.paths import WAY_OUT
 from compreface_cli.plan import Plan
 
 NAME = "disk"
@@ -21,9 +23,7 @@ LITTLE = 200_000_000  # below this even what is all there does not run for long
 
 
 def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
-    one_each = {fact.device: fact for fact in reversed(list(facts.host.disks.values()))}
-    for fact in one_each.values():
-        yield judge_folder(fact.path, fact.free)
+    yield from judge_folders(facts.host.disks.values())
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:
         return
@@ -32,6 +32,18 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
         needed += CUDA_BUILD if plan.device == "cuda" else CPU_BUILD
     needed += STACK_IMAGE * sum(1 for name in plan.stack_images.values() if not docker.image(name))
     yield judge_root(docker.root_dir, docker.root_free, docker.local, needed)
+
+
+def judge_folders(disks: Iterable[DiskFact]) -> Iterator[Finding]:
+    """Each folder that cannot be written, and the room on each disk, once."""
+    facts = list(disks)
+    for fact in facts:
+        if fact.refused:
+            message = f"{fact.path} cannot be written: {fact.refused}"
+            yield fail(NAME, CONFIGURATION, message, WAY_OUT)
+    one_each = {fact.device: fact for fact in reversed(facts) if not fact.refused}
+    for fact in one_each.values():
+        yield judge_folder(fact.path, fact.free)
 
 
 def judge_folder(path: str, free: int) -> Finding:

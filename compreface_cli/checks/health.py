@@ -7,12 +7,21 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from compreface_cli.checks import architecture, cpu, disk, docker, gpu, memory, port
-from compreface_cli.checks.base import CONFLICT, FETCH, Finding, fail, ok, size, warn, whose
+from compreface_cli.checks.base import (
+    CONFIGURATION,
+    CONFLICT,
+    FETCH,
+    Finding,
+    fail,
+    ok,
+    size,
+    warn,
+    whose,
+)
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import Container
 from compreface_cli.facts.host import PortFact
 
-CONFIGURATION = 3
 MIN_PYTHON = (3, 11)
 DOORS = {3000: "the engine's port", 8000: "the UI's port"}
 
@@ -91,8 +100,7 @@ def _memory(facts: Facts) -> Finding:
 
 
 def _disks(facts: Facts) -> Iterator[Finding]:
-    for path, fact in facts.host.disks.items():
-        yield disk.judge_folder(path, fact.free)
+    yield from disk.judge_folders(facts.host.disks.values())
     if facts.docker is not None and facts.docker.reachable:
         root = disk.judge_root(
             facts.docker.root_dir,

@@ -6,10 +6,25 @@ from collections.abc import Iterator
 
 from compreface_cli.checks.base import FETCH, Finding, Own, fail, ok, warn
 from compreface_cli.facts import Facts
-from compreface_cli.facts.docker import DockerFacts
+from compreface_cli.facts.docker import DockerFacts, PullFact
 from compreface_cli.plan import Plan
 
 NAME = "image"
+
+# How the engine words it that a registry gave no answer.
+_OUT_OF_REACH = (
+    "dial tcp",
+    "no such host",
+    "server misbehaving",
+    "i/o timeout",
+    "deadline exceeded",
+    "connection refused",
+    "connection reset",
+    "network is unreachable",
+    "tls handshake",
+    "proxyconnect",
+    "request canceled",
+)
 
 
 def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
@@ -29,6 +44,29 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
         yield from _obtainable(docker, plan.base_image, f"the base image of {plan.image}")
     for image in plan.stack_images.values():
         yield from _obtainable(docker, image, "an image of the full stack")
+
+
+def lacking(plan: Plan, docker: DockerFacts) -> str:
+    """In one line which images are neither here nor sure to be pulled; "" when none is."""
+
+    def absent(image: str) -> bool:
+        pull = docker.pulls.get(image)
+        return not docker.image(image) and (pull is None or not pull.pullable)
+
+    missing = [name for name in plan.stack_images.values() if absent(name)]
+    what = "the images of the full stack cannot be pulled"
+    if not missing:
+        if docker.image(plan.image) or not absent(plan.base_image):
+            return ""
+        missing, what = [plan.base_image], f"the base image {plan.base_image} cannot be pulled"
+    pulls = [docker.pulls.get(name) for name in missing]
+    far = all(pull is None or _out_of_reach(pull) for pull in pulls)
+    return f"{what} ({'registry out of reach' if far else 'the registry refuses'})"
+
+
+def _out_of_reach(pull: PullFact) -> bool:
+    """Whether the registry itself did not answer, as far as the engine's words tell."""
+    return pull.pullable is None or any(one in pull.reason.lower() for one in _OUT_OF_REACH)
 
 
 def _obtainable(docker: DockerFacts, image: str, role: str) -> Iterator[Finding]:

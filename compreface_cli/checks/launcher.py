@@ -13,11 +13,15 @@ from compreface_cli.plan import Plan, with_launcher
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The launcher, why, and what that leaves out ("" when nothing)."""
+    """The launcher, why, and what that leaves out ("" when nothing).
+
+    `detail`: the whole finding behind the reason, with Docker's own words.
+    """
 
     kind: Literal["compose", "process"]
     reason: str
     leaves_out: str = ""
+    detail: str = ""
 
 
 def choose(plan: Plan, facts: Facts, own: Own | None = None) -> Choice:
@@ -37,5 +41,7 @@ def choose(plan: Plan, facts: Facts, own: Own | None = None) -> Choice:
     blockers = [item for item in docker.check(composed, facts, mine) if item.level == "fail"]
     blockers += [item for item in image.check(composed, facts, mine) if item.level != "ok"]
     if blockers:
-        return Choice("process", blockers[0].message, left_out)
+        found = blockers[0].message
+        lacking = image.lacking(composed, facts.docker) if blockers[0].check == image.NAME else ""
+        return Choice("process", lacking or found, left_out, found)
     return Choice("compose", f"Docker answers at {facts.docker.endpoint}")

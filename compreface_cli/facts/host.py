@@ -47,6 +47,7 @@ class DiskFact:
     free: int
     total: int
     device: int = 0  # the same number, the same file system
+    refused: str = ""  # why `path` cannot be made or written; "" when it can
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,20 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
 def disk(path: str | Path) -> DiskFact:
     """Free and total bytes where `path` lies or would lie."""
     seen = Path(path).absolute()
-    while not seen.exists() and seen != seen.parent:
+    while not os.path.exists(seen) and seen != seen.parent:
         seen = seen.parent
     usage = shutil.disk_usage(seen)
     device = os.stat(seen).st_dev
-    return DiskFact(str(path), str(seen), usage.free, usage.total, device)
+    return DiskFact(str(path), str(seen), usage.free, usage.total, device, _refused(seen))
+
+
+def _refused(seen: Path) -> str:
+    if not seen.is_dir():
+        return f"{seen} is no folder"
+    if os.access(seen, os.W_OK | os.X_OK):
+        return ""
+    read_only = os.statvfs(seen).f_flag & os.ST_RDONLY
+    return f"{seen} is {'on a read-only disk' if read_only else 'not writable for this user'}"
 
 
 def port(address: str, number: int) -> PortFact:

@@ -32,7 +32,8 @@ def look() -> health.Seen:
     """Ask the host, Docker, the NVIDIA side, the store of models, the environment, the records."""
     broken: dict[str, str] = {}
     doors = tuple(("127.0.0.1", number) for number in health.DOORS)
-    asked = facts.Questions(ports=doors, paths=(str(paths.data_dir()),), gpu=True)
+    folders = (paths.data_dir(), paths.state_dir(), paths.cache_dir())
+    asked = facts.Questions(ports=doors, paths=tuple(map(str, folders)), gpu=True)
     return health.Seen(
         facts=facts.gather(asked),
         models=_models(broken),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 
 from compreface_cli import __version__, engine_env, paths
@@ -91,11 +92,14 @@ def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> pre
     )
     folder = str(before.data["folder"]) if before and before.launcher == "compose" else None
     own = Own(folder=folder, pids=pids, may_build=may_build)
-    seen = preflight.run(plan, own=own, folders=[paths.data_dir(), paths.state_dir()])
+    folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
+    seen = preflight.run(plan, own=own, folders=folders)
     if plan.launcher == "auto":
         chosen = seen.choice
         left_out = f"; {chosen.leaves_out}" if chosen.leaves_out else ""
         out.note(f"Launcher: {chosen.kind} ({chosen.reason}){left_out}")
+        if os.environ.get("CF_DEBUG") and chosen.detail:
+            out.note(f"  {chosen.detail}")
     for finding in seen.warnings:
         out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
     if old is not None and old.calculator != plan.calculator:

@@ -266,13 +266,13 @@ def test_auto_is_compose_when_every_image_is_at_hand() -> None:
             docker(
                 images=images(CORE), pulls={n: PullFact(n, False, "gone") for n in STACK.values()}
             ),
-            "cannot be pulled: gone",
+            "cannot be pulled (the registry refuses)",
         ),
         (
             docker(
                 images=images(CORE), pulls={n: PullFact(n, None, "silence") for n in STACK.values()}
             ),
-            "not known: silence",
+            "the images of the full stack cannot be pulled (registry out of reach)",
         ),
     ],
 )
@@ -283,6 +283,19 @@ def test_auto_is_a_process_otherwise_and_says_why_and_what_is_left_out(
     assert choice.kind == "process"
     assert words in choice.reason
     assert "database" in choice.leaves_out
+
+
+def test_dockers_own_words_are_no_part_of_the_reason() -> None:
+    said = 'Get "https://r/v2/": dial tcp: lookup r on 192.0.2.1:53: server misbehaving'
+    engine = docker(
+        images=images(CORE), pulls={n: PullFact(n, False, said) for n in STACK.values()}
+    )
+    choice = checks.choose(plan(launcher="auto"), facts(docker=engine))
+    assert choice.reason == "the images of the full stack cannot be pulled (registry out of reach)"
+    assert "dial tcp" in choice.detail
+    alone = docker(images=(), pulls={BASE: PullFact(BASE, False, said)})
+    choice = checks.choose(plan(launcher="auto", services="core"), facts(docker=alone))
+    assert choice.reason == f"the base image {BASE} cannot be pulled (registry out of reach)"
 
 
 def test_a_core_as_a_process_leaves_nothing_out_but_the_reboot() -> None:

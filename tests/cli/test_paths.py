@@ -1,0 +1,102 @@
+"""Folders that this user cannot have: told as what they are, with the way out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from compreface_cli import checks, paths
+from compreface_cli.checks import health
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.facts.host import DiskFact, disk
+from tests.cli.fake_facts import facts, host, plan
+from tests.cli.in_process import Cf, in_folder
+
+
+@pytest.fixture
+def cf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cf:
+    run = in_folder(tmp_path, monkeypatch, capsys)
+    (tmp_path / "file").write_text("no folder")
+    for name in ("DATA", "STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / "file" / name))
+    return run
+
+
+UP = ("up", "embedded", "--launcher", "process", "--port", "auto")
+
+
+@pytest.mark.parametrize("arguments", [UP, (*UP, "--dry-run"), (*UP, "--json")])
+def test_a_command_that_writes_names_the_folder_and_the_way_out(
+    cf: Cf, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = cf(*arguments)
+    assert done.code == 3
+    assert str(tmp_path / "file") in done.out + done.err
+    assert "XDG_STATE_HOME" in done.out + done.err
+    assert "fault of cf" not in done.out + done.err
+
+
+def test_the_doctor_has_a_row_for_a_folder_that_cannot_be_written(cf: Cf, tmp_path: Path) -> None:
+    rows = [row for row in cf("doctor", "--json").document["rows"] if row["check"] == "disk"]
+    refused = [row for row in rows if str(tmp_path / "file") in row["message"]]
+    assert {row["level"] for row in refused} == {"fail"}
+    assert {row["exit_code"] for row in refused} == {3}
+    assert len(refused) == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.EACCES, "Permission denied"), (errno.EROFS, "Read-only"), (errno.ENOTDIR, "Not a dir")],
+)
+def test_a_refusal_of_the_system_is_no_fault_of_cf(
+    number: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/nowhere/state")
+    for path in (paths.instances_dir() / "x.lock", Path("/nowhere")):
+        told = paths.refused(OSError(number, os.strerror(number), str(path)))
+        assert told is not None
+        assert (told.code, str(path) in told.message) == (3, True)
+        assert words in told.message
+
+
+def test_a_refusal_elsewhere_stays_what_it_is() -> None:
+    assert paths.refused(PermissionError(errno.EACCES, "denied", "/elsewhere/x")) is None
+    assert paths.refused(FileNotFoundError(errno.ENOENT, "gone", str(paths.state_dir()))) is None
+    assert paths.refused(PermissionError("no file at all")) is None
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(ConfigurationError) as caught:
+        paths.data_dir()
+    assert "HOME" in str(caught.value.hint)
+
+
+def test_a_folder_below_a_file_is_refused_and_one_to_be_made_is_not(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "no folder" in disk(tmp_path / "file" / "a" / "b").refused
+    assert disk(tmp_path / "a" / "b").refused == ""
+
+
+def test_every_refused_folder_is_a_finding_even_on_one_disk() -> None:
+    seen = host(
+        disks={
+            "/data": DiskFact("/data", "/", 10**10, 10**12),
+            "/state": DiskFact("/state", "/", 10**10, 10**12, refused="/ is not writable"),
+        }
+    )
+    for rows in (
+        checks.preflight(plan(launcher="process", services="core", port=3000), facts(host=seen)),
+        health.judge(health.Seen(facts(host=seen))),
+    ):
+        (row,) = [one for one in rows if one.check == "disk" and one.level == "fail"]
+        assert row.code == 3
+        assert "/state cannot be written: / is not writable" in row.message
+        assert "XDG_STATE_HOME" in row.hint
