@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from compreface_cli import paths, resources
+from compreface_cli import notation, paths, resources
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.models.types import Model, ModelFile
 from compreface_cli.yamlfile import did_you_mean, read
@@ -63,6 +63,17 @@ def _files() -> Iterator[tuple[Origin, Path]]:
                 yield origin, path
 
 
+def bundled_that_run() -> list[str]:
+    """The bundled builds whose plugins all run in this version, the default first."""
+    found = []
+    for path in sorted(resources.builds_dir().glob("*.yaml")):
+        data = read(path).data
+        named = (data["detector"], data["calculator"], *data.get("plugins", ()))
+        if not any(notation.lacks(plugin) for plugin in named):
+            found.append(path.stem)
+    return sorted(found, key=lambda name: name != "embedded")
+
+
 def names() -> list[str]:
     return [path.stem for _, path in _files()]
 
@@ -86,8 +97,7 @@ def find(name: str | Path) -> tuple[Origin, Path]:
     """The file of that build; raises ConfigurationError for a build that nobody knows."""
     if isinstance(name, Path) or "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
-        if not path.is_file():
-            raise ConfigurationError(f"there is no build file {name}")
+        _must_be_a_file(path, name)
         return "path", path.resolve()
     for origin, path in _files():
         if path.stem == name:
@@ -97,6 +107,21 @@ def find(name: str | Path) -> tuple[Origin, Path]:
         f"there is no build {name!r}" + (f"; {meant}" if meant else ""),
         hint="`cf list-builds` shows all builds; a file is named by its path, like ./my-build.yaml",
     )
+
+
+def _must_be_a_file(path: Path, name: str | Path) -> None:
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise ConfigurationError(
+            f"{name} is a folder, not a build file", hint="name the .yaml file in it"
+        )
+    if path.exists():
+        raise ConfigurationError(
+            f"{name} is no regular file, so it is not read as a build file",
+            hint="save the build to a .yaml file and name that",
+        )
+    raise ConfigurationError(f"there is no build file {name}")
 
 
 def load(name_or_path: str | Path) -> BuildFile:
@@ -164,8 +189,30 @@ def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSp
     data["name"] = name
     if base.name != name:
         data["summary"] = f"{base.name} with changes of your own"
+    if facts := _facts_that_hold(data.pop("facts", {}), base.spec, data):
+        data["facts"] = facts
     document = read_data(data, f"build {name}")
     return spec.validate(document)
+
+
+def _facts_that_hold(
+    facts: Mapping[str, Any], base: BuildSpec, changed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The facts that are still true: figures and licence belong to the plugins they are about."""
+    model_of_plugin = notation.MODEL_OF.get
+    before, after = base.calculator, str(changed["calculator"])
+    calculator = model_of_plugin(before, before) == model_of_plugin(after, after)
+    detector = base.detector == changed["detector"]
+    holds = {"recognition": calculator, "detection": detector}
+    kept = {
+        **facts,
+        "accuracy": [
+            one for one in facts.get("accuracy", ()) if holds[one.get("of", "recognition")]
+        ],
+        "licence": facts.get("licence") if calculator else None,
+        "upstream": facts.get("upstream") if calculator and detector else None,
+    }
+    return {key: value for key, value in kept.items() if value}
 
 
 def read_data(data: Mapping[str, Any], origin: str) -> Any:
@@ -200,25 +247,29 @@ def save_custom(spec: BuildSpec, folder: Path | None = None) -> Path:
 
     A file that differs is replaced only if `cf` wrote it; else ConflictError with a diff.
     """
+    path = place_for(spec, folder)
+    text = text_of(spec)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, "utf-8")
+    part.replace(path)
+    return path
+
+
+def place_for(spec: BuildSpec, folder: Path | None = None) -> Path:
+    """Where `save_custom` would keep it; ConflictError with a diff if a user's file is there."""
     if folder is None:
         here = Path.cwd() / "builds"
         folder = here if here.is_dir() else paths.user_builds()
     path = folder / f"{spec.name}.yaml"
-    text = text_of(spec)
     if path.exists():
-        present = path.read_text("utf-8", errors="replace")
-        if present == text:
-            return path
-        if not written_by_cf(present):
+        present, text = path.read_text("utf-8", errors="replace"), text_of(spec)
+        if present != text and not written_by_cf(present):
             raise ConflictError(
                 f"{path} was not written by cf, or was edited since; it stays as it is\n"
                 + _diff(present, text, path),
                 hint="choose another name with --name, or move the file away",
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, "utf-8")
-    part.replace(path)
     return path
 
 

@@ -194,8 +194,9 @@ def resolve(
     if catalogue is None:
         mine = calculator.removeprefix(notation.CUSTOM) in own
         catalogue = {} if mine else _catalogue(calculator)
-    models, missing = _models(calculator, own, catalogue)
-    missing = (*_missing_plugins(runtime, (detector, calculator, *plugins)), *missing)
+    models, missing = _models(calculator, build, own, catalogue)
+    lacking = _missing_plugins(build, runtime, (detector, calculator, *plugins))
+    missing = (*lacking, *missing)
 
     launcher: LauncherKind = pick("launcher")
     services: Services = "core" if launcher == "process" else pick("services")
@@ -285,7 +286,10 @@ def _catalogue(calculator: str) -> Mapping[str, Model]:
 
 
 def _models(
-    calculator: str, own: Mapping[str, Model], catalogue: Mapping[str, Model]
+    calculator: str,
+    build: BuildFile,
+    own: Mapping[str, Model],
+    catalogue: Mapping[str, Model],
 ) -> tuple[tuple[Model, ...], tuple[Missing, ...]]:
     if calculator in notation.MODEL_OF:
         return (catalogue[notation.MODEL_OF[calculator]],), ()
@@ -296,7 +300,7 @@ def _models(
     if model is None:
         raise ConfigurationError(
             f"{calculator}: the build has no model of that name",
-            hint="add it under models: in the build file (`cf show` prints one)",
+            hint=_how_to_name_a_model(name, build),
         )
     if name in own and model.format != "onnx":
         reason = f"a model of your own in the format {model.format} does not run in this version"
@@ -304,12 +308,38 @@ def _models(
     return (model,), ()
 
 
-def _missing_plugins(runtime: str, plugins: tuple[str, ...]) -> tuple[Missing, ...]:
+def _how_to_name_a_model(name: str, build: BuildFile) -> str:
+    """A whole build file, since a model has more to say than a flag can take."""
+    entry = f"""models:
+  - name: {name}
+    role: calculator
+    format: onnx
+    files: [{{path: {name}.onnx}}]  # beside the build file
+    input: {{size: 112, mean: 127.5, scale: 128}}  # as the network was trained
+    align: arcface5
+    similarity: [1.1, 6.0]"""
+    if build.origin != "bundled":
+        return f"write a models: entry for it in {build.path}, like this:\n{entry}"
+    return (
+        "a model is described in a build file; write builds/my-build.yaml like this, then name the "
+        f"build my-build and no calculator:\nschema: 1\nname: my-build\n"
+        f"detector: {build.spec.detector}\ncalculator: {notation.CUSTOM}{name}\n{entry}"
+    )
+
+
+def _missing_plugins(
+    build: BuildFile, runtime: str, plugins: tuple[str, ...]
+) -> tuple[Missing, ...]:
     found = []
-    for plugin in dict.fromkeys(plugins):
-        reason = notation.lacks(plugin)
-        if reason is None:
-            continue
+    lacking = [plugin for plugin in dict.fromkeys(plugins) if notation.lacks(plugin)]
+    if build.origin == "bundled":
+        of_build = {build.spec.detector, build.spec.calculator, *build.spec.plugins}
+        listed = [plugin for plugin in lacking if plugin in of_build]
+        lacking = [plugin for plugin in lacking if plugin not in of_build]
+        if listed:
+            found.append(_only_listed(build, listed))
+    for plugin in lacking:
+        reason = notation.LACKING[plugin][1]
         hint = (
             "use custom.Calculator@NAME with a models: entry that names your ONNX file"
             if notation.role(plugin) == "calculator"
@@ -320,6 +350,15 @@ def _missing_plugins(runtime: str, plugins: tuple[str, ...]) -> tuple[Missing, .
         reason = "this version runs ONNX Runtime only"
         found.append(Missing(f"runtime {runtime}", reason, "use runtime: onnxruntime"))
     return tuple(found)
+
+
+def _only_listed(build: BuildFile, plugins: list[str]) -> Missing:
+    """One finding for a bundled build: to replace its plugins one by one makes no sense."""
+    from compreface_cli.builds import bundled_that_run
+
+    reason = f"it is only listed in this version, which does not run {', '.join(plugins)}"
+    hint = f"these builds run: {', '.join(bundled_that_run())}"
+    return Missing(f"build {build.name}", reason, hint)
 
 
 def _running_like(plugin: str) -> list[str]:

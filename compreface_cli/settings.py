@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compreface_cli import paths
-from compreface_cli.errors import ConfigurationError
+from compreface_cli.errors import ConfigurationError, UsageError
 from compreface_cli.settings_table import (
     BY_KEY,
+    CF_VARIABLES,
+    OTHER_VARIABLES,
     STACK,
     TABLE,
     TRANSLATED,
@@ -92,7 +94,7 @@ def resolve(
             values.setdefault(row.key, _value(row.key, environ[row.env], "environment", origin))
     project = _from_yaml(project_file, "project file")
     user = _from_yaml(user_file, "user file")
-    notes: list[str] = []
+    notes = _unknown_variables(environ)
     for layer in (project, user):
         for key, value in layer.items():
             values.setdefault(key, value)
@@ -101,10 +103,29 @@ def resolve(
             path = Path(chosen.value).expanduser()
             if chosen.layer in ("project file", "user file"):  # relative to the file that names it
                 path = (project_file if chosen.layer == "project file" else user_file).parent / path
-            found, notes = _from_env_file(path)
+            found, said = _from_env_file(path)
+            notes += said
             for key, value in found.items():
                 values.setdefault(key, value)
     return Settings(values, tuple(notes))
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """What is said about variables that look like ours, and that nothing here reads."""
+    settable = {row.env for row in TABLE} | CF_VARIABLES
+    known = settable | OTHER_VARIABLES
+    notes = []
+    for name in sorted(environ):
+        if not name.startswith("CF_") or name in known:
+            continue
+        from difflib import get_close_matches
+
+        # Without the prefix: it alone would make any two of them alike.
+        words = {one.removeprefix("CF_"): one for one in sorted(settable)}
+        close = get_close_matches(name.removeprefix("CF_"), list(words), n=1, cutoff=0.6)
+        meant = f"; did you mean {words[close[0]]}?" if close else ""
+        notes.append(f"environment {name}: unknown variable, it has no effect{meant}")
+    return notes
 
 
 def _value(key: str, raw: Any, layer: Layer, where: str) -> Value:
@@ -112,7 +133,8 @@ def _value(key: str, raw: Any, layer: Layer, where: str) -> Value:
         return Value(BY_KEY[key].parse(raw), layer, where)
     except BadValue as error:
         shown = "" if BY_KEY[key].secret else f", not {raw!r}"
-        raise ConfigurationError(f"{where}: {key} {error}{shown}") from error
+        kind = UsageError if layer == "flag" else ConfigurationError
+        raise kind(f"{where}: {key} {error}{shown}") from error
 
 
 def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:

@@ -271,6 +271,15 @@ TABLE: tuple[Setting, ...] = (
 )
 BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}
 
+# Variables of `cf` that are no settings, and those that only the engine or the Makefile reads.
+CF_VARIABLES = frozenset({"CF_DEBUG", "CF_MODELS_MIRROR"})
+OTHER_VARIABLES = frozenset(
+    (
+        "CF_HOST CF_MODELS_DIR CF_THREADS CF_MAX_QUEUE CF_MAX_QUEUE_BYTES CF_MAX_BODY_BYTES "
+        "CF_MAX_PIXELS CF_BODY_TIMEOUT_S CF_APPLY_EXIF CF_SHARED CF_TENSORFLOW_PYTHON"
+    ).split()
+)
+
 # Keys of upstream's `.env` that become part of another setting, or do nothing here, and why.
 TRANSLATED: Mapping[str, str] = {
     "uwsgi_processes": "max_concurrency is uwsgi_processes times uwsgi_threads",

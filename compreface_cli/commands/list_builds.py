@@ -80,6 +80,12 @@ def _yes(found: tuple[str, ...] | None, word: str) -> str:
     return "?" if found is None else word if found else "-"
 
 
+_LEGEND = (
+    "-: none or no figure   ?: not known without Docker   "
+    "none: no model to be had in this version   missing: the model is not on this machine"
+)
+
+
 class _Notes:
     """Numbers for texts that are too long for a column; equal texts share one."""
 
@@ -116,6 +122,7 @@ def _draw(found: list[Row], console: Console) -> None:
     if not found:
         line("(no build fits)")
     line()
+    line(_LEGEND)
     for runtime, flags in sorted({(row.runtime, row.cpu_flags) for row in found}):
         line(f"CPU flags that {runtime} needs: {' '.join(flags)}")
     for number, text in enumerate(notes.texts, start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
-from compreface_cli.errors import PreflightError
+from compreface_cli.errors import PreflightError, UsageError
 from compreface_cli.launch import image
 from compreface_cli.launch.base import CleanUp, Report, interruptible
 from compreface_cli.output import Output
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from compreface_cli.builds import BuildFile
 
 DEFAULT_BUILD = "embedded"
+_NAME = r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
 _PORTRAIT = "astronaut.png"
 
 
@@ -51,14 +53,15 @@ class Built:
 def build(request: Request, out: Output) -> Built:
     """Build the image, and with flags keep what they made as a build of the user's own.
 
-    The file is kept first: it is of use without Docker, too.
+    The file is kept before Docker is asked, as it is of use without it; a build that makes no sense
+    is refused before, and leaves nothing.
     """
     with interruptible():
-        chosen, kept = _settle(request, out)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
         found = settings.resolve(flags)
         for note in found.notes:
             out.note(note)
+        chosen, kept = _settle(request, found, out)
         # A build is not an instance: a port that only `up` can settle must not stop it.
         plan = replace(
             plans.resolve(chosen, found),
@@ -123,29 +126,46 @@ def prepared_models(
     )
 
 
-def _settle(request: Request, out: Output) -> tuple[BuildFile, Path | None]:
+def _settle(
+    request: Request, found: settings.Settings, out: Output
+) -> tuple[BuildFile, Path | None]:
     """The build that is meant, and where it was kept if it is a new one."""
     base = builds.load(request.build or DEFAULT_BUILD)
     changes = {key: value for key, value in (request.changes or {}).items() if value is not None}
     if not changes and request.name is None:
         return base, None
     name = request.name or builds.CUSTOM_NAME
+    if not re.fullmatch(_NAME, name):
+        raise UsageError(
+            f"flag --name: {name!r} is no name for a build",
+            hint="use lower-case letters, digits and hyphens (at most 40)",
+        )
     # Model files are looked for beside the build file, so such a build stays where its base is.
     beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
-    kept = builds.save_custom(builds.customise(base, name, changes), beside)
+    spec = builds.customise(base, name, changes)
+    builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
+    _refuse_what_cannot_run(plans.resolve(base, found))
+    kept = builds.save_custom(spec, beside)
     out.note(f"kept as the build {name}: {kept}")
     return builds.load(str(kept)), kept
+
+
+def _refuse_what_cannot_run(plan: Plan) -> None:
+    from compreface_cli import facts
+    from compreface_cli.checks import Own, missing, raise_for
+    from compreface_cli.facts import host
+
+    raise_for(tuple(missing.check(plan, facts.Facts(host.gather((), ())), Own())))
 
 
 def _preflight(plan: Plan, kept: Path | None) -> None:
     """All that stands in the way of the image, in one report. A GPU is none: `up` looks for it."""
     from compreface_cli import facts
-    from compreface_cli.checks import Own, architecture, disk, docker, missing, raise_for
+    from compreface_cli.checks import Own, architecture, disk, docker, raise_for
     from compreface_cli.checks import image as images
-    from compreface_cli.facts import host
 
-    own, nothing = Own(), facts.Facts(host.gather((), ()))
-    raise_for(tuple(missing.check(plan, nothing, own)))  # Docker would be asked in vain
+    _refuse_what_cannot_run(plan)  # Docker would be asked in vain
+    own = Own()
     asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
     seen = facts.gather(asked)
     checks = (docker.check, images.check, architecture.check, disk.check)

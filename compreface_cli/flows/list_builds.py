@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from compreface_cli import builds, docker_quick, notation, paths
 from compreface_cli.docker_quick import Quick
+from compreface_cli.errors import CfError
+from compreface_cli.models.types import Model
 from compreface_cli.runtimes import FLAGS
 
 DEFAULT = "embedded"
@@ -35,7 +37,7 @@ class Row:
     licence: Mapping[str, Any] = field(default_factory=dict)
     upstream: str = ""
     missing: tuple[str, ...] = ()  # plugins that do not run in this version
-    models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing
+    models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing | damaged
     images: tuple[str, ...] | None = None
     running: tuple[str, ...] | None = None  # instances
     runnable: bool = False  # on this host
@@ -46,12 +48,13 @@ class Row:
 
     @property
     def models_state(self) -> str:
-        """built in, here, missing, or none: a model that nobody can give in this version."""
+        """built in, here, missing, damaged, or none: nobody can give it in this version."""
         if any(notation.role(plugin) == "calculator" for plugin in self.missing):
             return "none"
         if not self.models:
             return "built in"
-        return "here" if set(self.models.values()) == {"here"} else "missing"
+        states = set(self.models.values())
+        return next(one for one in ("damaged", "missing", "here") if one in states)
 
     def best(self, kind: str) -> Mapping[str, Any] | None:
         """The first figure of recognition that was published, or measured."""
@@ -91,7 +94,7 @@ def _row(
     device = str(data.get("device", "cpu"))
     flags = tuple(sorted(FLAGS.get(runtime, ())))
     missing = tuple(name for name in (detector, calculator, *plugins) if notation.lacks(name))
-    models = {name: _model_state(name) for name in _models(data, calculator)}
+    models, obtainable = _models(one, calculator)
     running: tuple[str, ...] | None = tuple(alive.get(one.name, ()))
     if docker is not None:
         running = (*docker.running.get(one.name, ()), *(running or ()))
@@ -118,10 +121,7 @@ def _row(
         models=models,
         images=None if docker is None else docker.images.get(one.name, ()),
         running=running,
-        runnable=ready
-        and fits
-        and (device == "cpu" or gpu)
-        and all(_obtainable(name, state, data) for name, state in models.items()),
+        runnable=ready and fits and (device == "cpu" or gpu) and obtainable,
     )
 
 
@@ -133,26 +133,44 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(item) for item in value) if isinstance(value, list) else ()
 
 
-def _models(data: Mapping[str, Any], calculator: str) -> Iterable[str]:
-    if calculator in notation.MODEL_OF:
-        return (notation.MODEL_OF[calculator],)
+def _models(one: builds.Listed, calculator: str) -> tuple[dict[str, str], bool]:
+    """The state of the build's model by its name, and whether `up` can hope for it."""
+    name = notation.MODEL_OF.get(calculator)
+    own: Mapping[str, Any] | None = None
     if calculator.startswith(notation.CUSTOM):
-        return (calculator.removeprefix(notation.CUSTOM),)
-    return ()
+        name = calculator.removeprefix(notation.CUSTOM)
+        entries = one.data.get("models")
+        for entry in entries if isinstance(entries, list) else ():
+            if _mapping(entry).get("name") == name:
+                own = entry
+    if name is None:
+        return {}, True
+    if own is None and not _in_reach(name):
+        return {name: "missing"}, False  # spares the check of the catalogue
+    from compreface_cli.models import store
+
+    try:
+        model = _model(one, name, own)
+        if model is None:
+            return {name: "missing"}, False
+        return {name: store.state(model)}, store.obtainable(model)
+    except CfError:
+        return {name: "missing"}, False  # `cf validate` and `cf up` name the fault
 
 
-def _model_state(name: str) -> str:
-    folder = paths.models_dir() / name
-    whole = (folder / "model.json").is_file() and (folder / "model.onnx").is_file()
-    return "here" if whole else "missing"
+def _in_reach(name: str) -> bool:
+    """Whether this machine has anything by that name, or a mirror that may."""
+    seen = (paths.models_dir() / name, paths.cache_dir() / "weights" / name)
+    return bool(os.environ.get("CF_MODELS_MIRROR")) or any(path.exists() for path in seen)
 
 
-def _obtainable(name: str, state: str, data: Mapping[str, Any]) -> bool:
-    """Whether `up` can hope for the model: it is here, or a mirror, an address or a file has it."""
-    if state == "here" or os.environ.get("CF_MODELS_MIRROR"):
-        return True
-    entries = [_mapping(entry) for entry in data.get("models") or ()]
-    return any(entry.get("name") == name for entry in entries)
+def _model(one: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Model | None:
+    if own is None:
+        return builds.catalogue().get(name)
+    from compreface_cli.spec import model_from_data
+
+    beside = "" if one.origin == "bundled" else str(one.path.parent)
+    return builds.model_of(model_from_data(dict(own), str(one.path)), beside)
 
 
 def _host_flags() -> frozenset[str] | None:

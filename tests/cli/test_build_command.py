@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cli.build_files import build_data, text
 from tests.shared import ROOT
 
 
@@ -131,3 +132,44 @@ def test_flags_win_over_the_environment(cf: LonelyCf) -> None:
     other = "tests-own/base:1"
     cf("build", "--base-image", other)
     assert f"ARG BASE_IMAGE={other}" in cf.rendered("custom-build")["dockerfile"]
+
+
+def test_a_calculator_without_its_model_leaves_nothing_and_shows_the_entry(cf: LonelyCf) -> None:
+    (cf.here / "builds").mkdir()
+    flags = ("--calculator", "custom.Calculator@my-model", "--name", "my-build")
+    done = cf("build", *flags)
+    assert done.returncode == 3, done.stderr
+    assert "kept" not in done.stderr
+    assert "\nmodels:\n  - name: my-model\n" in done.stderr
+    assert list((cf.here / "builds").iterdir()) == []
+
+    own = cf.here / "builds" / "my-build.yaml"
+    own.write_text(text(build_data()))
+    again = cf("build", "my-build")
+    assert again.returncode == 6, again.stderr  # all is well but for Docker
+    refused = cf("build", *flags)
+    assert refused.returncode == 4, refused.stderr
+    assert "-models:" in refused.stderr
+    assert own.read_text() == text(build_data())
+
+
+def test_flags_upon_a_build_that_cannot_run_leave_nothing(cf: LonelyCf) -> None:
+    done = cf("build", "mobilenet", "--gpu")
+    assert done.returncode == 9, done.stderr
+    assert done.stderr.count("cannot run") == 1
+    assert "embedded, facenet" in done.stderr
+    assert not cf.kept().exists()
+    done = cf("build", "--plugin", "agegender.AgeDetector")
+    assert done.returncode == 9, done.stderr
+    assert "plugin agegender.AgeDetector" in done.stderr
+    assert not cf.kept().exists()
+
+
+@pytest.mark.parametrize(
+    "flags", [("--name", "My Build"), ("--base-image", "Bad Image"), ("--runtime", "foo")]
+)
+def test_a_bad_flag_is_usage_and_leaves_nothing(cf: LonelyCf, flags: tuple[str, str]) -> None:
+    done = cf("build", *flags)
+    assert done.returncode == 2, done.stderr
+    assert flags[0] in done.stderr
+    assert not cf.kept().parent.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from compreface_cli import builds, notation, resources
 from compreface_cli.errors import ConfigurationError, ConflictError
 from compreface_cli.plan import resolve
-from compreface_cli.settings import Settings
+from compreface_cli.settings import Settings, Value
 from tests.cli.build_files import build_data, build_file, model_entry, plain_data, text, write
 
 BUNDLED = {"embedded", "facenet", "mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"}
@@ -53,12 +54,23 @@ def test_the_bundled_builds_are_upstreams_and_the_default(place: Path) -> None:
 @pytest.mark.parametrize("name", sorted(BUNDLED))
 def test_every_bundled_build_has_a_plan_that_says_what_is_missing(place: Path, name: str) -> None:
     plan = resolve(builds.load(name), Settings())
-    assert bool(plan.missing) == (name not in ("embedded", "facenet"))
-    assert {one.what for one in plan.missing} == {
-        f"plugin {name}"
-        for name in (plan.detector, plan.calculator, *plan.plugins)
-        if notation.lacks(name)
-    }
+    if name in ("embedded", "facenet"):
+        assert plan.missing == ()
+        return
+    (missing,) = plan.missing
+    assert missing.what == f"build {name}"
+    assert "only listed" in missing.reason
+    plugins = (plan.detector, plan.calculator, *plan.plugins)
+    assert all(plugin in missing.reason for plugin in plugins if notation.lacks(plugin))
+    assert missing.hint == "these builds run: embedded, facenet"
+
+
+def test_a_plugin_that_was_added_to_a_listed_build_is_named_on_its_own(place: Path) -> None:
+    asked = Settings({"plugins": Value(("agegender.AgeDetector",), "flag", "flag --plugin")})
+    found = resolve(builds.load("mobilenet"), asked).missing
+    assert [one.what for one in found] == ["build mobilenet", "plugin agegender.AgeDetector"]
+    (alone,) = resolve(builds.load("embedded"), asked).missing
+    assert alone.what == "plugin agegender.AgeDetector"
 
 
 def test_a_path_wins_then_this_folder_then_the_users_then_the_bundled(place: Path) -> None:
@@ -87,6 +99,14 @@ def test_a_build_that_nobody_knows_is_refused_with_the_nearest_name(place: Path)
         builds.load("zzz")
     with pytest.raises(ConfigurationError, match="there is no build file"):
         builds.load("./no.yaml")
+
+
+def test_what_is_there_and_no_file_is_called_what_it_is(place: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is a folder, not a build file"):
+        builds.find(str(place))
+    os.mkfifo(place / "pipe.yaml")
+    with pytest.raises(ConfigurationError, match="is no regular file"):
+        builds.find(str(place / "pipe.yaml"))
 
 
 def test_a_file_whose_name_is_not_the_builds_is_refused_by_name_and_taken_by_path(
@@ -180,3 +200,29 @@ def test_a_model_of_a_build_takes_one_number_or_three(place: Path) -> None:
     model = builds.model_of(own.spec.models[0], "/beside")
     assert (model.mean, model.scale, model.beside) == ((1.0, 2.0, 3.0), (128.0,), "/beside")
     assert text(build_data())
+
+
+def test_another_calculator_takes_its_figures_and_its_licence_with_it(place: Path) -> None:
+    made = builds.customise(builds.load("embedded"), "mine", {"calculator": "facenet.Calculator"})
+    assert made.facts.licence is None
+    assert {one.of for one in made.facts.accuracy} == {"detection"}
+
+
+def test_another_detector_takes_its_own_figures_only(place: Path) -> None:
+    base = builds.load("facenet")
+    made = builds.customise(base, "mine", {"detector": "embedded.FaceDetector@mtcnn"})
+    assert made.facts.licence == base.spec.facts.licence
+    assert made.facts.upstream is None
+    assert {one.of for one in made.facts.accuracy} == {"recognition"}
+
+
+def test_another_device_or_plugin_and_the_same_model_by_its_other_name_keep_the_facts(
+    place: Path,
+) -> None:
+    base = builds.load("facenet")
+    changes = {
+        "device": "cuda",
+        "plugins": ["facenet.PoseEstimator"],
+        "calculator": "facenet.Calculator@20180402-114759",
+    }
+    assert builds.customise(base, "mine", changes).facts == base.spec.facts

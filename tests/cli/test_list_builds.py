@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from compreface_cli.builds import catalogue, model_of
 from compreface_cli.docker_quick import Quick
 from compreface_cli.flows.list_builds import Row, rows
+from compreface_cli.models import prepare
+from compreface_cli.models.types import Model
 from compreface_cli.runtimes import FLAGS
-from tests.cli.build_files import build_data, model_entry, plain_data, write
+from compreface_cli.spec import model_from_data
+from tests.cli.build_files import SHA, build_data, model_entry, plain_data, write
 from tests.cli.fake_docker_socket import daemon
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.test_docker_quick import whole
@@ -34,11 +38,23 @@ def seen(flags: frozenset[str] | None = FIT, gpu: bool = False) -> dict[str, Row
     return {row.name: row for row in rows(None, host_flags=flags, gpu=gpu)}
 
 
-def prepared(root: Path, name: str) -> None:
-    folder = root / "home" / "data" / "compreface-cli" / "models" / name
+def prepared(root: Path, model: Model, digest: str = SHA) -> Path:
+    """A model as it lies there once it was prepared from a file of that hash."""
+    folder = root / "home" / "data" / "compreface-cli" / "models" / model.name
     folder.mkdir(parents=True)
-    for file in ("model.json", "model.onnx"):
-        (folder / file).write_text("x")
+    (folder / "model.onnx").write_text("x")
+    record = {
+        "entry": prepare.entry_digest(model),
+        "sources": {one.path: digest for one in model.files},
+        "files": {"model.onnx": digest},
+        "sizes": {"model.onnx": 1},
+    }
+    (folder / prepare.RECORD).write_text(json.dumps(record))
+    return folder
+
+
+def own_model(**changes: Any) -> Model:
+    return model_of(model_from_data(model_entry(**changes), "here"))
 
 
 def test_the_six_are_listed_with_what_a_choice_needs(cf: Cf) -> None:
@@ -117,7 +133,8 @@ def test_what_runs_by_docker_and_as_a_process_is_told_together(cf: Cf) -> None:
 
 def test_models_are_here_when_they_are_prepared(cf: Cf, tmp_path: Path) -> None:
     assert builds(cf)["facenet"]["models"]["state"] == "missing"
-    prepared(tmp_path, "20180402-114759")
+    model = catalogue()["20180402-114759"]
+    prepared(tmp_path, model, model.files[0].sha256[0])
     assert builds(cf)["facenet"]["models"] == {
         "state": "here",
         "by_name": {"20180402-114759": "here"},
@@ -131,6 +148,9 @@ def test_runnable_is_what_this_host_can_run(
     assert not seen(flags=FIT - {"sse4_2"})["embedded"].runnable
     assert seen(flags=None)["embedded"].runnable
     monkeypatch.setenv("CF_MODELS_MIRROR", str(tmp_path))
+    assert {name for name, row in seen().items() if row.runnable} == {"embedded"}
+    (tmp_path / "facenet").mkdir()
+    (tmp_path / "facenet" / "20180402-114759.pb").write_text("x")
     assert {name for name, row in seen().items() if row.runnable} == {"embedded", "facenet"}
 
 
@@ -143,9 +163,32 @@ def test_a_gpu_build_is_runnable_where_there_is_a_gpu(cf: Cf, tmp_path: Path) ->
 def test_a_build_of_the_users_own_is_listed_with_its_model(cf: Cf, tmp_path: Path) -> None:
     write(tmp_path / "builds", build_data(models=[model_entry()]))
     row = seen()["my-build"]
-    assert (row.origin, row.models_state, row.runnable) == ("project", "missing", True)
-    prepared(tmp_path, "my-model")
+    assert (row.origin, row.models_state, row.runnable) == ("project", "missing", False)
+    (tmp_path / "builds" / "my-model.onnx").write_text("x")
+    assert seen()["my-build"].runnable
+    prepared(tmp_path, own_model())
     assert seen()["my-build"].models_state == "here"
+
+
+def test_a_model_of_that_name_made_from_another_file_is_not_here(cf: Cf, tmp_path: Path) -> None:
+    write(tmp_path / "builds", build_data(models=[model_entry()]))
+    other = [{"path": "my-model.onnx", "sha256": "cd" * 32}]
+    prepared(tmp_path, own_model(files=other), "cd" * 32)
+    row = seen()["my-build"]
+    assert (row.models_state, row.runnable) == ("missing", False)
+
+
+def test_a_prepared_model_that_lost_its_size_is_damaged(cf: Cf, tmp_path: Path) -> None:
+    write(tmp_path / "builds", build_data(models=[model_entry()]))
+    (prepared(tmp_path, own_model()) / "model.onnx").write_text("xx")
+    assert seen()["my-build"].models_state == "damaged"
+
+
+def test_a_model_entry_with_faults_does_not_end_the_list(cf: Cf, tmp_path: Path) -> None:
+    write(tmp_path / "builds", build_data(models=[{"name": "my-model"}]))
+    write(tmp_path / "builds", build_data(name="none", models=3))
+    assert seen()["my-build"].models_state == "missing"
+    assert seen()["none"].models_state == "missing"
 
 
 def test_a_file_that_is_no_build_is_listed_with_its_fault(cf: Cf, tmp_path: Path) -> None:
@@ -174,6 +217,7 @@ def test_the_table_has_a_line_for_each_build_and_the_sources_below(cf: Cf) -> No
     assert "embedded (default)  cpu" in out
     assert "embedded.FaceDetector@mtcnn + embedded.Calculator@mobilefacenet192" in out
     assert "does not run in this version: no insightface.FaceDetector@retinaface_r50_v1" in out
+    assert sum(line.startswith("-: ") for line in out.splitlines()) == 1
     assert "CPU flags that onnxruntime needs: cx16" in out
     assert "CompreFace custom-builds/README.md" in out
 

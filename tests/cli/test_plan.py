@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan import Plan, resolve, with_launcher
 from compreface_cli.settings import Settings, Value
 from compreface_cli.settings import resolve as resolve_settings
+from compreface_cli.spec import from_text
 from tests.cli.build_files import build_file, catalogue, custom_build_file, model_entry
 
 NOWHERE = Path("/nowhere/cf.yaml")
@@ -144,8 +146,20 @@ def test_the_bundled_catalogue_is_read_only_when_it_is_needed() -> None:
 
 
 def test_a_custom_calculator_without_a_model_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="the build has no model of that name"):
+    with pytest.raises(ConfigurationError, match="the build has no model of that name") as caught:
         plan(calculator="custom.Calculator@nothing")
+    assert "models: entry for it in /somewhere/plain.yaml" in str(caught.value.hint)
+
+
+def test_the_build_file_that_a_refusal_shows_is_sound() -> None:
+    bundled = replace(build_file(), origin="bundled")
+    with pytest.raises(ConfigurationError) as caught:
+        plan(bundled, calculator="custom.Calculator@my-model")
+    sentence, _, shown = str(caught.value.hint).partition("\n")
+    assert "write builds/my-build.yaml" in sentence
+    spec = from_text(shown)
+    assert (spec.name, spec.calculator) == ("my-build", "custom.Calculator@my-model")
+    assert [one.name for one in spec.models] == ["my-model"]
 
 
 @pytest.mark.parametrize("format", ["mxnet", "tflite", "tensorflow-graph"])

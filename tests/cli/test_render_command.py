@@ -58,7 +58,7 @@ def test_a_launcher_in_the_settings_does_not_matter(cf: Cf, tmp_path: Path) -> N
 def test_a_build_that_cannot_run_is_rendered_with_a_warning(cf: Cf, name: str) -> None:
     done = cf("render", name, "-o", "out")
     assert done.code == 0
-    assert "plugin insightface.FaceDetector" in done.err
+    assert "insightface.FaceDetector" in done.err
     assert "cannot run" in done.err
 
 

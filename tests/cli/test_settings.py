@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compreface_cli import settings
-from compreface_cli.errors import ConfigurationError
+from compreface_cli.errors import ConfigurationError, UsageError
 from compreface_cli.settings_table import BY_KEY, TABLE, TRANSLATED, WITHOUT_EFFECT
+from tests.shared import ROOT
 
 # Every key of upstream's `.env` files (root, custom builds, dev).
 UPSTREAM = """
@@ -36,7 +38,7 @@ class Folder:
         )
 
     def refusal(self, env: dict[str, str] | None = None, **flags: Any) -> str:
-        with pytest.raises(ConfigurationError) as caught:
+        with pytest.raises((ConfigurationError, UsageError)) as caught:
             self.resolve(env, **flags)
         return caught.value.message
 
@@ -153,6 +155,42 @@ def test_a_value_that_does_not_fit_is_refused(
     assert words in message
     assert key in message
     assert message.startswith("flag")
+
+
+def test_a_bad_flag_is_usage_and_any_other_layer_is_configuration(folder: Folder) -> None:
+    with pytest.raises(UsageError, match="flag --port") as flag:
+        folder.resolve(port="abc")
+    assert flag.value.code == 2
+    with pytest.raises(ConfigurationError) as variable:
+        folder.resolve({"CF_PORT": "abc"})
+    assert variable.value.code == 3
+    folder.project.write_text("port: abc\n")
+    with pytest.raises(ConfigurationError) as file:
+        folder.resolve()
+    assert file.value.code == 3
+
+
+def test_an_unknown_variable_is_named_with_what_was_meant(folder: Folder) -> None:
+    (folder.root / ".env").write_text("mine=1\n")
+    folder.project.write_text("env_file: .env\n")
+    notes = folder.resolve({"CF_PRT": "1", "CF_QQQQ": "1", "CFPORT": "1", "PORT": "1"}).notes
+    assert notes[:2] == (
+        "environment CF_PRT: unknown variable, it has no effect; did you mean CF_PORT?",
+        "environment CF_QQQQ: unknown variable, it has no effect",
+    )
+    assert "mine is no key" in notes[2]
+    assert len(notes) == 3
+
+
+def test_variables_of_the_cli_the_engine_and_the_makefile_are_known(folder: Folder) -> None:
+    read = set()
+    for place in ("compreface_cli", "engine/compreface_engine", "Makefile"):
+        whole = ROOT / place
+        for path in [whole] if whole.is_file() else whole.rglob("*.py"):
+            read |= set(re.findall(r"\bCF_[A-Z][A-Z_]*[A-Z]\b", path.read_text("utf-8")))
+    read -= {"CF_VARIABLES"}
+    assert {"CF_DEBUG", "CF_HOST", "CF_MODELS_MIRROR"} <= read
+    assert folder.resolve(dict.fromkeys(read, "")).notes == ()
 
 
 def test_a_bad_variable_is_named(folder: Folder) -> None:
