@@ -262,6 +262,8 @@ def place_for(spec: BuildSpec, folder: Path | None = None) -> Path:
         here = Path.cwd() / "builds"
         folder = here if here.is_dir() else paths.user_builds()
     path = folder / f"{spec.name}.yaml"
+    if path.exists() and not path.is_file():
+        raise ConflictError(f"{path} is no regular file", hint="choose another name with --name")
     if path.exists():
         present, text = path.read_text("utf-8", errors="replace"), text_of(spec)
         if present != text and not written_by_cf(present):

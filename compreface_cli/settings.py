@@ -124,7 +124,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
         words = {one.removeprefix("CF_"): one for one in sorted(settable)}
         close = get_close_matches(name.removeprefix("CF_"), list(words), n=1, cutoff=0.6)
         meant = f"; did you mean {words[close[0]]}?" if close else ""
-        notes.append(f"environment {name}: unknown variable, it has no effect{meant}")
+        notes.append(f"warning: environment {name} is no variable of cf and has no effect{meant}")
     return notes
 
 

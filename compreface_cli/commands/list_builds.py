@@ -81,7 +81,7 @@ def _yes(found: tuple[str, ...] | None, word: str) -> str:
 
 
 _LEGEND = (
-    "-: none or no figure   ?: not known without Docker   "
+    "-: no, or no figure   ?: not known without Docker   "
     "none: no model to be had in this version   missing: the model is not on this machine"
 )
 

@@ -192,6 +192,9 @@ def test_a_file_in_the_way_that_is_no_text_stays(place: Path) -> None:
     (place / "plain.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConflictError, match="was not written by cf"):
         builds.save_custom(build_file().spec, place)
+    (place / "own" / "plain.yaml").mkdir(parents=True)
+    with pytest.raises(ConflictError, match="is no regular file"):
+        builds.save_custom(build_file().spec, place / "own")
 
 
 def test_a_model_of_a_build_takes_one_number_or_three(place: Path) -> None:

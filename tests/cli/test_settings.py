@@ -175,8 +175,8 @@ def test_an_unknown_variable_is_named_with_what_was_meant(folder: Folder) -> Non
     folder.project.write_text("env_file: .env\n")
     notes = folder.resolve({"CF_PRT": "1", "CF_QQQQ": "1", "CFPORT": "1", "PORT": "1"}).notes
     assert notes[:2] == (
-        "environment CF_PRT: unknown variable, it has no effect; did you mean CF_PORT?",
-        "environment CF_QQQQ: unknown variable, it has no effect",
+        "warning: environment CF_PRT is no variable of cf and has no effect; did you mean CF_PORT?",
+        "warning: environment CF_QQQQ is no variable of cf and has no effect",
     )
     assert "mine is no key" in notes[2]
     assert len(notes) == 3
