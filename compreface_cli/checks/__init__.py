@@ -19,7 +19,7 @@ from compreface_cli.checks import (
     project,
     volume,
 )
-from compreface_cli.checks.base import Finding, Level, Own
+from compreface_cli.checks.base import Finding, Level, Neighbour, Own
 from compreface_cli.checks.launcher import Choice, choose
 from compreface_cli.errors import PreflightError
 from compreface_cli.facts import Facts, Questions
@@ -29,6 +29,7 @@ __all__ = [
     "Choice",
     "Finding",
     "Level",
+    "Neighbour",
     "Own",
     "choose",
     "preflight",

@@ -43,26 +43,45 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another instance of this user that runs: its ports, and its processes or project folder."""
+
+    name: str
+    ports: frozenset[int]
+    pids: frozenset[int] = frozenset()
+    folder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Own:
     """What the caller knows of the instance itself, so that its own things are no conflict.
 
     `folder`: the project folder of its record, None when this user has no such Compose instance;
     `pids`: its supervisor and engine when it runs as a process;
-    `may_build` is False with `--no-build`.
+    `others`: what else this user runs; `may_build` is False with `--no-build`.
     """
 
     folder: str | None = None
     pids: frozenset[int] = frozenset()
+    others: tuple[Neighbour, ...] = ()
     may_build: bool = True
 
     def has(self, container: Container, plan: Plan) -> bool:
         """Whether the container belongs to this instance: its project, started from its folder."""
-        return (
-            self.folder is not None
-            and container.project == plan.project
-            and container.folder is not None
-            and os.path.normpath(container.folder) == os.path.normpath(self.folder)
-        )
+        return container.project == plan.project and _from(container, self.folder)
+
+    def neighbour_of(self, container: Container) -> Neighbour | None:
+        """The other instance that the container belongs to."""
+        found = (one for one in self.others if container.project == f"cf-{one.name}")
+        return next((one for one in found if _from(container, one.folder)), None)
+
+
+def _from(container: Container, folder: str | None) -> bool:
+    return (
+        folder is not None
+        and container.folder is not None
+        and os.path.normpath(container.folder) == os.path.normpath(folder)
+    )
 
 
 def fail(check: str, code: int, message: str, hint: str) -> Finding:

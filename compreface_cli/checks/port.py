@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import CONFLICT, Finding, Own, fail, ok, warn, whose
+from compreface_cli.checks.base import CONFLICT, Finding, Neighbour, Own, fail, ok, warn, whose
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import Container, PublishedPort
-from compreface_cli.facts.host import PortFact
+from compreface_cli.facts.host import DOCKERS_OWN, PortFact
 from compreface_cli.plan import Plan
 
 NAME = "port"
@@ -56,7 +56,11 @@ def _door(
         return
     holder, sleeper, mine = _containers(plan, facts, own, address, port)
     if holder is not None:
-        yield fail(NAME, CONFLICT, f"port {port} is held by {whose(holder)}", way_out)
+        neighbour = own.neighbour_of(holder)
+        if neighbour is not None:
+            yield _of_neighbour(neighbour, port, flag)
+        else:
+            yield fail(NAME, CONFLICT, f"port {port} is held by {whose(holder)}", way_out)
         return
     if sleeper is not None:
         yield warn(
@@ -78,8 +82,33 @@ def _door(
                 f"port {port} is privileged: this user may not bind it ({fact.error})",
                 f"Choose {flag} between 1024 and 65535.",
             )
+    elif (neighbour := _neighbour(fact, own)) is not None:
+        yield _of_neighbour(neighbour, port, flag)
     else:
         yield _held(fact, flag, way_out)
+
+
+def _neighbour(fact: PortFact, own: Own) -> Neighbour | None:
+    """The other instance that listens there, as its record and the listener's process tell."""
+    seen = [item for item in fact.listeners if item.pid is not None]
+    for one in own.others:
+        if fact.port not in one.ports:
+            continue
+        if not seen or any(item.pid in one.pids for item in seen):
+            return one
+        if one.folder is not None and any(item.process in DOCKERS_OWN for item in seen):
+            return one
+    return None
+
+
+def _of_neighbour(neighbour: Neighbour, port: int, flag: str) -> Finding:
+    return fail(
+        NAME,
+        CONFLICT,
+        f"port {port} is held by the instance {neighbour.name}",
+        f"Stop it with `cf down {neighbour.name}`, "
+        f"or choose another port: {flag} auto takes a free one.",
+    )
 
 
 def _held(fact: PortFact, flag: str, way_out: str) -> Finding:

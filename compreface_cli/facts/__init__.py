@@ -42,7 +42,10 @@ def gather(questions: Questions) -> Facts:
     from compreface_cli.facts import gpu as nvidia
     from compreface_cli.facts import host
 
+    host_facts = host.gather(questions.ports, questions.paths)
     docker_facts = engine.gather(questions.images) if questions.docker else None
+    if docker_facts is None and any(one.maybe_dockers for one in host_facts.ports.values()):
+        docker_facts = engine.gather()  # to name the container
     gpu_facts = nvidia.gather() if questions.gpu else None
     probe = None
     if docker_facts is not None and docker_facts.reachable:
@@ -50,4 +53,4 @@ def gather(questions: Questions) -> Facts:
         image = next(here, None)
         if image is not None:
             probe = nvidia.probe(docker_facts.endpoint, image, questions.gpu_index)
-    return Facts(host.gather(questions.ports, questions.paths), docker_facts, gpu_facts, probe)
+    return Facts(host_facts, docker_facts, gpu_facts, probe)

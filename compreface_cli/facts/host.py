@@ -13,6 +13,8 @@ from pathlib import Path
 
 # The machine's names for one and the same architecture, under Docker's name.
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+# Processes that listen for a container.
+DOCKERS_OWN = frozenset({"docker-proxy", "rootlesskit"})
 _LISTEN = "0A"  # state TCP_LISTEN in /proc/net/tcp
 
 
@@ -36,6 +38,11 @@ class PortFact:
     error: str = ""  # the system's words when the bind was refused
     denied: bool = False  # refused for want of rights, not because it is held
     listeners: tuple[Listener, ...] = ()
+
+    @property
+    def maybe_dockers(self) -> bool:
+        """Whether only Docker can say who holds it (its processes may belong to root)."""
+        return any(one.pid is None or one.process in DOCKERS_OWN for one in self.listeners)
 
 
 @dataclass(frozen=True, slots=True)

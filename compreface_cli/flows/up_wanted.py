@@ -8,10 +8,11 @@ import os
 from dataclasses import replace
 
 from compreface_cli import __version__, engine_env, paths
-from compreface_cli.checks import Finding, Own
+from compreface_cli.checks import Finding, Neighbour, Own
+from compreface_cli.errors import ConfigurationError
 from compreface_cli.flows import preflight, running
 from compreface_cli.instances import Record
-from compreface_cli.launch.base import Endpoint
+from compreface_cli.launch.base import Deployment, Endpoint
 from compreface_cli.output import Output
 from compreface_cli.plan import Plan, Port
 
@@ -79,19 +80,34 @@ def with_ports(plan: Plan, old: Record | None) -> Plan:
     )
 
 
+def neighbours(but: str) -> tuple[Neighbour, ...]:
+    """The other instances of this user that run, or are being started."""
+    found = []
+    for record in running.instances().all()[0]:
+        if record.name == but or record.phase == "stopped" or not record.deployment:
+            continue
+        try:
+            known = running.deployment(record)
+        except ConfigurationError:
+            continue  # a damaged record is in nobody's way
+        doors = frozenset(door.port for door in (known.engine, known.ui) if door is not None)
+        if known.launcher == "process":
+            found.append(Neighbour(record.name, doors, pids=_pids(known)))
+        else:
+            found.append(Neighbour(record.name, doors, folder=str(known.data.get("folder", ""))))
+    return tuple(found)
+
+
+def _pids(process: Deployment) -> frozenset[int]:
+    services = running.launcher("process").services(process)
+    return frozenset(one.pid for one in services if one.pid is not None)
+
+
 def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> preflight.Preflight:
     before = running.deployment(old) if old is not None and old.deployment else None
-    pids = (
-        frozenset(
-            pid
-            for one in running.launcher("process").services(before)
-            if (pid := one.pid) is not None
-        )
-        if before and before.launcher == "process"
-        else frozenset[int]()
-    )
+    pids = _pids(before) if before and before.launcher == "process" else frozenset[int]()
     folder = str(before.data["folder"]) if before and before.launcher == "compose" else None
-    own = Own(folder=folder, pids=pids, may_build=may_build)
+    own = Own(folder, pids, others=neighbours(plan.instance), may_build=may_build)
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
     seen = preflight.run(plan, own=own, folders=folders)
     if plan.launcher == "auto":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from compreface_cli import checks
-from compreface_cli.checks.base import Finding, Own
+from compreface_cli.checks.base import Finding, Neighbour, Own
 from compreface_cli.errors import PreflightError
 from compreface_cli.facts.docker import Network, Volume
 from compreface_cli.facts.host import PortFact
@@ -27,6 +27,7 @@ from tests.cli.fake_facts import (
 )
 
 OWN = Own(folder=FOLDER)
+NEIGHBOUR = Neighbour("one", frozenset({3000}), frozenset({4711}))
 VOLUME = "cf-embedded_postgres-data"
 CALCULATOR = "embedded.Calculator@mobilefacenet192"
 OURS = {
@@ -124,6 +125,42 @@ def test_own_processes_are_no_conflict() -> None:
     seen = facts(host=ports(held(3000)))
     assert only("port", "fail", checks.preflight(wanted, seen))
     assert not found("port", "fail", checks.preflight(wanted, seen, Own(pids=frozenset({4711}))))
+
+
+def test_a_port_of_another_instance_names_it_and_how_to_stop_it() -> None:
+    wanted = plan(launcher="process", services="core", port=3000)
+    seen = facts(host=ports(held(3000)), docker=None)
+    others = (Neighbour("two", frozenset({3001}), frozenset({4711})), NEIGHBOUR)
+    row = only("port", "fail", checks.preflight(wanted, seen, Own(others=others)))
+    assert row.message == "port 3000 is held by the instance one"
+    assert "`cf down one`" in row.hint
+    assert "--port auto" in row.hint
+
+
+def test_an_instance_that_has_ended_does_not_hide_who_took_its_port() -> None:
+    wanted = plan(launcher="process", services="core", port=3000)
+    seen = facts(host=ports(held(3000, pid=99)), docker=None)
+    row = only("port", "fail", checks.preflight(wanted, seen, Own(others=(NEIGHBOUR,))))
+    assert "the process python3 (pid 99)" in row.message
+
+
+@pytest.mark.parametrize("seen_by_docker", [True, False])
+def test_a_port_of_another_instances_container_names_the_instance(seen_by_docker: bool) -> None:
+    theirs = of_project("cf-one", "/projects/one", ports=(published(3000),))
+    engine = docker(containers=(theirs,)) if seen_by_docker else None
+    wanted = plan(launcher="process", services="core", port=3000)
+    seen = facts(host=ports(held(3000, process="docker-proxy")), docker=engine)
+    own = Own(others=(Neighbour("one", frozenset({3000}), folder="/projects/one"),))
+    row = only("port", "fail", checks.preflight(wanted, seen, own))
+    assert row.message == "port 3000 is held by the instance one"
+
+
+def test_a_process_too_is_told_the_container_on_its_port() -> None:
+    wanted = plan(launcher="process", services="core", port=3000)
+    engine = docker(containers=(container("db", ports=(published(3000),)),))
+    seen = facts(host=ports(held(3000, process="docker-proxy")), docker=engine)
+    row = only("port", "fail", checks.preflight(wanted, seen))
+    assert "the container db" in row.message
 
 
 def test_two_doors_need_two_numbers() -> None:

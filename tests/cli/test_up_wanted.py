@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,21 @@ def test_several_instances_are_told_with_how_to_name_one(
     with pytest.raises(UsageError, match="several instances run: one, two") as caught:
         running.pick(None, only_running=True, command=command)
     assert words in str(caught.value.hint)
+
+
+def test_the_other_instances_that_run_are_known_by_their_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    store = running.instances()
+    for name in ("one", "mine"):
+        store.save(record(replace(PROCESS, data={"folder": str(tmp_path)}), name))
+    store.save(record(STACK, "whole"))
+    store.save(replace(record(PROCESS, "ended"), phase="stopped"))
+    store.save(replace(record(PROCESS, "odd"), deployment={"launcher": "process"}))
+    found = {other.name: other for other in up_wanted.neighbours("mine")}
+    assert {name: other.ports for name, other in found.items()} == {
+        "one": {3017},
+        "whole": {3018, 8018},
+    }
+    assert found["whole"].folder == "x"
