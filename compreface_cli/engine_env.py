@@ -127,9 +127,11 @@ def ensure(
         try:
             sibling = _with_packages(home, wanted)
             if sibling is not None:
+                report("Taking the packages of the environment that is here for the new engine ...")
                 _derive(folder, sibling, wanted)
             else:
-                _make(folder, wanted, wheels, progress)
+                _make(folder, wanted, wheels, report, progress)
+            report("Proving the environment with a known face ...")
             _prove(folder, wanted)
             proven = {"packages": wanted.packages(), "wheel": wanted.wheel.name}
             (folder / "proven.json").write_text(json.dumps(proven), encoding="utf-8")
@@ -183,8 +185,11 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _make(folder: Path, wanted: EngineInputs, wheels: Path | None, progress: Progress) -> None:
+def _make(
+    folder: Path, wanted: EngineInputs, wheels: Path | None, report: Report, progress: Progress
+) -> None:
     python = folder / "bin" / "python"
+    report("Making a private Python environment for the engine ...")
     _create(folder)
     names = sum(
         1
@@ -194,9 +199,9 @@ def _make(folder: Path, wanted: EngineInputs, wheels: Path | None, progress: Pro
     )
     source = ["--no-index", "--find-links", str(wheels)] if wheels else []
     files = [part for path in wanted.requirements for part in ("-r", str(path))]
-    with progress("Preparing the engine's environment", names) as advance:
+    with progress(f"Preparing the engine's environment: {names} packages", names) as advance:
         command = [*_pip(python), *source, "--require-hashes", *files]
-        _run_pip(command, wheels, advance)
+        _run_pip(command, wheels, advance, report)
     _install_engine(_pip(python), wanted)
 
 
@@ -243,7 +248,12 @@ def _no_venv(why: str) -> ConfigurationError:
     )
 
 
-def _run_pip(command: Sequence[str], wheels: Path | None, advance: Callable[[float], None]) -> None:
+def _run_pip(
+    command: Sequence[str],
+    wheels: Path | None,
+    advance: Callable[[float], None],
+    report: Report = lambda line: None,
+) -> None:
     flags = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     environment = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PYTHONPATH": ""}
     tail: deque[str] = deque(maxlen=12)
@@ -262,6 +272,8 @@ def _run_pip(command: Sequence[str], wheels: Path | None, advance: Callable[[flo
             tail.append(line.rstrip())
             if line.startswith(("Collecting ", "Processing ")):
                 advance(1)
+            elif line.startswith("Installing collected packages"):
+                report("All packages are here; unpacking them ...")
         code = process.wait()
     except BaseException:
         with suppress(ProcessLookupError):

@@ -16,6 +16,7 @@ from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
 from compreface_cli.flows import ready, running, up_wanted
+from compreface_cli.flows.patience import Patience
 from compreface_cli.instances import Record, now
 from compreface_cli.launch.base import (
     CleanUp,
@@ -171,6 +172,7 @@ class _Run:
         self.options = options
         self.out = out
         self.undo = undo
+        self.progress = Patience(out).progress
         self.store = running.instances()
         self.launcher = running.launcher("compose" if plan.launcher == "compose" else "process")
         self.before = running.deployment(old) if old and old.deployment else None
@@ -235,7 +237,7 @@ class _Run:
 
             models = store.ensure(
                 plan.models,
-                self.out.progress,
+                self.progress,
                 python=self._environment,
                 portrait=resources.portraits_dir() / ready.PORTRAIT,
                 note=self.out.note,
@@ -267,7 +269,7 @@ class _Run:
             paths.data_dir() / "engine-env",
             engine_env.inputs(self.plan.wheels if self.launcher.kind == "process" else "cpu"),
             report=self.out.note,
-            progress=self.out.progress,
+            progress=self.progress,
             wheels=self.options.wheels,
         )
         return env.python
@@ -292,7 +294,7 @@ class _Run:
 
     def _prove(self, new: Deployment, answer: ready.KnownAnswer, deadline_s: float) -> ready.Proof:
         deadline = time.monotonic() + deadline_s
-        with self.out.progress("Waiting for the engine's answer", None):
+        with self.progress("Waiting for the engine's answer", None):
             ready.wait(new.engine, lambda: self.launcher.services(new)[0], deadline)
             proof = ready.check(new.engine, answer, deadline)
             ready.wait_for_all(lambda: self.launcher.services(new), deadline)

@@ -87,6 +87,8 @@ def test_it_is_made_once_and_then_found(workshop: Workshop) -> None:
     made = workshop.ensure(workshop.inputs, workshop.wheels)
     assert subprocess.run([made.python, "-I", *WORKS], check=False).returncode == 0
     assert engine_env.find(workshop.home, workshop.inputs) == made
+    steps = [" ".join(line.split()[:2]) for line in workshop.said]
+    assert steps == ["Making a", "All packages", "Proving the", "The engine's"]
     assert workshop.left() == [made.key]
     # No wheels and no network are needed any more: nothing is asked.
     assert workshop.ensure(workshop.inputs, workshop.home / "nowhere") == made

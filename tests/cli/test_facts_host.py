@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from compreface_cli.facts import Questions, gather, host
+from compreface_cli.facts.host import Listener, PortFact
 from tests.shared import ROOT
 
 
@@ -173,3 +174,14 @@ def test_architectures_have_dockers_names() -> None:
         "arm64",
         "riscv64",
     ]
+
+
+@pytest.mark.parametrize(
+    ("pid", "process", "asked"),
+    [(7, "docker-proxy", True), (None, None, True), (7, "python3", False)],
+)
+def test_docker_is_asked_about_a_listener_that_may_be_its_own(
+    pid: int | None, process: str | None, asked: bool
+) -> None:
+    listener = Listener("127.0.0.1", 3000, pid, process)
+    assert PortFact("127.0.0.1", 3000, False, listeners=(listener,)).maybe_dockers is asked
