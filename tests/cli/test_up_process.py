@@ -51,6 +51,20 @@ def test_port_auto_takes_a_free_port_and_keeps_it(local_cf: LocalCf) -> None:
     assert second["engine_url"] == first["engine_url"]
 
 
+def test_up_without_a_port_keeps_the_one_the_instance_has(local_cf: LocalCf) -> None:
+    first = local_cf.up("--port", str(free_port()))
+    again = local_cf.up()
+    assert (again["change"], again["engine_url"]) == ("already running", first["engine_url"])
+    assert local_cf.json("down")["instance"] == "embedded"
+
+
+def test_up_names_the_instance_that_holds_the_port(local_cf: LocalCf) -> None:
+    port = local_cf.up("--port", "auto")["engine_url"].rpartition(":")[2]
+    error = local_cf.up("--port", port, "--instance", "two", exit_code=4)["error"]
+    assert f"port {port} is held by the instance embedded" in error["message"]
+    assert "`cf down embedded`" in error["message"]
+
+
 def test_up_refuses_a_port_held_by_another_process(local_cf: LocalCf) -> None:
     with listening() as port:
         error = local_cf.up("--port", str(port), exit_code=4)["error"]
