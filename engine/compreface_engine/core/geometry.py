@@ -145,13 +145,28 @@ def facenet_crop(image: Image, box: BoundingBox, size: int) -> NDArray[np.float6
         raise ValueError("the box holds no pixel of the image")
     top, bottom, down = _taps(height, size)
     left, right, across = _taps(width, size)
-    rows = np.concatenate((top, bottom))
-    columns = np.concatenate((left, right))
-    blurred = _blur(_blur(part, size, rows, 0), size, columns, 1)
-    values = blurred.astype(np.float64)
-    rows_mixed = values[:size] + (values[size:] - values[:size]) * down[:, None, None]
-    near, far = rows_mixed[:, :size], rows_mixed[:, size:]
-    return (near + (far - near) * across[:, None]) * (1 / 255)
+    rows = _blur(part, size, np.concatenate((top, bottom)), 0)
+    if width > size:
+        grid = _blur(rows, size, np.concatenate((left, right)), 1)
+        mixed = _between(grid[:size], grid[size:], down[:, None, None])
+        near, far = mixed[:, :size], mixed[:, size:]
+    else:  # nothing to blur: fewer columns to mix
+        mixed = _between(rows[:size], rows[size:], down[:, None, None])
+        near, far = np.take(mixed, left, 1), np.take(mixed, right, 1)
+    crop = _between(near, far, across[:, None])
+    crop *= 1 / 255
+    return crop
+
+
+def _between(
+    near: NDArray[Any], far: NDArray[Any], share: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`near` + (`far` - `near`) * `share`, in float64."""
+    mixed: NDArray[np.float64] = far.astype(np.float64)
+    mixed -= near
+    mixed *= share
+    mixed += near
+    return mixed
 
 
 def truncated_points(landmarks: Landmarks) -> list[tuple[int, int]]:

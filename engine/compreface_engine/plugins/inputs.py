@@ -51,6 +51,7 @@ def _standardised(crops: Crops) -> NDArray[np.float64]:
     values = crops.astype(np.float64)
     axes = (1, 2, 3)
     least = 1 / np.sqrt(values[0].size) if len(values) else 1.0
-    mean = values.mean(axis=axes, keepdims=True)
-    deviation = np.maximum(values.std(axis=axes, keepdims=True), least)
-    return np.asarray((values - mean) * (1 / deviation), np.float64)
+    values -= values.mean(axis=axes, keepdims=True)
+    deviation = np.sqrt((values * values).mean(axis=axes, keepdims=True))
+    values *= 1 / np.maximum(deviation, least)
+    return values
