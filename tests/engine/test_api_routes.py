@@ -245,6 +245,8 @@ def test_a_failed_request_without_detection_leaves_the_next_one_alone(service: S
 def test_a_cut_picture_is_answered_and_said_so(service: Service) -> None:
     assert service.find(b"~1").headers["x-image-truncated"] == "true"
     assert "x-image-truncated" not in service.find(b"1").headers
+    assert service.find(b"~0").headers["x-image-truncated"] == "true"
+    assert "x-image-truncated" not in service.find(b"0").headers
 
 
 def test_a_fault_of_the_engine_is_500_without_its_details(service: Service) -> None:

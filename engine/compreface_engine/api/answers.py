@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from compreface_engine.api.errors import RequestError, Unavailable
+from compreface_engine.core.errors import NoFaceFound
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -23,6 +24,7 @@ CACHE_CONTROL: Header = (
     b"cache-control",
     b"max-age=0, no-cache, no-store, must-revalidate, proxy-revalidate",
 )
+TRUNCATED: Header = (b"x-image-truncated", b"true")
 CLOSE: Header = (b"connection", b"close")
 
 _JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
@@ -94,10 +96,15 @@ def json_answer(value: Any, status: int = 200, headers: tuple[Header, ...] = ())
 
 
 def error_answer(error: RequestError) -> Answer:
-    """`{"message": ...}` with the error's status; 503 says when to come back."""
+    """`{"message": ...}` with the error's status; 503 says when to come back.
+
+    "No face" in a picture that was cut short says so: the missing part may have held it.
+    """
     headers: tuple[Header, ...] = ()
     if isinstance(error, Unavailable):
         headers = ((b"retry-after", b"%d" % error.retry_after),)
+    elif isinstance(error, NoFaceFound) and error.truncated:
+        headers = (TRUNCATED,)
     return json_answer({"message": str(error)}, error.status, headers)
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from compreface_engine.admission import Permit
-from compreface_engine.api.answers import Answer, Header, json_answer
+from compreface_engine.api.answers import TRUNCATED, Answer, Header, json_answer
 from compreface_engine.api.body import read_form, read_json_file
 from compreface_engine.api.params import detect_of, limit_of, merged, slugs_of, threshold_of
 from compreface_engine.core.errors import BadRequest, NoFaceFound
 from compreface_engine.core.types import BoundingBox, Image
 
-TRUNCATED: Header = (b"x-image-truncated", b"true")
 SCANNER_VERSION = "ScannerWithPlugins"
 """What /scan_faces calls its calculator, whichever it is: a constant of the original."""
 
@@ -143,7 +142,7 @@ def _scan(
         limit, bad_limit, slugs = 0, error, frozenset()
     faces = engine.scan(decoded.image, min_score=threshold, detect=detect, slugs=slugs)
     if not faces:
-        raise NoFaceFound
+        raise NoFaceFound(truncated=decoded.truncated)
     if bad_limit is not None:
         raise bad_limit
     return faces[: limit or None], (TRUNCATED,) if decoded.truncated else ()

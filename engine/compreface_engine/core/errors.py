@@ -46,10 +46,11 @@ class BrokenImage(BadRequest):
 
 
 class NoFaceFound(BadRequest):
-    """Detection ran and kept nothing."""
+    """Detection ran and kept nothing; `truncated` when the file ended early, which may be why."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, truncated: bool = False) -> None:
         super().__init__("No face is found in the given image")
+        self.truncated = truncated
 
 
 class TruncatedHeader(UnprocessableInput):
