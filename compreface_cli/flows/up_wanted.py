@@ -113,7 +113,7 @@ def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> pre
     if plan.launcher == "auto":
         chosen = seen.choice
         left_out = f"; {chosen.leaves_out}" if chosen.leaves_out else ""
-        out.note(f"Launcher: {chosen.kind} ({chosen.reason}){left_out}")
+        out.note(f"Launcher: {chosen.kind}, because {chosen.reason}{left_out}")
         if os.environ.get("CF_DEBUG") and chosen.detail:
             out.note(f"  {chosen.detail}")
     for finding in seen.warnings:

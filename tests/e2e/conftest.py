@@ -61,7 +61,7 @@ def instance(cf: Cf) -> str:
 
 def misbehaving(docker: Docker, behaviour: str) -> str:
     """The image of an engine that is slow, crashing, hungry or unhealthy."""
-    tag = f"{REGISTRY}core:{behaviour}"
+    tag = f"{REGISTRY}core:{behaviour}-{TAG}"
     argument = f"--build-arg=BEHAVIOUR={behaviour}"
     return docker.build(STANDINS, tag, "--target=core", argument)
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STANDINS = Path(__file__).parent / "standins"
 STACK = ("compreface-postgres-db", "compreface-admin", "compreface-api", "compreface-fe")
 REGISTRY = "cf-standin/"
-TAG = "e2e"
+TAG = f"e2e-{uuid.uuid4().hex[:8]}"  # no other run of the tests has the same
 PORTRAITS = ROOT / "compreface_cli" / "portraits"
 
 
@@ -56,6 +56,7 @@ class Docker:
         return asked.returncode == 0
 
     def build(self, folder: Path, tag: str, *arguments: str) -> str:
+        self.own.append(tag)
         self("build", "--quiet", f"--tag={tag}", *arguments, str(folder), timeout_s=400)
         return tag
 
@@ -65,7 +66,7 @@ class Docker:
         return self.own[-1]
 
     def forget(self) -> None:
-        for name in self.own:
+        for name in dict.fromkeys(self.own):
             self("image", "rm", "--force", name, check=False)
 
     def inspect(self, name: str) -> dict[str, Any]:

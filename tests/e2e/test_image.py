@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, post_photograph, wait_until
+from tests.e2e.machine import PORTRAITS, TAG, Cf, Docker, free_port, post_photograph, wait_until
 
 BASE = "python:3.11-slim-bookworm"
 LIMIT = 330_000_000
@@ -108,7 +108,7 @@ def test_push_names_the_digest_that_the_registry_has(
         urllib.request.urlopen(f"http://{LOCAL_REGISTRY}/v2/", timeout=3).close()
     except OSError:
         pytest.skip(f"no registry answers at {LOCAL_REGISTRY}")
-    tag = f"{LOCAL_REGISTRY}/cf-e2e/compreface-core:pushed"
+    tag = f"{LOCAL_REGISTRY}/cf-e2e/compreface-core:pushed-{TAG}"
     try:
         pushed = json.loads(cf.ok("build", "embedded", "--tag", tag, "--push", "--json"))
         digest = pushed["digest"]
