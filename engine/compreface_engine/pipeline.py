@@ -84,6 +84,7 @@ class Pipeline:
             models_dir=config.models_dir,
             length_limit=config.img_length_limit,
             spread=crew.spread,
+            idle=crew.idle,
         )
         pipeline = cls(
             registry.detector(config.detector, context),

@@ -91,3 +91,12 @@ def test_helpers_that_are_busy_elsewhere_do_not_hold_a_request_up() -> None:
     release.set()
     other.join(timeout=20)
     assert not other.is_alive()
+
+
+def test_hands_are_idle_until_a_request_is_aboard() -> None:
+    crew = Crew(2)
+    with crew.aboard():
+        assert crew.idle() == 1
+        with crew.aboard(), crew.aboard():
+            assert crew.idle() == 0
+    assert crew.idle() == 2

@@ -37,7 +37,7 @@ def test_every_size_is_opencvs_but_for_a_rare_rounding(
     assert got.dtype == np.uint8
     difference = np.abs(got.astype(int) - expected)
     assert difference.max() <= 1
-    assert (difference > 0).mean() <= 0.01
+    assert (difference > 0).sum() <= max(2, difference.size / 100)
 
 
 def _covered(index: int, side: Fraction) -> list[tuple[int, Fraction]]:

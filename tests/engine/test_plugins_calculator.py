@@ -79,7 +79,7 @@ class Sums:
         return [np.stack((total, -total, np.full_like(total, 3)), axis=1)]
 
 
-def _calculator(session: Sums, *, unit_length: bool) -> NetworkCalculator:
+def _calculator(session: Sums, *, unit_length: bool, idle: int = 0) -> NetworkCalculator:
     return NetworkCalculator(
         session,
         version="custom.Calculator@sums",
@@ -88,6 +88,7 @@ def _calculator(session: Sums, *, unit_length: bool) -> NetworkCalculator:
         similarity=(1.0, 2.0),
         dimension=3,
         unit_length=unit_length,
+        idle=lambda: idle,
     )
 
 
@@ -95,8 +96,19 @@ def test_many_faces_run_in_bounded_batches_and_keep_their_order() -> None:
     session = Sums()
     crops = _crops(19)
     embeddings = _calculator(session, unit_length=False).embed(crops)
-    assert session.batches == [3, 4, 4, 4, 4]
+    assert session.batches == [4, 5, 5, 5]
     assert embeddings.dtype == np.float32
+    assert np.allclose(embeddings[:, 0], crops.sum(axis=(1, 2, 3)))
+
+
+@pytest.mark.parametrize(("idle", "batches"), [(0, [5]), (1, [2, 3]), (3, [1, 2, 2]), (9, [1] * 5)])
+def test_few_faces_are_one_batch_unless_idle_hands_can_take_some(
+    idle: int, batches: list[int]
+) -> None:
+    session = Sums()
+    crops = _crops(5)
+    embeddings = _calculator(session, unit_length=False, idle=idle).embed(crops)
+    assert session.batches == batches
     assert np.allclose(embeddings[:, 0], crops.sum(axis=(1, 2, 3)))
 
 

@@ -25,6 +25,11 @@ def in_turn(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [work(item) for item in items]
 
 
+def nobody() -> int:
+    """As many idle hands as `in_turn` has."""
+    return 0
+
+
 class Crew:
     """As many hands as cores; every request is one, and takes the idle ones for parts of its work.
 
@@ -50,9 +55,13 @@ class Crew:
             with self._lock:
                 self._busy -= 1
 
+    def idle(self) -> int:
+        """Hands that no request uses now."""
+        return max(0, self._hands - self._busy)
+
     def spread(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """See `Spread`; the calling thread works too."""
-        idle = min(self._hands - self._busy, len(items) - 1)
+        idle = min(self.idle(), len(items) - 1)
         if self._pool is None or idle < 1:
             return in_turn(work, items)
         parts = _Parts(work, items)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.core.crew import Spread, in_turn
+from compreface_engine.core.crew import Spread, in_turn, nobody
 from compreface_engine.core.types import Crops, CropSpec, Embeddings
 from compreface_engine.plugins.batches import slices
 from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.runtimes.base import Session
 
-_BATCH = 4  # beyond this FaceNet gains nothing on a CPU, and memory grows with it
+_BATCH = 6  # beyond this FaceNet gains nothing on a CPU, and memory grows with it
 
 
 class NetworkCalculator:
@@ -30,10 +31,11 @@ class NetworkCalculator:
         dimension: int,
         unit_length: bool,
         spread: Spread = in_turn,
+        idle: Callable[[], int] = nobody,
     ) -> None:
         """`unit_length`: rows are divided by their Euclidean norm before they leave.
 
-        `spread` runs batches side by side where it can.
+        `spread` runs batches side by side where it can; `idle` says how many hands would help.
         """
         self.version = version
         self.crop = crop
@@ -43,6 +45,7 @@ class NetworkCalculator:
         self._inputs = inputs
         self._unit_length = unit_length
         self._spread = spread
+        self._idle = idle
 
     def embed(self, crops: Crops) -> Embeddings:
         """float32 [N, dimension], one row a crop."""
@@ -51,7 +54,9 @@ class NetworkCalculator:
         def embed(part: slice) -> NDArray[Any]:
             return self._session.run({name: self._inputs.tensor(crops[part])}, [output])[0]
 
-        rows = self._spread(embed, list(slices(len(crops), _BATCH)))
+        # One batch costs the least; several are there first where idle hands take some.
+        share = -(-len(crops) // (1 + self._idle()))
+        rows = self._spread(embed, list(slices(len(crops), max(1, min(_BATCH, share)))))
         embeddings = np.concatenate((np.empty((0, self.dimension), np.float32), *rows)).astype(
             np.float32, copy=False
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from compreface_engine.core.crew import Spread, in_turn
+from compreface_engine.core.crew import Spread, in_turn, nobody
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.types import Align, CropSpec
 from compreface_engine.plugins import facenet
@@ -52,6 +52,7 @@ class Context:
     models_dir: Path | None
     length_limit: int
     spread: Spread = in_turn
+    idle: Callable[[], int] = nobody
 
 
 def parse(text: str) -> Notation:
@@ -116,6 +117,7 @@ def _facenet_calculator(notation: Notation, context: Context) -> Calculator:
         dimension=model.dimension,
         unit_length=False,
         spread=context.spread,
+        idle=context.idle,
     )
 
 
@@ -131,6 +133,7 @@ def _embedded_calculator(notation: Notation, context: Context) -> Calculator:
         dimension=192,
         unit_length=True,
         spread=context.spread,
+        idle=context.idle,
     )
 
 
@@ -150,6 +153,7 @@ def _custom_calculator(notation: Notation, context: Context) -> Calculator:
         dimension=model.dimension,
         unit_length=True,
         spread=context.spread,
+        idle=context.idle,
     )
 
 
