@@ -87,7 +87,6 @@ print-shared:
 	@echo $(SHARED)
 
 lock: $(VENV)/.dev ## Pin all requirements anew, with hashes
-	@$(PIP) install uv
 	PATH="$(abspath $(BIN)):$$PATH" engine/requirements/lock.sh
 
 dist: $(VENV)/.dev ## The wheel and the sdist, in dist/
