@@ -9,7 +9,7 @@ CfError                1   failed; the root of all that `cf` says on purpose
 ├── HardwareError      7   CPU flags, GPU, driver
 ├── UnhealthyError     8   not ready in time, crashed, or answered wrongly
 ├── FetchError         9   a download, a missing model or a hash
-├── PreflightError    4-9  findings before anything was created; the smallest code of them
+├── PreflightError    3-9  findings before anything was created; the smallest code of them
 └── InterruptedByUser 130  Ctrl-C or SIGTERM
 """
 
