@@ -285,6 +285,14 @@ def test_auto_is_a_process_otherwise_and_says_why_and_what_is_left_out(
     assert "database" in choice.leaves_out
 
 
+def test_auto_that_may_not_build_says_so_where_no_image_must_be_pulled() -> None:
+    engine = docker(images=images(BASE, *STACK.values()))
+    choice = checks.choose(plan(launcher="auto"), facts(docker=engine), Own(may_build=False))
+    assert choice.kind == "process"
+    assert "--no-build" in choice.reason
+    assert "cannot be pulled" not in choice.reason
+
+
 def test_dockers_own_words_are_no_part_of_the_reason() -> None:
     said = 'Get "https://r/v2/": dial tcp: lookup r on 192.0.2.1:53: server misbehaving'
     engine = docker(
