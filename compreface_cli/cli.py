@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from compreface_cli import __version__
-from compreface_cli.errors import CfError, InterruptedByUser, UsageError
+from compreface_cli.errors import CfError, InterruptedByUser, Interruption, UsageError
 
 _INTERRUPTED = 130
 
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise InterruptedByUser(f"interrupted by {signal.Signals(number).name}")
+    raise Interruption(f"interrupted by {signal.Signals(number).name}")
 
 
 def main() -> None:
@@ -34,8 +34,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     try:
         code = _run()
-    except KeyboardInterrupt:
-        code = _report(InterruptedByUser("interrupted"))
+    except (KeyboardInterrupt, Interruption) as signalled:
+        code = _report(InterruptedByUser(str(signalled) or "interrupted"))
     except CfError as error:
         code = _report(error)
     except Exception as error:

@@ -10,7 +10,9 @@ CfError                1   failed; the root of all that `cf` says on purpose
 ├── UnhealthyError     8   not ready in time, crashed, or answered wrongly
 ├── FetchError         9   a download, a missing model or a hash
 ├── PreflightError    3-9  findings before anything was created; the smallest code of them
-└── InterruptedByUser 130  Ctrl-C or SIGTERM
+└── InterruptedByUser 130  Ctrl-C or SIGTERM, once main() has it
+
+Interruption is how a signal gets to main(): no CfError, because no handler of errors may take it.
 """
 
 from __future__ import annotations
@@ -81,6 +83,13 @@ class FetchError(CfError):
 
 class InterruptedByUser(CfError):
     exit_code = 130
+
+
+class Interruption(BaseException):
+    """Raised by a signal handler, so anywhere: an `except Exception` of a library must not take it.
+
+    `threading.Thread.start` is one: it would lose a thread that already runs.
+    """
 
 
 class PreflightError(CfError):

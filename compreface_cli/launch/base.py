@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
 
-from compreface_cli.errors import CfError, InterruptedByUser
+from compreface_cli.errors import CfError, Interruption
 from compreface_cli.plan import Plan
 
 Report: TypeAlias = Callable[[str], None]  # one line about what happens, for stderr
@@ -197,7 +197,7 @@ class CleanUp:
             return
         try:
             self.undo()
-        except (InterruptedByUser, KeyboardInterrupt):  # a signal just before undo() heard them
+        except (Interruption, KeyboardInterrupt):  # a signal just before undo() heard them
             self.undo()
 
 
@@ -205,14 +205,14 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """Within the block the first Ctrl-C, SIGTERM or lost terminal raises InterruptedByUser."""
+    """Within the block the first Ctrl-C, SIGTERM or lost terminal raises Interruption."""
     heard = False
 
     def answer(number: int, frame: FrameType | None) -> None:
         nonlocal heard
         if not heard:
             heard = True
-            raise InterruptedByUser(f"interrupted by {signal.Signals(number).name}")
+            raise Interruption(f"interrupted by {signal.Signals(number).name}")
 
     return _handlers(answer)
 

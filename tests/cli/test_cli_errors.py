@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import typer
 
 from compreface_cli import app, cli
-from compreface_cli.errors import ConflictError, InterruptedByUser, PreflightError
+from compreface_cli.errors import ConflictError, InterruptedByUser, Interruption, PreflightError
 from tests.cli.in_process import Cf, in_folder
 from tests.shared import ROOT
 
@@ -112,7 +113,8 @@ def test_debug_is_a_flag(cf: Cf, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), InterruptedByUser("stopped"), typer.Abort()]
+    "error",
+    [KeyboardInterrupt(), Interruption("stopped"), InterruptedByUser("stopped"), typer.Abort()],
 )
 def test_an_interruption_ends_with_130(
     cf: Cf, monkeypatch: pytest.MonkeyPatch, error: BaseException
@@ -167,6 +169,39 @@ def test_a_signal_ends_a_command_with_130_and_one_line(number: signal.Signals) -
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
+
+
+STARTING_THREADS = """
+import sys, threading, time
+from compreface_cli import app, cli
+def make(arguments=None):
+    def run(**how):
+        print("ready", flush=True)
+        while True:
+            threading.Thread(target=time.sleep, args=(0.001,), daemon=True).start()
+    return run
+app.make_app = make
+sys.argv = ["cf", "status"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_a_signal_while_a_thread_starts_ends_with_one_line(turn: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTING_THREADS],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.05 + 0.01 * turn)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "error: interrupted by SIGTERM\n"
 
 
 def test_the_whole_app_is_there_for_tools() -> None:

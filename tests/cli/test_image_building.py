@@ -17,7 +17,7 @@ from compreface_cli.errors import (
     DockerError,
     FetchError,
     HardwareError,
-    InterruptedByUser,
+    Interruption,
     UnhealthyError,
 )
 from compreface_cli.launch import docker_cli, image
@@ -213,7 +213,7 @@ def test_an_interruption_ends_the_child_first(docker: FakeDocker, listening: boo
 
     other = threading.Thread(target=interrupt)
     other.start()
-    with pytest.raises(InterruptedByUser):
+    with pytest.raises(Interruption):
         build()
     other.join()
     assert docker.ended_by == "SIGINT"
