@@ -12,8 +12,9 @@ from compreface_engine.convert.errors import ConvertError
 from compreface_engine.convert.graph import MAX_NODES, Array, Graph, Node, Shape
 
 # DataType numbers of TensorFlow's types.proto that a weight or a parameter can have.
-_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "<u1", 5: "<i2", 6: "<i1", 9: "<i8", 10: "?", 19: "<f2"}
-_MAX_ELEMENTS = 1 << 27
+DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "<u1", 5: "<i2", 6: "<i1", 9: "<i8", 10: "?", 19: "<f2"}
+_STRING = 7
+MAX_ELEMENTS = 1 << 27
 _MAX_REPEATED = 1 << 20
 """Values a constant may have beyond those that stand in the file."""
 _MAX_CONSTANT_BYTES = 64 << 20
@@ -33,7 +34,7 @@ def read_graphdef(
     for number, value in wire.fields(memoryview(data)):
         if number != 1:
             continue
-        node = _node(wire.blob(value))
+        node = read_node(wire.blob(value))
         if node.name in nodes or not node.name:
             raise ConvertError(f"the graph has two nodes named '{node.name}'")
         if len(nodes) >= MAX_NODES:
@@ -59,7 +60,8 @@ def read_graphdef(
     return Graph(nodes, constants, found, outputs)
 
 
-def _node(data: memoryview) -> Node:
+def read_node(data: memoryview) -> Node:
+    """A NodeDef; an attribute that names a function becomes a str, other texts stay bytes."""
     name, op = "", ""
     inputs: list[str] = []
     control: list[str] = []
@@ -104,9 +106,11 @@ def _attr(data: memoryview) -> Any:
         if number == 5:
             return bool(wire.signed(value))
         if number == 7:
-            return _shape(wire.blob(value))
+            return read_shape(wire.blob(value))
         if number == 8:
             return _tensor(wire.blob(value))
+        if number == 10:
+            return "".join(wire.text(v) for n, v in wire.fields(wire.blob(value)) if n == 1)
     return None
 
 
@@ -122,7 +126,8 @@ def _list(data: memoryview) -> list[Any]:
     return items
 
 
-def _shape(data: memoryview) -> Shape:
+def read_shape(data: memoryview) -> Shape:
+    """A TensorShapeProto; None stands for a size that is not known."""
     dims: list[int | None] = []
     for number, value in wire.fields(data):
         if number == 2:
@@ -143,34 +148,37 @@ def _whole(data: memoryview, size: int) -> memoryview:
 
 
 @np.errstate(all="ignore")  # values that are not finite are the proof's affair
-def _tensor(data: memoryview) -> Array | None:
-    """A TensorProto as an array; None for strings, which no network computes with."""
+def _tensor(data: memoryview) -> Array | list[bytes] | None:
+    """A TensorProto as an array; strings, which no network computes with, as a flat list."""
     dtype_number, shape = 0, ()  # type: int, Shape
+    strings: list[bytes] = []
     content: memoryview | None = None
     values: list[Array] = []
     for number, value in wire.fields(data):
         if number == 1:
             dtype_number = wire.signed(value)
         elif number == 2:
-            shape = _shape(wire.blob(value))
+            shape = read_shape(wire.blob(value))
         elif number == 4:
             content = wire.blob(value)
         elif number == 5:
             values.append(np.frombuffer(_whole(wire.blob(value), 4), "<f4"))
         elif number == 6:
             values.append(np.frombuffer(_whole(wire.blob(value), 8), "<f8"))
+        elif number == 8:
+            strings.append(bytes(wire.blob(value)))
         elif number == 13:
             values.append(np.array(wire.varints(value), np.int64).astype(np.uint16).view("<f2"))
         elif number in (7, 10, 11):
             values.append(np.array(wire.varints(value), np.int64))
-    if dtype_number not in _DTYPES:
-        return None
-    dtype = np.dtype(_DTYPES[dtype_number])
+    if dtype_number not in DTYPES:
+        return strings if dtype_number == _STRING else None
+    dtype = np.dtype(DTYPES[dtype_number])
     known = [size for size in shape if size is not None]
     if len(known) != len(shape):
         raise ConvertError("a constant has a dimension of unknown size")
     count = math.prod(known)
-    if count > _MAX_ELEMENTS:
+    if count > MAX_ELEMENTS:
         raise ConvertError(f"a constant claims {count} values")
     if content is not None:
         if len(content) != count * dtype.itemsize:
