@@ -19,6 +19,7 @@ from compreface_engine.core.image import Decoded, decode
 from compreface_engine.core.types import Align, BoundingBox, Crops, CropSpec, Detection, Image
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import Analyzer, Calculator, Detector, FaceContext
+from compreface_engine.plugins.context import Context
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 _DETECTOR, _CALCULATOR, _EMBEDDING = "detector", "calculator", "embedding"
@@ -77,7 +78,7 @@ class Pipeline:
         """Loads and warms everything up. Raises ConfigurationError where that cannot be done."""
         cv2.setNumThreads(1)  # its own pool would fight the crew's threads for the cores
         crew = Crew(min(config.concurrency, os.cpu_count() or 1))
-        context = registry.Context(
+        context = Context(
             open_session=lambda path: OnnxSession(
                 path, threads=config.threads, gpu_idx=config.gpu_idx
             ),

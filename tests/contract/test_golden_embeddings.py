@@ -23,9 +23,10 @@ NAMES = [name for name in case_ids() if name.startswith("decoded-detect-faces-fa
 @pytest.fixture(scope="module")
 def calculator(facenet_models: Path) -> Any:
     from compreface_engine.plugins import registry
+    from compreface_engine.plugins.context import Context
     from compreface_engine.runtimes.onnxruntime import OnnxSession
 
-    context = registry.Context(
+    context = Context(
         open_session=lambda path: OnnxSession(path, threads=1),
         models_dir=facenet_models,
         length_limit=640,

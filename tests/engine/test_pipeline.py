@@ -277,5 +277,5 @@ def test_a_calculator_that_fails_on_its_first_crop_stops_the_start(tmp_path: Pat
 
 
 def test_a_build_that_cannot_run_is_refused_at_load() -> None:
-    with pytest.raises(ConfigurationError, match="does not run in this version"):
-        Pipeline.load(PipelineConfig(detector="insightface.FaceDetector@retinaface_r50_v1"))
+    with pytest.raises(ConfigurationError, match="needs the model"):
+        Pipeline.load(PipelineConfig(calculator="custom.Calculator@absent"))

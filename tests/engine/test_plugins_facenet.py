@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.types import BoundingBox, Detection, Image
 from compreface_engine.plugins.api import FaceContext
-from compreface_engine.plugins.facenet import FaceDetector, LandmarksDetector, PoseEstimator
+from compreface_engine.plugins.facenet import FaceDetector
 from compreface_engine.plugins.mtcnn import Candidates, Mtcnn
+from compreface_engine.plugins.points import LandmarksDetector, PoseEstimator
 
 _POINTS = [(104.9, 124.2), (153.0, 124.9), (131.5, 157.0), (106.9, 177.1), (146.2, 177.8)]
 

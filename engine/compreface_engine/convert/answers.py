@@ -19,6 +19,7 @@ from compreface_engine.core.types import Align, CropSpec
 from compreface_engine.pipeline import Pipeline, PipelineConfig
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.calculator import NetworkCalculator
+from compreface_engine.plugins.context import Context
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 DETECTORS: Final = ("embedded.FaceDetector@mtcnn", "facenet.FaceDetector")
@@ -60,7 +61,7 @@ def known_answers(
 def _answer(
     spec: ModelSpec, session: OriginalSession, dimension: int, detector: str, image: Array
 ) -> dict[str, Any]:
-    context = registry.Context(
+    context = Context(
         open_session=lambda path: OnnxSession(path, threads=1),
         models_dir=None,
         length_limit=_LENGTH_LIMIT,

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compreface_engine.core.crew import Spread, in_turn, nobody
-from compreface_engine.core.types import Crops, CropSpec, Embeddings
+from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.types import Align, Crops, CropSpec, Embeddings
 from compreface_engine.plugins.batches import slices
+from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.runtimes.base import Session
 
@@ -64,3 +66,45 @@ class NetworkCalculator:
             norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
             embeddings = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
         return embeddings
+
+
+def make_prepared(
+    notation: Notation,
+    context: Context,
+    name: str,
+    *,
+    align: Align | None = None,
+    similarity: tuple[float, float] | None = None,
+    unit_length: bool,
+) -> NetworkCalculator:
+    """The calculator over the prepared model `name`.
+
+    `similarity` overrides the manifest's; a model that is not cut the way of `align` is refused
+    with ConfigurationError.
+    """
+    model = context.model(name, notation.text, "calculator")
+    described = model.embedding
+    if described is None:
+        raise ConfigurationError(f"{notation.text}: {model.path.parent} describes no embedding.")
+    if align is not None and described.align is not align:
+        raise ConfigurationError(
+            f"{notation.text}: the model in {model.path.parent} is not cut as this plugin cuts "
+            f"faces (`align: {align.value}`). Give it a name of its own and use "
+            "custom.Calculator@NAME."
+        )
+    return NetworkCalculator(
+        context.open(model),
+        version=notation.version,
+        crop=CropSpec(model.inputs.size, described.align),
+        inputs=model.inputs,
+        similarity=similarity or described.similarity,
+        dimension=described.dimension,
+        unit_length=unit_length,
+        spread=context.spread,
+        idle=context.idle,
+    )
+
+
+def make_custom(notation: Notation, context: Context) -> NetworkCalculator:
+    """A model of one's own, at unit length."""
+    return make_prepared(notation, context, notation.model or "", unit_length=True)

@@ -1,22 +1,30 @@
-"""The FaceNet family: MTCNN with CompreFace's margins, the landmarks and the pose of its points."""
+"""The FaceNet family: MTCNN with CompreFace's margins, and the embeddings of its boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.core.geometry import scale_down, truncated_points
-from compreface_engine.core.pose import estimate
-from compreface_engine.core.types import Attribute, BoundingBox, CropSpec, Detection, Image
-from compreface_engine.plugins.api import FaceContext
+from compreface_engine.core.geometry import scale_down
+from compreface_engine.core.types import Align, BoundingBox, Detection, Image
+from compreface_engine.plugins import embedded
+from compreface_engine.plugins.calculator import NetworkCalculator, make_prepared
+from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.plugins.mtcnn import Mtcnn
 
 # Margins in shares of the width or height MTCNN gives (contract section 12.3).
 _LEFT, _TOP = 0.2125984251968504, 0.10526315789473684
 _RIGHT, _BOTTOM = 0.2230769230769231, 0.09868421052631579
+
+# Similarity coefficients of upstream's models (contract section 11.3); the first is the default.
+CALCULATORS: Final[Mapping[str, tuple[float, float]]] = {
+    "20180402-114759": (1.1817961, 5.291995557),
+    "20180408-102900": (1.1362496, 5.803152427),
+    "inception_resnetv1_casia_masked": (1.1145709, 4.554903071),
+}
 
 
 class FaceDetector:
@@ -81,46 +89,37 @@ def _with_margins(
     )
 
 
-class LandmarksDetector:
-    """The detector's five points as whole pixels; see `Analyzer`."""
-
-    slug = key = "landmarks"
-    crop: CropSpec | None = None
-    needs_landmarks = False
-
-    def __init__(self, version: str) -> None:
-        self.version = version
-
-    def analyze(self, faces: Sequence[FaceContext]) -> list[Attribute]:
-        """[[x, y] x 5] a face; five empty lists where detection was off, as upstream answers."""
-        return [
-            Attribute(
-                [[], [], [], [], []]
-                if (marks := face.detection.landmarks) is None
-                else [list(point) for point in truncated_points(marks)]
-            )
-            for face in faces
-        ]
+def make_detector(notation: Notation, context: Context) -> FaceDetector:
+    """Upstream's detector, landmarks in whole pixels."""
+    return _over_mtcnn(notation, context, whole_pixel_landmarks=True)
 
 
-class PoseEstimator:
-    """Pitch, roll and yaw in degrees; see `Analyzer`."""
+def make_embedded_detector(notation: Notation, context: Context) -> FaceDetector:
+    """The same networks for an aligned calculator, landmarks as exact as they are."""
+    return _over_mtcnn(notation, context, whole_pixel_landmarks=False)
 
-    slug = key = "pose"
-    crop: CropSpec | None = None
-    needs_landmarks = True
 
-    def __init__(self, version: str) -> None:
-        self.version = version
+def _over_mtcnn(
+    notation: Notation, context: Context, *, whole_pixel_landmarks: bool
+) -> FaceDetector:
+    files = (embedded.MODELS / f"mtcnn_{net}.onnx" for net in ("pnet", "rnet", "onet"))
+    mtcnn = Mtcnn(*(context.open_session(file) for file in files), spread=context.spread)
+    return FaceDetector(
+        mtcnn,
+        version=notation.version,
+        length_limit=context.length_limit,
+        whole_pixel_landmarks=whole_pixel_landmarks,
+    )
 
-    def analyze(self, faces: Sequence[FaceContext]) -> list[Attribute]:
-        """`{"pitch", "roll", "yaw"}` a face. Raises ValueError for a face without landmarks."""
-        return [Attribute(self._pose(face)) for face in faces]
 
-    @staticmethod
-    def _pose(face: FaceContext) -> dict[str, float]:
-        if face.detection.landmarks is None:
-            raise ValueError("a pose needs landmarks")
-        height, width = face.image.shape[:2]
-        points = truncated_points(face.detection.landmarks)
-        return asdict(estimate(points, width=width, height=height))
+def make_calculator(notation: Notation, context: Context) -> NetworkCalculator:
+    """Upstream's calculator: rows as the network gives them."""
+    name = notation.model or next(iter(CALCULATORS))
+    return make_prepared(
+        notation,
+        context,
+        name,
+        align=Align.FACENET_MARGIN,
+        similarity=CALCULATORS[name],
+        unit_length=False,
+    )

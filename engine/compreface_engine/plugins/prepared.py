@@ -7,29 +7,58 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.types import Align
 from compreface_engine.plugins.inputs import InputSpec, PerChannel
 
+Role: TypeAlias = Literal["detector", "calculator", "analyzer"]
+
 _SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedModel:
-    """A calculator's network as `python -m compreface_engine.convert` leaves it."""
+class Embedding:
+    """What only a calculator's manifest says: how crops are cut, and what embeddings are like."""
 
-    name: str
-    path: Path
-    inputs: InputSpec
     align: Align
     similarity: tuple[float, float]
     dimension: int
 
 
-def read_prepared(models_dir: Path | None, name: str, plugin: str) -> PreparedModel:
-    """The model `name` for `plugin`. Raises ConfigurationError where it is absent or damaged."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model came from: its format and, if they were kept, its files with their SHA-256."""
+
+    format: str
+    files: tuple[tuple[Path, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """A network as `python -m compreface_engine.convert` leaves it.
+
+    `inputs.size` is 0 where any height and width will do (detectors only). `outputs` are names in
+    the graph's order; empty if the manifest does not tell. `embedding` stands for calculators.
+    """
+
+    name: str
+    role: Role
+    path: Path
+    inputs: InputSpec
+    outputs: tuple[str, ...] = ()
+    embedding: Embedding | None = None
+    source: Source | None = None
+
+
+def read_prepared(
+    models_dir: Path | None, name: str, plugin: str, role: Role = "calculator"
+) -> PreparedModel:
+    """The model `name` for `plugin`.
+
+    Raises ConfigurationError where it is absent or damaged, or made for another role.
+    """
     if models_dir is None:
         raise ConfigurationError(
             f"{plugin} needs the model `{name}`, but no folder of models is set. "
@@ -40,45 +69,77 @@ def read_prepared(models_dir: Path | None, name: str, plugin: str) -> PreparedMo
     try:
         described = json.loads(manifest.read_text("utf-8"))
         model = _parse(described, folder)
+        sha256 = str(described["sha256"])
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{plugin} needs the model `{name}`, but {manifest} does not exist. "
             f"Prepare it with `python -m compreface_engine.convert`."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{manifest} cannot be read: {error!r}. "
             "Prepare the model again with `python -m compreface_engine.convert`."
         ) from error
-    _check_hash(model.path, str(described["sha256"]), plugin)
+    if model.role != role:
+        raise ConfigurationError(
+            f"{plugin}: the model in {folder} is one for a {model.role}, not for a {role}. "
+            f"Name another model, or prepare this one again with `role: {role}`."
+        )
+    _check_hash(model.path, sha256, plugin)
     return model
 
 
 def _parse(described: Mapping[str, Any], folder: Path) -> PreparedModel:
-    if described["schema"] != _SCHEMA or described["role"] != "calculator":
-        raise ValueError("only calculators of schema 1 are understood")
+    role = described["role"]
+    if described["schema"] != _SCHEMA or role not in get_args(Role):
+        raise ValueError(f"schema {described['schema']!r} or role {role!r} is not understood")
     inputs = described["input"]
     layout, colour = inputs.get("layout", "nchw"), inputs.get("colour", "rgb")
     if layout not in ("nchw", "nhwc") or colour not in ("rgb", "bgr"):
         raise ValueError(f"unknown layout {layout!r} or colour {colour!r}")
-    file = str(described["file"])
-    if Path(file).name != file:
-        raise ValueError("`file` must be a name without a folder")
-    c0, c1 = described["similarity"]
     return PreparedModel(
         name=str(described["name"]),
-        path=folder / file,
+        role=role,
+        path=folder / _plain_name(described["file"]),
         inputs=InputSpec(
-            size=int(inputs["size"]),
+            size=_size(inputs["size"], role),
             layout=layout,
             colour=colour,
             mean=_per_channel(inputs.get("mean")),
             scale=_per_channel(inputs.get("scale")),
         ),
-        align=Align(described["align"]),
-        similarity=(float(c0), float(c1)),
-        dimension=int(described["dimension"]),
+        outputs=tuple(str(output) for output in described.get("outputs", ())),
+        embedding=_embedding(described) if role == "calculator" else None,
+        source=_source(described["source"], folder) if "source" in described else None,
     )
+
+
+def _size(value: Any, role: Role) -> int:
+    if value is None and role == "detector":
+        return 0
+    if int(value) < 1:
+        raise ValueError(f"`input.size` {value!r} is no side of a picture")
+    return int(value)
+
+
+def _embedding(described: Mapping[str, Any]) -> Embedding:
+    c0, c1 = described["similarity"]
+    return Embedding(Align(described["align"]), (float(c0), float(c1)), int(described["dimension"]))
+
+
+def _source(described: Mapping[str, Any], folder: Path) -> Source:
+    files = (
+        (folder / "source" / _plain_name(file["name"]), str(file["sha256"]))
+        for file in described.get("files", ())
+    )
+    return Source(str(described["format"]), tuple(files))
+
+
+def _plain_name(value: Any) -> str:
+    file = str(value)
+    if Path(file).name != file:
+        raise ValueError(f"{file!r} must be a name without a folder")
+    return file
 
 
 def _per_channel(value: float | list[float] | None) -> PerChannel | None:

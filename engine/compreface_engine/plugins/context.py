@@ -1,0 +1,74 @@
+"""What a plugin's factory is given: the notation, taken apart, and its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from compreface_engine.core.crew import Spread, in_turn, nobody
+from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.plugins.prepared import PreparedModel, Role, read_prepared
+from compreface_engine.runtimes.base import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Notation:
+    """`<package>.<Class>[@<model>]`, taken apart."""
+
+    text: str
+    package: str
+    name: str
+    model: str | None
+
+    @property
+    def plugin(self) -> str:
+        """The notation without its model."""
+        return f"{self.package}.{self.name}"
+
+    @property
+    def version(self) -> str:
+        """What `/status` says: the last package name, the class, and the model if one was named."""
+        base = f"{self.package.rpartition('.')[2]}.{self.name}"
+        return f"{base}@{self.model}" if self.model else base
+
+
+def parse(text: str) -> Notation:
+    """Takes a notation apart; raises ConfigurationError where it is none."""
+    plugin, at, model = text.strip().partition("@")
+    package, _, name = plugin.rpartition(".")
+    if not package or not name or (at and not model) or "@" in model or "." in model:
+        raise ConfigurationError(
+            f"`{text}` is no plugin. Write `<package>.<Class>` or `<package>.<Class>@<model>`, "
+            "for example `facenet.Calculator@20180402-114759`."
+        )
+    return Notation(text, package, name, model or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What factories need from outside.
+
+    `open_session` loads an ONNX file, `open_model` a prepared model with the runtime chosen for it
+    (by default its ONNX file). `length_limit` px of the longer side for detection, 0 for none.
+    """
+
+    open_session: Callable[[Path], Session]
+    models_dir: Path | None
+    length_limit: int
+    spread: Spread = in_turn
+    idle: Callable[[], int] = nobody
+    open_model: Callable[[PreparedModel], Session] | None = None
+
+    def model(self, name: str, plugin: str, role: Role) -> PreparedModel:
+        """The prepared model `name` for the notation `plugin`, its role and hash checked.
+
+        Raises ConfigurationError where it is absent, damaged or made for another role.
+        """
+        return read_prepared(self.models_dir, name, plugin, role)
+
+    def open(self, model: PreparedModel) -> Session:
+        """A session over a prepared model."""
+        if self.open_model is None:
+            return self.open_session(model.path)
+        return self.open_model(model)

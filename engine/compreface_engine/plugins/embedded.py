@@ -1,0 +1,29 @@
+"""The default build's calculator, whose networks are part of the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.plugins.calculator import NetworkCalculator
+from compreface_engine.plugins.context import Context, Notation
+from compreface_engine.plugins.inputs import InputSpec
+
+MODELS: Final = Path(__file__).resolve().parent.parent / "embedded_models"
+_SIZE: Final = 112
+
+
+def make_calculator(notation: Notation, context: Context) -> NetworkCalculator:
+    """MobileFaceNet with 192 values at unit length."""
+    return NetworkCalculator(
+        context.open_session(MODELS / "mobilefacenet192_fp16w.onnx"),
+        version=notation.version,
+        crop=CropSpec(_SIZE, Align.ARCFACE5),
+        inputs=InputSpec(_SIZE, mean=(127.5,) * 3, scale=(128.0,) * 3),
+        similarity=(1.10, 6.0),
+        dimension=192,
+        unit_length=True,
+        spread=context.spread,
+        idle=context.idle,
+    )
