@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -24,6 +24,14 @@ from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 _DETECTOR, _CALCULATOR, _EMBEDDING = "detector", "calculator", "embedding"
 _FACES_AT_ONCE = 32  # crops held in memory together
+
+Observe: TypeAlias = Callable[[str, float, int], None]
+"""Told of each stage when it is over, in the request's own thread: its name (`decode`, `detect`,
+`crop`, `embed` or an analyzer's slug), seconds, the faces found or worked on (`decode`: 1)."""
+
+
+def _unobserved(stage: str, seconds: float, items: int) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +80,10 @@ class Pipeline:
         self._analyzers = tuple(analyzers)
         self._config = config
         self._crew = crew or Crew(1)
+        self._observe: Observe = _unobserved
 
     @classmethod
-    def load(cls, config: PipelineConfig) -> Pipeline:
+    def load(cls, config: PipelineConfig, observe: Observe = _unobserved) -> Pipeline:
         """Loads and warms everything up. Raises ConfigurationError where that cannot be done."""
         cv2.setNumThreads(1)  # its own pool would fight the crew's threads for the cores
         crew = Crew(min(config.concurrency, os.cpu_count() or 1))
@@ -95,6 +104,7 @@ class Pipeline:
             crew,
         )
         pipeline._warm_up()
+        pipeline._observe = observe
         return pipeline
 
     @property
@@ -132,7 +142,12 @@ class Pipeline:
 
     def decode(self, data: bytes | memoryview) -> Decoded:
         """The picture in `data`. Raises BadRequest and UnprocessableInput; see `core.image`."""
-        return decode(data, max_pixels=self._config.max_pixels, apply_exif=self._config.apply_exif)
+        started = time.perf_counter()
+        decoded = decode(
+            data, max_pixels=self._config.max_pixels, apply_exif=self._config.apply_exif
+        )
+        self._observe("decode", time.perf_counter() - started, 1)
+        return decoded
 
     def scan(
         self, image: Image, *, min_score: float | None, detect: bool, slugs: frozenset[str]
@@ -152,6 +167,7 @@ class Pipeline:
         if detect:
             score = self.default_min_score if min_score is None else min_score
             (detections,) = self._detector.detect([image], min_score=score)
+            self._observe("detect", time.perf_counter() - started, len(detections))
         else:
             detections = [self._detector.whole(image)]
         detections = sorted(detections, key=lambda d: d.box.area, reverse=True)
@@ -171,19 +187,24 @@ class Pipeline:
         analyzers: list[Analyzer],
         slugs: frozenset[str],
     ) -> None:
-        crops = _CropCache(image, detections)
+        crops = _CropCache(image, detections, self._observe)
         if _CALCULATOR in slugs:
             started = time.perf_counter()
-            values = self._calculator.embed(crops.get(self._calculator.crop))
+            cut = crops.get(self._calculator.crop)
+            began = time.perf_counter()
+            values = self._calculator.embed(cut)
+            self._observe("embed", time.perf_counter() - began, len(cut))
             _note(answers, _CALCULATOR, _EMBEDDING, values, started)
         for analyzer in analyzers:
             started = time.perf_counter()
-            cut = None if analyzer.crop is None else crops.get(analyzer.crop)
+            patches = None if analyzer.crop is None else crops.get(analyzer.crop)
             faces = [
-                FaceContext(image, detection, None if cut is None else cut[i : i + 1])
+                FaceContext(image, detection, None if patches is None else patches[i : i + 1])
                 for i, detection in enumerate(detections)
             ]
-            found = (attribute.value for attribute in analyzer.analyze(faces))
+            began = time.perf_counter()
+            found = [attribute.value for attribute in analyzer.analyze(faces)]
+            self._observe(analyzer.slug, time.perf_counter() - began, len(faces))
             _note(answers, analyzer.slug, analyzer.key, found, started)
 
     def _asked(self, slugs: frozenset[str], detect: bool) -> list[Analyzer]:
@@ -205,7 +226,8 @@ class Pipeline:
 class _CropCache:
     """The crops of one picture's faces, each kind cut once."""
 
-    def __init__(self, image: Image, detections: Sequence[Detection]) -> None:
+    def __init__(self, image: Image, detections: Sequence[Detection], observe: Observe) -> None:
+        self._observe = observe
         self._image = image
         self._detections = detections
         self._cut: dict[CropSpec, Crops] = {}
@@ -213,8 +235,10 @@ class _CropCache:
     def get(self, spec: CropSpec) -> Crops:
         """[N, S, S, 3] for the N faces."""
         if spec not in self._cut:
+            started = time.perf_counter()
             cut: Any = np.stack([self._one(d, spec) for d in self._detections])
             self._cut[spec] = cut
+            self._observe("crop", time.perf_counter() - started, len(cut))
         return self._cut[spec]
 
     def _one(self, detection: Detection, spec: CropSpec) -> Crops:
