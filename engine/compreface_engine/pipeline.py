@@ -195,12 +195,13 @@ class Pipeline:
             values = self._calculator.embed(cut)
             self._observe("embed", time.perf_counter() - began, len(cut))
             _note(answers, _CALCULATOR, _EMBEDDING, values, started)
+        memos: list[dict[Any, Any]] = [{} for _ in detections]
         for analyzer in analyzers:
             started = time.perf_counter()
             patches = None if analyzer.crop is None else crops.get(analyzer.crop)
             faces = [
-                FaceContext(image, detection, None if patches is None else patches[i : i + 1])
-                for i, detection in enumerate(detections)
+                FaceContext(image, detection, None if patches is None else patches[i : i + 1], memo)
+                for i, (detection, memo) in enumerate(zip(detections, memos, strict=True))
             ]
             began = time.perf_counter()
             found = [attribute.value for attribute in analyzer.analyze(faces)]

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from compreface_engine.core.types import Attribute, Crops, CropSpec, Detection, Embeddings, Image
 
 
 @dataclass(frozen=True, slots=True)
 class FaceContext:
-    """One face, as an analyzer gets it: original image, detection, crop [1, S, S, 3] if asked."""
+    """One face, as an analyzer gets it: original image, detection, crop [1, S, S, 3] if asked.
+
+    `memo` is one face's in one request: what a plugin put there, another one need not compute.
+    """
 
     image: Image
     detection: Detection
     crop: Crops | None
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Detector(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compreface_engine.core.crew import Spread, in_turn, nobody
@@ -59,6 +59,7 @@ class Context:
     spread: Spread = in_turn
     idle: Callable[[], int] = nobody
     open_model: Callable[[PreparedModel], Session] | None = None
+    opened: dict[Path, Session] = field(default_factory=dict, compare=False, repr=False)
 
     def model(self, name: str, plugin: str, role: Role) -> PreparedModel:
         """The prepared model `name` for the notation `plugin`, its role and hash checked.
@@ -68,7 +69,9 @@ class Context:
         return read_prepared(self.models_dir, name, plugin, role)
 
     def open(self, model: PreparedModel) -> Session:
-        """A session over a prepared model."""
-        if self.open_model is None:
-            return self.open_session(model.path)
-        return self.open_model(model)
+        """A session over a prepared model, the same one for all plugins that name it."""
+        if model.path not in self.opened:
+            self.opened[model.path] = (
+                self.open_session(model.path) if self.open_model is None else self.open_model(model)
+            )
+        return self.opened[model.path]
