@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from compreface_engine.core.errors import ConfigurationError
-
-T = TypeVar("T")
+from compreface_engine.variables import Variables
 
 DEFAULT_DETECTOR = "embedded.FaceDetector@mtcnn"
 DEFAULT_CALCULATOR = "embedded.Calculator@mobilefacenet192"
@@ -21,31 +18,6 @@ DEFAULT_EXTRAS = ("facenet.LandmarksDetector", "facenet.PoseEstimator")
 CONTRACT_VERSION = "1.2.0"
 RUNTIMES = ("onnxruntime",)
 MEBIBYTE = 1024 * 1024
-
-WITHOUT_EFFECT = frozenset(
-    {
-        "ML_PORT",
-        "FLASK_ENV",
-        "BE_VERSION",
-        "RUN_MODE",
-        "CUDA",
-        "INTEL_OPTIMIZATION",
-        "JOBLIB_MULTIPROCESSING",
-        "HOME",
-    }
-)
-"""Variables of the original that are accepted and change nothing."""
-
-_LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-    "critical": logging.CRITICAL,
-    "fatal": logging.CRITICAL,
-    "notset": logging.DEBUG,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +44,11 @@ class Settings:
     apply_exif: bool
     log_level: int
     build_version: str
+    api_keys: tuple[str, ...] = field(repr=False)
+    rate_limit: float
+    rate_burst: int
+    traces: bool
+    service_name: str
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -80,11 +57,13 @@ class Settings:
 
         Raises ConfigurationError that names the variable, its value and the reason.
         """
-        env = _Reader(environ)
+        env = Variables(environ)
         cores = usable_cores() if cores is None else cores
         processes = env.integer("UWSGI_PROCESSES", 0, low=1)
         threads = env.integer("UWSGI_THREADS", 0, low=1)
         uwsgi = max(processes, 1) * max(threads, 1) if processes or threads else cores
+        rate = env.number("CF_RATE_LIMIT", 0.0, "a number of requests a second")
+        build_version = env.text("APP_VERSION_STRING", CONTRACT_VERSION)
         settings = cls(
             host=env.text("CF_HOST", "127.0.0.1"),
             port=env.integer("CF_PORT", 3000, low=0, high=65535),
@@ -105,8 +84,13 @@ class Settings:
             body_timeout_s=env.seconds("CF_BODY_TIMEOUT_S", 30.0),
             apply_exif=env.flag("CF_APPLY_EXIF", False),
             log_level=env.level("LOGGING_LEVEL_NAME", logging.INFO),
-            build_version=env.text("APP_VERSION_STRING", CONTRACT_VERSION),
-            warnings=env.unknown(),
+            build_version=build_version,
+            api_keys=env.keys("CF_API_KEYS", "CF_API_KEYS_FILE"),
+            rate_limit=rate,
+            rate_burst=env.integer("CF_RATE_BURST", max(1, math.ceil(rate)), low=1),
+            traces=env.traces(),
+            service_name=env.text("OTEL_SERVICE_NAME", "compreface-engine"),
+            warnings=(*env.without_effect(build_version), *env.unknown()),
         )
         if settings.max_queue_bytes < settings.max_body_bytes:
             raise ConfigurationError(
@@ -114,104 +98,6 @@ class Settings:
                 f"CF_MAX_BODY_BYTES ({settings.max_body_bytes}), so that body would never be let in"
             )
         return settings
-
-
-class _Reader:
-    """Typed look-ups in a mapping; remembers which names were asked for."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self._known: set[str] = set()
-
-    def _parse(self, name: str, default: T, parse: Callable[[str], T]) -> T:
-        self._known.add(name)
-        value = self._environ.get(name, "").strip()
-        if not value:
-            return default
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise ConfigurationError(f"{name}={value}: {error}") from error
-
-    def text(self, name: str, default: str) -> str:
-        return self._parse(name, default, str)
-
-    def integer(self, name: str, default: int, *, low: int, high: int | None = None) -> int:
-        def parse(value: str) -> int:
-            try:
-                number = int(value)
-            except ValueError as error:
-                raise ValueError("is not a whole number") from error
-            if number < low or (high is not None and number > high):
-                limits = f"at least {low}" if high is None else f"between {low} and {high}"
-                raise ValueError(f"must be {limits}")
-            return number
-
-        return self._parse(name, default, parse)
-
-    def seconds(self, name: str, default: float) -> float:
-        def parse(value: str) -> float:
-            try:
-                number = float(value)
-            except ValueError as error:
-                raise ValueError("is not a number of seconds") from error
-            if not (0 < number and math.isfinite(number)):
-                raise ValueError("must be more than 0 seconds")
-            return number
-
-        return self._parse(name, default, parse)
-
-    def flag(self, name: str, default: bool) -> bool:
-        def parse(value: str) -> bool:
-            word = value.lower()
-            if word in ("true", "1", "yes", "on"):
-                return True
-            if word in ("false", "0", "no", "off"):
-                return False
-            raise ValueError("must be true or false")
-
-        return self._parse(name, default, parse)
-
-    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
-        def parse(value: str) -> str:
-            if value not in allowed:
-                raise ValueError(f"does not run in this version; it knows {', '.join(allowed)}")
-            return value
-
-        return self._parse(name, default, parse)
-
-    def folder(self, name: str) -> Path | None:
-        def parse(value: str) -> Path | None:
-            path = Path(value)
-            if not path.is_dir():
-                raise ValueError("is no folder")
-            return path
-
-        return self._parse(name, None, parse)
-
-    def level(self, name: str, default: int) -> int:
-        def parse(value: str) -> int:
-            if value.lower() not in _LEVELS:
-                raise ValueError(f"is no log level; use one of {', '.join(_LEVELS)}")
-            return _LEVELS[value.lower()]
-
-        return self._parse(name, default, parse)
-
-    def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        """A list split at commas and blanks; a lone comma or blank is an empty list."""
-        self._known.add(name)
-        value = self._environ.get(name, "")
-        if not value:
-            return default
-        return tuple(name for name in re.split(r"[,\s]+", value) if name)
-
-    def unknown(self) -> tuple[str, ...]:
-        """One warning for each CF_* variable that nobody asked for."""
-        return tuple(
-            f"{name} is set but means nothing to this engine (a typing mistake?)"
-            for name in sorted(self._environ)
-            if name.startswith("CF_") and name not in self._known and self._environ[name].strip()
-        )
 
 
 def usable_cores(

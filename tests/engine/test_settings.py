@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from compreface_engine.core.errors import ConfigurationError
-from compreface_engine.settings import WITHOUT_EFFECT, Settings, usable_cores
+from compreface_engine.settings import Settings, usable_cores
+from compreface_engine.variables import WITHOUT_EFFECT
 
 
 def read(**variables: str) -> Settings:
@@ -40,13 +42,112 @@ def test_empty_means_unset_everywhere() -> None:
         "GPU_IDX", "LOGGING_LEVEL_NAME", "APP_VERSION_STRING", "UWSGI_PROCESSES", "UWSGI_THREADS",
         "CF_HOST", "CF_PORT", "CF_MODELS_DIR", "CF_RUNTIME", "CF_MAX_CONCURRENCY", "CF_MAX_WAIT_S",
         "CF_MAX_QUEUE", "CF_MAX_QUEUE_BYTES", "CF_MAX_BODY_BYTES", "CF_MAX_PIXELS", "CF_THREADS",
-        "CF_APPLY_EXIF", "CF_BODY_TIMEOUT_S", "CF_UNKNOWN",
+        "CF_APPLY_EXIF", "CF_BODY_TIMEOUT_S", "CF_UNKNOWN", "CF_API_KEYS", "CF_API_KEYS_FILE",
+        "CF_RATE_LIMIT", "CF_RATE_BURST", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER",
+        "OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME", "BE_VERSION", "FLASK_ENV", "UWSGI_HARAKIRI",
     ]  # fmt: skip
     assert read(**dict.fromkeys(names, "")) == read()
 
 
 def test_the_variables_of_the_original_that_do_nothing_change_nothing() -> None:
-    assert read(**dict.fromkeys(WITHOUT_EFFECT, "anything")) == read()
+    changed = read(**dict.fromkeys(WITHOUT_EFFECT, "anything"))
+    assert replace(changed, warnings=()) == read()
+
+
+# Section 10 of the contract: everything the service reads, then what only its tools read.
+OF_THE_ORIGINAL = (
+    "ML_PORT IMG_LENGTH_LIMIT FACE_DETECTION_PLUGIN CALCULATION_PLUGIN EXTRA_PLUGINS GPU_IDX "
+    "INTEL_OPTIMIZATION LOGGING_LEVEL_NAME FLASK_ENV APP_VERSION_STRING BE_VERSION RUN_MODE CUDA "
+    "HOME UWSGI_PROCESSES UWSGI_THREADS "
+    "SCANNERS DRY_RUN SAVE_IMG SAVE_IMG_ON_ERROR IMG_NAMES USE_REMOTE ML_HOST ML_URL"
+).split()
+
+
+@pytest.mark.parametrize("name", OF_THE_ORIGINAL)
+def test_every_variable_of_the_original_is_read_or_has_its_reason(name: str) -> None:
+    asked: set[str] = set()
+
+    class Recorder(dict[str, str]):
+        def get(self, name: str, default: object = None) -> str:
+            asked.add(name)
+            return ""
+
+    Settings.from_env(Recorder(), cores=1)
+    assert name in asked or name in WITHOUT_EFFECT
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ML_PORT", "8080", "the port is CF_PORT"),
+        ("FLASK_ENV", "development", "no Flask"),
+        ("CUDA", "11.8", "GPU_IDX chooses the GPU"),
+        ("INTEL_OPTIMIZATION", "true", "never used"),
+        ("UWSGI_HARAKIRI", "30", "no uWSGI"),
+        ("BE_VERSION", "9", "differs from APP_VERSION_STRING (1.2.0)"),
+    ],
+)
+def test_what_changes_nothing_says_why(name: str, value: str, said: str) -> None:
+    (warning,) = read(**{name: value}).warnings
+    assert warning.startswith(name)
+    assert said in warning
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ML_PORT", "3000"),
+        ("FLASK_ENV", "production"),
+        ("INTEL_OPTIMIZATION", "false"),
+        ("BE_VERSION", "1.2.0"),
+        ("HOME", "/app/ml"),
+        ("UWSGI_PROCESSES", "2"),
+    ],
+)
+def test_what_the_original_sets_by_itself_is_no_matter(name: str, value: str) -> None:
+    assert read(**{name: value}).warnings == ()
+
+
+def test_keys_are_a_list_or_a_file_of_them(tmp_path: Path) -> None:
+    assert read(CF_API_KEYS="first-key, second-key").api_keys == ("first-key", "second-key")
+    file = tmp_path / "keys"
+    file.write_text("first-key\nsecond-key\n\n")
+    assert read(CF_API_KEYS_FILE=str(file)).api_keys == ("first-key", "second-key")
+
+
+def test_wrong_keys_are_refused_and_never_shown(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text(" \n")
+    wrong = {
+        "CF_API_KEYS holds no key": {"CF_API_KEYS": ","},
+        "CF_API_KEYS: key 2 must have at least 8": {"CF_API_KEYS": "long-enough,secret"},
+        "CF_API_KEYS: key 1 must": {"CF_API_KEYS": "secret\u00e4\u00e4\u00e4\u00e4"},
+        "CF_API_KEYS_FILE holds no key": {"CF_API_KEYS_FILE": str(empty)},
+        "cannot be read": {"CF_API_KEYS_FILE": str(tmp_path / "absent")},
+        "are both set": {"CF_API_KEYS": "secret-one", "CF_API_KEYS_FILE": str(empty)},
+    }
+    for said, variables in wrong.items():
+        with pytest.raises(ConfigurationError) as caught:
+            read(**variables)
+        assert said in str(caught.value)
+        assert "secret" not in str(caught.value)
+    assert "first-key" not in repr(read(CF_API_KEYS="first-key"))
+
+
+def test_a_burst_is_a_second_of_requests_unless_set() -> None:
+    assert (read().rate_limit, read().rate_burst) == (0, 1)
+    assert read(CF_RATE_LIMIT="2.5").rate_burst == 3
+    assert read(CF_RATE_LIMIT="0.1").rate_burst == 1
+    assert read(CF_RATE_LIMIT="2", CF_RATE_BURST="20").rate_burst == 20
+
+
+def test_traces_are_sent_where_a_standard_endpoint_is_set() -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+    assert not read().traces
+    assert read(**endpoint).traces
+    assert read(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://127.0.0.1:4318/v1/traces").traces
+    assert not read(**endpoint, OTEL_SDK_DISABLED="true").traces
+    assert not read(**endpoint, OTEL_TRACES_EXPORTER="none").traces
 
 
 @pytest.mark.parametrize(
@@ -83,6 +184,8 @@ def test_processes_times_threads_is_the_concurrency_unless_ours_is_set() -> None
         ("CF_RUNTIME", "mxnet", "does not run in this version"),
         ("CF_MODELS_DIR", "/no/such/folder", "is no folder"),
         ("LOGGING_LEVEL_NAME", "loud", "is no log level"),
+        ("CF_RATE_LIMIT", "0", "must be more than 0"),
+        ("CF_RATE_LIMIT", "fast", "is not a number of requests a second"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_variable_and_the_reason(
@@ -136,3 +239,15 @@ def test_cores_are_bounded_by_the_cgroup_quota(
 
 def test_this_host_has_at_least_one_usable_core() -> None:
     assert usable_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf only"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "traces are sent by otlp"),
+    ],
+)
+def test_traces_that_cannot_be_sent_are_refused(name: str, value: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        read(**{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", name: value})

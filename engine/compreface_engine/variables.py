@@ -1,0 +1,217 @@
+"""Environment variables, looked up by type and checked; a wrong one is named with the reason."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from compreface_engine.core.errors import ConfigurationError
+
+T = TypeVar("T")
+
+WITHOUT_EFFECT: Mapping[str, str | None] = {
+    "ML_PORT": "the original's server ignores it too; the port is CF_PORT",
+    "FLASK_ENV": "there is no Flask here: logs are JSON lines and answers compact in every mode",
+    "RUN_MODE": None,
+    "CUDA": "it chose MXNet's package while an image was built; GPU_IDX chooses the GPU",
+    "INTEL_OPTIMIZATION": "the original never used it",
+    "JOBLIB_MULTIPROCESSING": None,
+    "HOME": None,
+    **dict.fromkeys(
+        (
+            *("SCANNERS", "DRY_RUN", "SAVE_IMG", "SAVE_IMG_ON_ERROR"),
+            *("IMG_NAMES", "USE_REMOTE", "ML_HOST", "ML_URL"),
+        )
+    ),
+}
+"""Variables of the original that change nothing, and what is said where one is set.
+
+None: nothing is said, since the original's service did not read it either.
+"""
+_SAME_AS_UNSET = {
+    "ML_PORT": ("3000",),
+    "FLASK_ENV": ("production",),
+    "INTEL_OPTIMIZATION": ("false", "0"),
+}
+_UWSGI = frozenset({"UWSGI_PROCESSES", "UWSGI_THREADS"})
+MIN_KEY_LENGTH = 8
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "fatal": logging.CRITICAL,
+    "notset": logging.DEBUG,
+}
+
+
+class Variables:
+    """Typed look-ups in a mapping; remembers which names were asked for."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._known: set[str] = set()
+
+    def _parse(self, name: str, default: T, parse: Callable[[str], T]) -> T:
+        self._known.add(name)
+        value = self._environ.get(name, "").strip()
+        if not value:
+            return default
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}={value}: {error}") from error
+
+    def text(self, name: str, default: str) -> str:
+        return self._parse(name, default, str)
+
+    def integer(self, name: str, default: int, *, low: int, high: int | None = None) -> int:
+        def parse(value: str) -> int:
+            try:
+                number = int(value)
+            except ValueError as error:
+                raise ValueError("is not a whole number") from error
+            if number < low or (high is not None and number > high):
+                limits = f"at least {low}" if high is None else f"between {low} and {high}"
+                raise ValueError(f"must be {limits}")
+            return number
+
+        return self._parse(name, default, parse)
+
+    def seconds(self, name: str, default: float) -> float:
+        return self.number(name, default, "a number of seconds", "0 seconds")
+
+    def number(self, name: str, default: float, what: str, least: str = "0") -> float:
+        def parse(value: str) -> float:
+            try:
+                number = float(value)
+            except ValueError as error:
+                raise ValueError(f"is not {what}") from error
+            if not (0 < number and math.isfinite(number)):
+                raise ValueError(f"must be more than {least}")
+            return number
+
+        return self._parse(name, default, parse)
+
+    def flag(self, name: str, default: bool) -> bool:
+        def parse(value: str) -> bool:
+            word = value.lower()
+            if word in ("true", "1", "yes", "on"):
+                return True
+            if word in ("false", "0", "no", "off"):
+                return False
+            raise ValueError("must be true or false")
+
+        return self._parse(name, default, parse)
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        def parse(value: str) -> str:
+            if value not in allowed:
+                raise ValueError(f"does not run in this version; it knows {', '.join(allowed)}")
+            return value
+
+        return self._parse(name, default, parse)
+
+    def folder(self, name: str) -> Path | None:
+        def parse(value: str) -> Path | None:
+            path = Path(value)
+            if not path.is_dir():
+                raise ValueError("is no folder")
+            return path
+
+        return self._parse(name, None, parse)
+
+    def level(self, name: str, default: int) -> int:
+        def parse(value: str) -> int:
+            if value.lower() not in _LEVELS:
+                raise ValueError(f"is no log level; use one of {', '.join(_LEVELS)}")
+            return _LEVELS[value.lower()]
+
+        return self._parse(name, default, parse)
+
+    def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list split at commas and blanks; a lone comma or blank is an empty list."""
+        self._known.add(name)
+        value = self._environ.get(name, "")
+        if not value:
+            return default
+        return tuple(name for name in re.split(r"[,\s]+", value) if name)
+
+    def keys(self, name: str, file_name: str) -> tuple[str, ...]:
+        """API keys from a list or from a file of them; an error never shows a key."""
+        self._known |= {name, file_name}
+        text = self._environ.get(name, "")
+        path = self._environ.get(file_name, "").strip()
+        if not text.strip() and not path:
+            return ()
+        if text.strip() and path:
+            raise ConfigurationError(f"{name} and {file_name} are both set; keep one of them")
+        if path:
+            try:
+                text = Path(path).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"{file_name}={path}: cannot be read: {error}") from error
+        source = file_name if path else name
+        keys = tuple(key for key in re.split(r"[,\s]+", text) if key)
+        if not keys:
+            raise ConfigurationError(f"{source} holds no key; unset it to let everybody in")
+        for place, key in enumerate(keys, 1):
+            if len(key) < MIN_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+                raise ConfigurationError(
+                    f"{source}: key {place} must have at least {MIN_KEY_LENGTH} characters, "
+                    "all of them printable ASCII"
+                )
+        return keys
+
+    def traces(self) -> bool:
+        """Whether traces are sent: a standard endpoint is set, and nothing switches them off."""
+        names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+        if not any(self.text(name, "") for name in names) or self.flag("OTEL_SDK_DISABLED", False):
+            return False
+        exporter = self.text("OTEL_TRACES_EXPORTER", "otlp")
+        if exporter not in ("otlp", "none"):
+            raise ConfigurationError(
+                f"OTEL_TRACES_EXPORTER={exporter}: traces are sent by otlp, or none are"
+            )
+        for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+            protocol = self.text(name, "http/protobuf")
+            if protocol != "http/protobuf":
+                raise ConfigurationError(
+                    f"{name}={protocol}: traces are sent by http/protobuf only (port 4318 mostly)"
+                )
+        return exporter == "otlp"
+
+    def without_effect(self, build_version: str) -> tuple[str, ...]:
+        """What is said about variables of the original that do nothing here."""
+
+        def value(name: str) -> str:
+            return self._environ.get(name, "").strip()
+
+        said = [
+            f"{name} changes nothing: {reason}"
+            for name, reason in WITHOUT_EFFECT.items()
+            if reason and value(name) and value(name).lower() not in _SAME_AS_UNSET.get(name, ())
+        ]
+        if value("BE_VERSION") and value("BE_VERSION") != build_version:
+            said.append(f"BE_VERSION differs from APP_VERSION_STRING ({build_version})")
+        said += [
+            f"{name} changes nothing: there is no uWSGI here"
+            for name in sorted(self._environ)
+            if name.startswith("UWSGI_") and name not in _UWSGI and value(name)
+        ]
+        return tuple(said)
+
+    def unknown(self) -> tuple[str, ...]:
+        """One warning for each CF_* variable that nobody asked for."""
+        return tuple(
+            f"{name} is set but means nothing to this engine (a typing mistake?)"
+            for name in sorted(self._environ)
+            if name.startswith("CF_") and name not in self._known and self._environ[name].strip()
+        )
