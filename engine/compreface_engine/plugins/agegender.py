@@ -1,0 +1,54 @@
+"""Upstream's `agegender` plugins: Inception v3 over FaceNet's standardised crop, in eight ages."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.plugins.api import FaceContext
+from compreface_engine.plugins.context import Context, Notation
+from compreface_engine.plugins.inputs import InputSpec
+from compreface_engine.plugins.network import (
+    NetworkAnalyzer,
+    Row,
+    given,
+    labelled,
+    load,
+    upstreams,
+)
+
+AGE_MODEL: Final = "22801"
+GENDER_MODEL: Final = "21936"
+# Labels in the order of the networks' outputs (contract section 12.5).
+_AGES: Final = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
+_GENDERS: Final = ("male", "female")
+# Standardised crop by crop. Upstream takes whatever its detector cuts, 112 px behind InsightFace's;
+# the networks were trained on FaceNet's crop, and they get it here behind every detector.
+_INPUT: Final = InputSpec(160)
+_CROP: Final = CropSpec(160, Align.FACENET_MARGIN)
+
+
+def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
+    """One of eight ranges of ages and its probability."""
+    model = upstreams(notation, context, notation.model or AGE_MODEL, _INPUT)
+    network, _ = load(notation, context, model, given, (len(_AGES),))
+    return NetworkAnalyzer(network, _age, version=notation.version, slug="age", crop=_CROP)
+
+
+def make_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
+    """The gender and its probability."""
+    model = upstreams(notation, context, notation.model or GENDER_MODEL, _INPUT)
+    network, _ = load(notation, context, model, given, (len(_GENDERS),))
+    return NetworkAnalyzer(network, _gender, version=notation.version, slug="gender", crop=_CROP)
+
+
+def _age(row: Row, _: FaceContext) -> dict[str, Any]:
+    best = int(np.argmax(row))
+    low, high = _AGES[best]
+    return {"low": low, "high": high, "probability": float(row[best])}
+
+
+def _gender(row: Row, _: FaceContext) -> dict[str, Any]:
+    return labelled(row, _GENDERS)

@@ -1,0 +1,96 @@
+"""Age and gender by dlib's networks (CC0), from a face set upright by its eyes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.core.geometry import similarity_matrix, whole_crop
+from compreface_engine.core.types import Image
+from compreface_engine.plugins.api import FaceContext
+from compreface_engine.plugins.context import Context, Notation
+from compreface_engine.plugins.network import FaceNetwork, NetworkAnalyzer, Row, labelled, load
+
+_GENDERS: Final = ("female", "male")
+_YEARS: Final = 81  # classes 0 to 80, and class 0 stands for the months of the first year
+_FIRST_YEAR: Final = 0.25
+# Where the eyes' centres lie in dlib's square of a face, and the margin put around it.
+_EYES: Final = np.array([(0.2305, 0.2214), (0.7528, 0.2212)])
+_MARGIN: Final = 0.2
+
+
+def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
+    """The years within one deviation of the expected age, and the probability of that range."""
+    network = _over(notation, context, _YEARS)
+    return NetworkAnalyzer(network, _age, version=notation.version, slug="age")
+
+
+def make_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
+    """The gender and its probability."""
+    network = _over(notation, context, len(_GENDERS))
+    return NetworkAnalyzer(network, _gender, version=notation.version, slug="gender")
+
+
+def _over(notation: Notation, context: Context, width: int) -> FaceNetwork:
+    model = context.model(notation.model or "", notation.text, "analyzer")
+    network, _ = load(notation, context, model, ByEyes(model.inputs.size), (width,))
+    return network
+
+
+@dataclass(frozen=True, slots=True)
+class ByEyes:
+    """A `Cut`: turned and scaled so that the eyes meet dlib's places; the whole image if none."""
+
+    size: int
+
+    def __call__(self, face: FaceContext) -> Image:
+        """uint8 [size, size, 3], RGB, black outside the image."""
+        marks = face.detection.landmarks
+        if marks is None:
+            return whole_crop(face.image, self.size)
+        places = (_EYES + _MARGIN) / (1 + 2 * _MARGIN) * self.size
+        return _shrinking_warp(face.image, similarity_matrix(marks[:2], places), self.size)
+
+
+def _shrinking_warp(image: Image, matrix: NDArray[np.float64], size: int) -> Image:
+    """`image` by a similarity `matrix` as a `size` px crop.
+
+    What the crop shows is first shrunk by area averages to the crop's scale, so that the bilinear
+    sampling leaves no pixel out.
+    """
+    scale = math.hypot(matrix[0, 0], matrix[1, 0])
+    if scale >= 1:
+        return np.asarray(cv2.warpAffine(image, matrix, (size, size)), np.uint8)
+    corners = np.array([(0, 0), (size, 0), (0, size), (size, size)], np.float64)
+    inverse = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
+    shown = corners @ inverse[:, :2].T + inverse[:, 2]
+    height, width = image.shape[:2]
+    left, top = np.clip(np.floor(shown.min(axis=0)) - 1, 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(shown.max(axis=0)) + 1, 1, (width, height)).astype(int)
+    part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    small = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+    shrunk = cv2.resize(part, small, interpolation=cv2.INTER_AREA)
+    # Pixel p of the shrunk part is pixel (p + 0.5) * ratio - 0.5 + corner of the image.
+    ratio = np.array([part.shape[1] / small[0], part.shape[0] / small[1]])
+    shift = ratio / 2 - 0.5 + (left, top)
+    placed = np.hstack((matrix[:, :2] * ratio, (matrix[:, :2] @ shift + matrix[:, 2])[:, None]))
+    return np.asarray(cv2.warpAffine(shrunk, placed, (size, size)), np.uint8)
+
+
+def _age(row: Row, _: FaceContext) -> dict[str, Any]:
+    shares = row.astype(np.float64)
+    years = np.arange(_YEARS, dtype=np.float64)
+    years[0] = _FIRST_YEAR
+    expected = float(shares @ years)
+    deviation = math.sqrt(float(shares @ (years - expected) ** 2))
+    low, high = max(0, round(expected - deviation)), min(_YEARS - 1, round(expected + deviation))
+    return {"low": low, "high": high, "probability": float(shares[low : high + 1].sum())}
+
+
+def _gender(row: Row, _: FaceContext) -> dict[str, Any]:
+    return labelled(row, _GENDERS)

@@ -1,0 +1,112 @@
+"""Whether a face wears a mask: upstream's networks of both families, and one with two classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.core.geometry import whole_crop
+from compreface_engine.core.types import Align, CropSpec, Image
+from compreface_engine.plugins.api import FaceContext
+from compreface_engine.plugins.context import Context, Notation
+from compreface_engine.plugins.inputs import InputSpec
+from compreface_engine.plugins.network import (
+    Cut,
+    NetworkAnalyzer,
+    Row,
+    given,
+    labelled,
+    load,
+    softmax,
+    upstreams,
+)
+from compreface_engine.plugins.prepared import PreparedModel
+
+GLUON_MODELS: Final = ("mobilenet_v2_on_mafa_kaggle123", "resnet18_on_mafa_kaggle123")
+KERAS_MODELS: Final = ("inception_v3_on_mafa_kaggle123",)
+_LABELS: Final = ("without_mask", "with_mask", "mask_weared_incorrect")  # upstream's spelling
+_TWO_LABELS: Final = ("with_mask", "without_mask")
+# Mean and deviation of ImageNet for values up to 255 (contract section 13.6).
+_GLUON_INPUT: Final = InputSpec(224, mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375))
+_GLUON_CROP: Final = CropSpec(112, Align.ARCFACE5)
+# The crop's own 0..1, no other normalisation (section 12.6).
+_KERAS_INPUT: Final = InputSpec(100, mean=(0.0,) * 3, scale=(255.0,) * 3)
+_KERAS_CROP: Final = CropSpec(160, Align.FACENET_MARGIN)
+
+
+def make_gluon(notation: Notation, context: Context) -> NetworkAnalyzer:
+    """Upstream's `insightface.facemask`: the five-point crop enlarged, in RGB; three scores."""
+    model = upstreams(notation, context, notation.model or GLUON_MODELS[0], _GLUON_INPUT)
+    return _three(notation, context, model, _enlarged, _GLUON_CROP, softmax)
+
+
+def make_keras(notation: Notation, context: Context) -> NetworkAnalyzer:
+    """Upstream's `facenet.facemask`: FaceNet's crop made smaller; three probabilities."""
+    model = upstreams(notation, context, notation.model or KERAS_MODELS[0], _KERAS_INPUT)
+    return _three(notation, context, model, _cubic, _KERAS_CROP, np.asarray)
+
+
+def make(notation: Notation, context: Context) -> NetworkAnalyzer:
+    """Any network with the probabilities of a mask and of none: the box, widened by nothing."""
+    model = context.model(notation.model or "", notation.text, "analyzer")
+    network, _ = load(notation, context, model, InBox(model.inputs.size), (len(_TWO_LABELS),))
+    return NetworkAnalyzer(
+        network,
+        lambda row, _: labelled(row, _TWO_LABELS),
+        version=notation.version,
+        slug="mask",
+        needs_landmarks=True,
+    )
+
+
+def _three(
+    notation: Notation,
+    context: Context,
+    model: PreparedModel,
+    cut: Cut,
+    crop: CropSpec,
+    probabilities: Callable[[Row], Row],
+) -> NetworkAnalyzer:
+    network, _ = load(notation, context, model, cut, (len(_LABELS),))
+    return NetworkAnalyzer(
+        network,
+        lambda row, _: labelled(probabilities(row), _LABELS),
+        version=notation.version,
+        slug="mask",
+        crop=crop,
+        needs_landmarks=True,  # left out without detection, as upstream does
+    )
+
+
+def _enlarged(face: FaceContext) -> NDArray[np.float64]:
+    """float64 [224, 224, 3], 0..1: bilinear over the float values of the five-point crop."""
+    side = (_GLUON_INPUT.size,) * 2
+    large = cv2.resize(given(face).astype(np.float32), side, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large, np.float64) / 255
+
+
+def _cubic(face: FaceContext) -> NDArray[np.float64]:
+    """float64 [100, 100, 3]: FaceNet's crop, bicubic, which may leave 0..1."""
+    side = (_KERAS_INPUT.size,) * 2
+    return np.asarray(cv2.resize(given(face), side, interpolation=cv2.INTER_CUBIC), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class InBox:
+    """A `Cut`: the part of the box that lies in the image, stretched to a square."""
+
+    size: int
+
+    def __call__(self, face: FaceContext) -> Image:
+        """uint8 [size, size, 3], RGB; black for a box outside the image."""
+        box = face.detection.box
+        rows, columns = slice(max(0, box.y_min), box.y_max), slice(max(0, box.x_min), box.x_max)
+        part: NDArray[Any] = face.image[rows, columns]
+        if not part.size:
+            return np.zeros((self.size, self.size, 3), np.uint8)
+        return whole_crop(part, self.size)

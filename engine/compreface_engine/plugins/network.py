@@ -1,0 +1,166 @@
+"""An analyzer over a network: one row of numbers a face, computed once a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.core.crew import Spread, in_turn, nobody
+from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.types import Attribute, Crops, CropSpec
+from compreface_engine.plugins.api import FaceContext
+from compreface_engine.plugins.batches import slices
+from compreface_engine.plugins.context import Context, Notation
+from compreface_engine.plugins.inputs import InputSpec, PerChannel
+from compreface_engine.plugins.prepared import PreparedModel
+from compreface_engine.runtimes.base import Session
+
+Row: TypeAlias = NDArray[np.float32]
+Cut: TypeAlias = Callable[[FaceContext], NDArray[Any]]
+"""The [S, S, 3] RGB pixels a network sees of a face: uint8 0..255 or float64 0..1."""
+
+_BATCH = 8  # bounds the memory of a crowd; on a CPU a larger one gains nothing
+
+
+@dataclass(frozen=True)
+class FaceNetwork:
+    """A network and how it sees a face; equal ones find each other's rows in a face's memo."""
+
+    session: Session
+    inputs: InputSpec
+    cut: Cut
+    spread: Spread = field(default=in_turn, compare=False)
+    idle: Callable[[], int] = field(default=nobody, compare=False)
+
+    def rows(self, faces: Sequence[FaceContext]) -> list[Row]:
+        """float32 [D] a face, in order; only faces without a row run, several at once."""
+        new = [face for face in faces if self not in face.memo]
+        # One batch costs the least; several are there first where idle hands take some.
+        share = -(-len(new) // (1 + self.idle()))
+        parts = list(slices(len(new), max(1, min(_BATCH, share))))
+        for part, found in zip(
+            parts, self.spread(lambda part: self._run(new[part]), parts), strict=True
+        ):
+            for face, row in zip(new[part], found, strict=True):
+                face.memo[self] = row
+        return [face.memo[self] for face in faces]
+
+    def width(self, plugin: str) -> int:
+        """D, by a run of two black crops. Raises ConfigurationError where that fails."""
+        black: Crops = np.zeros((2, self.inputs.size, self.inputs.size, 3), np.uint8)
+        try:
+            return int(self._infer(black).shape[1])
+        except Exception as error:  # a network that does not fit its description fails its own way
+            raise ConfigurationError(
+                f"{plugin}: its network cannot run on two pictures of {self.inputs.size} x "
+                f"{self.inputs.size} pixels: {error}. Check the model's `input` and prepare it "
+                "again with `python -m compreface_engine.convert`."
+            ) from error
+
+    def _run(self, faces: Sequence[FaceContext]) -> NDArray[np.float32]:
+        return self._infer(np.stack([self.cut(face) for face in faces]))
+
+    def _infer(self, crops: Crops) -> NDArray[np.float32]:
+        feeds = {self.session.inputs[0]: self.inputs.tensor(crops)}
+        (found,) = self.session.run(feeds, [self.session.outputs[0]])
+        return found.reshape(len(crops), -1).astype(np.float32, copy=False)
+
+
+class NetworkAnalyzer:
+    """Reads its answer from a network's row; see `Analyzer`."""
+
+    def __init__(
+        self,
+        network: FaceNetwork,
+        read: Callable[[Row, FaceContext], Any],
+        *,
+        version: str,
+        slug: str,
+        key: str | None = None,
+        crop: CropSpec | None = None,
+        needs_landmarks: bool = False,
+    ) -> None:
+        """`read` makes the JSON value of `key` (by default the slug) of a row and its face."""
+        self.version = version
+        self.slug = slug
+        self.key = key or slug
+        self.crop = crop
+        self.needs_landmarks = needs_landmarks
+        self._network = network
+        self._read = read
+
+    def analyze(self, faces: Sequence[FaceContext]) -> list[Attribute]:
+        """One attribute a face."""
+        rows = self._network.rows(faces)
+        return [Attribute(self._read(row, face)) for row, face in zip(rows, faces, strict=True)]
+
+
+def given(face: FaceContext) -> NDArray[Any]:
+    """The `Cut` of analyzers that declare a crop. Raises ValueError for a face without one."""
+    if face.crop is None:
+        raise ValueError("the analyzer was given no crop")
+    crop: NDArray[Any] = face.crop[0]
+    return crop
+
+
+def load(
+    notation: Notation, context: Context, model: PreparedModel, cut: Cut, widths: Sequence[int]
+) -> tuple[FaceNetwork, int]:
+    """The network of `model` and the width of its rows, one of `widths`.
+
+    Raises ConfigurationError where it cannot run or gives something else.
+    """
+    network = FaceNetwork(context.open(model), model.inputs, cut, context.spread, context.idle)
+    width = network.width(notation.text)
+    if width not in widths:
+        raise ConfigurationError(
+            f"{notation.text}: the network in {model.path.parent} gives {width} numbers a face, "
+            f"where this plugin reads {' or '.join(map(str, widths))}. Name another model."
+        )
+    return network, width
+
+
+def upstreams(notation: Notation, context: Context, name: str, wanted: InputSpec) -> PreparedModel:
+    """The prepared model `name` for a plugin whose numbers are upstream's.
+
+    Raises ConfigurationError unless its input is described as `wanted` (the layout is free), since
+    an answer under upstream's name must not change its meaning.
+    """
+    model = context.model(name, notation.text, "analyzer")
+    found = model.inputs
+    for what, has, needs in (
+        ("size", found.size, wanted.size),
+        ("colour", found.colour, wanted.colour),
+        ("mean", found.mean, wanted.mean),
+        ("scale", found.scale, wanted.scale),
+    ):
+        if not _same(has, needs):
+            raise ConfigurationError(
+                f"{notation.text}: the model in {model.path.parent} has `input.{what}` {has}, "
+                f"upstream's has {needs}. Correct its description and prepare it again, or give "
+                "it a name of its own and name it with a plugin of this engine."
+            )
+    return model
+
+
+def _same(first: int | str | PerChannel | None, second: int | str | PerChannel | None) -> bool:
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return bool(np.allclose(first, second, rtol=1e-4, atol=1e-4))
+    return first == second
+
+
+def softmax(scores: Row) -> Row:
+    """float32 shares of 1."""
+    powers: Row = np.exp(scores - scores.max())
+    powers /= powers.sum()
+    return powers
+
+
+def labelled(row: Row, labels: Sequence[str]) -> dict[str, Any]:
+    """`{"value", "probability"}` of the most probable of `labels`; the first of equal ones."""
+    best = int(np.argmax(row))
+    return {"value": labels[best], "probability": float(row[best])}
