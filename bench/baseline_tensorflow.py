@@ -10,7 +10,6 @@ in one process, a face a run, a picture at a time. TensorFlow takes both cores i
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -23,14 +22,10 @@ import cv2
 import numpy as np
 import orjson
 import tensorflow as tf
-import uvicorn
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from bench.baseline_mtcnn import Array, Networks, detect
+from bench.baseline_mtcnn import Networks
+from bench.minimal_http import serve
+from bench.plain_mtcnn import Array, detect
 
 LENGTH_LIMIT = 640
 MIN_SCORE = 0.85
@@ -124,31 +119,10 @@ def _crop(image: Array, corners: tuple[int, ...]) -> Array:
     return np.asarray(crop)
 
 
-def make_app(scanner: Scanner, at_once: int) -> Starlette:
-    turns = asyncio.Semaphore(at_once)
-
-    async def scan(request: Request) -> Response:
-        form = await request.form()
-        data = await form["file"].read()  # type: ignore[union-attr]
-        async with turns:
-            body = await run_in_threadpool(scanner.scan, data)
-        return Response(body, media_type="application/json")
-
-    async def status(request: Request) -> Response:
-        return Response(b'{"status":"OK"}', media_type="application/json")
-
-    routes = [
-        Route("/scan_faces", scan, methods=["POST"]),
-        Route("/status", status, methods=["GET"]),
-    ]
-    return Starlette(routes=routes)
-
-
 def main() -> None:
     port, mtcnn, facenet = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     tuned = sys.argv[4] == "tuned"
-    app = make_app(Scanner(mtcnn, facenet, batched=tuned), at_once=2 if tuned else 1)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+    serve(Scanner(mtcnn, facenet, batched=tuned).scan, port, at_once=2 if tuned else 1)
 
 
 if __name__ == "__main__":

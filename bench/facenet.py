@@ -1,11 +1,9 @@
-"""The engine beside the same MTCNN and FaceNet in TensorFlow, block by block in turn."""
+"""The FaceNet build beside the same MTCNN and FaceNet in TensorFlow, block by block in turn."""
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -13,23 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import load, tensorflow_env
-from bench.processes import Server, free_port, running
-from compreface_cli import builds, resources
-from compreface_cli.models import store
-from compreface_cli.output import Output
+from bench import load, servers
+from bench.processes import Server
+from bench.result import Chapter, Row, at_least, at_most
 
-ROOT = Path(__file__).resolve().parent.parent
-MODEL = "20180402-114759"
-PHOTO = "faces/compreface-samples/000_5.jpg"
-REQUESTS = 200
 ROUNDS = 8
 CONNECTIONS = (8, 1)
-REQUESTS_BEFORE_WEIGHING = 500
-# Asked of this version, at 8 connections, of every baseline that counts.
-NEEDED_RATIO = 2.5
-NEEDED_MEMORY = 0.5
-BASELINE_COUNTS_FROM = 4.5  # scans a second
+STARTS = 3
+# Asked of the engine against the plain baseline.
+NEEDED_BF16, NEEDED_FP32 = 5.0, 4.0
+NEEDED_P50 = 1 / 4
+NEEDED_MEMORY = 1 / 2
+NEEDED_READY = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +56,20 @@ class Speed:
         return 1000 * self.cpu_s[name] / sum(len(run.latencies_s) for run in runs)
 
 
-def measure(
-    shared: Path,
-    kind: str,
-    *,
-    requests: int = REQUESTS,
-    weigh_after: int = REQUESTS_BEFORE_WEIGHING,
-) -> dict[str, Any]:
-    """Engine against the baseline of that kind (`tuned` or `plain`); the document of the result."""
-    picture = (shared / PHOTO).read_bytes()
+def measure(shared: Path, kind: str, *, requests: int, weigh_after: int) -> Chapter:
+    """Engine against the baseline of that kind (`tuned` or `plain`); only `plain` has limits."""
+    picture = (shared / servers.PHOTO).read_bytes()
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        engine = stack.enter_context(_engine(shared, work))
-        baseline = stack.enter_context(_baseline(shared, work, kind))
+        ready = _ready(shared, work, kind)
+        engine = stack.enter_context(servers.engine(shared, work, servers.FACENET_BUILD))
+        baseline = stack.enter_context(servers.tensorflow(shared, work, kind))
+        precision = load.status(engine.port).get("runtimes", {}).get("calculator", {})
         boxes = _same_boxes(load.ask(engine.port, picture), load.ask(baseline.port, picture))
         for server in (engine, baseline):
             load.block(server.port, picture, 8, 4)  # warm
         speeds = [
-            _in_turn(engine, baseline, picture, requests, connections)
+            in_turn(engine, baseline, picture, requests, connections).document()
             for connections in CONNECTIONS
         ]
         more = max(0, weigh_after - len(CONNECTIONS) * requests)
@@ -88,38 +77,87 @@ def measure(
         for server in (engine, baseline):
             if more:
                 load.block(server.port, picture, more, 8)
-            resident, proportional = server.memory()
-            memory[server.name] = {"rss_bytes": resident, "pss_bytes": proportional}
-    return {
+            memory[server.name] = server.memory()[0]
+    document = {
         "baseline": kind,
         "weighed_after": max(weigh_after, len(CONNECTIONS) * requests),
         "boxes": boxes,
-        "speed": [speed.document() for speed in speeds],
+        "speed": speeds,
         "memory": memory,
-        "memory_ratio": memory["engine"]["rss_bytes"] / memory["baseline"]["rss_bytes"],
+        "ready_s": ready,
+        "calculator_runs_on": precision,
     }
+    title = f"FaceNet build, scans of {Path(servers.PHOTO).name}, {len(boxes)} equal boxes; {kind}"
+    rows = _rows(document, half="bf16" in str(precision.get("precision")))
+    return Chapter(title, _lines(document), rows if kind == "plain" else [], document)
 
 
-def _in_turn(
+def in_turn(
     engine: Server, baseline: Server, picture: bytes, requests: int, connections: int
 ) -> Speed:
+    """Blocks of requests to one and the other, so that both see the same machine."""
     runs: dict[str, list[load.Run]] = {"engine": [], "baseline": []}
-    servers = (engine, baseline)
-    before = {server.name: server.cpu_s() for server in servers}
+    pairs = (("engine", engine), ("baseline", baseline))
+    before = {name: server.cpu_s() for name, server in pairs}
     for number in range(ROUNDS):
-        for server in servers:
-            progress(f"{connections} connections, round {number + 1}/{ROUNDS}: {server.name}")
-            share = requests // ROUNDS
-            runs[server.name].append(load.block(server.port, picture, share, connections))
-    progress("")
-    used = {server.name: server.cpu_s() - before[server.name] for server in servers}
+        for name, server in pairs:
+            load.progress(f"{connections} connections, round {number + 1}/{ROUNDS}: {name}")
+            share = max(1, requests // ROUNDS)
+            runs[name].append(load.block(server.port, picture, share, connections))
+    load.progress("")
+    used = {name: server.cpu_s() - before[name] for name, server in pairs}
     return Speed(connections, runs["engine"], runs["baseline"], used)
 
 
-def progress(text: str) -> None:
-    """One line on stderr that the next replaces; nothing where nobody watches."""
-    if sys.stderr.isatty():
-        print(f"{text:<60}", end="\r", file=sys.stderr, flush=True)
+def _ready(shared: Path, work: Path, kind: str) -> dict[str, float]:
+    """Seconds from the start of the process to its first answer, the best of a few starts."""
+    found: dict[str, list[float]] = {"engine": [], "baseline": []}
+    for _ in range(STARTS):
+        with servers.engine(shared, work, servers.FACENET_BUILD) as one:
+            found["engine"].append(one.ready_s)
+        with servers.tensorflow(shared, work, kind) as other:
+            found["baseline"].append(other.ready_s)
+    return {name: min(values) for name, values in found.items()}
+
+
+def _rows(document: dict[str, Any], *, half: bool) -> list[Row]:
+    at_8, at_1 = document["speed"]
+    memory, ready = document["memory"], document["ready_s"]
+    note = "bf16" if half else "fp32"
+    needed = NEEDED_BF16 if half else NEEDED_FP32
+    return [
+        at_least("throughput over TensorFlow's, 8 connections", at_8["ratio"], needed, note=note),
+        at_most(
+            "p50 over TensorFlow's, 1 connection",
+            at_1["engine_p50_ms"] / at_1["baseline_p50_ms"],
+            NEEDED_P50,
+        ),
+        at_most("memory over TensorFlow's", memory["engine"] / memory["baseline"], NEEDED_MEMORY),
+        at_most(
+            "time to ready over TensorFlow's", ready["engine"] / ready["baseline"], NEEDED_READY
+        ),
+    ]
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    lines = [
+        "             scans a second      p50, ms        CPU, ms a scan    ratio of speed",
+        "connections  engine     TF    engine     TF    engine     TF    (quartiles)",
+    ]
+    for row in document["speed"]:
+        low, high = row["ratio_quartiles"]
+        pairs = "".join(
+            f"{row[f'engine_{what}']:>10.{digits}f}{row[f'baseline_{what}']:>7.{digits}f}"
+            for what, digits in (("per_s", 1), ("p50_ms", 0), ("cpu_ms", 0))
+        )
+        lines.append(f"{row['connections']:>9}{pairs}{row['ratio']:>8.2f} ({low:.2f}-{high:.2f})")
+    ours, theirs = (document["memory"][name] / 1e6 for name in ("engine", "baseline"))
+    lines.append(
+        f"memory after {document['weighed_after']} requests, MB: {ours:.0f} against {theirs:.0f}"
+    )
+    ready = document["ready_s"]
+    lines.append(f"ready after, s: {ready['engine']:.2f} against {ready['baseline']:.2f}")
+    return lines
 
 
 def _same_boxes(engine: bytes, baseline: bytes) -> list[list[int]]:
@@ -138,49 +176,3 @@ def _same_boxes(engine: bytes, baseline: bytes) -> list[list[int]]:
 
 def _corners(face: Mapping[str, Any]) -> list[int]:
     return [face["box"][key] for key in ("x_min", "y_min", "x_max", "y_max")]
-
-
-def _engine(shared: Path, work: Path) -> Any:
-    port = free_port()
-    environment = {
-        "PYTHONPATH": str(ROOT / "engine"),
-        "CF_PORT": str(port),
-        "CF_MODELS_DIR": str(_prepared(shared)),
-        "FACE_DETECTION_PLUGIN": "facenet.FaceDetector",
-        "CALCULATION_PLUGIN": "facenet.Calculator",
-        "EXTRA_PLUGINS": ",",
-        "LOGGING_LEVEL_NAME": "warning",
-    }
-    command = [sys.executable, "-m", "compreface_engine"]
-    return running("engine", command, port, environment, work / "engine.log")
-
-
-def _baseline(shared: Path, work: Path, kind: str) -> Any:
-    port = free_port()
-    mtcnn, facenet = shared / "models/mtcnn/mtcnn.npz", shared / f"models/facenet/{MODEL}.pb"
-    python = tensorflow_env.ensure()
-    module = "bench.baseline_tensorflow"
-    command = [str(python), "-m", module, str(port), str(mtcnn), str(facenet), kind]
-    return running("baseline", command, port, {"PYTHONPATH": str(ROOT)}, work / "baseline.log")
-
-
-def _prepared(shared: Path) -> Path:
-    """The engine's FaceNet, prepared once for all benchmarks of this checkout."""
-    cache = ROOT / ".cache" / "bench"
-    places = store.Places(
-        models=cache / "models",
-        weights=cache / "weights",
-        accepted=cache / "accepted.json",
-        mirror=str(shared / "models"),
-    )
-    out = Output()
-    os.environ["PYTHONPATH"] = str(ROOT / "engine")
-    store.ensure(
-        [builds.catalogue()[MODEL]],
-        out.progress,
-        python=lambda: Path(sys.executable),
-        portrait=resources.portraits_dir() / "astronaut.png",
-        note=out.note,
-        places=places,
-    )
-    return places.models

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import json
 import statistics
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _BOUNDARY = "compreface-bench-7f3a"
 
@@ -18,6 +21,7 @@ class Run:
 
     elapsed_s: float
     latencies_s: tuple[float, ...]
+    refused: int = 0
 
     @property
     def per_second(self) -> float:
@@ -43,12 +47,31 @@ def ask(port: int, picture: bytes) -> bytes:
         connection.close()
 
 
-def block(port: int, picture: bytes, requests: int, connections: int) -> Run:
-    """`requests` scans of the picture, shared out among kept-alive connections."""
-    body, headers = multipart(picture)
-    ahead = iter(range(requests))
+def block(
+    port: int, picture: bytes, requests: int, connections: int, *, refusals: bool = False
+) -> Run:
+    """`requests` scans of the picture, shared out among kept-alive connections.
+
+    With `refusals` an answer 503 is counted, not an error; nobody asks again.
+    """
+    return _share(port, iter([picture] * requests), connections, refusals)
+
+
+def mixed(port: int, pictures: Sequence[bytes], connections: int) -> Run:
+    """One scan of each picture; one without a face is answered too."""
+    return _share(port, iter(pictures), connections, refusals=False, no_face=True)
+
+
+def _share(
+    port: int,
+    ahead: Iterator[bytes],
+    connections: int,
+    refusals: bool,
+    no_face: bool = False,
+) -> Run:
     lock = threading.Lock()
     latencies: list[float] = []
+    refused: list[float] = []
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -56,11 +79,19 @@ def block(port: int, picture: bytes, requests: int, connections: int) -> Run:
         try:
             while True:
                 with lock:
-                    if next(ahead, None) is None:
-                        return
+                    picture = next(ahead, None)
+                if picture is None:
+                    return
+                body, headers = multipart(picture)
                 start = time.perf_counter()
-                _post(connection, body, headers)
-                latencies.append(time.perf_counter() - start)
+                status, answer = _exchange(connection, body, headers)
+                taken = time.perf_counter() - start
+                if status == 503 and refusals:
+                    refused.append(taken)
+                elif status == 200 or (no_face and status == 400 and b"No face" in answer):
+                    latencies.append(taken)
+                else:
+                    raise RuntimeError(f"status {status}: {answer[:200]!r}")
         except (OSError, http.client.HTTPException, RuntimeError) as error:
             failures.append(error)
         finally:
@@ -75,15 +106,21 @@ def block(port: int, picture: bytes, requests: int, connections: int) -> Run:
     elapsed = time.perf_counter() - start
     if failures:
         raise RuntimeError(f"a request failed: {failures[0]}") from failures[0]
-    return Run(elapsed, tuple(latencies))
+    return Run(elapsed, tuple(latencies), len(refused))
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, body: bytes, headers: dict[str, str]
+) -> tuple[int, bytes]:
+    connection.request("POST", "/scan_faces", body, headers)
+    response = connection.getresponse()
+    return response.status, response.read()
 
 
 def _post(connection: http.client.HTTPConnection, body: bytes, headers: dict[str, str]) -> bytes:
-    connection.request("POST", "/scan_faces", body, headers)
-    response = connection.getresponse()
-    answer = response.read()
-    if response.status != 200:
-        raise RuntimeError(f"status {response.status}: {answer[:200]!r}")
+    status, answer = _exchange(connection, body, headers)
+    if status != 200:
+        raise RuntimeError(f"status {status}: {answer[:200]!r}")
     return answer
 
 
@@ -98,3 +135,20 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
         return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return low, high
+
+
+def status(port: int) -> dict[str, Any]:
+    """The document of `/status`."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/status")
+        document: dict[str, Any] = json.loads(connection.getresponse().read())
+        return document
+    finally:
+        connection.close()
+
+
+def progress(text: str) -> None:
+    """One line on stderr that the next replaces; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        print(f"{text:<60}", end="\r", file=sys.stderr, flush=True)

@@ -22,6 +22,7 @@ class Server:
     name: str
     port: int
     pid: int
+    ready_s: float = 0.0  # from the start of the process to its first answer
 
     def memory(self) -> tuple[int, int]:
         """Resident and proportional set size of the process and all its children, bytes."""
@@ -45,13 +46,14 @@ def running(
     name: str, command: Sequence[str], port: int, environment: Mapping[str, str], log: Path
 ) -> Iterator[Server]:
     """A started server that answers `/status`; RuntimeError with its log if it never does."""
+    began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env={**os.environ, **environment}, stdout=output, stderr=output
         )
     try:
         _wait(name, process, port, log)
-        yield Server(name, port, process.pid)
+        yield Server(name, port, process.pid, time.monotonic() - began)
     finally:
         process.terminate()
         try:
@@ -72,7 +74,7 @@ def _wait(name: str, process: subprocess.Popen[bytes], port: int, log: Path) -> 
             if connection.getresponse().status == 200:
                 return
         except (OSError, http.client.HTTPException):
-            time.sleep(0.2)
+            time.sleep(0.02)
         finally:
             connection.close()
     raise RuntimeError(f"{name} did not start:\n{log.read_text(errors='replace')[-2000:]}")

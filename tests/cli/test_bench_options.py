@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import engine
+from bench import load
 
 
 class Terminal(io.StringIO):
@@ -24,8 +24,8 @@ def test_without_a_folder_of_weights_the_engine_is_skipped(
         monkeypatch.delenv("CF_SHARED", raising=False)
     else:
         monkeypatch.setenv("CF_SHARED", value)
-    assert bench.main(["engine"]) == 0
-    assert "engine: skipped, no folder of weights and photographs is named" in (
+    assert bench.main(["facenet"]) == 0
+    assert "facenet: skipped, no folder of weights and photographs is named" in (
         capsys.readouterr().err
     )
 
@@ -39,13 +39,13 @@ def test_a_folder_without_weights_is_named(
 ) -> None:
     monkeypatch.setenv("CF_SHARED", str(tmp_path / ("other" if by_flag else "")))
     flags = ["--shared", str(tmp_path)] if by_flag else []
-    assert bench.main(["engine", *flags]) == 0
-    assert f"engine: skipped, {tmp_path} has no weights" in capsys.readouterr().err
+    assert bench.main(["facenet", *flags]) == 0
+    assert f"facenet: skipped, {tmp_path} has no weights" in capsys.readouterr().err
 
 
 def test_progress_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for stream, drawn in ((io.StringIO(), False), (Terminal(), True)):
         monkeypatch.setattr("sys.stderr", stream)
-        engine.progress("8 connections")
+        load.progress("8 connections")
         assert ("8 connections" in stream.getvalue()) is drawn
         assert ("\r" in stream.getvalue()) is drawn

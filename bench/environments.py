@@ -1,0 +1,34 @@
+"""Environments of what is compared with: made once in `.cache`, filled with what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parent.parent
+_MISSING = (
+    "import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if not u.find_spec(n)])"
+)
+
+
+def ensure(folder_name: str, packages: Mapping[str, str], what: str) -> Path:
+    """The interpreter of `.cache/<folder_name>`; `packages` maps a module to its requirement."""
+    folder = ROOT / ".cache" / folder_name
+    python = folder / "bin" / "python"
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not python.exists():
+            print(f"making {folder} with {what} (once) ...", file=sys.stderr)
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        found = subprocess.run(
+            [str(python), "-c", _MISSING, *packages], capture_output=True, text=True, check=True
+        )
+        missing = [packages[name] for name in found.stdout.split()]
+        if missing:
+            pip = [str(python), "-m", "pip", "-q", "--disable-pip-version-check", "install"]
+            subprocess.run([*pip, *missing], check=True, stdout=sys.stderr)
+    return python
