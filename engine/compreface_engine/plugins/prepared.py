@@ -89,6 +89,26 @@ def read_prepared(
     return model
 
 
+def check_input(model: PreparedModel, wanted: InputSpec, plugin: str, instead: str) -> None:
+    """Refuses a model whose input is not described as `wanted`; only the layout is free.
+
+    An answer under upstream's name must not change its meaning: `instead` is the notation for a
+    model that is fed in another way. Raises ConfigurationError.
+    """
+    for what in ("size", "colour", "mean", "scale"):
+        has, needs = getattr(model.inputs, what), getattr(wanted, what)
+        if has != needs:
+            raise ConfigurationError(
+                f"{plugin}: the model in {model.path.parent} has `input.{what}` {_told(has)}, "
+                f"CompreFace's has {_told(needs)}. Correct its description and prepare it again, "
+                f"or give it a name of its own and use {instead}."
+            )
+
+
+def _told(value: Any) -> str:
+    return ", ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value or "null")
+
+
 def _parse(described: Mapping[str, Any], folder: Path) -> PreparedModel:
     role = described["role"]
     if described["schema"] != _SCHEMA or role not in get_args(Role):

@@ -1,0 +1,39 @@
+"""SCRFD as InsightFace exports it: distances from a cell's corner to the four sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.plugins.anchorfree import by_stride, cells
+from compreface_engine.plugins.context import Context, Notation
+from compreface_engine.plugins.onestage import Candidates, Family, NetworkDetector, make, together
+
+_ANCHORS: Final = 2
+
+
+def read(outputs: Sequence[NDArray[Any]], size: tuple[int, int], min_score: float) -> Candidates:
+    """Candidates of nine outputs: score, distances and point offsets for strides 8, 16 and 32.
+
+    Distances and offsets count in strides from the cell's top left corner (insightface, MIT).
+    """
+    parts = []
+    for found in by_stride(outputs, size, scores=1, anchors=_ANCHORS):
+        rows = np.flatnonzero(found.scores[0] > np.float32(min_score))
+        corner = cells(rows, size[1], found.stride, _ANCHORS) * found.stride
+        distances = found.boxes[rows] * found.stride
+        boxes = np.hstack((corner - distances[:, :2], corner + distances[:, 2:]))
+        points = found.points[rows] * found.stride + corner[:, None]
+        parts.append(Candidates(boxes, found.scores[0][rows], points))
+    return together(parts)
+
+
+FAMILY: Final = Family(read, default_min_score=0.5, overlap=0.4, multiple=32, clip=True)
+
+
+def make_detector(notation: Notation, context: Context) -> NetworkDetector:
+    """An SCRFD network with landmarks."""
+    return make(notation, context, notation.model or "", FAMILY)

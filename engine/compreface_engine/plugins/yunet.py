@@ -1,0 +1,42 @@
+"""YuNet, OpenCV's small detector: two scores a cell, sizes as logarithms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.plugins.anchorfree import by_stride, cells
+from compreface_engine.plugins.context import Context, Notation
+from compreface_engine.plugins.onestage import Candidates, Family, NetworkDetector, make, together
+
+
+def read(outputs: Sequence[NDArray[Any]], size: tuple[int, int], min_score: float) -> Candidates:
+    """Candidates of twelve outputs: class, object, box and points for strides 8, 16 and 32.
+
+    The score is the root of class times object, centre and points are (cell + delta) * stride,
+    sides exp(delta) * stride (libfacedetection.train, Apache-2.0).
+    """
+    parts = []
+    for found in by_stride(outputs, size, scores=2, anchors=1):
+        one, other = (score.clip(0, 1) for score in found.scores)
+        scores = np.sqrt(one * other)
+        rows = np.flatnonzero(scores > np.float32(min_score))
+        cell = cells(rows, size[1], found.stride, 1)
+        deltas = found.boxes[rows]
+        centre = (cell + deltas[:, :2]) * found.stride
+        half = np.exp(deltas[:, 2:]) * (found.stride * 0.5)
+        points = (found.points[rows] + cell[:, None]) * found.stride
+        parts.append(Candidates(np.hstack((centre - half, centre + half)), scores[rows], points))
+    return together(parts)
+
+
+FAMILY: Final = Family(read, default_min_score=0.8, overlap=0.3, multiple=32, clip=True)
+"""The overlap is that of OpenCV's own `FaceDetectorYN`."""
+
+
+def make_detector(notation: Notation, context: Context) -> NetworkDetector:
+    """A YuNet network."""
+    return make(notation, context, notation.model or "", FAMILY)
