@@ -36,7 +36,14 @@ def _say(line: str) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> dict[str, object]:
-    model = prepare(options.spec, options.models_source, options.out, options.portrait, _say)
+    model = prepare(
+        options.spec,
+        options.models_source,
+        options.out,
+        options.portrait,
+        _say,
+        keep_source=options.keep_source,
+    )
     return {"folder": str(options.out / str(model["name"])), "model": model}
 
 
@@ -74,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--spec", type=Path, required=True, help="the model entry, JSON")
     one.add_argument("--models-source", type=Path, nargs="+", required=True, metavar="FILE")
     one.add_argument("--out", type=Path, required=True, help="folder of prepared models")
-    one.add_argument("--portrait", type=Path, help="a face whose answer is stored")
+    one.add_argument("--portrait", type=Path, help="a face: real input, its answer is stored")
+    one.add_argument("--keep-source", action="store_true", help="copy the source files to source/")
     one.add_argument("--json", action="store_true", help="the result is JSON always")
     four = commands.add_parser("embedded", help="make the embedded default's four files")
     four.add_argument("--from", type=Path, required=True, help="folder of the TFLite files")

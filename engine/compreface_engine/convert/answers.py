@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -13,9 +12,7 @@ from numpy.typing import NDArray
 from compreface_engine.convert.errors import ConvertError
 from compreface_engine.convert.graph import Array
 from compreface_engine.convert.spec import ModelSpec
-from compreface_engine.core.errors import EngineError
-from compreface_engine.core.image import decode
-from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.core.types import Align, CropSpec, Image
 from compreface_engine.pipeline import Pipeline, PipelineConfig
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.calculator import NetworkCalculator
@@ -24,7 +21,6 @@ from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 DETECTORS: Final = ("embedded.FaceDetector@mtcnn", "facenet.FaceDetector")
 _LANDMARKS: Final = "facenet.LandmarksDetector"
-_MAX_PIXELS: Final = 50_000_000
 _LENGTH_LIMIT: Final = 640
 
 
@@ -34,7 +30,7 @@ class OriginalSession:
     inputs: tuple[str, ...] = ("input",)
     outputs: tuple[str, ...] = ("embeddings",)
 
-    def __init__(self, original: Callable[[Array], Array]) -> None:
+    def __init__(self, original: Callable[[Array], Sequence[Array]]) -> None:
         self._original = original
         self.seen: list[Array] = []
 
@@ -44,23 +40,21 @@ class OriginalSession:
         """One output: the embeddings [N, D] of an NCHW batch."""
         batch = feeds["input"]
         self.seen.append(batch)
-        return [self._original(batch)]
+        return list(self._original(batch))
 
 
 def known_answers(
-    spec: ModelSpec, session: OriginalSession, dimension: int, portrait: Path
+    spec: ModelSpec, session: OriginalSession, dimension: int, portrait: Image
 ) -> dict[str, dict[str, Any]]:
     """Box, probability, landmarks and embedding of the largest face, for each detector."""
-    try:
-        image = decode(portrait.read_bytes(), max_pixels=_MAX_PIXELS).image
-    except (OSError, EngineError) as error:
-        raise ConvertError(f"the portrait {portrait} cannot be read: {error}") from error
-    return {name: _answer(spec, session, dimension, name, image) for name in DETECTORS}
+    return {name: _answer(spec, session, dimension, name, portrait) for name in DETECTORS}
 
 
 def _answer(
-    spec: ModelSpec, session: OriginalSession, dimension: int, detector: str, image: Array
+    spec: ModelSpec, session: OriginalSession, dimension: int, detector: str, image: Image
 ) -> dict[str, Any]:
+    if spec.align is None or spec.similarity is None:
+        raise ConvertError(f"{spec.name} is no calculator")
     context = Context(
         open_session=lambda path: OnnxSession(path, threads=1),
         models_dir=None,

@@ -103,9 +103,9 @@ class _Emitter:
         height, width = self._spatial(form.picture[:2])
         channels = form.picture[2]
         size: list[int | str] = ["height", "width"] if form.dynamic_size else [height, width]
-        inputs = [_info("input", ["batch", channels, *size])]
+        inputs = [info("input", ["batch", channels, *size])]
         outputs = [
-            _info(name, self._declared(source))
+            info(name, self._declared(source))
             for name, source in zip(form.outputs, graph.outputs, strict=True)
         ]
         made_graph = helper.make_graph(
@@ -287,7 +287,7 @@ class _Emitter:
         return [node.name for node in self._graph.nodes.values() if name in node.inputs]
 
 
-def _info(name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+def info(name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
 
 

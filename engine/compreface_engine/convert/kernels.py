@@ -100,7 +100,7 @@ def _conv(args: Sequence[Array], attrs: Attrs) -> Array:
     views = _windows(x, (weights.shape[0], weights.shape[1]), attrs, 0)
     shape = (*views[0][0].shape[:3], weights.shape[3])
     check_size(shape)
-    _check_work(math.prod(shape[:3]) * weights.size)
+    check_work(math.prod(shape[:3]) * weights.size)
     out = np.zeros(shape, x.dtype)
     for row, line in enumerate(views):
         for col, view in enumerate(line):
@@ -115,7 +115,7 @@ def _depthwise(args: Sequence[Array], attrs: Attrs) -> Array:
     views = _windows(x, (weights.shape[0], weights.shape[1]), attrs, 0)
     shape = (*views[0][0].shape, weights.shape[3])
     check_size(shape)
-    _check_work(math.prod(shape) * len(views) * len(views[0]))
+    check_work(math.prod(shape) * len(views) * len(views[0]))
     out = np.zeros(shape, x.dtype)
     for row, line in enumerate(views):
         for col, view in enumerate(line):
@@ -150,11 +150,11 @@ def _matmul(args: Sequence[Array], attrs: Attrs) -> Array:
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0]:
         raise ConvertError(f"a product of {list(left.shape)} and {list(right.shape)}")
     check_size((left.shape[0], right.shape[1]))
-    _check_work(left.shape[0] * right.size)
+    check_work(left.shape[0] * right.size)
     return left @ right
 
 
-def _check_work(multiplications: int) -> None:
+def check_work(multiplications: int) -> None:
     if multiplications > MAX_MULTIPLICATIONS:
         raise ConvertError("a layer is too large for the proof")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,10 +19,10 @@ _MAX_BYTES: Final = (1 << 31) - 1  # protobuf's own limit
 
 @dataclass(frozen=True, slots=True)
 class OnnxInfo:
-    """The picture's input and the embedding's output; `batch` is None where it is free."""
+    """The picture's input and the outputs; `batch` is None where it is free."""
 
     input: str
-    output: str
+    outputs: tuple[str, ...]
     batch: int | None
 
 
@@ -73,35 +73,43 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                     yield from (sparse.values, sparse.indices)
 
 
-def inspect(model: onnx.ModelProto, data: bytes, size: int, layout: str) -> OnnxInfo:
-    """Holds the file against its entry: one float picture in, one vector a picture out."""
+def inspect(
+    model: onnx.ModelProto, data: bytes, size: int, layout: str, *, one_output: bool
+) -> OnnxInfo:
+    """Holds the file against its entry: one float picture in, float values out.
+
+    `size` 0: height and width must be free. `one_output`: as a calculator has it.
+    """
     runner = session(data)
     inputs, outputs = runner.get_inputs(), runner.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(inputs) != 1 or (one_output and len(outputs) != 1):
         names = ", ".join(item.name for item in (*inputs, *outputs))
         raise ConvertError(
             f"the network has {len(inputs)} inputs and {len(outputs)} outputs ({names}); "
-            "a calculator has one of each"
+            + ("a calculator has one of each" if one_output else "one input is supported")
         )
-    if inputs[0].type != "tensor(float)" or outputs[0].type != "tensor(float)":
+    if any(item.type != "tensor(float)" for item in (*inputs, *outputs)):
         raise ConvertError("input and output must be float32")
     shape = [side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape]
-    wanted = [3, size, size] if layout == "nchw" else [size, size, 3]
+    sides: list[int | None] = [size or None] * 2
+    wanted: list[int | None] = [3, *sides] if layout == "nchw" else [*sides, 3]
     if len(shape) != 4 or any(
-        side not in (None, need) for side, need in zip(shape[1:], wanted, strict=True)
+        side is not None and side != need for side, need in zip(shape[1:], wanted, strict=True)
     ):
+        says = f"{size}x{size}" if size else "any height and width"
+        needs = ", ".join(str(need or "?") for need in wanted)
         raise ConvertError(
             f"the input '{inputs[0].name}' has the shape {inputs[0].shape}; the entry says "
-            f"{layout} of {size}x{size}, that is [N, {', '.join(map(str, wanted))}]"
+            f"{layout} of {says}, that is [N, {needs}]"
         )
-    return OnnxInfo(inputs[0].name, outputs[0].name, shape[0])
+    return OnnxInfo(inputs[0].name, tuple(item.name for item in outputs), shape[0])
 
 
 def free_batch(model: onnx.ModelProto, info: OnnxInfo) -> None:
     """Makes the first dimension free, in the reshapes of the network too."""
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
-        if dims and value.name in (info.input, info.output):
+        if dims and value.name in (info.input, *info.outputs):
             dims[0].dim_param = "batch"
     del model.graph.value_info[:]
     if info.batch is None:
@@ -116,6 +124,16 @@ def free_batch(model: onnx.ModelProto, info: OnnxInfo) -> None:
             name = f"{node.output[0]}_free_shape"
             model.graph.initializer.append(numpy_helper.from_array(freed, name))
             node.input[1] = name
+
+
+def free_outputs(model: onnx.ModelProto, seen: Mapping[str, Sequence[tuple[int, ...]]]) -> None:
+    """Takes sizes out of the outputs' declarations that `seen` shapes of them contradict."""
+    for value in model.graph.output:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            sizes = {shape[axis] for shape in seen[value.name] if axis < len(shape)}
+            if dim.HasField("dim_value") and sizes != {dim.dim_value}:
+                dim.dim_param = f"{value.name}_{axis}"
+    del model.graph.value_info[:]
 
 
 def _constant(model: onnx.ModelProto, name: str) -> Any:
@@ -189,7 +207,8 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def nchw_input(model: onnx.ModelProto, info: OnnxInfo, size: int) -> None:
-    """Puts a transpose in front of a network that takes NHWC."""
+    """Puts a transpose in front of a network that takes NHWC; `size` 0: any."""
+    sides: list[int | str] = [size, size] if size else ["height", "width"]
     graph = model.graph
     inner = f"{info.input}_nhwc"
     for node in graph.node:
@@ -202,8 +221,8 @@ def nchw_input(model: onnx.ModelProto, info: OnnxInfo, size: int) -> None:
     graph.node.extend(nodes)
     for value in graph.input:
         if value.name == info.input:
+            dim = value.type.tensor_type.shape.dim[0]
+            batch: int | str = dim.dim_value or "batch"
             value.CopyFrom(
-                helper.make_tensor_value_info(
-                    info.input, TensorProto.FLOAT, ["batch", 3, size, size]
-                )
+                helper.make_tensor_value_info(info.input, TensorProto.FLOAT, [batch, 3, *sides])
             )

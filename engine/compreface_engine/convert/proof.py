@@ -61,29 +61,42 @@ def prove(
     tolerance: float,
     relative: bool = False,
     min_cosine: float = 0.0,
+    rows: bool = True,
 ) -> Proof:
     """Compares both functions on each batch; raises ConvertError above the tolerance.
 
-    `relative`: the tolerance is a share of the largest value the original gives (at least 1).
+    `relative`: the tolerance is a share of the largest value the original gives (at least 1), for
+    each output by itself; the proof then tells of the output that came nearest to its limit.
+    `rows`: cosines are those of the last output's rows, else of a whole output.
     """
-    worst, cosine, count, largest = 0.0, 1.0, 0, 1.0
+    worst: dict[int, float] = {}
+    largest: dict[int, float] = {}
+    cosine, count = 1.0, 0
     for batch in batches:
         expected, found = original(batch), converted(batch)
-        for one, other in zip(expected, found, strict=True):
+        if len(expected) != len(found):
+            raise ConvertError(f"the converted model has {len(found)} outputs")
+        for i, (one, other) in enumerate(zip(expected, found, strict=True)):
             if one.shape != other.shape:
                 raise ConvertError(
                     f"the converted model gives {list(other.shape)}, the original {list(one.shape)}"
                 )
             if not (np.isfinite(one).all() and np.isfinite(other).all()):
                 raise ConvertError("the model gives values that are not finite")
-            worst = max(worst, float(np.abs(one - other).max(initial=0.0)))
-            largest = max(largest, float(np.abs(one).max(initial=0.0)))
-        cosine = min(cosine, lowest_cosine(expected[-1], found[-1]))
+            key = i if relative else 0
+            difference = float(np.abs(one - other).max(initial=0.0))
+            worst[key] = max(worst.get(key, 0.0), difference)
+            largest[key] = max(largest.get(key, 1.0), float(np.abs(one).max(initial=0.0)))
+        pair = (expected[-1], found[-1])
+        if not rows:
+            pair = (pair[0].reshape(1, -1), pair[1].reshape(1, -1))
+        cosine = min(cosine, lowest_cosine(*pair))
         count += len(batch)
-    tolerance *= largest if relative else 1
-    if worst > tolerance or cosine < min_cosine:
+    allowed = {key: tolerance * (largest[key] if relative else 1) for key in worst}
+    key = max(worst, key=lambda i: worst[i] / allowed[i])
+    if worst[key] > allowed[key] or cosine < min_cosine:
         raise ConvertError(
-            f"the proof failed: largest difference {worst:.3g} (allowed {tolerance:.3g}), "
+            f"the proof failed: largest difference {worst[key]:.3g} (allowed {allowed[key]:.3g}), "
             f"lowest cosine {cosine:.6f} (needed {min_cosine})"
         )
-    return Proof(count, worst, tolerance, cosine)
+    return Proof(count, worst[key], allowed[key], cosine)

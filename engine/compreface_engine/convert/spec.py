@@ -14,9 +14,23 @@ from compreface_engine.convert.errors import ConvertError
 from compreface_engine.core.types import Align
 from compreface_engine.plugins.inputs import InputSpec, PerChannel
 
-FORMATS: Final = ("onnx", "tensorflow-graph", "tflite")
+FILES: Final[Mapping[str, tuple[str, ...] | None]] = {
+    "onnx": ("*.onnx",),
+    "tensorflow-graph": ("*.pb",),
+    "tflite": ("*.tflite",),
+    "tensorflow-checkpoint": None,
+    "tensorflow-saved-model": None,
+    "mxnet": ("*-symbol.json", "*.params"),
+    "mxnet-gluon": ("*.params",),
+}
+"""The files of each format; any number where it is a folder."""
+ROLES: Final = ("calculator", "detector", "analyzer")
+_NAMED: Final = ("tensorflow-checkpoint", "mxnet-gluon")
+"""Formats without a graph: the entry names the architecture."""
+_DETECTORS: Final = ("onnx", "mxnet")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _MAX_SIDE: Final = 1024
+_MAX_FILES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +43,36 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model entry. `inputs` describes the source file's input."""
+    """One model entry. `inputs` describes the source file's input.
+
+    `inputs.size` is 0 where any height and width will do (detectors only). `align` and
+    `similarity` stand for calculators, `network` for formats without a graph.
+    """
 
     name: str
+    role: str
     format: str
     inputs: InputSpec
-    align: Align
-    similarity: tuple[float, float]
+    align: Align | None
+    similarity: tuple[float, float] | None
     files: tuple[ModelFile, ...]
+    network: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source file that was found as the entry says."""
+
+    name: str  # without folders
+    path: Path
+    sha256: str
+
+    def data(self) -> bytes:
+        """What is in it. Raises ConvertError."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ConvertError(f"{self.path} cannot be read: {error}") from error
 
 
 def read_spec(path: Path) -> ModelSpec:
@@ -50,36 +86,64 @@ def read_spec(path: Path) -> ModelSpec:
     name = _field(found, "name", str)
     if not _NAME.fullmatch(name):
         raise ConvertError(f"`name` {name!r}: use letters, digits, '-' and '_'")
-    if found.get("role", "calculator") != "calculator":
-        raise ConvertError("`role` must be calculator in this version")
-    if found.get("format") not in FORMATS:
-        raise ConvertError(f"`format` must be one of {', '.join(FORMATS)}")
+    role, form = str(found.get("role", "calculator")), str(found.get("format"))
+    if role not in ROLES:
+        raise ConvertError(f"`role` must be one of {', '.join(ROLES)}")
+    if form not in FILES:
+        raise ConvertError(f"`format` must be one of {', '.join(FILES)}")
+    if role == "detector" and form not in _DETECTORS:
+        raise ConvertError(f"`format` of a detector must be {' or '.join(_DETECTORS)}")
+    align, similarity = _embedding(found) if role == "calculator" else (None, None)
+    files = _files(form, _field(found, "files", list))
+    inputs = _inputs(_field(found, "input", dict), any_size=role == "detector")
+    network = _field(found, "network", str) if form in _NAMED else None
+    return ModelSpec(name, role, form, inputs, align, similarity, files, network)
+
+
+def _embedding(found: Mapping[str, Any]) -> tuple[Align, tuple[float, float]]:
     similarity = _numbers(found.get("similarity"), "similarity", 2)
     try:
         align = Align(found.get("align"))
     except ValueError as error:
         choices = ", ".join(item.value for item in Align)
         raise ConvertError(f"`align` must be one of {choices}") from error
-    files = tuple(_file(item) for item in _field(found, "files", list))
-    if len(files) != 1:
-        raise ConvertError(f"`files` names {len(files)} files; this format takes one")
-    inputs = _inputs(_field(found, "input", dict))
-    return ModelSpec(name, found["format"], inputs, align, (similarity[0], similarity[1]), files)
+    return align, (similarity[0], similarity[1])
 
 
-def read_source(spec: ModelSpec, paths: Sequence[Path]) -> tuple[bytes, str]:
-    """The model's bytes and their SHA-256, proven against the entry."""
+def _files(form: str, items: Sequence[Any]) -> tuple[ModelFile, ...]:
+    files = tuple(_file(item) for item in items)
+    patterns = FILES[form]
+    if patterns is None and not 1 <= len(files) <= _MAX_FILES:
+        raise ConvertError(f"`files` names {len(files)} files; list all of the folder's")
+    if patterns is not None and len(files) != len(patterns):
+        wanted = f"{len(patterns)} ({', '.join(patterns)})"
+        raise ConvertError(f"`files` names {len(files)} files; {form} takes {wanted}")
+    names = [_base_name(file.path) for file in files]
+    if len(set(names)) != len(names):
+        raise ConvertError("two of `files` have the same name")
+    return files
+
+
+def _base_name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
+
+
+def read_sources(spec: ModelSpec, paths: Sequence[Path]) -> tuple[Source, ...]:
+    """The model's files in the entry's order, proven against the entry."""
     if len(paths) != len(spec.files):
-        raise ConvertError(f"{len(spec.files)} model file is needed, {len(paths)} were given")
+        raise ConvertError(f"{len(spec.files)} model files are needed, {len(paths)} were given")
+    return tuple(_source(file, path) for file, path in zip(spec.files, paths, strict=True))
+
+
+def _source(file: ModelFile, path: Path) -> Source:
     try:
-        data = paths[0].read_bytes()
+        with path.open("rb") as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise ConvertError(f"{paths[0]} cannot be read: {error}") from error
-    sha256 = hashlib.sha256(data).hexdigest()
-    wanted = spec.files[0].sha256
-    if wanted is not None and wanted != sha256:
-        raise ConvertError(f"{paths[0]} has the SHA-256 {sha256}, the entry says {wanted}")
-    return data, sha256
+        raise ConvertError(f"{path} cannot be read: {error}") from error
+    if file.sha256 is not None and file.sha256 != sha256:
+        raise ConvertError(f"{path} has the SHA-256 {sha256}, the entry says {file.sha256}")
+    return Source(_base_name(file.path), path, sha256)
 
 
 def _field(found: Mapping[str, Any], key: str, kind: Callable[..., Any]) -> Any:
@@ -100,15 +164,19 @@ def _numbers(value: Any, key: str, count: int) -> list[float]:
 def _file(item: Any) -> ModelFile:
     if not isinstance(item, dict) or not isinstance(item.get("path"), str):
         raise ConvertError("each of `files` needs a `path`")
+    if _base_name(item["path"]) in ("", ".", ".."):
+        raise ConvertError(f"the `path` {item['path']!r} names no file")
     sha256 = item.get("sha256")
     if sha256 is not None and not (isinstance(sha256, str) and len(sha256) == 64):
         raise ConvertError(f"`sha256` of {item['path']} must have 64 hexadecimal digits")
     return ModelFile(item["path"], sha256.lower() if sha256 else None)
 
 
-def _inputs(found: Mapping[str, Any]) -> InputSpec:
+def _inputs(found: Mapping[str, Any], *, any_size: bool) -> InputSpec:
     size = found.get("size")
-    if not isinstance(size, int) or not 1 <= size <= _MAX_SIDE:
+    if size is None and any_size:
+        size = 0
+    elif type(size) is not int or not 1 <= size <= _MAX_SIDE:
         raise ConvertError(f"`input.size` must be a whole number from 1 to {_MAX_SIDE}")
     layout, colour = found.get("layout", "nchw"), found.get("colour", "rgb")
     if layout not in ("nchw", "nhwc"):
