@@ -1,4 +1,4 @@
-"""`python -m compreface_engine.convert`: prepares models, and makes the embedded ones."""
+"""`python -m compreface_engine.convert`: prepares models, answers, and makes the embedded ones."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from compreface_engine.convert import embedded
+from compreface_engine.convert.answers import answer
 from compreface_engine.convert.errors import ConvertError
 from compreface_engine.convert.prepare import prepare
+from compreface_engine.convert.trial import read_portrait
 
 _REFUSED = 9
 _ADDRESS_SPACE = 24 << 30
@@ -21,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 done, 9 refused; results as JSON on stdout, progress on stderr."""
     options = _parser().parse_args(arguments)
     try:
-        result = _embedded(options) if options.command == "embedded" else _prepare(options)
+        result = _COMMANDS[options.command](options)
     except (ConvertError, MemoryError) as error:
         message = str(error) or "the model takes more memory than there is"
         print(json.dumps({"schema_version": 1, "error": {"code": "refused", "message": message}}))
@@ -59,6 +62,14 @@ def _embedded(options: argparse.Namespace) -> dict[str, object]:
     return {"files": files}
 
 
+def _answer(options: argparse.Namespace) -> dict[str, object]:
+    portrait = read_portrait(options.portrait)
+    return answer(options.detector, options.calculator, options.models_dir, portrait)
+
+
+_COMMANDS: Final = {"prepare": _prepare, "embedded": _embedded, "answer": _answer}
+
+
 def _limit_memory() -> None:
     """A hostile file ends in an error, not in the machine's swap."""
     try:
@@ -89,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     four.add_argument("--out", type=Path, required=True)
     four.add_argument("--reference", type=Path, help="recorded answers to prove against, .npz")
     four.add_argument("--json", action="store_true", help="the result is JSON always")
+    pair = commands.add_parser("answer", help="what two plugins say about a portrait")
+    pair.add_argument("--detector", required=True, metavar="PLUGIN")
+    pair.add_argument("--calculator", required=True, metavar="PLUGIN")
+    pair.add_argument("--models-dir", type=Path, help="folder of prepared models")
+    pair.add_argument("--portrait", type=Path, required=True)
+    pair.add_argument("--json", action="store_true", help="the result is JSON always")
     return parser
 
 

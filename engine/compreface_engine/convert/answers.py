@@ -1,9 +1,10 @@
-"""The known answer of a portrait: the unconverted model through the engine's own steps."""
+"""The known answer of a portrait: a model's original, or any pair of plugins, in the pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from compreface_engine.convert.errors import ConvertError
 from compreface_engine.convert.graph import Array
 from compreface_engine.convert.spec import ModelSpec
+from compreface_engine.core.errors import EngineError
 from compreface_engine.core.types import Align, CropSpec, Image
 from compreface_engine.pipeline import Pipeline, PipelineConfig
 from compreface_engine.plugins import registry
@@ -76,6 +78,26 @@ def _answer(
         [registry.analyzer(_LANDMARKS, context)],
         PipelineConfig(detector=detector, img_length_limit=_LENGTH_LIMIT),
     )
+    return _largest(pipeline, detector, image)
+
+
+def answer(detector: str, calculator: str, models_dir: Path | None, image: Image) -> dict[str, Any]:
+    """The portrait's largest face as any pair of plugins over prepared models sees it.
+
+    As an item of `known_answers`, with the calculator's `similarity` coefficients. Raises
+    ConvertError.
+    """
+    try:
+        pipeline = Pipeline.load(
+            PipelineConfig(detector, calculator, (_LANDMARKS,), models_dir=models_dir)
+        )
+    except EngineError as error:
+        raise ConvertError(str(error)) from error
+    similarity = list(pipeline.similarity_coefficients)
+    return {"similarity": similarity, **_largest(pipeline, detector, image)}
+
+
+def _largest(pipeline: Pipeline, detector: str, image: Image) -> dict[str, Any]:
     slugs = frozenset({"calculator", "landmarks"})
     faces = pipeline.scan(image, min_score=None, detect=True, slugs=slugs)
     if not faces:

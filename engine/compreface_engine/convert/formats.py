@@ -20,6 +20,7 @@ from compreface_engine.convert.mxnet_graph import Network
 from compreface_engine.convert.mxnet_params import read_params
 from compreface_engine.convert.mxnet_symbol import read_mxnet
 from compreface_engine.convert.proof import session
+from compreface_engine.convert.saved_model import read_saved_model
 from compreface_engine.convert.simplify import simplify
 from compreface_engine.convert.spec import ModelSpec, Source
 from compreface_engine.convert.tflite import read_tflite
@@ -60,6 +61,8 @@ def convert(spec: ModelSpec, sources: Sequence[Source]) -> Converted:
     if spec.format == "tensorflow-checkpoint":
         files = {source.name: source.path for source in sources}
         return _from_graph(spec, read_checkpoint(files, spec.network or ""))
+    if spec.format == "tensorflow-saved-model":
+        return _from_graph(spec, read_saved_model({source.name: source.path for source in sources}))
     if spec.format == "mxnet":
         return _from_mxnet(spec, _read_mxnet(spec, sources))
     raise ConvertError(f"the format {spec.format} is not supported")
