@@ -7,8 +7,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.plugins import (
+    agegender,
+    dlib,
+    embedded,
+    facemask,
+    facenet,
+    genderage,
+    insightface,
+    landmarks2d106,
+    points,
+    retinaface,
+    scrfd,
+    yunet,
+)
 from compreface_engine.plugins import calculator as calculators
-from compreface_engine.plugins import embedded, facenet, points
 from compreface_engine.plugins.api import Analyzer, Calculator, Detector
 from compreface_engine.plugins.context import Context, Notation, parse
 from compreface_engine.plugins.prepared import Role
@@ -31,15 +44,43 @@ PLUGINS: Final[Mapping[str, Row]] = {
     # Detectors
     "embedded.FaceDetector": Row("detector", ("mtcnn",), facenet.make_embedded_detector),
     "facenet.FaceDetector": Row("detector", (), facenet.make_detector),
+    "insightface.FaceDetector": Row(
+        "detector", retinaface.MODELS, retinaface.make_upstream_detector
+    ),
+    "retinaface.FaceDetector": Row("detector", None, retinaface.make_detector),
+    "scrfd.FaceDetector": Row("detector", None, scrfd.make_detector),
+    "yunet.FaceDetector": Row("detector", None, yunet.make_detector),
     # Calculators
     "custom.Calculator": Row("calculator", None, calculators.make_custom),
     "embedded.Calculator": Row("calculator", ("mobilefacenet192",), embedded.make_calculator),
     "facenet.Calculator": Row("calculator", tuple(facenet.CALCULATORS), facenet.make_calculator),
+    "insightface.Calculator": Row(
+        "calculator", tuple(insightface.CALCULATORS), insightface.make_calculator
+    ),
     # Analyzers
+    "agegender.AgeDetector": Row("analyzer", (agegender.AGE_MODEL,), agegender.make_age),
+    "agegender.GenderDetector": Row("analyzer", (agegender.GENDER_MODEL,), agegender.make_gender),
+    "dlib.AgeDetector": Row("analyzer", None, dlib.make_age),
+    "dlib.GenderDetector": Row("analyzer", None, dlib.make_gender),
+    "facemask.MaskDetector": Row("analyzer", None, facemask.make),
     "facenet.LandmarksDetector": Row("analyzer", (), points.make_landmarks),
     "facenet.PoseEstimator": Row("analyzer", (), points.make_pose),
+    "facenet.facemask.MaskDetector": Row("analyzer", facemask.KERAS_MODELS, facemask.make_keras),
+    "genderage.AgeDetector": Row("analyzer", None, genderage.make_age),
+    "genderage.GenderDetector": Row("analyzer", None, genderage.make_gender),
+    "insightface.AgeDetector": Row("analyzer", (genderage.UPSTREAM,), genderage.make_upstreams_age),
+    "insightface.GenderDetector": Row(
+        "analyzer", (genderage.UPSTREAM,), genderage.make_upstreams_gender
+    ),
+    "insightface.Landmarks2d106Detector": Row(
+        "analyzer", (landmarks2d106.UPSTREAM,), landmarks2d106.make_upstreams
+    ),
     "insightface.LandmarksDetector": Row("analyzer", (), points.make_landmarks),
     "insightface.PoseEstimator": Row("analyzer", (), points.make_pose),
+    "insightface.facemask.MaskDetector": Row(
+        "analyzer", facemask.GLUON_MODELS, facemask.make_gluon
+    ),
+    "landmarks2d106.Landmarks2d106Detector": Row("analyzer", None, landmarks2d106.make),
 }
 
 
