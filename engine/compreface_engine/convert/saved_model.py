@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,8 @@ from compreface_engine.convert.errors import ConvertError
 from compreface_engine.convert.graph import MAX_NODES, Array, Graph, Node, Shape
 from compreface_engine.convert.graphdef import read_node, read_shape
 from compreface_engine.convert.saved_model_functions import Inliner, read_library
-from compreface_engine.convert.tensor_bundle import Bundle, by_base_name
+from compreface_engine.convert.saved_model_variables import Variables
+from compreface_engine.convert.tensor_bundle import by_base_name
 
 _TAG: Final = "serve"
 _SIGNATURE: Final = "serving_default"
@@ -39,6 +40,7 @@ class _Model:
     nodes: dict[str, Node] = field(default_factory=dict)
     library: dict[str, memoryview] = field(default_factory=dict)
     restore: str = ""
+    objects: memoryview = field(default_factory=lambda: memoryview(b""))
     inputs: dict[str, _Tensor] = field(default_factory=dict)
     outputs: dict[str, _Tensor] = field(default_factory=dict)
     has_signature: bool = False
@@ -69,7 +71,7 @@ def read_saved_model(files: Mapping[str, Path]) -> Graph:
         for name, node in nodes.items()
         if node.op == "Const" and isinstance(node.attrs.get("value"), np.ndarray)
     }
-    _load_variables(nodes, constants, _Variables(model, inliner, named))
+    _load_variables(nodes, constants, Variables(inliner, model.restore, model.objects, named))
     outputs = []
     for key, source in sources.items():
         while key in nodes:
@@ -80,67 +82,13 @@ def read_saved_model(files: Mapping[str, Path]) -> Graph:
 
 
 def _load_variables(
-    nodes: dict[str, Node], constants: dict[str, Array], variables: _Variables
+    nodes: dict[str, Node], constants: dict[str, Array], variables: Variables
 ) -> None:
     """Every read of a variable becomes a constant."""
     for name, node in list(nodes.items()):
         if node.op == "ReadVariableOp" and len(node.inputs) == 1:
             constants[name] = variables.value(node.inputs[0].partition(":")[0])
             nodes[name] = Node(name, "Const", ())
-
-
-class _Variables:
-    """Values by the node of the variable's handle.
-
-    Which tensor of the bundle belongs to which variable says the graph's own restore operation:
-    it reads tensors by name and assigns each to a handle. That holds for every version of
-    TensorFlow, where names of variables and paths of objects changed.
-    """
-
-    def __init__(self, model: _Model, inliner: Inliner, files: Mapping[str, Path]) -> None:
-        self._model, self._inliner, self._files = model, inliner, files
-        self._names: dict[str, str] | None = None
-        self._bundle: Bundle | None = None
-        self._read: dict[str, Array] = {}
-
-    def value(self, handle: str) -> Array:
-        if self._bundle is None or self._names is None:
-            self._bundle = Bundle("variables", self._files)
-            self._names = self._tensor_names()
-        if handle not in self._read:
-            if handle not in self._names:
-                raise ConvertError(f"nothing restores the variable '{handle}'")
-            found = self._bundle.tensor(self._names[handle])
-            shape = self._inliner.node(handle).attrs.get("shape")
-            if shape is not None and None not in shape and shape != found.shape:
-                raise ConvertError(
-                    f"the variable '{handle}' has the shape {list(shape)}, "
-                    f"its values {list(found.shape)}"
-                )
-            self._read[handle] = found
-        return self._read[handle]
-
-    def _tensor_names(self) -> dict[str, str]:
-        if not self._model.restore:
-            raise ConvertError("the model does not say how its variables are restored")
-        inliner, names = self._inliner, dict[str, str]()
-        for node in inliner.behind(self._model.restore):
-            if node.op != "AssignVariableOp" or len(node.inputs) != 2:
-                continue
-            handle, value = (inliner.resolve(name) for name in node.inputs)
-            source = inliner.node(value)
-            if source.op == "RestoreV2" and len(source.inputs) == 3:
-                wanted, slices = (
-                    inliner.node(inliner.resolve(name)).attrs.get("value")
-                    for name in source.inputs[1:]
-                )
-                port = int(value.partition(":")[2] or 0)
-                if not isinstance(wanted, list) or port >= len(wanted):
-                    raise ConvertError(f"'{source.name}' does not name what it restores")
-                if not isinstance(slices, list) or any(slices):
-                    raise ConvertError(f"'{source.name}' restores variables in parts")
-                names[handle.partition(":")[0]] = wanted[port].decode("utf-8", "backslashreplace")
-        return names
 
 
 def _read(path: Path) -> _Model:
@@ -178,6 +126,8 @@ def _meta_graph(data: memoryview, size: int) -> _Model:
                     model.restore = wire.text(name)
         elif number == 5:
             _signature(wire.blob(value), model)
+        elif number == 7:
+            model.objects = wire.blob(value)
     return model
 
 
@@ -198,25 +148,14 @@ def _graph(data: memoryview, model: _Model, size: int) -> None:
 
 
 def _signature(data: memoryview, model: _Model) -> None:
-    for key, signature in _pair(data):
-        if key != _SIGNATURE:
-            continue
-        model.has_signature = True
-        for number, value in wire.fields(signature):
-            if number in (1, 2):
-                side = model.inputs if number == 1 else model.outputs
-                side.update({name: _tensor(raw) for name, raw in _pair(wire.blob(value))})
-
-
-def _pair(entry: memoryview) -> Iterator[tuple[str, memoryview]]:
-    """Key and message of one entry of a map."""
-    key, message = "", memoryview(b"")
-    for number, value in wire.fields(entry):
-        if number == 1:
-            key = wire.text(value)
-        elif number == 2:
-            message = wire.blob(value)
-    yield key, message
+    key, signature = wire.entry(data)
+    if key != _SIGNATURE:
+        return
+    model.has_signature = True
+    for number, value in wire.fields(signature):
+        if number in (1, 2):
+            name, tensor = wire.entry(wire.blob(value))
+            (model.inputs if number == 1 else model.outputs)[name] = _tensor(tensor)
 
 
 def _tensor(data: memoryview) -> _Tensor:

@@ -11,7 +11,7 @@ from compreface_engine.convert.errors import ConvertError
 from compreface_engine.convert.graph import MAX_NODES, Node
 from compreface_engine.convert.graphdef import read_node
 
-_CALLS: Final = ("PartitionedCall", "StatefulPartitionedCall")
+CALLS: Final = ("PartitionedCall", "StatefulPartitionedCall")
 _MAX_DEPTH: Final = 32
 _MAX_NAME: Final = 1024
 # Inside a function a value is named `node:output:index`; outputs that are not the first of
@@ -56,8 +56,8 @@ def _read_function(data: memoryview) -> Function:
         elif number == 3:
             nodes.append(read_node(wire.blob(value)))
         elif number == 4:
-            entry = wire.blob(value)
-            values[_text(entry, 1)] = _text(entry, 2)
+            name, held = wire.entry(wire.blob(value))
+            values[name] = str(held, "utf-8", "backslashreplace")
     if not values.keys() >= set(outputs):
         raise ConvertError("a function of the file does not give all its results")
     return Function(tuple(arguments), tuple(values[name] for name in outputs), tuple(nodes))
@@ -71,6 +71,7 @@ class Inliner:
     """Looks through calls. Nodes of a function get the name of the call before theirs."""
 
     def __init__(self, nodes: Mapping[str, Node], library: Mapping[str, memoryview]) -> None:
+        self.top = tuple(nodes.values())
         self._nodes = dict(nodes)
         self._library = library
         self._functions: dict[str, Function] = {}
@@ -89,7 +90,7 @@ class Inliner:
         """The value behind calls and identities; it belongs to a node that is neither."""
         for _ in range(MAX_NODES):
             node = self.node(value)
-            if node.op in _CALLS:
+            if node.op in CALLS:
                 results, port = self._expand(node), _port(value)
                 if port >= len(results):
                     raise ConvertError(f"the call '{node.name}' has no result {port}")
@@ -110,7 +111,7 @@ class Inliner:
                 continue
             found[node.name] = node
             stack += node.control
-            if node.op in _CALLS:
+            if node.op in CALLS:
                 self._expand(node)
                 inner = self._function(node)
                 stack += [f"{node.name}/{made.name}" for made in inner.nodes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from compreface_engine.convert.sstable import read_table
 
 _MAX_INDEX: Final = 64 << 20
 _MAX_SHARDS: Final = 1000
+_STRING: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,19 @@ class Bundle:
         if entry.crc is not None and crc32c.masked(data) != entry.crc:
             raise ConvertError(f"the checksum of the tensor '{name}' does not hold")
         return np.frombuffer(data, dtype).reshape(entry.shape)
+
+    def text(self, name: str) -> bytes:
+        """The single string of the tensor `name`: its length, a checksum of that, its bytes."""
+        entry = self._entries.get(name)
+        if entry is None or entry.dtype != _STRING or entry.shape or entry.size > _MAX_INDEX:
+            raise ConvertError(f"the checkpoint has no string '{name}'")
+        data = self._read(name, entry)
+        length, at = wire.varint(memoryview(data), 0)
+        body = data[at + 4 :]
+        sums = struct.pack("<Q" if length > 0xFFFFFFFF else "<I", length) + data[at : at + 4]
+        if len(body) != length or crc32c.masked(sums + body) != entry.crc:
+            raise ConvertError(f"the checksum of the string '{name}' does not hold")
+        return body
 
     def _read(self, name: str, entry: _Entry) -> bytes:
         if entry.shard >= self._shards:

@@ -87,3 +87,14 @@ def varints(value: int | memoryview) -> list[int]:
         number, at = varint(value, at)
         found.append(signed(number))
     return found
+
+
+def entry(data: memoryview) -> tuple[str, memoryview]:
+    """Key and message of one entry of a map whose keys are strings."""
+    key, message = "", memoryview(b"")
+    for number, value in fields(data):
+        if number == 1:
+            key = text(value)
+        elif number == 2:
+            message = blob(value)
+    return key, message
