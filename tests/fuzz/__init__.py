@@ -1,0 +1,1 @@
+"""Fuzzing: targets, the corpus that is kept, and its replay in the tests."""

@@ -1,0 +1,50 @@
+"""What is fuzzed: each target takes any bytes and raises only if the engine broke a promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+
+from compreface_engine.api import body
+from compreface_engine.core.errors import RequestError
+from compreface_engine.core.image import decode
+
+MAX_PIXELS: Final = 1_000_000
+
+
+def decode_target(data: bytes) -> None:
+    """A picture within the limit, RGB and contiguous, or a refusal that the contract knows."""
+    for apply_exif in (False, True):
+        try:
+            found = decode(data, max_pixels=MAX_PIXELS, apply_exif=apply_exif)
+        except RequestError as refused:
+            if not str(refused).strip():
+                raise AssertionError("a refusal without words") from refused
+            continue
+        image = found.image
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise AssertionError(f"no RGB picture: {image.dtype} {image.shape}")
+        if not image.flags.c_contiguous or 0 in image.shape:
+            raise AssertionError("not contiguous, or empty")
+        if image.shape[0] * image.shape[1] > MAX_PIXELS:
+            raise AssertionError(f"above the limit: {image.shape}")
+
+
+def body_target(data: bytes) -> None:
+    """The first line is a content type, the rest a body: a picture's bytes or a known refusal."""
+    content_type, _, content = data.partition(b"\n")
+    try:
+        if body.is_json(content_type):
+            body.read_json_file(content)
+        else:
+            body.read_form(content, body.boundary_of(content_type))
+    except RequestError:
+        return
+
+
+TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
+    "decode": decode_target,
+    "body": body_target,
+}
