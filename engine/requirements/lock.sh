@@ -10,6 +10,8 @@ lock() { # ROW FLAGS...
   mv "$row.new" "$row.txt"
 }
 lock cpu --universal
+lock openvino --universal
+lock tensorflow --universal
 lock convert --universal
 # What the row `cpu` pins already must not be named twice.
 python3 - <<'PY'
@@ -24,7 +26,7 @@ taken.discard("#")
 kept = [b for b in blocks("convert.txt") if re.split(r"[=\s;]", b, maxsplit=1)[0] not in taken]
 Path("convert.txt").write_text("\n".join(kept) + "\n")
 PY
-for row in cuda13 cuda12 cuda12-legacy; do
+for row in mxnet cuda13 cuda12 cuda12-legacy; do
   lock "$row" --python-platform x86_64-manylinux_2_28
 done
 cd ../../requirements

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.memory import return_freed_memory
 
 _QUIET = 3  # errors only: warnings about graph clean-ups are nothing a user can act on
 
@@ -43,7 +43,7 @@ class OnnxSession:
                 f"ONNX Runtime could not start on GPU {gpu_idx} and fell back to the CPU. "
                 "Check the NVIDIA driver, or set GPU_IDX=-1."
             )
-        _return_freed_memory()
+        return_freed_memory()
         self.inputs: tuple[str, ...] = tuple(i.name for i in self._session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
 
@@ -65,14 +65,6 @@ def _share_one_arena() -> None:
     )
     settings = {"arena_extend_strategy": 1, "initial_chunk_size_bytes": 1 << 20, "max_mem": 0}
     ort.create_and_register_allocator(info, ort.OrtArenaCfg(settings))
-
-
-def _return_freed_memory() -> None:
-    """Gives the system back what loading freed: with glibc more than the size of the model."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # another C library
-        return
 
 
 def _providers(gpu_idx: int) -> list[str | tuple[str, dict[str, Any]]]:

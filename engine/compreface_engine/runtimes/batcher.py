@@ -1,0 +1,113 @@
+"""Runs the batches of several requests as one, while the network is busy anyway."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.runtimes.base import Session
+
+
+class Batcher:
+    """A `Session` over a session whose inputs and outputs all have rows first.
+
+    `lanes` runs go side by side. Who finds one free runs at once, alone: nothing ever waits for
+    company. Who finds none waits for one, and the next run takes all who wait by then and fit.
+    """
+
+    def __init__(self, session: Session, *, lanes: int, rows: int) -> None:
+        """`rows`: the most rows of one run; a larger request of one caller runs as it is."""
+        self.inputs = session.inputs
+        self.outputs = session.outputs
+        self._session = session
+        self._rows = rows
+        self._lock = threading.Lock()
+        self._free = lanes
+        self._waiting: deque[_Job] = deque()
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> list[NDArray[Any]]:
+        """See `Session`. An error of a run is raised in each caller whose rows were in it."""
+        job = _Job(feeds, tuple(outputs or self.outputs))
+        with self._lock:
+            at_once = self._free > 0
+            if at_once:
+                self._free -= 1
+                job.crew = [job]
+            else:
+                self._waiting.append(job)
+        if not at_once:
+            job.called.wait()
+        if job.crew:
+            try:
+                self._compute(job.crew)
+            finally:
+                self._pass_on()
+        return job.result()
+
+    def _compute(self, jobs: Sequence[_Job]) -> None:
+        try:
+            feeds = {
+                name: jobs[0].feeds[name]
+                if len(jobs) == 1
+                else np.concatenate([job.feeds[name] for job in jobs])
+                for name in jobs[0].feeds
+            }
+            values = self._session.run(feeds, jobs[0].outputs)
+            start = 0
+            for job in jobs:
+                end = start + job.rows
+                job.answers = [value[start:end] for value in values] if len(jobs) > 1 else values
+                start = end
+        except BaseException as error:
+            for job in jobs:
+                job.error = error
+        for job in jobs[1:]:
+            job.called.set()
+
+    def _pass_on(self) -> None:
+        """Gives the lane to the first who waits, with all who fit behind it; or back."""
+        with self._lock:
+            if not self._waiting:
+                self._free += 1
+                return
+            first = self._waiting.popleft()
+            rows = first.rows
+            crew, others = [first], deque[_Job]()
+            for job in self._waiting:
+                if job.kind == first.kind and rows + job.rows <= self._rows:
+                    crew.append(job)
+                    rows += job.rows
+                else:
+                    others.append(job)
+            self._waiting = others
+        first.crew = crew
+        first.called.set()
+
+
+class _Job:
+    """One caller's rows, and what became of them."""
+
+    def __init__(self, feeds: Mapping[str, NDArray[Any]], outputs: tuple[str, ...]) -> None:
+        self.feeds = feeds
+        self.outputs = outputs
+        self.rows = len(next(iter(feeds.values())))
+        shapes = tuple((name, feeds[name].shape[1:], feeds[name].dtype) for name in sorted(feeds))
+        self.kind = (shapes, outputs)  # rows of one kind can be computed together
+        self.crew: list[_Job] = []  # whom this one computes for, itself first
+        self.called = threading.Event()
+        self.answers: list[NDArray[Any]] | None = None
+        self.error: BaseException | None = None
+
+    def result(self) -> list[NDArray[Any]]:
+        if self.error is not None:
+            raise self.error
+        if self.answers is None:
+            raise RuntimeError("a batch ended without an answer for one of its callers")
+        return self.answers

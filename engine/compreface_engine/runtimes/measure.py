@@ -1,0 +1,160 @@
+"""Measures the ways to run a network, in a process of its own that leaves no memory behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.base import Session
+from compreface_engine.runtimes.ways import REFERENCE, Way, open_file
+
+_PATIENCE_S: Final = 90.0
+_TIMING_S: Final = 2.5
+_ROUNDS: Final = range(3, 12)  # at least, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One way on this host: milliseconds a face (alone, and in a batch), lowest cosine to fp32.
+
+    `error` says why it could not run; the numbers are then 0.
+    """
+
+    way: Way
+    ms_alone: float = 0.0
+    ms_batched: float = 0.0
+    min_cosine: float = 0.0
+    error: str = ""
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds a face, as often alone as in a batch."""
+        return (self.ms_alone + self.ms_batched) / 2
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "runtime": self.way.runtime,
+            "precision": self.way.precision,
+            "ms_alone": self.ms_alone,
+            "ms_batched": self.ms_batched,
+            "min_cosine": self.min_cosine,
+            "error": self.error,
+        }
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> Measured:
+        """From its JSON. Raises KeyError, TypeError or ValueError where it is none."""
+        return cls(
+            Way(str(value["runtime"]), str(value["precision"])),
+            float(value["ms_alone"]),
+            float(value["ms_batched"]),
+            float(value["min_cosine"]),
+            str(value["error"]),
+        )
+
+
+def measure_apart(
+    path: Path, probe: NDArray[np.float32], ways: Sequence[Way], threads: int
+) -> list[Measured]:
+    """`measure` in a child process. Raises ConfigurationError where it fails or takes too long."""
+    order = json.dumps([str(path), threads, [[w.runtime, w.precision] for w in ways]])
+    pixels = io.BytesIO()
+    np.save(pixels, probe)
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "compreface_engine.runtimes.measure", order]
+    try:
+        done = subprocess.run(
+            command, input=pixels.getvalue(), capture_output=True, cwd=root, timeout=_PATIENCE_S
+        )
+        if done.returncode:
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise ConfigurationError(f"it ended with {done.returncode}: {' '.join(lines[-1:])}")
+        return [Measured.of(value) for value in json.loads(done.stdout)]
+    except subprocess.TimeoutExpired as error:
+        raise ConfigurationError(f"it took longer than {_PATIENCE_S:g} s") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"it gave no result: {error!r}") from error
+
+
+def measure(
+    path: Path, probe: NDArray[np.float32], ways: Iterable[Way], threads: int
+) -> list[Measured]:
+    """Times the `ways` in turn and compares all outputs, row by row, with the reference's.
+
+    `probe` holds the rows of one batch, as the network takes them.
+    """
+    reference = open_file(REFERENCE, path, threads=threads, lanes=1)
+    expected = _answers(reference, probe)
+    sessions: dict[Way, Session] = {}
+    cosines: dict[Way, float] = {}
+    failed: list[Measured] = []
+    for way in ways:
+        try:
+            same = way == REFERENCE
+            sessions[way] = reference if same else open_file(way, path, threads=threads, lanes=1)
+            cosines[way] = _least_cosine(expected, _answers(sessions[way], probe))
+        except Exception as error:  # whatever a runtime raises: it is not taken then
+            sessions.pop(way, None)
+            failed.append(Measured(way, error=" ".join(str(error).split())[:300] or repr(error)))
+    alone = _fastest(sessions, probe[:1])
+    batched = _fastest(sessions, probe)
+    return [
+        Measured(way, alone[way] * 1e3, batched[way] * 1e3 / len(probe), cosines[way])
+        for way in sessions
+    ] + failed
+
+
+def _fastest(sessions: dict[Way, Session], rows: NDArray[np.float32]) -> dict[Way, float]:
+    """Seconds of the fastest run of each: what disturbs a run only ever makes it longer."""
+    best = dict.fromkeys(sessions, float("inf"))
+    until = time.perf_counter() + _TIMING_S
+    for done in range(_ROUNDS.stop):
+        for way, session in sessions.items():
+            feeds = {session.inputs[0]: rows}
+            if not done:
+                session.run(feeds)  # the first run of a shape sets things up
+            started = time.perf_counter()
+            session.run(feeds)
+            best[way] = min(best[way], time.perf_counter() - started)
+        if done + 1 >= _ROUNDS.start and time.perf_counter() > until:
+            break
+    return best
+
+
+def _answers(session: Session, probe: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+    values = session.run({session.inputs[0]: probe})
+    return [np.asarray(value, np.float64).reshape(len(probe), -1) for value in values]
+
+
+def _least_cosine(
+    expected: Sequence[NDArray[np.float64]], found: Sequence[NDArray[np.float64]]
+) -> float:
+    least = 1.0
+    for one, other in zip(expected, found, strict=True):
+        norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        cosines = (one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+        least = min(least, float(np.nan_to_num(cosines, nan=-1.0).min()))
+    return least
+
+
+def main(order: str) -> None:
+    """The child: the probe on stdin, the results as JSON on stdout."""
+    path, threads, ways = json.loads(order)
+    probe = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+    results = measure(Path(path), probe, [Way(*way) for way in ways], threads)
+    print(json.dumps([result.json() for result in results]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,65 @@
+"""OpenVINO: one compiled network a model on the CPU, in float32 or bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import openvino
+from numpy.typing import NDArray
+
+from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.memory import return_freed_memory
+
+_HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoSession:
+    """A network in OpenVINO; see `Session`. float32 goes in and comes out at any precision.
+
+    For inputs of few shapes: kernels are kept for each, and a new one costs twice the run.
+    """
+
+    def __init__(
+        self, path: Path, *, threads: int, lanes: int = 1, precision: str = "fp32"
+    ) -> None:
+        """Loads `path`; `lanes` runs go side by side, each on `threads` threads.
+
+        `precision` is `fp32` or `bf16`. Raises ConfigurationError if it cannot be loaded.
+        """
+        settings = {
+            # A stream runs one request at a time; without one for each lane the lanes take turns.
+            "NUM_STREAMS": lanes,
+            "INFERENCE_NUM_THREADS": lanes * threads,
+            # Left alone it takes bf16 wherever the CPU has it, unasked.
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            # The cores belong to the detector and the decoder too.
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            self._network = openvino.Core().compile_model(str(path), "CPU", settings)
+        except Exception as error:  # the library raises RuntimeError for every cause, and others
+            raise ConfigurationError(
+                f"{path.name} cannot be loaded by OpenVINO: {' '.join(str(error).split())}. "
+                "Prepare the model again, or set CF_RUNTIME=onnxruntime."
+            ) from error
+        return_freed_memory()
+        self.inputs: tuple[str, ...] = tuple(port.get_any_name() for port in self._network.inputs)
+        self.outputs: tuple[str, ...] = tuple(port.get_any_name() for port in self._network.outputs)
+        # The last one given back is taken first: as many exist as ever ran at once.
+        self._requests: list[openvino.InferRequest] = []
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> list[NDArray[Any]]:
+        """The named outputs (all, in the graph's order, by default)."""
+        try:
+            request = self._requests.pop()
+        except IndexError:
+            request = self._network.create_infer_request()
+        try:
+            values = request.infer(dict(feeds), share_inputs=True)
+            return [values[name] for name in outputs or self.outputs]
+        finally:
+            self._requests.append(request)
