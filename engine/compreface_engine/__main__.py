@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, _stop)
     # Imported here so that --version and a wrong setting answer at once.
     from compreface_engine.api.server import PortTaken, bind, serve
+    from compreface_engine.api.telemetry import Telemetry
 
     try:
         settings = Settings.from_env(os.environ)
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> int:
         for warning in settings.warnings:
             log.warning(warning)
         with bind(settings.host, settings.port) as bound:
+            telemetry = Telemetry.start(settings.service_name, __version__, traces=settings.traces)
             from compreface_engine.pipeline import Pipeline, PipelineConfig
 
             pipeline = Pipeline.load(
@@ -55,9 +57,13 @@ def main(arguments: list[str]) -> int:
                     concurrency=settings.max_concurrency,
                     apply_exif=settings.apply_exif,
                     max_pixels=settings.max_pixels,
-                )
+                ),
+                telemetry.observe,
             )
-            serve(settings, pipeline, bound)
+            try:
+                serve(settings, pipeline, bound, telemetry)
+            finally:
+                telemetry.close()
     except ConfigurationError as error:
         return _refuse(str(error), EXIT_CONFIGURATION)
     except PortTaken as error:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -16,14 +17,22 @@ P = ParamSpec("P")
 STUCK_AFTER_S = 120.0
 """A computation that runs longer is taken for stuck: the largest picture needs seconds."""
 
+_FULL = "queue", "the queue is full"
+_MEMORY = "memory", "the bodies that wait take all the memory set aside for them"
+_STOPPING = "stopping", "the engine is stopping"
+
 _KEY = object()
 
 
 class Busy(Exception):
-    """No room, or no free worker in time. `retry_after` is a guess in whole seconds."""
+    """No room, or no free worker in time. `retry_after` is a guess in whole seconds.
 
-    def __init__(self, reason: str, retry_after: int) -> None:
+    `cause` is one word for whoever counts: queue, memory, wait or stopping.
+    """
+
+    def __init__(self, cause: str, reason: str, retry_after: int) -> None:
         super().__init__(reason)
+        self.cause = cause
         self.retry_after = retry_after
 
 
@@ -73,13 +82,17 @@ class Permit:
     async def run(
         self, work: Callable[Concatenate[Permit, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`work(permit, ...)` in a worker thread; the permit ends with it, whoever left before."""
+        """`work(permit, ...)` in a worker thread; the permit ends with it, whoever left before.
+
+        The thread sees the caller's context variables.
+        """
         if self._spent:
             raise RuntimeError("a permit is good for one computation")
         self._spent = True
         gate = self._gate
+        context = copy_context()
         future = asyncio.get_running_loop().run_in_executor(
-            gate._pool, lambda: work(self, *args, **kwargs)
+            gate._pool, lambda: context.run(work, self, *args, **kwargs)
         )
         future.add_done_callback(lambda _: gate._end(self))
         return await asyncio.shield(future)
@@ -100,9 +113,11 @@ class Gate:
     def __init__(
         self, *, concurrency: int, max_queue: int, max_bytes: int, max_wait_s: float
     ) -> None:
-        self._concurrency = concurrency
-        self._max_queue = max_queue
-        self._max_bytes = max_bytes
+        self.concurrency = concurrency
+        self.max_queue = max_queue
+        self.max_bytes = max_bytes
+        self.stopping = False
+        """Set once the engine is on its way out: what is in is served, nobody should send more."""
         self._max_wait_s = max_wait_s
         self._bytes = 0
         self._running: set[Permit] = set()
@@ -127,13 +142,13 @@ class Gate:
     def full(self) -> bool:
         """True when a new caller would be refused."""
         return self._closed or (
-            len(self._running) >= self._concurrency and len(self._waiting) >= self._max_queue
+            len(self._running) >= self.concurrency and len(self._waiting) >= self.max_queue
         )
 
     @property
     def stuck(self) -> bool:
         """True when every worker has been at one computation for longer than any picture takes."""
-        return len(self._running) >= self._concurrency and all(
+        return len(self._running) >= self.concurrency and all(
             time.monotonic() - permit.since > STUCK_AFTER_S for permit in self._running
         )
 
@@ -143,9 +158,9 @@ class Gate:
         Raises Busy.
         """
         if self.full:
-            raise self._busy("the queue is full")
-        if self._bytes + length > self._max_bytes:
-            raise self._busy("the bodies that wait take all the memory set aside for them")
+            raise self._busy(*(_STOPPING if self._closed else _FULL))
+        if self._bytes + length > self.max_bytes:
+            raise self._busy(*_MEMORY)
         return Ticket(self)
 
     async def permit(self, until_gone: Callable[[], Awaitable[None]]) -> Permit:
@@ -154,11 +169,11 @@ class Gate:
         Raises Busy (queue full, waited too long, closing) or CallerLeft.
         """
         if self._closed:
-            raise self._busy("the engine is stopping")
-        if len(self._running) < self._concurrency and not self._waiting:
+            raise self._busy(*_STOPPING)
+        if len(self._running) < self.concurrency and not self._waiting:
             return self._start()
-        if len(self._waiting) >= self._max_queue:
-            raise self._busy("the queue is full")
+        if len(self._waiting) >= self.max_queue:
+            raise self._busy(*_FULL)
         turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = None
         gone = asyncio.ensure_future(until_gone())
@@ -171,7 +186,7 @@ class Gate:
                 raise CallerLeft
             if turn.done():
                 return turn.result()
-            raise self._busy(f"no worker was free within {self._max_wait_s:g} s")
+            raise self._busy("wait", f"no worker was free within {self._max_wait_s:g} s")
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 turn.result().give_back()
@@ -183,10 +198,10 @@ class Gate:
 
     def close(self) -> None:
         """Refuses whoever waits and whoever comes; what runs goes on."""
-        self._closed = True
+        self.stopping = self._closed = True
         for turn in list(self._waiting):
             if not turn.done():
-                turn.set_exception(self._busy("the engine is stopping"))
+                turn.set_exception(self._busy(*_STOPPING))
         self._waiting.clear()
 
     def _start(self) -> Permit:
@@ -197,20 +212,20 @@ class Gate:
     def _end(self, permit: Permit) -> None:
         self._running.discard(permit)
         self._mean_s += 0.1 * (time.monotonic() - permit.since - self._mean_s)
-        while self._waiting and len(self._running) < self._concurrency:
+        while self._waiting and len(self._running) < self.concurrency:
             turn = next(iter(self._waiting))
             del self._waiting[turn]
             if not turn.done():
                 turn.set_result(self._start())
 
     def _take_bytes(self, count: int) -> None:
-        if self._bytes + count > self._max_bytes:
-            raise self._busy("the bodies that wait take all the memory set aside for them")
+        if self._bytes + count > self.max_bytes:
+            raise self._busy(*_MEMORY)
         self._bytes += count
 
     def _give_bytes(self, count: int) -> None:
         self._bytes -= count
 
-    def _busy(self, reason: str) -> Busy:
-        ahead = (len(self._waiting) + len(self._running)) / self._concurrency * self._mean_s
-        return Busy(reason, min(60, max(1, math.ceil(ahead))))
+    def _busy(self, cause: str, reason: str) -> Busy:
+        ahead = (len(self._waiting) + len(self._running)) / self.concurrency * self._mean_s
+        return Busy(cause, reason, min(60, max(1, math.ceil(ahead))))

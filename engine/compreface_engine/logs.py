@@ -1,4 +1,4 @@
-"""JSON lines on stderr: never a photograph, an embedding, a file name or an API key."""
+"""JSON lines on stderr: never a photograph, an embedding, a file name, a query or an API key."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import json
 import logging
 import sys
 import time
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 NAME = "compreface_engine"
+
+about_request: ContextVar[dict[str, str] | None] = ContextVar("about_request", default=None)
+"""What every line of a request carries: its id, and its trace where there is one."""
 
 
 class JsonLines(logging.Formatter):
@@ -27,9 +31,9 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "build_version": self._build_version,
         }
-        request = getattr(record, "request", None)
-        if request is not None:
-            line["request"] = request
+        about: dict[str, Any] = {**(about_request.get() or {}), **getattr(record, "request", {})}
+        if about:
+            line["request"] = about
         if record.exc_info and record.exc_info[0] is not None:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)

@@ -100,6 +100,18 @@ class Variables:
 
         return self._parse(name, default, parse)
 
+    def cosine(self, name: str, default: float) -> float:
+        def parse(value: str) -> float:
+            try:
+                number = float(value)
+            except ValueError as error:
+                raise ValueError("is not a number") from error
+            if not 0 < number <= 1:
+                raise ValueError("must be more than 0 and at most 1")
+            return number
+
+        return self._parse(name, default, parse)
+
     def flag(self, name: str, default: bool) -> bool:
         def parse(value: str) -> bool:
             word = value.lower()
@@ -173,8 +185,12 @@ class Variables:
     def traces(self) -> bool:
         """Whether traces are sent: a standard endpoint is set, and nothing switches them off."""
         names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-        if not any(self.text(name, "") for name in names) or self.flag("OTEL_SDK_DISABLED", False):
+        endpoints = {name: self.text(name, "") for name in names}
+        if not any(endpoints.values()) or self.flag("OTEL_SDK_DISABLED", False):
             return False
+        for name, endpoint in endpoints.items():
+            if endpoint and not re.match(r"https?://[^/\s]", endpoint):
+                raise ConfigurationError(f"{name}={endpoint}: is no http:// or https:// address")
         exporter = self.text("OTEL_TRACES_EXPORTER", "otlp")
         if exporter not in ("otlp", "none"):
             raise ConfigurationError(

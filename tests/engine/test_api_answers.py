@@ -46,6 +46,6 @@ def test_other_arrays_are_lists_of_their_values() -> None:
     assert to_json(np.array([[1, 2], [3, 4]])) == b"[[1,2],[3,4]]\n"
 
 
-def test_headers_stand_in_the_order_of_the_original() -> None:
-    names = [name for name, _ in Answer(200, b"{}").start()["headers"]]
-    assert names == [b"content-type", b"content-length", b"cache-control"]
+def test_headers_stand_in_the_order_of_the_original_and_ours_after_them() -> None:
+    names = [name for name, _ in Answer(200, b"{}").start(b"1")["headers"]]
+    assert names == [b"content-type", b"content-length", b"cache-control", b"x-request-id"]

@@ -79,7 +79,8 @@ def test_status_is_the_bytes_of_the_contract(service: Service) -> None:
         b'"build_version":"1.2.0","calculator_version":"fake.Calculator",'
         b'"similarity_coefficients":[1.25,5.5],"status":"OK"}\n'
     )
-    assert list(reply.headers) == ["content-type", "content-length", "cache-control"]
+    assert list(reply.headers)[:3] == ["content-type", "content-length", "cache-control"]
+    assert list(reply.headers)[3:] == ["x-request-id"], "ours come after the original's"
 
 
 def test_status_ignores_a_multipart_content_type_without_a_body(service: Service) -> None:
@@ -100,18 +101,23 @@ def test_unknown_paths_are_404(service: Service, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
-    [("GET", "/find_faces"), ("PUT", "/scan_faces"), ("POST", "/status"), ("DELETE", "/live")],
+    ("method", "path", "allow"),
+    [
+        ("GET", "/find_faces", "OPTIONS, POST"),
+        ("PUT", "/scan_faces", "OPTIONS, POST"),
+        ("POST", "/status", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/live", "GET, HEAD, OPTIONS"),
+    ],
 )
-def test_wrong_methods_are_405_without_an_allow_header(
-    service: Service, method: str, path: str
+def test_wrong_methods_are_405_and_told_the_right_ones(
+    service: Service, method: str, path: str, allow: str
 ) -> None:
     reply = service.call(method, path)
     assert reply.status == 405
     assert message(reply) == (
         "405 Method Not Allowed: The method is not allowed for the requested URL."
     )
-    assert "allow" not in reply.headers
+    assert reply.headers["allow"] == allow
 
 
 def test_options_names_the_methods(service: Service) -> None:

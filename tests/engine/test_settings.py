@@ -246,6 +246,7 @@ def test_this_host_has_at_least_one_usable_core() -> None:
     [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf only"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "traces are sent by otlp"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "is no http:// or https:// address"),
     ],
 )
 def test_traces_that_cannot_be_sent_are_refused(name: str, value: str, reason: str) -> None:

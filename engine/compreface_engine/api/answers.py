@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import orjson
 
-from compreface_engine.api.errors import RequestError, Unavailable
+from compreface_engine.api.errors import Later, MethodNotAllowed, RequestError, Unauthorized
 from compreface_engine.core.errors import NoFaceFound
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -39,13 +39,14 @@ class Answer:
     content_type: bytes = JSON_TYPE
     headers: tuple[Header, ...] = ()
 
-    def start(self, *, close: bool = False) -> Message:
-        """The first ASGI message: status and headers in the original's order."""
+    def start(self, request_id: bytes, *, close: bool = False) -> Message:
+        """The first ASGI message: status and headers in the original's order, then ours."""
         headers = [
             (b"content-type", self.content_type),
             (b"content-length", b"%d" % len(self.body)),
             CACHE_CONTROL,
             *self.headers,
+            (b"x-request-id", request_id),
         ]
         if close:
             headers.append(CLOSE)
@@ -96,18 +97,17 @@ def json_answer(value: Any, status: int = 200, headers: tuple[Header, ...] = ())
 
 
 def error_answer(error: RequestError) -> Answer:
-    """`{"message": ...}` with the error's status; 503 says when to come back.
+    """`{"message": ...}` with the error's status; 429 and 503 say when to come back.
 
     "No face" in a picture that was cut short says so: the missing part may have held it.
     """
     headers: tuple[Header, ...] = ()
-    if isinstance(error, Unavailable):
+    if isinstance(error, Later):
         headers = ((b"retry-after", b"%d" % error.retry_after),)
+    elif isinstance(error, Unauthorized):
+        headers = ((b"www-authenticate", b"Bearer"),)
+    elif isinstance(error, MethodNotAllowed):
+        headers = ((b"allow", error.allow),)
     elif isinstance(error, NoFaceFound) and error.truncated:
         headers = (TRUNCATED,)
     return json_answer({"message": str(error)}, error.status, headers)
-
-
-async def send_answer(send: Send, answer: Answer) -> None:
-    await send(answer.start())
-    await send({"type": "http.response.body", "body": answer.body})

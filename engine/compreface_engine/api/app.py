@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import count
 
+from compreface_engine import __version__
 from compreface_engine.admission import Busy, CallerLeft, Gate, Permit
 from compreface_engine.api import ops, routes
 from compreface_engine.api.answers import (
@@ -18,7 +17,6 @@ from compreface_engine.api.answers import (
     Scope,
     Send,
     error_answer,
-    send_answer,
 )
 from compreface_engine.api.body import Disconnected, boundary_of, is_json, read_body
 from compreface_engine.api.errors import (
@@ -30,16 +28,23 @@ from compreface_engine.api.errors import (
     MethodNotAllowed,
     NotFound,
     RequestError,
+    TooManyRequests,
+    Unauthorized,
     Unavailable,
     UnprocessableInput,
 )
+from compreface_engine.api.guard import Guard
+from compreface_engine.api.head import Head
 from compreface_engine.api.params import query_values
 from compreface_engine.api.routes import Engine, Upload
+from compreface_engine.api.telemetry import Request, Telemetry
 from compreface_engine.logs import NAME
+from compreface_engine.metrics import CONTENT_TYPE
 from compreface_engine.settings import Settings
 
 Work = Callable[[Permit, Engine, Upload], Answer]
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
 """A refused body up to this size is left to the server, which throws it away."""
@@ -49,11 +54,15 @@ log = logging.getLogger(NAME)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path does: `read` answers GET and HEAD at once, `work` POST in a worker thread."""
+    """What a path does: `read` answers GET and HEAD at once, `work` POST in a worker thread.
+
+    `open` routes answer without a key.
+    """
 
     read: Callable[[], Answer] | None = None
     work: Work | None = None
     takes_json: bool = False
+    open: bool = False
 
     @property
     def allow(self) -> bytes:
@@ -63,61 +72,106 @@ class Route:
 class App:
     """The engine over ASGI. One instance serves all requests; it keeps no state of any of them."""
 
-    def __init__(self, settings: Settings, engine: Engine, gate: Gate) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, gate: Gate, telemetry: Telemetry | None = None
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._gate = gate
-        self._ids = count(1)
-        self._id_prefix = os.urandom(4).hex()
+        self._guard = Guard(settings)
+        self.telemetry = telemetry or Telemetry()
+        metrics = self.telemetry.metrics
+        metrics.watch(gate)
+        metrics.identify(
+            __version__, {slug: {"version": version} for slug, version in engine.plugins.items()}
+        )
         status = routes.status(engine, settings.build_version)
+        documents = ops.documents(keys=self._guard.asks_for_keys)
         self._routes: Mapping[str, Route] = {
             "/find_faces": Route(work=routes.find_faces),
             "/find_faces_base64": Route(work=routes.find_faces, takes_json=True),
             "/scan_faces": Route(work=routes.scan_faces),
             "/status": Route(read=lambda: status),
-            "/healthcheck": Route(read=lambda: ops.healthcheck(gate)),
-            "/live": Route(read=ops.live),
-            "/ready": Route(read=lambda: ops.ready(gate)),
-            **{path: Route(read=read) for path, read in ops.documents().items()},
+            "/metrics": Route(read=lambda: Answer(200, metrics.text(), CONTENT_TYPE)),
+            "/healthcheck": Route(read=lambda: ops.healthcheck(gate), open=True),
+            "/live": Route(read=ops.live, open=True),
+            "/ready": Route(read=lambda: ops.ready(gate), open=True),
+            **{path: Route(read=read, open=True) for path, read in documents.items()},
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the engine speaks HTTP, not {scope['type']}")
-        began = time.perf_counter()
-        request_id = f"{self._id_prefix}{next(self._ids):08x}"
-        path = scope["path"]
+        method, path = scope["method"], scope["path"]
         if path.endswith("/") and len(path) > 1:
             path = path[:-1]
         route = self._routes.get(path)
-        method = scope["method"]
-        head = Head.of(scope)
+        head = Head.of(scope["headers"])
+        request = self.telemetry.begin(
+            # What callers make up is kept out of counters and logs.
+            method if method in METHODS else "(other)",
+            path if route else "(unknown)",
+            head.request_id,
+            scope["headers"],
+            works=method == "POST" and route is not None and route.work is not None,
+        )
         try:
-            if route is None:
-                raise NotFound
-            if route.work is not None and method == "POST":
-                answer = await self._compute(route, route.work, head, scope, receive)
-            elif route.read is not None and method in ("GET", "HEAD"):
-                answer = route.read()
-            elif method == "OPTIONS":
-                answer = Answer(200, b"", b"text/html; charset=utf-8", ((b"allow", route.allow),))
-            else:
-                raise MethodNotAllowed
+            answer = await self._answer(route, method, head, request, scope, receive)
         except (CallerLeft, Disconnected):
-            self._log(request_id, scope, path if route else "(unknown)", None, began)
+            request.end(None)
             return
         except RequestError as error:
             answer = error_answer(error)
         except Busy as error:
+            self.telemetry.metrics.refused(error.cause)
             answer = error_answer(Unavailable(str(error), error.retry_after))
         except Exception:
-            log.exception("a request failed", extra={"request": {"id": request_id}})
-            answer = error_answer(Failed(request_id))
-        await _send(head, receive, send, answer)
-        self._log(request_id, scope, path if route else "(unknown)", answer.status, began)
+            log.exception("a request failed")
+            answer = error_answer(Failed(request.id))
+        await _send(head, receive, send, answer, request.id.encode())
+        request.end(answer.status)
+
+    async def _answer(
+        self,
+        route: Route | None,
+        method: str,
+        head: Head,
+        request: Request,
+        scope: Scope,
+        receive: Receive,
+    ) -> Answer:
+        if route is None:
+            raise NotFound
+        works = route.work is not None and method == "POST"
+        if not route.open:
+            self._let_in(head, scope, costs=works)
+        if route.work is not None and works:
+            return await self._compute(route, route.work, head, request, scope, receive)
+        if route.read is not None and method in ("GET", "HEAD"):
+            return route.read()
+        if method == "OPTIONS":
+            return Answer(200, b"", b"text/html; charset=utf-8", ((b"allow", route.allow),))
+        raise MethodNotAllowed(route.allow)
+
+    def _let_in(self, head: Head, scope: Scope, *, costs: bool) -> None:
+        client = scope.get("client")
+        try:
+            self._guard.check(head.keys, client[0] if client else "", costs=costs)
+        except Unauthorized:
+            self.telemetry.metrics.refused("key")
+            raise
+        except TooManyRequests:
+            self.telemetry.metrics.refused("rate")
+            raise
 
     async def _compute(
-        self, route: Route, work: Work, head: Head, scope: Scope, receive: Receive
+        self,
+        route: Route,
+        work: Work,
+        head: Head,
+        request: Request,
+        scope: Scope,
+        receive: Receive,
     ) -> Answer:
         """The answer of a POST: the cheap refusals, a place, the body, a permit, the work."""
         boundary = None
@@ -137,67 +191,31 @@ class App:
         with gate.admit(head.length) as ticket:
             body = b""
             if not head.chunked:  # As in the original, a chunked body counts as empty.
+                began = time.perf_counter()
                 body = await read_body(receive, ticket.hold, settings.body_timeout_s)
                 head.read = True
-            permit = await gate.permit(lambda: _hung_up(receive))
+                request.stage("body", time.perf_counter() - began)
+            began = time.perf_counter()
+            try:
+                permit = await gate.permit(lambda: _hung_up(receive))
+            finally:
+                request.waited(time.perf_counter() - began)
             return await permit.run(work, self._engine, Upload(body, boundary, query))
 
-    def _log(
-        self, request_id: str, scope: Scope, path: str, status: int | None, began: float
-    ) -> None:
-        # Probes come every few seconds and say nothing new: they are logged at debug level.
-        level = logging.INFO if scope["method"] == "POST" or status != 200 else logging.DEBUG
-        if not log.isEnabledFor(level):
-            return
-        request = {
-            "id": request_id,
-            "method": scope["method"],
-            "path": path,
-            "status": status,
-            "ms": round((time.perf_counter() - began) * 1000, 1),
-        }
-        log.log(level, "answered" if status else "the caller hung up", extra={"request": request})
 
-
-@dataclass(slots=True)
-class Head:
-    """What the headers say about the body; `read` once it is completely read."""
-
-    content_type: bytes = b""
-    length: int = 0
-    chunked: bool = False
-    expects: bool = False
-    read: bool = False
-
-    @classmethod
-    def of(cls, scope: Scope) -> Head:
-        head = cls()
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                head.content_type = value
-            elif name == b"content-length":
-                head.length = int(value)
-            elif name == b"transfer-encoding":
-                head.chunked = True
-            elif name == b"expect":
-                head.expects = True
-        return head
-
-    @property
-    def unread(self) -> bool:
-        return not self.read and (self.chunked or self.length > 0)
-
-
-async def _send(head: Head, receive: Receive, send: Send, answer: Answer) -> None:
+async def _send(
+    head: Head, receive: Receive, send: Send, answer: Answer, request_id: bytes
+) -> None:
     """Sends `answer`; a large body that was refused unread is drained for a moment, then cut off.
 
     Closing at once would reset the connection, and the caller might never see the answer.
     """
     keeps = head.length <= LINGER_BYTES and not (head.chunked or head.expects)
     if not head.unread or (keeps and answer.status != BodyTooSlow.status):
-        await send_answer(send, answer)
+        await send(answer.start(request_id))
+        await send({"type": "http.response.body", "body": answer.body})
         return
-    await send(answer.start(close=True))
+    await send(answer.start(request_id, close=True))
     await send({"type": "http.response.body", "body": answer.body, "more_body": True})
     # Who waits for a "100 Continue" sees the answer anyway; who was too slow had its time.
     if not head.expects and answer.status != BodyTooSlow.status:

@@ -12,6 +12,20 @@ NEGATIVE_LIMIT = "Limit value is invalid (limit >= 0)"
 BAD_THRESHOLD = "Detection threshold incorrect (0 <= det_prob_threshold <= 1)"
 
 
+class Unauthorized(RequestError):
+    """No key, or none that counts; which of the two is no secret."""
+
+    status = 401
+    phrase = "Unauthorized"
+
+    def __init__(self, *, given: bool) -> None:
+        super().__init__(
+            "This API key is not accepted"
+            if given
+            else "This engine asks for an API key, in X-Api-Key or as a bearer token"
+        )
+
+
 class NotFound(RequestError):
     """No such route."""
 
@@ -31,8 +45,9 @@ class MethodNotAllowed(RequestError):
     status = 405
     phrase = "Method Not Allowed"
 
-    def __init__(self) -> None:
+    def __init__(self, allow: bytes) -> None:
         super().__init__("The method is not allowed for the requested URL.")
+        self.allow = allow
 
 
 class BodyTooSlow(RequestError):
@@ -52,15 +67,29 @@ class BodyTooLarge(RequestError):
     phrase = "Request Entity Too Large"
 
 
-class Unavailable(RequestError):
-    """The engine has no room now; the caller may try again after `retry_after` seconds."""
-
-    status = 503
-    phrase = "Service Unavailable"
+class Later(RequestError):
+    """Not now; the caller may try again after `retry_after` seconds."""
 
     def __init__(self, reason: str, retry_after: int) -> None:
         super().__init__(f"{reason[0].upper()}{reason[1:]}; try again in {retry_after} s")
         self.retry_after = retry_after
+
+
+class TooManyRequests(Later):
+    """This caller asks more often than it may."""
+
+    status = 429
+    phrase = "Too Many Requests"
+
+    def __init__(self, limit: float, retry_after: int) -> None:
+        super().__init__(f"each client may send {limit:g} requests a second", retry_after)
+
+
+class Unavailable(Later):
+    """The engine has no room now."""
+
+    status = 503
+    phrase = "Service Unavailable"
 
 
 class Failed(RequestError):
@@ -84,9 +113,12 @@ __all__ = [
     "BodyTooLarge",
     "BodyTooSlow",
     "Failed",
+    "Later",
     "MethodNotAllowed",
     "NotFound",
     "RequestError",
+    "TooManyRequests",
+    "Unauthorized",
     "Unavailable",
     "UnprocessableInput",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib.resources import files
 
@@ -19,6 +20,9 @@ _STUCK = json_answer(
 _FULL = json_answer(
     {"message": "503 Service Unavailable: The queue is full"}, 503, ((b"retry-after", b"1"),)
 )
+_STOPPING = json_answer(
+    {"message": "503 Service Unavailable: The engine is stopping"}, 503, ((b"retry-after", b"5"),)
+)
 
 
 def live() -> Answer:
@@ -32,24 +36,32 @@ def healthcheck(gate: Gate) -> Answer:
 
 
 def ready(gate: Gate) -> Answer:
-    """A new picture would be let in."""
+    """A new picture would be let in, and is welcome."""
     if gate.stuck:
         return _STUCK
+    if gate.stopping:
+        return _STOPPING
     return _FULL if gate.full else _OK
 
 
-def documents() -> dict[str, Callable[[], Answer]]:
-    """The routes of the API's documentation, read once."""
+def documents(*, keys: bool) -> dict[str, Callable[[], Answer]]:
+    """The routes of the API's documentation, read once; `keys` tells whether a key is asked for."""
     folder = files("compreface_engine.api").joinpath("docs")
 
     def document(name: str, content_type: bytes) -> Callable[[], Answer]:
         answer = Answer(200, folder.joinpath(name).read_bytes(), content_type)
         return lambda: answer
 
+    api = json.loads(folder.joinpath("openapi.json").read_bytes())
+    if not keys:
+        del api["security"]
+    described = json_answer(api)
     page = document("apidocs.html", b"text/html; charset=utf-8")
     moved = Answer(302, b"", b"text/html; charset=utf-8", ((b"location", b"/apidocs"),))
     return {
         "/frs-core-api.json": document("frs-core-api.json", b"application/json"),
+        "/openapi.json": lambda: described,
+        "/docs": document("docs.html", b"text/html; charset=utf-8"),
         "/apidocs": page,
         "/apidocs/index.html": lambda: moved,
         "/apidocs/apidocs.css": document("apidocs.css", b"text/css; charset=utf-8"),

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from compreface_engine.api.answers import CACHE_CONTROL, to_json
+from compreface_engine.api.app import App
 
 MAX_HEAD_BYTES = 16 * 1024
 HEAD_TIMEOUT_S = 30.0
@@ -60,7 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         # Still in the head after all of `data`: everything counted belongs to it.
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large", _HEAD_TOO_LARGE)
+            self._refuse("head", b"431 Request Header Fields Too Large", _HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -79,7 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
             # The rubbish follows a whole request: that one is answered first, then it is over.
             cycle.keep_alive = False
             return
-        self._refuse(b"400 Bad Request", _MALFORMED)
+        self._refuse("malformed", b"400 Bad Request", _MALFORMED)
 
     def _watch_head(self) -> None:
         self._head_deadline = self.loop.call_later(HEAD_TIMEOUT_S, self.timeout_keep_alive_handler)
@@ -89,9 +90,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_deadline.cancel()
             self._head_deadline = None
 
-    def _refuse(self, status: bytes, body: bytes) -> None:
+    def _refuse(self, cause: str, status: bytes, body: bytes) -> None:
         if self.transport.is_closing():
             return
+        if isinstance(self.config.app, App):
+            self.config.app.telemetry.metrics.refused(cause)
         self.transport.write(
             b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
             b"%b: %b\r\nconnection: close\r\n\r\n%b" % (status, len(body), *CACHE_CONTROL, body)

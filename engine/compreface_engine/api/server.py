@@ -14,6 +14,7 @@ import uvicorn
 from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
 from compreface_engine.api.routes import Engine
+from compreface_engine.api.telemetry import Telemetry
 from compreface_engine.logs import NAME
 from compreface_engine.settings import Settings
 
@@ -83,6 +84,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("stopping: finishing what runs")
+        self.gate.stopping = True
         timer = asyncio.get_running_loop().call_later(DRAIN_S, self.gate.close)
         try:
             await super().shutdown(sockets)
@@ -90,7 +92,7 @@ class _Server(uvicorn.Server):
             timer.cancel()
 
 
-def serve(settings: Settings, engine: Engine, bound: socket.socket) -> None:
+def serve(settings: Settings, engine: Engine, bound: socket.socket, telemetry: Telemetry) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what runs and returns. Raises PortTaken."""
     gate = Gate(
         concurrency=settings.max_concurrency,
@@ -103,7 +105,7 @@ def serve(settings: Settings, engine: Engine, bound: socket.socket) -> None:
     if httptools:
         from compreface_engine.api.protocol import BoundedProtocol
     config = uvicorn.Config(
-        App(settings, engine, gate),
+        App(settings, engine, gate, telemetry),
         http=BoundedProtocol if httptools else "h11",
         ws="none",
         lifespan="off",

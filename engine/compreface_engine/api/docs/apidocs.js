@@ -1,6 +1,6 @@
 "use strict";
 
-// Draws the operations of /frs-core-api.json. Text goes in as text, never as markup.
+// Draws the operations of the page's document. Text goes in as text, never as markup.
 function element(name, text, className) {
   const made = document.createElement(name);
   if (text) made.textContent = text;
@@ -23,27 +23,44 @@ function rows(title, entries) {
   return table;
 }
 
-function operation(path, method, said) {
+// What stands at a place like "#/components/responses/BadRequest".
+function follow(api, one) {
+  if (!one.$ref) return one;
+  return one.$ref.slice(2).split("/").reduce((at, name) => at[name], api);
+}
+
+function fields(api, body) {
+  return Object.entries(body ? body.content : {}).flatMap(([type, one]) => {
+    const schema = follow(api, one.schema);
+    const required = schema.required || [];
+    return Object.entries(schema.properties || {}).map(([name, said]) => [
+      name, `${type}${required.includes(name) ? ", required" : ""}. ${follow(api, said).description || ""}`,
+    ]);
+  });
+}
+
+function operation(api, path, method, said) {
   const section = element("section");
   const title = element("h2");
   title.append(element("code", method.toUpperCase(), "method"), element("code", path));
   section.append(title, element("p", said.summary));
-  const parameters = said.parameters || [];
-  if (parameters.length) {
-    section.append(rows("Parameters", parameters.map((one) => [
-      one.name, `${one.in}${one.required ? ", required" : ""}. ${one.description || ""}`,
-    ])));
-  }
+  const parameters = (said.parameters || []).map((one) => follow(api, one)).map((one) => [
+    one.name, `${one.in}${one.required ? ", required" : ""}. ${one.description || ""}`,
+  ]);
+  parameters.push(...fields(api, said.requestBody));
+  if (parameters.length) section.append(rows("Parameters", parameters));
   section.append(rows("Answers", Object.entries(said.responses).map(
-    ([status, one]) => [status, one.description])));
+    ([status, one]) => [status, follow(api, one).description])));
   return section;
 }
 
-fetch("/frs-core-api.json").then((answer) => answer.json()).then((api) => {
+fetch(document.body.dataset.document).then((answer) => answer.json()).then((api) => {
   const list = document.getElementById("operations");
   list.replaceChildren();
   for (const [path, methods] of Object.entries(api.paths)) {
-    for (const [method, said] of Object.entries(methods)) list.append(operation(path, method, said));
+    for (const [method, said] of Object.entries(methods)) {
+      list.append(operation(api, path, method, said));
+    }
   }
 }).catch((error) => {
   document.getElementById("operations").textContent = `The list could not be read: ${error}`;
