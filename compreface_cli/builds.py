@@ -63,17 +63,6 @@ def _files() -> Iterator[tuple[Origin, Path]]:
                 yield origin, path
 
 
-def bundled_that_run() -> list[str]:
-    """The bundled builds whose plugins all run in this version, the default first."""
-    found = []
-    for path in sorted(resources.builds_dir().glob("*.yaml")):
-        data = read(path).data
-        named = (data["detector"], data["calculator"], *data.get("plugins", ()))
-        if not any(notation.lacks(plugin) for plugin in named):
-            found.append(path.stem)
-    return sorted(found, key=lambda name: name != "embedded")
-
-
 def names() -> list[str]:
     return [path.stem for _, path in _files()]
 
@@ -160,12 +149,13 @@ def model_of(entry: ModelSpec, beside: str = "") -> Model:
         scale=channels(entry.input.scale),
         align=entry.align,
         similarity=entry.similarity,
+        network=entry.network,
         beside=beside,
     )
 
 
-def catalogue(path: Path | None = None) -> dict[str, Model]:
-    """The models that `cf` knows by name."""
+def catalogue(only: str | None = None, *, path: Path | None = None) -> dict[str, Model]:
+    """The models that `cf` knows by name, or the one that is asked for, if it knows it."""
     from compreface_cli.spec import model_from_data
 
     path = path or resources.PACKAGE / "models" / "catalogue.yaml"
@@ -173,9 +163,10 @@ def catalogue(path: Path | None = None) -> dict[str, Model]:
     entries = document.data.get("models", document.data)
     found = {}
     for name, entry in entries.items():
-        # The catalogue says more about a model (its licence, where it was read) than a build does.
-        known = {"name", "role", "format", "files", "input", "align", "similarity"}
-        fields = {key: value for key, value in entry.items() if key in known}
+        if only not in (None, name):
+            continue
+        # What the catalogue says of a model's origin and licence, a build says in its facts.
+        fields = {key: value for key, value in entry.items() if key != "about"}
         found[name] = model_of(model_from_data({**fields, "name": name}, f"{path}: {name}"))
     return found
 
@@ -199,10 +190,18 @@ def _facts_that_hold(
     facts: Mapping[str, Any], base: BuildSpec, changed: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The facts that are still true: figures and licence belong to the plugins they are about."""
-    model_of_plugin = notation.MODEL_OF.get
-    before, after = base.calculator, str(changed["calculator"])
-    calculator = model_of_plugin(before, before) == model_of_plugin(after, after)
-    detector = base.detector == changed["detector"]
+
+    def same(before: str, after: str) -> bool:
+        """Whether both are one plugin, by whatever name of its model."""
+        model = notation.model_of(before)
+        return before == after or (
+            model is not None
+            and model == notation.model_of(after)
+            and notation.split(before)[0] == notation.split(after)[0]
+        )
+
+    calculator = same(base.calculator, str(changed["calculator"]))
+    detector = same(base.detector, str(changed["detector"]))
     holds = {"recognition": calculator, "detection": detector}
     kept = {
         **facts,

@@ -47,7 +47,7 @@ assert len(faces) == 1, f"{len(faces)} faces in {sys.argv[1]}"
 class EngineInputs:
     """What an environment is made of."""
 
-    row: str  # of the wheel table: cpu, cuda13, cuda12, cuda12-legacy
+    row: str  # of the wheel table: cpu, openvino, tensorflow, mxnet, cuda13, ...
     requirements: tuple[Path, ...]  # every line with hashes
     wheel: Path
     proof: tuple[str, ...]  # arguments for the interpreter; exit 0 proves the environment
@@ -80,12 +80,18 @@ class EngineEnv:
         return self.folder / "bin" / "python"
 
 
+def converts(row: str) -> bool:
+    """Whether the environment of that row prepares models too; else that of `cpu` does."""
+    return row not in ("tensorflow", "mxnet")  # their packages want others than the converter's
+
+
 def inputs(row: str) -> EngineInputs:
     """The inputs for a row of the wheel table, as this `cf` ships them."""
     portrait = resources.portraits_dir() / "astronaut.png"
+    rows = (row, "convert") if converts(row) else (row,)
     return EngineInputs(
         row=row,
-        requirements=(resources.engine_requirements(row), resources.engine_requirements("convert")),
+        requirements=tuple(resources.engine_requirements(one) for one in rows),
         wheel=resources.engine_wheel(),
         proof=("-c", _PROOF, str(portrait)),
     )

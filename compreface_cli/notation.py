@@ -1,103 +1,158 @@
-"""The plugins by upstream's notation: which run in this version, which are known and lack what."""
+"""The plugins by upstream's notation: what each is for, and which model it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-Role = Literal["detector", "calculator", "extra"]
-
-RUNNING: Mapping[str, Role] = {
-    "embedded.FaceDetector@mtcnn": "detector",
-    "facenet.FaceDetector": "detector",
-    "embedded.Calculator@mobilefacenet192": "calculator",
-    "facenet.Calculator": "calculator",
-    "facenet.Calculator@20180402-114759": "calculator",
-    "facenet.Calculator@20180408-102900": "calculator",
-    "facenet.LandmarksDetector": "extra",
-    "facenet.PoseEstimator": "extra",
+Role: TypeAlias = Literal["detector", "calculator", "extra"]
+ModelRole: TypeAlias = Literal["detector", "calculator", "analyzer"]
+Format: TypeAlias = Literal[
+    "onnx",
+    "tensorflow-graph",
+    "tensorflow-checkpoint",
+    "tensorflow-saved-model",
+    "tflite",
+    "mxnet",
+    "mxnet-gluon",
+]
+Network: TypeAlias = Literal[
+    "mobilenet_v2", "resnet18_v1", "inception_v3_age", "inception_v3_gender"
+]
+# What a build calls a further plugin has a model of an analyzer.
+MODEL_ROLES: Mapping[Role, ModelRole] = {
+    "detector": "detector",
+    "calculator": "calculator",
+    "extra": "analyzer",
 }
-# The model of upstream's calculators, by its name in the catalogue.
-MODEL_OF: Mapping[str, str] = {
-    "facenet.Calculator": "20180402-114759",
-    "facenet.Calculator@20180402-114759": "20180402-114759",
-    "facenet.Calculator@20180408-102900": "20180408-102900",
-}
-CUSTOM = "custom.Calculator@"
 
-_NO_WEIGHTS = "upstream's weights for it have no public source with a known hash"
-_NOT_YET = "this version has no code for it"
-# Notations that upstream's engine takes (its contract, section 11) and this one does not yet run.
-LACKING: Mapping[str, tuple[Role, str]] = {
-    "facenet.Calculator@inception_resnetv1_casia_masked": ("calculator", _NO_WEIGHTS),
-    "agegender.AgeDetector": ("extra", _NO_WEIGHTS),
-    "agegender.AgeDetector@22801": ("extra", _NO_WEIGHTS),
-    "agegender.GenderDetector": ("extra", _NO_WEIGHTS),
-    "agegender.GenderDetector@21936": ("extra", _NO_WEIGHTS),
-    "facenet.facemask.MaskDetector": ("extra", _NO_WEIGHTS),
-    "facenet.facemask.MaskDetector@inception_v3_on_mafa_kaggle123": ("extra", _NO_WEIGHTS),
-    **{
-        f"insightface.FaceDetector{model}": ("detector", _NOT_YET)
-        for model in ("", "@retinaface_mnet025_v1", "@retinaface_mnet025_v2")
-    },
-    "insightface.FaceDetector@retinaface_r50_v1": ("detector", _NO_WEIGHTS),
-    **{
-        f"insightface.Calculator{model}": ("calculator", _NOT_YET)
-        for model in ("", "@arcface_mobilefacenet")
-    },
-    **{
-        f"insightface.Calculator@{model}": ("calculator", _NO_WEIGHTS)
-        for model in (
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One row of the engine's table of plugins, as a build may name it.
+
+    Of known `models` the first is the default; `()` takes none; None takes any model of the build
+    or the catalogue and needs one named. `fits`: the catalogue's models that such a plugin can run;
+    empty for a calculator, which runs any.
+    """
+
+    role: Role
+    models: tuple[str, ...] | None = ()
+    fits: tuple[str, ...] = ()
+    built_in: bool = False  # its models are inside the engine, and are always named
+
+
+_RETINAFACE = ("retinaface_mnet025_v1", "retinaface_mnet025_v2", "retinaface_r50_v1")
+_GENDERAGE = ("genderage", "genderage_v1_rgb", "genderage_v1")
+
+PLUGINS: Mapping[str, Plugin] = {
+    "embedded.FaceDetector": Plugin("detector", ("mtcnn",), built_in=True),
+    "facenet.FaceDetector": Plugin("detector"),
+    "insightface.FaceDetector": Plugin("detector", _RETINAFACE),
+    "retinaface.FaceDetector": Plugin("detector", None, ("retinaface_mnet025_rgb", *_RETINAFACE)),
+    "scrfd.FaceDetector": Plugin("detector", None, ("scrfd_500m", "scrfd_2_5g", "scrfd_10g")),
+    "yunet.FaceDetector": Plugin("detector", None, ("yunet_n",)),
+    "embedded.Calculator": Plugin("calculator", ("mobilefacenet192",), built_in=True),
+    "facenet.Calculator": Plugin(
+        "calculator", ("20180402-114759", "20180408-102900", "inception_resnetv1_casia_masked")
+    ),
+    "insightface.Calculator": Plugin(
+        "calculator",
+        (
+            "arcface_mobilefacenet",
             "arcface_r100_v1",
             "arcface_resnet34",
             "arcface_resnet50",
             "arcface-r50-msfdrop75",
             "arcface-r100-msfdrop75",
             "arcface_mobilefacenet_casia_masked",
-        )
-    },
-    **{
-        f"insightface.{plugin}": ("extra", _NOT_YET)
-        for plugin in (
-            "LandmarksDetector",
-            "GenderDetector",
-            "GenderDetector@genderage_v1",
-            "AgeDetector",
-            "AgeDetector@genderage_v1",
-            "PoseEstimator",
-        )
-    },
-    **{
-        f"insightface.{plugin}": ("extra", _NO_WEIGHTS)
-        for plugin in (
-            "Landmarks2d106Detector",
-            "Landmarks2d106Detector@2d106det",
-            "facemask.MaskDetector",
-            "facemask.MaskDetector@mobilenet_v2_on_mafa_kaggle123",
-            "facemask.MaskDetector@resnet18_on_mafa_kaggle123",
-        )
-    },
+        ),
+    ),
+    "custom.Calculator": Plugin("calculator", None),
+    "facenet.LandmarksDetector": Plugin("extra"),
+    "facenet.PoseEstimator": Plugin("extra"),
+    "facenet.facemask.MaskDetector": Plugin("extra", ("inception_v3_on_mafa_kaggle123",)),
+    "agegender.AgeDetector": Plugin("extra", ("22801",)),
+    "agegender.GenderDetector": Plugin("extra", ("21936",)),
+    "insightface.LandmarksDetector": Plugin("extra"),
+    "insightface.PoseEstimator": Plugin("extra"),
+    "insightface.Landmarks2d106Detector": Plugin("extra", ("2d106det",)),
+    "insightface.GenderDetector": Plugin("extra", ("genderage_v1",)),
+    "insightface.AgeDetector": Plugin("extra", ("genderage_v1",)),
+    "insightface.facemask.MaskDetector": Plugin(
+        "extra", ("mobilenet_v2_on_mafa_kaggle123", "resnet18_on_mafa_kaggle123")
+    ),
+    "genderage.GenderDetector": Plugin("extra", None, _GENDERAGE),
+    "genderage.AgeDetector": Plugin("extra", None, _GENDERAGE),
+    "landmarks2d106.Landmarks2d106Detector": Plugin("extra", None, ("2d106det_onnx", "2d106det")),
+    "dlib.AgeDetector": Plugin("extra", None, ("dlib_age_v1",)),
+    "dlib.GenderDetector": Plugin("extra", None, ("dlib_gender_v1",)),
+    "facemask.MaskDetector": Plugin("extra", None, ("mask_mobilenetv2",)),
 }
+CUSTOM = "custom.Calculator@"
+
+
+def split(plugin: str) -> tuple[str, str | None]:
+    """The notation without its model, and the model if one is named."""
+    base, _, model = plugin.partition("@")
+    return base, model or None
 
 
 def role(plugin: str) -> Role | None:
     """What a plugin is for, or None for a notation that nobody knows."""
-    if plugin.startswith(CUSTOM):
-        return "calculator"
-    if plugin in RUNNING:
-        return RUNNING[plugin]
-    return LACKING[plugin][0] if plugin in LACKING else None
+    base, model = split(plugin)
+    row = PLUGINS.get(base)
+    if row is None or (row.models is None and model is None):
+        return None
+    if row.models is not None and model is not None and model not in row.models:
+        return None
+    return None if row.built_in and model is None else row.role
 
 
-def lacks(plugin: str) -> str | None:
-    """Why a known plugin does not run in this version; None if it does."""
-    return LACKING[plugin][1] if plugin in LACKING else None
+def model_of(plugin: str) -> str | None:
+    """The name of the model that has to be prepared for this plugin, or None if none has."""
+    base, model = split(plugin)
+    row = PLUGINS.get(base)
+    if row is None or row.built_in:
+        return None
+    return model or (row.models[0] if row.models else None)
+
+
+def model_role(plugin: str) -> ModelRole:
+    """The role that this plugin's model must have."""
+    return MODEL_ROLES[PLUGINS[split(plugin)[0]].role]
+
+
+def models_of(plugins: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """The models that have to be prepared for these plugins, each once, in their order."""
+    named = (model_of(plugin) for plugin in plugins)
+    return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
 def known(wanted: Role) -> list[str]:
-    """All notations of that role, those that run first."""
-    running = [name for name, one in RUNNING.items() if one == wanted]
-    return running + [name for name, (one, _) in LACKING.items() if one == wanted]
+    """All notations of that role that need no `models:` entry of the build."""
+    found = []
+    for base, row in PLUGINS.items():
+        if row.role != wanted:
+            continue
+        if row.models is not None and not row.built_in:
+            found.append(base)
+        found += [f"{base}@{model}" for model in (row.models or row.fits)]
+    return found
+
+
+def shown(wanted: Role) -> list[str]:
+    """The plugins of that role in few words: those that take any model once, as `...@NAME`."""
+    rows = ((base, row) for base, row in PLUGINS.items() if row.role == wanted)
+    return [
+        f"{base}@NAME"
+        if row.models is None
+        else f"{base}@{row.models[0]}"
+        if row.built_in
+        else base
+        for base, row in rows
+    ]
 
 
 _WORDS: Mapping[Role, str] = {
@@ -112,10 +167,36 @@ def fault(plugin: str, wanted: Role) -> str | None:
     found = role(plugin)
     if found == wanted:
         return None
-    if found is not None:
-        return f"{plugin} is a {_WORDS[found]}, not a {_WORDS[wanted]}"
+    base, model = split(plugin)
+    row = PLUGINS.get(base)
+    if row is not None and row.role != wanted:
+        return f"{plugin} is a {_WORDS[row.role]}, not a {_WORDS[wanted]}"
+    if row is not None and row.models is None:
+        like = f", like {base}@{row.fits[0]}" if row.fits else ""
+        return f"{plugin} names no model: write {base}@NAME{like}"
+    if row is not None and row.models == ():
+        return f"{base} takes no model, and {plugin} names one"
     from difflib import get_close_matches
 
     close = get_close_matches(plugin, known(wanted), n=1, cutoff=0.6)
     meant = f"; did you mean {close[0]!r}?" if close else ""
+    if row is not None and row.models:
+        has = f"its models are {', '.join(row.models)}"
+        asked = f"has no model {model!r}" if model else "needs one of its models named"
+        return f"{base} {asked}{meant or f': {has}'}"
     return f"unknown {_WORDS[wanted]} {plugin!r}{meant}"
+
+
+def misplaced(plugin: str, model: str) -> str | None:
+    """Why a model of the catalogue does not fit this plugin; None if it does or nobody can say."""
+    base, _ = split(plugin)
+    row = PLUGINS[base]
+    if row.models is not None or not row.fits or model in row.fits:
+        return None
+    theirs = [
+        f"{other}@{model}"
+        for other, one in PLUGINS.items()
+        if model in one.fits and one.role == row.role
+    ]
+    meant = f"; did you mean {theirs[0]!r}?" if theirs else ""
+    return f"{base} cannot run the model {model} of the catalogue{meant}"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from compreface_cli import __version__, notation
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.types import Model, ModelFile
+from compreface_cli.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from compreface_cli.builds import BuildFile
     from compreface_cli.settings import Settings
 
 __all__ = [
-    "Missing",
     "Model",
     "ModelFile",
     "Operation",
@@ -28,8 +28,10 @@ __all__ = [
 
 Device = Literal["cpu", "cuda"]
 LauncherKind = Literal["auto", "compose", "process"]
+Runtime = Literal["auto", "onnxruntime", "openvino", "tensorflow", "mxnet"]
+Precision = Literal["auto", "fp32", "bf16"]
 Services = Literal["full", "core"]
-Wheels = Literal["cpu", "cuda13", "cuda12", "cuda12-legacy"]
+Wheels = Literal["cpu", "openvino", "tensorflow", "mxnet", "cuda13", "cuda12", "cuda12-legacy"]
 Port = int | Literal["auto"]
 
 UI_PORT = 8000
@@ -41,25 +43,7 @@ LABEL_INSTANCE = "compreface-cli.instance"
 LABEL_BUILD = "compreface-cli.build"
 LABEL_CALCULATOR = "compreface-cli.calculator"
 LABEL_MODELS = "compreface-cli.models"
-
-# The wheels bring CUDA and cuDNN, so a GPU image needs no other base than a CPU one.
-BASE_IMAGES: Mapping[tuple[str, Device], str] = {
-    ("onnxruntime", "cpu"): "python:3.11-slim-bookworm",
-    ("onnxruntime", "cuda"): "python:3.11-slim-bookworm",
-    ("tensorflow", "cpu"): "python:3.11-slim-bookworm",
-    ("tensorflow", "cuda"): "python:3.11-slim-bookworm",
-    ("mxnet", "cpu"): "python:3.8-slim-bullseye",
-    ("mxnet", "cuda"): "python:3.8-slim-bullseye",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A plugin or model of the build that cannot run, and the way out."""
-
-    what: str  # "plugin insightface.FaceDetector@retinaface_r50_v1"
-    reason: str
-    hint: str
+LABEL_RUNTIME = "compreface-cli.runtime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +56,14 @@ class Plan:
     detector: str
     calculator: str
     plugins: tuple[str, ...]
-    runtime: Literal["onnxruntime", "tensorflow", "mxnet"]
+    runtime: Runtime
+    precision: Precision
+    min_cosine: float  # to fp32: what `auto` may not fall below
     device: Device
     gpu_index: int  # -1: CPU
-    wheels: Wheels  # row of the wheel table
+    wheels: Wheels  # the engine's set of requirements
     base_image: str
     models: tuple[Model, ...]
-    missing: tuple[Missing, ...]
     # limits of the engine
     max_detect_size: int
     max_concurrency: int  # 0: as many as there are cores
@@ -125,6 +110,8 @@ class Plan:
             "IMG_LENGTH_LIMIT": str(self.max_detect_size),
             "GPU_IDX": str(self.gpu_index),
             "CF_RUNTIME": self.runtime,
+            "CF_PRECISION": self.precision,
+            "CF_MIN_COSINE": f"{self.min_cosine:g}",
             "CF_MAX_WAIT_S": f"{self.max_wait_s:g}",
             **({"CF_MAX_CONCURRENCY": str(self.max_concurrency)} if self.max_concurrency else {}),
         }
@@ -153,8 +140,8 @@ def resolve(
 ) -> Plan:
     """Settle every value of the build under these settings; the same input gives the same plan.
 
-    Raises ConfigurationError for a plugin that nobody knows. What is known and cannot run is listed
-    in `missing`. `catalogue` is for tests; without it the bundled one is read.
+    Raises ConfigurationError for a plugin or a model that nobody knows, and for a runtime that does
+    not fit. `catalogue` is for tests; without it the bundled one is read.
     """
     spec = build.spec
     origins: dict[str, str] = {}
@@ -177,26 +164,27 @@ def resolve(
         device, origins["device"] = "cuda", chosen.where
     origins["gpu_index"] = origins["wheels"] = origins["device"]
     gpu_index = pick("gpu_index", spec.gpu_index) if device == "cuda" else -1
-    wheels: Wheels = "cpu"
+    row = RUNTIMES[runtime]
+    wheels: Wheels = row.wheels
     if device == "cuda":
+        if not row.gpu:
+            raise ConfigurationError(
+                f"runtime {runtime} is for the CPU in this version, and the build is for a GPU",
+                hint="use runtime: onnxruntime with a GPU, or leave the GPU out",
+            )
         wheels = pick("wheels") or "cuda13"
-    if device == "cuda" and wheels == "cpu":
-        raise ConfigurationError(
-            "wheels: cpu does not fit a build for a GPU",
-            hint="leave wheels out, or choose cuda13, cuda12 or cuda12-legacy",
-        )
+        if wheels == "cpu":
+            raise ConfigurationError(
+                "wheels: cpu does not fit a build for a GPU",
+                hint="leave wheels out, or choose cuda13, cuda12 or cuda12-legacy",
+            )
     _known(detector, "detector")
     _known(calculator, "calculator")
     for plugin in plugins:
         _known(plugin, "extra")
 
-    own = _own_models(build)
-    if catalogue is None:
-        mine = calculator.removeprefix(notation.CUSTOM) in own
-        catalogue = {} if mine else _catalogue(calculator)
-    models, missing = _models(calculator, build, own, catalogue)
-    lacking = _missing_plugins(build, runtime, (detector, calculator, *plugins))
-    missing = (*lacking, *missing)
+    models = _models(build, (detector, calculator, *plugins), catalogue)
+    models = tuple(replace(model, keep_source=row.loads(model.format)) for model in models)
 
     launcher: LauncherKind = pick("launcher")
     services: Services = "core" if launcher == "process" else pick("services")
@@ -210,12 +198,13 @@ def resolve(
         calculator=calculator,
         plugins=plugins,
         runtime=runtime,
+        precision=pick("precision", spec.precision),
+        min_cosine=float(pick("min_cosine", spec.min_cosine)),
         device=device,
         gpu_index=gpu_index,
         wheels=wheels,
-        base_image=pick("base_image", spec.base_image) or BASE_IMAGES[runtime, device],
+        base_image=pick("base_image", spec.base_image) or row.base_image,
         models=models,
-        missing=missing,
         max_detect_size=pick("max_detect_size", spec.limits.max_detect_size),
         max_concurrency=pick("max_concurrency", spec.limits.max_concurrency),
         max_wait_s=float(pick("max_wait_s", spec.limits.max_wait_s)),
@@ -266,104 +255,83 @@ def _door(
 def _known(plugin: str, wanted: notation.Role) -> None:
     fault = notation.fault(plugin, wanted)
     if fault is not None:
-        running = [name for name in notation.known(wanted) if notation.lacks(name) is None]
-        raise ConfigurationError(fault, hint=f"these run: {', '.join(running)}")
-
-
-def _own_models(build: BuildFile) -> dict[str, Model]:
-    from compreface_cli.builds import model_of
-
-    beside = "" if build.origin == "bundled" else str(build.path.parent)
-    return {entry.name: model_of(entry, beside) for entry in build.spec.models}
-
-
-def _catalogue(calculator: str) -> Mapping[str, Model]:
-    if calculator not in notation.MODEL_OF and not calculator.startswith(notation.CUSTOM):
-        return {}
-    from compreface_cli.builds import catalogue
-
-    return catalogue()
+        raise ConfigurationError(fault, hint=f"these run: {', '.join(notation.shown(wanted))}")
 
 
 def _models(
-    calculator: str,
-    build: BuildFile,
-    own: Mapping[str, Model],
-    catalogue: Mapping[str, Model],
-) -> tuple[tuple[Model, ...], tuple[Missing, ...]]:
-    if calculator in notation.MODEL_OF:
-        return (catalogue[notation.MODEL_OF[calculator]],), ()
-    if not calculator.startswith(notation.CUSTOM):
-        return (), ()
-    name = calculator.removeprefix(notation.CUSTOM)
-    model = own.get(name) or catalogue.get(name)
-    if model is None:
-        raise ConfigurationError(
-            f"{calculator}: the build has no model of that name",
-            hint=_how_to_name_a_model(name, build),
-        )
-    if name in own and model.format != "onnx":
-        reason = f"a model of your own in the format {model.format} does not run in this version"
-        return (model,), (Missing(f"model {name}", reason, "convert it to ONNX, and say onnx"),)
-    return (model,), ()
+    build: BuildFile, plugins: tuple[str, ...], catalogue: Mapping[str, Model] | None
+) -> tuple[Model, ...]:
+    """The models of these plugins, each once: the build's own, else the catalogue's."""
+    from compreface_cli import builds
+
+    beside = "" if build.origin == "bundled" else str(build.path.parent)
+    own = {entry.name: entry for entry in build.spec.models}
+    found: dict[str, Model] = {}
+    for plugin in plugins:
+        name = notation.model_of(plugin)
+        if name is None:
+            continue
+        if name in own:
+            model: Model | None = builds.model_of(own[name], beside)
+        else:
+            model = (builds.catalogue(name) if catalogue is None else catalogue).get(name)
+        if model is None:
+            known = builds.catalogue() if catalogue is None else catalogue
+            raise _no_model(plugin, name, build, known)
+        wanted = notation.model_role(plugin)
+        wrong = None if name in own else notation.misplaced(plugin, name)
+        if wrong is None and model.role != wanted:
+            wrong = f"{plugin} needs a model with the role {wanted}, and {name} has {model.role}"
+        if wrong is not None:
+            raise ConfigurationError(wrong, hint="`cf show BUILD` shows the build's models")
+        found[name] = model
+    return tuple(found.values())
 
 
-def _how_to_name_a_model(name: str, build: BuildFile) -> str:
-    """A whole build file, since a model has more to say than a flag can take."""
-    entry = f"""models:
-  - name: {name}
-    role: calculator
-    format: onnx
-    files: [{{path: {name}.onnx}}]  # beside the build file
-    input: {{size: 112, mean: 127.5, scale: 128}}  # as the network was trained
-    align: arcface5
-    similarity: [1.1, 6.0]"""
-    if build.origin != "bundled":
-        return f"write a models: entry for it in {build.path}, like this:\n{entry}"
-    return (
-        "a model is described in a build file; write builds/my-build.yaml like this, then name the "
-        f"build my-build and no calculator:\nschema: 1\nname: my-build\n"
-        f"detector: {build.spec.detector}\ncalculator: {notation.CUSTOM}{name}\n{entry}"
+def _no_model(
+    plugin: str, name: str, build: BuildFile, catalogue: Mapping[str, Model]
+) -> ConfigurationError:
+    from compreface_cli.yamlfile import did_you_mean
+
+    wanted = notation.model_role(plugin)
+    named = [entry.name for entry in build.spec.models if entry.role == wanted]
+    named += [
+        other
+        for other, model in catalogue.items()
+        if model.role == wanted and notation.misplaced(plugin, other) is None
+    ]
+    meant = did_you_mean(name, named)
+    return ConfigurationError(
+        f"{plugin}: neither the build nor the catalogue has a model {name!r}"
+        + (f"; {meant}" if meant else ""),
+        hint=_how_to_name_a_model(plugin, name, build),
     )
 
 
-def _missing_plugins(
-    build: BuildFile, runtime: str, plugins: tuple[str, ...]
-) -> tuple[Missing, ...]:
-    found = []
-    lacking = [plugin for plugin in dict.fromkeys(plugins) if notation.lacks(plugin)]
-    if build.origin == "bundled":
-        of_build = {build.spec.detector, build.spec.calculator, *build.spec.plugins}
-        listed = [plugin for plugin in lacking if plugin in of_build]
-        lacking = [plugin for plugin in lacking if plugin not in of_build]
-        if listed:
-            found.append(_only_listed(build, listed))
-    for plugin in lacking:
-        reason = notation.LACKING[plugin][1]
-        hint = (
-            "use custom.Calculator@NAME with a models: entry that names your ONNX file"
-            if notation.role(plugin) == "calculator"
-            else f"choose another: {', '.join(_running_like(plugin))}"
-        )
-        found.append(Missing(f"plugin {plugin}", reason, hint))
-    if runtime != "onnxruntime":
-        reason = "this version runs ONNX Runtime only"
-        found.append(Missing(f"runtime {runtime}", reason, "use runtime: onnxruntime"))
-    return tuple(found)
-
-
-def _only_listed(build: BuildFile, plugins: list[str]) -> Missing:
-    """One finding for a bundled build: to replace its plugins one by one makes no sense."""
-    from compreface_cli.builds import bundled_that_run
-
-    reason = f"it is only listed in this version, which does not run {', '.join(plugins)}"
-    hint = f"these builds run: {', '.join(bundled_that_run())}"
-    return Missing(f"build {build.name}", reason, hint)
-
-
-def _running_like(plugin: str) -> list[str]:
-    wanted = notation.role(plugin)
-    return [name for name, role in notation.RUNNING.items() if role == wanted]
+def _how_to_name_a_model(plugin: str, name: str, build: BuildFile) -> str:
+    """A whole build file, since a model has more to say than a flag can take."""
+    role = notation.model_role(plugin)
+    size = {"calculator": "112", "detector": "null", "analyzer": "96"}[role]
+    entry = f"""models:
+  - name: {name}
+    role: {role}
+    format: onnx
+    files: [{{path: {name}.onnx}}]  # beside the build file
+    input: {{size: {size}, mean: 127.5, scale: 128}}  # as the network was trained"""
+    if role == "calculator":
+        entry += "\n    align: arcface5\n    similarity: [1.1, 6.0]"
+    if build.origin != "bundled":
+        return f"write a models: entry for it in {build.path}, like this:\n{entry}"
+    lines = {
+        "detector": f"detector: {plugin if role == 'detector' else build.spec.detector}",
+        "calculator": f"calculator: {plugin if role == 'calculator' else build.spec.calculator}",
+        "analyzer": f"plugins: [{plugin}]" if role == "analyzer" else "",
+    }
+    chosen = "\n".join(line for line in lines.values() if line)
+    return (
+        "a model is described in a build file; write builds/my-build.yaml like this, then name the "
+        f"build my-build and no plugin:\nschema: 1\nname: my-build\n{chosen}\n{entry}"
+    )
 
 
 def _stack(settings: Settings, origins: dict[str, str]) -> dict[str, str]:
@@ -383,7 +351,8 @@ def _image(plan: Plan) -> str:
     choice = {
         "version": __version__,
         "plugins": [plan.detector, plan.calculator, *plan.plugins],
-        "runtime": [plan.runtime, plan.device, plan.gpu_index, plan.wheels, plan.base_image],
+        "runtime": [plan.runtime, plan.precision, plan.min_cosine, plan.device],
+        "packages": [plan.gpu_index, plan.wheels, plan.base_image],
         "models": [asdict(replace(model, beside="")) for model in plan.models],
     }
     digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()

@@ -18,6 +18,7 @@ from compreface_cli.plan import (
     LABEL_CALCULATOR,
     LABEL_INSTANCE,
     LABEL_MODELS,
+    LABEL_RUNTIME,
     Plan,
 )
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 ENV_FILE = ".env"
 COMPOSE_FILE = "compose.yaml"
-PREPARED = ("model.json", "model.onnx")  # the files of a prepared model
+PREPARED = ("model.json", "model.onnx")  # what every prepared model has
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +233,14 @@ def _image_environment(plan: Plan) -> list[tuple[str, str]]:
         "CALCULATION_PLUGIN",
         "EXTRA_PLUGINS",
         "CF_RUNTIME",
+        "CF_PRECISION",
+        "CF_MIN_COSINE",
         "GPU_IDX",
     )
     chosen = {key: environment[key] for key in baked}
+    if plan.runtime in ("auto", "openvino"):
+        # The root is read-only and the host may change: each start measures anew.
+        chosen["CF_CHOICES_DIR"] = "/tmp/runtimes"  # noqa: S108
     chosen |= {"CF_HOST": "0.0.0.0", "CF_PORT": "3000"}  # noqa: S104
     if plan.models:
         chosen["CF_MODELS_DIR"] = "/models"
@@ -253,6 +259,7 @@ def _image_labels(
         ("org.opencontainers.image.base.name", plan.base_image),
         (LABEL_BUILD, plan.build),
         (LABEL_CALCULATOR, plan.calculator),
+        (LABEL_RUNTIME, f"{plan.runtime} {plan.precision}"),
         (LABEL_MODELS, ",".join(f"{name}={sha}" for name, sha in _models_in(files, wheel).items())),
     ]
 
@@ -285,8 +292,10 @@ def _model_files(plan: Plan, models: Mapping[str, Path]) -> dict[str, Content]:
                 f"the model {model.name} is not prepared on this machine",
                 hint="`cf up` or `cf render` prepare it; --no-models leaves it out of the folder",
             )
-        for name in PREPARED:
-            files[f"core/models/{model.name}/{name}"] = FileRef.of(folder / name)
+        kept = sorted((folder / "source").iterdir()) if model.keep_source else []
+        for path in [*(folder / name for name in PREPARED), *kept]:
+            place = path.relative_to(folder).as_posix()
+            files[f"core/models/{model.name}/{place}"] = FileRef.of(path)
     return files
 
 

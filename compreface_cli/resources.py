@@ -40,7 +40,7 @@ def portraits_dir() -> Path:
 
 
 def engine_requirements(row: str) -> Path:
-    """The hashed requirements of a row of the wheel table: cpu, cuda13, cuda12, cuda12-legacy."""
+    """The hashed requirements of a row of the wheel table: cpu, openvino, cuda13, ..."""
     return _data("engine") / "requirements" / f"{row}.txt"
 
 

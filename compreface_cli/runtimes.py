@@ -1,4 +1,4 @@
-"""CPU flags: the table of what each runtime needs, with how it was measured.
+"""The table of runtimes: what each needs of a CPU, which packages, upon which image.
 
 Measured with Debian's qemu-x86_64 7.2 (user mode) and Python 3.11. For onnxruntime: NumPy 2.4.6,
 OpenCV 5.0.0, simplejpeg 1.9.0 and ONNX Runtime 1.32.0 imported and used; both embedded nets run.
@@ -20,15 +20,41 @@ MXNet was not measured: AVX2 is what upstream states for its builds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 # Names of /proc/cpuinfo; `pni` is SSE3. Together they are the level x86-64-v2.
 _V2 = frozenset({"pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "lahf_lm"})
+_BASE = "python:3.11-slim-bookworm"
 
-FLAGS: Mapping[str, frozenset[str]] = {
-    "onnxruntime": _V2,
-    "tensorflow": _V2 | {"avx"},
-    "mxnet": _V2 | {"avx", "avx2"},
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One runtime. `wheels` is the engine's set of requirements for it on a CPU.
+
+    `formats`: sources that it loads itself, which the prepared model must keep; every other network
+    of its build runs as ONNX in ONNX Runtime.
+    """
+
+    wheels: Literal["cpu", "openvino", "tensorflow", "mxnet"]
+    flags: frozenset[str] = _V2
+    gpu: bool = False
+    formats: tuple[str, ...] = ()
+    base_image: str = _BASE  # wheels bring CUDA and cuDNN, so a GPU needs no other
+
+    def loads(self, format: str) -> bool:
+        return format in self.formats
+
+
+RUNTIMES: Mapping[str, Runtime] = {
+    # `auto` measures ONNX Runtime and OpenVINO on the host that serves, and takes the faster.
+    "auto": Runtime("openvino", gpu=True),
+    "onnxruntime": Runtime("cpu", gpu=True),
+    "openvino": Runtime("openvino"),
+    "tensorflow": Runtime("tensorflow", _V2 | {"avx"}, formats=("tensorflow-graph",)),
+    "mxnet": Runtime("mxnet", _V2 | {"avx", "avx2"}, formats=("mxnet",)),
 }
+FLAGS: Mapping[str, frozenset[str]] = {name: row.flags for name, row in RUNTIMES.items()}
 
 
 def needed(runtime: str, architecture: str = "amd64") -> tuple[str, ...]:

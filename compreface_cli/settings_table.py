@@ -77,6 +77,16 @@ def _seconds(value: Any) -> float:
     return number
 
 
+def _cosine(value: Any) -> float:
+    try:
+        number = float(str(value))
+    except ValueError as error:
+        raise BadValue("must be a number") from error
+    if isinstance(value, bool) or not 0.9 <= number <= 1:
+        raise BadValue("must be from 0.9 to 1")
+    return number
+
+
 def _flag(value: Any) -> str:
     text = str(value).strip().lower()
     if text in ("true", "1", "yes", "on"):
@@ -145,10 +155,24 @@ TABLE: tuple[Setting, ...] = (
     Setting("plugins", _list, None, "Further plugins.", flag="--plugin"),
     Setting(
         "runtime",
-        _choice("onnxruntime", "tensorflow", "mxnet"),
+        _choice("auto", "onnxruntime", "openvino", "tensorflow", "mxnet"),
         None,
-        "What computes.",
+        "What computes; auto measures ONNX Runtime and OpenVINO.",
         flag="--runtime",
+    ),
+    Setting(
+        "precision",
+        _choice("auto", "fp32", "bf16"),
+        None,
+        "Numbers to compute with; auto takes what keeps min_cosine.",
+        flag="--precision",
+    ),
+    Setting(
+        "min_cosine",
+        _cosine,
+        None,
+        "Least cosine to fp32 that auto may take.",
+        flag="--min-cosine",
     ),
     Setting("device", _choice("cpu", "cuda"), None, "cpu or cuda.", flag="--gpu"),
     Setting("gpu_index", whole(0, 63), None, "Which GPU of the host.", flag="--gpu-index"),
@@ -277,7 +301,7 @@ OTHER_VARIABLES = frozenset(
     (
         "CF_HOST CF_MODELS_DIR CF_THREADS CF_MAX_QUEUE CF_MAX_QUEUE_BYTES CF_MAX_BODY_BYTES "
         "CF_MAX_PIXELS CF_BODY_TIMEOUT_S CF_APPLY_EXIF CF_API_KEYS CF_API_KEYS_FILE CF_RATE_LIMIT "
-        "CF_RATE_BURST CF_SHARED CF_TENSORFLOW_PYTHON"
+        "CF_RATE_BURST CF_CHOICES_DIR CF_BATCHING CF_SHARED CF_TENSORFLOW_PYTHON"
     ).split()
 )
 

@@ -14,7 +14,6 @@ from compreface_cli.checks import (
     gpu,
     image,
     memory,
-    missing,
     port,
     project,
     volume,
@@ -44,7 +43,6 @@ class Check(Protocol):
 
 # In the order of the report.
 CHECKS: tuple[Check, ...] = (
-    missing.check,
     docker.check,
     port.check,
     project.check,

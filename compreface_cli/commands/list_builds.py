@@ -64,8 +64,11 @@ def _document(row: Row) -> dict[str, Any]:
         "accuracy": row.accuracy,
         "licence": row.licence,
         "upstream": row.upstream or None,
-        "missing": row.missing,
-        "models": {"state": row.models_state, "by_name": row.models},
+        "models": {
+            "state": row.models_state,
+            "by_name": row.models,
+            "to_give": row.to_give,
+        },
         "image": {"built": _known(row.images), "tags": row.images},
         "running": {"running": _known(row.running), "instances": row.running},
         "runnable": row.runnable,
@@ -81,8 +84,8 @@ def _yes(found: tuple[str, ...] | None, word: str) -> str:
 
 
 _LEGEND = (
-    "-: no, or no figure   ?: not known without Docker   "
-    "none: no model to be had in this version   missing: the model is not on this machine"
+    "-: no, or no figure   ?: not known without Docker   missing: `cf up` fetches the models   "
+    "to give: `cf up` says which file is needed, and where it goes"
 )
 
 
@@ -117,8 +120,8 @@ def _draw(found: list[Row], console: Console) -> None:
             line(f"    {row.fault}", "red")
             continue
         line(f"    {row.detector} + {row.calculator}", "dim")
-        if row.missing:
-            line(f"    does not run in this version: no {', '.join(row.missing)}", "yellow")
+        if row.to_give:
+            line(f"    no address gives {', '.join(row.to_give)}: yours to give", "yellow")
     if not found:
         line("(no build fits)")
     line()

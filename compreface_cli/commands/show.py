@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from compreface_cli.plan import Plan
 
-_DERIVED = ("models", "missing", "stack", "origins", "secrets", "project", "volume")
+_DERIVED = ("models", "stack", "origins", "secrets", "project", "volume")
 
 
 def register(app: typer.Typer) -> None:
@@ -75,10 +75,6 @@ def _draw(plan: Plan, console: Console) -> None:
     for model in plan.models:
         hashes = ", ".join(sha for file in model.files for sha in file.sha256) or "no known hash"
         console.print(f"model {model.name}: {model.format}, {hashes}", markup=False)
-    for one in plan.missing:
-        console.print(
-            f"{one.what} cannot run: {one.reason}; {one.hint}", markup=False, style="yellow"
-        )
 
 
 def _text(value: Any) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
+from compreface_cli.checks import raise_for
 from compreface_cli.errors import PreflightError, UsageError
+from compreface_cli.flows import reach
 from compreface_cli.launch import image
 from compreface_cli.launch.base import CleanUp, Report, interruptible
 from compreface_cli.output import Output
@@ -36,7 +38,7 @@ class Request:
     tag: str | None = None
     push: bool = False
     no_cache: bool = False
-    accept_hash: Mapping[str, str] | None = None
+    accept_hash: Mapping[str, Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def build_image(
 
 
 def prepared_models(
-    plan: Plan, out: Output, *, accept_hash: Mapping[str, str] | None = None
+    plan: Plan, out: Output, *, accept_hash: Mapping[str, Sequence[str]] | None = None
 ) -> Mapping[str, Path]:
     """The folder of each prepared model of the plan; fetched and prepared as needed."""
     if not plan.models:
@@ -144,27 +146,19 @@ def _settle(
     beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
     spec = builds.customise(base, name, changes)
     builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
-    _refuse_what_cannot_run(plans.resolve(base, found))
+    raise_for(reach.out_of_reach(plans.resolve(base, found)))
     kept = builds.save_custom(spec, beside)
     out.note(f"kept as the build {name}: {kept}")
     return builds.load(str(kept)), kept
 
 
-def _refuse_what_cannot_run(plan: Plan) -> None:
-    from compreface_cli import facts
-    from compreface_cli.checks import Own, missing, raise_for
-    from compreface_cli.facts import host
-
-    raise_for(tuple(missing.check(plan, facts.Facts(host.gather((), ())), Own())))
-
-
 def _preflight(plan: Plan, kept: Path | None) -> None:
     """All that stands in the way of the image, in one report. A GPU is none: `up` looks for it."""
     from compreface_cli import facts
-    from compreface_cli.checks import Own, architecture, disk, docker, raise_for
+    from compreface_cli.checks import Own, architecture, disk, docker
     from compreface_cli.checks import image as images
 
-    _refuse_what_cannot_run(plan)  # Docker would be asked in vain
+    raise_for(reach.out_of_reach(plan))  # Docker would be asked in vain
     own = Own()
     asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
     seen = facts.gather(asked)

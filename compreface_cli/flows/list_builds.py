@@ -12,6 +12,7 @@ from typing import Any
 from compreface_cli import builds, docker_quick, notation, paths
 from compreface_cli.docker_quick import Quick
 from compreface_cli.errors import CfError
+from compreface_cli.models.catalogue import without_address
 from compreface_cli.models.types import Model
 from compreface_cli.runtimes import FLAGS
 
@@ -36,8 +37,8 @@ class Row:
     accuracy: tuple[Mapping[str, Any], ...] = ()
     licence: Mapping[str, Any] = field(default_factory=dict)
     upstream: str = ""
-    missing: tuple[str, ...] = ()  # plugins that do not run in this version
     models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing | damaged
+    to_give: tuple[str, ...] = ()  # models that no address gives, and that are not in reach
     images: tuple[str, ...] | None = None
     running: tuple[str, ...] | None = None  # instances
     runnable: bool = False  # on this host
@@ -48,9 +49,9 @@ class Row:
 
     @property
     def models_state(self) -> str:
-        """built in, here, missing, damaged, or none: nobody can give it in this version."""
-        if any(notation.role(plugin) == "calculator" for plugin in self.missing):
-            return "none"
+        """built in, here, missing, damaged, or to give: no address has it."""
+        if self.to_give:
+            return "to give"
         if not self.models:
             return "built in"
         states = set(self.models.values())
@@ -68,10 +69,10 @@ class Row:
 
 
 def rows(docker: Quick | None, *, host_flags: frozenset[str] | None, gpu: bool) -> list[Row]:
-    """All builds, the default first, what this version cannot run last."""
+    """All builds, the default first, those without their models in reach last."""
     alive = _processes()
     found = [_row(one, docker, alive, host_flags, gpu) for one in builds.listed()]
-    return sorted(found, key=lambda row: bool(row.missing))
+    return sorted(found, key=lambda row: bool(row.to_give))
 
 
 def observe() -> list[Row]:
@@ -93,15 +94,14 @@ def _row(
     runtime = str(data.get("runtime", "onnxruntime"))
     device = str(data.get("device", "cpu"))
     flags = tuple(sorted(FLAGS.get(runtime, ())))
-    missing = tuple(name for name in (detector, calculator, *plugins) if notation.lacks(name))
-    models, obtainable = _models(one, calculator)
+    models, to_give = _models(one, (detector, calculator, *plugins))
     running: tuple[str, ...] | None = tuple(alive.get(one.name, ()))
     if docker is not None:
         running = (*docker.running.get(one.name, ()), *(running or ()))
     elif not running:
         running = None
     fits = host_flags is None or host_flags >= set(flags)
-    ready = not one.fault and not missing and runtime == "onnxruntime"
+    ready = not one.fault and not to_give
     return Row(
         name=one.name,
         origin=one.origin,
@@ -117,11 +117,11 @@ def _row(
         accuracy=tuple(_mapping(entry) for entry in facts.get("accuracy") or ()),
         licence=_mapping(facts.get("licence")),
         upstream=str(facts.get("upstream", "")),
-        missing=missing,
         models=models,
+        to_give=to_give,
         images=None if docker is None else docker.images.get(one.name, ()),
         running=running,
-        runnable=ready and fits and (device == "cpu" or gpu) and obtainable,
+        runnable=ready and fits and (device == "cpu" or gpu),
     )
 
 
@@ -133,29 +133,34 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(item) for item in value) if isinstance(value, list) else ()
 
 
-def _models(one: builds.Listed, calculator: str) -> tuple[dict[str, str], bool]:
-    """The state of the build's model by its name, and whether `up` can hope for it."""
-    name = notation.MODEL_OF.get(calculator)
-    own: Mapping[str, Any] | None = None
-    if calculator.startswith(notation.CUSTOM):
-        name = calculator.removeprefix(notation.CUSTOM)
-        entries = one.data.get("models")
-        for entry in entries if isinstance(entries, list) else ():
-            if _mapping(entry).get("name") == name:
-                own = entry
-    if name is None:
-        return {}, True
+def _models(one: builds.Listed, plugins: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The state of each of the build's models by its name, and those that `up` cannot hope for."""
+    entries = one.data.get("models")
+    own = {
+        str(entry.get("name")): entry
+        for entry in map(_mapping, entries if isinstance(entries, list) else ())
+    }
+    states: dict[str, str] = {}
+    to_give = []
+    for name in notation.models_of(plugins):
+        states[name], hope = _state(one, name, own.get(name))
+        if not hope:
+            to_give.append(name)
+    return states, tuple(to_give)
+
+
+def _state(one: builds.Listed, name: str, own: Mapping[str, Any] | None) -> tuple[str, bool]:
     if own is None and not _in_reach(name):
-        return {name: "missing"}, False  # spares the check of the catalogue
+        return "missing", name not in without_address()  # spares the check of the catalogue
     from compreface_cli.models import store
 
     try:
         model = _model(one, name, own)
         if model is None:
-            return {name: "missing"}, False
-        return {name: store.state(model)}, store.obtainable(model)
+            return "missing", False
+        return store.state(model), store.obtainable(model)
     except CfError:
-        return {name: "missing"}, False  # `cf validate` and `cf up` name the fault
+        return "missing", False  # `cf validate` and `cf up` name the fault
 
 
 def _in_reach(name: str) -> bool:
@@ -166,7 +171,7 @@ def _in_reach(name: str) -> bool:
 
 def _model(one: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Model | None:
     if own is None:
-        return builds.catalogue().get(name)
+        return builds.catalogue(name).get(name)
     from compreface_cli.spec import model_from_data
 
     beside = "" if one.origin == "bundled" else str(one.path.parent)

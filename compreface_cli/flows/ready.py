@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import resources
+from compreface_cli import notation, resources
 from compreface_cli.engine_client import EngineClient, Refused, is_up, until
 from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError
 from compreface_cli.launch.base import Endpoint, ServiceState
+from compreface_cli.models.prepare import read_record
 from compreface_cli.plan import Plan
 
 PORTRAIT, SECOND = "astronaut.png", "grace_hopper.jpg"
@@ -33,7 +34,8 @@ class KnownAnswer:
     """What a right engine says of the shipped portrait; kept as JSON in the instance's record.
 
     `box` (x_min, y_min, x_max, y_max) px, `embedding` of any norm, `similarity` (c0, c1), `shrink`
-    at most 1: the factor by which the engine's limit shrinks the portrait before it detects.
+    at most 1: the factor by which the engine's limit shrinks the portrait before it detects; `least`
+    is the cosine that is right, lower where the build lets its runtime be less exact.
     """
 
     calculator: str
@@ -42,6 +44,7 @@ class KnownAnswer:
     similarity: tuple[float, ...]
     shrink: float
     source: str
+    least: float = MIN_COSINE
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> KnownAnswer:
@@ -60,34 +63,37 @@ class Proof:
     seconds: float
 
 
-def known_answer(plan: Plan, models: Mapping[str, Path]) -> KnownAnswer:
-    """The stored answer for this detector and calculator: shipped, else of the prepared model."""
+def known_answer(
+    plan: Plan, models: Mapping[str, Path], compute: Callable[[], Mapping[str, Any]]
+) -> KnownAnswer:
+    """The answer for this detector and calculator: shipped, of the prepared model, or computed.
+
+    A shipped one counts for the very files it was made from; `compute` is asked if nobody stored
+    one.
+    """
     for path in sorted((resources.builds_dir() / "answers").glob("*.json")):
         document = _json(path)
-        if (document.get("detector"), document.get("calculator")) == (
-            plan.detector,
-            plan.calculator,
-        ):
+        pair = (document.get("detector"), document.get("calculator"))
+        if pair == (plan.detector, plan.calculator) and _of_these_files(document, models):
             return _answer(plan, document, document["similarity"], path)
-    for model in plan.models:
-        folder = models.get(model.name)
-        if folder is None or model.role != "calculator":
-            continue
-        path = folder / "model.json"
+    name = notation.model_of(plan.calculator)
+    if name is not None and name in models:
+        path = models[name] / "model.json"
         document = _json(path)
         found = document.get("known_answers", {}).get(plan.detector)
         if found is not None:
             return _answer(plan, found, document["similarity"], path)
-        raise ConfigurationError(
-            f"model {model.name} has no stored answer for the detector {plan.detector}",
-            hint=f"Without one a wrong engine cannot be told. Remove {folder} and run this again: "
-            "the model is then prepared anew.",
-        )
-    raise ConfigurationError(
-        f"no answer is stored for {plan.detector} with {plan.calculator}",
-        hint="Name the calculator's file under `models:` in the build; its answer is stored when "
-        "it is prepared.",
-    )
+    computed = compute()
+    return _answer(plan, computed, computed["similarity"], Path("the converter"))
+
+
+def _of_these_files(shipped: Mapping[str, Any], models: Mapping[str, Path]) -> bool:
+    """Whether the prepared models came from the files that a shipped answer was made from."""
+    for name, digests in shipped.get("sources", {}).items():
+        record = read_record(models[name]) if name in models else None
+        if record is None or sorted(record.sources.values()) != sorted(digests):
+            return False
+    return True
 
 
 def same_space(one: KnownAnswer, other: KnownAnswer) -> bool:
@@ -121,7 +127,13 @@ def _answer(
         raise ConfigurationError(f"{path} holds no known answer: {error}") from error
     shrink = min(1.0, (plan.max_detect_size or _PORTRAIT_PX) / _PORTRAIT_PX)
     return KnownAnswer(
-        plan.calculator, (x_min, y_min, x_max, y_max), embedding, (c0, c1), shrink, str(path)
+        plan.calculator,
+        (x_min, y_min, x_max, y_max),
+        embedding,
+        (c0, c1),
+        shrink,
+        str(path),
+        min(MIN_COSINE, plan.min_cosine),
     )
 
 
@@ -188,7 +200,7 @@ def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
     if len(got) != len(wanted):
         raise _wrong("length of the embedding", len(wanted), len(got))
     cosine = _cosine(got, wanted)
-    least = MIN_COSINE if exact else _MIN_COSINE_SHRUNK
+    least = answer.least if exact else _MIN_COSINE_SHRUNK
     if not cosine >= least:
         what = f"embedding (cosine {cosine:.4f}, at least {least} is right)"
         raise _wrong(what, _head(wanted), _head(got), cosine=cosine)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compreface_cli import project
 from compreface_cli import render as renderer
-from compreface_cli.flows import show
+from compreface_cli.checks import raise_for
+from compreface_cli.flows import reach, show
 from compreface_cli.flows.build import prepared_models
 from compreface_cli.launch.base import interruptible
 from compreface_cli.output import Output
@@ -32,15 +33,15 @@ def render(
     out: Output,
     *,
     with_models: bool = True,
-    accept_hash: Mapping[str, str] | None = None,
+    accept_hash: Mapping[str, Sequence[str]] | None = None,
 ) -> Rendered:
     """Render the build that the flags and settings choose into the folder."""
     # A rendered project is one for Compose, whatever the settings say for `up`.
     plan, notes = show.resolved({**flags, "launcher": "compose"})
     for note in notes:
         out.note(note)
-    for one in plan.missing:
-        out.warning(f"{one.what} cannot run: {one.reason}. The image will not start. {one.hint}")
+    if with_models:
+        raise_for(reach.out_of_reach(plan))
     with interruptible():
         models = prepared_models(plan, out, accept_hash=accept_hash) if with_models else {}
         rendered = renderer.render(plan, models, with_models=with_models)

@@ -10,6 +10,7 @@ from typing import Any
 from compreface_cli import builds, settings
 from compreface_cli import plan as plans
 from compreface_cli.builds import BuildFile
+from compreface_cli.flows import reach
 from compreface_cli.plan import Plan
 
 
@@ -43,5 +44,5 @@ def checked(path: Path) -> Checked:
             f"the build is called {build.name!r}: in a folder of builds its file must be "
             f"{build.name}.yaml"
         )
-    notes += [f"{one.what} cannot run: {one.reason}; {one.hint}" for one in plan.missing]
+    notes += [f"{one.message}. {one.hint}" for one in reach.out_of_reach(plan)]
     return Checked(build, plan, tuple(notes))

@@ -7,7 +7,7 @@ successor has answered rightly; when that one fails, the old one runs again and 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
-from compreface_cli.flows import ready, running, up_wanted
+from compreface_cli.flows import answers, ready, running, up_wanted
 from compreface_cli.flows.patience import Patience
 from compreface_cli.instances import Record, now
 from compreface_cli.launch.base import (
@@ -39,7 +39,7 @@ class Options:
     build: bool | None = None
     dry_run: bool = False
     timeout_s: float | None = None
-    accept_hash: Mapping[str, str] = field(default_factory=dict)
+    accept_hash: Mapping[str, Sequence[str]] = field(default_factory=dict)
     wheels: Path | None = None
 
 
@@ -136,7 +136,7 @@ def _take_back(left: Deployment, before: Record | None, out: Output) -> None:
 
 def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:
     """The result for an instance that is just what is wanted and answers rightly, else None."""
-    if old.phase != "running" or plan.missing:
+    if old.phase != "running":
         return None
     deployment = running.deployment(old)
     if options.build and deployment.launcher == "compose":
@@ -186,7 +186,9 @@ class _Run:
         self.undo.push("the record", self._put_record_back)
         self.undo.push("the instance that ran before", self._start_old)
         material, models = self._material()
-        answer = ready.known_answer(self.plan, models)
+        answer = ready.known_answer(
+            self.plan, models, lambda: answers.of(self.plan, self._converter, ready.PORTRAIT)
+        )
         self._refuse_another_model(answer)
         limit_s = self.options.timeout_s or TIMEOUT_S[self.launcher.kind]
         new = self.launcher.prepare(self.plan, material, self.undo, self.out.note)
@@ -230,7 +232,7 @@ class _Run:
         ui = Endpoint(plan.bind, port) if full else None
         python: Path | None = None
         if self.launcher.kind == "process":
-            python = self._environment()
+            python = self._environment(plan.wheels)
         models: dict[str, Path] = {}
         if plan.models:
             from compreface_cli.models import store
@@ -238,7 +240,7 @@ class _Run:
             models = store.ensure(
                 plan.models,
                 self.progress,
-                python=self._environment,
+                python=self._converter,
                 portrait=resources.portraits_dir() / ready.PORTRAIT,
                 note=self.out.note,
                 accept_hash=self.options.accept_hash,
@@ -264,10 +266,15 @@ class _Run:
                 "instance (--instance NAME).",
             )
 
-    def _environment(self) -> Path:
+    def _converter(self) -> Path:
+        """The interpreter that prepares models: the engine's own one where that is made anyway."""
+        own = self.launcher.kind == "process" and engine_env.converts(self.plan.wheels)
+        return self._environment(self.plan.wheels if own else "cpu")
+
+    def _environment(self, row: str) -> Path:
         env = engine_env.ensure(
             paths.data_dir() / "engine-env",
-            engine_env.inputs(self.plan.wheels if self.launcher.kind == "process" else "cpu"),
+            engine_env.inputs(row),
             report=self.out.note,
             progress=self.progress,
             wheels=self.options.wheels,

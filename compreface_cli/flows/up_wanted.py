@@ -10,13 +10,13 @@ from dataclasses import replace
 from compreface_cli import __version__, engine_env, paths
 from compreface_cli.checks import Finding, Neighbour, Own
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.flows import preflight, running
+from compreface_cli.flows import preflight, reach, running
 from compreface_cli.instances import Record
 from compreface_cli.launch.base import Deployment, Endpoint
 from compreface_cli.output import Output
 from compreface_cli.plan import Plan, Port
 
-_DATA, _FETCH = 5, 9  # exit codes of findings
+_DATA = 5  # exit code of the finding
 
 
 def digest(plan: Plan) -> str:
@@ -129,20 +129,4 @@ def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> pre
             _DATA,
         )
         seen = replace(seen, findings=(*seen.findings, refused))
-    return replace(seen, findings=(*seen.findings, *_models_out_of_reach(plan)))
-
-
-def _models_out_of_reach(plan: Plan) -> list[Finding]:
-    from compreface_cli.models import store
-
-    return [
-        Finding(
-            "model",
-            "fail",
-            f"model {model.name} is not on this machine, and no address is known for it",
-            store.missing_hint(model),
-            _FETCH,
-        )
-        for model in plan.models
-        if not plan.missing and not store.obtainable(model)
-    ]
+    return replace(seen, findings=(*seen.findings, *reach.out_of_reach(plan)))

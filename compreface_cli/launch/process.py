@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from compreface_cli import paths
 from compreface_cli.errors import CfError, ConflictError
 from compreface_cli.launch import supervisor
 from compreface_cli.launch.base import (
@@ -55,6 +56,8 @@ class ProcessLauncher:
         undo.push(f"folder {folder}", lambda: shutil.rmtree(folder, ignore_errors=True))
         folder.mkdir(mode=0o700, parents=True)
         environment = plan.engine_environment()
+        # What was measured on this host holds for every instance of it.
+        environment["CF_CHOICES_DIR"] = str(paths.cache_dir() / "runtimes")
         if material.models_dir is not None:
             environment["CF_MODELS_DIR"] = str(folder / "models")
             for model in plan.models:
@@ -208,13 +211,14 @@ def spare_port() -> int:
 
 def _keep(model: Path, target: Path) -> None:
     """This deployment's own names for the files: preparing the model anew does not change it."""
-    target.mkdir(parents=True)
-    for path in model.iterdir():
+    for path in sorted(model.rglob("*")):
         if path.is_file():
+            name = target / path.relative_to(model)
+            name.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(path, target / path.name)
+                os.link(path, name)
             except OSError:  # another file system
-                shutil.copy2(path, target / path.name)
+                shutil.copy2(path, name)
 
 
 def _folder(deployment: Deployment) -> Path:

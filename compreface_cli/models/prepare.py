@@ -1,7 +1,8 @@
 """Has the engine's converter make a model ready, as a process of its own, whole or not at all.
 
-A prepared folder holds what the engine loads (`model.json`, `model.onnx`) and `prepared.json`: the
-entry and the source file it was made from, and the hash of every file in it.
+A prepared folder holds what the engine loads (`model.json`, `model.onnx`, and with a runtime of its
+own the source files) and `prepared.json`: the entry and the source files it was made from, and the
+hash of every file in it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from compreface_cli.models.files import disk_error, make_folder, sha256_of
 from compreface_cli.models.types import Model
 
 RECORD = "prepared.json"
+SOURCE = "source"  # folder of the kept source files
 CONVERT_TIMEOUT_S = 900.0
-FORMATS_WITH_CONVERTER = ("onnx", "tensorflow-graph", "tflite")
 _REFUSED = 9  # exit code of the converter: it is the file or the entry, not the converter
 
 
@@ -35,6 +36,11 @@ class Prepared:
     files: Mapping[str, str]  # name -> SHA-256
     sizes: Mapping[str, int]  # name -> bytes
 
+    @property
+    def keeps_source(self) -> bool:
+        """Whether the source files lie in it, for a runtime that loads them."""
+        return any(name.startswith(f"{SOURCE}/") for name in self.files)
+
 
 def entry_of(model: Model) -> dict[str, Any]:
     """The converter's `--spec`: the fields of a `models:` entry that say what to make."""
@@ -44,7 +50,7 @@ def entry_of(model: Model) -> dict[str, Any]:
             return None
         return values[0] if len(values) == 1 else list(values)
 
-    return {
+    entry: dict[str, Any] = {
         "name": model.name,
         "role": model.role,
         "format": model.format,
@@ -56,9 +62,12 @@ def entry_of(model: Model) -> dict[str, Any]:
             "mean": channels(model.mean),
             "scale": channels(model.scale),
         },
-        "align": model.align,
-        "similarity": list(model.similarity),
     }
+    if model.network is not None:
+        entry["network"] = model.network
+    if model.similarity is not None:
+        entry |= {"align": model.align, "similarity": list(model.similarity)}
+    return entry
 
 
 def entry_digest(model: Model) -> str:
@@ -102,14 +111,9 @@ def prepare(
 ) -> None:
     """Make `folder` from the source files (path in the entry -> where it lies, its SHA-256).
 
-    Raises FetchError for a format without converter or a file that is no such model, CfError when
-    the converter fails otherwise; what stood in `folder` is replaced only by a whole new one.
+    Raises FetchError for a file that is no such model, CfError when the converter fails otherwise;
+    what stood in `folder` is replaced only by a whole new one.
     """
-    if model.format not in FORMATS_WITH_CONVERTER:
-        raise FetchError(
-            f"model {model.name}: the format {model.format} cannot be prepared in this version",
-            hint=f"Give it as one of: {', '.join(FORMATS_WITH_CONVERTER)}.",
-        )
     make_folder(folder.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{model.name}.", dir=folder.parent) as work:
@@ -139,6 +143,8 @@ def _convert(
         str(python), "-m", "compreface_engine.convert", "prepare", "--spec", str(spec),
         "--models-source", *files, "--out", str(out), "--portrait", str(portrait), "--json",
     ]  # fmt: skip
+    if model.keep_source:
+        command.append("--keep-source")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CF_")}
     try:
         done = run(
@@ -182,7 +188,7 @@ def _record(model: Model, sources: Mapping[str, tuple[Path, str]], made: Path) -
         raise CfError(
             f"model {model.name}: the converter left no model that can be read"
         ) from error
-    names = sorted(path.name for path in made.iterdir() if path.is_file())
+    names = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
     record = {
         "entry": entry_digest(model),
         "sources": {path: digest for path, (_, digest) in sources.items()},

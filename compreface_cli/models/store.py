@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 from compreface_cli import paths
 from compreface_cli.errors import FetchError, UsageError
 from compreface_cli.models import prepare
+from compreface_cli.models.catalogue import about
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.transfer import Limits, Progress
 from compreface_cli.models.types import Model, ModelFile
@@ -51,6 +52,8 @@ def state(model: Model, places: Places | None = None, *, by_hash: bool = False) 
         return "damaged" if (folder / "model.onnx").exists() else "missing"
     if record.entry != prepare.entry_digest(model) or not _fits(model, record.sources, places):
         return "missing"
+    if model.keep_source and not record.keeps_source:
+        return "missing"
     return "here" if prepare.intact(folder, record, by_hash=by_hash) else "damaged"
 
 
@@ -68,13 +71,19 @@ def obtainable(model: Model, places: Places | None = None) -> bool:
 def missing_hint(model: Model, places: Places | None = None) -> str:
     """How a user gives the files of a model that has no source."""
     places = places or Places()
-    names = ", ".join(one.path for one in model.files)
+    one = len(model.files) == 1
+    it, its, kind = ("it", "Its hash is", "file") if one else ("them", "Their hashes are", "files")
     at = places.mirror if places.mirror and not _is_address(places.mirror) else "DIR"
-    beside = f" Or put it beside the build file, as {names}." if model.beside else ""
-    unknown = "" if all(one.sha256 for one in model.files) else " Its hash is asked for once."
+    whole = " and ".join(f"{at}/{file.path}" for file in model.files)
+    names = " and ".join(file.path for file in model.files)
+    beside = f" Or put {it} beside the build file, as {names}." if model.beside else ""
+    known = all(file.sha256 for file in model.files)
+    asked = f" {its} asked for once (--accept-hash {model.name}=SHA256)."
+    known_as = None if model.beside else about().get(model.name)
+    origin = f" Where {it} came from: {known_as.origin}" if known_as else ""
     return (
-        f"If you have the file, put it into a folder as {at}/{names} and set "
-        f"CF_MODELS_MIRROR={at}.{beside}{unknown}"
+        f"If you have the {kind}, put {it} into a folder as {whole} and set "
+        f"CF_MODELS_MIRROR={at}.{beside}{'' if known else asked}{origin}"
     )
 
 
@@ -84,9 +93,12 @@ def fingerprint(model: Model, places: Places | None = None) -> str | None:
     return None if record is None else record.files.get("model.onnx")
 
 
-def parse_accepted(pairs: Iterable[str]) -> dict[str, str]:
-    """`--accept-hash NAME=SHA256` values as a mapping."""
-    accepted = {}
+Accepted: TypeAlias = Mapping[str, Sequence[str]]
+
+
+def parse_accepted(pairs: Iterable[str]) -> dict[str, list[str]]:
+    """`--accept-hash NAME=SHA256` values by model; a model of several files has several."""
+    accepted: dict[str, list[str]] = {}
     for pair in pairs:
         name, _, digest = pair.partition("=")
         digest = digest.strip().lower()
@@ -95,7 +107,7 @@ def parse_accepted(pairs: Iterable[str]) -> dict[str, str]:
                 f"--accept-hash: {pair!r} is not NAME=SHA256",
                 hint="SHA256 is 64 hexadecimal digits, as `sha256sum FILE` prints them.",
             )
-        accepted[name.strip()] = digest
+        accepted.setdefault(name.strip(), []).append(digest)
     return accepted
 
 
@@ -106,7 +118,7 @@ def ensure(
     python: Callable[[], Path],
     portrait: Path,
     note: Callable[[str], None] = lambda text: None,
-    accept_hash: Mapping[str, str] | None = None,
+    accept_hash: Accepted | None = None,
     places: Places | None = None,
     limits: Limits | None = None,
 ) -> dict[str, Path]:
@@ -129,11 +141,8 @@ def ensure(
         folder = places.models / model.name
         with locked(folder, note=note):
             if not _usable(model, places, note):
-                accepted = accept_hash.get(model.name)
-                found = {
-                    one.path: _obtain(model, one, places, accepted, progress, note, limits)
-                    for one in model.files
-                }
+                accepted = accept_hash.get(model.name, ())
+                found = _obtain_all(model, places, accepted, progress, note, limits)
                 with progress(f"preparing model {model.name}", None):
                     prepare.prepare(model, found, folder, python=python(), portrait=portrait)
         ready[model.name] = folder
@@ -169,18 +178,49 @@ def _fits(model: Model, sources: Mapping[str, str], places: Places) -> bool:
     return all(sources.get(one.path) in (*one.sha256, *accepted) for one in model.files)
 
 
+class _Unaccepted(Exception):
+    """A file is there, and nobody has said yet that its hash is right."""
+
+    def __init__(self, path: Path, digest: str) -> None:
+        super().__init__(str(path))
+        self.path, self.digest = path, digest
+
+
+def _obtain_all(
+    model: Model,
+    places: Places,
+    accept: Sequence[str],
+    progress: Progress,
+    note: Callable[[str], None],
+    limits: Limits | None,
+) -> dict[str, tuple[Path, str]]:
+    """Where each source file lies, and its proven hash, by its path in the entry."""
+    found, unknown = {}, []
+    for one in model.files:
+        try:
+            found[one.path] = _obtain(model, one, places, accept, progress, note, limits)
+        except _Unaccepted as file:
+            unknown.append(file)
+    if unknown:
+        raise _unaccepted(model, unknown)
+    _record_accepted(model, [digest for _, digest in found.values()], places)
+    return found
+
+
 def _obtain(
     model: Model,
     one: ModelFile,
     places: Places,
-    accept: str | None,
+    accept: Sequence[str],
     progress: Progress,
     note: Callable[[str], None],
     limits: Limits | None,
 ) -> tuple[Path, str]:
     """Where the source file lies, and its proven hash."""
-    known = tuple(dict.fromkeys((*one.sha256, *_read_accepted(places).get(model.name, ()))))
-    wanted = (*known, accept) if accept and accept not in known else known
+    # What was accepted for a model without saying for which file counts for those without a hash,
+    # and for the others beside their own.
+    said = (*_read_accepted(places).get(model.name, ()), *accept)
+    wanted = tuple(dict.fromkeys((*one.sha256, *said)))
     urls = list(one.sources)
     if _is_address(places.mirror):
         urls.insert(0, f"{places.mirror.rstrip('/')}/{quote(one.path)}")
@@ -188,9 +228,9 @@ def _obtain(
     for path in _local(model, one, places):
         digest = sha256_of(path)
         if digest in wanted:
-            return path, _accept(model, digest, known, places)
-        if not wanted:
-            raise _unaccepted(model, path, digest)
+            return path, digest
+        if not one.sha256:
+            raise _Unaccepted(path, digest)
         wrong.append(f"{path} has SHA-256 {digest}")
         if urls:  # else the error below says it
             note(f"{wrong[-1]}, which is not accepted for model {model.name}")
@@ -198,11 +238,13 @@ def _obtain(
         from compreface_cli.models.download import fetch
 
         target = _fetched(model, one, places)
-        fetch(urls, target, sha256=wanted, progress=progress, note=note, limits=limits)
+        # Of several files without a hash nobody said which accepted one is whose.
+        proof = wanted if one.sha256 or len(model.files) == 1 else ()
+        fetch(urls, target, sha256=proof, progress=progress, note=note, limits=limits)
         digest = sha256_of(target)
-        if not wanted:
-            raise _unaccepted(model, target, digest)
-        return target, _accept(model, digest, known, places)
+        if digest not in wanted:
+            raise _Unaccepted(target, digest)
+        return target, digest
     if wrong:
         raise FetchError(
             f"model {model.name}: {'; '.join(wrong)}, expected {' or '.join(wanted)}",
@@ -237,12 +279,21 @@ def _is_address(mirror: str) -> bool:
     return "://" in mirror
 
 
-def _unaccepted(model: Model, path: Path, digest: str) -> FetchError:
+def _unaccepted(model: Model, files: Sequence[_Unaccepted]) -> FetchError:
+    flags = " ".join(f"--accept-hash {model.name}={one.digest}" for one in files)
+    said = "; ".join(
+        f"the hash of {one.path} is not known yet; it is {one.digest}" for one in files
+    )
+    them = "it" if len(files) == 1 else "them"
     return FetchError(
-        f"model {model.name}: the hash of {path} is not known yet; it is {digest}",
-        hint="Compare it with what the publisher says. If it is right, run again with "
-        f"--accept-hash {model.name}={digest}",
-        details={"model": model.name, "path": str(path), "sha256": digest},
+        f"model {model.name}: {said}",
+        hint=f"Compare {them} with what the publisher says. If right, run again with {flags}",
+        details={
+            "model": model.name,
+            "path": str(files[0].path),
+            "sha256": files[0].digest,
+            "files": [{"path": str(one.path), "sha256": one.digest} for one in files],
+        },
     )
 
 
@@ -261,13 +312,16 @@ def _read_accepted(places: Places) -> dict[str, list[str]]:
     return {str(name): list(map(str, digests)) for name, digests in data.items()}
 
 
-def _accept(model: Model, digest: str, known: Sequence[str], places: Places) -> str:
-    """Record a hash that the user accepted; it is recorded only for a file that has it."""
-    if digest in known:
-        return digest
+def _record_accepted(model: Model, digests: Sequence[str], places: Places) -> None:
+    """Record the hashes that the user accepted; only those of files that have them."""
+    own = {digest for one in model.files for digest in one.sha256}
+    new = [digest for digest in digests if digest not in own]
+    if not set(new) - set(_read_accepted(places).get(model.name, ())):
+        return
     with locked(places.accepted, note=lambda text: None):
         accepted = _read_accepted(places)
-        accepted.setdefault(model.name, []).append(digest)
+        kept = accepted.setdefault(model.name, [])
+        kept += [digest for digest in new if digest not in kept]
         make_folder(places.accepted.parent)
         part = places.accepted.with_suffix(".part")
         try:
@@ -275,4 +329,3 @@ def _accept(model: Model, digest: str, known: Sequence[str], places: Places) -> 
             part.replace(places.accepted)
         except OSError as error:
             raise disk_error(error, places.accepted) from error
-    return digest

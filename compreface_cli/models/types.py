@@ -1,9 +1,11 @@
-"""What a model of a build is: its files, and how a face must be given to it."""
+"""What a model of a build is: its files, and how a picture must be given to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from compreface_cli.notation import Format, ModelRole, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +22,18 @@ class Model:
     """A model to be prepared before the engine starts (the embedded ones are none)."""
 
     name: str
-    role: Literal["calculator"]
-    format: Literal["onnx", "tensorflow-graph", "mxnet", "tflite"]
+    role: ModelRole
+    format: Format
     files: tuple[ModelFile, ...]
-    size: int
+    size: int | None  # None: any height and width
     layout: Literal["nchw", "nhwc"]
     colour: Literal["rgb", "bgr"]
     mean: tuple[float, ...] | None  # None: each crop is standardised (FaceNet)
     scale: tuple[float, ...] | None
-    align: Literal["arcface5", "facenet-margin"]
-    similarity: tuple[float, float]
+    align: Literal["arcface5", "facenet-margin"] | None  # calculators only, as similarity
+    similarity: tuple[float, float] | None
+    network: Network | None = None  # for files without a graph
+    keep_source: bool = False  # the runtime loads the source files, so they stay beside the ONNX
     beside: str = (
         ""  # folder of the build file, where a relative path is looked for first; "": none
     )

@@ -1,0 +1,86 @@
+"""The known answer that no file stores: the engine's converter computes it from prepared models.
+
+It runs the networks that the converter has proven, in ONNX Runtime and apart from the server that
+must say the same. It is kept beside the models, under a name that depends on their bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from compreface_cli import notation, paths, resources
+from compreface_cli.errors import CfError
+from compreface_cli.models import store
+from compreface_cli.models.files import disk_error, make_folder
+from compreface_cli.plan import Plan
+
+FOLDER = ".answers"
+_TIMEOUT_S = 300.0
+
+
+def of(plan: Plan, python: Callable[[], Path], portrait: str) -> dict[str, Any]:
+    """The converter's answer for the plan's detector and calculator, computed once.
+
+    `python` gives an interpreter with the converter, and is called only if nothing is kept.
+    """
+    kept = paths.models_dir() / FOLDER / f"{_key(plan, portrait)}.json"
+    try:
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except (OSError, ValueError):
+        pass  # never computed, or damaged
+    answer = _compute(plan, python(), resources.portraits_dir() / portrait)
+    make_folder(kept.parent)
+    part = kept.with_suffix(".part")
+    try:
+        part.write_text(json.dumps(answer), encoding="utf-8")
+        part.replace(kept)
+    except OSError as error:
+        raise disk_error(error, kept) from error
+    return answer
+
+
+def _key(plan: Plan, portrait: str) -> str:
+    named = notation.models_of((plan.detector, plan.calculator))
+    weights = {one.name: store.fingerprint(one) for one in plan.models if one.name in named}
+    text = json.dumps([plan.detector, plan.calculator, weights, portrait], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _compute(plan: Plan, python: Path, portrait: Path) -> dict[str, Any]:
+    command = [
+        str(python), "-m", "compreface_engine.convert", "answer", "--detector", plan.detector,
+        "--calculator", plan.calculator, "--models-dir", str(paths.models_dir()),
+        "--portrait", str(portrait), "--json",
+    ]  # fmt: skip
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CF_")}
+    pair = f"{plan.detector} with {plan.calculator}"
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CfError(f"the known answer of {pair} was not there after {_TIMEOUT_S:g} s") from error
+    try:
+        document = json.loads(done.stdout)
+    except ValueError:
+        document = {}
+    if done.returncode or "embedding" not in document:
+        said = document.get("error", {}).get("message") or done.stderr.strip()[-600:]
+        raise CfError(
+            f"the known answer of {pair} could not be computed: {said}",
+            hint="Without one a wrong engine cannot be told. Look at the models of the build.",
+        )
+    return {key: document[key] for key in ("box", "embedding", "similarity")}
