@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> int:
         with bind(settings.host, settings.port) as bound:
             telemetry = Telemetry.start(settings.service_name, __version__, traces=settings.traces)
             from compreface_engine.pipeline import Pipeline, PipelineConfig
+            from compreface_engine.runtimes.choice import Wish
 
             pipeline = Pipeline.load(
                 PipelineConfig(
@@ -55,6 +56,13 @@ def main(arguments: list[str]) -> int:
                     # of several runs on the same cores only take turns.
                     threads=max(1, settings.threads // settings.max_concurrency),
                     concurrency=settings.max_concurrency,
+                    wish=Wish(
+                        settings.runtime,
+                        settings.precision,
+                        settings.min_cosine,
+                        settings.choices_dir,
+                    ),
+                    batching=settings.batching,
                     apply_exif=settings.apply_exif,
                     max_pixels=settings.max_pixels,
                 ),

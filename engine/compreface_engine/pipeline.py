@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -20,7 +21,11 @@ from compreface_engine.core.types import Align, BoundingBox, Crops, CropSpec, De
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import Analyzer, Calculator, Detector, FaceContext
 from compreface_engine.plugins.context import Context
-from compreface_engine.runtimes.onnxruntime import OnnxSession
+from compreface_engine.plugins.opening import Lanes, Opener
+from compreface_engine.runtimes.choice import Choice, Wish
+
+P = TypeVar("P")
+_log = logging.getLogger("compreface_engine.pipeline")
 
 _DETECTOR, _CALCULATOR, _EMBEDDING = "detector", "calculator", "embedding"
 _FACES_AT_ONCE = 32  # crops held in memory together
@@ -39,7 +44,8 @@ class PipelineConfig:
     """What to load and the limits to keep; defaults are the embedded build's.
 
     `threads` is what one network runs on, `concurrency` the requests and parts of requests that
-    run at once: their product should be the number of cores.
+    run at once: their product should be the number of cores. `wish` says which runtimes are wanted,
+    `batching` (`auto`, `on`, `off`) whether networks run faces of several requests together.
     """
 
     detector: str = "embedded.FaceDetector@mtcnn"
@@ -50,6 +56,8 @@ class PipelineConfig:
     gpu_idx: int = -1
     threads: int = 1
     concurrency: int = 1
+    wish: Wish = field(default_factory=Wish)
+    batching: str = "auto"
     apply_exif: bool = False
     max_pixels: int = 178956970
 
@@ -81,27 +89,42 @@ class Pipeline:
         self._config = config
         self._crew = crew or Crew(1)
         self._observe: Observe = _unobserved
+        self._runtimes: Mapping[str, Choice] = {}
 
     @classmethod
     def load(cls, config: PipelineConfig, observe: Observe = _unobserved) -> Pipeline:
         """Loads and warms everything up. Raises ConfigurationError where that cannot be done."""
         cv2.setNumThreads(1)  # its own pool would fight the crew's threads for the cores
         crew = Crew(min(config.concurrency, os.cpu_count() or 1))
+        opener = Opener(config.wish, _lanes(config))
         context = Context(
-            open_session=lambda path: OnnxSession(
-                path, threads=config.threads, gpu_idx=config.gpu_idx
-            ),
+            open_session=opener.file,
             models_dir=config.models_dir,
             length_limit=config.img_length_limit,
             spread=crew.spread,
             idle=crew.idle,
+            open_model=opener.model,
         )
+        runtimes: dict[str, Choice] = {}
+
+        def loaded(make: Callable[[str, Context], P], text: str, slug: str = "") -> P:
+            # A context of its own, so that a shared network is asked for by each who runs it.
+            plugin = make(text, replace(context, opened={}))
+            choice = opener.asked()
+            if choice is not None:
+                runtimes[slug or getattr(plugin, "slug", text)] = choice
+            return plugin
+
         pipeline = cls(
-            registry.detector(config.detector, context),
-            registry.calculator(config.calculator, context),
-            [registry.analyzer(text, context) for text in config.extras],
+            loaded(registry.detector, config.detector, _DETECTOR),
+            loaded(registry.calculator, config.calculator, _CALCULATOR),
+            [loaded(registry.analyzer, text) for text in config.extras],
             config,
             crew,
+        )
+        pipeline._runtimes = runtimes
+        _log.info(
+            "networks: %s", "; ".join(f"{slug} in {choice}" for slug, choice in runtimes.items())
         )
         pipeline._warm_up()
         pipeline._observe = observe
@@ -115,6 +138,11 @@ class Pipeline:
             _CALCULATOR: self._calculator.version,
             **{analyzer.slug: analyzer.version for analyzer in self._analyzers},
         }
+
+    @property
+    def runtimes(self) -> dict[str, Any]:
+        """How the network of each plugin that has one runs here, by slug, for /status."""
+        return {slug: choice.json() for slug, choice in self._runtimes.items()}
 
     @property
     def calculator_version(self) -> str:
@@ -222,6 +250,16 @@ class Pipeline:
             raise ConfigurationError(
                 f"{self._detector.version} with {self.calculator_version} cannot run: {error}"
             ) from error
+
+
+def _lanes(config: PipelineConfig) -> Lanes:
+    on_gpu = config.gpu_idx >= 0
+    return Lanes(
+        count=min(config.concurrency, os.cpu_count() or 1),
+        threads=config.threads,
+        gpu_idx=config.gpu_idx,
+        batching=on_gpu if config.batching == "auto" else config.batching == "on",
+    )
 
 
 class _CropCache:

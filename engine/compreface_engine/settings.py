@@ -16,8 +16,11 @@ DEFAULT_DETECTOR = "embedded.FaceDetector@mtcnn"
 DEFAULT_CALCULATOR = "embedded.Calculator@mobilefacenet192"
 DEFAULT_EXTRAS = ("facenet.LandmarksDetector", "facenet.PoseEstimator")
 CONTRACT_VERSION = "1.2.0"
-RUNTIMES = ("onnxruntime",)
+RUNTIMES = ("onnxruntime", "openvino", "tensorflow", "mxnet", "auto")
+PRECISIONS = ("auto", "fp32", "bf16")
+BATCHINGS = ("auto", "on", "off")
 MEBIBYTE = 1024 * 1024
+_ON_GPU = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,10 @@ class Settings:
     img_length_limit: int
     gpu_idx: int
     runtime: str
+    precision: str
+    min_cosine: float
+    choices_dir: Path | None
+    batching: str
     models_dir: Path | None
     threads: int
     max_concurrency: int
@@ -61,8 +68,13 @@ class Settings:
         cores = usable_cores() if cores is None else cores
         processes = env.integer("UWSGI_PROCESSES", 0, low=1)
         threads = env.integer("UWSGI_THREADS", 0, low=1)
-        uwsgi = max(processes, 1) * max(threads, 1) if processes or threads else cores
+        gpu_idx = env.integer("GPU_IDX", -1, low=-1)
+        # A GPU wants more requests under way than the cores can: what waits for it is one batch.
+        usual = cores if gpu_idx < 0 else max(_ON_GPU, 2 * cores)
+        uwsgi = max(processes, 1) * max(threads, 1) if processes or threads else usual
         rate = env.number("CF_RATE_LIMIT", 0.0, "a number of requests a second")
+        models_dir = env.folder("CF_MODELS_DIR")
+        choices = env.text("CF_CHOICES_DIR", "")
         build_version = env.text("APP_VERSION_STRING", CONTRACT_VERSION)
         settings = cls(
             host=env.text("CF_HOST", "127.0.0.1"),
@@ -71,9 +83,13 @@ class Settings:
             calculator=env.text("CALCULATION_PLUGIN", DEFAULT_CALCULATOR),
             extras=env.names("EXTRA_PLUGINS", DEFAULT_EXTRAS),
             img_length_limit=env.integer("IMG_LENGTH_LIMIT", 640, low=0),
-            gpu_idx=env.integer("GPU_IDX", -1, low=-1),
+            gpu_idx=gpu_idx,
             runtime=env.choice("CF_RUNTIME", "onnxruntime", RUNTIMES),
-            models_dir=env.folder("CF_MODELS_DIR"),
+            precision=env.choice("CF_PRECISION", "auto", PRECISIONS),
+            min_cosine=env.cosine("CF_MIN_COSINE", 0.9995),
+            choices_dir=Path(choices) if choices else models_dir and models_dir / ".choices",
+            batching=env.choice("CF_BATCHING", "auto", BATCHINGS),
+            models_dir=models_dir,
             threads=env.integer("CF_THREADS", cores, low=1),
             max_concurrency=env.integer("CF_MAX_CONCURRENCY", uwsgi, low=1),
             max_wait_s=env.seconds("CF_MAX_WAIT_S", 10.0),

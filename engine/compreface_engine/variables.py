@@ -126,7 +126,7 @@ class Variables:
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         def parse(value: str) -> str:
             if value not in allowed:
-                raise ValueError(f"does not run in this version; it knows {', '.join(allowed)}")
+                raise ValueError(f"is none of {', '.join(allowed)}")
             return value
 
         return self._parse(name, default, parse)

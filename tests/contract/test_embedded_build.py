@@ -50,7 +50,13 @@ def faces(engine: Engine, data: bytes, query: str = ALL) -> list[dict[str, Any]]
 def test_status_names_the_build(embedded: Engine) -> None:
     reply = embedded.request("GET", "/status")
     check_json_bytes(reply.body)
-    assert reply.json() == {
+    status = reply.json()
+    runtimes = status.pop("runtimes")
+    assert {slug: (runs["runtime"], runs["device"]) for slug, runs in runtimes.items()} == {
+        "calculator": ("onnxruntime", "cpu"),
+        "detector": ("onnxruntime", "cpu"),
+    }
+    assert status == {
         "available_plugins": {
             "calculator": "embedded.Calculator@mobilefacenet192",
             "detector": "embedded.FaceDetector@mtcnn",

@@ -35,6 +35,7 @@ class FakePipeline:
     """
 
     plugins: Mapping[str, str] = {"calculator": "fake.Calculator", "detector": "fake.Detector"}
+    runtimes: Mapping[str, Any] = {"calculator": {"runtime": "fake"}}
     calculator_version = "fake.Calculator"
     similarity_coefficients = (1.25, 5.5)
 

@@ -72,11 +72,12 @@ def message(reply: AsgiReply) -> str:
     return text
 
 
-def test_status_is_the_bytes_of_the_contract(service: Service) -> None:
+def test_status_is_the_bytes_of_the_contract_and_says_how_networks_run(service: Service) -> None:
     reply = service.call("GET", "/status")
     assert reply.body == (
         b'{"available_plugins":{"calculator":"fake.Calculator","detector":"fake.Detector"},'
         b'"build_version":"1.2.0","calculator_version":"fake.Calculator",'
+        b'"runtimes":{"calculator":{"runtime":"fake"}},'
         b'"similarity_coefficients":[1.25,5.5],"status":"OK"}\n'
     )
     assert list(reply.headers)[:3] == ["content-type", "content-length", "cache-control"]

@@ -47,6 +47,9 @@ class Engine(Protocol):
     def plugins(self) -> Mapping[str, str]: ...
 
     @property
+    def runtimes(self) -> Mapping[str, Any]: ...
+
+    @property
     def calculator_version(self) -> str: ...
 
     @property
@@ -111,6 +114,7 @@ def status(engine: Engine, build_version: str) -> Answer:
             "available_plugins": dict(engine.plugins),
             "build_version": build_version,
             "calculator_version": engine.calculator_version,
+            "runtimes": dict(engine.runtimes),
             "similarity_coefficients": list(engine.similarity_coefficients),
             "status": "OK",
         }

@@ -9,6 +9,7 @@ from compreface_engine.core.types import Align, CropSpec
 from compreface_engine.plugins.calculator import NetworkCalculator
 from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.plugins.inputs import InputSpec
+from compreface_engine.plugins.prepared import PreparedModel
 
 MODELS: Final = Path(__file__).resolve().parent.parent / "embedded_models"
 _SIZE: Final = 112
@@ -16,11 +17,13 @@ _SIZE: Final = 112
 
 def make_calculator(notation: Notation, context: Context) -> NetworkCalculator:
     """MobileFaceNet with 192 values at unit length."""
+    inputs = InputSpec(_SIZE, mean=(127.5,) * 3, scale=(128.0,) * 3)
+    path = MODELS / "mobilefacenet192_fp16w.onnx"
     return NetworkCalculator(
-        context.open_session(MODELS / "mobilefacenet192_fp16w.onnx"),
+        context.open(PreparedModel("mobilefacenet192", "calculator", path, inputs)),
         version=notation.version,
         crop=CropSpec(_SIZE, Align.ARCFACE5),
-        inputs=InputSpec(_SIZE, mean=(127.5,) * 3, scale=(128.0,) * 3),
+        inputs=inputs,
         similarity=(1.10, 6.0),
         dimension=192,
         unit_length=True,

@@ -52,6 +52,14 @@ class Choice:
     tolerance: float | None = None
     measured: tuple[Measured, ...] = ()
 
+    def __str__(self) -> str:
+        """For the log."""
+        text = f"{self.way.runtime} {self.version} {self.way.precision} on {self.device}"
+        if self.min_cosine is None:
+            return text
+        times = ", ".join(f"{m.way} {m.error or f'{m.ms:.1f} ms'}" for m in self.measured)
+        return f"{text} (cosine {self.min_cosine:.6f}, at least {self.tolerance:g}; {times} a face)"
+
     def json(self) -> dict[str, Any]:
         """For /status."""
         return {
@@ -69,9 +77,9 @@ class Choice:
         }
 
 
-def reference_choice() -> Choice:
-    """The reference, on the CPU, with nothing measured."""
-    return Choice(REFERENCE, demand(REFERENCE.runtime))
+def reference_choice(device: str = "cpu") -> Choice:
+    """The reference, with nothing measured."""
+    return Choice(REFERENCE, demand(REFERENCE.runtime), device)
 
 
 Measure = Callable[[Path, NDArray[np.float32], Sequence[Way], int], list[Measured]]

@@ -1,0 +1,178 @@
+"""Opens each network with the runtime that is right for it, and remembers which that was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.plugins.prepared import PreparedModel
+from compreface_engine.plugins.probe import drawn_faces
+from compreface_engine.runtimes.base import Session
+from compreface_engine.runtimes.batcher import Batcher
+from compreface_engine.runtimes.choice import Choice, Wish, choose, reference_choice
+from compreface_engine.runtimes.onnxruntime import OnnxSession
+from compreface_engine.runtimes.ways import Way, demand, open_file
+
+_Opening: TypeAlias = Callable[[], tuple[Session, Choice]]
+
+# The runtimes that run a model's own files, and the format they need.
+_FRAMEWORKS: Final = {"tensorflow": "tensorflow-graph", "mxnet": "mxnet"}
+_MEASURED_FROM: Final = 16 * 1024 * 1024  # bytes; an analyzer below costs next to nothing anyway
+_ROWS_ON_CPU: Final = 6
+_ROWS_ON_GPU: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """`count` runs side by side, each on `threads` threads; `gpu_idx` >= 0 is a GPU's number.
+
+    `batching`: runs of several requests are put together while all lanes are busy.
+    """
+
+    count: int = 1
+    threads: int = 1
+    gpu_idx: int = -1
+    batching: bool = False
+
+
+class Opener:
+    """One session a file, whoever asks for it."""
+
+    def __init__(self, wish: Wish, lanes: Lanes) -> None:
+        """Raises ConfigurationError where the runtime that is asked for is not installed."""
+        if wish.runtime != "auto":
+            demand(wish.runtime)
+        if lanes.gpu_idx >= 0 and wish.runtime == "openvino":
+            raise ConfigurationError(
+                f"CF_RUNTIME=openvino runs on the CPU, but GPU_IDX={lanes.gpu_idx} asks for a GPU. "
+                "Set CF_RUNTIME=onnxruntime, or GPU_IDX=-1."
+            )
+        if wish.precision == "bf16" and (wish.runtime in _FRAMEWORKS or lanes.gpu_idx >= 0):
+            raise ConfigurationError(
+                "CF_PRECISION=bf16 is for a CPU and the runtimes `auto` and `openvino`. "
+                "Unset CF_PRECISION."
+            )
+        self._wish = wish
+        self._lanes = lanes
+        self._opened: dict[Path, tuple[Session, Choice]] = {}
+        self._asked: list[Choice] = []
+
+    def file(self, path: Path) -> Session:
+        """An ONNX file of the package. Raises ConfigurationError where it cannot be loaded."""
+        return self._once(path, lambda: self._onnx(path, batched=self._lanes.gpu_idx >= 0))
+
+    def model(self, model: PreparedModel) -> Session:
+        """A prepared model. Raises ConfigurationError where it cannot be loaded."""
+        return self._once(model.path, lambda: self._by_wish(model))
+
+    def asked(self) -> Choice | None:
+        """How the first network runs that was asked for since the last call."""
+        choice = self._asked[0] if self._asked else None
+        self._asked.clear()
+        return choice
+
+    def _once(self, path: Path, opening: _Opening) -> Session:
+        if path not in self._opened:
+            self._opened[path] = opening()
+        session, choice = self._opened[path]
+        self._asked.append(choice)
+        return session
+
+    def _by_wish(self, model: PreparedModel) -> tuple[Session, Choice]:
+        wish, lanes = self._wish, self._lanes
+        # Answers of a detector are no rows that can be told apart.
+        batched = lanes.batching and model.role != "detector"
+        needed = _FRAMEWORKS.get(wish.runtime)
+        if needed and model.source and model.source.format == needed:
+            return self._batched(self._framework(model), batched), self._framework_choice()
+        if lanes.gpu_idx < 0 and wish.runtime in ("auto", "openvino") and _worth_measuring(model):
+            choice = choose(
+                model.path, lambda: _probe(model), wish, threads=lanes.threads, lanes=lanes.count
+            )
+            session = open_file(choice.way, model.path, threads=lanes.threads, lanes=lanes.count)
+            return self._batched(session, batched), choice
+        return self._onnx(model.path, batched=batched)
+
+    def _onnx(self, path: Path, *, batched: bool) -> tuple[Session, Choice]:
+        # The wheels of TensorFlow and MXNet come with ONNX Runtime for the CPU.
+        gpu_idx = -1 if self._wish.runtime in _FRAMEWORKS else self._lanes.gpu_idx
+        session = OnnxSession(path, threads=self._lanes.threads, gpu_idx=gpu_idx)
+        choice = reference_choice(f"cuda:{gpu_idx}" if gpu_idx >= 0 else "cpu")
+        return self._batched(session, batched and self._lanes.batching), choice
+
+    def _batched(self, session: Session, batched: bool) -> Session:
+        if not batched:
+            return session
+        if self._lanes.gpu_idx >= 0:
+            return Batcher(session, lanes=1, rows=_ROWS_ON_GPU)
+        return Batcher(session, lanes=self._lanes.count, rows=_ROWS_ON_CPU)
+
+    def _framework(self, model: PreparedModel) -> Session:
+        files = _checked_files(model, self._wish.runtime)
+        lanes = self._lanes
+        if self._wish.runtime == "tensorflow":
+            from compreface_engine.runtimes.tensorflow import TensorFlowSession
+
+            return TensorFlowSession(
+                files[0],
+                outputs=model.outputs,
+                threads=lanes.threads,
+                lanes=lanes.count,
+                gpu_idx=lanes.gpu_idx,
+            )
+        from compreface_engine.runtimes.mxnet import MxnetSession
+
+        symbol, params = sorted(files, key=lambda file: file.suffix != ".json")
+        return MxnetSession(
+            symbol,
+            params,
+            outputs=model.outputs,
+            threads=lanes.threads * lanes.count,
+            gpu_idx=lanes.gpu_idx,
+        )
+
+    def _framework_choice(self) -> Choice:
+        gpu = self._lanes.gpu_idx
+        runtime = self._wish.runtime
+        return Choice(Way(runtime, "fp32"), demand(runtime), "cpu" if gpu < 0 else f"cuda:{gpu}")
+
+
+def _worth_measuring(model: PreparedModel) -> bool:
+    """A network of one size that costs enough. OpenVINO takes twice as long for a new size."""
+    if model.role == "analyzer":
+        return model.path.stat().st_size >= _MEASURED_FROM
+    return model.role == "calculator"
+
+
+def _probe(model: PreparedModel) -> NDArray[np.float32]:
+    return model.inputs.tensor(drawn_faces(model.inputs.size))
+
+
+def _checked_files(model: PreparedModel, runtime: str) -> Sequence[Path]:
+    """The model's kept source files. Raises ConfigurationError where they are absent or damaged."""
+    files = model.source.files if model.source else ()
+    expected = 2 if runtime == "mxnet" else 1
+    again = "Prepare the model again with `--keep-source`, or set CF_RUNTIME=onnxruntime."
+    if len(files) != expected or not model.outputs:
+        raise ConfigurationError(
+            f"CF_RUNTIME={runtime} runs a model's own files, but {model.path.parent} holds only "
+            f"the converted network. {again}"
+        )
+    for path, sha256 in files:
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read: {error}. {again}") from error
+        if found != sha256:
+            raise ConfigurationError(
+                f"{path} is damaged: its SHA-256 is {found}, not {sha256}. {again}"
+            )
+    return [path for path, _ in files]
