@@ -98,6 +98,8 @@ class Variables:
 
     def _keys(self) -> dict[int, str]:
         """Names of tensors by object of the saved graph: both graphs walked along equal names."""
+        if _OBJECTS not in self._bundle or not self._objects:
+            return {}
         saved = [children for children, _ in _objects(self._objects)]
         kept = _objects(memoryview(self._bundle.text(_OBJECTS)))
         keys: dict[int, str] = {}
