@@ -99,6 +99,11 @@ class App:
             **{path: Route(read=read, open=True) for path, read in documents.items()},
         }
 
+    @property
+    def paths(self) -> list[str]:
+        """Every path that is answered, without the slash that may follow."""
+        return list(self._routes)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the engine speaks HTTP, not {scope['type']}")
