@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +23,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _BATCHES = (1, 2, 4, 8, 16, 32)
+_HOW = ("runtime", "precision", "device")
 
 
 class Room(Protocol):
@@ -134,9 +135,11 @@ class Metrics:
         """Reads queue, workers and memory from `room` whenever somebody asks."""
         self._registry.register(_Gauges(room))
 
-    def identify(self, version: str, plugins: Mapping[str, Mapping[str, str]]) -> None:
-        """Says which engine this is, and of each plugin, by slug, what is known."""
-        self._registry.register(_Identity(version, plugins))
+    def identify(
+        self, version: str, plugins: Mapping[str, str], runtimes: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Says which engine this is, and of each plugin, by slug, its version and its runtime."""
+        self._registry.register(_Identity(version, plugins, runtimes))
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
@@ -161,14 +164,19 @@ class _Gauges(Collector):
 
 
 class _Identity(Collector):
-    def __init__(self, version: str, plugins: Mapping[str, Mapping[str, str]]) -> None:
-        self._version = version
-        self._plugins = plugins
+    def __init__(
+        self, version: str, plugins: Mapping[str, str], runtimes: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        engine = InfoMetricFamily("compreface_engine", "This engine.", {"version": version})
+        each = InfoMetricFamily(
+            "compreface_plugin",
+            "Each plugin, and how its network runs here.",
+            labels=("plugin", "version", *_HOW),
+        )
+        for slug, name in plugins.items():
+            how = runtimes.get(slug, {})
+            each.add_metric((slug, name, *(str(how.get(key, "")) for key in _HOW)), {})
+        self._families = engine, each
 
     def collect(self) -> Iterator[Metric]:
-        yield InfoMetricFamily("compreface_engine", "This engine.", {"version": self._version})
-        names = ["plugin", *sorted({name for known in self._plugins.values() for name in known})]
-        family = InfoMetricFamily("compreface_plugin", "What each plugin runs.", labels=names)
-        for slug, known in self._plugins.items():
-            family.add_metric([slug, *(known.get(name, "") for name in names[1:])], {})
-        yield family
+        return iter(self._families)

@@ -82,9 +82,7 @@ class App:
         self.telemetry = telemetry or Telemetry()
         metrics = self.telemetry.metrics
         metrics.watch(gate)
-        metrics.identify(
-            __version__, {slug: {"version": version} for slug, version in engine.plugins.items()}
-        )
+        metrics.identify(__version__, engine.plugins, engine.runtimes)
         status = routes.status(engine, settings.build_version)
         documents = ops.documents(keys=self._guard.asks_for_keys)
         self._routes: Mapping[str, Route] = {

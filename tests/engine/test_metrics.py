@@ -1,0 +1,219 @@
+"""The counters: what a mixed session leaves in /metrics, and that no caller's text gets there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from compreface_engine.admission import Gate
+from compreface_engine.api.app import App
+from compreface_engine.metrics import Metrics
+from compreface_engine.settings import Settings
+from tests.contract.process import MULTIPART, Engine, photograph_form
+from tests.engine.fakes import Caller, FakePipeline
+from tests.shared import ROOT
+
+PORTRAIT = (ROOT / "compreface_cli" / "portraits" / "grace_hopper.jpg").read_bytes()
+
+
+def samples(text: bytes) -> dict[str, float]:
+    """Every sample as `name{label="value",...}`, parsed by the reference parser."""
+    found = {}
+    for family in text_string_to_metric_families(text.decode()):
+        assert family.documentation
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return found
+
+
+class Service:
+    """One application over a fake pipeline, all requests in one loop."""
+
+    def __init__(self, **variables: str) -> None:
+        settings = Settings.from_env(variables, cores=1)
+        self.pipeline = FakePipeline()
+        self.gate = Gate(
+            concurrency=settings.max_concurrency,
+            max_queue=settings.max_queue,
+            max_bytes=settings.max_queue_bytes,
+            max_wait_s=settings.max_wait_s,
+        )
+        self.app = App(settings, self.pipeline, self.gate)
+
+    def find(self, picture: bytes, **more: Any) -> Caller:
+        headers = {"Content-Type": MULTIPART}
+        return Caller(
+            self.app, "POST", "/find_faces", headers=headers, body=photograph_form(picture), **more
+        )
+
+    async def metrics(self) -> dict[str, float]:
+        reply = await Caller(self.app, "GET", "/metrics").run()
+        assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        return samples(reply.body)
+
+
+def answered(found: dict[str, float], route: str, method: str, status: int) -> float:
+    key = f'compreface_requests_total{{method="{method}",route="{route}",status="{status}"}}'
+    return found.get(key, 0)
+
+
+def test_requests_are_counted_by_route_method_and_status() -> None:
+    async def session() -> dict[str, float]:
+        service = Service()
+        for picture in (b"1", b"2", b"!", b"0", b"X"):
+            await service.find(picture).run()
+        for method, path in (
+            ("GET", "/healthcheck/"),
+            ("PUT", "/status"),
+            ("BREW", "/status"),
+            ("GET", "/secret-path"),
+        ):
+            await Caller(service.app, method, path).run()
+        return await service.metrics()
+
+    found = asyncio.run(session())
+    assert answered(found, "/find_faces", "POST", 200) == 2
+    assert answered(found, "/find_faces", "POST", 400) == 2
+    assert answered(found, "/find_faces", "POST", 500) == 1
+    assert answered(found, "/healthcheck", "GET", 200) == 1
+    assert answered(found, "/status", "PUT", 405) == 1
+    assert answered(found, "/status", "(other)", 405) == 1
+    assert answered(found, "(unknown)", "GET", 404) == 1
+    assert found['compreface_request_seconds_count{route="/find_faces"}'] == 5
+    assert found["compreface_queue_wait_seconds_count"] == 5
+    assert not any("secret" in name for name in found)
+
+
+def test_queue_workers_and_refusals_are_seen_while_they_last() -> None:
+    async def session() -> tuple[dict[str, float], dict[str, float]]:
+        service = Service(CF_MAX_CONCURRENCY="1", CF_MAX_QUEUE="2")
+        service.pipeline.go.clear()
+        callers = [service.find(b"1") for _ in range(4)]
+        calls = []
+        for number, caller in enumerate(callers):
+            calls.append(asyncio.ensure_future(caller.run()))
+            while service.gate.running + service.gate.waiting < min(number + 1, 3):
+                await asyncio.sleep(0.001)
+        await calls[3]
+        during = await service.metrics()
+        callers[2].leave()
+        await calls[2]
+        service.pipeline.go.set()
+        await asyncio.gather(*calls)
+        return during, await service.metrics()
+
+    during, after = asyncio.run(session())
+    assert during["compreface_running"] == during["compreface_running_limit"] == 1
+    assert during["compreface_queue_length"] == during["compreface_queue_limit"] == 2
+    assert during["compreface_body_bytes"] == 3 * len(photograph_form(b"1"))
+    assert during['compreface_refused_total{cause="queue"}'] == 1
+    assert after["compreface_running"] == after["compreface_queue_length"] == 0
+    assert after["compreface_body_bytes"] == 0
+    assert answered(after, "/find_faces", "POST", 200) == 2
+    assert answered(after, "/find_faces", "POST", 499) == 1, "who hung up is counted too"
+    assert answered(after, "/find_faces", "POST", 503) == 1
+
+
+def test_a_long_wait_memory_and_the_end_are_causes_of_their_own() -> None:
+    async def session() -> dict[str, float]:
+        service = Service(
+            CF_MAX_CONCURRENCY="1",
+            CF_MAX_WAIT_S="0.01",
+            CF_MAX_QUEUE_BYTES="1000",
+            CF_MAX_BODY_BYTES="1000",
+        )
+        service.pipeline.go.clear()
+        first = asyncio.ensure_future(service.find(b"1" * 600).run())
+        while not service.gate.running:
+            await asyncio.sleep(0.001)
+        await service.find(b"1").run()
+        await service.find(b"1" * 600).run()
+        service.gate.close()
+        await service.find(b"1").run()
+        service.pipeline.go.set()
+        await first
+        return await service.metrics()
+
+    found = asyncio.run(session())
+    for cause in ("wait", "memory", "stopping"):
+        assert found[f'compreface_refused_total{{cause="{cause}"}}'] == 1, cause
+
+
+def test_plugins_say_what_they_are_and_how_they_run() -> None:
+    found = asyncio.run(Service().metrics())
+    assert (
+        found[
+            'compreface_plugin_info{device="",plugin="calculator",precision="",'
+            'runtime="fake",version="fake.Calculator"}'
+        ]
+        == 1
+    )
+    assert any(name.startswith("compreface_engine_info{version=") for name in found)
+    assert found["process_resident_memory_bytes"] > 1_000_000
+    assert found["process_cpu_seconds_total"] > 0
+
+
+def test_two_engines_in_one_process_count_apart() -> None:
+    one, other = Metrics(), Metrics()
+    one.observe("detect", 0.01, 3)
+    assert samples(one.text())["compreface_faces_total"] == 3
+    assert samples(other.text())["compreface_faces_total"] == 0
+
+
+def test_threads_that_count_at_once_lose_nothing() -> None:
+    metrics = Metrics()
+
+    def count(_: int) -> None:
+        for _ in range(500):
+            metrics.observe("detect", 0.02, 2)
+            metrics.observe("embed", 0.02, 2)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(8)))
+    found = samples(metrics.text())
+    assert found["compreface_faces_total"] == 8 * 500 * 2
+    assert found['compreface_stage_seconds_count{stage="embed"}'] == 8 * 500
+    assert found['compreface_calculator_batch_size_bucket{le="1.0"}'] == 0
+    assert found['compreface_calculator_batch_size_bucket{le="2.0"}'] == 8 * 500
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine() as one:
+        yield one
+
+
+@pytest.mark.slow
+def test_a_running_engine_times_every_stage_and_counts_no_warm_up(engine: Engine) -> None:
+    before = samples(engine.request("GET", "/metrics").body)
+    assert before["compreface_faces_total"] == 0
+    assert not any("stage=" in name for name in before)
+    plugins = "face_plugins=calculator,landmarks,pose"
+    assert engine.find(PORTRAIT, plugins).status == 200
+    assert engine.find(PORTRAIT).status == 200
+    found = samples(engine.request("GET", "/metrics").body)
+    runs = {"decode": 2, "detect": 2, "crop": 1, "embed": 1, "landmarks": 1, "pose": 1}
+    for stage, count in runs.items():
+        assert found[f'compreface_stage_seconds_count{{stage="{stage}"}}'] == count, stage
+    assert found['compreface_stage_seconds_sum{stage="detect"}'] > 0.001
+    assert found["compreface_faces_total"] == 2
+    assert found["compreface_calculator_batch_size_sum"] == 1
+
+
+@pytest.mark.slow
+def test_what_is_no_http_is_counted_as_refused(engine: Engine) -> None:
+    import socket
+
+    for data in (b"HELLO\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000):
+        with socket.create_connection(("127.0.0.1", engine.port), timeout=30) as wire:
+            wire.sendall(data)
+            wire.recv(65536)
+    found = samples(engine.request("GET", "/metrics").body)
+    assert found['compreface_refused_total{cause="malformed"}'] == 1
+    assert found['compreface_refused_total{cause="head"}'] == 1
