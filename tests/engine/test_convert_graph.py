@@ -33,7 +33,9 @@ def graph(nodes: list[Node], constants: Mapping[str, Any], *outputs: str) -> Gra
 def convert(source: Graph, *, quick: bool = False, **form: Any) -> bytes:
     traced = simplify(specialise(source), PICTURE)
     names = tuple(f"out{i}" for i in range(len(source.outputs)))
-    return to_bytes(emit(faster(traced) if quick else traced, Form(PICTURE, names, **form)))
+    if quick:
+        traced = faster(traced, large_pictures=True)
+    return to_bytes(emit(traced, Form(PICTURE, names, **form)))
 
 
 def assert_same(source: Graph, model: bytes) -> None:
@@ -283,11 +285,47 @@ def test_pooling_before_the_prelu_changes_nothing(
         "strides": [1, stride, stride, 1],
         "padding": padding,
     }
-    nodes = [*prelu_nodes("operator"), Node("pool", "MaxPool", ("out",), attrs)]
-    source = graph(nodes, {"k": weights(3, 3, 3, 6), "slope": slope}, "pool")
-    quick = faster(simplify(specialise(source), PICTURE)).graph.nodes
+    pool = Node("pool", "MaxPool", ("out",), attrs)
+    nodes = [*prelu_nodes("operator"), pool, Node("next", "Conv2D", ("pool", "kn"), STRIDES)]
+    constants = {"k": weights(3, 3, 3, 6), "slope": slope, "kn": weights(2, 2, 6, 5, seed=1)}
+    source = graph(nodes, constants, "next")
+    quick = faster(simplify(specialise(source), PICTURE), large_pictures=True).graph.nodes
     assert "Prelu" not in {node.op for node in quick.values()}
     assert_same(source, convert(source, quick=True))
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(10, 16), (28, 32), (16, 16), (5, 5)])
+def test_blocks_of_channels_that_are_nearly_full_are_filled_with_zeros(
+    channels: int, kept: int
+) -> None:
+    pool = {"ksize": [1, 2, 2, 1], "strides": [1, 1, 1, 1], "padding": b"SAME"}
+    nodes = [
+        Node("conv", "Conv2D", ("input", "k"), STRIDES),
+        Node("bent", "Prelu", ("conv", "slope")),
+        Node("pool", "MaxPool", ("bent",), pool),
+        Node("next", "Conv2D", ("pool", "kn"), STRIDES),
+    ]
+    constants = {
+        "k": weights(3, 3, 3, channels),
+        "slope": weights(channels, seed=2),
+        "kn": weights(3, 3, channels, 16, seed=1) / 8,
+    }
+    source = graph(nodes, constants, "next")
+    traced = faster(simplify(specialise(source), PICTURE), large_pictures=False)
+    assert traced.graph.nodes["next"].attrs["kernel"].shape == (3, 3, kept, 16)
+    assert_same(source, to_bytes(emit(traced, Form(PICTURE, ("out0",)))))
+
+
+def test_a_block_that_another_operator_or_the_caller_reads_is_left_as_it_is() -> None:
+    nodes = [
+        Node("conv", "Conv2D", ("input", "k"), STRIDES),
+        Node("next", "Conv2D", ("conv", "kn"), STRIDES),
+    ]
+    constants = {"k": weights(3, 3, 3, 10), "kn": weights(3, 3, 10, 16, seed=1)}
+    for outputs in (("conv", "next"), ("conv",)):
+        source = graph(nodes, constants, *outputs)
+        traced = faster(simplify(specialise(source), PICTURE), large_pictures=False)
+        assert traced.graph.nodes["conv"].attrs["kernel"].shape[-1] == 10
 
 
 def test_two_heads_become_one_and_give_the_same() -> None:
@@ -297,7 +335,7 @@ def test_two_heads_become_one_and_give_the_same() -> None:
         Node("score", "Softmax", ("pair",)),
     ]
     source = graph(nodes, {"kb": weights(1, 1, 3, 4), "kp": weights(1, 1, 3, 2)}, "box", "score")
-    quick = faster(simplify(specialise(source), PICTURE)).graph.nodes
+    quick = faster(simplify(specialise(source), PICTURE), large_pictures=True).graph.nodes
     assert [node.op for node in quick.values()].count("Conv2D") == 1
     assert_same(source, convert(source, quick=True))
 

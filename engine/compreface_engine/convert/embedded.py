@@ -91,8 +91,8 @@ def convert_one(source: Source, data: bytes) -> Made:
     by_name = dict(zip(source.outputs, specialise(graph).outputs, strict=True))
     wanted = tuple(by_name[name] for name in source.form.outputs)
     traced = simplify(replace(specialise(graph), outputs=wanted), source.picture)
-    if source.form.dynamic_size:
-        traced = faster(traced)
+    if source.form.transposed:  # MTCNN's three
+        traced = faster(traced, large_pictures=source.form.dynamic_size)
     made = to_bytes(emit(traced, source.form))
     proof = prove(
         _original(replace(graph, outputs=wanted), source.form.transposed),

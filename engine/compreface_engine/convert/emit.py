@@ -65,13 +65,15 @@ class Builder:
         return name
 
     def prelu(self, x: str, slope: Array) -> str:
-        """(1 - s) * relu(x) + s * x by 1x1 depthwise convolutions, fast in ONNX Runtime."""
-        channels = slope.shape[0]
-        sides = []
-        for source, factor in ((self.node("Relu", [x]), 1 - slope), (x, slope)):
-            kernel = self.tensor(factor.astype(np.float32).reshape(channels, 1, 1, 1))
-            sides.append(self.node("Conv", [source, kernel], group=channels, kernel_shape=[1, 1]))
-        return self.node("Add", sides)
+        """x + (1 - s) * relu(-x) by 1x1 depthwise convolutions, fast in ONNX Runtime."""
+        below = self.node("Relu", [self._scaled(x, np.full_like(slope, -1.0))])
+        return self.node("Add", [self._scaled(below, 1 - slope), x])
+
+    def _scaled(self, x: str, factor: Array) -> str:
+        """Each channel times its factor."""
+        channels = factor.shape[0]
+        kernel = self.tensor(factor.astype(np.float32).reshape(channels, 1, 1, 1))
+        return self.node("Conv", [x, kernel], group=channels, kernel_shape=[1, 1])
 
 
 @np.errstate(all="ignore")  # values that are not finite are the proof's affair

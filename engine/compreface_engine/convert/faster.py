@@ -1,4 +1,4 @@
-"""Two rewrites for a small network run on large pictures, P-Net: pooling early, one head for two.
+"""Rewrites for small networks: whole blocks of channels, pooling early, one head for two.
 
 docs/decisions/prelu-rewrite.md has what they bring, and where they do not pay.
 """
@@ -17,17 +17,23 @@ from compreface_engine.convert.graph import Array, Node
 from compreface_engine.convert.simplify import Traced
 
 _PLAIN: Final = {"strides": [1, 1, 1, 1], "dilations": [1, 1, 1, 1], "padding": b"VALID"}
-_MAX_CHANNELS: Final = 16
-"""ONNX Runtime computes channels in blocks of 8 or 16: up to here the extra ones cost little."""
+_BLOCK: Final = 16
+"""ONNX Runtime computes channels in blocks of 8 or 16, but not where the last one is not full."""
 
 
 @np.errstate(all="ignore")  # values that are not finite are the proof's affair
-def faster(traced: Traced) -> Traced:
-    """The same function; slopes of any sign are right, above 1 too."""
+def faster(traced: Traced, *, large_pictures: bool) -> Traced:
+    """The same function; slopes of any sign are right, above 1 too.
+
+    `large_pictures` also pools first and joins heads, which pays where maps outgrow the cache.
+    """
     work = _Work(traced)
+    if large_pictures:
+        for name in list(work.nodes):
+            work.pool_first(work.nodes[name])
+        work.one_head()
     for name in list(work.nodes):
-        work.pool_first(work.nodes[name])
-    work.one_head()
+        work.whole_blocks(work.nodes[name])
     graph = replace(traced.graph, nodes=work.nodes)
     graph.nodes = {node.name: node for node in order(graph)}
     return Traced(graph, work.shapes)
@@ -41,62 +47,82 @@ class _Work:
         self._uses = Counter(n for node in self.nodes.values() for n in node.inputs)
         self._uses.update(self._outputs)
 
+    def whole_blocks(self, conv: Node) -> None:
+        """Fills the last block of a convolution's channels with zeros, up to the next one."""
+        extra = -len(conv.attrs["bias"]) % _BLOCK if conv.op == "Conv2D" else 0
+        if not extra or extra > _BLOCK // 2:
+            return
+        chain = [conv]
+        while (user := self._only_user(chain[-1].name)) is not None:
+            if user.op not in ("Prelu", "Relu", "MaxPool"):
+                break
+            chain.append(user)
+        if user is None or user.op != "Conv2D":
+            return
+        channels = len(conv.attrs["bias"]) + extra
+        for node in chain:
+            attrs = dict(node.attrs)
+            for key in ("kernel", "bias", "slope"):
+                if key in attrs and np.ndim(attrs[key]):
+                    attrs[key] = _padded(attrs[key], extra, -1)
+            self._add(node.name, node.op, node.inputs, self.shapes[node.name], channels, attrs)
+        kernel = _padded(user.attrs["kernel"], extra, 2)
+        self.nodes[user.name] = replace(user, attrs={**user.attrs, "kernel": kernel})
+
+    def _only_user(self, name: str) -> Node | None:
+        users = [node for node in self.nodes.values() if name in node.inputs]
+        return users[0] if len(users) == self._uses[name] == 1 else None
+
     def pool_first(self, pool: Node) -> None:
         """conv, PReLU, max pool: with M = max x and K = max (s * x) over a pool's window, it gives
 
-        max(relu(M), K) for a slope s < 0, and relu(M) - s * relu(-M) for s >= 0. So the
+        M + relu(K - M) for a slope s < 0, and M + (1 - s) * relu(-M) for another. So the
         convolution also computes s * x for the negative slopes, and all else runs on what is left
         after pooling.
         """
         prelu = self.nodes.get(pool.inputs[0]) if pool.op == "MaxPool" else None
         if prelu is None or prelu.op != "Prelu" or self._uses[prelu.name] != 1:
             return
-        conv = self.nodes.get(prelu.inputs[0])
+        conv, after = self.nodes.get(prelu.inputs[0]), self._only_user(pool.name)
         if conv is None or conv.op != "Conv2D" or self._uses[conv.name] != 1:
             return
-        kernel, bias = conv.attrs["kernel"], conv.attrs["bias"]
-        channels = len(bias)
-        slope = np.broadcast_to(prelu.attrs["slope"], (channels,))
-        falling = np.nonzero(slope < 0)[0]
-        total = channels + len(falling)
-        if total > _MAX_CHANNELS:
+        if after is None or after.op != "Conv2D":
             return
+        kernel, bias = conv.attrs["kernel"], conv.attrs["bias"]
+        slope = np.broadcast_to(prelu.attrs["slope"], bias.shape)
+        falling = np.nonzero(slope < 0)[0]
+        spare = _BLOCK - len(bias) - len(falling)
+        if spare < 0:
+            return
+        copies = kernel[..., falling] * slope[falling]
         wide = {
             **conv.attrs,
-            "kernel": np.concatenate([kernel, kernel[..., falling] * slope[falling]], axis=3),
-            "bias": np.concatenate([bias, bias[falling] * slope[falling]]),
+            "kernel": _padded(np.concatenate([kernel, copies], axis=3), spare, -1),
+            "bias": _padded(np.concatenate([bias, bias[falling] * slope[falling]]), spare, -1),
         }
         convolved, pooled = f"{conv.name}#wide", f"{pool.name}#wide"
-        self._add(convolved, "Conv2D", conv.inputs, self.shapes[conv.name], total, wide)
-        self._add(pooled, "MaxPool", (convolved,), self.shapes[pool.name], total, pool.attrs)
-        self._combine(pool.name, pooled, slope, falling)
+        self._add(convolved, "Conv2D", conv.inputs, self.shapes[conv.name], _BLOCK, wide)
+        self._add(pooled, "MaxPool", (convolved,), self.shapes[pool.name], _BLOCK, pool.attrs)
+        self._bend(pool.name, pooled, slope)
+        # The copies go on too, and are not looked at.
+        kernel = _padded(after.attrs["kernel"], _BLOCK - len(bias), 2)
+        self.nodes[after.name] = replace(after, attrs={**after.attrs, "kernel": kernel})
 
-    def _combine(self, out: str, pooled: str, slope: Array, falling: Array) -> None:
-        """relu(M) + c * relu(B), with B = K - relu(M), c = 1 where s < 0, and -M, -s elsewhere."""
-        channels, total = len(slope), len(slope) + len(falling)
-        of_pooled, of_positive, keep = (np.zeros((total, channels)) for _ in range(3))
-        keep[range(channels), range(channels)] = 1
-        rising = np.nonzero(slope >= 0)[0]
-        of_pooled[rising, rising] = -1
-        of_pooled[range(channels, total), falling] = 1
-        of_positive[falling, falling] = -1
+    def _bend(self, out: str, pooled: str, slope: Array) -> None:
+        """`out`: pooled + factor * relu(matrix * pooled)."""
+        channels, falling = np.arange(len(slope)), np.nonzero(slope < 0)[0]
+        matrix = np.zeros((1, 1, _BLOCK, _BLOCK))
+        matrix[0, 0, channels, channels] = -1
+        matrix[0, 0, np.arange(len(falling)) + len(slope), falling] = 1
+        factor = _padded(np.where(slope < 0, 1.0, 1 - slope), _BLOCK - len(slope), -1)
+        linear = {**_PLAIN, "bias": np.zeros(_BLOCK)}
+        bent, relu, scaled = (f"{out}#{step}" for step in ("bent", "relu", "scaled"))
         shape = self.shapes[out]
-        positive = f"{out}#positive"
-        self._add(positive, "Relu", (pooled,), shape, total)
-        self._mix(f"{out}#a", positive, of_positive, shape)
-        self._mix(f"{out}#b", pooled, of_pooled, shape)
-        self._add(f"{out}#c", "Add", (f"{out}#a", f"{out}#b"), shape, channels)
-        self._add(f"{out}#d", "Relu", (f"{out}#c",), shape, channels)
-        self._mix(f"{out}#e", positive, keep, shape)
-        factor = np.where(slope < 0, 1.0, -slope).reshape(1, 1, channels, 1)
-        attrs = {**_PLAIN, "kernel": factor, "bias": np.zeros(channels)}
-        self._add(f"{out}#f", "DepthwiseConv2dNative", (f"{out}#d",), shape, channels, attrs)
-        self._add(out, "Add", (f"{out}#e", f"{out}#f"), shape, channels)
-
-    def _mix(self, name: str, source: str, matrix: Array, shape: tuple[int, ...]) -> None:
-        channels = matrix.shape[1]
-        attrs = {**_PLAIN, "kernel": matrix[None, None], "bias": np.zeros(channels)}
-        self._add(name, "Conv2D", (source,), shape, channels, attrs)
+        self._add(bent, "Conv2D", (pooled,), shape, _BLOCK, {**linear, "kernel": matrix})
+        self._add(relu, "Relu", (bent,), shape, _BLOCK)
+        each = {**linear, "kernel": factor.reshape(1, 1, _BLOCK, 1)}
+        self._add(scaled, "DepthwiseConv2dNative", (relu,), shape, _BLOCK, each)
+        self._add(out, "Add", (scaled, pooled), shape, _BLOCK)
 
     def _add(
         self,
@@ -150,3 +176,10 @@ class _Work:
         ends = {"start": count, "stop": count + 2}
         self._add(second.name, "Channels", (joined,), shape, 2, {**ends})
         self._add(softmax.name, "Sigmoid", (second.name,), shape, 2)
+
+
+def _padded(values: Array, extra: int, axis: int) -> Array:
+    """`values` with `extra` zeros behind them along `axis`."""
+    width = [(0, 0)] * values.ndim
+    width[axis] = (0, extra)
+    return np.pad(values, width)
