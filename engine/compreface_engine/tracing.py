@@ -33,17 +33,17 @@ class Tracing:
     """
 
     def __init__(self, service_name: str, version: str) -> None:
-        """Raises ConfigurationError where a variable that the exporter reads is wrong."""
+        """Raises ConfigurationError where the SDK cannot go on with a wrong variable of its own."""
         resource = Resource.create({"service.name": service_name, "service.version": version})
         # No global state, and no part in the interpreter's exit: `close` is in charge of the end.
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         try:
-            exporter = OTLPSpanExporter()
-        except Exception as error:  # each variable is wrong in its own way
+            sender = BatchSpanProcessor(OTLPSpanExporter())
+        except ValueError as error:
             raise ConfigurationError(
-                f"traces cannot be sent as the OTEL_EXPORTER_OTLP_ variables say: {error}"
+                f"traces cannot be sent as the OTEL_ variables say: {error}"
             ) from error
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider.add_span_processor(sender)
         self._tracer = self._provider.get_tracer("compreface_engine")
         self._parents = TraceContextTextMapPropagator()
 

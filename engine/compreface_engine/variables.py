@@ -191,6 +191,10 @@ class Variables:
         for name, endpoint in endpoints.items():
             if endpoint and not re.match(r"https?://[^/\s]", endpoint):
                 raise ConfigurationError(f"{name}={endpoint}: is no http:// or https:// address")
+        for name in ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"):
+            # Checked here, since the SDK would print what may be somebody's token.
+            if not all("=" in part for part in self.text(name, "=").strip(" ,").split(",")):
+                raise ConfigurationError(f"{name}: must be name=value, several split at commas")
         exporter = self.text("OTEL_TRACES_EXPORTER", "otlp")
         if exporter not in ("otlp", "none"):
             raise ConfigurationError(
