@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from compreface_engine.convert import mxnet_run, onnx_file
+from compreface_engine.convert import gluon, mxnet_run, onnx_file
 from compreface_engine.convert.checkpoint import read_checkpoint
 from compreface_engine.convert.emit import Form, emit, to_bytes
 from compreface_engine.convert.errors import ConvertError
@@ -65,7 +65,8 @@ def convert(spec: ModelSpec, sources: Sequence[Source]) -> Converted:
         return _from_graph(spec, read_saved_model({source.name: source.path for source in sources}))
     if spec.format == "mxnet":
         return _from_mxnet(spec, _read_mxnet(spec, sources))
-    raise ConvertError(f"the format {spec.format} is not supported")
+    network = gluon.build(spec.network or "", read_params(sources[0].data()))
+    return _from_mxnet(spec, network)
 
 
 def _from_graph(spec: ModelSpec, graph: Graph) -> Converted:

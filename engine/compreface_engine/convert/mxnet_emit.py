@@ -160,6 +160,8 @@ class _Emitter:
             return build.node("Concat", inputs, axis=attrs.whole("dim", 1))
         if op == "Reshape":
             return build.node("Reshape", [self._input(step), self._whole(*reshape_target(attrs))])
+        if op == "softmax":
+            return build.node("Softmax", [self._input(step)], axis=attrs.whole("axis", -1))
         if op == "clip":
             ends = [self._number(attrs.real(key, 0)) for key in ("a_min", "a_max")]
             return build.node("Clip", [self._input(step), *ends])

@@ -246,6 +246,13 @@ def _softmax_output(args: Sequence[Array], attrs: Attrs) -> Array:
     return _softmax_over(args[0], 1)
 
 
+def _softmax(args: Sequence[Array], attrs: Attrs) -> Array:
+    expect(
+        "temperature" not in attrs.texts or attrs.text("temperature", "") == "None", "temperature"
+    )
+    return _softmax_over(args[0], attrs.whole("axis", -1))
+
+
 def _upsampling(args: Sequence[Array], attrs: Attrs) -> Array:
     scale = upsampling_scale(attrs, len(args))
     expect(args[0].ndim == 4, f"an upsampling of {args[0].ndim} dimensions")
@@ -322,7 +329,8 @@ KERNELS: Final[Mapping[str, tuple[tuple[int, ...], Kernel]]] = {
     "LeakyReLU": ((1, 2), _leaky), "Pooling": ((1,), _pooling), "Flatten": ((1,), _flatten),
     "Concat": ((), _concat), "Reshape": ((1,), _reshape), "clip": ((1,), _clip),
     "SoftmaxActivation": ((1,), _softmax_activation), "SoftmaxOutput": ((1,), _softmax_output),
-    "UpSampling": ((1,), _upsampling), "Crop": ((2,), _crop), "L2Normalization": ((1,), _l2),
+    "softmax": ((1,), _softmax), "UpSampling": ((1,), _upsampling),
+    "Crop": ((2,), _crop), "L2Normalization": ((1,), _l2),
     "elemwise_add": ((2,), _pairwise(np.add)), "elemwise_sub": ((2,), _pairwise(np.subtract)),
     "elemwise_mul": ((2,), _pairwise(np.multiply)), "add_n": ((), _add_n),
     "_plus_scalar": ((1,), _scalar(np.add)), "_minus_scalar": ((1,), _scalar(np.subtract)),

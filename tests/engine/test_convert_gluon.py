@@ -1,0 +1,74 @@
+"""Networks of gluon's model zoo over a file without a graph: names, shapes, what does not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compreface_engine.convert import gluon
+from compreface_engine.convert.errors import ConvertError
+from compreface_engine.convert.mxnet_run import run
+
+NAMES = json.loads(
+    (Path(__file__).parent / "recordings" / "mxnet_gluon_names.json").read_text("utf-8")
+)
+NETWORKS = ["mobilenet_v2", "resnet18_v1"]
+
+
+def weights(network: str, style: int) -> dict[str, Any]:
+    """Seeded arrays under MXNet's names: 0 by place, 1 by layer, 2 by layer without prefix."""
+    rng = np.random.default_rng(6)
+    found = {}
+    for place, layer, shape in NAMES[network]:
+        scale = np.sqrt(2 / max(1, np.prod(shape[1:])))
+        value = rng.standard_normal(shape) * scale
+        if place.endswith(("gamma", "var")):
+            value = rng.uniform(0.5, 1.5, shape)
+        name = (place, layer.replace("v20", "v27").replace("v10", "v17"), layer.partition("_")[2])
+        found[name[style]] = value.astype(np.float32)
+    return found
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_way_to_name_the_weights_gives_the_same_network(network: str) -> None:
+    batch = np.random.default_rng(1).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    rows = [run(gluon.build(network, weights(network, style)), batch)[0] for style in range(3)]
+    assert rows[0].shape == (1, 3)
+    assert np.abs(rows[0]).max() > 1e-3
+    assert np.array_equal(rows[0], rows[1])
+    assert np.array_equal(rows[0], rows[2])
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_missing_array_is_named_both_ways(network: str) -> None:
+    arrays = weights(network, 0)
+    del arrays["features.1.beta"]
+    with pytest.raises(ConvertError, match=r"neither 'features\.1\.beta' nor '\w*batchnorm0_beta'"):
+        gluon.build(network, arrays)
+
+
+def test_arrays_that_the_network_does_not_have_are_named() -> None:
+    arrays = {**weights("resnet18_v1", 0), "features.9.weight": np.ones(1, np.float32)}
+    with pytest.raises(ConvertError, match=r"more than resnet18_v1 has: features\.9\.weight"):
+        gluon.build("resnet18_v1", arrays)
+
+
+def test_the_weights_of_the_other_network_are_refused() -> None:
+    with pytest.raises(ConvertError, match="neither"):
+        gluon.build("mobilenet_v2", weights("resnet18_v1", 0))
+
+
+def test_an_array_of_another_shape_is_refused() -> None:
+    arrays = weights("resnet18_v1", 0)
+    arrays["features.0.weight"] = arrays["features.0.weight"][:, :, :5, :5]
+    with pytest.raises(ConvertError, match="Convolution"):
+        run(gluon.build("resnet18_v1", arrays), np.zeros((1, 3, 64, 64), np.float32))
+
+
+def test_an_unknown_network_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConvertError, match="use mobilenet_v2 or resnet18_v1"):
+        gluon.build("vgg16", {})
