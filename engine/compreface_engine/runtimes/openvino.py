@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import openvino
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.runtimes.memory import return_freed_memory
+
+# The library imports its converter along with itself, and that one reports the import to its maker
+# (seen in 2026.4). The library does without a converter that cannot be imported.
+sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
 
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
 
