@@ -110,6 +110,7 @@ class Caller:
         body: bytes | Sequence[bytes] = b"",
         length: int | None = None,
         ends: bool = True,
+        client: str = "127.0.0.1",
     ) -> None:
         self._app = app
         pieces = [body] if isinstance(body, bytes) else list(body)
@@ -123,6 +124,7 @@ class Caller:
             "path": path,
             "query_string": query.encode(),
             "headers": raw,
+            "client": (client, 50000),
         }
         self._pieces = pieces
         self._ends = ends

@@ -42,6 +42,10 @@ class Rate:
         self._clock = clock
         self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Clients that are remembered."""
+        return len(self._buckets)
+
     def wait(self, client: Hashable) -> float:
         """Takes one request out of the client's bucket: 0.0, or the seconds until there is one."""
         now = self._clock()

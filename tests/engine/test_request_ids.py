@@ -1,0 +1,122 @@
+"""Every request has an id: in its answer, in each of its lines in the log, in no other's."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from compreface_engine import logs
+from compreface_engine.admission import Gate
+from compreface_engine.api.app import App
+from compreface_engine.core.types import Image
+from compreface_engine.settings import Settings
+from tests.contract.process import MULTIPART, photograph_form
+from tests.engine.fakes import Caller, FakeFace, FakePipeline
+
+
+class TalkativePipeline(FakePipeline):
+    """Writes a line in the worker thread."""
+
+    def scan(
+        self, image: Image, *, min_score: float | None, detect: bool, slugs: frozenset[str]
+    ) -> Sequence[FakeFace]:
+        logging.getLogger(logs.NAME).warning("scanning")
+        return super().scan(image, min_score=min_score, detect=detect, slugs=slugs)
+
+
+class Service:
+    """One application that logs into a text."""
+
+    def __init__(self, level: int = logging.DEBUG) -> None:
+        self._text = io.StringIO()
+        logs.set_up(level, "1.2.0", self._text)
+        gate = Gate(concurrency=2, max_queue=9, max_bytes=1_000_000, max_wait_s=9)
+        self.app = App(Settings.from_env({}, cores=2), TalkativePipeline(), gate)
+
+    def caller(self, picture: bytes, request_id: str | None = None) -> Caller:
+        headers = {"Content-Type": MULTIPART}
+        if request_id is not None:
+            headers["X-Request-Id"] = request_id
+        body = photograph_form(picture)
+        return Caller(self.app, "POST", "/find_faces", headers=headers, body=body)
+
+    def find(self, picture: bytes, request_id: str | None = None) -> str:
+        """The id in the answer."""
+        return asyncio.run(self.caller(picture, request_id).run()).headers["x-request-id"]
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._text.getvalue().splitlines()]
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield Service()
+    root.handlers[:], level = before
+    root.setLevel(level)
+    logging.getLogger(logs.NAME).setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
+
+
+@pytest.mark.parametrize(
+    "good", ["a", "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "Root=1".replace("=", ":"), "x" * 64]
+)
+def test_an_id_of_the_caller_comes_back(service: Service, good: str) -> None:
+    assert service.find(b"1", good) == good
+    assert all(line["request"]["id"] == good for line in service.lines)
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 65, "a b", 'a"b', "\u00e4", "-a", "a\tb", "{}", "a,b"])
+def test_an_odd_id_is_replaced_and_never_written(service: Service, bad: str) -> None:
+    made = service.find(b"1", bad)
+    assert made != bad
+    assert len(made) == 16
+    assert all(line["request"]["id"] == made for line in service.lines)
+
+
+def test_made_ids_differ(service: Service) -> None:
+    assert len({service.find(b"1") for _ in range(20)}) == 20
+
+
+def test_lines_of_the_worker_thread_and_of_a_fault_carry_the_id(service: Service) -> None:
+    service.find(b"1", "works")
+    service.find(b"X", "fails")
+    said = [(line["request"]["id"], line["message"]) for line in service.lines]
+    assert said == [
+        ("works", "scanning"),
+        ("works", "answered"),
+        ("fails", "a request failed"),
+        ("fails", "answered"),
+    ]
+    assert "MemoryError" in service.lines[2]["traceback"]
+
+
+def test_ids_of_requests_at_once_are_not_mixed(service: Service) -> None:
+    async def together() -> None:
+        await asyncio.gather(*(service.caller(b"1", f"number-{n}").run() for n in range(8)))
+
+    asyncio.run(together())
+    found: dict[str, list[str]] = {}
+    for line in service.lines:
+        found.setdefault(line["request"]["id"], []).append(line["message"])
+    assert found == {f"number-{n}": ["scanning", "answered"] for n in range(8)}
+
+
+def test_a_line_outside_a_request_has_none(service: Service) -> None:
+    logging.getLogger(logs.NAME).info("starting")
+    assert "request" not in service.lines[0]
+
+
+def test_an_access_line_says_what_was_asked_and_how_it_went(service: Service) -> None:
+    service.find(b"!", "one")
+    request = service.lines[-1]["request"]
+    assert request.pop("ms") > 0
+    assert request == {"id": "one", "method": "POST", "path": "/find_faces", "status": 400}
