@@ -170,23 +170,22 @@ def fast_prelu(model: onnx.ModelProto) -> int:
 
 
 def _convolutions(model: onnx.ModelProto, node: onnx.NodeProto, slope: Any) -> list[onnx.NodeProto]:
-    out, channels = node.output[0], len(slope)
-    made = [helper.make_node("Relu", [node.input[0]], [f"{out}_positive"])]
-    sides = []
-    for part, source, factor in (
-        ("upper", f"{out}_positive", 1 - slope),
-        ("whole", node.input[0], slope),
-    ):
-        kernel = numpy_helper.from_array(factor.reshape(-1, 1, 1, 1), f"{out}_{part}_kernel")
+    """x + (1 - s) * relu(-x), as `emit.Builder.prelu` writes it."""
+    x, out = node.input[0], node.output[0]
+
+    def scaled(source: str, target: str, factor: Any) -> onnx.NodeProto:
+        kernel = numpy_helper.from_array(factor.reshape(-1, 1, 1, 1), f"{target}_kernel")
         model.graph.initializer.append(kernel)
-        sides.append(f"{out}_{part}")
-        made.append(
-            helper.make_node(
-                "Conv", [source, kernel.name], sides[-1:], group=channels, kernel_shape=[1, 1]
-            )
+        return helper.make_node(
+            "Conv", [source, kernel.name], [target], group=len(slope), kernel_shape=[1, 1]
         )
-    made.append(helper.make_node("Add", sides, [out]))
-    return made
+
+    return [
+        scaled(x, f"{out}_turned", np.full_like(slope, -1)),
+        helper.make_node("Relu", [f"{out}_turned"], [f"{out}_below"]),
+        scaled(f"{out}_below", f"{out}_missing", 1 - slope),
+        helper.make_node("Add", [f"{out}_missing", x], [out]),
+    ]
 
 
 def _per_channel(slope: Any) -> bool:
