@@ -1,0 +1,95 @@
+"""Alive, well and ready are three things: a full queue is not ready, and never dead."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from compreface_engine import admission
+from compreface_engine.admission import Gate
+from compreface_engine.api.app import App
+from compreface_engine.settings import Settings
+from tests.contract.process import MULTIPART, photograph_form
+from tests.engine.fakes import AsgiReply, Caller, FakePipeline
+
+
+class Service:
+    """One application with one worker and one place to wait."""
+
+    def __init__(self) -> None:
+        self.pipeline = FakePipeline()
+        self.gate = Gate(concurrency=1, max_queue=1, max_bytes=10_000, max_wait_s=9)
+        self._app = App(Settings.from_env({}, cores=1), self.pipeline, self.gate)
+
+    def find(self) -> asyncio.Task[AsgiReply]:
+        headers, body = {"Content-Type": MULTIPART}, photograph_form(b"1")
+        caller = Caller(self._app, "POST", "/find_faces", headers=headers, body=body)
+        return asyncio.ensure_future(caller.run())
+
+    async def get(self, path: str) -> AsgiReply:
+        return await Caller(self._app, "GET", path).run()
+
+    async def health(self) -> dict[str, int]:
+        paths = ("/live", "/healthcheck", "/ready")
+        return {path: (await self.get(path)).status for path in paths}
+
+
+WELL = {"/live": 200, "/healthcheck": 200, "/ready": 200}
+
+
+def test_a_full_queue_is_not_ready_and_well_and_alive() -> None:
+    async def session() -> None:
+        service = Service()
+        assert await service.health() == WELL
+        service.pipeline.go.clear()
+        first = service.find()
+        while not service.gate.running:
+            await asyncio.sleep(0.001)
+        assert await service.health() == WELL, "one more may wait"
+        second = service.find()
+        while not service.gate.waiting:
+            await asyncio.sleep(0.001)
+        assert await service.health() == {**WELL, "/ready": 503}
+        reply = await service.get("/ready")
+        assert int(reply.headers["retry-after"]) >= 1
+        assert reply.json() == {"message": "503 Service Unavailable: The queue is full"}
+        service.pipeline.go.set()
+        assert {(await first).status, (await second).status} == {200}
+        assert await service.health() == WELL
+
+    asyncio.run(session())
+
+
+def test_an_engine_on_its_way_out_is_not_ready_and_serves_what_still_comes() -> None:
+    async def session() -> None:
+        service = Service()
+        service.gate.stopping = True
+        assert await service.health() == {**WELL, "/ready": 503}
+        reply = await service.get("/ready")
+        assert reply.json() == {"message": "503 Service Unavailable: The engine is stopping"}
+        assert (await service.find()).status == 200
+        service.gate.close()
+        refused = await service.find()
+        assert refused.status == 503
+        assert "The engine is stopping" in refused.json()["message"]
+        assert await service.health() == {**WELL, "/ready": 503}
+
+    asyncio.run(session())
+
+
+def test_workers_stuck_for_minutes_are_neither_well_nor_ready_and_the_process_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def session() -> None:
+        service = Service()
+        service.pipeline.go.clear()
+        first = service.find()
+        while not service.gate.running:
+            await asyncio.sleep(0.001)
+        monkeypatch.setattr(admission, "STUCK_AFTER_S", 0.0)
+        assert await service.health() == {"/live": 200, "/healthcheck": 503, "/ready": 503}
+        service.pipeline.go.set()
+        await first
+
+    asyncio.run(session())
