@@ -1,10 +1,12 @@
-"""Makes builds/answers/BUILD.json from a calculator's original file, not from what was converted.
+"""Makes builds/answers/BUILD.json: what a right engine says of the shipped portrait.
 
     PYTHONPATH=.:engine python tools/make_answers.py embedded MobileFaceNet.tflite
     PYTHONPATH=.:engine python tools/make_answers.py facenet 20180402-114759.pb
+    PYTHONPATH=.:engine python tools/make_answers.py mobilenet MIRROR
 
-The converter computes the answer with the unconverted weights; the engine that ships must then say
-the same. Needs the extra `convert` of the engine.
+For a calculator behind MTCNN the converter computes the answer with the unconverted weights. For
+any other pair a mirror folder is named: its models are prepared, each conversion is proven, and the
+converter asks them; the answer then counts for these very files. Needs the extra `convert`.
 """
 
 from __future__ import annotations
@@ -14,11 +16,19 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from compreface_cli import builds, notation
+from compreface_cli.models import store
+from compreface_cli.plan import resolve
+from compreface_cli.settings import Settings
+
 ROOT = Path(__file__).resolve().parent.parent
 PORTRAITS = ROOT / "compreface_cli" / "portraits"
+PORTRAIT = "astronaut.png"
+CONVERTER = (sys.executable, "-m", "compreface_engine.convert")
 
 # What the converter must know of each original: as a `models:` entry says it.
 ORIGINALS: dict[str, dict[str, Any]] = {
@@ -43,8 +53,8 @@ ORIGINALS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(build: str, source: Path) -> None:
-    """Write the answers of one build."""
+def of_original(build: str, source: Path) -> dict[str, Any]:
+    """The answer of a calculator's original file behind MTCNN."""
     original = dict(ORIGINALS[build])
     detector, calculator = original.pop("detector"), original.pop("calculator")
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
@@ -52,19 +62,55 @@ def main(build: str, source: Path) -> None:
     with tempfile.TemporaryDirectory() as work:
         spec = Path(work, "entry.json")
         spec.write_text(json.dumps(entry), encoding="utf-8")
-        command = [sys.executable, "-m", "compreface_engine.convert", "prepare"]
+        command = [*CONVERTER, "prepare"]
         command += ["--spec", str(spec), "--models-source", str(source), "--out", work]
-        command += ["--portrait", str(PORTRAITS / "astronaut.png")]
+        command += ["--portrait", str(PORTRAITS / PORTRAIT)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         made = json.loads(Path(work, original["name"], "model.json").read_text(encoding="utf-8"))
-    answer = {
-        "portrait": "astronaut.png",
-        "second": "grace_hopper.jpg",
+    return {
         "detector": detector,
         "calculator": calculator,
         "source_sha256": sha256,
         "similarity": original["similarity"],
         **made["known_answers"][detector],
+    }
+
+
+def of_pair(build: str, mirror: Path) -> dict[str, Any]:
+    """The answer of a bundled build's detector and calculator, prepared from a mirror folder."""
+    plan = resolve(builds.load(ROOT / "builds" / f"{build}.yaml"), Settings())
+    named = notation.models_of((plan.detector, plan.calculator))
+    models = [model for model in plan.models if model.name in named]
+    with tempfile.TemporaryDirectory() as work:
+        places = store.Places(Path(work, "models"), Path(work), Path(work, "hashes"), str(mirror))
+        store.ensure(
+            models,
+            lambda label, total: nullcontext(lambda amount: None),
+            python=lambda: Path(sys.executable),
+            portrait=PORTRAITS / PORTRAIT,
+            places=places,
+        )
+        command = [*CONVERTER, "answer", "--detector", plan.detector]
+        command += ["--calculator", plan.calculator, "--models-dir", str(places.models)]
+        command += ["--portrait", str(PORTRAITS / PORTRAIT)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    said = json.loads(done.stdout)
+    return {
+        "detector": plan.detector,
+        "calculator": plan.calculator,
+        "sources": {one.name: [file.sha256[0] for file in one.files] for one in models},
+        **{
+            key: said[key] for key in ("similarity", "box", "probability", "landmarks", "embedding")
+        },
+    }
+
+
+def main(build: str, source: Path) -> None:
+    """Write the answers of one build."""
+    answer = {
+        "portrait": PORTRAIT,
+        "second": "grace_hopper.jpg",
+        **(of_original if build in ORIGINALS else of_pair)(build, source),
     }
     target = ROOT / "builds" / "answers" / f"{build}.json"
     target.parent.mkdir(exist_ok=True)

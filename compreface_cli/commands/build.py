@@ -40,7 +40,16 @@ def build(
     base_image: Annotated[
         str | None, typer.Option("--base-image", help="Image to build upon.")
     ] = None,
-    runtime: Annotated[str | None, typer.Option("--runtime", help="Inference runtime.")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option("--runtime", help="auto, onnxruntime, openvino, tensorflow or mxnet."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="auto, fp32 or bf16.")
+    ] = None,
+    min_cosine: Annotated[
+        float | None, typer.Option("--min-cosine", help="Least cosine to fp32 for auto.")
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option("--name", help="Keep it as a build of that name; else custom-build."),
@@ -70,6 +79,8 @@ def build(
         "plugins": list(plugin) if plugin else None,
         "base_image": base_image,
         "runtime": runtime,
+        "precision": precision,
+        "min_cosine": min_cosine,
     }
     request = flow.Request(
         build=build,

@@ -12,6 +12,7 @@ from compreface_cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from compreface_cli.builds import BuildFile
     from compreface_cli.plan import Plan
 
 _DERIVED = ("models", "stack", "origins", "secrets", "project", "volume")
@@ -43,17 +44,36 @@ def show(
         return
     found = flow.shown(build)
     text = found.path.read_text("utf-8")
+    runtimes = flow.runtimes(found.name)
     document = {
         "build": found.spec.model_dump(mode="json", by_alias=True),
         "origin": found.origin,
         "path": str(found.path),
+        "tolerance": found.spec.min_cosine,
+        "runtimes": runtimes,
     }
 
     def draw(console: Console) -> None:
         console.print(f"# {found.path}", style="dim", markup=False)
         console.print(text.rstrip("\n"), markup=False)
+        _draw_runtimes(found, runtimes, console)
 
     out.result(document, draw)
+
+
+def _draw_runtimes(build: BuildFile, said: Mapping[str, Any], console: Console) -> None:
+    """What may compute, and what does where an instance runs."""
+    from compreface_cli.flows.running import runtime_words
+
+    spec = build.spec
+    wanted = f"runtime {spec.runtime}, precision {spec.precision}"
+    if spec.runtime in ("auto", "openvino"):
+        wanted += f"; cosine to fp32 at least {spec.min_cosine:g}"
+    console.print(f"# {wanted}", style="dim", markup=False, highlight=False)
+    for name, networks in said.items():
+        for slug, one in networks.items():
+            line = f"# instance {name}, {slug}: {runtime_words(one)}"
+            console.print(line, style="dim", markup=False, highlight=False)
 
 
 def _draw(plan: Plan, console: Console) -> None:

@@ -57,6 +57,7 @@ def _document(found: list[Status], damaged: list[Damaged]) -> dict[str, Any]:
                 "created": one.record.created,
                 "busy": dataclasses.asdict(one.busy) if one.busy else None,
                 "services": service_rows(one.health.services),
+                "runtimes": dict(one.runtimes),
             }
             for one in found
         ],

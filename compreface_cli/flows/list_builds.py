@@ -12,7 +12,7 @@ from typing import Any
 from compreface_cli import builds, docker_quick, notation, paths
 from compreface_cli.docker_quick import Quick
 from compreface_cli.errors import CfError
-from compreface_cli.models.catalogue import without_address
+from compreface_cli.models.catalogue import with_address
 from compreface_cli.models.types import Model
 from compreface_cli.runtimes import FLAGS
 
@@ -151,7 +151,7 @@ def _models(one: builds.Listed, plugins: tuple[str, ...]) -> tuple[dict[str, str
 
 def _state(one: builds.Listed, name: str, own: Mapping[str, Any] | None) -> tuple[str, bool]:
     if own is None and not _in_reach(name):
-        return "missing", name not in without_address()  # spares the check of the catalogue
+        return "missing", name in with_address()  # spares the check of the catalogue
     from compreface_cli.models import store
 
     try:

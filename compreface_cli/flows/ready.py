@@ -34,8 +34,8 @@ class KnownAnswer:
     """What a right engine says of the shipped portrait; kept as JSON in the instance's record.
 
     `box` (x_min, y_min, x_max, y_max) px, `embedding` of any norm, `similarity` (c0, c1), `shrink`
-    at most 1: the factor by which the engine's limit shrinks the portrait before it detects; `least`
-    is the cosine that is right, lower where the build lets its runtime be less exact.
+    at most 1: the factor by which the engine's limit shrinks the portrait before it detects;
+    `least` is the cosine that is right, lower where the build lets its runtime be less exact.
     """
 
     calculator: str

@@ -116,6 +116,29 @@ def health(record: Record, *, busy: bool) -> Health:
     return Health("running", services, next((one.detail for one in services if one.detail), ""))
 
 
+def runtimes(record: Record) -> Mapping[str, Any]:
+    """What the engine says of each network: runtime, precision, cosine; empty if it says nothing.
+
+    Keys are the plugins' slugs (`calculator`, `detector`, ...).
+    """
+    from compreface_cli.engine_client import EngineClient, Refused
+
+    try:
+        with EngineClient(deployment(record).engine.url, timeout_s=2.0) as client:
+            said = client.status().get("runtimes")
+    except (UnhealthyError, Refused):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def runtime_words(said: Mapping[str, Any]) -> str:
+    """One network's runtime in a line: `openvino bf16, cosine 0.99996 (at least 0.9995)`."""
+    words = f"{said.get('runtime')} {said.get('precision')}"
+    if said.get("min_cosine") is None:
+        return words
+    return f"{words}, cosine {said['min_cosine']:.5f} to fp32 (at least {said.get('tolerance')})"
+
+
 def _services(record: Record) -> tuple[ServiceState, ...]:
     known = deployment(record)
     return launcher(known.launcher).services(known)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compreface_cli import builds, settings
 from compreface_cli import plan as plans
 from compreface_cli.builds import BuildFile
-from compreface_cli.flows import reach
+from compreface_cli.flows import reach, running
 from compreface_cli.plan import Plan
 
 
@@ -26,6 +26,14 @@ class Checked:
 def shown(name: str | None) -> BuildFile:
     """The build of that name, else the one that the settings choose."""
     return builds.load(name or settings.resolve().get("build"))
+
+
+def runtimes(build: str) -> dict[str, Mapping[str, Any]]:
+    """What the engines of this build's running instances say of their networks, by instance."""
+    records, _ = running.instances().all()
+    wanted = [one for one in records if one.build == build and one.phase == "running"]
+    said = {one.name: running.runtimes(one) for one in wanted if one.deployment}
+    return {name: found for name, found in said.items() if found}
 
 
 def resolved(flags: Mapping[str, Any]) -> tuple[Plan, tuple[str, ...]]:
@@ -44,5 +52,7 @@ def checked(path: Path) -> Checked:
             f"the build is called {build.name!r}: in a folder of builds its file must be "
             f"{build.name}.yaml"
         )
-    notes += [f"{one.message}. {one.hint}" for one in reach.out_of_reach(plan)]
+    # Whether a file of the build's own lies beside it is no matter of the build file.
+    theirs = replace(plan, models=tuple(model for model in plan.models if not model.beside))
+    notes += [f"{one.message}. {one.hint}" for one in reach.out_of_reach(theirs)]
     return Checked(build, plan, tuple(notes))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from compreface_cli.flows import running
 from compreface_cli.flows.running import Health
@@ -18,6 +20,7 @@ class Status:
     deployment: Deployment | None
     health: Health
     busy: Holder | None = None
+    runtimes: Mapping[str, Any] = field(default_factory=dict)  # what its engine says of them
 
     @property
     def well(self) -> bool:
@@ -37,4 +40,6 @@ def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
 def _look(record: Record) -> Status:
     busy = running.instances().holder(record.name)
     known = running.deployment(record) if record.deployment else None
-    return Status(record, known, running.health(record, busy=busy is not None), busy)
+    health = running.health(record, busy=busy is not None)
+    said = running.runtimes(record) if health.state == "running" else {}
+    return Status(record, known, health, busy, said)

@@ -20,15 +20,16 @@ class About:
     reason: str
 
 
-def without_address(path: Path = PATH) -> frozenset[str]:
-    """The models that no address gives; read line by line, as a list of builds is to be quick."""
-    found, name = set(), ""
+def with_address(path: Path = PATH) -> frozenset[str]:
+    """The models that an address gives; read line by line, as a list of builds is to be quick."""
+    found, without, name = set(), set(), ""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("  ") and line[2:3] not in (" ", "#", ""):
             name = line.strip().rstrip(":").strip('"')
-        elif line.endswith("sources: []"):
             found.add(name)
-    return frozenset(found)
+        elif line.endswith("sources: []"):
+            without.add(name)
+    return frozenset(found - without)
 
 
 def about(path: Path = PATH) -> Mapping[str, About]:

@@ -80,7 +80,7 @@ def missing_hint(model: Model, places: Places | None = None) -> str:
     known = all(file.sha256 for file in model.files)
     asked = f" {its} asked for once (--accept-hash {model.name}=SHA256)."
     known_as = None if model.beside else about().get(model.name)
-    origin = f" Where {it} came from: {known_as.origin}" if known_as else ""
+    origin = f" Origin: {known_as.origin}" if known_as else ""
     return (
         f"If you have the {kind}, put {it} into a folder as {whole} and set "
         f"CF_MODELS_MIRROR={at}.{beside}{'' if known else asked}{origin}"

@@ -132,6 +132,8 @@ class ModelSpec(Strict):
             raise misfit(("network",), f"network: {said}: {why}; write {' or '.join(networks)}")
         if not networks and self.network is not None:
             raise misfit(("network",), f"network: a {self.format} file has a graph of its own")
+        if self.role == "detector" and self.format not in ("onnx", "mxnet"):
+            raise misfit(("format",), f"format: a detector is onnx or mxnet, not {self.format}")
         names = [PurePosixPath(one.path).name for one in self.files]
         if len(set(names)) != len(names):
             raise misfit(("files",), "files: two files have the same name in different folders")

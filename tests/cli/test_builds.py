@@ -1,4 +1,4 @@
-"""Builds by name and path, the bundled six, and builds of the user's own."""
+"""Builds by name and path, the bundled ones, and builds of the user's own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import pytest
 
 from compreface_cli import builds, notation, resources
 from compreface_cli.errors import ConfigurationError, ConflictError
+from compreface_cli.models.catalogue import about, with_address
 from compreface_cli.plan import resolve
-from compreface_cli.settings import Settings, Value
+from compreface_cli.settings import Settings
 from tests.cli.build_files import build_data, build_file, model_entry, plain_data, text, write
 
-BUNDLED = {"embedded", "facenet", "mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"}
+UPSTREAMS = {"facenet", "mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"}
+BUNDLED = {*UPSTREAMS, "embedded", "scrfd-w600k", "yunet-embedded"}
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_every_bundled_build_is_sound_and_says_what_it_may_be_used_for(
     assert (build.spec.device == "cuda") == name.endswith("-gpu")
 
 
-def test_the_bundled_builds_are_upstreams_and_the_default(place: Path) -> None:
+def test_the_bundled_builds_are_the_default_upstreams_and_two_of_public_models(place: Path) -> None:
     assert set(builds.names()) == BUNDLED
     assert builds.listed()[0].name == "embedded"
     facenet = builds.load("facenet").spec
@@ -52,25 +54,17 @@ def test_the_bundled_builds_are_upstreams_and_the_default(place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(BUNDLED))
-def test_every_bundled_build_has_a_plan_that_says_what_is_missing(place: Path, name: str) -> None:
+def test_every_bundled_build_has_a_plan_with_all_its_models(place: Path, name: str) -> None:
     plan = resolve(builds.load(name), Settings())
-    if name in ("embedded", "facenet"):
-        assert plan.missing == ()
-        return
-    (missing,) = plan.missing
-    assert missing.what == f"build {name}"
-    assert "only listed" in missing.reason
-    plugins = (plan.detector, plan.calculator, *plan.plugins)
-    assert all(plugin in missing.reason for plugin in plugins if notation.lacks(plugin))
-    assert missing.hint == "these builds run: embedded, facenet"
+    wanted = notation.models_of((plan.detector, plan.calculator, *plan.plugins))
+    assert tuple(model.name for model in plan.models) == wanted
 
 
-def test_a_plugin_that_was_added_to_a_listed_build_is_named_on_its_own(place: Path) -> None:
-    asked = Settings({"plugins": Value(("agegender.AgeDetector",), "flag", "flag --plugin")})
-    found = resolve(builds.load("mobilenet"), asked).missing
-    assert [one.what for one in found] == ["build mobilenet", "plugin agegender.AgeDetector"]
-    (alone,) = resolve(builds.load("embedded"), asked).missing
-    assert alone.what == "plugin agegender.AgeDetector"
+@pytest.mark.parametrize("name", sorted(UPSTREAMS))
+def test_a_build_of_upstreams_says_what_upstream_has_on_top(place: Path, name: str) -> None:
+    said = builds.load(name).spec.facts.upstream or ""
+    assert "MaskDetector" in said
+    assert not any("facemask" in plugin for plugin in builds.load(name).spec.plugins)
 
 
 def test_a_path_wins_then_this_folder_then_the_users_then_the_bundled(place: Path) -> None:
@@ -131,13 +125,58 @@ def test_a_list_goes_on_past_files_that_are_no_builds(place: Path) -> None:
 
 def test_the_catalogue_has_the_models_that_the_notation_names() -> None:
     catalogue = builds.catalogue()
-    assert set(notation.MODEL_OF.values()) <= set(catalogue)
+    for base, row in notation.PLUGINS.items():
+        for name in () if row.built_in else (*(row.models or ()), *row.fits):
+            assert catalogue[name].role == notation.model_role(f"{base}@{name}")
     first = catalogue["20180402-114759"]
     assert first.files[0].sha256 == (
         "e238edda5b39aa79112f0c88b0e67e4d8115b84497961360c395d84f70f7ad6d",
     )
     assert first.mean is None
     assert first.align == "facenet-margin"
+
+
+def test_every_model_of_the_catalogue_fits_a_plugin() -> None:
+    rows = notation.PLUGINS.values()
+    fits = {name for row in rows for name in (*(row.models or ()), *row.fits)}
+    others = {name: one.role for name, one in builds.catalogue().items() if name not in fits}
+    assert set(others.values()) == {"calculator"}  # custom.Calculator takes any
+
+
+def test_one_model_of_the_catalogue_is_read_without_the_others() -> None:
+    assert builds.catalogue("yunet_n") == {"yunet_n": builds.catalogue()["yunet_n"]}
+    assert builds.catalogue("nothing") == {}
+
+
+def test_the_quick_look_for_addresses_sees_what_the_catalogue_says() -> None:
+    given = {
+        name
+        for name, model in builds.catalogue().items()
+        if all(one.sources for one in model.files)
+    }
+    assert with_address() == given
+    assert {"scrfd_500m", "w600k_mbf", "yunet_n"} <= given
+
+
+def test_a_file_that_has_an_address_has_a_hash_and_every_model_says_what_it_may_be_used_for() -> (
+    None
+):
+    for model in builds.catalogue().values():
+        assert all(one.sha256 for one in model.files if one.sources)
+    for name, one in about().items():
+        assert one.commercial in ("allowed", "unclear", "excluded"), name
+        assert all((one.what, one.origin, one.licence, one.reason)), name
+
+
+def test_the_red_first_models_are_the_same_files_under_another_name() -> None:
+    catalogue = builds.catalogue()
+    for theirs, ours in (
+        ("arcface_mobilefacenet", "arcface_mobilefacenet_rgb"),
+        ("retinaface_mnet025_v1", "retinaface_mnet025_rgb"),
+        ("genderage_v1", "genderage_v1_rgb"),
+    ):
+        assert catalogue[theirs].files == catalogue[ours].files
+        assert (catalogue[theirs].colour, catalogue[ours].colour) == ("bgr", "rgb")
 
 
 def test_what_flags_made_is_kept_and_found_by_its_name(place: Path) -> None:

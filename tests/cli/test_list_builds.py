@@ -57,10 +57,10 @@ def own_model(**changes: Any) -> Model:
     return model_of(model_from_data(model_entry(**changes), "here"))
 
 
-def test_the_six_are_listed_with_what_a_choice_needs(cf: Cf) -> None:
+def test_all_are_listed_with_what_a_choice_needs(cf: Cf) -> None:
     found = builds(cf)
     assert next(iter(found)) == "embedded"
-    assert len(found) == 6
+    assert len(found) == 8
     default = found["embedded"]
     assert default["default"] is True
     assert default["runtime"] == "onnxruntime"
@@ -71,9 +71,10 @@ def test_the_six_are_listed_with_what_a_choice_needs(cf: Cf) -> None:
     assert default["licence"]["reason"]
     assert default["models"]["state"] == "built in"
     assert found["arcface-r100"]["licence"]["commercial"] == "excluded"
-    assert "insightface.Calculator@arcface-r100-msfdrop75" in found["arcface-r100"]["missing"]
-    assert found["arcface-r100"]["models"]["state"] == "none"
-    assert found["facenet"]["missing"] == []
+    assert "arcface-r100-msfdrop75" in found["arcface-r100"]["models"]["to_give"]
+    assert found["arcface-r100"]["models"]["state"] == "to give"
+    assert found["scrfd-w600k"]["models"]["state"] == "missing"
+    assert found["scrfd-w600k"]["models"]["to_give"] == []
     assert "1.2.0" in found["facenet"]["upstream"]
 
 
@@ -81,8 +82,8 @@ def test_filters_narrow_the_list(cf: Cf) -> None:
     assert set(builds(cf, "--gpu")) == {"mobilenet-gpu", "arcface-r100-gpu"}
     assert "embedded" in builds(cf, "--cpu")
     assert not set(builds(cf, "--cpu")) & set(builds(cf, "--gpu"))
-    assert len(builds(cf, "--cpu", "--gpu")) == 6
-    assert set(builds(cf, "--commercial")) == {"embedded", "facenet"}
+    assert len(builds(cf, "--cpu", "--gpu")) == 8
+    assert set(builds(cf, "--commercial")) == {"embedded", "facenet", "yunet-embedded"}
 
 
 def test_without_docker_nobody_says_that_there_is_no_image(cf: Cf) -> None:
@@ -132,26 +133,31 @@ def test_what_runs_by_docker_and_as_a_process_is_told_together(cf: Cf) -> None:
 
 
 def test_models_are_here_when_they_are_prepared(cf: Cf, tmp_path: Path) -> None:
-    assert builds(cf)["facenet"]["models"]["state"] == "missing"
+    assert builds(cf)["facenet"]["models"]["state"] == "to give"
     model = catalogue()["20180402-114759"]
     prepared(tmp_path, model, model.files[0].sha256[0])
     assert builds(cf)["facenet"]["models"] == {
         "state": "here",
         "by_name": {"20180402-114759": "here"},
+        "to_give": [],
     }
 
 
 def test_runnable_is_what_this_host_can_run(
     cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert {name for name, row in seen().items() if row.runnable} == {"embedded"}
+    fetched = {"scrfd-w600k", "yunet-embedded"}
+    assert {name for name, row in seen().items() if row.runnable} == {"embedded", *fetched}
     assert not seen(flags=FIT - {"sse4_2"})["embedded"].runnable
     assert seen(flags=None)["embedded"].runnable
     monkeypatch.setenv("CF_MODELS_MIRROR", str(tmp_path))
-    assert {name for name, row in seen().items() if row.runnable} == {"embedded"}
+    assert {name for name, row in seen().items() if row.runnable} == {"embedded", *fetched}
     (tmp_path / "facenet").mkdir()
     (tmp_path / "facenet" / "20180402-114759.pb").write_text("x")
-    assert {name for name, row in seen().items() if row.runnable} == {"embedded", "facenet"}
+    assert {name for name, row in seen().items() if row.runnable} - fetched == {
+        "embedded",
+        "facenet",
+    }
 
 
 def test_a_gpu_build_is_runnable_where_there_is_a_gpu(cf: Cf, tmp_path: Path) -> None:
@@ -163,7 +169,7 @@ def test_a_gpu_build_is_runnable_where_there_is_a_gpu(cf: Cf, tmp_path: Path) ->
 def test_a_build_of_the_users_own_is_listed_with_its_model(cf: Cf, tmp_path: Path) -> None:
     write(tmp_path / "builds", build_data(models=[model_entry()]))
     row = seen()["my-build"]
-    assert (row.origin, row.models_state, row.runnable) == ("project", "missing", False)
+    assert (row.origin, row.models_state, row.runnable) == ("project", "to give", False)
     (tmp_path / "builds" / "my-model.onnx").write_text("x")
     assert seen()["my-build"].runnable
     prepared(tmp_path, own_model())
@@ -175,20 +181,20 @@ def test_a_model_of_that_name_made_from_another_file_is_not_here(cf: Cf, tmp_pat
     other = [{"path": "my-model.onnx", "sha256": "cd" * 32}]
     prepared(tmp_path, own_model(files=other), "cd" * 32)
     row = seen()["my-build"]
-    assert (row.models_state, row.runnable) == ("missing", False)
+    assert (row.models_state, row.runnable) == ("to give", False)
 
 
 def test_a_prepared_model_that_lost_its_size_is_damaged(cf: Cf, tmp_path: Path) -> None:
     write(tmp_path / "builds", build_data(models=[model_entry()]))
     (prepared(tmp_path, own_model()) / "model.onnx").write_text("xx")
-    assert seen()["my-build"].models_state == "damaged"
+    assert seen()["my-build"].models == {"my-model": "damaged"}
 
 
 def test_a_model_entry_with_faults_does_not_end_the_list(cf: Cf, tmp_path: Path) -> None:
     write(tmp_path / "builds", build_data(models=[{"name": "my-model"}]))
     write(tmp_path / "builds", build_data(name="none", models=3))
-    assert seen()["my-build"].models_state == "missing"
-    assert seen()["none"].models_state == "missing"
+    assert seen()["my-build"].models_state == "to give"
+    assert seen()["none"].models_state == "to give"
 
 
 def test_a_file_that_is_no_build_is_listed_with_its_fault(cf: Cf, tmp_path: Path) -> None:
@@ -216,7 +222,7 @@ def test_the_table_has_a_line_for_each_build_and_the_sources_below(cf: Cf) -> No
     ]
     assert "embedded (default)  cpu" in out
     assert "embedded.FaceDetector@mtcnn + embedded.Calculator@mobilefacenet192" in out
-    assert "does not run in this version: no insightface.FaceDetector@retinaface_r50_v1" in out
+    assert "no address gives retinaface_r50_v1, arcface-r100-msfdrop75" in out
     assert sum(line.startswith("-: ") for line in out.splitlines()) == 1
     assert "CPU flags that onnxruntime needs: cx16" in out
     assert "CompreFace custom-builds/README.md" in out

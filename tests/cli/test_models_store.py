@@ -101,12 +101,12 @@ def test_a_file_with_another_hash_is_refused_with_both_hashes(bench: Bench) -> N
 
 def test_a_file_that_changed_is_told_once_with_each_hash_once(bench: Bench) -> None:
     target = bench.put("own/mine.onnx")
-    bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": SHA})
+    bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": [SHA]})
     target.write_bytes(b"changed")
     changed = hashlib.sha256(b"changed").hexdigest()
     other = replace(a_model(), size=160)  # so that it is prepared anew
     with pytest.raises(FetchError) as caught:
-        bench.ensure(other, accept_hash={"mine": SHA})
+        bench.ensure(other, accept_hash={"mine": [SHA]})
     told = "\n".join([*bench.notes, caught.value.message])
     assert told.count(SHA) == 1
     assert told.count(changed) == 1
@@ -119,7 +119,7 @@ def test_a_hash_that_nobody_knows_stops_until_it_is_accepted_once(bench: Bench) 
         bench.ensure(model)
     assert f"--accept-hash mine={SHA}" in (caught.value.hint or "")
     assert caught.value.code == 9
-    bench.ensure(model, accept_hash={"mine": SHA})
+    bench.ensure(model, accept_hash={"mine": [SHA]})
     assert json.loads(bench.places.accepted.read_text()) == {"mine": [SHA]}
     bench.ensure(model)
     assert bench.conversions == 1
@@ -137,7 +137,7 @@ def test_a_fetched_file_of_unknown_hash_stops_as_well(bench: Bench) -> None:
 def test_an_accepted_hash_that_the_file_has_not_is_not_recorded(bench: Bench) -> None:
     bench.put("own/mine.onnx")
     with pytest.raises(FetchError):
-        bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": "0" * 64})
+        bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": ["0" * 64]})
     assert not bench.places.accepted.exists()
 
 
@@ -153,18 +153,24 @@ def test_a_malformed_accepted_hash_is_a_usage_error(pair: str) -> None:
 
 
 def test_accepted_hashes_are_read_in_either_case() -> None:
-    assert store.parse_accepted([f"mine={SHA.upper()}"]) == {"mine": SHA}
+    assert store.parse_accepted([f"mine={SHA.upper()}"]) == {"mine": [SHA]}
+
+
+def test_a_model_of_several_files_has_several_accepted_hashes() -> None:
+    other = "0" * 64
+    found = store.parse_accepted([f"mine={SHA}", f"yours={SHA}", f"mine={other}"])
+    assert found == {"mine": [SHA, other], "yours": [SHA]}
 
 
 def test_a_changed_file_of_unknown_hash_is_not_used_unasked(bench: Bench) -> None:
     model = a_model(files=UNKNOWN, beside=str(bench.folder / "mirror"))
     bench.put("own/mine.onnx")
-    bench.ensure(model, accept_hash={"mine": SHA})
+    bench.ensure(model, accept_hash={"mine": [SHA]})
     bench.put("own/mine.onnx", b"second")
     with pytest.raises(FetchError, match=hashlib.sha256(b"second").hexdigest()):
         bench.ensure(model)
     assert store.state(model, bench.places, by_hash=True) == "here"
-    bench.ensure(model, accept_hash={"mine": hashlib.sha256(b"second").hexdigest()})
+    bench.ensure(model, accept_hash={"mine": [hashlib.sha256(b"second").hexdigest()]})
     assert (bench.places.models / "mine" / "model.onnx").read_bytes() == b"onnxsecond"
 
 
@@ -247,13 +253,6 @@ def test_an_interrupted_preparation_leaves_nothing(bench: Bench) -> None:
     with pytest.raises(KeyboardInterrupt):
         bench.ensure(a_model())
     assert [p.name for p in bench.places.models.iterdir() if not p.name.endswith(".lock")] == []
-
-
-def test_a_format_without_converter_is_named_before_anything_is_made(bench: Bench) -> None:
-    bench.put("own/mine.onnx")
-    with pytest.raises(FetchError, match="mxnet cannot be prepared"):
-        bench.ensure(a_model(format="mxnet"))
-    assert bench.conversions == 0
 
 
 def test_a_model_that_another_cf_prepares_names_that_cf(bench: Bench) -> None:

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from compreface_cli import notation
 from compreface_cli.builds import BuildFile
+from compreface_cli.builds import catalogue as bundled_catalogue
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan import Plan, resolve, with_launcher
 from compreface_cli.settings import Settings, Value
 from compreface_cli.settings import resolve as resolve_settings
 from compreface_cli.spec import from_text
-from tests.cli.build_files import build_file, catalogue, custom_build_file, model_entry
+from tests.cli.build_files import SHA, build_file, catalogue, custom_build_file, model_entry
 
 NOWHERE = Path("/nowhere/cf.yaml")
 
@@ -47,7 +48,7 @@ def test_a_limit_of_nought_is_a_choice_and_not_its_absence() -> None:
 
 def test_every_value_has_an_origin() -> None:
     whole = plan()
-    named = set(whole.as_dict()) - set("build summary models missing stack origins".split())
+    named = set(whole.as_dict()) - set("build summary models stack origins".split())
     assert named - {"secrets", "project", "volume"} <= set(whole.origins)
     assert set(whole.stack) <= set(whole.origins)
 
@@ -135,7 +136,6 @@ def test_a_model_of_the_users_own_comes_from_the_build_and_lies_beside_it() -> N
 def test_the_catalogue_serves_a_custom_calculator_too() -> None:
     found = plan(calculator="custom.Calculator@20180408-102900")
     assert found.models[0].name == "20180408-102900"
-    assert found.missing == ()
 
 
 def test_the_bundled_catalogue_is_read_only_when_it_is_needed() -> None:
@@ -146,7 +146,9 @@ def test_the_bundled_catalogue_is_read_only_when_it_is_needed() -> None:
 
 
 def test_a_custom_calculator_without_a_model_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="the build has no model of that name") as caught:
+    with pytest.raises(
+        ConfigurationError, match="neither the build nor the catalogue has a model 'nothing'"
+    ) as caught:
         plan(calculator="custom.Calculator@nothing")
     assert "models: entry for it in /somewhere/plain.yaml" in str(caught.value.hint)
 
@@ -162,25 +164,105 @@ def test_the_build_file_that_a_refusal_shows_is_sound() -> None:
     assert [one.name for one in spec.models] == ["my-model"]
 
 
-@pytest.mark.parametrize("format", ["mxnet", "tflite", "tensorflow-graph"])
-def test_a_model_in_a_format_of_later_versions_is_missing(format: str) -> None:
-    found = plan(custom_build_file(models=[model_entry(format=format)]))
-    assert [one.what for one in found.missing] == ["model my-model"]
-    assert format in found.missing[0].reason
+def test_every_plugin_brings_its_model_and_one_model_serves_two_plugins() -> None:
+    build = build_file(
+        detector="insightface.FaceDetector",
+        calculator="insightface.Calculator@arcface_resnet34",
+        plugins=["insightface.AgeDetector", "insightface.GenderDetector", "facenet.PoseEstimator"],
+    )
+    found = resolve(build, given_by())
+    assert [one.name for one in found.models] == [
+        "retinaface_mnet025_v1",
+        "arcface_resnet34",
+        "genderage_v1",
+    ]
+    assert [one.role for one in found.models] == ["detector", "calculator", "analyzer"]
+    assert found.models[0].size is None
+    assert found.models[2].align is None
 
 
-def test_a_plugin_without_weights_is_missing_and_names_the_way_out() -> None:
-    found = plan(plugins=["agegender.AgeDetector", "facenet.PoseEstimator"])
-    (missing,) = found.missing
-    assert missing.what == "plugin agegender.AgeDetector"
-    assert "facenet.PoseEstimator" in missing.hint
-    (missing,) = plan(calculator="insightface.Calculator@arcface-r100-msfdrop75").missing
-    assert "custom.Calculator@NAME" in missing.hint
+def test_an_entry_of_the_builds_own_goes_before_the_catalogues_of_that_name() -> None:
+    mine = [{"path": "mine.json", "sha256": SHA}, {"path": "mine.params", "sha256": SHA}]
+    entry = model_entry(name="arcface_resnet34", format="mxnet", files=mine)
+    build = build_file(calculator="insightface.Calculator@arcface_resnet34", models=[entry])
+    assert resolve(build, given_by()).models[0].files[0].path == "mine.json"
 
 
-def test_a_runtime_of_later_versions_is_missing() -> None:
-    (missing,) = plan(runtime="mxnet").missing
-    assert missing.what == "runtime mxnet"
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            {"detector": "yunet.FaceDetector@scrfd_500m"},
+            "cannot run the model scrfd_500m of the catalogue; "
+            "did you mean 'scrfd.FaceDetector@scrfd_500m'",
+        ),
+        ({"detector": "scrfd.FaceDetector@scrfd_500n"}, "did you mean 'scrfd_500m'"),
+        ({"calculator": "custom.Calculator@yunet_n"}, "needs a model with the role calculator"),
+        ({"plugins": ["dlib.AgeDetector@nothing"]}, "neither the build nor the catalogue"),
+    ],
+)
+def test_a_model_that_does_not_fit_its_plugin_is_refused(flags: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        resolve(build_file(), given_by(**flags))
+
+
+@pytest.mark.parametrize(
+    "plugin", ["scrfd.FaceDetector@mine", "genderage.AgeDetector@mine", "custom.Calculator@mine"]
+)
+def test_the_entry_that_a_refusal_shows_is_sound_for_every_role(plugin: str) -> None:
+    role = notation.model_role(plugin)
+    key = {"analyzer": "plugins"}.get(role, role)
+    with pytest.raises(ConfigurationError) as caught:
+        plan(
+            replace(build_file(), origin="bundled"),
+            **{key: [plugin] if role == "analyzer" else plugin},
+        )
+    spec = from_text(str(caught.value.hint).partition("\n")[2])
+    assert [(one.name, one.role) for one in spec.models] == [("mine", role)]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "wheels", "kept"),
+    [
+        ("onnxruntime", "cpu", False),
+        ("auto", "openvino", False),
+        ("openvino", "openvino", False),
+        ("tensorflow", "tensorflow", True),
+        ("mxnet", "mxnet", False),
+    ],
+)
+def test_a_runtime_has_its_packages_and_the_files_it_loads(
+    runtime: str, wheels: str, kept: bool
+) -> None:
+    found = plan(runtime=runtime, calculator="facenet.Calculator")
+    assert (found.runtime, found.wheels) == (runtime, wheels)
+    assert found.models[0].keep_source is kept
+    assert found.engine_environment()["CF_RUNTIME"] == runtime
+
+
+def test_mxnet_keeps_the_files_of_its_own_models() -> None:
+    build = build_file(calculator="insightface.Calculator", runtime="mxnet")
+    assert resolve(build, given_by()).models[0].keep_source
+
+
+def test_auto_on_a_gpu_has_the_packages_of_the_gpu() -> None:
+    assert plan(runtime="auto", device="cuda").wheels == "cuda13"
+    assert plan(runtime="auto", device="cuda", wheels="cuda12").wheels == "cuda12"
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "tensorflow", "mxnet"])
+def test_a_runtime_of_the_cpu_is_refused_on_a_gpu(runtime: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"runtime {runtime} is for the CPU"):
+        plan(runtime=runtime, device="cuda")
+
+
+def test_precision_and_tolerance_come_from_flag_or_build() -> None:
+    build = build_file(precision="bf16", min_cosine=0.999)
+    variables = plan(build).engine_environment()
+    assert (variables["CF_PRECISION"], variables["CF_MIN_COSINE"]) == ("bf16", "0.999")
+    assert plan(build, min_cosine=0.99).min_cosine == 0.99
+    assert plan().engine_environment()["CF_MIN_COSINE"] == "0.9995"
+    assert plan(build).image != plan(build, min_cosine=0.99).image
 
 
 @pytest.mark.parametrize(
@@ -272,9 +354,14 @@ flags = st.fixed_dictionaries(
 )
 
 
+KNOWN = bundled_catalogue()
+
+
 @given(flags)
 def test_any_choice_gives_one_settled_plan(chosen: dict[str, Any]) -> None:
-    first, second = plan(**chosen), plan(**chosen)
+    settings = given_by(**chosen)
+    first = resolve(build_file(), settings, catalogue=KNOWN)
+    second = resolve(build_file(), settings, catalogue=KNOWN)
     assert first == second
     document = json.loads(json.dumps(first.as_dict()))
     assert not [key for key, value in document.items() if value is None]
@@ -283,5 +370,5 @@ def test_any_choice_gives_one_settled_plan(chosen: dict[str, Any]) -> None:
             assert document[key] == value
     assert (first.device == "cuda") == (first.gpu_index >= 0) == (first.wheels != "cpu")
     assert all(isinstance(one, str) for one in first.engine_environment().values())
-    lacking = {f"plugin {name}" for name in notation.LACKING}
-    assert {one.what for one in first.missing} <= lacking
+    named = notation.models_of((first.detector, first.calculator, *first.plugins))
+    assert tuple(one.name for one in first.models) == named

@@ -16,6 +16,7 @@ from compreface_cli.errors import ConfigurationError, UnhealthyError
 from compreface_cli.flows import ready
 from compreface_cli.flows.ready import KnownAnswer
 from compreface_cli.launch.base import Endpoint, ServiceState
+from compreface_cli.models import prepare
 from tests.cli.local_cf import free_port
 from tests.cli.talking_engine import CALCULATOR, TalkingEngine, face, serving
 
@@ -129,13 +130,17 @@ def test_one_model_is_one_space_and_another_is_another() -> None:
     assert not ready.same_space(ANSWER, replace(ANSWER, embedding=(0.6, 0.8)))
 
 
-def test_the_bundled_builds_that_run_have_an_answer() -> None:
+def never() -> dict[str, Any]:
+    raise AssertionError("a stored answer was there")
+
+
+def test_the_bundled_builds_whose_files_are_known_have_an_answer() -> None:
     for name, length in (("embedded", 192), ("facenet", 512)):
-        known = ready.known_answer(_plan(name), {})
+        known = ready.known_answer(_plan(name), {}, never)
         assert (len(known.embedding), len(known.box), known.shrink) == (length, 4, 1.0)
         assert known.calculator == _plan(name).calculator
     small = replace(_plan("embedded"), max_detect_size=256)
-    assert ready.known_answer(small, {}).shrink == 0.5
+    assert ready.known_answer(small, {}, never).shrink == 0.5
 
 
 def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
@@ -145,19 +150,50 @@ def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
         "known_answers": {own.detector: {"box": list(BOX), "embedding": HER}},
     }
     (tmp_path / "model.json").write_text(json.dumps(document))
-    known = ready.known_answer(own, {own.models[0].name: tmp_path})
+    models = {own.models[0].name: tmp_path}
+    known = ready.known_answer(own, models, never)
     assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.0, 2.0))
-    (tmp_path / "model.json").write_text(json.dumps({**document, "known_answers": {}}))
-    with pytest.raises(ConfigurationError, match="no stored answer"):
-        ready.known_answer(own, {own.models[0].name: tmp_path})
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        ready.known_answer(own, {own.models[0].name: tmp_path})
+        ready.known_answer(own, models, never)
 
 
-def test_a_plan_without_an_answer_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no answer is stored"):
-        ready.known_answer(_own_model_plan(), {})
+def test_a_pair_that_no_answer_covers_is_asked_of_the_converter(tmp_path: Path) -> None:
+    own = _own_model_plan()
+    (tmp_path / "model.json").write_text(json.dumps({"similarity": [1, 2], "known_answers": {}}))
+    said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
+    known = ready.known_answer(own, {own.models[0].name: tmp_path}, lambda: said)
+    assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.5, 2.5))
+    with pytest.raises(ConfigurationError, match="holds no known answer"):
+        ready.known_answer(own, {}, lambda: {"similarity": [1.5, 2.5]})
+
+
+def test_a_build_that_may_be_less_exact_is_held_to_its_own_tolerance() -> None:
+    plan = _plan("embedded")
+    assert ready.known_answer(plan, {}, never).least == 0.999
+    assert ready.known_answer(replace(plan, min_cosine=0.99), {}, never).least == 0.99
+
+
+def test_a_shipped_answer_counts_for_the_files_it_was_made_from(tmp_path: Path) -> None:
+    plan = _plan("mobilenet")
+    said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
+    models = {}
+    for model in plan.models:
+        folder = tmp_path / model.name
+        folder.mkdir()
+        (folder / "model.json").write_text(json.dumps({"similarity": [1, 2]}))
+        models[model.name] = folder
+        record = {
+            "entry": "",
+            "sources": {one.path: one.sha256[0] for one in model.files},
+            "files": {},
+            "sizes": {},
+        }
+        (folder / prepare.RECORD).write_text(json.dumps(record))
+    assert len(ready.known_answer(plan, models, never).embedding) == 128
+    record["sources"] = dict.fromkeys(record["sources"], "0" * 64)
+    (models["retinaface_mnet025_v1"] / prepare.RECORD).write_text(json.dumps(record))
+    assert ready.known_answer(plan, models, lambda: said).embedding == tuple(HER)
 
 
 def test_waiting_ends_when_the_engine_answers() -> None:

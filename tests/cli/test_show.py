@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compreface_cli import resources
 from tests.cli.build_files import build_data, plain_data, write
 from tests.cli.in_process import Cf, in_folder
 
@@ -33,7 +34,7 @@ def test_show_without_a_name_takes_what_the_settings_choose(cf: Cf, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "name",
-    ["embedded", "facenet", "mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"],
+    sorted(path.stem for path in resources.builds_dir().glob("*.yaml")),
 )
 def test_every_bundled_build_is_shown_and_resolved(cf: Cf, name: str) -> None:
     assert cf("show", name).code == 0
@@ -59,8 +60,8 @@ def test_a_resolved_plan_names_who_set_each_value(
     assert "env file" in origins["max_concurrency"]
     assert "build facenet" in origins["detector"]
     assert origins["postgres_password"].split()[1] == "(set)"
-    assert "20180402-114759" in origins["model"]
-    assert "plugin agegender.AgeDetector cannot run" in done.out
+    assert "model 20180402-114759: tensorflow-graph" in done.out
+    assert "model 22801: tensorflow-checkpoint, no known hash" in done.out
     assert "hunter2" not in done.out
     assert "CORE_VERSION has no effect" in done.err
 
@@ -88,7 +89,7 @@ def test_validate_notes_what_will_not_run_or_be_found(cf: Cf, tmp_path: Path) ->
     path = path.rename(tmp_path / "other.yaml")
     out = cf("validate", str(path)).out
     assert "its file must be plain.yaml" in out
-    assert "plugin agegender.AgeDetector cannot run" in out
+    assert "model 22801 is not on this machine, and no address is known" in out
 
 
 def test_validate_does_not_look_at_the_settings_of_this_folder(cf: Cf, tmp_path: Path) -> None:

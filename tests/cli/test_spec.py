@@ -108,7 +108,8 @@ def test_a_fault_is_told_in_words(changes: dict[str, Any], words: str) -> None:
     ("changes", "words"),
     [
         ({"name": "a.b"}, "is not a model's name of letters"),
-        ({"format": "pickle"}, "is not one of 'onnx', 'tensorflow-graph', 'mxnet' or 'tflite'"),
+        ({"format": "pickle"}, "is not one of 'onnx', 'tensorflow-graph', 'tensorflow-checkpoint'"),
+        ({"role": "detektor"}, "(did you mean 'detector'?)"),
         ({"align": "arcface"}, "(did you mean 'arcface5'?)"),
         ({"files": []}, "models.0.files"),
         ({"similarity": [1.1]}, "models.0.similarity.1 is missing"),
@@ -183,3 +184,93 @@ def test_an_entry_of_the_catalogue_that_is_wrong_is_named() -> None:
 
 def test_a_plain_build_needs_five_lines() -> None:
     assert spec.from_text(text(plain_data())).runtime == "onnxruntime"
+
+
+def entry_of(format: str, *names: str, **changes: Any) -> dict[str, Any]:
+    files = [{"path": f"here/{name}", "sha256": SHA} for name in names]
+    return model_entry(format=format, files=files, **changes)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        entry_of("mxnet", "m-symbol.json", "m-0000.params"),
+        entry_of("mxnet-gluon", "m.params", network="resnet18_v1"),
+        entry_of("tensorflow-checkpoint", "m.index", "m.data", network="inception_v3_age"),
+        entry_of("tensorflow-saved-model", "saved_model.pb", "variables.index", "variables.data"),
+        entry_of("tensorflow-graph", "m.pb"),
+        entry_of("tflite", "m.tflite"),
+    ],
+)
+def test_every_format_has_its_files(entry: dict[str, Any]) -> None:
+    assert spec.from_text(text(build_data(models=[entry]))).models[0].format == entry["format"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (entry_of("mxnet", "m.params"), "has two files: *-symbol.json and *.params"),
+        (entry_of("onnx", "a.onnx", "b.onnx"), "the format onnx has one file"),
+        (entry_of("mxnet-gluon", "m.params"), "network: missing: a file in the format mxnet-gluon"),
+        (
+            entry_of("mxnet-gluon", "m.params", network="inception_v3_age"),
+            "'inception_v3_age' does not fit",
+        ),
+        (entry_of("onnx", "m.onnx", network="resnet18_v1"), "has a graph of its own"),
+        (
+            entry_of("tensorflow-checkpoint", "m.data", network="inception_v3_age"),
+            "has an *.index file",
+        ),
+        (entry_of("tensorflow-saved-model", "m.pb"), "has a file saved_model.pb"),
+        (
+            entry_of("tensorflow-saved-model", "saved_model.pb", "a/x", "b/x"),
+            "two files have the same name in different folders",
+        ),
+        (
+            entry_of("tflite", "m.tflite", role="detector", align=None, similarity=None),
+            "a detector is onnx or mxnet",
+        ),
+    ],
+)
+def test_a_fault_of_format_and_files_is_told(entry: dict[str, Any], words: str) -> None:
+    assert words in fault(models=[entry])
+
+
+def without(entry: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in keys}
+
+
+def test_only_a_calculator_is_aligned_and_only_a_detector_takes_any_size() -> None:
+    any_size = {"size": None, "mean": 0, "scale": 1}
+    detector = without(model_entry(role="detector", input=any_size), "align", "similarity")
+    analyzer = without(model_entry(role="analyzer"), "align", "similarity")
+    for entry, plugin in (
+        (detector, {"detector": "scrfd.FaceDetector@my-model"}),
+        (analyzer, {"plugins": ["genderage.AgeDetector@my-model"]}),
+    ):
+        build = spec.from_text(text(plain_data(models=[entry], **plugin)))
+        assert build.models[0].align is None
+    assert "similarity is missing" in fault(models=[without(model_entry(), "similarity")])
+    assert "align is for the role calculator only" in fault(models=[model_entry(role="analyzer")])
+    assert "only a detector takes pictures of any size" in model_fault(input=any_size)
+    standardised = {**detector, "input": {"size": None}}
+    assert "a detector's picture is not standardised" in fault(models=[standardised])
+
+
+def test_a_fault_between_two_keys_has_the_line_of_the_key_that_is_wrong() -> None:
+    data = build_data(models=[model_entry(network="resnet18_v1")])
+    (found,) = faults(data)
+    assert text(data).splitlines()[found.line - 1].strip() == "network: resnet18_v1"
+    data = build_data(models=[model_entry(role="analyzer")])
+    (found,) = faults({**data, "models": [without(data["models"][0], "align", "similarity")]})
+    assert "custom.Calculator@my-model needs a model with the role calculator" in found.message
+    assert found.message.startswith("models.0.role")
+
+
+def test_a_tolerance_and_a_precision_are_read() -> None:
+    build = spec.from_text(text(plain_data(runtime="auto", precision="bf16", min_cosine=0.999)))
+    assert (build.runtime, build.precision, build.min_cosine) == ("auto", "bf16", 0.999)
+    (found,) = faults(plain_data(min_cosine=0.5))
+    assert "greater than or equal to 0.9" in found.message
+    (found,) = faults(plain_data(precision="int8"))
+    assert "is not one of 'auto', 'fp32' or 'bf16'" in found.message
