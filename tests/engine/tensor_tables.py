@@ -59,11 +59,13 @@ def entries(pairs: Mapping[bytes, bytes]) -> bytes:
     return body + struct.pack("<II", 0, 1)
 
 
-def table_of(*blocks: bytes) -> bytes:
-    """A table of ready blocks."""
-    out, places = b"", {}
-    for number, made in enumerate(blocks):
-        places[b"%08d" % number] = varint(len(out)) + varint(len(made) - 5)
+def table_of(*blocks: bytes, listed: int = 1) -> bytes:
+    """A table of ready blocks, each of which stands `listed` times in the table's index."""
+    out = b""
+    places: dict[bytes, bytes] = {}
+    for made in blocks:
+        for _ in range(listed):
+            places[b"%08d" % len(places)] = varint(len(out)) + varint(len(made) - 5)
         out += made
     index = block(entries(places))
     footer = varint(0) + varint(0) + varint(len(out)) + varint(len(index) - 5)

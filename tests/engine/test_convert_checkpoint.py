@@ -140,6 +140,8 @@ def test_two_files_of_one_name_and_missing_files_are_refused(tmp_path: Path) -> 
         read_checkpoint({**found, "old/a.index": tmp_path / "a.index"}, AGE)
     with pytest.raises(ConvertError, match="cannot be read"):
         read_checkpoint({"a.index": tmp_path / "b.index"}, AGE)
+    with pytest.raises(ConvertError, match="cannot be read"):
+        read_checkpoint({**found, "checkpoint": tmp_path / "gone"}, AGE)
 
 
 # --- tensors --------------------------------------------------------------------------------------
@@ -206,6 +208,16 @@ def test_a_broken_index_is_refused(
         bundle(tmp_path, entry, FOUR, header)
 
 
+def test_tensors_that_take_too_much_memory_together_are_refused(tmp_path: Path) -> None:
+    bundle(tmp_path, tables.entry(FOUR, (1,)), FOUR)
+    pairs = {key: tables.entry(FOUR, (1,)) for key in (b"a", b"b", b"c")}
+    (tmp_path / "x.index").write_bytes(tables.table({b"": tables.header(), **pairs}))
+    found = Bundle("x", files(tmp_path), max_bytes=8)
+    assert [found.tensor(name).tolist() for name in ("a", "b", "a")] == [[1.5]] * 3
+    with pytest.raises(ConvertError, match="too much memory"):
+        found.tensor("c")
+
+
 def test_a_string_is_read_and_its_checksum_proven(tmp_path: Path) -> None:
     text = b"graph of objects"
     sums = struct.pack("<I", len(text)) + b"sums"
@@ -260,6 +272,12 @@ def test_a_compressed_table_is_read() -> None:
     packed = tables.varint(len(content)) + bytes([(len(content) - 1) << 2]) + content
     found = read_table(tables.table_of(tables.block(packed, kind=1)))
     assert {key: bytes(value) for key, value in found.items()} == {b"a": b"1", b"b": b"22"}
+
+
+def test_an_empty_block_listed_many_times_costs_no_hours() -> None:
+    empty = tables.block(struct.pack("<I", 0).rjust(4 * (1 << 20), b"\0")[:-4] + b"\xff\xff\x0f\0")
+    with pytest.raises(ConvertError, match="many times"):
+        read_table(tables.table_of(empty, listed=1000))
 
 
 def test_keys_that_share_their_start_are_read() -> None:

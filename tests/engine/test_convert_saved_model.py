@@ -147,6 +147,9 @@ def model(
     restore: bytes = b"call_restore",
     tag: bytes = b"serve",
     signature: bytes = b"serving_default",
+    objects: bytes = b"",
+    kept: bytes = b"",
+    dims: tuple[int, ...] = (3,),
 ) -> Graph:
     """A SavedModel of `out = in * var`, changed in one place."""
     shape = field(7, tables.shape(3))
@@ -162,12 +165,23 @@ def model(
     signed = inputs + field(2, field(1, b"score") + field(2, tensor_info(output)))
     meta = field(1, field(4, tag)) + field(2, graph)
     meta += field(3, field(3, restore)) if restore else b""
-    meta += field(5, field(1, signature) + field(2, signed))
+    meta += field(5, field(1, signature) + field(2, signed)) + field(7, objects)
     (where / PB).write_bytes(field(2, meta))
     data = struct.pack("<3f", 1, 2, 3)
-    entries = {b"": tables.header(), b"scale": tables.entry(data, (3,))}
+    text = bytes([len(kept)]) + b"sums" + kept
+    entries = {
+        b"": tables.header(),
+        b"_CHECKPOINTABLE_OBJECT_GRAPH": tables.entry(
+            struct.pack("<I", len(kept)) + b"sums" + kept,
+            *((),),
+            offset=len(data),
+            size=len(text),
+            dtype=7,
+        ),
+        b"scale": tables.entry(data, dims),
+    }
     (where / "variables.index").write_bytes(tables.table(entries))
-    (where / "variables.data-00000-of-00001").write_bytes(data)
+    (where / "variables.data-00000-of-00001").write_bytes(data + text)
     return read_saved_model(files(where))
 
 
@@ -208,10 +222,72 @@ def test_a_second_output_inside_a_function_is_not_the_first(tmp_path: Path) -> N
         run(graph, {"in": np.ones((1, 1, 1, 3), np.float32)})
 
 
+def test_long_chains_of_identities_are_walked_once(tmp_path: Path) -> None:
+    chain = [node("i0", "Identity", "in")]
+    chain += [node(f"i{i}", "Identity", f"i{i - 1}") for i in range(1, 15_000)]
+    many = node("many", "Pack", *["i14999"] * 15_000)
+    graph = model(
+        tmp_path, extra=b"".join(field(1, each) for each in [*chain, many]), output="many"
+    )
+    assert set(graph.nodes["many"].inputs) == {"in"}
+
+
+def child(name: str, place: int) -> bytes:
+    return field(1, field(1, place) + field(2, name.encode()))
+
+
+def captured(place: int) -> bytes:
+    """A SavedObjectGraph: root, `a` with `b`, which the function `serving` captured."""
+    nodes = field(1, child("a", 1)) + field(1, child("b", 2)) + field(1, b"")
+    bound = field(1, b"serving") + field(2, field(2, tables.varint(place)))
+    return nodes + field(2, bound)
+
+
+def kept_at(place: int) -> bytes:
+    """A TrackableObjectGraph whose `a`/`b` is object `place` of three, the last with a value."""
+    value = field(2, field(1, b"VARIABLE_VALUE") + field(3, b"scale"))
+    return field(1, child("a", 1)) + field(1, child("b", place)) + field(1, value)
+
+
+def test_a_variable_that_is_not_restored_is_found_by_its_path(tmp_path: Path) -> None:
+    graph = model(tmp_path, restore=b"", objects=captured(2), kept=kept_at(2))
+    (found,) = run(graph, {"in": np.ones((1, 1, 1, 3), np.float32)})
+    assert found.reshape(-1).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("objects", "kept", "message"),
+    [
+        (captured(1), kept_at(2), "nothing says"),
+        (captured(77), kept_at(2), "nothing says"),
+        (captured(2), field(1, b""), "nothing says"),
+        (captured(2), kept_at(9), "refers to one it does not have"),
+        (captured(2), kept_at(-1), "refers to one it does not have"),
+        (captured(2), kept_at(1), "nothing says"),
+    ],
+)
+def test_a_lying_graph_of_objects_is_refused(
+    tmp_path: Path, objects: bytes, kept: bytes, message: str
+) -> None:
+    with pytest.raises(ConvertError, match=message):
+        model(tmp_path, restore=b"", objects=objects, kept=kept)
+
+
 ENDLESS = function("serving", "x v", {"out": "in:output:0"}, call("in", "serving", "x", "v"))
 WIDE = function("serving", "x v", {"out": "x"}, *(node(f"n{i}", "NoOp") for i in range(3000)))
 MANY = field(1, call("a", "serving", "in", "var")) + b"".join(
     field(1, call("a" * i, "serving", "a" * (i - 1), "var")) for i in range(2, 30)
+)
+FLOOD = b"".join(
+    field(
+        1,
+        node(
+            f"c{i}",
+            "Const",
+            value=field(8, field(1, 1) + field(2, tables.shape(1 << 20)) + field(5, b"0000")),
+        ),
+    )
+    for i in range(32)
 )
 LOOP = field(1, node("a", "Identity", "b")) + field(1, node("b", "Identity", "a"))
 
@@ -234,12 +310,14 @@ LOOP = field(1, node("a", "Identity", "b")) + field(1, node("b", "Identity", "a"
         ((SCALING, SERVING, restoring(names=(b"scale",))), {}, "does not name what it restores"),
         ((SCALING, SERVING, restoring(names=(b"a", b"b"))), {}, "no tensor 'b'"),
         ((ENDLESS, restoring()), {}, "too deep"),
+        ((), {"dims": (3, 1)}, r"'var' has the shape \[3\], its values \[3, 1\]"),
+        ((), {"extra": FLOOD}, "claim more than the file holds"),
         ((function("serving", "x v", {"out": "x"})[:-4], restoring()), {}, "broken|not give all"),
         ((WIDE, restoring()), {"extra": MANY, "output": "a" * 29}, "more than 50000 nodes"),
     ],
 )
 def test_a_lying_model_is_refused(
-    tmp_path: Path, library: tuple[bytes, ...], changed: dict[str, bytes | str], message: str
+    tmp_path: Path, library: tuple[bytes, ...], changed: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConvertError, match=message):
         model(tmp_path, *library, **changed)  # type: ignore[arg-type]

@@ -77,6 +77,7 @@ class Inliner:
         self._functions: dict[str, Function] = {}
         self._depth: dict[str, int] = {}
         self._results: dict[str, tuple[str, ...]] = {}
+        self._resolved: dict[str, str] = {}
 
     def node(self, value: str) -> Node:
         """The node that gives `value`."""
@@ -88,7 +89,11 @@ class Inliner:
 
     def resolve(self, value: str) -> str:
         """The value behind calls and identities; it belongs to a node that is neither."""
-        for _ in range(MAX_NODES):
+        passed: dict[str, None] = {}
+        while value not in self._resolved:
+            if value in passed:
+                raise ConvertError(f"the graph has a cycle at node '{value}'")
+            passed[value] = None
             node = self.node(value)
             if node.op in CALLS:
                 results, port = self._expand(node), _port(value)
@@ -98,8 +103,10 @@ class Inliner:
             elif node.op == "Identity" and len(node.inputs) == 1:
                 value = node.inputs[0]
             else:
-                return value
-        raise ConvertError(f"the graph has a cycle at node '{value}'")
+                self._resolved[value] = value
+        found = self._resolved[value]
+        self._resolved.update(dict.fromkeys(passed, found))
+        return found
 
     def behind(self, name: str) -> list[Node]:
         """Every node that runs when node `name` does: what calls hold, and control inputs."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from compreface_engine.convert import wire
 from compreface_engine.convert.errors import ConvertError
-from compreface_engine.convert.graph import Array
+from compreface_engine.convert.graph import Array, Node
 from compreface_engine.convert.saved_model_functions import CALLS, Inliner
 from compreface_engine.convert.tensor_bundle import Bundle
 
@@ -54,6 +54,7 @@ class Variables:
     def _restored(self, restore: str) -> dict[str, str]:
         """Names of tensors by handle, from `AssignVariableOp(handle, RestoreV2(names)[i])`."""
         inliner, names = self._inliner, dict[str, str]()
+        lists: dict[str, list[bytes]] = {}
         for node in inliner.behind(restore):
             if node.op != "AssignVariableOp" or len(node.inputs) != 2:
                 continue
@@ -61,16 +62,26 @@ class Variables:
             source = inliner.node(value)
             if source.op != "RestoreV2" or len(source.inputs) != 3:
                 continue
-            wanted, slices = (
-                inliner.node(inliner.resolve(name)).attrs.get("value") for name in source.inputs[1:]
-            )
+            if source.name not in lists:
+                lists[source.name] = self._wanted(source)
             port = int(value.partition(":")[2] or 0)
-            if not isinstance(wanted, list) or port >= len(wanted):
+            if port >= len(lists[source.name]):
                 raise ConvertError(f"'{source.name}' does not name what it restores")
-            if not isinstance(slices, list) or any(slices):
-                raise ConvertError(f"'{source.name}' restores variables in parts")
-            names[handle.partition(":")[0]] = wanted[port].decode("utf-8", "backslashreplace")
+            name = lists[source.name][port]
+            names[handle.partition(":")[0]] = name.decode("utf-8", "backslashreplace")
         return names
+
+    def _wanted(self, restore: Node) -> list[bytes]:
+        """The names of tensors that a `RestoreV2` reads, whole ones only."""
+        wanted, slices = (
+            self._inliner.node(self._inliner.resolve(name)).attrs.get("value")
+            for name in restore.inputs[1:]
+        )
+        if not isinstance(wanted, list):
+            raise ConvertError(f"'{restore.name}' does not name what it restores")
+        if not isinstance(slices, list) or any(slices):
+            raise ConvertError(f"'{restore.name}' restores variables in parts")
+        return wanted
 
     def _named_by_path(self, handle: str) -> str:
         if self._by_path is None:

@@ -13,6 +13,8 @@ _MAGIC: Final = 0xDB4775248B80FB57
 _FOOTER: Final = 48
 _TRAILER: Final = 5  # one byte for the compression, four for the checksum
 _MAX_BLOCK: Final = 16 << 20
+_MAX_BYTES: Final = 64 << 20
+"""What all blocks may take together, unpacked."""
 _MAX_KEY: Final = 4096
 _MAX_ENTRIES: Final = 100_000
 
@@ -27,10 +29,14 @@ def read_table(data: bytes) -> dict[bytes, memoryview]:
     index, _ = _handle(footer, behind)
     found: dict[bytes, memoryview] = {}
     last: bytes | None = None
+    left = _MAX_BYTES
     for _, place in _entries(_block(whole, index)):
         handle, _ = _handle(place, 0)
-        for key, value in _entries(_block(whole, handle)):
-            # Also keeps one block from being listed many times over.
+        block = _block(whole, handle)
+        left -= len(block)
+        if left < 0:
+            raise ConvertError("the table is too large, or lists a block many times")
+        for key, value in _entries(block):
             if last is not None and key <= last:
                 raise ConvertError("broken table: its keys do not ascend")
             if len(found) >= _MAX_ENTRIES:
@@ -108,8 +114,8 @@ def snappy(data: memoryview) -> bytes:
             at += width
             if not 0 < back <= len(out):
                 raise ConvertError("broken table: a copy from before the block")
-            for _ in range(length):  # may overlap what it writes
-                out.append(out[-back])
+            start = bytes(out[-back : len(out) - back + length])
+            out += (start * (length // len(start) + 1))[:length]  # repeats where it overlaps
         if at > len(data) or len(out) > size:
             raise ConvertError("broken table: a compressed block does not fit its size")
     if len(out) != size:

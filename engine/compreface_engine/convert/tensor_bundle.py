@@ -20,6 +20,8 @@ from compreface_engine.convert.sstable import read_table
 
 _MAX_INDEX: Final = 64 << 20
 _MAX_SHARDS: Final = 1000
+MAX_BYTES: Final = 1 << 30
+"""What all tensors that are read may take together: four times the largest face network."""
 _STRING: Final = 7
 
 
@@ -37,12 +39,16 @@ class _Entry:
 class Bundle:
     """The tensors of one checkpoint; each is read, and its checksum proven, when asked for."""
 
-    def __init__(self, prefix: str, files: Mapping[str, Path]) -> None:
+    def __init__(
+        self, prefix: str, files: Mapping[str, Path], *, max_bytes: int = MAX_BYTES
+    ) -> None:
         """`files`: paths by base name; `prefix`: what stands before `.index`.
 
         Raises ConvertError for an index that is missing or broken.
         """
         self._prefix, self._files = prefix, files
+        self._left = max_bytes
+        self._tensors: dict[str, Array] = {}
         index = _file(files, f"{prefix}.index")
         if _size(index) > _MAX_INDEX:
             raise ConvertError(f"{index.name} is too large for an index")
@@ -62,6 +68,11 @@ class Bundle:
 
     def tensor(self, name: str) -> Array:
         """The tensor `name`. Raises ConvertError if it is missing, damaged or of no known type."""
+        if name not in self._tensors:
+            self._tensors[name] = self._tensor(name)
+        return self._tensors[name]
+
+    def _tensor(self, name: str) -> Array:
         entry = self._entries.get(name)
         if entry is None:
             raise ConvertError(f"the checkpoint has no tensor '{name}'")
@@ -99,6 +110,9 @@ class Bundle:
         path = _file(self._files, f"{self._prefix}.data-{entry.shard:05d}-of-{self._shards:05d}")
         if entry.offset + entry.size > _size(path):
             raise ConvertError(f"the tensor '{name}' ends behind {path.name}")
+        self._left -= entry.size
+        if self._left < 0:
+            raise ConvertError("the tensors of the checkpoint take too much memory")
         try:
             with path.open("rb") as file:
                 file.seek(entry.offset)
