@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from compreface_engine import __version__
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.runtimes.host import Cpu, this_cpu
 from compreface_engine.runtimes.measure import Measured, measure_apart
-from compreface_engine.runtimes.ways import REFERENCE, Way, demand, here, version_of
+from compreface_engine.runtimes.ways import REFERENCE, Version, Way, demand, here, version_of
 
 _log = logging.getLogger("compreface_engine.runtimes")
 
@@ -94,6 +94,7 @@ def choose(
     lanes: int,
     cpu: Cpu | None = None,
     measure: Measure = measure_apart,
+    version_of: Version = version_of,
 ) -> Choice:
     """The way for the calculator's network `path` on this host.
 
@@ -101,11 +102,12 @@ def choose(
     not installed, not possible on this CPU, or less accurate than allowed.
     """
     cpu = cpu or this_cpu()
-    ways = _wanted(wish, cpu)
+    ways = _wanted(wish, cpu, version_of)
     if len(ways) == 1 and ways[0].precision == "fp32":
-        return Choice(ways[0], demand(ways[0].runtime))
+        return Choice(ways[0], demand(ways[0].runtime, version_of))
     candidates = [REFERENCE, *(way for way in ways if way != REFERENCE)]
-    key = _key(path, candidates, cpu, threads, lanes)
+    versions = {way: demand(way.runtime, version_of) for way in candidates}
+    key = _key(path, versions, cpu, threads, lanes)
     results = _read(wish.folder, key)
     if results is None:
         try:
@@ -117,15 +119,15 @@ def choose(
                     "Set CF_RUNTIME=onnxruntime and CF_PRECISION=fp32."
                 ) from error
             _log.warning("the runtimes could not be measured, so ONNX Runtime is taken: %s", error)
-            return reference_choice()
+            return Choice(REFERENCE, versions[REFERENCE])
         _keep(wish.folder, key, results)
-    return _best(results, ways, wish)
+    return _best(results, ways, wish, versions)
 
 
-def _wanted(wish: Wish, cpu: Cpu) -> list[Way]:
+def _wanted(wish: Wish, cpu: Cpu, version_of: Version) -> list[Way]:
     """The ways that the wish leaves, at least one."""
     if wish.runtime != "auto":
-        demand(wish.runtime)
+        demand(wish.runtime, version_of)
     if wish.precision == "bf16" and not cpu.multiplies_bfloat16:
         raise ConfigurationError(
             "CF_PRECISION=bf16: this CPU has neither avx512_bf16 nor amx_bf16. "
@@ -133,7 +135,7 @@ def _wanted(wish: Wish, cpu: Cpu) -> list[Way]:
         )
     ways = [
         way
-        for way in here(cpu)
+        for way in here(cpu, version_of)
         if wish.runtime in ("auto", way.runtime) and wish.precision in ("auto", way.precision)
     ]
     if not ways:
@@ -144,7 +146,9 @@ def _wanted(wish: Wish, cpu: Cpu) -> list[Way]:
     return ways
 
 
-def _best(results: Sequence[Measured], ways: Sequence[Way], wish: Wish) -> Choice:
+def _best(
+    results: Sequence[Measured], ways: Sequence[Way], wish: Wish, versions: Mapping[Way, str]
+) -> Choice:
     ran = [result for result in results if result.way in ways and not result.error]
     exact = [result for result in ran if result.min_cosine >= wish.min_cosine]
     if not exact:
@@ -159,14 +163,16 @@ def _best(results: Sequence[Measured], ways: Sequence[Way], wish: Wish) -> Choic
     best = min(exact, key=lambda r: r.ms if r.way == REFERENCE else r.ms / _WORTH_IT)
     return Choice(
         best.way,
-        demand(best.way.runtime),
+        versions[best.way],
         min_cosine=best.min_cosine,
         tolerance=wish.min_cosine,
         measured=tuple(results),
     )
 
 
-def _key(path: Path, ways: Sequence[Way], cpu: Cpu, threads: int, lanes: int) -> dict[str, Any]:
+def _key(
+    path: Path, versions: Mapping[Way, str], cpu: Cpu, threads: int, lanes: int
+) -> dict[str, Any]:
     """All that a measurement depends on."""
     with path.open("rb") as file:
         model = hashlib.file_digest(file, "sha256").hexdigest()
@@ -178,7 +184,7 @@ def _key(path: Path, ways: Sequence[Way], cpu: Cpu, threads: int, lanes: int) ->
         "threads": threads,
         "lanes": lanes,
         "model": model,
-        "ways": [[way.runtime, way.precision, version_of(way.runtime)] for way in ways],
+        "ways": [[way.runtime, way.precision, version] for way, version in versions.items()],
     }
 
 

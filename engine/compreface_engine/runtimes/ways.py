@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.runtimes.base import Session
@@ -37,6 +38,10 @@ _PACKAGES: Final = {
 }
 
 
+Version: TypeAlias = Callable[[str], str | None]
+"""From a runtime to its installed version, None where it is not installed."""
+
+
 def version_of(runtime: str) -> str | None:
     """The installed version, read without importing it; None where it is not installed."""
     for package in _PACKAGES[runtime]:
@@ -47,7 +52,7 @@ def version_of(runtime: str) -> str | None:
     return None
 
 
-def demand(runtime: str) -> str:
+def demand(runtime: str, version_of: Version = version_of) -> str:
     """The installed version. Raises ConfigurationError with the way out where there is none."""
     version = version_of(runtime)
     if version is None:
@@ -58,7 +63,7 @@ def demand(runtime: str) -> str:
     return version
 
 
-def here(cpu: Cpu) -> list[Way]:
+def here(cpu: Cpu, version_of: Version = version_of) -> list[Way]:
     """The ways that this host can go, the reference first."""
     return [
         way

@@ -1,0 +1,294 @@
+"""The choice of a runtime: fast, exact enough, measured once and kept whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import compreface_engine
+from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.plugins.probe import drawn_faces
+from compreface_engine.runtimes import ways
+from compreface_engine.runtimes.choice import Choice, Wish, choose
+from compreface_engine.runtimes.host import Cpu, this_cpu
+from compreface_engine.runtimes.measure import Measured, measure, measure_apart
+from compreface_engine.runtimes.ways import REFERENCE, Way
+
+_MODELS = Path(compreface_engine.__file__).parent / "embedded_models"
+_RNET = _MODELS / "mtcnn_rnet.onnx"
+FP32, BF16 = Way("openvino", "fp32"), Way("openvino", "bf16")
+OLD, NEW = Cpu("old", frozenset({"avx2"})), Cpu("new", frozenset({"avx2", "avx512_bf16"}))
+VERSIONS = {"onnxruntime": "1.32.0", "openvino": "2026.4.1"}
+WITHOUT_OPENVINO = {"onnxruntime": "1.32.0"}
+
+
+class Measures:
+    """Measures as it was told, and remembers what it was asked for."""
+
+    def __init__(self, *results: Measured) -> None:
+        self.results = results
+        self.asked: list[list[Way]] = []
+
+    def __call__(
+        self, path: Path, probe: NDArray[np.float32], wanted: Sequence[Way], threads: int
+    ) -> list[Measured]:
+        self.asked.append(list(wanted))
+        return [result for result in self.results if result.way in wanted]
+
+
+QUICK = Measures(
+    Measured(REFERENCE, 8, 6, 1.0), Measured(FP32, 9, 8, 1.0), Measured(BF16, 5, 3, 0.9999)
+)
+
+
+def chosen(
+    measures: Measures,
+    wish: Wish,
+    cpu: Cpu = NEW,
+    path: Path = _RNET,
+    installed: Mapping[str, str] = VERSIONS,
+) -> Choice:
+    def probe() -> NDArray[np.float32]:
+        return np.zeros((6, 3, 24, 24), np.float32)
+
+    return choose(
+        path,
+        probe,
+        wish,
+        threads=1,
+        lanes=2,
+        cpu=cpu,
+        measure=measures,
+        version_of=installed.get,
+    )
+
+
+def auto(folder: Path | None = None) -> Wish:
+    return Wish(runtime="auto", folder=folder)
+
+
+def test_the_fastest_way_within_the_tolerance_is_taken_and_said() -> None:
+    choice = chosen(QUICK, auto())
+    assert choice.way == BF16
+    assert choice.json() == {
+        "runtime": "openvino",
+        "version": "2026.4.1",
+        "precision": "bf16",
+        "device": "cpu",
+        "min_cosine": 0.9999,
+        "tolerance": 0.9995,
+        "measured": [
+            {"runtime": "onnxruntime", "precision": "fp32", "ms": 7},
+            {"runtime": "openvino", "precision": "fp32", "ms": 8.5},
+            {"runtime": "openvino", "precision": "bf16", "ms": 4},
+        ],
+    }
+    assert "openvino 2026.4.1 bf16 on cpu (cosine 0.999900, at least 0.9995" in str(choice)
+
+
+def test_what_is_less_exact_than_the_tolerance_is_left() -> None:
+    assert chosen(QUICK, replace(auto(), min_cosine=0.99995)).way == REFERENCE
+
+
+def test_a_cpu_without_bfloat16_is_not_asked_for_it() -> None:
+    measures = Measures(*QUICK.results)
+    assert chosen(measures, auto(), OLD).way == REFERENCE
+    assert measures.asked == [[REFERENCE, FP32]]
+
+
+@pytest.mark.parametrize(("factor", "way"), [(0.98, REFERENCE), (0.96, FP32)])
+def test_another_way_is_taken_only_where_it_saves_more_than_runs_differ(
+    factor: float, way: Way
+) -> None:
+    close = Measures(Measured(REFERENCE, 8, 6, 1.0), Measured(FP32, 8 * factor, 6 * factor, 1.0))
+    assert chosen(close, auto(), OLD).way == way
+
+
+def test_a_way_that_failed_is_left() -> None:
+    failing = Measures(Measured(REFERENCE, 8, 6, 1.0), Measured(FP32, error="no such kernel"))
+    choice = chosen(failing, auto(), OLD)
+    assert choice.way == REFERENCE
+    assert [one["runtime"] for one in choice.json()["measured"]] == ["onnxruntime"]
+
+
+def test_where_only_onnx_runtime_is_installed_nothing_is_measured() -> None:
+    measures = Measures()
+    choice = chosen(measures, auto(), installed=WITHOUT_OPENVINO)
+    assert (choice.way, choice.measured, measures.asked) == (REFERENCE, (), [])
+
+
+def test_a_forced_runtime_in_float32_needs_no_measurement() -> None:
+    measures = Measures()
+    choice = chosen(measures, Wish("openvino", "fp32"))
+    assert (choice.way, choice.version, measures.asked) == (FP32, "2026.4.1", [])
+
+
+def test_a_forced_precision_is_held_to_the_tolerance_too() -> None:
+    assert chosen(QUICK, Wish("openvino", "bf16")).way == BF16
+    with pytest.raises(ConfigurationError, match=r"CF_MIN_COSINE=0\.99999.*cosine 0\.999900"):
+        chosen(QUICK, Wish("auto", "bf16", 0.99999))
+
+
+def test_bfloat16_on_a_cpu_without_it_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"CF_PRECISION=bf16: this CPU has neither"):
+        chosen(QUICK, Wish("auto", "bf16"), OLD)
+
+
+def test_bfloat16_where_nothing_installed_computes_in_it_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="`openvino` extra"):
+        chosen(QUICK, Wish("auto", "bf16"), installed=WITHOUT_OPENVINO)
+    with pytest.raises(ConfigurationError, match="CF_RUNTIME=openvino, but it is not installed"):
+        chosen(QUICK, Wish("openvino"), installed=WITHOUT_OPENVINO)
+
+
+class Breaks(Measures):
+    def __call__(
+        self, path: Path, probe: NDArray[np.float32], wanted: Sequence[Way], threads: int
+    ) -> list[Measured]:
+        raise ConfigurationError("it ended with -4")
+
+
+def test_a_measurement_that_breaks_leaves_auto_with_onnx_runtime_and_a_warning(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    assert chosen(Breaks(), auto(tmp_path)).way == REFERENCE
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "it ended with -4" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigurationError, match="could not be measured: it ended with -4"):
+        chosen(Breaks(), Wish("openvino"))
+
+
+def test_what_was_measured_is_kept_and_read_again(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / ".choices"
+    measures = Measures(*QUICK.results)
+    first = chosen(measures, auto(folder))
+    assert chosen(measures, auto(folder)) == first
+    assert len(measures.asked) == 1
+    (file,) = folder.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert json.loads(file.read_text())["key"]["cpu"] == "new"
+
+
+def test_the_tolerance_is_judged_anew_from_what_was_kept(tmp_path: Path) -> None:
+    measures = Measures(*QUICK.results)
+    assert chosen(measures, auto(tmp_path)).way == BF16
+    assert chosen(measures, replace(auto(tmp_path), min_cosine=0.99999)).way == REFERENCE
+    assert len(measures.asked) == 1
+
+
+def test_another_model_cpu_or_version_measures_again(tmp_path: Path) -> None:
+    measures = Measures(*QUICK.results)
+    chosen(measures, auto(tmp_path))
+    chosen(measures, auto(tmp_path), path=_MODELS / "mtcnn_onet.onnx")
+    chosen(measures, auto(tmp_path), Cpu("new", NEW.flags | {"amx_bf16"}))
+    chosen(measures, auto(tmp_path), Cpu("newer", NEW.flags))
+    chosen(measures, auto(tmp_path), installed={**VERSIONS, "openvino": "2027.0.0"})
+    assert len(measures.asked) == len(list(tmp_path.iterdir())) == 5
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1, "results": []}'])
+def test_a_damaged_file_is_measured_again_and_replaced(tmp_path: Path, text: str) -> None:
+    measures = Measures(*QUICK.results)
+    first = chosen(measures, auto(tmp_path))
+    (file,) = tmp_path.iterdir()
+    whole = file.read_text()
+    file.write_text(text)
+    assert chosen(measures, auto(tmp_path)) == first
+    assert len(measures.asked) == 2
+    assert file.read_text() == whole
+
+
+def test_a_kept_result_with_nonsense_in_it_is_measured_again(tmp_path: Path) -> None:
+    measures = Measures(*QUICK.results)
+    chosen(measures, auto(tmp_path))
+    (file,) = tmp_path.iterdir()
+    kept = json.loads(file.read_text())
+    kept["results"][0]["ms_alone"] = None
+    file.write_text(json.dumps(kept))
+    chosen(measures, auto(tmp_path))
+    assert len(measures.asked) == 2
+
+
+def test_a_folder_that_cannot_be_written_costs_one_warning_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    measures = Measures(*QUICK.results)
+    folder = tmp_path / "file" / ".choices"
+    assert chosen(measures, auto(folder)).way == BF16
+    assert chosen(measures, auto(folder)).way == BF16
+    assert len(measures.asked) == 2
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert "Set CF_CHOICES_DIR" in caplog.text
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_no_half_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen(QUICK, auto(tmp_path))
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    file.mkdir()
+    assert chosen(QUICK, auto(tmp_path)).way == BF16
+    assert list(tmp_path.iterdir()) == [file]
+    assert "cannot be kept" in caplog.text
+
+
+def _rows() -> NDArray[np.float32]:
+    return np.random.default_rng(1).standard_normal((4, 3, 24, 24), np.float32)
+
+
+def test_real_networks_are_timed_and_compared() -> None:
+    found = ways.here(OLD)
+    results = measure(_RNET, _rows(), found, 1)
+    assert [result.way for result in results] == found
+    assert all(result.ms_alone > 0 and result.ms_batched > 0 for result in results)
+    assert all(result.min_cosine > 0.999999 for result in results)
+    assert not any(result.error for result in results)
+
+
+def test_a_way_that_cannot_run_is_named_with_its_reason() -> None:
+    (good, bad) = measure(_RNET, _rows(), [REFERENCE, Way("openvino", "int3")], 1)
+    assert good.way == REFERENCE
+    assert not good.error
+    assert bad.error
+
+
+def test_a_measurement_runs_in_a_process_of_its_own() -> None:
+    (result,) = measure_apart(_RNET, _rows(), [REFERENCE], 1)
+    assert result.way == REFERENCE
+    assert result.ms > 0
+    assert result.min_cosine == 1.0
+    with pytest.raises(ConfigurationError, match=r"it ended with 1: .*absent\.onnx"):
+        measure_apart(Path("absent.onnx"), _rows(), [REFERENCE], 1)
+
+
+def test_the_cpu_is_read_from_the_system(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(
+        "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: Some CPU\nstepping\t: 1\n"
+        "flags\t\t: fpu avx2 avx512_bf16\n\nprocessor\t: 1\nmodel name\t: Another\nflags\t\t: x\n"
+    )
+    cpu = this_cpu(cpuinfo)
+    assert cpu == Cpu("Some CPU (26 2 1)", frozenset({"fpu", "avx2", "avx512_bf16"}))
+    assert cpu.multiplies_bfloat16
+    assert not this_cpu(tmp_path / "absent").flags
+
+
+def test_drawn_faces_are_the_same_each_time_and_unlike_each_other() -> None:
+    faces = drawn_faces(112)
+    assert faces.shape == (6, 112, 112, 3)
+    assert faces.dtype == np.uint8
+    assert np.array_equal(faces, drawn_faces(112))
+    assert all((a != b).mean() > 0.5 for a, b in itertools.pairwise(faces))
+    steps = np.abs(np.diff(faces.astype(np.int16), axis=2))
+    assert np.median(steps) < 10, "smoother than noise"
