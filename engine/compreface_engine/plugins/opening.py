@@ -18,7 +18,7 @@ from compreface_engine.runtimes.base import Session
 from compreface_engine.runtimes.batcher import Batcher
 from compreface_engine.runtimes.choice import Choice, Wish, choose, reference_choice
 from compreface_engine.runtimes.onnxruntime import OnnxSession
-from compreface_engine.runtimes.ways import Way, demand, open_file
+from compreface_engine.runtimes.ways import Version, Way, demand, open_file, version_of
 
 _Opening: TypeAlias = Callable[[], tuple[Session, Choice]]
 
@@ -45,16 +45,17 @@ class Lanes:
 class Opener:
     """One session a file, whoever asks for it."""
 
-    def __init__(self, wish: Wish, lanes: Lanes) -> None:
+    def __init__(self, wish: Wish, lanes: Lanes, version_of: Version = version_of) -> None:
         """Raises ConfigurationError where the runtime that is asked for is not installed."""
-        if wish.runtime != "auto":
-            demand(wish.runtime)
+        self._version = "" if wish.runtime == "auto" else demand(wish.runtime, version_of)
         if lanes.gpu_idx >= 0 and wish.runtime == "openvino":
             raise ConfigurationError(
                 f"CF_RUNTIME=openvino runs on the CPU, but GPU_IDX={lanes.gpu_idx} asks for a GPU. "
                 "Set CF_RUNTIME=onnxruntime, or GPU_IDX=-1."
             )
-        if wish.precision == "bf16" and (wish.runtime in _FRAMEWORKS or lanes.gpu_idx >= 0):
+        if wish.precision == "bf16" and (
+            wish.runtime not in ("auto", "openvino") or lanes.gpu_idx >= 0
+        ):
             raise ConfigurationError(
                 "CF_PRECISION=bf16 is for a CPU and the runtimes `auto` and `openvino`. "
                 "Unset CF_PRECISION."
@@ -88,7 +89,7 @@ class Opener:
     def _by_wish(self, model: PreparedModel) -> tuple[Session, Choice]:
         wish, lanes = self._wish, self._lanes
         # Answers of a detector are no rows that can be told apart.
-        batched = lanes.batching and model.role != "detector"
+        batched = model.role != "detector" and model.batch is None
         needed = _FRAMEWORKS.get(wish.runtime)
         if needed and model.source and model.source.format == needed:
             return self._batched(self._framework(model), batched), self._framework_choice()
@@ -105,10 +106,10 @@ class Opener:
         gpu_idx = -1 if self._wish.runtime in _FRAMEWORKS else self._lanes.gpu_idx
         session = OnnxSession(path, threads=self._lanes.threads, gpu_idx=gpu_idx)
         choice = reference_choice(f"cuda:{gpu_idx}" if gpu_idx >= 0 else "cpu")
-        return self._batched(session, batched and self._lanes.batching), choice
+        return self._batched(session, batched), choice
 
     def _batched(self, session: Session, batched: bool) -> Session:
-        if not batched:
+        if not (batched and self._lanes.batching):
             return session
         if self._lanes.gpu_idx >= 0:
             return Batcher(session, lanes=1, rows=_ROWS_ON_GPU)
@@ -141,11 +142,13 @@ class Opener:
     def _framework_choice(self) -> Choice:
         gpu = self._lanes.gpu_idx
         runtime = self._wish.runtime
-        return Choice(Way(runtime, "fp32"), demand(runtime), "cpu" if gpu < 0 else f"cuda:{gpu}")
+        return Choice(Way(runtime, "fp32"), self._version, "cpu" if gpu < 0 else f"cuda:{gpu}")
 
 
 def _worth_measuring(model: PreparedModel) -> bool:
     """A network of one size that costs enough. OpenVINO takes twice as long for a new size."""
+    if model.batch is not None:
+        return False
     if model.role == "analyzer":
         return model.path.stat().st_size >= _MEASURED_FROM
     return model.role == "calculator"

@@ -41,6 +41,7 @@ class PreparedModel:
 
     `inputs.size` is 0 where any height and width will do (detectors only). `outputs` are names in
     the graph's order; empty if the manifest does not tell. `embedding` stands for calculators.
+    `batch`: the network takes just so many rows a run; None if any number.
     """
 
     name: str
@@ -50,6 +51,7 @@ class PreparedModel:
     outputs: tuple[str, ...] = ()
     embedding: Embedding | None = None
     source: Source | None = None
+    batch: int | None = None
 
 
 def read_prepared(
@@ -131,6 +133,7 @@ def _parse(described: Mapping[str, Any], folder: Path) -> PreparedModel:
         outputs=tuple(str(output) for output in described.get("outputs", ())),
         embedding=_embedding(described) if role == "calculator" else None,
         source=_source(described["source"], folder) if "source" in described else None,
+        batch=None if described.get("batch") is None else int(described["batch"]),
     )
 
 
