@@ -20,12 +20,12 @@ KEY = "key-of-a-caller"
 SECRETS = ("secret-file", "secret-query", "secret-path", "secret-field", "secret-tag", KEY)
 
 
-def with_tags() -> bytes:
+def with_tags(kind: str) -> bytes:
     """The portrait with a description in its metadata, as cameras and editors leave it."""
     tags = Image.Exif()
     tags[0x010E] = "secret-tag"
     out = io.BytesIO()
-    Image.open(io.BytesIO(PORTRAIT)).save(out, "JPEG", quality=90, exif=tags)
+    Image.open(io.BytesIO(PORTRAIT)).save(out, kind, exif=tags)
     return out.getvalue()
 
 
@@ -38,7 +38,8 @@ def session(engine: Engine) -> list[float]:
     headers = {"Content-Type": MULTIPART, "X-Api-Key": KEY, "Authorization": f"Bearer {KEY}"}
     query = "face_plugins=calculator,landmarks,pose&a=secret-query"
     numbers: list[float] = []
-    pictures = (PORTRAIT, with_tags(), PORTRAIT[:30_000], PORTRAIT[:100], b"rubbish", b"")
+    whole = (PORTRAIT, with_tags("JPEG"), with_tags("TIFF"), with_tags("PNG"))
+    pictures = (*whole, PORTRAIT[:30_000], PORTRAIT[:100], b"rubbish", b"")
     for picture in pictures:
         form = multipart(
             [part("note", b"secret-field"), part("file", picture, "secret-file.jpg", "image/jpeg")]
