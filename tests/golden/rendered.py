@@ -26,8 +26,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "mobilenet-gpu",
             "arcface-r100",
             "arcface-r100-gpu",
+            "scrfd-w600k",
+            "yunet-embedded",
         )
     },
+    "facenet-tensorflow": ("facenet", {"runtime": "tensorflow", "services": "core"}),
+    "mobilenet-mxnet": ("mobilenet", {"runtime": "mxnet", "services": "core"}),
     "embedded-core": ("embedded", {"services": "core"}),
     "embedded-gpu-1": ("embedded", {"gpu_index": 1, "services": "core"}),
     "embedded-cuda12-legacy": ("embedded", {"device": "cuda", "wheels": "cuda12-legacy"}),

@@ -15,6 +15,9 @@ from tests.shared import ROOT
 ROWS = {
     # row: what it is for (the table of wheels, compute capabilities and drivers)
     "cpu": {"onnxruntime": r"1\.\d+"},
+    "openvino": {"onnxruntime": r"1\.\d+", "openvino": r"20\d\d\."},
+    "tensorflow": {"onnxruntime": r"1\.\d+", "tensorflow-cpu": r"2\."},
+    "mxnet": {"onnxruntime": r"1\.\d+", "mxnet": r"1\.9\.1", "numpy": r"1\.23\."},
     "cuda13": {"onnxruntime-gpu": r"1\.(2[89]|[3-9]\d)", "nvidia-cudnn-cu13": r"9\."},
     "cuda12": {"onnxruntime-gpu": r"1\.26\.", "nvidia-cudnn-cu12": r"9\."},
     "cuda12-legacy": {"onnxruntime-gpu": r"1\.26\.", "nvidia-cudnn-cu12": r"9\.(\d|10)\."},
