@@ -19,6 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
 _CPU = "/CPU:0"
+_INPUTS = ("input", "image_batch")  # where FaceNet's published graphs take pictures
+_KEEP = ("keep_probability",)  # of a dropout, where a graph leaves it open
 
 
 class TensorFlowSession:
@@ -75,7 +77,10 @@ def _set_up(threads: int, lanes: int, gpu_idx: int) -> None:
 
 def _pruned(graph: Any, outputs: Sequence[str], device: str) -> Any:
     """The function from pictures to `outputs`."""
-    pictures = [node.name for node in graph.node if _is_placeholder(node, tf.float32)]
+    names = {node.name for node in graph.node}
+    numbers = [node.name for node in graph.node if _is_placeholder(node, tf.float32)]
+    known = [name for name in _INPUTS if name in names]
+    pictures = known[:1] or [name for name in numbers if name not in _KEEP]
     if len(pictures) != 1:
         raise ConfigurationError(
             f"the TensorFlow graph has {len(pictures)} inputs of numbers ({', '.join(pictures)}), "
@@ -85,17 +90,19 @@ def _pruned(graph: Any, outputs: Sequence[str], device: str) -> Any:
 
     def imported(image: Any) -> Any:
         with tf.device(device):
-            off = {f"{name}:0": tf.constant(False) for name in switches}
+            fixed = {f"{name}:0": tf.constant(False) for name in switches}
+            fixed |= {f"{name}:0": tf.constant(1.0) for name in numbers if name in _KEEP}
             return tf.graph_util.import_graph_def(
                 graph,
-                input_map={f"{pictures[0]}:0": image, **off},
+                input_map={f"{pictures[0]}:0": image, **fixed},
                 return_elements=[f"{name}:0" for name in outputs],
                 name="",
             )
 
-    return tf.compat.v1.wrap_function(
-        imported, [tf.TensorSpec((None, None, None, None), tf.float32)]
-    )
+    any_pictures = tf.TensorSpec((None, None, None, None), tf.float32)
+    function = tf.compat.v1.wrap_function(imported, [any_pictures])
+    # Published graphs still hold the queue that training read its pictures from.
+    return function.prune(function.inputs, function.outputs)
 
 
 def _is_placeholder(node: Any, dtype: Any) -> bool:
