@@ -150,7 +150,7 @@ def test_plugins_say_what_they_are_and_how_they_run() -> None:
     assert (
         found[
             'compreface_plugin_info{device="",plugin="calculator",precision="",'
-            'runtime="fake",version="fake.Calculator"}'
+            'runtime="fake",sha256="",version="fake.Calculator"}'
         ]
         == 1
     )
@@ -204,6 +204,10 @@ def test_a_running_engine_times_every_stage_and_counts_no_warm_up(engine: Engine
     assert found['compreface_stage_seconds_sum{stage="detect"}'] > 0.001
     assert found["compreface_faces_total"] == 2
     assert found["compreface_calculator_batch_size_sum"] == 1
+    how = engine.request("GET", "/status").json()["runtimes"]["calculator"]
+    (about,) = [name for name in found if 'plugin="calculator"' in name]
+    assert f'sha256="{how["sha256"]}"' in about
+    assert len(how["sha256"]) == 64
 
 
 @pytest.mark.slow

@@ -83,6 +83,7 @@ def test_the_fastest_way_within_the_tolerance_is_taken_and_said() -> None:
         "version": "2026.4.1",
         "precision": "bf16",
         "device": "cpu",
+        "sha256": None,
         "min_cosine": 0.9999,
         "tolerance": 0.9995,
         "measured": [

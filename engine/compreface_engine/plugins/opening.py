@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -71,7 +71,7 @@ class Opener:
 
     def model(self, model: PreparedModel) -> Session:
         """A prepared model. Raises ConfigurationError where it cannot be loaded."""
-        return self._once(model.path, lambda: self._by_wish(model))
+        return self._once(model.path, lambda: self._by_wish(model), model.sha256)
 
     def asked(self) -> Choice | None:
         """How the first network runs that was asked for since the last call."""
@@ -79,9 +79,10 @@ class Opener:
         self._asked.clear()
         return choice
 
-    def _once(self, path: Path, opening: _Opening) -> Session:
+    def _once(self, path: Path, opening: _Opening, sha256: str = "") -> Session:
         if path not in self._opened:
-            self._opened[path] = opening()
+            session, choice = opening()
+            self._opened[path] = session, replace(choice, sha256=sha256 or _sha256(path))
         session, choice = self._opened[path]
         self._asked.append(choice)
         return session
@@ -154,6 +155,11 @@ def _worth_measuring(model: PreparedModel) -> bool:
     return model.role == "calculator"
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _probe(model: PreparedModel) -> NDArray[np.float32]:
     return model.inputs.tensor(drawn_faces(model.inputs.size))
 
@@ -170,8 +176,7 @@ def _checked_files(model: PreparedModel, runtime: str) -> Sequence[Path]:
         )
     for path, sha256 in files:
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = _sha256(path)
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be read: {error}. {again}") from error
         if found != sha256:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -52,6 +52,7 @@ class PreparedModel:
     embedding: Embedding | None = None
     source: Source | None = None
     batch: int | None = None
+    sha256: str = ""  # of `path`, once it is checked
 
 
 def read_prepared(
@@ -88,7 +89,7 @@ def read_prepared(
             f"Name another model, or prepare this one again with `role: {role}`."
         )
     _check_hash(model.path, sha256, plugin)
-    return model
+    return replace(model, sha256=sha256)
 
 
 def check_input(model: PreparedModel, wanted: InputSpec, plugin: str, instead: str) -> None:

@@ -51,6 +51,7 @@ class Choice:
     min_cosine: float | None = None
     tolerance: float | None = None
     measured: tuple[Measured, ...] = ()
+    sha256: str | None = None  # of the network's file, if it is known
 
     def __str__(self) -> str:
         """For the log."""
@@ -67,6 +68,7 @@ class Choice:
             "version": self.version,
             "precision": self.way.precision,
             "device": self.device,
+            "sha256": self.sha256,
             "min_cosine": self.min_cosine,
             "tolerance": self.tolerance,
             "measured": [
