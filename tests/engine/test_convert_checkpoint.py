@@ -259,6 +259,7 @@ def by_bits(data: memoryview) -> int:
         (b"\x08\x0cabcd\x01\x04", b"abcdabcd"),  # copy of 4 from 4 back
         (b"\x0a\x00a\x22\x01\x00", b"a" * 10),  # a copy that overlaps what it writes
         (b"\x0a\x00a\x23\x01\x00\x00\x00", b"a" * 10),
+        (b"\xb0\x02\xf4\x2b\x01ab" + b"x" * 298 + b"\x21\x2c", b"ab" + b"x" * 298 + b"abxx"),
         (b"\x46\xf0\x45" + b"x" * 70, b"x" * 70),  # a length of its own byte
         (b"\x80\x04\xf4\xff\x01" + b"y" * 512, b"y" * 512),
     ],
