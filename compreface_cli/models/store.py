@@ -181,9 +181,11 @@ def _fits(model: Model, sources: Mapping[str, str], places: Places) -> bool:
 class _Unaccepted(Exception):
     """A file is there, and nobody has said yet that its hash is right."""
 
-    def __init__(self, path: Path, digest: str) -> None:
+    def __init__(self, path: Path, digest: str, wrong: str = "") -> None:
         super().__init__(str(path))
         self.path, self.digest = path, digest
+        self.wrong = wrong  # what is said of a file whose right hash is known
+        self.said = wrong or f"the hash of {path} is not known yet; it is {digest}"
 
 
 def _obtain_all(
@@ -224,16 +226,16 @@ def _obtain(
     urls = list(one.sources)
     if _is_address(places.mirror):
         urls.insert(0, f"{places.mirror.rstrip('/')}/{quote(one.path)}")
-    wrong = []
+    wrong: list[tuple[Path, str]] = []
     for path in _local(model, one, places):
         digest = sha256_of(path)
         if digest in wanted:
             return path, digest
         if not one.sha256:
             raise _Unaccepted(path, digest)
-        wrong.append(f"{path} has SHA-256 {digest}")
+        wrong.append((path, digest))
         if urls:  # else the error below says it
-            note(f"{wrong[-1]}, which is not accepted for model {model.name}")
+            note(f"{path} has SHA-256 {digest}, which is not accepted for model {model.name}")
     if urls:
         from compreface_cli.models.download import fetch
 
@@ -246,11 +248,8 @@ def _obtain(
             raise _Unaccepted(target, digest)
         return target, digest
     if wrong:
-        raise FetchError(
-            f"model {model.name}: {'; '.join(wrong)}, expected {' or '.join(wanted)}",
-            hint="Put the right file there. If this is the file you mean, and you know where it "
-            f"is from: --accept-hash {model.name}={wrong[0].rpartition(' ')[2]}",
-        )
+        has = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
+        raise _Unaccepted(*wrong[0], f"{has}, expected {' or '.join(wanted)}")
     raise FetchError(
         f"model {model.name}: {one.path} is not on this machine, and no address is known for it",
         hint=missing_hint(model, places),
@@ -281,13 +280,13 @@ def _is_address(mirror: str) -> bool:
 
 def _unaccepted(model: Model, files: Sequence[_Unaccepted]) -> FetchError:
     flags = " ".join(f"--accept-hash {model.name}={one.digest}" for one in files)
-    said = "; ".join(
-        f"the hash of {one.path} is not known yet; it is {one.digest}" for one in files
-    )
-    them = "it" if len(files) == 1 else "them"
+    it = "it" if len(files) == 1 else "them"
+    hint = f"Compare {it} with what the publisher says. If right, run again with {flags}"
+    if any(one.wrong for one in files):
+        hint = f"Put the right file there. If you mean {it}, and know where {it} came from: {flags}"
     return FetchError(
-        f"model {model.name}: {said}",
-        hint=f"Compare {them} with what the publisher says. If right, run again with {flags}",
+        f"model {model.name}: {'; '.join(one.said for one in files)}",
+        hint=hint,
         details={
             "model": model.name,
             "path": str(files[0].path),

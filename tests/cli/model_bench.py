@@ -33,14 +33,21 @@ if mode == "refuse":
 if mode == "crash":
     print("Traceback ...", "ImportError: no onnx", sep="\\n", file=sys.stderr)
     sys.exit(1)
-data = pathlib.Path(value("--models-source")).read_bytes()
-assert hashlib.sha256(data).hexdigest() == entry["files"][0]["sha256"]
+at = given.index("--models-source") + 1
+files = [pathlib.Path(name) for name in given[at : at + len(entry["files"])]]
+for file, one in zip(files, entry["files"], strict=True):
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == one["sha256"]
+data = files[0].read_bytes()
 out = pathlib.Path(value("--out")) / entry["name"]
 out.mkdir(parents=True)
 (out / "model.onnx").write_bytes(b"onnx" + data)
 digest = "0" * 64 if mode == "lie" else hashlib.sha256(b"onnx" + data).hexdigest()
 described = {{"name": entry["name"], "file": "model.onnx", "sha256": digest}}
 (out / "model.json").write_text(json.dumps(described))
+if "--keep-source" in given:
+    (out / "source").mkdir()
+    for file in files:
+        (out / "source" / file.name).write_bytes(file.read_bytes())
 if mode == "kill":
     os.kill(os.getppid(), 2)
 """

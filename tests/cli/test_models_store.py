@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from compreface_cli.errors import CfError, ConflictError, FetchError, UsageError
-from compreface_cli.models import store
+from compreface_cli.models import prepare, store
 from compreface_cli.models.files import locked
 from compreface_cli.models.types import ModelFile
 from tests.cli.lying_server import Answer, lying_server
@@ -286,3 +286,64 @@ def test_a_path_out_of_the_mirror_is_never_opened(bench: Bench) -> None:
     (bench.folder / "mirror").mkdir()
     with pytest.raises(FetchError, match="not on this machine"):
         bench.ensure(a_model(files=(ModelFile("../secret", (SHA,), ()),)))
+
+
+TWO = (ModelFile("own/m-symbol.json", (), ()), ModelFile("own/m-0000.params", (), ()))
+
+
+def two_files(bench: Bench) -> list[str]:
+    """Both files in the mirror; their hashes."""
+    bench.put("own/m-symbol.json", b"graph")
+    bench.put("own/m-0000.params", b"weights")
+    return [hashlib.sha256(data).hexdigest() for data in (b"graph", b"weights")]
+
+
+def test_the_hashes_of_all_files_are_asked_for_at_once(bench: Bench) -> None:
+    graph, weights = two_files(bench)
+    model = a_model(files=TWO, format="mxnet")
+    with pytest.raises(FetchError) as caught:
+        bench.ensure(model)
+    hint = caught.value.hint or ""
+    assert f"--accept-hash mine={graph} --accept-hash mine={weights}" in hint
+    with pytest.raises(FetchError, match=weights) as again:
+        bench.ensure(model, accept_hash={"mine": [graph]})
+    assert graph not in again.value.message
+    assert not bench.places.accepted.exists()
+    bench.ensure(model, accept_hash={"mine": [graph, weights]})
+    assert json.loads(bench.places.accepted.read_text()) == {"mine": [graph, weights]}
+    assert store.state(model, bench.places, by_hash=True) == "here"
+    bench.ensure(model)
+    assert bench.conversions == 1
+
+
+def test_a_hint_names_every_file_and_where_upstream_has_it(bench: Bench) -> None:
+    hint = store.missing_hint(a_model(files=TWO), bench.places)
+    assert f"{bench.places.mirror}/own/m-symbol.json and {bench.places.mirror}/own/m-0000" in hint
+    assert "--accept-hash mine=SHA256" in hint
+    assert "Google Drive" in store.missing_hint(a_model(name="arcface_r100_v1"), bench.places)
+
+
+def test_source_files_are_kept_for_a_runtime_that_loads_them(bench: Bench) -> None:
+    two_files(bench)
+    bench.put("own/mine.onnx")
+    plain, keeping = a_model(), a_model(keep_source=True)
+    bench.ensure(plain)
+    assert store.state(keeping, bench.places) == "missing"
+    bench.ensure(keeping)
+    assert (bench.places.models / "mine" / "source" / "mine.onnx").read_bytes() == WEIGHTS
+    assert store.state(keeping, bench.places, by_hash=True) == "here"
+    assert store.state(plain, bench.places) == "here"  # what has more serves as well
+    (bench.places.models / "mine" / "source" / "mine.onnx").write_bytes(b"x")
+    assert store.state(plain, bench.places) == "damaged"
+
+
+def test_a_detector_is_prepared_without_what_belongs_to_a_calculator(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    detector = a_model(role="detector", size=None, align=None, similarity=None)
+    entry = prepare.entry_of(detector)
+    assert "align" not in entry
+    assert "similarity" not in entry
+    assert entry["input"]["size"] is None
+    assert prepare.entry_of(a_model(network="resnet18_v1"))["network"] == "resnet18_v1"
+    bench.ensure(detector)
+    assert store.state(detector, bench.places) == "here"

@@ -1,0 +1,109 @@
+"""Builds whose detector, calculator and further plugins are prepared models, as a local process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from compreface_cli import plan, resources, settings
+from compreface_cli.builds import load
+from compreface_cli.engine_client import EngineClient
+from compreface_cli.models import prepare, store
+from tests.cli.local_cf import LocalCf
+from tests.shared import ROOT, needs_shared, shared
+
+pytestmark = [pytest.mark.slow, needs_shared]
+
+
+def _converter() -> str:
+    """Changes with the converter, so that no test runs on what an older one has made."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "engine" / "compreface_engine" / "convert").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def prepared(cf: LocalCf, build: str) -> None:
+    """Give `cf` the models of a bundled build, prepared once and kept between test runs."""
+    cache = ROOT / ".cache" / "test-models" / _converter()
+    models = plan.resolve(load(build), settings.Settings()).models
+    store.ensure(
+        models,
+        lambda label, total: nullcontext(lambda amount: None),
+        python=lambda: cf.environment.python,
+        portrait=resources.portraits_dir() / "astronaut.png",
+        places=store.Places(cache, cache / ".weights", cache / ".hashes", str(shared("models"))),
+    )
+    (cf.data / "models").mkdir(parents=True, exist_ok=True)
+    for model in models:
+        (cf.data / "models" / model.name).symlink_to(cache / model.name)
+
+
+@pytest.fixture
+def mobilenet(local_cf: LocalCf) -> Iterator[dict[str, Any]]:
+    prepared(local_cf, "mobilenet")
+    yield local_cf.json("up", "mobilenet", "--launcher", "process", "--port", "auto")
+    local_cf.run("down", "mobilenet")
+
+
+def test_mobilenet_answers_with_every_plugin_it_names(
+    local_cf: LocalCf, mobilenet: dict[str, Any]
+) -> None:
+    assert mobilenet["calculator"] == "insightface.Calculator@arcface_mobilefacenet"
+    assert mobilenet["proof"]["cosine"] >= 0.9999
+    picture = (resources.portraits_dir() / "astronaut.png").read_bytes()
+    with EngineClient(mobilenet["engine_url"], timeout_s=30) as client:
+        plugins = ["calculator", "gender", "age", "landmarks", "pose"]
+        answer = client.scan(picture, filename="astronaut.png", plugins=plugins)
+    assert answer["plugins_versions"]["gender"] == "insightface.GenderDetector"
+    (face,) = answer["result"]
+    assert face["gender"]["value"] in ("male", "female")
+    assert 15 <= face["age"]["low"] == face["age"]["high"] <= 60
+    assert len(face["landmarks"]) == 5
+    assert set(face["pose"]) == {"pitch", "roll", "yaw"}
+    assert len(face["embedding"]) == 128
+
+    wanted = {"runtime": "onnxruntime", "precision": "fp32"}
+    status = local_cf.json("status", "mobilenet")["instances"][0]
+    assert set(status["runtimes"]) == {"detector", "calculator", "gender", "age"}
+    assert wanted.items() <= status["runtimes"]["calculator"].items()
+    shown = local_cf.json("show", "mobilenet")
+    assert shown["tolerance"] == 0.9995
+    assert shown["runtimes"] == {"mobilenet": status["runtimes"]}
+    assert "instance mobilenet, age: onnxruntime fp32" in local_cf.run("show", "mobilenet").stdout
+    again = local_cf.json("up", "mobilenet", "--launcher", "process", "--port", "auto")
+    assert again["change"] == "already running"
+
+
+def test_a_pair_that_no_answer_covers_is_proven_by_the_converters_answer(local_cf: LocalCf) -> None:
+    prepared(local_cf, "yunet-embedded")
+    up = local_cf.json("up", "yunet-embedded", "--launcher", "process", "--port", "auto")
+    assert up["proof"]["cosine"] >= 0.9999
+    assert up["proof"]["box_off_px"] == 0
+    (kept,) = (local_cf.data / "models" / ".answers").glob("*.json")
+    assert len(json.loads(kept.read_text())["embedding"]) == 192
+
+
+def test_what_was_prepared_is_linked_whole_into_the_deployment(
+    local_cf: LocalCf, mobilenet: dict[str, Any]
+) -> None:
+    (folder,) = (local_cf.state / "instances" / "mobilenet").glob("engine-*")
+    names = sorted(path.name for path in (folder / "models").iterdir())
+    assert names == ["arcface_mobilefacenet", "genderage_v1", "retinaface_mnet025_v1"]
+    for name in names:
+        record = prepare.read_record(folder / "models" / name)
+        assert record is not None
+        assert prepare.intact(folder / "models" / name, record, by_hash=True)
+
+
+def test_models_without_an_address_are_refused_with_the_way_to_give_them(local_cf: LocalCf) -> None:
+    flags = ("up", "mobilenet", "--launcher", "process", "--port", "auto")
+    error = local_cf.json(*flags, exit_code=9)["error"]
+    assert "arcface_mobilefacenet/model-symbol.json" in json.dumps(error)
+    assert "CF_MODELS_MIRROR" in json.dumps(error)
+    assert (local_cf.processes(), local_cf.files()) == ([], [])
