@@ -23,6 +23,7 @@ from compreface_engine.plugins.api import Analyzer, Calculator, Detector, FaceCo
 from compreface_engine.plugins.context import Context
 from compreface_engine.plugins.opening import Lanes, Opener
 from compreface_engine.runtimes.choice import Choice, Wish
+from compreface_engine.runtimes.memory import return_freed_memory
 
 P = TypeVar("P")
 _log = logging.getLogger("compreface_engine.pipeline")
@@ -127,6 +128,7 @@ class Pipeline:
             "networks: %s", "; ".join(f"{slug} in {choice}" for slug, choice in runtimes.items())
         )
         pipeline._warm_up()
+        return_freed_memory()
         pipeline._observe = observe
         return pipeline
 

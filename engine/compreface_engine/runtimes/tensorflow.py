@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-_CPU = "/CPU:0"
-_INPUTS = ("input", "image_batch")  # where FaceNet's published graphs take pictures
-_KEEP = ("keep_probability",)  # of a dropout, where a graph leaves it open
+_INPUTS: Final = ("input", "image_batch")  # where FaceNet's published graphs take pictures
+_KEEP: Final = ("keep_probability",)  # of a dropout, where a graph leaves it open
 
 
 class TensorFlowSession:
@@ -33,15 +32,21 @@ class TensorFlowSession:
     ) -> None:
         """Loads `path`, whose nodes `outputs` are the answers, named like that.
 
-        The graph has one input of pictures, [N, H, W, C]; switches for training are off. The
-        threads are those of the whole process: `threads` a run, `lanes` runs side by side. Raises
-        ConfigurationError if it cannot be loaded.
+        The graph has one input of pictures, [N, H, W, C]; switches for training are off. All runs
+        share `threads` times `lanes` threads. Raises ConfigurationError if it cannot be loaded.
         """
-        _set_up(threads, lanes, gpu_idx)
         try:
-            graph = tf.compat.v1.GraphDef()
-            graph.ParseFromString(path.read_bytes())
-            self._function = _pruned(graph, outputs, _CPU if gpu_idx < 0 else f"/GPU:{gpu_idx}")
+            definition = tf.compat.v1.GraphDef()
+            definition.ParseFromString(path.read_bytes())
+            # A session holds the weights half as often as a function of TensorFlow 2 does.
+            with tf.Graph().as_default() as graph:
+                pictures = tf.compat.v1.placeholder(tf.float32, (None, None, None, None))
+                values = _imported(definition, pictures, outputs)
+                self._session = tf.compat.v1.Session(
+                    graph=graph, config=_settings(threads * lanes, gpu_idx)
+                )
+                self._call = self._session.make_callable(values, feed_list=[pictures])
+            del definition
         except ConfigurationError:
             raise
         except Exception as error:  # protobuf, the file system and TensorFlow raise their own
@@ -57,52 +62,44 @@ class TensorFlowSession:
     ) -> list[NDArray[Any]]:
         """The named outputs (all, in the manifest's order, by default)."""
         pictures = np.ascontiguousarray(feeds["input"].transpose(0, 2, 3, 1))
-        values = dict(zip(self.outputs, self._function(tf.constant(pictures)), strict=True))
-        return [_planes_first(values[name].numpy()) for name in outputs or self.outputs]
+        values = dict(zip(self.outputs, self._call(pictures), strict=True))
+        return [_planes_first(values[name]) for name in outputs or self.outputs]
 
 
-def _set_up(threads: int, lanes: int, gpu_idx: int) -> None:
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads * lanes)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        if gpu_idx < 0:
-            tf.config.set_visible_devices([], "GPU")
-        else:
-            for gpu in tf.config.list_physical_devices("GPU"):
-                # It takes the whole card otherwise, and ONNX Runtime runs there too.
-                tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError:
-        return  # an earlier model of this process has set it up
+def _settings(threads: int, gpu_idx: int) -> Any:
+    settings = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=threads,
+        inter_op_parallelism_threads=1,
+        device_count={"GPU": 0} if gpu_idx < 0 else {},
+    )
+    if gpu_idx >= 0:
+        settings.gpu_options.visible_device_list = str(gpu_idx)
+        settings.gpu_options.allow_growth = True  # it takes the whole card otherwise
+    return settings
 
 
-def _pruned(graph: Any, outputs: Sequence[str], device: str) -> Any:
-    """The function from pictures to `outputs`."""
-    names = {node.name for node in graph.node}
-    numbers = [node.name for node in graph.node if _is_placeholder(node, tf.float32)]
+def _imported(definition: Any, pictures: Any, outputs: Sequence[str]) -> list[Any]:
+    """The tensors `outputs` of the graph over `pictures`, in the graph that is being built."""
+    names = {node.name for node in definition.node}
+    numbers = [node.name for node in definition.node if _is_placeholder(node, tf.float32)]
     known = [name for name in _INPUTS if name in names]
-    pictures = known[:1] or [name for name in numbers if name not in _KEEP]
-    if len(pictures) != 1:
+    free = known[:1] or [name for name in numbers if name not in _KEEP]
+    if len(free) != 1:
         raise ConfigurationError(
-            f"the TensorFlow graph has {len(pictures)} inputs of numbers ({', '.join(pictures)}), "
-            "not one of pictures. Set CF_RUNTIME=onnxruntime."
+            f"the TensorFlow graph has {len(free)} inputs of numbers ({', '.join(free)}), not one "
+            "of pictures. Set CF_RUNTIME=onnxruntime."
         )
-    switches = [node.name for node in graph.node if _is_placeholder(node, tf.bool)]
-
-    def imported(image: Any) -> Any:
-        with tf.device(device):
-            fixed = {f"{name}:0": tf.constant(False) for name in switches}
-            fixed |= {f"{name}:0": tf.constant(1.0) for name in numbers if name in _KEEP}
-            return tf.graph_util.import_graph_def(
-                graph,
-                input_map={f"{pictures[0]}:0": image, **fixed},
-                return_elements=[f"{name}:0" for name in outputs],
-                name="",
-            )
-
-    any_pictures = tf.TensorSpec((None, None, None, None), tf.float32)
-    function = tf.compat.v1.wrap_function(imported, [any_pictures])
-    # Published graphs still hold the queue that training read its pictures from.
-    return function.prune(function.inputs, function.outputs)
+    feeds = {free[0]: pictures}
+    feeds |= {name: tf.constant(1.0) for name in numbers if name in _KEEP}
+    switches = [node.name for node in definition.node if _is_placeholder(node, tf.bool)]
+    feeds |= {name: tf.constant(False) for name in switches}
+    found = tf.graph_util.import_graph_def(
+        definition,
+        input_map={f"{name}:0": value for name, value in feeds.items()},
+        return_elements=[f"{name}:0" for name in outputs],
+        name="",
+    )
+    return list(found)
 
 
 def _is_placeholder(node: Any, dtype: Any) -> bool:
