@@ -171,9 +171,11 @@ def test_a_slope_a_channel_meets_the_channels_whatever_the_rank(shape: tuple[int
         lines[1] = ("LeakyReLU", "out", ["flat", "s"], {"act_type": "prelu"})
     fed = batch.reshape(shape)
     shaped = slope.reshape(-1, *[1] * (len(shape) - 2))
-    assert np.allclose(
-        both(network(*lines, s=slope), batch), np.where(fed > 0, fed, fed * shaped), atol=1e-6
-    )
+    expected = np.where(fed > 0, fed, fed * shaped)
+    net = network(*lines, s=slope)
+    assert np.allclose(both(net, batch), expected, atol=1e-6)
+    operator = to_bytes(emit(net, batch.shape[1:], free_size=False, prelu="operator"))
+    assert np.allclose(run_onnx(operator, batch, ["out"])[0], expected, atol=1e-6)
 
 
 def test_prelu_on_pictures_becomes_convolutions_unless_it_is_to_stay() -> None:
@@ -197,11 +199,13 @@ def test_a_batch_norm_behind_a_convolution_disappears_in_it() -> None:
     assert [node.op_type for node in model.graph.node] == ["Conv"]
 
 
-def test_a_batch_norm_stays_where_its_convolution_has_another_user() -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_a_batch_norm_stays_where_its_convolution_has_another_user(first: bool) -> None:
+    users: list[Line] = [norm("c", "n"), ("relu", "r", ["c"], {})]
     lines: list[Line] = [
         ("Convolution", "c", ["data", "w"], {"no_bias": "True"}),
-        norm("c", "n"),
-        ("elemwise_add", "out", ["c", "n"], {}),
+        *(users if first else reversed(users)),
+        ("elemwise_add", "out", ["r", "n"], {}),
     ]
     both(network(*lines, w=noise(3, 2, 1, 1), **statistics("n", 3)), noise(2, 2, 5, 5))
 

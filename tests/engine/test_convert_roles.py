@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from compreface_engine.plugins.prepared import read_prepared
 from tests.engine.mxnet_small import Line, norm, params, statistics, symbol
 from tests.shared import ROOT, needs_shared, shared
 
+RECORDINGS = Path(__file__).parent / "recordings"
 PORTRAIT = ROOT / "compreface_cli" / "portraits" / "astronaut.png"
 
 
@@ -268,6 +270,17 @@ def test_a_mxnet_network_of_another_layout_is_refused(desk: Desk) -> None:
     desk.entry["format"] = "mxnet"
     desk.entry["input"]["layout"] = "nhwc"
     assert "`input.layout`" in desk.refusal(mxnet(HEADS, ["prob"]))
+
+
+def test_a_saved_model_is_made_of_a_folders_files(desk: Desk) -> None:
+    desk.entry |= {"format": "tensorflow-saved-model", "role": "analyzer"}
+    desk.entry["input"] = {"size": 20, "layout": "nhwc", "colour": "rgb", "mean": 0, "scale": 255}
+    names = ("saved_model.pb", "variables.index", "variables.data-00000-of-00001")
+    with zipfile.ZipFile(RECORDINGS / "keras2_small.zip") as packed:
+        inside = {Path(name).name: packed.read(name) for name in packed.namelist()}
+    code, said = desk.prepare({name: inside[name] for name in names}, "--keep-source")
+    assert (code, said["model"]["role"], len(said["model"]["outputs"])) == (0, "analyzer", 1)
+    assert [item["name"] for item in said["model"]["source"]["files"]] == list(names)
 
 
 # --- pairs of plugins ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import mxnet as mx
 import numpy as np
 
 from tests.frameworks import mxnet_networks as networks
+from tests.frameworks import mxnet_weights
 
 
 def seeded(symbol: Any, shape: tuple[int, ...], seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,33 +98,30 @@ def judge(
     np.savez_compressed(out / f"{name}.npz", **kept)
 
 
-def gluon(out: Path, network: str, zoo: str) -> list[Any]:
+def gluon(out: Path, network: str, zoo: str) -> tuple[list[Any], Any]:
     """A model of the zoo with three classes, saved in each of the ways there are.
 
-    Gives of each of its arrays the name by place, the name by layer, and the shape.
+    Gives of each of its arrays the name by place, the name by layer, and the shape; and the scores
+    of the seeded pictures.
     """
     net = getattr(mx.gluon.model_zoo.vision, zoo)(classes=3)
     net.initialize()
     net.hybridize()
-    rng = np.random.default_rng(4)
-    batch = rng.standard_normal((2, 3, 224, 224)).astype(np.float32)
+    batch = mxnet_weights.pictures()
     net(mx.nd.array(batch))
-    for name, parameter in net.collect_params().items():
-        size = parameter.shape
-        if name.endswith("weight"):
-            made = rng.standard_normal(size) * np.sqrt(2 / np.prod(size[1:]))
-        else:
-            made = rng.uniform(0.5, 1.5, size) * (1 if name.endswith(("gamma", "var")) else 0.1)
-        parameter.set_data(mx.nd.array(made.astype(np.float32)))
-    output = net(mx.nd.array(batch)).asnumpy()
+    by_layer = {id(parameter): name for name, parameter in net.collect_params().items()}
+    names = []
+    for place, parameter in net._collect_params_with_prefix().items():
+        parameter.set_data(mx.nd.array(mxnet_weights.values(place, parameter.shape)))
+        names.append([place, by_layer[id(parameter)], list(parameter.shape)])
+    scores = net(mx.nd.array(batch)).asnumpy()
     net.save_parameters(str(out / f"{network}.params"))
     net.collect_params().save(str(out / f"{network}-layers.params"))
     net.collect_params().save(str(out / f"{network}-plain.params"), strip_prefix=net.prefix)
-    np.savez(out / f"{network}.npz", **{"0_input": batch, "0_output_output": output})
-    layers = net.collect_params().items()
-    places = net._collect_params_with_prefix()
-    by_layer = {id(parameter): name for name, parameter in layers}
-    return [[name, by_layer[id(p)], list(p.shape)] for name, p in places.items()]
+    large = np.random.default_rng(4).standard_normal((2, 3, 224, 224)).astype(np.float32)
+    kept = {"0_input": large, "0_output_output": net(mx.nd.array(large)).asnumpy()}
+    np.savez_compressed(out / f"{network}.npz", **kept)
+    return names, scores
 
 
 def formats(out: Path) -> None:
@@ -163,9 +161,11 @@ def main() -> None:
     record(out, "retinaface_r50", networks.retinaface(16), sizes, 255)
     record(out, "2d106det", networks.landmarks106(16), [(2, 3, 192, 192)], 255)
     record(out, "odd_ends", networks.odd_ends(), [(2, 4, 9, 8)], 1)
-    names = {"mobilenet_v2": gluon(out, "mobilenet_v2", "mobilenet_v2_1_0")}
-    names["resnet18_v1"] = gluon(out, "resnet18_v1", "resnet18_v1")
+    names, scores = {}, {}
+    for network, zoo in (("mobilenet_v2", "mobilenet_v2_1_0"), ("resnet18_v1", "resnet18_v1")):
+        names[network], scores[network] = gluon(out, network, zoo)
     (out / "gluon_names.json").write_text(json.dumps(names, separators=(",", ":")) + "\n")
+    np.savez(out / "gluon_scores.npz", **scores)
     formats(out)
     if options.models is not None:
         for name, prefix, shapes in (

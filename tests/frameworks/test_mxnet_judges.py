@@ -168,6 +168,9 @@ def test_the_committed_recordings_are_what_mxnet_gives(fresh: Path) -> None:
     assert made.keys() == kept.keys()
     for key, value in made.items():
         assert np.abs(value - kept[key]).max() < 1e-6, key
+    scores = (arrays(fresh / "gluon_scores.npz"), arrays(RECORDINGS / "mxnet_gluon_scores.npz"))
+    for network, value in scores[0].items():
+        assert np.abs(value - scores[1][network]).max() < 1e-5 * np.abs(value).max(), network
     names = (fresh / "gluon_names.json").read_text("utf-8")
     committed = (RECORDINGS / "mxnet_gluon_names.json").read_text("utf-8")
     assert json.loads(names) == json.loads(committed)

@@ -141,7 +141,7 @@ def _from_onnx(spec: ModelSpec, data: bytes) -> Converted:
             parts.append(once(filled))
         if len(parts) == 1 and len(fed) == step:
             return parts[0]
-        if any(len(value) != step for part in parts for value in part):
+        if any(value.shape[:1] != (step,) for part in parts for value in part):
             raise ConvertError("an output has no batch axis")
         columns = zip(*parts, strict=True)
         return [np.concatenate(column)[: len(fed)] for column in columns]
