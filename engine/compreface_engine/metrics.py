@@ -98,6 +98,12 @@ class Metrics:
             buckets=_BATCHES,
             registry=self._registry,
         )
+        self._shared = Histogram(
+            "compreface_shared_batch_size",
+            "Faces, of whatever requests, in one run of a network that requests share.",
+            buckets=_BATCHES,
+            registry=self._registry,
+        )
         # Looking up a child costs more than counting in it.
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._stage: dict[str, Histogram] = {}
@@ -130,6 +136,8 @@ class Metrics:
             self._faces.inc(items)
         elif stage == "embed":
             self._batches.observe(items)
+        elif stage == "batch":
+            self._shared.observe(items)
 
     def watch(self, room: Room) -> None:
         """Reads queue, workers and memory from `room` whenever somebody asks."""

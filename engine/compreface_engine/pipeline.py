@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -33,7 +34,8 @@ _FACES_AT_ONCE = 32  # crops held in memory together
 
 Observe: TypeAlias = Callable[[str, float, int], None]
 """Told of each stage when it is over, in the request's own thread: its name (`decode`, `detect`,
-`crop`, `embed` or an analyzer's slug), seconds, the faces found or worked on (`decode`: 1)."""
+`crop`, `embed` or an analyzer's slug), seconds, the faces found or worked on (`decode`: 1). Where
+requests share the runs of a network, `batch` is such a run, told in the thread of one of them."""
 
 
 def _unobserved(stage: str, seconds: float, items: int) -> None:
@@ -130,6 +132,7 @@ class Pipeline:
         pipeline._warm_up()
         return_freed_memory()
         pipeline._observe = observe
+        opener.ran = partial(observe, "batch")
         return pipeline
 
     @property

@@ -166,6 +166,15 @@ def test_two_engines_in_one_process_count_apart() -> None:
     assert samples(other.text())["compreface_faces_total"] == 0
 
 
+def test_runs_that_requests_share_are_counted_apart() -> None:
+    metrics = Metrics()
+    metrics.observe("batch", 0.01, 5)
+    metrics.observe("embed", 0.02, 2)
+    found = samples(metrics.text())
+    assert found["compreface_shared_batch_size_sum"] == 5
+    assert found["compreface_calculator_batch_size_sum"] == 2
+
+
 def test_threads_that_count_at_once_lose_nothing() -> None:
     metrics = Metrics()
 

@@ -149,3 +149,17 @@ def test_a_batch_of_a_real_network_gives_what_each_gets_alone() -> None:
         for a, b in zip(one, other, strict=True):
             assert a.shape == b.shape
             np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_who_wants_to_know_is_told_the_rows_of_each_run() -> None:
+    session, told = HeldSession(), list[int]()
+    batcher = Batcher(session, lanes=1, rows=8, ran=lambda seconds, rows: told.append(rows))
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(batcher.run, _rows(1, 2))
+        _until(lambda: session.rows == [2])
+        others = [pool.submit(batcher.run, _rows(3)), pool.submit(batcher.run, _rows(4))]
+        _until(lambda: _waiting(batcher) == 2)
+        session.go.set()
+        for one in (first, *others):
+            one.result()
+    assert told == session.rows == [2, 2]

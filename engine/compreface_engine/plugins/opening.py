@@ -15,7 +15,7 @@ from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.plugins.prepared import PreparedModel
 from compreface_engine.plugins.probe import drawn_faces
 from compreface_engine.runtimes.base import Session
-from compreface_engine.runtimes.batcher import Batcher
+from compreface_engine.runtimes.batcher import Batcher, Ran
 from compreface_engine.runtimes.choice import Choice, Wish, choose, reference_choice
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from compreface_engine.runtimes.ways import Version, Way, demand, open_file, version_of
@@ -64,6 +64,8 @@ class Opener:
         self._lanes = lanes
         self._opened: dict[Path, tuple[Session, Choice]] = {}
         self._asked: list[Choice] = []
+        self.ran: Ran | None = None
+        """Told of each run of a network that several requests share."""
 
     def file(self, path: Path) -> Session:
         """An ONNX file of the package. Raises ConfigurationError where it cannot be loaded."""
@@ -113,8 +115,12 @@ class Opener:
         if not (batched and self._lanes.batching):
             return session
         if self._lanes.gpu_idx >= 0:
-            return Batcher(session, lanes=1, rows=_ROWS_ON_GPU)
-        return Batcher(session, lanes=self._lanes.count, rows=_ROWS_ON_CPU)
+            return Batcher(session, lanes=1, rows=_ROWS_ON_GPU, ran=self._tell)
+        return Batcher(session, lanes=self._lanes.count, rows=_ROWS_ON_CPU, ran=self._tell)
+
+    def _tell(self, seconds: float, rows: int) -> None:
+        if self.ran is not None:
+            self.ran(seconds, rows)
 
     def _framework(self, model: PreparedModel) -> Session:
         files = _checked_files(model, self._wish.runtime)

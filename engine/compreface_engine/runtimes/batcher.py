@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compreface_engine.runtimes.base import Session
+
+Ran: TypeAlias = Callable[[float, int], None]
+"""Seconds and rows of a run that is over."""
 
 
 class Batcher:
@@ -20,12 +24,16 @@ class Batcher:
     company. Who finds none waits for one, and the next run takes all who wait by then and fit.
     """
 
-    def __init__(self, session: Session, *, lanes: int, rows: int) -> None:
-        """`rows`: the most rows of one run; a larger request of one caller runs as it is."""
+    def __init__(self, session: Session, *, lanes: int, rows: int, ran: Ran | None = None) -> None:
+        """`rows`: the most rows of one run; a larger request of one caller runs as it is.
+
+        `ran` is told of each run.
+        """
         self.inputs = session.inputs
         self.outputs = session.outputs
         self._session = session
         self._rows = rows
+        self._ran = ran
         self._lock = threading.Lock()
         self._free = lanes
         self._waiting: deque[_Job] = deque()
@@ -59,7 +67,10 @@ class Batcher:
                 else np.concatenate([job.feeds[name] for job in jobs])
                 for name in jobs[0].feeds
             }
+            started = time.perf_counter()
             values = self._session.run(feeds, jobs[0].outputs)
+            if self._ran is not None:
+                self._ran(time.perf_counter() - started, sum(job.rows for job in jobs))
             start = 0
             for job in jobs:
                 end = start + job.rows
