@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def files(folder: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def age(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def age(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The checkpoint whose index TensorFlow wrote; its weights made again, where they belong."""
     folder = tmp_path_factory.mktemp("age")
     with zipfile.ZipFile(RECORDINGS / f"{AGE}.zip") as packed:
@@ -50,7 +50,8 @@ def age(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 dims = [size or 0 for size in read_shape(wire.blob(fields[2]))]
                 file.seek(wire.signed(fields.get(4, 0)))
                 file.write(seeded.values(key.decode(), dims).tobytes())
-    return folder
+    yield folder
+    (folder / DATA).unlink()  # 87 MB that pytest would keep
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +75,23 @@ def test_the_checksums_that_tensorflow_wrote_hold_for_the_weights(age: Path) -> 
     assert np.array_equal(bundle.tensor(name), seeded.values(name, (5, 5, 48, 64)))
 
 
-def test_a_damaged_weight_is_named(age: Path, tmp_path: Path) -> None:
-    data = bytearray((age / DATA).read_bytes())
-    data[len(data) // 2] ^= 1
-    (tmp_path / DATA).write_bytes(data)
-    with pytest.raises(ConvertError, match="checksum of the tensor 'InceptionV3/"):
-        read_checkpoint({**files(age), DATA: tmp_path / DATA}, AGE)
+def test_a_damaged_weight_is_named(age: Path) -> None:
+    with (age / DATA).open("r+b") as file:
+        kept = file.read(1)
+        file.seek(0)
+        file.write(bytes([kept[0] ^ 1]))
+        file.flush()
+        try:
+            with pytest.raises(ConvertError, match="checksum of the tensor 'InceptionV3/"):
+                read_checkpoint(files(age), AGE)
+        finally:
+            file.seek(0)
+            file.write(kept)
 
 
 def test_a_weight_file_cut_short_is_refused(age: Path, tmp_path: Path) -> None:
-    (tmp_path / DATA).write_bytes((age / DATA).read_bytes()[:5_000_000])
+    with (age / DATA).open("rb") as file:
+        (tmp_path / DATA).write_bytes(file.read(5_000_000))
     with pytest.raises(ConvertError, match=r"ends behind checkpoint-14999\.data"):
         read_checkpoint({**files(age), DATA: tmp_path / DATA}, AGE)
 
