@@ -192,6 +192,15 @@ def test_threads_that_count_at_once_lose_nothing() -> None:
     assert found['compreface_calculator_batch_size_bucket{le="2.0"}'] == 8 * 500
 
 
+def test_each_of_the_libraries_has_one_owner() -> None:
+    owners = {"prometheus_client": "metrics.py", "opentelemetry": "tracing.py"}
+    for path in (ROOT / "engine" / "compreface_engine").rglob("*.py"):
+        for library, owner in owners.items():
+            if path.name != owner:
+                assert f"import {library}" not in path.read_text("utf-8"), path
+                assert f"from {library}" not in path.read_text("utf-8"), path
+
+
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     with Engine() as one:
