@@ -105,7 +105,8 @@ class InBox:
     def __call__(self, face: FaceContext) -> Image:
         """uint8 [size, size, 3], RGB; black for a box outside the image."""
         box = face.detection.box
-        rows, columns = slice(max(0, box.y_min), box.y_max), slice(max(0, box.x_min), box.x_max)
+        rows = slice(max(0, box.y_min), max(0, box.y_max))
+        columns = slice(max(0, box.x_min), max(0, box.x_max))
         part: NDArray[Any] = face.image[rows, columns]
         if not part.size:
             return np.zeros((self.size, self.size, 3), np.uint8)
