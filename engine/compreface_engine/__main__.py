@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> int:
                     # of several runs on the same cores only take turns.
                     threads=max(1, settings.threads // settings.max_concurrency),
                     concurrency=settings.max_concurrency,
+                    cores=settings.threads,
                     wish=Wish(
                         settings.runtime,
                         settings.precision,

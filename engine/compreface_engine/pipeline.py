@@ -47,8 +47,9 @@ class PipelineConfig:
     """What to load and the limits to keep; defaults are the embedded build's.
 
     `threads` is what one network runs on, `concurrency` the requests and parts of requests that
-    run at once: their product should be the number of cores. `wish` says which runtimes are wanted,
-    `batching` (`auto`, `on`, `off`) whether networks run faces of several requests together.
+    run at once: their product should be the number of cores (`cores`, 0 for the host's). More
+    requests only fill batches, where `batching` (`auto`, `on`, `off`) lets networks run faces of
+    several requests together. `wish` says which runtimes are wanted.
     """
 
     detector: str = "embedded.FaceDetector@mtcnn"
@@ -59,6 +60,7 @@ class PipelineConfig:
     gpu_idx: int = -1
     threads: int = 1
     concurrency: int = 1
+    cores: int = 0
     wish: Wish = field(default_factory=Wish)
     batching: str = "auto"
     apply_exif: bool = False
@@ -98,7 +100,7 @@ class Pipeline:
     def load(cls, config: PipelineConfig, observe: Observe = _unobserved) -> Pipeline:
         """Loads and warms everything up. Raises ConfigurationError where that cannot be done."""
         cv2.setNumThreads(1)  # its own pool would fight the crew's threads for the cores
-        crew = Crew(min(config.concurrency, os.cpu_count() or 1))
+        crew = Crew(_hands(config))
         opener = Opener(config.wish, _lanes(config))
         context = Context(
             open_session=opener.file,
@@ -257,10 +259,15 @@ class Pipeline:
             ) from error
 
 
+def _hands(config: PipelineConfig) -> int:
+    """Runs that the cores can do side by side."""
+    return min(config.concurrency, config.cores or os.cpu_count() or 1)
+
+
 def _lanes(config: PipelineConfig) -> Lanes:
     on_gpu = config.gpu_idx >= 0
     return Lanes(
-        count=min(config.concurrency, os.cpu_count() or 1),
+        count=_hands(config),
         threads=config.threads,
         gpu_idx=config.gpu_idx,
         batching=on_gpu if config.batching == "auto" else config.batching == "on",

@@ -69,8 +69,10 @@ class Settings:
         processes = env.integer("UWSGI_PROCESSES", 0, low=1)
         threads = env.integer("UWSGI_THREADS", 0, low=1)
         gpu_idx = env.integer("GPU_IDX", -1, low=-1)
-        # A GPU wants more requests under way than the cores can: what waits for it is one batch.
-        usual = cores if gpu_idx < 0 else max(_ON_GPU, 2 * cores)
+        batching = env.choice("CF_BATCHING", "auto", BATCHINGS)
+        # Batches form where more requests are under way than run; a GPU waits for company least.
+        usual = cores if batching != "on" else 2 * cores
+        usual = usual if gpu_idx < 0 else max(_ON_GPU, 2 * cores)
         uwsgi = max(processes, 1) * max(threads, 1) if processes or threads else usual
         rate = env.number("CF_RATE_LIMIT", 0.0, "a number of requests a second")
         models_dir = env.folder("CF_MODELS_DIR")
@@ -88,7 +90,7 @@ class Settings:
             precision=env.choice("CF_PRECISION", "auto", PRECISIONS),
             min_cosine=env.cosine("CF_MIN_COSINE", 0.9995),
             choices_dir=Path(choices) if choices else models_dir and models_dir / ".choices",
-            batching=env.choice("CF_BATCHING", "auto", BATCHINGS),
+            batching=batching,
             models_dir=models_dir,
             threads=env.integer("CF_THREADS", cores, low=1),
             max_concurrency=env.integer("CF_MAX_CONCURRENCY", uwsgi, low=1),

@@ -36,6 +36,22 @@ def test_an_empty_environment_gives_the_embedded_build() -> None:
     assert not settings.apply_exif
 
 
+def test_more_requests_are_under_way_where_batches_are_wanted_of_them() -> None:
+    assert read().max_concurrency == 4
+    assert read(GPU_IDX="0").max_concurrency == 8
+    assert Settings.from_env({"GPU_IDX": "0"}, cores=16).max_concurrency == 32
+    assert read(CF_BATCHING="on").max_concurrency == 8
+    assert read(CF_BATCHING="on", UWSGI_PROCESSES="3").max_concurrency == 3
+    assert read(GPU_IDX="0", CF_MAX_CONCURRENCY="2").max_concurrency == 2
+
+
+def test_measurements_are_kept_beside_the_models_unless_a_folder_is_named(tmp_path: Path) -> None:
+    assert read().choices_dir is None
+    assert read(CF_MODELS_DIR=str(tmp_path)).choices_dir == tmp_path / ".choices"
+    named = read(CF_MODELS_DIR=str(tmp_path), CF_CHOICES_DIR="/not/there/yet")
+    assert named.choices_dir == Path("/not/there/yet")
+
+
 def test_empty_means_unset_everywhere() -> None:
     names = [
         "IMG_LENGTH_LIMIT", "FACE_DETECTION_PLUGIN", "CALCULATION_PLUGIN", "EXTRA_PLUGINS",
