@@ -22,6 +22,11 @@ from compreface_engine.pipeline import Pipeline, PipelineConfig
 BUILDS = {
     "embedded": ("embedded.FaceDetector@mtcnn", "embedded.Calculator@mobilefacenet192"),
     "facenet": ("facenet.FaceDetector", "facenet.Calculator"),
+    "mobilenet": (
+        "insightface.FaceDetector@retinaface_mnet025_v1",
+        "insightface.Calculator@arcface_mobilefacenet",
+    ),
+    "yunet-embedded": ("yunet.FaceDetector@yunet_n", "embedded.Calculator@mobilefacenet192"),
 }
 
 

@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from compreface_cli import plan, resources, settings
-from compreface_cli.builds import load
+from compreface_cli import resources
 from compreface_cli.engine_client import EngineClient
-from compreface_cli.models import prepare, store
+from compreface_cli.models import prepare
 from tests.cli.local_cf import LocalCf
-from tests.shared import ROOT, needs_shared, shared
+from tests.cli.prepared_models import prepared
+from tests.shared import needs_shared
 
 pytestmark = [pytest.mark.slow, needs_shared]
 
 
-def _converter() -> str:
-    """Changes with the converter, so that no test runs on what an older one has made."""
-    digest = hashlib.sha256()
-    for path in sorted((ROOT / "engine" / "compreface_engine" / "convert").glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def prepared(cf: LocalCf, build: str) -> None:
-    """Give `cf` the models of a bundled build, prepared once and kept between test runs."""
-    cache = ROOT / ".cache" / "test-models" / _converter()
-    models = plan.resolve(load(build), settings.Settings()).models
-    store.ensure(
-        models,
-        lambda label, total: nullcontext(lambda amount: None),
-        python=lambda: cf.environment.python,
-        portrait=resources.portraits_dir() / "astronaut.png",
-        places=store.Places(cache, cache / ".weights", cache / ".hashes", str(shared("models"))),
-    )
-    (cf.data / "models").mkdir(parents=True, exist_ok=True)
-    for model in models:
-        (cf.data / "models" / model.name).symlink_to(cache / model.name)
-
-
 @pytest.fixture
 def mobilenet(local_cf: LocalCf) -> Iterator[dict[str, Any]]:
-    prepared(local_cf, "mobilenet")
+    prepared("mobilenet", local_cf.data / "models", local_cf.environment)
     yield local_cf.json("up", "mobilenet", "--launcher", "process", "--port", "auto")
     local_cf.run("down", "mobilenet")
 
@@ -81,7 +55,7 @@ def test_mobilenet_answers_with_every_plugin_it_names(
 
 
 def test_a_pair_that_no_answer_covers_is_proven_by_the_converters_answer(local_cf: LocalCf) -> None:
-    prepared(local_cf, "yunet-embedded")
+    prepared("yunet-embedded", local_cf.data / "models", local_cf.environment)
     up = local_cf.json("up", "yunet-embedded", "--launcher", "process", "--port", "auto")
     assert up["proof"]["cosine"] >= 0.9999
     assert up["proof"]["box_off_px"] == 0

@@ -1,0 +1,37 @@
+"""The models of bundled builds, prepared once from the shared weights and kept for the next run."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import nullcontext
+from pathlib import Path
+
+from compreface_cli import plan, resources, settings
+from compreface_cli.builds import load
+from compreface_cli.engine_env import EngineEnv
+from compreface_cli.models import store
+from tests.shared import ROOT, shared
+
+
+def _converter() -> str:
+    """Changes with the converter, so that no test runs on what an older one has made."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "engine" / "compreface_engine" / "convert").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def prepared(build: str, models: Path, environment: EngineEnv) -> None:
+    """Put the prepared models of a bundled build into the folder `models` of some `cf`."""
+    cache = ROOT / ".cache" / "test-models" / _converter()
+    wanted = plan.resolve(load(build), settings.Settings()).models
+    store.ensure(
+        wanted,
+        lambda label, total: nullcontext(lambda amount: None),
+        python=lambda: environment.python,
+        portrait=resources.portraits_dir() / "astronaut.png",
+        places=store.Places(cache, cache / ".weights", cache / ".hashes", str(shared("models"))),
+    )
+    models.mkdir(parents=True, exist_ok=True)
+    for model in wanted:
+        (models / model.name).symlink_to(cache / model.name)
