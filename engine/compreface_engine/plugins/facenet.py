@@ -103,7 +103,8 @@ def _over_mtcnn(
     notation: Notation, context: Context, *, whole_pixel_landmarks: bool
 ) -> FaceDetector:
     files = (embedded.MODELS / f"mtcnn_{net}.onnx" for net in ("pnet", "rnet", "onet"))
-    mtcnn = Mtcnn(*(context.open_session(file) for file in files), spread=context.spread)
+    sessions = (context.open_session(file) for file in files)
+    mtcnn = Mtcnn(*sessions, spread=context.spread, idle=context.idle)
     return FaceDetector(
         mtcnn,
         version=notation.version,

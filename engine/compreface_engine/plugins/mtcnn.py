@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.core.crew import Spread, in_turn
+from compreface_engine.core.crew import Spread, in_turn, nobody
 from compreface_engine.core.nms import suppress
 from compreface_engine.core.pyramid import Pyramid
 from compreface_engine.core.types import Image
@@ -26,7 +27,6 @@ _STRIDE: Final = 2
 _P_THRESHOLD: Final = 0.9436513301
 _R_THRESHOLD: Final = 0.7059968943
 _O_THRESHOLD: Final = 0.5506904359
-_BLACK: Final = np.float32(-127.5 / 128)
 _BATCH: Final = 16  # patches a run: O-Net is an eighth slower once they leave the cache
 
 
@@ -51,23 +51,31 @@ class Mtcnn:
     """The cascade. Thread-safe: it keeps nothing between pictures."""
 
     def __init__(
-        self, pnet: Session, rnet: Session, onet: Session, *, spread: Spread = in_turn
+        self,
+        pnet: Session,
+        rnet: Session,
+        onet: Session,
+        *,
+        spread: Spread = in_turn,
+        idle: Callable[[], int] = nobody,
     ) -> None:
-        """`spread` runs scales and batches of patches side by side where it can."""
+        """`spread` runs scales and batches of patches side by side where it can.
+
+        `idle` says how many hands would help.
+        """
         self._pnet, self._rnet, self._onet = pnet, rnet, onet
-        self._spread = spread
+        self._spread, self._idle = spread, idle
 
     def find(self, image: Image) -> Candidates:
         """Faces of an RGB picture, best score first; O-Net's threshold is the only filter."""
         boxes = self._propose(image)
         if not len(boxes):
             return _NOTHING
-        pixels = _normalised(image)
-        patches = _patches(pixels, boxes, 24)
-        if patches is None:
+        pixels = image.astype(np.float32)
+        found = self._judge(self._rnet, pixels, boxes, 24, ("box", "prob"))
+        if found is None:
             return _NOTHING
-        boxes, crops = patches
-        offsets, probs = self._run(self._rnet, crops, ("box", "prob"))
+        boxes, (offsets, probs) = found
         keep = probs[:, 1] > _R_THRESHOLD
         boxes, scores, offsets = boxes[keep], probs[keep, 1], offsets[keep]
         picked = suppress(boxes, scores, 0.7)
@@ -76,11 +84,10 @@ class Mtcnn:
 
     def _finish(self, pixels: NDArray[np.float32], boxes: Floats) -> Candidates:
         """O-Net: the last word on score, box and landmarks."""
-        patches = _patches(pixels, boxes, 48) if len(boxes) else None
-        if patches is None:
+        found = self._judge(self._onet, pixels, boxes, 48, ("box", "landmark", "prob"))
+        if found is None:
             return _NOTHING
-        boxes, crops = patches
-        offsets, marks, probs = self._run(self._onet, crops, ("box", "landmark", "prob"))
+        boxes, (offsets, marks, probs) = found
         keep = probs[:, 1] > _O_THRESHOLD
         boxes, scores = boxes[keep], probs[keep, 1]
         sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
@@ -110,27 +117,55 @@ class Mtcnn:
         self, small: Image, scale: float
     ) -> tuple[Floats, NDArray[np.float32], NDArray[np.float32]]:
         """Candidate boxes, scores and offsets in a picture shrunk by `scale`."""
-        feeds = {"input": _planar(_normalised(small)[None])}
+        planes = np.empty((1, 3, *small.shape[:2]), np.float32)
+        for plane, values in zip(planes[0], cv2.split(small), strict=True):
+            plane[...] = values
+        feeds = {"input": _normalise(planes)}
         offset_map, prob_map = self._pnet.run(feeds, ("box", "prob"))
-        face = prob_map[0, 1].T  # columns first: candidates come in order of x, then y
-        x, y = np.nonzero(face >= np.float32(_P_THRESHOLD))
-        scores = face[x, y]
+        face = prob_map[0, 1]
+        y, x = np.divmod(np.flatnonzero(face >= np.float32(_P_THRESHOLD)), face.shape[1])
+        if not len(x):
+            return _NOTHING.boxes, _NOTHING.scores, np.empty((0, 4), np.float32)
+        by_column = np.lexsort((y, x))  # the order of equal scores: by x, then y
+        y, x = y[by_column], x[by_column]
+        scores = face[y, x]
         # A lone candidate's offsets are read from the mirrored cell: a bug whose numbers we keep.
-        column = face.shape[0] - 1 - x if len(x) == 1 else x
+        column = face.shape[1] - 1 - x if len(x) == 1 else x
         offsets = offset_map[0][:, y, column].T
         cells = np.stack((x, y), axis=1) * _STRIDE
         boxes = np.hstack((np.fix((cells + 1) / scale), np.fix((cells + _CELL) / scale)))
         picked = suppress(boxes, scores, 0.5)
         return boxes[picked], scores[picked], offsets[picked]
 
-    def _run(
-        self, session: Session, crops: NDArray[np.float32], outputs: tuple[str, ...]
-    ) -> list[NDArray[Any]]:
-        def run(part: slice) -> list[NDArray[Any]]:
-            return session.run({"input": crops[part]}, outputs)
+    def _judge(
+        self,
+        session: Session,
+        pixels: NDArray[np.float32],
+        boxes: Floats,
+        size: int,
+        outputs: tuple[str, ...],
+    ) -> tuple[Floats, list[NDArray[Any]]] | None:
+        """The boxes that have an area, and what `session` says of their patches.
 
-        runs = self._spread(run, list(slices(len(crops), _BATCH)))
-        return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+        Boxes count from 1 and include both ends. None if there is none, or if one has exactly one
+        zero side: the original then finds nothing at all.
+        """
+        edges = boxes.astype(np.int64)
+        sides = edges[:, 2:] - edges[:, :2] + 1
+        if ((sides == 0).any(axis=1) & (sides > 0).any(axis=1)).any():
+            return None
+        solid = (sides > 0).all(axis=1)
+        boxes, edges = boxes[solid], edges[solid]
+        if not len(boxes):
+            return None
+
+        def run(part: slice) -> list[NDArray[Any]]:
+            return session.run({"input": _patches(pixels, edges[part], size)}, outputs)
+
+        # As many runs for each hand: a helper that waits for the other saves nothing.
+        hands = 1 + self._idle()
+        runs = self._spread(run, list(slices(len(boxes), _BATCH, hands)))
+        return boxes, [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
 
 def _scales(height: int, width: int) -> list[float]:
@@ -142,17 +177,11 @@ def _scales(height: int, width: int) -> list[float]:
     return scales
 
 
-def _normalised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """float32 [H, W, 3], (v - 127.5) / 128: exact in float32."""
-    values = pixels.astype(np.float32)
+def _normalise(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(v - 127.5) / 128 in place: exact for whole grey levels."""
     values -= np.float32(127.5)
     values *= np.float32(1 / 128)
     return values
-
-
-def _planar(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[N, H, W, 3] as [N, 3, H, W]."""
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
 
 
 def _refine(boxes: Floats, offsets: NDArray[np.float32], inclusive: int) -> Floats:
@@ -175,35 +204,23 @@ def _square(boxes: Floats) -> Floats:
 
 
 def _patches(
-    image: NDArray[np.float32], boxes: Floats, size: int
-) -> tuple[Floats, NDArray[np.float32]] | None:
-    """The boxes that have an area and their patches, float32 [N, 3, size, size].
-
-    `image` is normalised. Boxes count from 1 and include both ends; black where they leave the
-    picture. None if a box has exactly one zero side: the original then finds nothing at all.
-    """
-    edges = boxes.astype(np.int64)
-    sides = edges[:, 2:] - edges[:, :2] + 1
-    if ((sides == 0).any(axis=1) & (sides > 0).any(axis=1)).any():
-        return None
-    solid = (sides > 0).all(axis=1)
-    boxes, edges = boxes[solid], edges[solid]
-    if not len(boxes):
-        return None
+    image: NDArray[np.float32], edges: NDArray[np.int64], size: int
+) -> NDArray[np.float32]:
+    """The boxes `edges` of `image`, normalised [N, 3, size, size], black outside the picture."""
     crops = np.empty((len(edges), size, size, 3), np.float32)
     for crop, (x1, y1, x2, y2) in zip(crops, edges.tolist(), strict=True):
         part = _cut(image, x1 - 1, y1 - 1, x2, y2)
         cv2.resize(part, (size, size), crop, interpolation=cv2.INTER_AREA)
-    return boxes, _planar(crops)
+    return np.ascontiguousarray(_normalise(crops).transpose(0, 3, 1, 2))
 
 
 def _cut(image: NDArray[np.float32], x1: int, y1: int, x2: int, y2: int) -> NDArray[np.float32]:
-    """Pixels x1..x2-1, y1..y2-1 of a normalised `image`, black outside it."""
+    """Pixels x1..x2-1, y1..y2-1 of `image`, black outside it."""
     height, width = image.shape[:2]
     inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
         return inside
-    canvas = np.full((y2 - y1, x2 - x1, 3), _BLACK)
+    canvas = np.zeros((y2 - y1, x2 - x1, 3), np.float32)
     top, left = max(-y1, 0), max(-x1, 0)
     canvas[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     return canvas
