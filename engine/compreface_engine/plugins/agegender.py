@@ -32,14 +32,14 @@ _CROP: Final = CropSpec(160, Align.FACENET_MARGIN)
 
 def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
     """One of eight ranges of ages and its probability."""
-    model = upstreams(notation, context, notation.model or AGE_MODEL, _INPUT)
+    model = upstreams(notation, context, AGE_MODEL, _INPUT, "dlib.AgeDetector@NAME")
     network, _ = load(notation, context, model, given, (len(_AGES),))
     return NetworkAnalyzer(network, _age, version=notation.version, slug="age", crop=_CROP)
 
 
 def make_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
     """The gender and its probability."""
-    model = upstreams(notation, context, notation.model or GENDER_MODEL, _INPUT)
+    model = upstreams(notation, context, GENDER_MODEL, _INPUT, "dlib.GenderDetector@NAME")
     network, _ = load(notation, context, model, given, (len(_GENDERS),))
     return NetworkAnalyzer(network, _gender, version=notation.version, slug="gender", crop=_CROP)
 

@@ -37,17 +37,18 @@ _GLUON_CROP: Final = CropSpec(112, Align.ARCFACE5)
 # The crop's own 0..1, no other normalisation (section 12.6).
 _KERAS_INPUT: Final = InputSpec(100, mean=(0.0,) * 3, scale=(255.0,) * 3)
 _KERAS_CROP: Final = CropSpec(160, Align.FACENET_MARGIN)
+_INSTEAD: Final = "facemask.MaskDetector@NAME"
 
 
 def make_gluon(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Upstream's `insightface.facemask`: the five-point crop enlarged, in RGB; three scores."""
-    model = upstreams(notation, context, notation.model or GLUON_MODELS[0], _GLUON_INPUT)
+    model = upstreams(notation, context, GLUON_MODELS[0], _GLUON_INPUT, _INSTEAD)
     return _three(notation, context, model, _enlarged, _GLUON_CROP, softmax)
 
 
 def make_keras(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Upstream's `facenet.facemask`: FaceNet's crop made smaller; three probabilities."""
-    model = upstreams(notation, context, notation.model or KERAS_MODELS[0], _KERAS_INPUT)
+    model = upstreams(notation, context, KERAS_MODELS[0], _KERAS_INPUT, _INSTEAD)
     return _three(notation, context, model, _cubic, _KERAS_CROP, np.asarray)
 
 

@@ -66,7 +66,8 @@ def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
 
 
 def _upstreams(notation: Notation, context: Context) -> FaceNetwork:
-    model = upstreams(notation, context, notation.model or UPSTREAM, _UPSTREAMS_INPUT)
+    instead = f"genderage.{notation.name}@NAME"
+    model = upstreams(notation, context, UPSTREAM, _UPSTREAMS_INPUT, instead)
     network, _ = load(notation, context, model, given, (_PAIRS,))
     return network
 

@@ -18,11 +18,12 @@ UPSTREAM: Final = "2d106det"
 # The one network of upstream's InsightFace family besides the masks that sees RGB (section 13.1).
 _UPSTREAMS_INPUT: Final = InputSpec(192, mean=(0.0,) * 3, scale=(1.0,) * 3)
 _VALUES: Final = 212
+_INSTEAD: Final = "landmarks2d106.Landmarks2d106Detector@NAME"
 
 
 def make_upstreams(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Upstream's plugin: the centre of the box in whole pixels."""
-    model = upstreams(notation, context, notation.model or UPSTREAM, _UPSTREAMS_INPUT)
+    model = upstreams(notation, context, UPSTREAM, _UPSTREAMS_INPUT, _INSTEAD)
     return _over(notation, context, model, Upright(model.inputs.size, whole_centre=True))
 
 

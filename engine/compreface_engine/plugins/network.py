@@ -15,8 +15,8 @@ from compreface_engine.core.types import Attribute, Crops, CropSpec
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.batches import slices
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec, PerChannel
-from compreface_engine.plugins.prepared import PreparedModel
+from compreface_engine.plugins.inputs import InputSpec
+from compreface_engine.plugins.prepared import PreparedModel, check_input
 from compreface_engine.runtimes.base import Session
 
 Row: TypeAlias = NDArray[np.float32]
@@ -124,33 +124,16 @@ def load(
     return network, width
 
 
-def upstreams(notation: Notation, context: Context, name: str, wanted: InputSpec) -> PreparedModel:
-    """The prepared model `name` for a plugin whose numbers are upstream's.
+def upstreams(
+    notation: Notation, context: Context, default: str, wanted: InputSpec, instead: str
+) -> PreparedModel:
+    """The prepared model of a plugin whose numbers are upstream's; `default` if none is named.
 
-    Raises ConfigurationError unless its input is described as `wanted` (the layout is free), since
-    an answer under upstream's name must not change its meaning.
+    Raises ConfigurationError unless its input is described as `wanted`; see `check_input`.
     """
-    model = context.model(name, notation.text, "analyzer")
-    found = model.inputs
-    for what, has, needs in (
-        ("size", found.size, wanted.size),
-        ("colour", found.colour, wanted.colour),
-        ("mean", found.mean, wanted.mean),
-        ("scale", found.scale, wanted.scale),
-    ):
-        if not _same(has, needs):
-            raise ConfigurationError(
-                f"{notation.text}: the model in {model.path.parent} has `input.{what}` {has}, "
-                f"upstream's has {needs}. Correct its description and prepare it again, or give "
-                "it a name of its own and name it with a plugin of this engine."
-            )
+    model = context.model(notation.model or default, notation.text, "analyzer")
+    check_input(model, wanted, notation.text, instead)
     return model
-
-
-def _same(first: int | str | PerChannel | None, second: int | str | PerChannel | None) -> bool:
-    if isinstance(first, tuple) and isinstance(second, tuple):
-        return bool(np.allclose(first, second, rtol=1e-4, atol=1e-4))
-    return first == second
 
 
 def softmax(scores: Row) -> Row:
