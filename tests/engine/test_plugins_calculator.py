@@ -79,7 +79,9 @@ class Sums:
         return [np.stack((total, -total, np.full_like(total, 3)), axis=1)]
 
 
-def _calculator(session: Sums, *, unit_length: bool, idle: int = 0) -> NetworkCalculator:
+def _calculator(
+    session: Sums, *, unit_length: bool, idle: int = 0, rows: int | None = None
+) -> NetworkCalculator:
     return NetworkCalculator(
         session,
         version="custom.Calculator@sums",
@@ -89,6 +91,7 @@ def _calculator(session: Sums, *, unit_length: bool, idle: int = 0) -> NetworkCa
         dimension=3,
         unit_length=unit_length,
         idle=lambda: idle,
+        rows=rows,
     )
 
 
@@ -98,6 +101,14 @@ def test_many_faces_run_in_bounded_batches_and_keep_their_order() -> None:
     embeddings = _calculator(session, unit_length=False).embed(crops)
     assert session.batches == [4, 5, 5, 5]
     assert embeddings.dtype == np.float32
+    assert np.allclose(embeddings[:, 0], crops.sum(axis=(1, 2, 3)))
+
+
+def test_a_gpu_takes_as_many_faces_at_once_as_it_is_told() -> None:
+    session = Sums()
+    crops = _crops(19)
+    embeddings = _calculator(session, unit_length=False, rows=32).embed(crops)
+    assert session.batches == [19]
     assert np.allclose(embeddings[:, 0], crops.sum(axis=(1, 2, 3)))
 
 

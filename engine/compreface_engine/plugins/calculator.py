@@ -34,10 +34,12 @@ class NetworkCalculator:
         unit_length: bool,
         spread: Spread = in_turn,
         idle: Callable[[], int] = nobody,
+        rows: int | None = None,
     ) -> None:
         """`unit_length`: rows are divided by their Euclidean norm before they leave.
 
         `spread` runs batches side by side where it can; `idle` says how many hands would help.
+        `rows`: the most faces of one run; None for what is best on a CPU.
         """
         self.version = version
         self.crop = crop
@@ -48,6 +50,7 @@ class NetworkCalculator:
         self._unit_length = unit_length
         self._spread = spread
         self._idle = idle
+        self._rows = rows or _BATCH
 
     def embed(self, crops: Crops) -> Embeddings:
         """float32 [N, dimension], one row a crop."""
@@ -58,7 +61,7 @@ class NetworkCalculator:
 
         # One batch costs the least; several are there first where idle hands take some.
         share = -(-len(crops) // (1 + self._idle()))
-        rows = self._spread(embed, list(slices(len(crops), max(1, min(_BATCH, share)))))
+        rows = self._spread(embed, list(slices(len(crops), max(1, min(self._rows, share)))))
         embeddings = np.concatenate((np.empty((0, self.dimension), np.float32), *rows)).astype(
             np.float32, copy=False
         )
@@ -102,6 +105,7 @@ def make_prepared(
         unit_length=unit_length,
         spread=context.spread,
         idle=context.idle,
+        rows=context.rows,
     )
 
 

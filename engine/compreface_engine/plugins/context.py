@@ -51,6 +51,7 @@ class Context:
 
     `open_session` loads an ONNX file, `open_model` a prepared model with the runtime chosen for it
     (by default its ONNX file). `length_limit` px of the longer side for detection, 0 for none.
+    `rows`: the most faces of one run of a calculator; None where it knows best, as on a CPU.
     """
 
     open_session: Callable[[Path], Session]
@@ -59,6 +60,7 @@ class Context:
     spread: Spread = in_turn
     idle: Callable[[], int] = nobody
     open_model: Callable[[PreparedModel], Session] | None = None
+    rows: int | None = None
     opened: dict[Path, Session] = field(default_factory=dict, compare=False, repr=False)
 
     def model(self, name: str, plugin: str, role: Role) -> PreparedModel:

@@ -29,4 +29,5 @@ def make_calculator(notation: Notation, context: Context) -> NetworkCalculator:
         unit_length=True,
         spread=context.spread,
         idle=context.idle,
+        rows=context.rows,
     )

@@ -26,7 +26,8 @@ _Opening: TypeAlias = Callable[[], tuple[Session, Choice]]
 _FRAMEWORKS: Final = {"tensorflow": "tensorflow-graph", "mxnet": "mxnet"}
 _MEASURED_FROM: Final = 16 * 1024 * 1024  # bytes; an analyzer below costs next to nothing anyway
 _ROWS_ON_CPU: Final = 6
-_ROWS_ON_GPU: Final = 32
+ROWS_ON_GPU: Final = 32
+"""The most faces of one run there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Opener:
         if not (batched and self._lanes.batching):
             return session
         if self._lanes.gpu_idx >= 0:
-            return Batcher(session, lanes=1, rows=_ROWS_ON_GPU, ran=self._tell)
+            return Batcher(session, lanes=1, rows=ROWS_ON_GPU, ran=self._tell)
         return Batcher(session, lanes=self._lanes.count, rows=_ROWS_ON_CPU, ran=self._tell)
 
     def _tell(self, seconds: float, rows: int) -> None:
