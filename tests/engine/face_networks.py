@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from compreface_engine.plugins.api import Analyzer, FaceContext
 from compreface_engine.plugins.context import Context
 from compreface_engine.runtimes.base import Session
 
-Compute = Callable[[NDArray[Any]], Any]
+Compute: TypeAlias = Callable[[NDArray[Any]], Any]
 """From the batch a network was fed to its rows, [N, D]."""
 
 
@@ -43,6 +43,10 @@ class Network:
     @property
     def batches(self) -> list[int]:
         return [len(batch) for batch in self.fed]
+
+
+Made: TypeAlias = tuple[Network, Analyzer]
+"""A plugin and the network it reads."""
 
 
 def constant(row: Sequence[float]) -> Compute:

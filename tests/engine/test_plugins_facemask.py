@@ -18,7 +18,7 @@ from compreface_engine.core.geometry import facenet_crop, whole_crop
 from compreface_engine.core.image import decode
 from compreface_engine.core.types import Align, BoundingBox, CropSpec, Detection, Image
 from compreface_engine.plugins import registry
-from compreface_engine.plugins.api import Analyzer, FaceContext
+from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context
 from compreface_engine.plugins.facemask import InBox
 from compreface_engine.runtimes.onnxruntime import OnnxSession
@@ -31,7 +31,7 @@ OURS = "facemask.MaskDetector@mine"
 _IMAGENET = {"mean": [123.675, 116.28, 103.53], "scale": [58.395, 57.12, 57.375]}
 
 
-def _made(text: str, folder: Path, row: list[float]) -> tuple[fn.Network, Analyzer]:
+def _made(text: str, folder: Path, row: list[float]) -> fn.Made:
     fn.describe(folder, "mobilenet_v2_on_mafa_kaggle123", size=224, **_IMAGENET)
     fn.describe(folder, "resnet18_on_mafa_kaggle123", size=224, **_IMAGENET)
     fn.describe(folder, "inception_v3_on_mafa_kaggle123", size=100, scale=255, layout="nhwc")

@@ -11,16 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from compreface_engine.plugins.api import Analyzer, FaceContext
+from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.upright import Upright
 from tests.engine import face_networks as fn
 
-Made = tuple[fn.Network, Analyzer]
 _MIDDLES = [0.0] * 212
 
 
 @pytest.fixture(scope="module")
-def upstreams(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def upstreams(tmp_path_factory: pytest.TempPathFactory) -> fn.Made:
     folder = tmp_path_factory.mktemp("models")
     fn.describe(folder, "2d106det", size=192)
     network = fn.Network(fn.constant(_MIDDLES))
@@ -28,7 +27,7 @@ def upstreams(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def ours(tmp_path_factory: pytest.TempPathFactory) -> fn.Made:
     folder = tmp_path_factory.mktemp("models")
     fn.describe(folder, "mine", size=192, mean=127.5, scale=128)
     network = fn.Network(fn.constant(_MIDDLES))
@@ -40,7 +39,7 @@ def _face(box: tuple[int, int, int, int]) -> FaceContext:
 
 
 def test_the_answer_is_the_key_of_the_five_points_under_a_slug_of_its_own(
-    upstreams: Made, ours: Made
+    upstreams: fn.Made, ours: fn.Made
 ) -> None:
     for _, plugin in (upstreams, ours):
         assert (plugin.slug, plugin.key) == ("landmarks2d106", "landmarks")
@@ -48,7 +47,7 @@ def test_the_answer_is_the_key_of_the_five_points_under_a_slug_of_its_own(
         assert not plugin.needs_landmarks
 
 
-def test_upstreams_network_sees_rgb_as_it_is_around_the_whole_centre(upstreams: Made) -> None:
+def test_upstreams_network_sees_rgb_as_it_is_around_the_whole_centre(upstreams: fn.Made) -> None:
     network, plugin = upstreams
     network.fed.clear()
     face = _face((11, 20, 60, 59))
@@ -58,7 +57,7 @@ def test_upstreams_network_sees_rgb_as_it_is_around_the_whole_centre(upstreams: 
     assert not np.array_equal(expected, Upright(192)(face))
 
 
-def test_ours_sees_what_its_model_describes_around_the_exact_centre(ours: Made) -> None:
+def test_ours_sees_what_its_model_describes_around_the_exact_centre(ours: fn.Made) -> None:
     network, plugin = ours
     network.fed.clear()
     face = _face((11, 20, 60, 59))
@@ -86,7 +85,7 @@ def _literally(row: NDArray[np.float32], box: tuple[int, int, int, int]) -> list
     st.tuples(st.integers(20, 1500), st.integers(20, 1500)),
 )
 def test_points_lie_where_the_contract_puts_them(
-    upstreams: Made, row: NDArray[np.float32], corner: tuple[int, int], size: tuple[int, int]
+    upstreams: fn.Made, row: NDArray[np.float32], corner: tuple[int, int], size: tuple[int, int]
 ) -> None:
     network, plugin = upstreams
     network.compute = fn.constant(row.tolist())
@@ -99,7 +98,7 @@ def test_points_lie_where_the_contract_puts_them(
     assert all(type(value) is int for point in found for value in point)
 
 
-def test_points_outside_the_picture_are_cut_toward_zero(upstreams: Made) -> None:
+def test_points_outside_the_picture_are_cut_toward_zero(upstreams: fn.Made) -> None:
     network, plugin = upstreams
     network.compute = fn.constant([-1.0, 1.0] * 106)
     (found,) = fn.answers(plugin, [_face((-3, 20, 38, 60))])
@@ -107,7 +106,7 @@ def test_points_outside_the_picture_are_cut_toward_zero(upstreams: Made) -> None
     assert found == [[-13, 70]] * 106
 
 
-def test_faces_of_a_picture_keep_their_own_points(upstreams: Made) -> None:
+def test_faces_of_a_picture_keep_their_own_points(upstreams: fn.Made) -> None:
     network, plugin = upstreams
     network.compute = lambda batch: np.tile(batch[:, 0, 96, 96][:, None] / 255 - 0.5, (1, 212))
     faces = [_face((5 * i, 10, 5 * i + 40, 50)) for i in range(5)]

@@ -70,8 +70,10 @@ def _shrinking_warp(image: Image, matrix: NDArray[np.float64], size: int) -> Ima
     inverse = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
     shown = corners @ inverse[:, :2].T + inverse[:, 2]
     height, width = image.shape[:2]
-    left, top = np.clip(np.floor(shown.min(axis=0)) - 1, 0, (width - 1, height - 1)).astype(int)
-    right, bottom = np.clip(np.ceil(shown.max(axis=0)) + 1, 1, (width, height)).astype(int)
+    # A shrunk pixel's worth or two more on each side, which the crop's border is mixed with.
+    least, most = np.floor(shown.min(axis=0) - 2 / scale), np.ceil(shown.max(axis=0) + 2 / scale)
+    left, top = np.clip(least, 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(most, 1, (width, height)).astype(int)
     part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
     small = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
     shrunk = cv2.resize(part, small, interpolation=cv2.INTER_AREA)
