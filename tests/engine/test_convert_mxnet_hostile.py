@@ -115,7 +115,7 @@ KEYS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=st.lists(st.tuples(st.integers(0, 5), KEYS, VALUES), min_size=1, max_size=4))
 def test_wild_attributes_are_converted_or_refused(changes: list[tuple[int, str, str]]) -> None:
     lines = [(op, name, inputs, dict(attrs)) for op, name, inputs, attrs in LINES]
@@ -145,7 +145,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(nodes=JSON, heads=JSON)
 def test_any_other_json_is_refused(nodes: Any, heads: Any) -> None:
     with pytest.raises(ConvertError):

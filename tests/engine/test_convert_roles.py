@@ -69,13 +69,18 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
 
 
 def detector(
-    *, batch: int | str = "N", batch_axis: bool = True, any_size: bool = True, even: bool = False
+    *,
+    batch: int | str = "N",
+    batch_axis: bool = True,
+    any_size: bool = True,
+    even: bool = False,
+    slope: Any = None,
 ) -> bytes:
     """Two maps of half the size from one picture; `even`: only sides that divide by 32 will do."""
     rng = np.random.default_rng(2)
     tensors: dict[str, Any] = {
         "kernel": rng.uniform(-0.01, 0.01, (6, 3, 3, 3)).astype(np.float32),
-        "slope": rng.uniform(-1, 2, (6, 1, 1)).astype(np.float32),
+        "slope": rng.uniform(-1, 2, (6, 1, 1)).astype(np.float32) if slope is None else slope,
         "head": rng.uniform(-1, 1, (4, 6, 1, 1)).astype(np.float32),
         "rows": np.array([-1, 4], np.int64),
         "scales": np.array([1, 1, 2, 2], np.float32),
@@ -174,6 +179,15 @@ def test_a_detector_of_one_size_says_which(desk: Desk) -> None:
     desk.entry["input"]["size"] = 64
     code, made = desk.prepare({"mine.onnx": detector(any_size=False)})
     assert (code, made["model"]["input"]["size"]) == (0, 64)
+
+
+def test_a_name_that_is_no_text_is_refused_in_json(desk: Desk) -> None:
+    assert "UTF-8" in desk.refusal({"mine.onnx": detector().replace(b"boxes", b"box\xffs")})
+
+
+def test_slopes_that_are_not_finite_are_refused(desk: Desk) -> None:
+    slope = np.full((6, 1, 1), np.inf, np.float32)
+    assert "not finite" in desk.refusal({"mine.onnx": detector(slope=slope)})
 
 
 def test_the_engine_reads_what_was_prepared(desk: Desk) -> None:

@@ -52,7 +52,10 @@ class Converted:
 def convert(spec: ModelSpec, sources: Sequence[Source]) -> Converted:
     """The entry's files as ONNX, not yet proven."""
     if spec.format == "onnx":
-        return _from_onnx(spec, sources[0].data())
+        try:
+            return _from_onnx(spec, sources[0].data())
+        except UnicodeDecodeError as error:
+            raise ConvertError(f"a name in the ONNX file is not UTF-8: {error}") from error
     if spec.format == "tflite":
         return _from_graph(spec, read_tflite(sources[0].data()))
     if spec.format == "tensorflow-graph":

@@ -148,6 +148,7 @@ def _constant(model: onnx.ModelProto, name: str) -> Any:
     return None
 
 
+@np.errstate(all="ignore")  # values that are not finite are the proof's affair
 def fast_prelu(model: onnx.ModelProto) -> int:
     """Rewrites the PRelu of pictures as 1x1 depthwise convolutions; the number rewritten."""
     ranks = _ranks(model)
