@@ -1,0 +1,31 @@
+"""Every model of the catalogue is one that the engine's converter takes, as `cf` tells it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compreface_cli import builds
+from compreface_cli.models.prepare import entry_of
+from compreface_engine.convert.checkpoint import NETWORKS as CHECKPOINTS
+from compreface_engine.convert.gluon import NETWORKS as GLUON
+from compreface_engine.convert.spec import read_spec
+
+CATALOGUE = builds.catalogue()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_converter_takes_the_entry(name: str, tmp_path: Path) -> None:
+    model = CATALOGUE[name]
+    entry = entry_of(model)
+    for file in entry["files"]:  # `cf` gives the one hash that was proven
+        file["sha256"] = next(iter(file["sha256"]), None)
+    path = tmp_path / "entry.json"
+    path.write_text(json.dumps(entry), encoding="utf-8")
+    spec = read_spec(path)
+    assert (spec.name, spec.role, spec.format) == (name, model.role, model.format)
+    assert spec.inputs.size == (model.size or 0)
+    if spec.format in ("tensorflow-checkpoint", "mxnet-gluon"):
+        assert spec.network in (CHECKPOINTS if spec.format == "tensorflow-checkpoint" else GLUON)
