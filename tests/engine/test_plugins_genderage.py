@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,14 +13,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from compreface_engine.convert.__main__ import main
+from compreface_engine.core.geometry import aligned_crop
+from compreface_engine.core.image import decode
 from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import Analyzer, FaceContext
+from compreface_engine.plugins.context import Context
 from compreface_engine.plugins.upright import Upright
+from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import face_networks as fn
+from tests.shared import needs_shared, shared
 
 UPSTREAMS = ["insightface.GenderDetector", "insightface.AgeDetector"]
 OURS = ["genderage.GenderDetector@mine", "genderage.AgeDetector@mine"]
-BLANK = np.zeros(202, np.float32)
+FILES = ("symbol.json", "0000.params")
 
 Pair: TypeAlias = tuple[fn.Network, Analyzer, Analyzer]
 
@@ -148,3 +156,72 @@ def test_the_onnx_files_three_numbers_are_two_scores_and_centuries(
         {"value": value, "probability": pytest.approx(probability, abs=1e-6)}
     ]
     assert fn.answers(age, [face]) == [{"low": years, "high": years, "probability": 1.0}]
+
+
+def _prepared(out: Path, name: str, colour: str) -> None:
+    """genderage_v1 by the converter, fed in the order of `colour`."""
+    sources = [shared("models", "genderage_v1", f"model-{part}") for part in FILES]
+    entry = {
+        "name": name,
+        "role": "analyzer",
+        "format": "mxnet",
+        "files": [{"path": path.name, "sha256": None} for path in sources],
+        "input": {"size": 112, "layout": "nchw", "colour": colour, "mean": 0, "scale": 1},
+    }
+    spec = out / f"{name}.json"
+    spec.write_text(json.dumps(entry))
+    arguments = ["prepare", "--spec", str(spec), "--models-source", *map(str, sources)]
+    assert main([*arguments, "--out", str(out)]) == 0
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """Over both ways of feeding the real weights."""
+    out = tmp_path_factory.mktemp("models")
+    _prepared(out, "genderage_v1", "bgr")
+    _prepared(out, "mine", "rgb")
+    return Context(lambda path: OnnxSession(path, threads=1, gpu_idx=-1), out, 640)
+
+
+@needs_shared
+def test_real_rows_are_mxnets(real: Context) -> None:
+    """Given crops with their channels turned round, upstream's plugins see MXNet's own inputs."""
+    reference = np.load(shared("models", "genderage_v1", "mxnet_reference.npz"))
+    crops = reference["faces_rgb_nchw_u8"].transpose(0, 2, 3, 1)
+    for texts, order in ((UPSTREAMS, -1), (OURS, 1)):
+        gender, age = (registry.analyzer(text, real) for text in texts)
+        faces = [fn.face(fn.noise(), crop=crop[..., ::order]) for crop in crops]
+        genders, ages = fn.answers(gender, faces), fn.answers(age, faces)
+        for row, is_a, aged in zip(reference["faces_fc1"], genders, ages, strict=True):
+            assert is_a["value"] == ("male" if row[1] > row[0] else "female")
+            assert aged["low"] == sum(row[3 + 2 * year] > row[2 + 2 * year] for year in range(100))
+        alone = [fn.answers(gender, [fn.face(fn.noise(), crop=c[..., ::order])])[0] for c in crops]
+        for one, among in zip(alone, genders, strict=True):
+            assert one["value"] == among["value"]
+            assert one["probability"] == pytest.approx(among["probability"], abs=1e-5)
+
+
+@needs_shared
+def test_real_weights_know_the_annotated_people_in_rgb(real: Context) -> None:
+    """Two pictures of one woman lie near an even chance and turn with the detector's points."""
+    samples = shared("faces", "compreface-samples")
+    people = json.loads((samples / "annotations.json").read_text())["images"]
+    detector = registry.detector("embedded.FaceDetector@mtcnn", real)
+    gender, age = (registry.analyzer(text, real) for text in OURS)
+    right, sure = [], []
+    for name, person in people.items():
+        if "age" not in person:
+            continue
+        picture = decode((samples / name).read_bytes(), max_pixels=10**8, apply_exif=False).image
+        (found,) = detector.detect([picture], min_score=0.85)
+        detection = max(found, key=lambda one: one.box.area)
+        assert detection.landmarks is not None
+        face = fn.face(picture, crop=aligned_crop(picture, detection.landmarks, 112))
+        (is_a,), (aged,) = fn.answers(gender, [face]), fn.answers(age, [face])
+        right.append(is_a["value"] == person["sex"])
+        sure.append(is_a["probability"] > 0.73)
+        assert right[-1] or not sure[-1]
+        assert aged["low"] == pytest.approx(person["age"], abs=10)
+    assert len(right) == 9
+    assert sum(right) >= 8
+    assert sum(sure) >= 7
