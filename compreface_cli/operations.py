@@ -6,6 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Literal
 
+from compreface_cli import notation
 from compreface_cli.plan import Operation, Plan
 
 
@@ -33,7 +34,7 @@ def operations(
     if observed.running == "same" and not rebuild:
         return ()
     found = [
-        Operation("prepare model", model.name, f"{wanted.calculator} needs it and it is not here")
+        Operation("prepare model", model.name, f"{_needs(wanted, model.name)} and it is not here")
         for model in wanted.models
         if model.name not in observed.models
     ]
@@ -51,6 +52,12 @@ def operations(
         found.append(Operation("start", wanted.instance, "it does not run"))
     found.append(Operation("check", "a known face", "ready means that the answer is right"))
     return tuple(found)
+
+
+def _needs(wanted: Plan, model: str) -> str:
+    plugins = (wanted.detector, wanted.calculator, *wanted.plugins)
+    named = [plugin for plugin in plugins if notation.model_of(plugin) == model]
+    return f"{' and '.join(named)} {'needs' if len(named) == 1 else 'need'} it"
 
 
 def _compose(wanted: Plan, observed: Observed, *, rebuild: bool, build: bool) -> list[Operation]:

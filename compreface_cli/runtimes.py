@@ -2,14 +2,15 @@
 
 Measured with Debian's qemu-x86_64 7.2 (user mode) and Python 3.11. For onnxruntime: NumPy 2.4.6,
 OpenCV 5.0.0, simplejpeg 1.9.0 and ONNX Runtime 1.32.0 imported and used; both embedded nets run.
-For tensorflow: TensorFlow 2.21.0 imported, and a convolution run.
+For tensorflow: TensorFlow 2.21.0 imported, and a convolution run. For openvino: OpenVINO 2026.4
+imported, an embedded net compiled and run.
 
-    -cpu                        onnxruntime                     tensorflow
-    qemu64, core2duo, Conroe    illegal instruction in NumPy    not tried
-    Penryn                      NumPy refuses: needs X86_V2     not tried
-    Nehalem, Westmere           runs, without AVX               illegal instruction
-    SandyBridge, IvyBridge      runs                            runs
-    Haswell, EPYC               runs                            runs
+    -cpu                        onnxruntime                     tensorflow            openvino
+    qemu64, core2duo, Conroe    illegal instruction in NumPy    not tried             not tried
+    Penryn                      NumPy refuses: needs X86_V2     not tried             not tried
+    Nehalem, Westmere           runs, without AVX               illegal instruction   the same
+    SandyBridge, IvyBridge      runs                            runs                  runs
+    Haswell, EPYC               runs                            runs                  runs
 
 Nehalem less any one of the seven flags of x86-64-v2 is refused by NumPy, or ends with an illegal
 instruction.
@@ -47,10 +48,11 @@ class Runtime:
 
 
 RUNTIMES: Mapping[str, Runtime] = {
-    # `auto` measures ONNX Runtime and OpenVINO on the host that serves, and takes the faster.
+    # `auto` measures ONNX Runtime and OpenVINO on the host that serves, each in a process of its
+    # own, and takes the faster: where one ends with an illegal instruction the other is left.
     "auto": Runtime("openvino", gpu=True),
     "onnxruntime": Runtime("cpu", gpu=True),
-    "openvino": Runtime("openvino"),
+    "openvino": Runtime("openvino", _V2 | {"avx"}),
     "tensorflow": Runtime("tensorflow", _V2 | {"avx"}, formats=("tensorflow-graph",)),
     "mxnet": Runtime("mxnet", _V2 | {"avx", "avx2"}, formats=("mxnet",)),
 }
