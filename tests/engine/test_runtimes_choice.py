@@ -19,7 +19,7 @@ from compreface_engine.plugins.probe import drawn_faces
 from compreface_engine.runtimes import ways
 from compreface_engine.runtimes.choice import Choice, Wish, choose
 from compreface_engine.runtimes.host import Cpu, this_cpu
-from compreface_engine.runtimes.measure import Measured, measure, measure_apart
+from compreface_engine.runtimes.measure import Measured, least_cosine, measure, measure_apart
 from compreface_engine.runtimes.ways import REFERENCE, Way
 
 _MODELS = Path(compreface_engine.__file__).parent / "embedded_models"
@@ -55,6 +55,7 @@ def chosen(
     cpu: Cpu = NEW,
     path: Path = _RNET,
     installed: Mapping[str, str] = VERSIONS,
+    threads: int = 1,
 ) -> Choice:
     def probe() -> NDArray[np.float32]:
         return np.zeros((6, 3, 24, 24), np.float32)
@@ -63,7 +64,7 @@ def chosen(
         path,
         probe,
         wish,
-        threads=1,
+        threads=threads,
         lanes=2,
         cpu=cpu,
         measure=measures,
@@ -186,14 +187,15 @@ def test_the_tolerance_is_judged_anew_from_what_was_kept(tmp_path: Path) -> None
     assert len(measures.asked) == 1
 
 
-def test_another_model_cpu_or_version_measures_again(tmp_path: Path) -> None:
+def test_another_model_cpu_number_of_threads_or_version_measures_again(tmp_path: Path) -> None:
     measures = Measures(*QUICK.results)
     chosen(measures, auto(tmp_path))
     chosen(measures, auto(tmp_path), path=_MODELS / "mtcnn_onet.onnx")
     chosen(measures, auto(tmp_path), Cpu("new", NEW.flags | {"amx_bf16"}))
     chosen(measures, auto(tmp_path), Cpu("newer", NEW.flags))
     chosen(measures, auto(tmp_path), installed={**VERSIONS, "openvino": "2027.0.0"})
-    assert len(measures.asked) == len(list(tmp_path.iterdir())) == 5
+    chosen(measures, auto(tmp_path), threads=2)
+    assert len(measures.asked) == len(list(tmp_path.iterdir())) == 6
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1, "results": []}'])
@@ -255,6 +257,14 @@ def test_real_networks_are_timed_and_compared() -> None:
     assert all(result.ms_alone > 0 and result.ms_batched > 0 for result in results)
     assert all(result.min_cosine > 0.999999 for result in results)
     assert not any(result.error for result in results)
+
+
+def test_the_lowest_cosine_counts_of_all_rows_and_outputs() -> None:
+    rows = np.array([[3.0, 4.0], [1.0, 0.0]])
+    close = np.array([[3.0, 4.0], [4.0, 3.0]])
+    assert least_cosine([rows, rows], [rows, rows]) == pytest.approx(1)
+    assert least_cosine([rows, rows], [close, rows]) == pytest.approx(0.8)
+    assert least_cosine([rows], [rows * np.nan]) == -1
 
 
 def test_a_way_that_cannot_run_is_named_with_its_reason() -> None:

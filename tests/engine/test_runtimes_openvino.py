@@ -65,7 +65,7 @@ def test_many_threads_share_it_and_no_more_requests_exist_than_ran_at_once(
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda seed: onet.run(_patches(4, seed), ["prob"])[0], range(24)))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
-    assert len(onet._requests) <= 4
+    assert 0 < len(onet._requests) <= 4
 
 
 def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path) -> None:

@@ -151,8 +151,7 @@ def _wanted(wish: Wish, cpu: Cpu, version_of: Version) -> list[Way]:
 def _best(
     results: Sequence[Measured], ways: Sequence[Way], wish: Wish, versions: Mapping[Way, str]
 ) -> Choice:
-    ran = [result for result in results if result.way in ways and not result.error]
-    exact = [result for result in ran if result.min_cosine >= wish.min_cosine]
+    exact = [r for r in results if r.way in ways and r.min_cosine >= wish.min_cosine]
     if not exact:
         found = "; ".join(
             f"{r.way}: {r.error or f'cosine {r.min_cosine:.6f}'}" for r in results if r.way in ways

@@ -105,10 +105,10 @@ def measure(
             if way == REFERENCE:
                 sessions[way], cosines[way] = reference, 1.0
                 continue
-            sessions[way] = open_file(way, path, threads=threads, lanes=1)
-            cosines[way] = _least_cosine(expected, _answers(sessions[way], probe))
+            session = open_file(way, path, threads=threads, lanes=1)
+            cosines[way] = least_cosine(expected, _answers(session, probe))
+            sessions[way] = session
         except Exception as error:  # whatever a runtime raises: it is not taken then
-            sessions.pop(way, None)
             failed.append(Measured(way, error=" ".join(str(error).split())[:300] or repr(error)))
     alone = _fastest(sessions, probe[:1])
     batched = _fastest(sessions, probe)
@@ -145,9 +145,10 @@ def _answers(session: Session, probe: NDArray[np.float32]) -> list[NDArray[np.fl
     return [np.asarray(value, np.float64).reshape(len(probe), -1) for value in values]
 
 
-def _least_cosine(
+def least_cosine(
     expected: Sequence[NDArray[np.float64]], found: Sequence[NDArray[np.float64]]
 ) -> float:
+    """The lowest cosine of two rows that belong together, over all outputs; -1 for what is NaN."""
     least = 1.0
     for one, other in zip(expected, found, strict=True):
         norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
