@@ -154,21 +154,44 @@ def model_of(entry: ModelSpec, beside: str = "") -> Model:
     )
 
 
-def catalogue(only: str | None = None, *, path: Path | None = None) -> dict[str, Model]:
-    """The models that `cf` knows by name, or the one that is asked for, if it knows it."""
-    from compreface_cli.spec import model_from_data
+def catalogue(only: str | None = None) -> dict[str, Model]:
+    """The models that `cf` knows by name, or the one that is asked for, if it knows it.
 
-    path = path or resources.PACKAGE / "models" / "catalogue.yaml"
-    document = read(path)
-    entries = document.data.get("models", document.data)
-    found = {}
-    for name, entry in entries.items():
-        if only not in (None, name):
-            continue
-        # What the catalogue says of a model's origin and licence, a build says in its facts.
-        fields = {key: value for key, value in entry.items() if key != "about"}
-        found[name] = model_of(model_from_data({**fields, "name": name}, f"{path}: {name}"))
-    return found
+    The file is `cf`'s own, and a test holds it to the rules of a build's entry: to check it at each
+    start would cost as much as all the rest of a list of builds.
+    """
+    from compreface_cli.models.catalogue import entries
+
+    return {
+        name: _known_model(name, entry) for name, entry in entries().items() if only in (None, name)
+    }
+
+
+def _known_model(name: str, entry: Mapping[str, Any]) -> Model:
+    def several(value: Any) -> list[Any]:
+        return value if isinstance(value, list) else [] if value is None else [value]
+
+    def channels(value: Any) -> tuple[float, ...] | None:
+        return None if value is None else tuple(float(one) for one in several(value))
+
+    inputs, similarity = entry["input"], entry.get("similarity")
+    return Model(
+        name=name,
+        role=entry["role"],
+        format=entry["format"],
+        files=tuple(
+            ModelFile(one["path"], tuple(several(one["sha256"])), tuple(one["sources"]))
+            for one in entry["files"]
+        ),
+        size=inputs["size"],
+        layout=inputs["layout"],
+        colour=inputs["colour"],
+        mean=channels(inputs["mean"]),
+        scale=channels(inputs["scale"]),
+        align=entry.get("align"),
+        similarity=None if similarity is None else (float(similarity[0]), float(similarity[1])),
+        network=entry.get("network"),
+    )
 
 
 def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSpec:

@@ -48,8 +48,8 @@ class Runtime:
 
 
 RUNTIMES: Mapping[str, Runtime] = {
-    # `auto` measures ONNX Runtime and OpenVINO on the host that serves, each in a process of its
-    # own, and takes the faster: where one ends with an illegal instruction the other is left.
+    # `auto` measures ONNX Runtime and OpenVINO where it serves, in a process of its own, and takes
+    # the faster; where that ends with an illegal instruction, ONNX Runtime is left.
     "auto": Runtime("openvino", gpu=True),
     "onnxruntime": Runtime("cpu", gpu=True),
     "openvino": Runtime("openvino", _V2 | {"avx"}),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 PATH = Path(__file__).with_name("catalogue.yaml")
 
@@ -32,9 +34,16 @@ def with_address(path: Path = PATH) -> frozenset[str]:
     return frozenset(found - without)
 
 
-def about(path: Path = PATH) -> Mapping[str, About]:
-    """By model name, in the order of the file."""
+@cache
+def entries(path: Path = PATH) -> Mapping[str, Any]:
+    """Each entry as it stands there, by model name, in the order of the file."""
     import yaml
 
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {name: About(**entry["about"]) for name, entry in document["models"].items()}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found: Mapping[str, Any] = yaml.load(path.read_bytes(), Loader=loader)["models"]  # noqa: S506
+    return found
+
+
+def about(path: Path = PATH) -> Mapping[str, About]:
+    """By model name, in the order of the file."""
+    return {name: About(**entry["about"]) for name, entry in entries(path).items()}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import builds, notation, resources
+from compreface_cli import builds, notation, resources, spec
 from compreface_cli.errors import ConfigurationError, ConflictError
-from compreface_cli.models.catalogue import about, with_address
+from compreface_cli.models.catalogue import about, entries, with_address
 from compreface_cli.plan import resolve
 from compreface_cli.settings import Settings
 from tests.cli.build_files import build_data, build_file, model_entry, plain_data, text, write
@@ -141,6 +141,13 @@ def test_every_model_of_the_catalogue_fits_a_plugin() -> None:
     fits = {name for row in rows for name in (*(row.models or ()), *row.fits)}
     others = {name: one.role for name, one in builds.catalogue().items() if name not in fits}
     assert set(others.values()) == {"calculator"}  # custom.Calculator takes any
+
+
+def test_every_entry_of_the_catalogue_is_one_that_a_build_may_have(place: Path) -> None:
+    for name, entry in entries().items():
+        fields = {key: value for key, value in entry.items() if key != "about"}
+        checked = spec.model_from_data({**fields, "name": name}, name)
+        assert builds.catalogue(name) == {name: builds.model_of(checked)}
 
 
 def test_one_model_of_the_catalogue_is_read_without_the_others() -> None:
