@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ def test_idle_hands_get_slices_of_their_own(idle: int, batches: list[int]) -> No
     session = fn.Network(_means)
     FaceNetwork(session, _PLAIN, _cut, idle=lambda: idle).rows(_faces(5))
     assert session.batches == batches
+
+
+def test_a_gpu_gets_as_many_as_it_is_given() -> None:
+    session = fn.Network(_means)
+    FaceNetwork(session, _PLAIN, _cut, most=32).rows(_faces(19))
+    assert session.batches == [19]
+
+
+@pytest.mark.parametrize(("batch", "batches"), [(1, [1] * 5), (4, [4, 4])])
+def test_a_network_of_a_fixed_batch_always_gets_it(batch: int, batches: list[int]) -> None:
+    session = fn.Network(_means)
+    faces = _faces(5)
+    rows = FaceNetwork(session, _PLAIN, _cut, idle=lambda: 3, batch=batch).rows(faces)
+    assert session.batches == batches
+    expected = [_cut(face).astype(np.float32).mean() for face in faces]
+    assert [row[0] for row in rows] == pytest.approx(expected, rel=1e-5)
 
 
 def test_no_face_runs_nothing() -> None:
@@ -125,6 +142,16 @@ class Single(fn.Network):
         if len(batch) > 1:
             raise RuntimeError("Got: 2 Expected: 1")
         return super().run(feeds, outputs)
+
+
+def test_a_network_for_one_picture_at_a_time_runs_if_its_model_says_so(tmp_path: Path) -> None:
+    fn.describe(tmp_path, "mine", size=32)
+    manifest = tmp_path / "mine" / "model.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"batch": 1}))
+    session = Single(fn.constant([0.25, 0.75]))
+    (plugin,) = fn.analyzers(["dlib.GenderDetector@mine"], tmp_path, session)
+    assert fn.answers(plugin, _faces(3)) == [{"value": "male", "probability": 0.75}] * 3
+    assert set(session.batches) == {1}
 
 
 def test_a_network_for_one_picture_at_a_time_is_refused_at_start(tmp_path: Path) -> None:

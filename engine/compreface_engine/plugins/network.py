@@ -28,20 +28,25 @@ _BATCH = 8  # bounds the memory of a crowd; on a CPU a larger one gains nothing
 
 @dataclass(frozen=True)
 class FaceNetwork:
-    """A network and how it sees a face; equal ones find each other's rows in a face's memo."""
+    """A network and how it sees a face; equal ones find each other's rows in a face's memo.
+
+    `batch`: the network takes just so many faces a run; None for any number up to `most`.
+    """
 
     session: Session
     inputs: InputSpec
     cut: Cut
     spread: Spread = field(default=in_turn, compare=False)
     idle: Callable[[], int] = field(default=nobody, compare=False)
+    most: int = field(default=_BATCH, compare=False)
+    batch: int | None = field(default=None, compare=False)
 
     def rows(self, faces: Sequence[FaceContext]) -> list[Row]:
         """float32 [D] a face, in order; only faces without a row run, several at once."""
         new = [face for face in faces if self not in face.memo]
         # One batch costs the least; several are there first where idle hands take some.
         share = -(-len(new) // (1 + self.idle()))
-        parts = list(slices(len(new), max(1, min(_BATCH, share))))
+        parts = list(slices(len(new), self.batch or max(1, min(self.most, share))))
         for part, found in zip(
             parts, self.spread(lambda part: self._run(new[part]), parts), strict=True
         ):
@@ -50,24 +55,29 @@ class FaceNetwork:
         return [face.memo[self] for face in faces]
 
     def width(self, plugin: str) -> int:
-        """D, by a run of two black crops. Raises ConfigurationError where that fails."""
-        black: Crops = np.zeros((2, self.inputs.size, self.inputs.size, 3), np.uint8)
+        """D, by a run of black crops. Raises ConfigurationError where that fails."""
+        count, side = self.batch or 2, self.inputs.size
+        black: Crops = np.zeros((count, side, side, 3), np.uint8)
         try:
             return int(self._infer(black).shape[1])
         except Exception as error:  # a network that does not fit its description fails its own way
             raise ConfigurationError(
-                f"{plugin}: its network cannot run on two pictures of {self.inputs.size} x "
-                f"{self.inputs.size} pixels: {error}. Check the model's `input` and prepare it "
-                "again with `python -m compreface_engine.convert`."
+                f"{plugin}: its network cannot run on {count} pictures of {side} x {side} pixels: "
+                f"{error}. Check the model's `input` and prepare it again with "
+                "`python -m compreface_engine.convert`."
             ) from error
 
     def _run(self, faces: Sequence[FaceContext]) -> NDArray[np.float32]:
         return self._infer(np.stack([self.cut(face) for face in faces]))
 
     def _infer(self, crops: Crops) -> NDArray[np.float32]:
-        feeds = {self.session.inputs[0]: self.inputs.tensor(crops)}
-        (found,) = self.session.run(feeds, [self.session.outputs[0]])
-        return found.reshape(len(crops), -1).astype(np.float32, copy=False)
+        tensor, count = self.inputs.tensor(crops), len(crops)
+        if self.batch is not None and count < self.batch:
+            tensor = np.concatenate(
+                (tensor, np.zeros_like(tensor[:1]).repeat(self.batch - count, 0))
+            )
+        (found,) = self.session.run({self.session.inputs[0]: tensor}, [self.session.outputs[0]])
+        return found.reshape(len(tensor), -1)[:count].astype(np.float32, copy=False)
 
 
 class NetworkAnalyzer:
@@ -114,7 +124,15 @@ def load(
 
     Raises ConfigurationError where it cannot run or gives something else.
     """
-    network = FaceNetwork(context.open(model), model.inputs, cut, context.spread, context.idle)
+    network = FaceNetwork(
+        context.open(model),
+        model.inputs,
+        cut,
+        context.spread,
+        context.idle,
+        context.rows or _BATCH,
+        model.batch,
+    )
     width = network.width(notation.text)
     if width not in widths:
         raise ConfigurationError(
