@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from compreface_cli.engine_client import EngineClient
 from compreface_cli.models import prepare
 from tests.cli.local_cf import LocalCf
 from tests.cli.prepared_models import prepared
-from tests.shared import needs_shared
+from tests.shared import needs_shared, shared
 
 pytestmark = [pytest.mark.slow, needs_shared]
 
@@ -81,3 +82,38 @@ def test_models_without_an_address_are_refused_with_the_way_to_give_them(local_c
     assert "arcface_mobilefacenet/model-symbol.json" in json.dumps(error)
     assert "CF_MODELS_MIRROR" in json.dumps(error)
     assert (local_cf.processes(), local_cf.files()) == ([], [])
+
+
+OWN = """\
+schema: 1
+name: my-build
+detector: embedded.FaceDetector@mtcnn
+calculator: custom.Calculator@mine
+models:
+  - name: mine
+    role: calculator
+    format: mxnet
+    files:
+      - {path: mine-symbol.json}
+      - {path: mine-0000.params}
+    input: {size: 112, colour: rgb, mean: 0, scale: 1}
+    align: arcface5
+    similarity: [1.26, 5.5]
+"""
+
+
+def test_an_mxnet_model_of_the_users_own_runs_once_both_hashes_are_accepted(
+    local_cf: LocalCf,
+) -> None:
+    build = local_cf.root / "my-build.yaml"
+    build.write_text(OWN)
+    theirs = shared("models", "arcface_mobilefacenet")
+    for name, own in (("symbol.json", "mine-symbol.json"), ("0000.params", "mine-0000.params")):
+        shutil.copy(theirs / f"model-{name}", local_cf.root / own)
+    flags = ("up", str(build), "--launcher", "process", "--port", "auto")
+    refused = local_cf.json(*flags, exit_code=9)["error"]
+    accept = [word for word in refused["hint"].split() if word.startswith("mine=")]
+    assert len(accept) == 2
+    up = local_cf.json(*flags, *(part for one in accept for part in ("--accept-hash", one)))
+    assert up["calculator"] == "custom.Calculator@mine"
+    assert up["proof"]["cosine"] >= 0.999
