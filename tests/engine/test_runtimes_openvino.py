@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import compreface_engine
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.host import this_cpu
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.shared import ROOT
 
@@ -66,12 +67,20 @@ def test_many_threads_share_it_and_no_more_requests_exist_than_ran_at_once(
         together = list(pool.map(lambda seed: onet.run(_patches(4, seed), ["prob"])[0], range(24)))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
     assert 0 < len(onet._requests) <= 4
+    assert onet._network.get_property("NUM_STREAMS") == 2, "runs would take turns"
+    assert onet._network.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
 
 
 def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"nothing of the kind")
     with pytest.raises(ConfigurationError, match=r"broken\.onnx cannot be loaded by OpenVINO"):
         OpenVinoSession(tmp_path / "broken.onnx", threads=1)
+
+
+@pytest.mark.skipif(this_cpu().multiplies_bfloat16, reason="this CPU has bfloat16")
+def test_a_precision_that_the_cpu_lacks_is_refused_and_not_replaced_in_silence() -> None:
+    with pytest.raises(ConfigurationError, match=r"onet\.onnx in bf16 on this CPU but in f32"):
+        OpenVinoSession(_ONET, threads=1, precision="bf16")
 
 
 _RUN = """

@@ -39,6 +39,8 @@ class OpenVinoSession:
             "INFERENCE_NUM_THREADS": lanes * threads,
             # Left alone it takes bf16 wherever the CPU has it, unasked.
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            # `lanes` counts what the system calls a core; it would leave every second one out.
+            "ENABLE_HYPER_THREADING": True,
             # The cores belong to the detector and the decoder too.
             "ENABLE_CPU_PINNING": False,
         }
@@ -49,6 +51,13 @@ class OpenVinoSession:
                 f"{path.name} cannot be loaded by OpenVINO: {' '.join(str(error).split())}. "
                 "Prepare the model again, or set CF_RUNTIME=onnxruntime."
             ) from error
+        # Where the CPU has no bfloat16 it computes in float32 without a word.
+        taken = self._network.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if taken != _HINTS[precision]:
+            raise ConfigurationError(
+                f"OpenVINO does not compute {path.name} in {precision} on this CPU but in {taken}. "
+                "Set CF_PRECISION=auto."
+            )
         return_freed_memory()
         self.inputs: tuple[str, ...] = tuple(port.get_any_name() for port in self._network.inputs)
         self.outputs: tuple[str, ...] = tuple(port.get_any_name() for port in self._network.outputs)
