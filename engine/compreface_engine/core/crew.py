@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
+from compreface_engine.core.heap import share_one_heap
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -39,6 +41,7 @@ class Crew:
 
     def __init__(self, hands: int) -> None:
         """`hands` >= 1: threads that may compute at once."""
+        share_one_heap()
         self._hands = hands
         self._busy = 0
         self._lock = threading.Lock()
