@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from PIL import ImageFile, UnidentifiedImageError
 
 from compreface_engine.core.errors import BrokenImage, TooManyPixels, TruncatedHeader
+from compreface_engine.core.spare import Spare
 from compreface_engine.core.types import Image
 
 Data: TypeAlias = bytes | memoryview
@@ -28,6 +29,7 @@ _FORMATS: Final = (
 # Their decoders ask for more until there is none, whether the picture is whole or not.
 _READ_TO_THE_END: Final = ("JPEG2000",)
 _ORIENTATION: Final = 0x0112
+_SPARE: Final = Spare()
 
 # Pillow's own guard only warns, through a filter that all threads share; ours refuses instead.
 Pillow.MAX_IMAGE_PIXELS = None
@@ -78,10 +80,11 @@ def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
     if colours not in ("YCbCr", "Gray", "RGB"):
         return None
     try:
-        return Decoded(simplejpeg.decode_jpeg(data, "RGB"), truncated=False)
+        whole = simplejpeg.decode_jpeg(data, "RGB", buffer=_SPARE.lend(width * height * 3))
+        return Decoded(whole, truncated=False)
     except ValueError as error:
         cut_short = "premature end" in str(error).lower()
-    try:
+    try:  # memory of its own: a damaged picture may leave some of it as it is
         return Decoded(simplejpeg.decode_jpeg(data, "RGB", strict=False), truncated=cut_short)
     except ValueError:
         return None
