@@ -127,6 +127,7 @@ def test_the_networks_are_fed_as_their_models_describe(tmp_path: Path) -> None:
         ({0: 1.0}, 0, 0, 1.0),
         ({0: 0.5, 1: 0.5}, 0, 1, 1.0),
         ({70: 0.25, 80: 0.75}, 73, 80, 0.75),
+        ({0: 0.75, 8: 0.25}, 0, 6, 0.75),  # the first year counts a quarter
     ],
 )
 def test_an_age_is_the_years_within_a_deviation_of_the_expected_one(

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import FaceContext
+from compreface_engine.plugins.context import Context
 from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.network import FaceNetwork, softmax
 from tests.engine import face_networks as fn
@@ -58,6 +60,16 @@ def test_idle_hands_get_slices_of_their_own(idle: int, batches: list[int]) -> No
 def test_a_gpu_gets_as_many_as_it_is_given() -> None:
     session = fn.Network(_means)
     FaceNetwork(session, _PLAIN, _cut, most=32).rows(_faces(19))
+    assert session.batches == [19]
+
+
+def test_plugins_on_a_gpu_run_all_faces_at_once(tmp_path: Path) -> None:
+    fn.describe(tmp_path, "mine", size=32)
+    session = fn.Network(fn.constant([0.25, 0.75]))
+    context = Context(lambda _: session, tmp_path, 640, rows=32)
+    plugin = registry.analyzer("dlib.GenderDetector@mine", context)
+    session.fed.clear()
+    fn.answers(plugin, _faces(19))
     assert session.batches == [19]
 
 
