@@ -190,6 +190,19 @@ def test_crowds_are_judged_in_parts_and_joined_in_order() -> None:
     assert len(found.scores) == len(cells)
 
 
+@pytest.mark.parametrize("idle", [1, 2, 3])
+def test_idle_hands_get_as_many_runs_each_and_the_same_faces_are_found(idle: int) -> None:
+    cells = {(row, column): 0.96 for row in range(0, 120, 8) for column in range(0, 150, 8)}
+    alone = Mtcnn(_pnet(cells), _judge(), _judge()).find(_grain(420, 530))
+    rnet, onet = _judge(), _judge()
+    shared = Mtcnn(_pnet(cells), rnet, onet, idle=lambda: idle).find(_grain(420, 530))
+    for network in (rnet, onet):
+        assert len(network.seen) % (1 + idle) == 0
+        assert max(len(patches) for patches in network.seen) <= 16
+    assert np.array_equal(shared.boxes, alone.boxes)
+    assert np.array_equal(shared.points, alone.points)
+
+
 def test_o_net_drops_a_box_inside_another_by_the_smaller_area() -> None:
     sizes = iter([(0.0, 0.0, 0.0, 0.0), (0.3, 0.3, -0.3, -0.3)])
 
