@@ -119,7 +119,15 @@ def test_the_requirements_are_those_of_the_plans_wheels() -> None:
         assert content.source == resources.engine_requirements(row)
 
 
-@pytest.mark.parametrize("build", [build_file(), custom_build_file(), build_file(device="cuda")])
+@pytest.mark.parametrize(
+    "build",
+    [
+        build_file(),
+        custom_build_file(),
+        build_file(device="cuda"),
+        build_file(runtime="auto", precision="fp32", min_cosine=0.99),
+    ],
+)
 def test_the_engine_reads_every_variable_that_is_rendered(build: BuildFile, tmp_path: Path) -> None:
     flags = {"max_concurrency": 2, "max_detect_size": 512}
     environment = baked(dockerfile(build, **flags))
@@ -173,6 +181,26 @@ def test_prepared_models_come_into_the_image_and_its_label(tmp_path: Path) -> No
     assert "COPY models/my-model/ /models/my-model/" in text
     assert 'ENV CF_MODELS_DIR="/models"' in text
     assert f"my-model={hashlib.sha256(b'network').hexdigest()}" in text
+
+
+def test_a_runtime_that_loads_the_source_files_finds_them_in_the_image(tmp_path: Path) -> None:
+    folder = prepared(tmp_path, "20180402-114759")
+    (folder / "source").mkdir()
+    (folder / "source" / "20180402-114759.pb").write_text("graph")
+    flags: dict[str, Any] = {"calculator": "facenet.Calculator"}
+    models = {"20180402-114759": folder}
+    inside = "core/models/20180402-114759/source/20180402-114759.pb"
+    assert inside in render.render(plan(runtime="tensorflow", **flags), models).files
+    assert inside not in render.render(plan(**flags), models).files
+
+
+def test_what_was_chosen_to_compute_is_baked_into_the_image() -> None:
+    chosen: dict[str, Any] = {"runtime": "auto", "precision": "bf16", "min_cosine": 0.999}
+    found = baked(dockerfile(**chosen))
+    assert (found["CF_RUNTIME"], found["CF_PRECISION"]) == ("auto", "bf16")
+    assert (found["CF_MIN_COSINE"], found["CF_CHOICES_DIR"]) == ("0.999", "/tmp/runtimes")
+    assert 'LABEL compreface-cli.runtime="auto bf16"' in dockerfile(**chosen)
+    assert "CF_CHOICES_DIR" not in baked(dockerfile())
 
 
 def test_a_model_that_is_not_prepared_is_refused(tmp_path: Path) -> None:
