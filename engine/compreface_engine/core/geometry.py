@@ -137,12 +137,15 @@ def facenet_crop(image: Image, box: BoundingBox, size: int) -> NDArray[np.float6
 
     scikit-image 0.17's `resize` of a uint8 array, to the truncation of the blur after each pass.
     Only the rows and columns that the samples touch are blurred. The aspect ratio is not kept.
-    Raises ValueError for a box without pixels.
+    Black for a box outside the image: RetinaFace cuts none at the border.
     """
-    part = image[max(0, box.y_min) : box.y_max, max(0, box.x_min) : box.x_max]
+    x_min, y_min, x_max, y_max = (
+        max(0, value) for value in (box.x_min, box.y_min, box.x_max, box.y_max)
+    )
+    part = image[y_min:y_max, x_min:x_max]
     height, width = part.shape[:2]
     if not height or not width:
-        raise ValueError("the box holds no pixel of the image")
+        return np.zeros((size, size, 3))
     top, bottom, down = _taps(height, size)
     left, right, across = _taps(width, size)
     rows = _blur(part, size, np.concatenate((top, bottom)), 0)
