@@ -24,19 +24,20 @@ from compreface_engine.runtimes.onnxruntime import OnnxSession
 ROUNDS = 25
 LENGTH_LIMIT = 640
 NEEDED_MS = 15.0
+PLAIN = "models/embedded"
 _MODELS = servers.ROOT / "engine" / "compreface_engine" / "embedded_models"
 
 
 class PlainSessions:
-    """The three ONNX files with two threads each; see `plain_mtcnn.Networks`."""
+    """The plainly converted ONNX files, two threads each; see `plain_mtcnn.Networks`."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
         providers = ["CPUExecutionProvider"]
         self._sessions = {
             name: onnxruntime.InferenceSession(
-                str(_MODELS / f"mtcnn_{name}.onnx"), options, providers=providers
+                str(folder / f"mtcnn_{name}.onnx"), options, providers=providers
             )
             for name in ("pnet", "rnet", "onet")
         }
@@ -65,7 +66,10 @@ def measure(shared: Path) -> Chapter:
     sessions = [
         OnnxSession(_MODELS / f"mtcnn_{net}.onnx", threads=1) for net in ("pnet", "rnet", "onet")
     ]
-    ours, plain = Mtcnn(*sessions, spread=crew.spread), PlainSessions()
+    ours, plain = (
+        Mtcnn(*sessions, spread=crew.spread, idle=crew.idle),
+        PlainSessions(shared / PLAIN),
+    )
 
     def engine() -> None:
         with crew.aboard():
