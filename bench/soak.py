@@ -368,6 +368,7 @@ def _write_spec(folder: Path, port: int, build: servers.Build, shared: Path | No
         "FACE_DETECTION_PLUGIN": build.detector,
         "CALCULATION_PLUGIN": build.calculator,
         "LOGGING_LEVEL_NAME": "info",
+        **dict(build.environment),
     }
     if build.models and shared is not None:
         environment["CF_MODELS_DIR"] = str(servers.prepared(shared, build.models))
