@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from tests.shared import ROOT
 
 PROGRAM = """
 import resource, sys, threading
@@ -35,7 +38,11 @@ thread.join()
 
 def _faults(how: str) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, how], check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM, how],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "engine")},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     return int(done.stdout)
 
