@@ -11,7 +11,7 @@ _ROWS_AT_ONCE = 256  # bounds the overlap matrix to 256 x N float64
 
 
 def suppress(
-    boxes: NDArray[np.float64],
+    boxes: NDArray[np.floating[Any]],
     scores: NDArray[np.floating[Any]],
     threshold: float,
     *,

@@ -35,8 +35,8 @@ def by_stride(
     for output in outputs:
         if output.ndim not in (2, 3) or (output.ndim == 3 and len(output) != 1):
             raise ValueError(f"an output has the shape {list(output.shape)}, not [rows, values]")
-        rows = output.reshape(-1, output.shape[-1])
-        found.setdefault(rows.shape, []).append(rows)
+        table = output.reshape(-1, output.shape[-1])
+        found.setdefault((len(table), table.shape[1]), []).append(table)
     height, width = size
     parts = []
     for stride in STRIDES:
