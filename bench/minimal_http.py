@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,7 +20,8 @@ def serve(scan: Callable[[bytes], bytes], port: int, at_once: int) -> None:
 
     async def answer(request: Request) -> Response:
         form = await request.form()
-        data = await form["file"].read()  # type: ignore[union-attr]
+        upload: Any = form["file"]
+        data = await upload.read()
         async with turns:
             body = await run_in_threadpool(scan, data)
         return Response(body, media_type="application/json")
