@@ -113,6 +113,13 @@ def test_points_that_coincide_cannot_be_aligned() -> None:
         similarity_matrix(np.full((5, 2), 7.0), ARCFACE_TEMPLATE)
 
 
+def test_a_face_in_one_point_is_black_and_spoils_no_other_face() -> None:
+    image = np.full((50, 60, 3), 200, np.uint8)
+    crop = aligned_crop(image, np.full((5, 2), 20.0), 112)
+    assert crop.shape == (112, 112, 3)
+    assert not crop.any()
+
+
 def test_an_aligned_crop_puts_the_landmarks_on_the_template() -> None:
     image = np.zeros((400, 300, 3), np.uint8)
     landmarks = ARCFACE_TEMPLATE * 2 + (30, 50)

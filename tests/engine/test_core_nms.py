@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,6 +63,18 @@ def test_suppression_gives_the_same_when_there_are_more_boxes_than_it_compares_a
     boxes = np.hstack((corners, corners + random.integers(5, 60, (count, 2))))
     scores = random.random(count)
     assert suppress(boxes, scores, 0.4).tolist() == _plain(boxes, scores, 0.4, False)
+
+
+def test_memory_does_not_grow_with_the_square_of_the_boxes() -> None:
+    corners = np.stack((np.arange(256) * 20.0, np.zeros(256)), axis=1)
+    boxes = np.tile(np.hstack((corners, corners + 15)).astype(np.float32), (100, 1))
+    scores = np.linspace(1, 0, len(boxes))
+    tracemalloc.start()
+    kept = suppress(boxes, scores, 0.4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept.tolist() == list(range(256))
+    assert peak < 60e6
 
 
 def test_of_equal_scores_the_later_box_wins() -> None:

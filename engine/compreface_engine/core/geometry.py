@@ -74,8 +74,10 @@ def similarity_matrix(
 def aligned_crop(image: Image, landmarks: Landmarks, size: int) -> Image:
     """The face turned and scaled so that its landmarks meet the ArcFace template; uint8, RGB.
 
-    Bilinear, black outside the image. Raises ValueError where the landmarks coincide.
+    Bilinear, black outside the image, and all black where the landmarks coincide.
     """
+    if not np.ptp(landmarks, axis=0).any():
+        return np.zeros((size, size, 3), np.uint8)
     matrix = similarity_matrix(landmarks, ARCFACE_TEMPLATE * (size / _TEMPLATE_SIDE))
     return np.asarray(cv2.warpAffine(image, matrix, (size, size)), np.uint8)
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_ROWS_AT_ONCE = 256  # bounds the overlap matrix to 256 x N float64
+# Bounds of the matrix of overlaps, so that memory does not grow with the square of the boxes.
+_ROWS_AT_ONCE = 256
+_PAIRS_AT_ONCE = 1 << 20
 
 
 def suppress(
@@ -29,27 +31,36 @@ def suppress(
         return order
     x1, y1, x2, y2 = np.ascontiguousarray(boxes[order, :4].T)
     area = (x2 - x1 + 1) * (y2 - y1 + 1)
-    alive = np.ones(count, dtype=np.bool_)
-    kept: list[int] = []
-    for start in range(0, count, _ROWS_AT_ONCE):
-        rows = start + np.flatnonzero(alive[start : start + _ROWS_AT_ONCE])
-        if not len(rows):
-            continue
-        tail = slice(start, count)
-        right = np.minimum(x2[rows, None], x2[None, tail])
-        bottom = np.minimum(y2[rows, None], y2[None, tail])
-        right -= np.maximum(x1[rows, None], x1[None, tail])
-        bottom -= np.maximum(y1[rows, None], y1[None, tail])
+
+    def pass_by(rows: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """[rows, others]: whether the other box may stay beside the row's."""
+        right = np.minimum(x2[rows, None], x2[others])
+        bottom = np.minimum(y2[rows, None], y2[others])
+        right -= np.maximum(x1[rows, None], x1[others])
+        bottom -= np.maximum(y1[rows, None], y1[others])
         right += 1
         bottom += 1
         inter = np.maximum(right, 0, out=right) * np.maximum(bottom, 0, out=bottom)
         if of_smaller:
-            base = np.minimum(area[rows, None], area[None, tail])
+            base = np.minimum(area[rows, None], area[others])
         else:
-            base = area[rows, None] + area[None, tail] - inter
-        passes = inter / base <= threshold
-        for row, index in zip(passes, rows, strict=True):
-            if alive[index]:
-                kept.append(int(index))
-                alive[tail] &= row
-    return order[kept]
+            base = area[rows, None] + area[others] - inter
+        passes: NDArray[np.bool_] = inter / base <= threshold
+        return passes
+
+    left = np.arange(count)
+    kept: list[NDArray[np.intp]] = []
+    while len(left):
+        at_once = max(1, min(_ROWS_AT_ONCE, _PAIRS_AT_ONCE // len(left)))
+        rows, left = left[:at_once], left[at_once:]
+        open_ = np.ones(len(rows), dtype=np.bool_)
+        picked: list[int] = []
+        for index, passes in enumerate(pass_by(rows, rows)):
+            if open_[index]:
+                picked.append(index)
+                open_ &= passes
+        best = rows[picked]
+        kept.append(best)
+        if len(left):
+            left = left[pass_by(best, left).all(axis=0)]
+    return order[np.concatenate(kept)]
