@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compreface_engine.core.image import decode
 from compreface_engine.core.types import Image
 from compreface_engine.plugins import scrfd, yunet
 from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.onestage import Family, NetworkDetector
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import slow_detectors as slow
-from tests.shared import SHARED, needs_shared, shared
+from tests.engine.sample_noses import find_noses
+from tests.shared import needs_shared, shared
 
 _SCRFD = InputSpec(0, mean=(127.5,) * 3, scale=(128.0,) * 3)
 _YUNET = InputSpec(0, colour="bgr", mean=(0.0,) * 3, scale=(1.0,) * 3)
@@ -189,47 +188,15 @@ _REAL: Mapping[str, tuple[str, Family, InputSpec, int]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def samples() -> Mapping[str, tuple[Image, list[tuple[int, int]]]]:
-    """Each sample picture and the noses in it."""
-    assert SHARED is not None
-    folder = shared("faces", "compreface-samples")
-    described = json.loads((folder / "annotations.json").read_text())["images"]
-    return {
-        name: (_picture(folder / name), [(x, y) for x, y in said["noses"]])
-        for name, said in described.items()
-    }
-
-
-def _picture(path: Path) -> Image:
-    return decode(path.read_bytes(), max_pixels=40_000_000).image
-
-
 @needs_shared
 @pytest.mark.parametrize("name", _REAL)
-def test_real_weights_find_every_nose(
-    samples: Mapping[str, tuple[Image, list[tuple[int, int]]]], name: str
-) -> None:
+def test_real_weights_find_every_nose(name: str) -> None:
     file, family, inputs, size = _REAL[name]
     session = OnnxSession(shared("models", *file.split("/")), threads=1)
-    spec = InputSpec(size, colour=inputs.colour, mean=inputs.mean, scale=inputs.scale)
+    spec = replace(inputs, size=size)
     detector = NetworkDetector(session, family, version="x", inputs=spec, length_limit=640)
-    found, too_many, distances = 0, 0, []
-    for image, noses in samples.values():
-        (faces,) = detector.detect([image], min_score=detector.default_min_score)
-        left = list(faces)
-        for x, y in noses:
-            for face in left:
-                box = face.box
-                if box.x_min <= x < box.x_max and box.y_min <= y < box.y_max:
-                    left.remove(face)
-                    found += 1
-                    assert face.landmarks is not None
-                    off = np.hypot(*(face.landmarks[2] - (x, y)))
-                    distances.append(off / (box.x_max - box.x_min))
-                    break
-        too_many += len(left)
-    assert found == 46
-    assert too_many == (1 if name == "scrfd_2_5g" else 0)  # a person in the background
-    assert np.mean(distances) < 0.06
-    assert max(distances) < 0.22
+    found = find_noses(detector)
+    assert found.noses == 46
+    assert found.left_over == (1 if name == "scrfd_2_5g" else 0)  # a person in the background
+    assert np.mean(found.distances) < 0.06
+    assert max(found.distances) < 0.22

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,11 +13,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from compreface_engine.convert.prepare import prepare
 from compreface_engine.core.types import Image
 from compreface_engine.plugins import retinaface
 from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.onestage import NetworkDetector
+from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import slow_detectors as slow
+from tests.engine.sample_noses import find_noses
 from tests.shared import needs_shared, shared
 
 _BGR = InputSpec(0, colour="bgr", mean=(0.0,) * 3, scale=(1.0,) * 3)
@@ -156,3 +162,39 @@ def test_what_mxnet_gave_for_small_real_pictures_has_the_right_faces(name: str, 
     image: Image = np.ascontiguousarray(picture.reshape(picture.shape[-3:]).transpose(1, 2, 0))
     (found,) = _detector(slow.Maker(lambda h, w: maps, 9)).detect([image], min_score=0.8)
     slow.assert_same(found, expected)
+
+
+@needs_shared
+@pytest.mark.parametrize(("colour", "noses"), [("rgb", 46), ("bgr", 40)])
+def test_real_weights_find_every_nose_in_rgb_and_upstreams_share_in_bgr(
+    mnet: Path, colour: Literal["rgb", "bgr"], noses: int
+) -> None:
+    detector = NetworkDetector(
+        OnnxSession(mnet, threads=1),
+        retinaface.FAMILY,
+        version="x",
+        inputs=replace(_BGR, colour=colour),
+        length_limit=640,
+    )
+    found = find_noses(detector)
+    assert (found.noses, found.left_over) == (noses, 0)
+    assert np.mean(found.distances) < 0.05
+
+
+@pytest.fixture(scope="module")
+def mnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The converted network; its colour order is no part of it."""
+    folder = tmp_path_factory.mktemp("mnet")
+    names = ("mnet.25-symbol.json", "mnet.25-0000.params")
+    paths = [shared("models", "retinaface_mnet025", name) for name in names]
+    entry = {
+        "name": "mnet",
+        "role": "detector",
+        "format": "mxnet",
+        "files": [{"path": name} for name in names],
+        "input": {"size": None, "mean": 0, "scale": 1},
+    }
+    spec = folder / "spec.json"
+    spec.write_text(json.dumps(entry))
+    prepare(spec, paths, folder, None, lambda _: None)
+    return folder / "mnet" / "model.onnx"
