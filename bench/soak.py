@@ -19,6 +19,7 @@ import os
 import random
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -348,8 +349,12 @@ def _report(soak: Soak, seconds: float, restarts: int, log: str) -> int:
         print(f"  {what:<22}{count:>8}")
     grown = 0.0
     for title, index, unit in (("resident, MB", 1, 1e6), ("files", 2, 1), ("threads", 3, 1)):
-        first, last = (max(one[index] for one in part) / unit for part in (early, late))
-        print(f"  {title:<14}{first:8.1f} then {last:8.1f}")
+        # Medians: two pictures of 24 megapixels at once are a peak, and no leak.
+        first, last = (
+            statistics.median(one[index] for one in part) / unit for part in (early, late)
+        )
+        peak = max(one[index] for one in quiet) / unit
+        print(f"  {title:<14}{first:8.1f} then {last:8.1f}, at most {peak:.1f}")
         grown = max(grown, last / first - 1)
     for line in soak.wrong[:20]:
         print(f"  wrong: {line}")
