@@ -1,7 +1,8 @@
 """The known answer that no file stores: the engine's converter computes it from prepared models.
 
 It runs the networks that the converter has proven, in ONNX Runtime and apart from the server that
-must say the same. It is kept beside the models, under a name that depends on their bytes.
+must say the same. It is kept beside the models, under a name that depends on their bytes and on
+their entries.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from compreface_cli import notation, paths, resources
 from compreface_cli.errors import CfError
-from compreface_cli.models import store
+from compreface_cli.models import prepare, store
 from compreface_cli.models.files import disk_error, make_folder
 from compreface_cli.plan import Plan
 
@@ -49,8 +50,13 @@ def of(plan: Plan, python: Callable[[], Path], portrait: str) -> dict[str, Any]:
 
 def _key(plan: Plan, portrait: str) -> str:
     named = notation.models_of((plan.detector, plan.calculator))
-    weights = {one.name: store.fingerprint(one) for one in plan.models if one.name in named}
-    text = json.dumps([plan.detector, plan.calculator, weights, portrait], sort_keys=True)
+    # The entry too: the same weights answer otherwise where colour, mean or scale is another.
+    models = {
+        one.name: [store.fingerprint(one), prepare.entry_digest(one)]
+        for one in plan.models
+        if one.name in named
+    }
+    text = json.dumps([plan.detector, plan.calculator, models, portrait], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -86,6 +86,25 @@ def test_another_pair_and_another_file_have_answers_of_their_own(
     assert len(converter.calls) == 5
 
 
+@pytest.mark.parametrize("role", ["detector", "calculator"])
+def test_a_corrected_entry_of_the_same_file_has_an_answer_of_its_own(
+    converter: Converter, role: str
+) -> None:
+    detector = a_model(name="found", role="detector", size=None, align=None, similarity=None)
+    models = {"detector": detector, "calculator": a_model()}
+    first = plan(
+        detector="yunet.FaceDetector@found",
+        calculator="custom.Calculator@mine",
+        models=tuple(models.values()),
+    )
+    converter.of(first)
+    corrected = {**models, role: replace(models[role], colour="bgr")}
+    converter.of(replace(first, models=tuple(corrected.values())))
+    assert len(converter.calls) == 2
+    converter.of(first)
+    assert len(converter.calls) == 2
+
+
 def test_a_damaged_answer_is_computed_anew(converter: Converter, tmp_path: Path) -> None:
     first = converter.of(plan())
     (kept,) = (tmp_path / "data" / "compreface-cli" / "models" / ".answers").iterdir()
