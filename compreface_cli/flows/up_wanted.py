@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
-from compreface_cli import __version__, engine_env, paths
+from compreface_cli import __version__, engine_env, notation, paths
 from compreface_cli.checks import Finding, Neighbour, Own
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.flows import preflight, reach, running
@@ -17,6 +19,8 @@ from compreface_cli.output import Output
 from compreface_cli.plan import Plan, Port
 
 _DATA = 5  # exit code of the finding
+# What a calculator's entry says of its input: with another value one file gives other embeddings.
+_INPUT = ("size", "layout", "colour", "mean", "scale", "align")
 
 
 def digest(plan: Plan) -> str:
@@ -129,4 +133,41 @@ def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> pre
             _DATA,
         )
         seen = replace(seen, findings=(*seen.findings, refused))
+    elif old is not None and (changed := changed_input(plan, old)):
+        refused = Finding(
+            "calculator",
+            "fail",
+            f"the build gives {plan.calculator} its pictures in another way than instance "
+            f"'{old.name}' does ({', '.join(changed)}): their embeddings cannot be compared",
+            "Set it back, give the model another name in the build, or start it as another "
+            "instance (--instance NAME).",
+            _DATA,
+        )
+        seen = replace(seen, findings=(*seen.findings, refused))
     return replace(seen, findings=(*seen.findings, *reach.out_of_reach(plan)))
+
+
+def changed_input(plan: Plan, old: Record) -> list[str]:
+    """What the calculator's entry says otherwise than the record's, as "input.colour: rgb -> bgr".
+
+    What a record does not say (an older cf wrote it) is not compared.
+    """
+    name = notation.model_of(plan.calculator)
+    wanted = next((asdict(one) for one in plan.models if one.name == name), None)
+    models: list[Mapping[str, Any]] = old.plan.get("models") or []
+    had = next((one for one in models if one.get("name") == name), None)
+    if wanted is None or had is None:
+        return []
+    pairs = {key: (_value(had[key]), _value(wanted[key])) for key in _INPUT if key in had}
+    return [
+        f"{key if key == 'align' else f'input.{key}'}: {before} -> {now}"
+        for key, (before, now) in pairs.items()
+        if before != now
+    ]
+
+
+def _value(value: Any) -> Any:
+    """One number for all three channels is the number alone, however it was written."""
+    if not isinstance(value, list | tuple):
+        return value
+    return value[0] if len(set(value)) == 1 else list(value)

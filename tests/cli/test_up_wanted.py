@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from compreface_cli.errors import UsageError
+from compreface_cli.errors import PreflightError, UsageError
 from compreface_cli.flows import running, up_wanted
 from compreface_cli.instances import Record, now
 from compreface_cli.launch.base import Deployment, Endpoint
+from compreface_cli.models.types import Model, ModelFile
+from compreface_cli.output import Output
+from compreface_cli.plan import Plan
 from tests.cli.fake_facts import plan
+from tests.cli.model_bench import SHA, a_model
 
 PROCESS = Deployment("process", "embedded", Endpoint("127.0.0.1", 3017))
 STACK = Deployment(
@@ -84,3 +89,85 @@ def test_the_other_instances_that_run_are_known_by_their_ports(
         "whole": {3018, 8018},
     }
     assert found["whole"].folder == "x"
+
+
+def _with(model: Model) -> Plan:
+    return plan(
+        calculator="custom.Calculator@mine", launcher="process", services="core", models=(model,)
+    )
+
+
+def _ran(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """The record of an instance of this model, as the next `cf` reads it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    wanted, store = _with(model), running.instances()
+    mine = replace(record(PROCESS, "mine"), calculator=wanted.calculator, plan=wanted.as_dict())
+    store.save(replace(mine, phase="stopped", deployment={}))
+    found = store.load("mine")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"colour": "bgr"},
+        {"mean": (0.0,)},
+        {"scale": (127.5,)},
+        {"scale": (128.0, 128.0, 1.0)},
+        {"mean": None, "scale": None},
+        {"size": 160},
+        {"layout": "nhwc"},
+        {"align": "facenet-margin"},
+    ],
+    ids=str,
+)
+def test_the_same_calculator_fed_otherwise_is_refused(
+    changed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = _ran(a_model(), tmp_path, monkeypatch)
+    wanted = _with(a_model(**changed))
+    seen = up_wanted.look(wanted, old, Output(), may_build=False)
+    (refused,) = (one for one in seen.findings if one.check == "calculator")
+    assert (refused.level, refused.code) == ("fail", 5)
+    for key in changed:
+        assert (key if key == "align" else f"input.{key}") in refused.message
+    with pytest.raises(PreflightError, match="cannot be compared") as caught:
+        replace(seen, findings=(refused,)).raise_for()
+    assert caught.value.code == 5
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"mean": (127.5, 127.5, 127.5)},
+        {"similarity": (1.2, 5.0)},
+        {"files": (ModelFile("own/mine.onnx", (SHA,), ("https://example.org/mine.onnx",)),)},
+    ],
+    ids=str,
+)
+def test_a_calculator_fed_as_before_is_not_refused(
+    changed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = _ran(a_model(), tmp_path, monkeypatch)
+    assert up_wanted.changed_input(_with(a_model(**changed)), old) == []
+
+
+def test_a_record_that_does_not_say_how_its_calculator_is_fed_is_not_refused() -> None:
+    wanted = _with(a_model(colour="bgr"))
+    old = replace(record(PROCESS), calculator=wanted.calculator)
+    unsaid: list[dict[str, Any]] = [{}, {"models": []}, {"models": [{"name": "mine"}]}]
+    for known in unsaid:
+        assert up_wanted.changed_input(wanted, replace(old, plan=known)) == []
+
+
+def test_a_detector_may_be_fed_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = a_model(name="found", role="detector", size=None, align=None, similarity=None)
+    both = replace(_with(a_model()), detector="yunet.FaceDetector@found")
+    old = replace(
+        _ran(a_model(), tmp_path, monkeypatch),
+        plan=replace(both, models=(found, a_model())).as_dict(),
+    )
+    corrected = replace(both, models=(replace(found, colour="bgr"), a_model()))
+    assert up_wanted.changed_input(corrected, old) == []
