@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from compreface_cli import notation, paths, resources
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.models.types import Model, ModelFile
-from compreface_cli.yamlfile import did_you_mean, read
+from compreface_cli.yamlfile import Fault, did_you_mean, read, refuse
 
 if TYPE_CHECKING:
     from compreface_cli.spec import BuildSpec, ModelSpec
@@ -118,13 +118,43 @@ def load(name_or_path: str | Path) -> BuildFile:
     from compreface_cli import spec
 
     origin, path = find(name_or_path)
-    build = spec.load(path)
+    document = read(path)
+    build = spec.validate(document)
+    taken = [
+        Fault(
+            document.origin,
+            *document.position(("models", number, "name")),
+            f"models.{number}.name: {entry.name!r} belongs to the catalogue's model, and this "
+            "entry is not the same",
+            "take another name, or leave the entry out; --accept-hash takes a file of your own",
+        )
+        for number, entry in enumerate(build.models)
+        if _evicts(entry)
+    ]
+    if taken:
+        raise refuse(taken)
     if origin != "path" and build.name != path.stem:
         raise ConfigurationError(
             f"{path}: the build is called {build.name!r}, its file {path.name!r}",
             hint=f"rename one of them: a build is found by its file's name ({build.name}.yaml)",
         )
     return BuildFile(build, origin, path)
+
+
+def _evicts(entry: ModelSpec) -> bool:
+    """Whether the entry describes another model under a name of the catalogue.
+
+    Prepared models are kept by name, so two of one name would drive each other out.
+    """
+    from compreface_cli.models.prepare import entry_digest
+
+    known, own = catalogue(entry.name).get(entry.name), model_of(entry)
+    if known is None:
+        return False
+    if entry_digest(own) != entry_digest(known):  # all but hashes and sources
+        return True
+    wanted = {one.path: set(one.sha256) for one in known.files}
+    return wanted != {one.path: set(one.sha256) for one in own.files}
 
 
 def model_of(entry: ModelSpec, beside: str = "") -> Model:

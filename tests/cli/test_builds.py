@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -275,3 +276,52 @@ def test_another_device_or_plugin_and_the_same_model_by_its_other_name_keep_the_
         "calculator": "facenet.Calculator@20180402-114759",
     }
     assert builds.customise(base, "mine", changes).facts == base.spec.facts
+
+
+def _entry_of_the_catalogue(name: str, **changes: Any) -> dict[str, Any]:
+    known = {key: value for key, value in entries()[name].items() if key != "about"}
+    return {"name": name, **known, **changes}
+
+
+def _of(place: Path, name: str, **changes: Any) -> Path:
+    entry = _entry_of_the_catalogue(name, **changes)
+    return write(place, build_data(calculator=f"custom.Calculator@{name}", models=[entry]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input": {"size": 112, "colour": "bgr", "mean": 127.5, "scale": 127.5}},
+        {"files": [{"path": "my.onnx", "sha256": "ab" * 32}]},
+        {"files": [{**entries()["w600k_mbf"]["files"][0], "sha256": "ab" * 32}]},
+        {"files": [{**entries()["w600k_mbf"]["files"][0], "sha256": None}]},
+        {"align": "facenet-margin"},
+        {"similarity": [1.0, 1.0]},
+    ],
+    ids=["input", "path", "hash", "no hash", "align", "similarity"],
+)
+def test_a_name_of_the_catalogue_with_another_description_is_refused(
+    place: Path, changes: dict[str, Any]
+) -> None:
+    path = _of(place, "w600k_mbf", **changes)
+    line = 1 + path.read_text().splitlines().index("- name: w600k_mbf")
+    with pytest.raises(ConfigurationError) as caught:
+        builds.load(path)
+    assert caught.value.code == 3
+    assert caught.value.message.startswith(f"{path}:{line}: models.0.name: 'w600k_mbf' ")
+    assert "take another name" in caught.value.message
+
+
+def test_an_entry_of_the_catalogue_may_stand_in_a_build_with_sources_of_its_own(
+    place: Path,
+) -> None:
+    (file,) = entries()["w600k_mbf"]["files"]
+    sources = [{**file, "sources": ["https://example.org/w600k.onnx"]}]
+    model = builds.load(_of(place, "w600k_mbf", files=sources)).spec.models[0]
+    assert model.files[0].sources == ["https://example.org/w600k.onnx"]
+
+
+def test_every_entry_of_the_catalogue_may_stand_in_a_build(place: Path) -> None:
+    for name in entries():
+        models = [_entry_of_the_catalogue(name)]
+        assert builds.load(write(place, plain_data(models=models))).spec.models[0].name == name
