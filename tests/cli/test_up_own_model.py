@@ -64,12 +64,16 @@ def test_a_users_model_runs_once_its_hash_is_accepted(local_cf: LocalCf) -> None
     assert local_cf.json(*flags)["change"] == "already running"
 
 
-def test_another_file_under_the_same_name_is_refused(local_cf: LocalCf) -> None:
+def test_another_colour_and_another_file_under_the_same_name_are_refused(local_cf: LocalCf) -> None:
     model = local_cf.root / "my-model.onnx"
     shutil.copy(NETWORK, model)
     build = _write(local_cf.root, hashlib.sha256(model.read_bytes()).hexdigest())
     flags = ("up", build, "--launcher", "process", "--port", "auto")
     first = local_cf.json(*flags)
+
+    Path(build).write_text(Path(build).read_text().replace("colour: rgb", "colour: bgr"))
+    error = local_cf.json(*flags, exit_code=5)["error"]
+    assert "input.colour: rgb -> bgr" in error["message"]
 
     _turn_the_embedding_round(model)
     build = _write(local_cf.root, hashlib.sha256(model.read_bytes()).hexdigest())
