@@ -178,6 +178,17 @@ def resolve(
                 "wheels: cpu does not fit a build for a GPU",
                 hint="leave wheels out, or choose cuda13, cuda12 or cuda12-legacy",
             )
+    precision: Precision = pick("precision", spec.precision)
+    if precision == "bf16" and (device == "cuda" or runtime not in ("auto", "openvino")):
+        asked, other, key = origins["precision"], f"runtime: {runtime}", "runtime"
+        if device == "cuda":
+            other, key = "device: cuda", "device"
+        raise ConfigurationError(
+            f"precision: bf16 ({asked}) does not fit {other} ({origins[key]}): "
+            "bf16 is for a CPU and the runtimes auto and openvino",
+            hint="choose runtime: openvino on a CPU, or leave precision out"
+            " (CF_PRECISION, --precision or the build's precision)",
+        )
     _known(detector, "detector")
     _known(calculator, "calculator")
     for plugin in plugins:
@@ -198,7 +209,7 @@ def resolve(
         calculator=calculator,
         plugins=plugins,
         runtime=runtime,
-        precision=pick("precision", spec.precision),
+        precision=precision,
         min_cosine=float(pick("min_cosine", spec.min_cosine)),
         device=device,
         gpu_index=gpu_index,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from compreface_cli.errors import CfError, ConflictError, FetchError, UsageError
-from compreface_cli.models import prepare, store
+from compreface_cli.models import catalogue, prepare, store
 from compreface_cli.models.files import locked
 from compreface_cli.models.types import ModelFile
 from tests.cli.lying_server import Answer, lying_server
@@ -347,3 +348,12 @@ def test_a_detector_is_prepared_without_what_belongs_to_a_calculator(bench: Benc
     assert prepare.entry_of(a_model(network="resnet18_v1"))["network"] == "resnet18_v1"
     bench.ensure(detector)
     assert store.state(detector, bench.places) == "here"
+
+
+def test_every_google_drive_id_of_the_catalogue_is_whole() -> None:
+    origins = {name: known.origin for name, known in catalogue.about().items()}
+    ids = {name: re.findall(r"\(id ([^)]*)\)", origin) for name, origin in origins.items()}
+    assert len([found for found in ids.values() if found]) > 15
+    for name, found in ids.items():
+        for one in found:
+            assert re.fullmatch(r"[\w-]{33}", one), f"{name}: {one!r}"

@@ -257,7 +257,7 @@ def test_a_runtime_of_the_cpu_is_refused_on_a_gpu(runtime: str) -> None:
 
 
 def test_precision_and_tolerance_come_from_flag_or_build() -> None:
-    build = build_file(precision="bf16", min_cosine=0.999)
+    build = build_file(runtime="auto", precision="bf16", min_cosine=0.999)
     variables = plan(build).engine_environment()
     assert (variables["CF_PRECISION"], variables["CF_MIN_COSINE"]) == ("bf16", "0.999")
     assert plan(build, min_cosine=0.99).min_cosine == 0.99
@@ -372,3 +372,23 @@ def test_any_choice_gives_one_settled_plan(chosen: dict[str, Any]) -> None:
     assert all(isinstance(one, str) for one in first.engine_environment().values())
     named = notation.models_of((first.detector, first.calculator, *first.plugins))
     assert tuple(one.name for one in first.models) == named
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorflow", "mxnet"])
+def test_bf16_is_refused_for_a_runtime_that_has_none_naming_both_settings(runtime: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"bf16.*build plain.*runtime: {runtime}") as found:
+        plan(build_file(runtime=runtime, precision="bf16"))
+    assert found.value.code == 3
+    assert "runtime: openvino" in (found.value.hint or "")
+    with pytest.raises(ConfigurationError, match="flag --precision"):
+        plan(build_file(runtime=runtime), precision="bf16")
+
+
+def test_bf16_is_refused_for_a_gpu() -> None:
+    with pytest.raises(ConfigurationError, match=r"bf16.*device: cuda"):
+        plan(build_file(runtime="onnxruntime", device="cuda", precision="bf16"))
+
+
+@pytest.mark.parametrize("runtime", ["auto", "openvino"])
+def test_bf16_is_taken_by_the_runtimes_that_have_it(runtime: str) -> None:
+    assert plan(build_file(runtime=runtime, precision="bf16")).precision == "bf16"
