@@ -37,12 +37,14 @@ def fetch(
     sha256: Sequence[str],
     progress: Progress,
     note: Callable[[str], None],
+    place: str | None = None,
     limits: Limits | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Path:
     """`target`, from the first of `urls` that gives a file with one of the hashes `sha256`.
 
+    `place` is its path below a mirror, for the hint; by default its name.
     Without hashes any whole file is taken; the caller must have its hash accepted before use.
     Raises FetchError (what failed at which source, and what to do), ConflictError (locked).
     """
@@ -72,8 +74,9 @@ def fetch(
                     raise disk_error(error, target) from error
     raise FetchError(
         f"could not fetch {target.name}: " + "; ".join(failures or ["no source is known"]),
-        hint=f"Fetch {target.name} by other means, put it into a folder and name that folder in "
-        "CF_MODELS_MIRROR; or run again, a part that was fetched is resumed.",
+        hint=f"Fetch {target.name} by other means, put it into a folder as "
+        f"DIR/{place or target.name} and set CF_MODELS_MIRROR=DIR; or run again, a part that was "
+        "fetched is resumed.",
     )
 
 

@@ -141,6 +141,7 @@ def ensure(
         folder = places.models / model.name
         with locked(folder, note=note):
             if not _usable(model, places, note):
+                _check_mirror(places)
                 accepted = accept_hash.get(model.name, ())
                 found = _obtain_all(model, places, accepted, progress, note, limits)
                 with progress(f"preparing model {model.name}", None):
@@ -204,7 +205,10 @@ def _obtain_all(
         except _Unaccepted as file:
             unknown.append(file)
     if unknown:
-        raise _unaccepted(model, unknown)
+        own = {digest for one in model.files for digest in one.sha256}
+        proven = {digest for _, digest in found.values()} | {file.digest for file in unknown}
+        stray = [digest for digest in accept if digest not in own | proven]
+        raise _unaccepted(model, unknown, stray)
     _record_accepted(model, [digest for _, digest in found.values()], places)
     return found
 
@@ -235,21 +239,28 @@ def _obtain(
             raise _Unaccepted(path, digest)
         wrong.append((path, digest))
         if urls:  # else the error below says it
-            note(f"{path} has SHA-256 {digest}, which is not accepted for model {model.name}")
+            note(
+                f"{path} is another file than the entry of model {model.name} names: its hash is "
+                f"not accepted. If you mean it: --accept-hash {model.name}={digest}"
+            )
     if urls:
         from compreface_cli.models.download import fetch
 
         target = _fetched(model, one, places)
         # Of several files without a hash nobody said which accepted one is whose.
         proof = wanted if one.sha256 or len(model.files) == 1 else ()
-        fetch(urls, target, sha256=proof, progress=progress, note=note, limits=limits)
+        fetch(
+            urls, target, sha256=proof, place=one.path,
+            progress=progress, note=note, limits=limits,
+        )  # fmt: skip
         digest = sha256_of(target)
         if digest not in wanted:
             raise _Unaccepted(target, digest)
         return target, digest
     if wrong:
         has = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
-        raise _Unaccepted(*wrong[0], f"{has}, expected {' or '.join(wanted)}")
+        other = "another file than the entry names"
+        raise _Unaccepted(*wrong[0], f"{other}: {has}, expected {' or '.join(wanted)}")
     raise FetchError(
         f"model {model.name}: {one.path} is not on this machine, and no address is known for it",
         hint=missing_hint(model, places),
@@ -278,14 +289,27 @@ def _is_address(mirror: str) -> bool:
     return "://" in mirror
 
 
-def _unaccepted(model: Model, files: Sequence[_Unaccepted]) -> FetchError:
+def _check_mirror(places: Places) -> None:
+    mirror = places.mirror
+    if mirror and not _is_address(mirror) and not Path(mirror).expanduser().is_dir():
+        raise FetchError(
+            f"CF_MODELS_MIRROR={mirror}: there is no such folder",
+            hint="Set CF_MODELS_MIRROR to a folder that exists or to an address that begins with "
+            "https:// or http://, or leave it out.",
+        )
+
+
+def _unaccepted(model: Model, files: Sequence[_Unaccepted], stray: Sequence[str]) -> FetchError:
     flags = " ".join(f"--accept-hash {model.name}={one.digest}" for one in files)
     it = "it" if len(files) == 1 else "them"
     hint = f"Compare {it} with what the publisher says. If right, run again with {flags}"
     if any(one.wrong for one in files):
         hint = f"Put the right file there. If you mean {it}, and know where {it} came from: {flags}"
+    said = [one.said for one in files]
+    if stray:
+        said.append(f"--accept-hash gave {' and '.join(stray)}, which is not the file's hash")
     return FetchError(
-        f"model {model.name}: {'; '.join(one.said for one in files)}",
+        f"model {model.name}: {'; '.join(said)}",
         hint=hint,
         details={
             "model": model.name,

@@ -58,6 +58,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        (folder / "mirror").mkdir()
         self.python = folder / "python"
         self.python.write_text(CONVERTER.format(python=sys.executable))
         self.python.chmod(0o755)

@@ -79,7 +79,9 @@ def test_a_wrong_file_in_the_mirror_is_passed_over_for_a_source(bench: Bench) ->
     with lying_server([Answer(WEIGHTS)]) as server:
         files = (ModelFile("own/mine.onnx", (SHA,), (server.url + "/x.onnx",)),)
         bench.ensure(a_model(files=files))
-    assert any("not accepted" in note for note in bench.notes)
+    wrong = hashlib.sha256(b"wrong").hexdigest()
+    (said,) = [note for note in bench.notes if "another file than the entry" in note]
+    assert f"--accept-hash mine={wrong}" in said
 
 
 def test_a_missing_model_says_where_to_put_the_file(bench: Bench) -> None:
@@ -96,6 +98,8 @@ def test_a_file_with_another_hash_is_refused_with_both_hashes(bench: Bench) -> N
     with pytest.raises(FetchError) as caught:
         bench.ensure(a_model())
     assert SHA in caught.value.message
+    assert "another file than the entry names" in caught.value.message
+    assert "--accept-hash mine=" in (caught.value.hint or "")
     assert hashlib.sha256(b"wrong").hexdigest() in caught.value.message
     assert bench.conversions == 0
 
@@ -137,7 +141,7 @@ def test_a_fetched_file_of_unknown_hash_stops_as_well(bench: Bench) -> None:
 
 def test_an_accepted_hash_that_the_file_has_not_is_not_recorded(bench: Bench) -> None:
     bench.put("own/mine.onnx")
-    with pytest.raises(FetchError):
+    with pytest.raises(FetchError, match=f"gave {'0' * 64}, which is not the file's hash"):
         bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": ["0" * 64]})
     assert not bench.places.accepted.exists()
 
@@ -284,7 +288,6 @@ def test_unreadable_accepted_hashes_are_named_not_forgotten(bench: Bench) -> Non
 
 def test_a_path_out_of_the_mirror_is_never_opened(bench: Bench) -> None:
     (bench.folder / "secret").write_bytes(WEIGHTS)
-    (bench.folder / "mirror").mkdir()
     with pytest.raises(FetchError, match="not on this machine"):
         bench.ensure(a_model(files=(ModelFile("../secret", (SHA,), ()),)))
 
@@ -357,3 +360,20 @@ def test_every_google_drive_id_of_the_catalogue_is_whole() -> None:
     for name, found in ids.items():
         for one in found:
             assert re.fullmatch(r"[\w-]{33}", one), f"{name}: {one!r}"
+
+
+def test_a_failed_fetch_says_where_below_the_mirror_the_file_must_lie(bench: Bench) -> None:
+    with lying_server([Answer(b"", status=404)]) as server:
+        files = (ModelFile("own/mine.onnx", (SHA,), (server.url + "/x.onnx",)),)
+        with pytest.raises(FetchError, match="404") as caught:
+            bench.ensure(a_model(files=files))
+    assert "DIR/own/mine.onnx and set CF_MODELS_MIRROR=DIR" in (caught.value.hint or "")
+
+
+def test_a_mirror_that_is_no_folder_is_named_with_its_variable(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    for wrong in (bench.folder / "away", bench.folder / "mirror" / "own" / "mine.onnx"):
+        bench.places = replace(bench.places, mirror=str(wrong))
+        with pytest.raises(FetchError, match=f"CF_MODELS_MIRROR={wrong}: there is no") as caught:
+            bench.ensure(a_model())
+        assert caught.value.code == 9
