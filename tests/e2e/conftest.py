@@ -37,6 +37,8 @@ def embedded(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """The image of the embedded build, built once by `cf build`: its JSON answer."""
     cf = Cf(tmp_path_factory.mktemp("builder"))
     document: dict[str, Any] = json.loads(cf.ok("build", "embedded", "--json", timeout_s=400))
+    # Docker drops its cache when the disk fills up; this very image could not be built again.
+    docker("tag", document["id"], docker.own_name("embedded"))
     return document
 
 

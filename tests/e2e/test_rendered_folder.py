@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, post_photograph
 
@@ -15,11 +14,12 @@ def test_a_rendered_folder_runs_without_cf(
     docker: Docker,
     cf: Cf,
     instance: str,
-    embedded: dict[str, Any],
     stack: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    cf.environment |= stack
+    # A name of its own: what Compose builds has no label of ours, and would take `cf`'s name.
+    name = docker.own_name("rendered")
+    cf.environment |= {**stack, "CF_IMAGE": name}
     ui, engine = free_port(), free_port()
     folder = tmp_path / "rendered"
     doors = ("--port", str(ui), "--core-port", str(engine))
@@ -59,6 +59,7 @@ def test_a_rendered_folder_runs_without_cf(
         api = f"http://127.0.0.1:{ui}/api/v1/recognition"
         stored = post_photograph(f"{api}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg")
         assert stored[0] == 201
+        assert docker.inspect(f"cf-{instance}-compreface-core-1")["Config"]["Image"] == name
     finally:
         compose("down", "--volumes")
     assert docker.things_of(f"cf-{instance}") == []
