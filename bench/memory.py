@@ -18,12 +18,13 @@ _STEP = 50
 
 
 def measure(shared: Path, *, requests: int = REQUESTS) -> Chapter:
-    """Bytes a request from request 1 000 on, 95 % interval, over pictures of many sizes."""
+    """Bytes a request from request 1 000 on, 95 % interval, over pictures of many sizes.
+
+    Half an hour and more on two cores; fewer requests give a first idea, and do not count.
+    """
     pictures = [path.read_bytes() for path in sorted((shared / servers.SAMPLES).glob("*.jpg"))]
     rows, lines, document = [], [], {}
     for name, build in (("mobilenet", servers.MOBILENET_BUILD), ("facenet", servers.FACENET_BUILD)):
-        share = requests if name == "mobilenet" else requests // 10
-        start = FROM if name == "mobilenet" else FROM // 10
         with (
             tempfile.TemporaryDirectory() as work,
             servers.engine(shared, Path(work), build) as engine,
@@ -31,29 +32,29 @@ def measure(shared: Path, *, requests: int = REQUESTS) -> Chapter:
             counts, sizes = [], []
             ahead = itertools.cycle(pictures)
             done = 0
-            while done < share:
-                load.progress(f"{name}: {done} of {share} requests")
+            while done < requests:
+                load.progress(f"{name}: {done} of {requests} requests")
                 batch = [next(ahead) for _ in range(_STEP)]
                 load.mixed(engine.port, batch, 8)
                 done += _STEP
                 counts.append(done)
                 sizes.append(engine.memory()[0])
         load.progress("")
-        kept = [i for i, count in enumerate(counts) if count >= start]
+        kept = [i for i, count in enumerate(counts) if count >= min(FROM, requests // 10)]
         slope, error = _slope([counts[i] for i in kept], [sizes[i] for i in kept])
         upper = slope + 1.96 * error
         lines.append(
-            f"  {name:<10} {share} requests: {sizes[0] / 1e6:.0f} MB after {_STEP}, "
+            f"  {name:<10} {requests} requests: {sizes[0] / 1e6:.0f} MB after {_STEP}, "
             f"{sizes[-1] / 1e6:.0f} MB at the end, slope {slope:.0f} +- {1.96 * error:.0f} B"
         )
-        counts_fully = share == REQUESTS
+        counts_fully = requests == REQUESTS
         rows.append(
             at_most(
                 f"{name}: bytes a request, upper end of 95 %",
                 upper,
                 NEEDED_BYTES,
                 counts=counts_fully,
-                note="" if counts_fully else f"only {share} requests",
+                note="" if counts_fully else f"only {requests} requests",
             )
         )
         document[name] = {"requests": counts, "resident": sizes, "slope": slope, "error": error}
