@@ -396,3 +396,42 @@ def test_the_command_runs_as_a_process(desk: Desk, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["folder"] == str(desk.out / "mine")
     assert "proven on" in done.stderr
+
+
+def without(package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a Python that lacks a package."""
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from compreface_engine.convert.__main__ import main\n"
+        f"sys.exit(main({list(arguments)!r}))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "engine")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_help_needs_no_package_of_the_converter() -> None:
+    done = without("onnx", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "prepare" in done.stdout
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package_is_named_with_the_line_that_installs_it(
+    desk: Desk, tmp_path: Path, package: str
+) -> None:
+    (tmp_path / "source").write_bytes(network().SerializeToString())
+    (tmp_path / "spec.json").write_text(json.dumps(desk.entry))
+    spec, source = str(tmp_path / "spec.json"), str(tmp_path / "source")
+    done = without(
+        package,
+        *("prepare", "--spec", spec, "--models-source", source, "--out", str(desk.out)),
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "missing-package"
+    assert f"pip install '{package}>=" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -10,28 +10,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from compreface_engine.convert import embedded
-from compreface_engine.convert.answers import answer
 from compreface_engine.convert.errors import ConvertError
-from compreface_engine.convert.prepare import prepare
-from compreface_engine.convert.trial import read_portrait
 
+# What works on models is imported where it is called: the help needs none of its packages.
+
+_LACKING = 1
 _REFUSED = 9
+_PACKAGES: Final = {"onnx": "onnx>=1.18", "onnxruntime": "onnxruntime>=1.23"}
+"""The packages that a plain install lacks, as the groups `convert` and `cpu` name them."""
 _ADDRESS_SPACE = 24 << 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 done, 9 refused; results as JSON on stdout, progress on stderr."""
+    """0 done, 1 a package is missing, 9 refused; results as JSON on stdout, progress on stderr."""
     options = _parser().parse_args(arguments)
     try:
         result = _COMMANDS[options.command](options)
     except (ConvertError, MemoryError) as error:
-        message = str(error) or "the model takes more memory than there is"
-        print(json.dumps({"schema_version": 1, "error": {"code": "refused", "message": message}}))
-        print(f"refused: {message}", file=sys.stderr)
-        return _REFUSED
+        return _fail("refused", str(error) or "the model takes more memory than there is", _REFUSED)
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            raise
+        line = f"pip install '{_PACKAGES[error.name]}'"
+        return _fail("missing-package", f"this needs the package {error.name}: {line}", _LACKING)
     print(json.dumps({"schema_version": 1, **result}))
     return 0
+
+
+def _fail(code: str, message: str, status: int) -> int:
+    print(json.dumps({"schema_version": 1, "error": {"code": code, "message": message}}))
+    print(f"{code.replace('-', ' ')}: {message}", file=sys.stderr)
+    return status
 
 
 def _say(line: str) -> None:
@@ -39,6 +48,8 @@ def _say(line: str) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> dict[str, object]:
+    from compreface_engine.convert.prepare import prepare
+
     model = prepare(
         options.spec,
         options.models_source,
@@ -51,6 +62,8 @@ def _prepare(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _embedded(options: argparse.Namespace) -> dict[str, object]:
+    from compreface_engine.convert import embedded
+
     made = embedded.convert_all(getattr(options, "from"), options.out, _say)
     files: dict[str, dict[str, object]] = {}
     for source, item in zip(embedded.SOURCES, made, strict=True):
@@ -63,6 +76,9 @@ def _embedded(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _answer(options: argparse.Namespace) -> dict[str, object]:
+    from compreface_engine.convert.answers import answer
+    from compreface_engine.convert.trial import read_portrait
+
     portrait = read_portrait(options.portrait)
     return answer(options.detector, options.calculator, options.models_dir, portrait)
 
