@@ -69,10 +69,7 @@ def main(arguments: list[str]) -> int:
                 ),
                 telemetry.observe,
             )
-            try:
-                serve(settings, pipeline, bound, telemetry)
-            finally:
-                telemetry.close()
+            serve(settings, pipeline, bound, telemetry)
     except ConfigurationError as error:
         return _refuse(str(error), EXIT_CONFIGURATION)
     except PortTaken as error:

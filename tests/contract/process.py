@@ -69,9 +69,12 @@ def photograph_form(data: bytes, **fields: str) -> bytes:
 
 
 class Engine:
-    """`python -m compreface_engine` with the given variables and nothing else of ours."""
+    """`python -m compreface_engine` with the given variables and nothing else of ours.
 
-    def __init__(self, **variables: str) -> None:
+    `arguments` for Python replace `-m compreface_engine`.
+    """
+
+    def __init__(self, *arguments: str, **variables: str) -> None:
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -79,10 +82,10 @@ class Engine:
         }
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "compreface_engine"],
+            [sys.executable, *(arguments or ("-m", "compreface_engine"))],
             env={
                 **inherited,
-                "PYTHONPATH": str(ROOT / "engine"),
+                "PYTHONPATH": f"{ROOT / 'engine'}{os.pathsep}{ROOT}",
                 "CF_PORT": "0",
                 **variables,
             },

@@ -13,7 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.contract.process import MULTIPART, Engine, multipart, part, wait_until
+from tests.contract.process import (
+    MULTIPART,
+    Engine,
+    Reply,
+    multipart,
+    part,
+    photograph_form,
+    wait_until,
+)
 from tests.shared import ROOT
 
 pytestmark = pytest.mark.slow
@@ -126,6 +134,46 @@ def _box(body: bytes) -> dict[str, int]:
 
     box: dict[str, int] = json.loads(body)["result"][0]["box"]
     return box
+
+
+ENDLESS = """
+import sys, time
+from compreface_engine import __main__
+from compreface_engine.api import server
+from compreface_engine.pipeline import Pipeline
+from tests.engine.fakes import FakePipeline
+
+class Endless(FakePipeline):
+    def scan(self, image, **rest):
+        time.sleep(300)
+
+server.DRAIN_S, server.GRACE_S = 0.5, 1
+Pipeline.load = lambda config, observe: Endless()
+sys.exit(__main__.main([]))
+"""
+
+
+def test_what_computes_beyond_the_grace_is_refused_and_left_behind() -> None:
+    def ask(name: str) -> Reply:
+        headers = {"Content-Type": MULTIPART, "X-Request-Id": name}
+        return engine.request("POST", "/find_faces", photograph_form(b"1"), headers)
+
+    with Engine("-c", ENDLESS, CF_MAX_CONCURRENCY="2") as engine, ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(ask, name) for name in ("one", "two", "waits")]
+        assert wait_until(lambda: b"compreface_queue_length 1" in metrics(engine))
+        assert engine.stop() == 0
+        replies = [answer.result() for answer in answers]
+    for name, reply in zip(("one", "two", "waits"), replies, strict=True):
+        assert reply.status == 503
+        assert reply.json()["message"].startswith("503 Service Unavailable: The engine is stopping")
+        assert reply.headers["retry-after"]
+        assert reply.headers["x-request-id"] == name
+    assert "Traceback" not in engine.log
+    assert engine.log.count('"answered"') == 3
+
+
+def metrics(engine: Engine) -> bytes:
+    return engine.request("GET", "/metrics").body
 
 
 def test_sigterm_while_models_load_ends_it_with_exit_code_0() -> None:

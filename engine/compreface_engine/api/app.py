@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from compreface_engine import __version__
@@ -45,6 +46,7 @@ from compreface_engine.settings import Settings
 Work = Callable[[Permit, Engine, Upload], Answer]
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+STOPPED_RETRY_S = 5
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
 """A refused body up to this size is left to the server, which throws it away."""
@@ -128,10 +130,15 @@ class App:
         except Busy as error:
             self.telemetry.metrics.refused(error.cause)
             answer = error_answer(Unavailable(str(error), error.retry_after))
+        except asyncio.CancelledError:
+            # Only the server cancels, when its grace is over.
+            self.telemetry.metrics.refused("stopping")
+            answer = error_answer(Unavailable("the engine is stopping", STOPPED_RETRY_S))
         except Exception:
             log.exception("a request failed")
             answer = error_answer(Failed(request.id))
-        await _send(head, receive, send, answer, request.id.encode())
+        with suppress(asyncio.CancelledError):
+            await _send(head, receive, send, answer, request.id.encode())
         request.end(answer.status)
 
     async def _answer(

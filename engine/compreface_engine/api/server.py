@@ -6,6 +6,7 @@ import asyncio
 import errno
 import importlib.util
 import logging
+import os
 import socket
 import sys
 
@@ -23,6 +24,8 @@ KEEP_ALIVE_S = 75
 DRAIN_S = 6.0
 """After SIGTERM, what waits is still served for so long, then refused. Docker kills after 10 s."""
 GRACE_S = 8
+LAST_WORDS_S = 0.5
+"""After that, the time in which who is cut off is told so."""
 
 log = logging.getLogger(NAME)
 
@@ -88,12 +91,17 @@ class _Server(uvicorn.Server):
         timer = asyncio.get_running_loop().call_later(DRAIN_S, self.gate.close)
         try:
             await super().shutdown(sockets)
+            if self.server_state.tasks:
+                await asyncio.wait(list(self.server_state.tasks), timeout=LAST_WORDS_S)
         finally:
             timer.cancel()
 
 
 def serve(settings: Settings, engine: Engine, bound: socket.socket, telemetry: Telemetry) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what runs and returns. Raises PortTaken."""
+    """Serves until SIGTERM or SIGINT, then finishes what runs. Raises PortTaken.
+
+    Who computes beyond the grace is left behind: the process ends at once then, with exit code 0.
+    """
     gate = Gate(
         concurrency=settings.max_concurrency,
         max_queue=settings.max_queue,
@@ -121,4 +129,12 @@ def serve(settings: Settings, engine: Engine, bound: socket.socket, telemetry: T
     )
     server = _Server(config)
     server.gate = gate
-    server.run(sockets=[bound])
+    try:
+        server.run(sockets=[bound])
+    finally:
+        telemetry.close()
+        if server.should_exit and gate.running:
+            # Nothing stops a thread from outside, and the interpreter would wait for it.
+            log.warning("stopping: left %d computations unfinished", gate.running)
+            logging.shutdown()
+            os._exit(0)
