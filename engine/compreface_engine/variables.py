@@ -39,6 +39,7 @@ _SAME_AS_UNSET = {
 }
 _UWSGI = frozenset({"UWSGI_PROCESSES", "UWSGI_THREADS"})
 MIN_KEY_LENGTH = 8
+_COMMENT = re.compile(r"(^|\s)#.*")
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -167,20 +168,26 @@ class Variables:
             raise ConfigurationError(f"{name} and {file_name} are both set; keep one of them")
         if path:
             try:
-                text = Path(path).read_text(encoding="utf-8")
+                text = Path(path).read_text(encoding="utf-8-sig")  # Editors may leave a BOM.
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigurationError(f"{file_name}={path}: cannot be read: {error}") from error
         source = file_name if path else name
-        keys = tuple(key for key in re.split(r"[,\s]+", text) if key)
+        keys: list[str] = []
+        for number, line in enumerate(text.splitlines(), 1):
+            said = _COMMENT.sub("", line) if path else line
+            for key in re.split(r"[,\s]+", said):
+                if not key:
+                    continue
+                keys.append(key)
+                if len(key) < MIN_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+                    place = f"the key in line {number}" if path else f"key {len(keys)}"
+                    raise ConfigurationError(
+                        f"{source}: {place} must have at least {MIN_KEY_LENGTH} characters, "
+                        "all of them printable ASCII"
+                    )
         if not keys:
             raise ConfigurationError(f"{source} holds no key; unset it to let everybody in")
-        for place, key in enumerate(keys, 1):
-            if len(key) < MIN_KEY_LENGTH or not (key.isascii() and key.isprintable()):
-                raise ConfigurationError(
-                    f"{source}: key {place} must have at least {MIN_KEY_LENGTH} characters, "
-                    "all of them printable ASCII"
-                )
-        return keys
+        return tuple(keys)
 
     def traces(self) -> bool:
         """Whether traces are sent: a standard endpoint is set, and nothing switches them off."""
@@ -209,7 +216,7 @@ class Variables:
         return exporter == "otlp"
 
     def without_effect(self, build_version: str) -> tuple[str, ...]:
-        """What is said about variables of the original that do nothing here."""
+        """What is said about variables that are set and do nothing here."""
 
         def value(name: str) -> str:
             return self._environ.get(name, "").strip()
@@ -221,6 +228,8 @@ class Variables:
         ]
         if value("BE_VERSION") and value("BE_VERSION") != build_version:
             said.append(f"BE_VERSION differs from APP_VERSION_STRING ({build_version})")
+        if value("CF_RATE_BURST") and not value("CF_RATE_LIMIT"):
+            said.append("CF_RATE_BURST changes nothing: CF_RATE_LIMIT is not set")
         said += [
             f"{name} changes nothing: there is no uWSGI here"
             for name in sorted(self._environ)

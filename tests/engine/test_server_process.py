@@ -59,6 +59,8 @@ def test_a_taken_port_is_named_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
+        ({"CF_HOST": "no.such.host.invalid"}, "CF_HOST=no.such.host.invalid: is no address of"),
+        ({"CF_HOST": "192.0.2.1"}, "CF_HOST=192.0.2.1: is no address of this machine"),
         ({"CF_PORT": "abc"}, "CF_PORT=abc: is not a whole number"),
         ({"CALCULATION_PLUGIN": "facenet.Calculator"}, "facenet.Calculator"),
         ({"FACE_DETECTION_PLUGIN": "insightface.FaceDetector"}, "insightface.FaceDetector"),

@@ -100,6 +100,7 @@ def test_every_variable_of_the_original_is_read_or_has_its_reason(name: str) -> 
         ("CUDA", "11.8", "GPU_IDX chooses the GPU"),
         ("INTEL_OPTIMIZATION", "true", "never used"),
         ("UWSGI_HARAKIRI", "30", "no uWSGI"),
+        ("CF_RATE_BURST", "5", "CF_RATE_LIMIT is not set"),
         ("BE_VERSION", "9", "differs from APP_VERSION_STRING (1.2.0)"),
     ],
 )
@@ -129,6 +130,21 @@ def test_keys_are_a_list_or_a_file_of_them(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("first-key\nsecond-key\n\n")
     assert read(CF_API_KEYS_FILE=str(file)).api_keys == ("first-key", "second-key")
+
+
+def test_a_file_of_keys_may_have_comments_and_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    text = "first-key # of the backend\n\n# Production keys, handle carefully\n  #x\nsecond#key\r\n"
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read(CF_API_KEYS_FILE=str(file)).api_keys == ("first-key", "second#key")
+
+
+def test_a_wrong_key_of_a_file_is_named_by_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# ours\nlong-enough\nsecret\n")
+    with pytest.raises(ConfigurationError, match="CF_API_KEYS_FILE: the key in line 3 must") as no:
+        read(CF_API_KEYS_FILE=str(file))
+    assert "secret" not in str(no.value)
 
 
 def test_wrong_keys_are_refused_and_never_shown(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
 from compreface_engine.api.routes import Engine
 from compreface_engine.api.telemetry import Telemetry
+from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.logs import NAME
 from compreface_engine.settings import Settings
 
@@ -37,7 +38,7 @@ class PortTaken(Exception):
 def bind(host: str, port: int) -> socket.socket:
     """A bound socket that does not listen yet: callers are refused until the models are loaded.
 
-    Raises PortTaken.
+    Raises PortTaken, and ConfigurationError where `host` is no address of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -45,13 +46,15 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise PortTaken(f"CF_HOST={host}: no such address ({error})") from error
+        raise _no_host(host, error) from error
     try:
         if sys.platform != "win32":  # There it would let two processes share a port.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
         bound.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _no_host(host, error) from error
         raise PortTaken(_why(host, port, error)) from error
     return bound
 
@@ -64,6 +67,13 @@ def listen(bound: socket.socket) -> str:
     except OSError as error:
         raise PortTaken(_why(host, port, error)) from error
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _no_host(host: str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"CF_HOST={host}: is no address of this machine ({error.strerror or error}); "
+        "set 127.0.0.1, or 0.0.0.0 for every address"
+    )
 
 
 def _why(host: str, port: int, error: OSError) -> str:
