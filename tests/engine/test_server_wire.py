@@ -242,12 +242,52 @@ def test_what_is_not_http_gets_a_json_400(engine: Engine, bytes_sent: bytes) -> 
     said = talk(engine, bytes_sent)
     assert said.startswith(b"HTTP/1.1 400 ")
     assert b'{"message":"400 Bad Request: ' in said
+    assert b"\r\nx-request-id: " in said
 
 
 def test_headers_without_end_are_refused(engine: Engine) -> None:
     line = b"X-Filler: " + b"a" * 1000 + b"\r\n"
     said = talk(engine, b"GET /status HTTP/1.1\r\nHost: x\r\n", *[line] * 2000)
-    assert said == b"" or said.startswith(b"HTTP/1.1 431 ")
+    assert said.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("size", [17_000, 60_000, 1_000_000])
+@pytest.mark.parametrize("place", ["one header", "many headers", "path"])
+def test_a_head_over_16_kib_is_refused_with_an_id(engine: Engine, size: int, place: str) -> None:
+    path, lines = b"/status", b""
+    if place == "path":
+        path += b"?" + b"a" * size
+    elif place == "one header":
+        lines = b"X-Filler: " + b"a" * size + b"\r\n"
+    else:
+        lines = (b"X-Filler: " + b"a" * 988 + b"\r\n") * (size // 1000)
+    said = talk(engine, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n")
+    assert said.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b"\r\nx-request-id: " in said
+    assert b'{"message":"431 Request Header Fields Too Large: ' in said
+
+
+def test_a_head_just_under_16_kib_is_read(engine: Engine) -> None:
+    lines = b"X-Filler: " + b"a" * 16_000 + b"\r\nConnection: close\r\n\r\n"
+    said = talk(engine, b"GET /status HTTP/1.1\r\nHost: x\r\n" + lines)
+    assert said.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "allow"),
+    [
+        ("/find_faces", 405, b"OPTIONS, POST"),
+        ("/status?a=b", 405, b"GET, HEAD, OPTIONS"),
+        ("/nowhere", 404, b""),
+    ],
+)
+def test_a_method_that_nobody_knows_is_answered_like_a_wrong_one(
+    engine: Engine, path: str, status: int, allow: bytes
+) -> None:
+    said = talk(engine, f"BREW {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nallow: " + allow in said or not allow
+    assert b"\r\nx-request-id: " in said
 
 
 def test_requests_in_one_go_are_answered_in_order(engine: Engine) -> None:

@@ -104,6 +104,11 @@ class App:
         """Every path that is answered, without the slash that may follow."""
         return list(self._routes)
 
+    def wrong_method(self, path: str) -> RequestError:
+        """What a method that no route has is told at `path`."""
+        route = self._routes.get(path.rstrip("/"))
+        return NotFound() if route is None else MethodNotAllowed(route.allow)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the engine speaks HTTP, not {scope['type']}")

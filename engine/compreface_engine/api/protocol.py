@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 from typing import Any
 
+from httptools import HttpParserCallbackError, HttpParserInvalidMethodError
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from compreface_engine.api.answers import CACHE_CONTROL, to_json
-from compreface_engine.api.app import App
+from compreface_engine.api.answers import error_answer
+from compreface_engine.api.app import LINGER_S, App
+from compreface_engine.core.errors import RequestError
 
 MAX_HEAD_BYTES = 16 * 1024
 HEAD_TIMEOUT_S = 30.0
 
-_MALFORMED = to_json({"message": "400 Bad Request: This is not HTTP/1.1 as the engine reads it"})
-_HEAD_TOO_LARGE = to_json(
-    {
-        "message": "431 Request Header Fields Too Large: "
-        f"The request line and headers have more than {MAX_HEAD_BYTES} bytes"
-    }
-)
+_FIRST_LINE = re.compile(rb"[!#$%&'*+.^_`|~A-Za-z0-9-]+ (/[^ ?]*)[^ ]* HTTP/1\.[01]\r\n")
+
+
+class Malformed(RequestError):
+    """What came is no HTTP that the engine reads."""
+
+    status = 400
+    phrase = "Bad Request"
+
+    def __init__(self) -> None:
+        super().__init__("This is not HTTP/1.1 as the engine reads it")
+
+
+class HeadTooLarge(RequestError):
+    """The request line and headers are over the limit."""
+
+    status = 431
+    phrase = "Request Header Fields Too Large"
+
+    def __init__(self) -> None:
+        super().__init__(f"The request line and headers have more than {MAX_HEAD_BYTES} bytes")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -39,7 +57,12 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head_bytes = 0
+        """Bytes that came since the head began, for a head that does not end."""
+        self._fields_bytes = 0
+        """Bytes of the parts of the head that are read, for a head that comes at once."""
         self._in_head = True
+        self._refused = False
+        self._data = b""
         self._head_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -51,21 +74,36 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.parser is None or self.transport.is_closing():
+        if self.parser is None or self._refused or self.transport.is_closing():
             return
         discarding = self.cycle is not None and self.cycle.response_complete
         if (self._in_head or discarding) and self._head_deadline is None:
             self._watch_head()
         if self._in_head:
             self._head_bytes += len(data)
+        self._data = data
         super().data_received(data)
+        self._data = b""
         # Still in the head after all of `data`: everything counted belongs to it.
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse("head", b"431 Request Header Fields Too Large", _HEAD_TOO_LARGE)
+            self._refuse("head", HeadTooLarge())
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + len(b": \r\n"))
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._fields_bytes += size
+        if self._fields_bytes > MAX_HEAD_BYTES:
+            raise HeadTooLarge
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._fields_bytes = 0
         self._forget_head()
         super().on_headers_complete()
 
@@ -75,12 +113,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete and not cycle.more_body:
-            # The rubbish follows a whole request: that one is answered first, then it is over.
-            cycle.keep_alive = False
+        """Called while the parser's error is handled: that tells what is wrong."""
+        error = sys.exception()
+        if isinstance(error, HttpParserCallbackError) and isinstance(
+            error.__context__, HeadTooLarge
+        ):
+            self._refuse("head", error.__context__)
             return
-        self._refuse("malformed", b"400 Bad Request", _MALFORMED)
+        line = _FIRST_LINE.match(self._data)
+        if isinstance(error, HttpParserInvalidMethodError) and line and self._app is not None:
+            # The parser knows no such method, but the answer is that of any other wrong one.
+            self._refuse("malformed", self._app.wrong_method(line[1].decode()))
+            return
+        self._refuse("malformed", Malformed())
 
     def _watch_head(self) -> None:
         self._head_deadline = self.loop.call_later(HEAD_TIMEOUT_S, self.timeout_keep_alive_handler)
@@ -90,13 +135,32 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_deadline.cancel()
             self._head_deadline = None
 
-    def _refuse(self, cause: str, status: bytes, body: bytes) -> None:
-        if self.transport.is_closing():
+    @property
+    def _app(self) -> App | None:
+        return self.config.app if isinstance(self.config.app, App) else None
+
+    def _refuse(self, cause: str, error: RequestError) -> None:
+        if self._refused or self.transport.is_closing():
             return
-        if isinstance(self.config.app, App):
-            self.config.app.telemetry.metrics.refused(cause)
-        self.transport.write(
-            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"%b: %b\r\nconnection: close\r\n\r\n%b" % (status, len(body), *CACHE_CONTROL, body)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            # The rubbish follows a whole request: that one is answered first, then it is over.
+            cycle.keep_alive = False
+            return
+        self._refused = True
+        answer = error_answer(error)
+        request_id = b""
+        if self._app is not None:
+            self._app.telemetry.metrics.refused(cause)
+            request = self._app.telemetry.begin("(other)", "(unknown)", None, (), works=False)
+            request.end(answer.status)
+            request_id = request.id.encode()
+        fields = b"".join(
+            b"%b: %b\r\n" % field for field in answer.start(request_id, close=True)["headers"]
         )
-        self.transport.close()
+        status = f"HTTP/1.1 {error.status} {error.phrase}\r\n".encode()
+        self.transport.write(status + fields + b"\r\n" + answer.body)
+        # Closing with bytes unread would reset the connection before the answer is seen.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)

@@ -85,11 +85,15 @@ def read_prepared(
         ) from error
     if model.role != role:
         raise ConfigurationError(
-            f"{plugin}: the model in {folder} is one for a {model.role}, not for a {role}. "
+            f"{plugin}: the model in {folder} is one for {_a(model.role)}, not for {_a(role)}. "
             f"Name another model, or prepare this one again with `role: {role}`."
         )
     _check_hash(model.path, sha256, plugin)
     return replace(model, sha256=sha256)
+
+
+def _a(role: str) -> str:
+    return f"an {role}" if role[0] in "aeiou" else f"a {role}"
 
 
 def check_input(model: PreparedModel, wanted: InputSpec, plugin: str, instead: str) -> None:

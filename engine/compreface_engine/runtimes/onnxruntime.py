@@ -31,8 +31,9 @@ class OnnxSession:
         options.enable_mem_pattern = False
         _share_one_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
+        providers = _providers(gpu_idx)  # Refuses in words of its own: no fault of the model.
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=_providers(gpu_idx))
+            self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the runtime raises a type of its own for each cause
             raise ConfigurationError(
                 f"{path.name} cannot be loaded by ONNX Runtime: {error}. "
