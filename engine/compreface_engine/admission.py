@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -37,7 +37,7 @@ class Busy(Exception):
 
 
 class CallerLeft(Exception):
-    """The caller hung up while it waited."""
+    """The caller hung up before it had its answer."""
 
 
 class Ticket:
@@ -70,7 +70,7 @@ class Ticket:
 class Permit:
     """The right to compute once. Handlers demand one as a parameter; only the gate can make it."""
 
-    __slots__ = ("_gate", "_spent", "since")
+    __slots__ = ("_gate", "_spent", "since", "wanted")
 
     def __init__(self, key: object, gate: Gate) -> None:
         if key is not _KEY:
@@ -78,30 +78,46 @@ class Permit:
         self._gate = gate
         self._spent = False
         self.since = time.monotonic()
+        self.wanted = True
+        """False once nobody waits for the result: the work may stop where it likes."""
 
     async def run(
         self, work: Callable[Concatenate[Permit, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`work(permit, ...)` in a worker thread; the permit ends with it, whoever left before.
 
-        The thread sees the caller's context variables.
+        The thread sees the caller's context variables, and `stop_if_left` works in it.
         """
         if self._spent:
             raise RuntimeError("a permit is good for one computation")
         self._spent = True
         gate = self._gate
         context = copy_context()
+        context.run(_current.set, self)
         future = asyncio.get_running_loop().run_in_executor(
             gate._pool, lambda: context.run(work, self, *args, **kwargs)
         )
         future.add_done_callback(lambda _: gate._end(self))
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.shield(future)
+        finally:
+            self.wanted = False
 
     def give_back(self) -> None:
         """Ends a permit that was never used."""
         if not self._spent:
             self._spent = True
             self._gate._end(self)
+
+
+_current: ContextVar[Permit | None] = ContextVar("permit", default=None)
+
+
+def stop_if_left() -> None:
+    """For a worker thread, between two stages. Raises CallerLeft when nobody waits any more."""
+    permit = _current.get()
+    if permit is not None and not permit.wanted:
+        raise CallerLeft
 
 
 class Gate:

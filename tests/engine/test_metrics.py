@@ -90,6 +90,43 @@ def test_requests_are_counted_by_route_method_and_status() -> None:
     assert not any("secret" in name for name in found)
 
 
+def test_who_hangs_up_while_it_is_computed_is_499_and_no_further_stage_runs() -> None:
+    async def session() -> dict[str, float]:
+        service = Service(CF_MAX_CONCURRENCY="1")
+        staged = service.pipeline
+        scan = staged.scan
+
+        def in_stages(*args: Any, **kwargs: Any) -> Any:
+            found = scan(*args, **kwargs)
+            service.app.telemetry.observe("batch", 0.1, 1)
+            stages.append("detect")
+            service.app.telemetry.observe("detect", 0.1, 1)
+            stages.append("embed")
+            return found
+
+        staged.scan = in_stages  # type: ignore[method-assign]
+        staged.go.clear()
+        caller = service.find(b"1")
+        call = asyncio.ensure_future(caller.run())
+        while not staged.scans:
+            await asyncio.sleep(0.001)
+        caller.leave()
+        await asyncio.sleep(0.05)
+        assert service.gate.running == 1
+        assert service.gate.bytes_held > 0, "the thread still holds the body"
+        staged.go.set()
+        await call
+        await service.find(b"1").run()
+        return await service.metrics()
+
+    stages: list[str] = []
+    found = asyncio.run(session())
+    assert stages == ["detect", "detect", "embed"]
+    assert answered(found, "/find_faces", "POST", 499) == 1
+    assert answered(found, "/find_faces", "POST", 200) == 1
+    assert found["compreface_running"] == found["compreface_body_bytes"] == 0
+
+
 def test_queue_workers_and_refusals_are_seen_while_they_last() -> None:
     async def session() -> tuple[dict[str, float], dict[str, float]]:
         service = Service(CF_MAX_CONCURRENCY="1", CF_MAX_QUEUE="2")

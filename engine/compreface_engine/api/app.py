@@ -215,7 +215,15 @@ class App:
                 permit = await gate.permit(lambda: _hung_up(receive))
             finally:
                 request.waited(time.perf_counter() - began)
-            return await permit.run(work, self._engine, Upload(body, boundary, query))
+            watch = asyncio.ensure_future(_note_leaving(permit, receive)) if head.read else None
+            try:
+                answer = await permit.run(work, self._engine, Upload(body, boundary, query))
+            finally:
+                if watch is not None:
+                    watch.cancel()
+            if watch is not None and watch.done():
+                raise CallerLeft
+            return answer
 
 
 async def _send(
@@ -242,6 +250,11 @@ async def _send(
         except TimeoutError:
             pass
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _note_leaving(permit: Permit, receive: Receive) -> None:
+    await _hung_up(receive)
+    permit.wanted = False
 
 
 async def _hung_up(receive: Receive) -> None:

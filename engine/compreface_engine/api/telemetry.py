@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from itertools import count
 from typing import TYPE_CHECKING
 
+from compreface_engine.admission import stop_if_left
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.logs import NAME, about_request
 from compreface_engine.metrics import Metrics
@@ -46,10 +47,12 @@ class Telemetry:
         return cls(tracing=Tracing(service_name, version))
 
     def observe(self, stage: str, seconds: float, items: int) -> None:
-        """A pipeline's observer."""
+        """A pipeline's observer. Raises CallerLeft after a stage whose caller has hung up."""
         self.metrics.observe(stage, seconds, items)
         if self._tracing is not None:
             self._tracing.observe(stage, seconds, items)
+        if stage != "batch":  # Others wait for a run that is shared.
+            stop_if_left()
 
     def begin(
         self,
