@@ -30,6 +30,7 @@ P = TypeVar("P")
 _log = logging.getLogger("compreface_engine.pipeline")
 
 _DETECTOR, _CALCULATOR, _EMBEDDING = "detector", "calculator", "embedding"
+_MOST_FACES = 1000  # of one answer; a threshold of 0 could make thousands of nothing
 _FACES_AT_ONCE = 32  # crops held in memory together
 
 Observe: TypeAlias = Callable[[str, float, int], None]
@@ -187,18 +188,30 @@ class Pipeline:
         return decoded
 
     def scan(
-        self, image: Image, *, min_score: float | None, detect: bool, slugs: frozenset[str]
+        self,
+        image: Image,
+        *,
+        min_score: float | None,
+        detect: bool,
+        slugs: frozenset[str],
+        limit: int = 0,
     ) -> list[FaceAnswer]:
-        """All faces of an RGB uint8 [H, W, 3] picture, largest box first; [] where there is none.
+        """The faces of an RGB uint8 [H, W, 3] picture, largest box first; [] where there is none.
 
+        Of more than 1000 the most probable; of those the `limit` largest, 0 for all.
         `min_score` 0..1 (None: the detector's default); `detect` False takes the whole picture as
         one face and leaves out what needs landmarks; `slugs` are the plugins to run.
         """
         with self._crew.aboard():
-            return self._scan(image, min_score, detect, slugs)
+            return self._scan(image, min_score, detect, slugs, limit)
 
     def _scan(
-        self, image: Image, min_score: float | None, detect: bool, slugs: frozenset[str]
+        self,
+        image: Image,
+        min_score: float | None,
+        detect: bool,
+        slugs: frozenset[str],
+        limit: int,
     ) -> list[FaceAnswer]:
         started = time.perf_counter()
         if detect:
@@ -207,8 +220,12 @@ class Pipeline:
             self._observe("detect", time.perf_counter() - started, len(detections))
         else:
             detections = [self._detector.whole(image)]
-        detections = sorted(detections, key=lambda d: d.box.area, reverse=True)
         share = _milliseconds(started) // max(1, len(detections))
+        if len(detections) > _MOST_FACES:
+            likely = sorted(detections, key=lambda d: d.box.probability, reverse=True)
+            detections = likely[:_MOST_FACES]
+        largest = sorted(detections, key=lambda d: d.box.area, reverse=True)
+        detections = largest[: limit or None]
         analyzers = self._asked(slugs, detect)
         answers = [FaceAnswer(d.box, {}, {_DETECTOR: share}) for d in detections]
         for start in range(0, len(detections), _FACES_AT_ONCE):

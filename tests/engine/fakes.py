@@ -59,7 +59,13 @@ class FakePipeline:
         return FakeDecoded(np.full((int(data[:1]), 10, 3), 7, np.uint8), truncated)
 
     def scan(
-        self, image: Image, *, min_score: float | None, detect: bool, slugs: frozenset[str]
+        self,
+        image: Image,
+        *,
+        min_score: float | None,
+        detect: bool,
+        slugs: frozenset[str],
+        limit: int = 0,
     ) -> Sequence[FakeFace]:
         with self._lock:
             self._running += 1
@@ -68,7 +74,7 @@ class FakePipeline:
         self.go.wait(30)
         with self._lock:
             self._running -= 1
-        return [self._face(size, slugs) for size in range(image.shape[0], 0, -1)]
+        return [self._face(size, slugs) for size in range(image.shape[0], 0, -1)][: limit or None]
 
     def versions(self, slugs: frozenset[str], detect: bool) -> Mapping[str, str]:
         return {

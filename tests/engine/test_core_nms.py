@@ -54,6 +54,16 @@ def test_suppression_keeps_what_the_plain_greedy_rule_keeps(
     assert kept.tolist() == _plain(boxes, scores, threshold, of_smaller)
 
 
+@given(raw=_BOXES, most=st.integers(1, 6))
+def test_only_the_best_boxes_take_part_where_their_number_is_bounded(
+    raw: list[Box], most: int
+) -> None:
+    boxes, scores = _arrays(raw)
+    best = np.argsort(scores, kind="stable")[::-1][:most][::-1]
+    kept = suppress(boxes, scores, 0.3, of_best=most)
+    assert kept.tolist() == best[_plain(boxes[best], scores[best], 0.3, False)].tolist()
+
+
 @pytest.mark.parametrize("count", [255, 256, 257, 700])
 def test_suppression_gives_the_same_when_there_are_more_boxes_than_it_compares_at_once(
     count: int,

@@ -140,6 +140,29 @@ def test_a_crowd_is_cut_in_parts() -> None:
     assert len({id(face.answers["embedding"]) for face in faces}) == 70
 
 
+def test_only_the_faces_within_the_limit_go_through_the_plugins() -> None:
+    analyzer = SizeAnalyzer(CropSpec(16, Align.FACENET_MARGIN))
+    pipeline, calculator = _pipeline(
+        [_box(side) for side in (20, 50, 30, 40)], analyzers=[analyzer]
+    )
+    whole = pipeline.scan(IMAGE, min_score=None, detect=True, slugs=ALL)
+    for limit in (1, 3, 4, 10**30):
+        calculator.seen.clear()
+        faces = pipeline.scan(IMAGE, min_score=None, detect=True, slugs=ALL, limit=limit)
+        assert [face.box for face in faces] == [face.box for face in whole[:limit]]
+        assert [face.answers for face in faces] == [face.answers for face in whole[:limit]]
+        assert len(np.concatenate(calculator.seen)) == len(faces)
+
+
+def test_of_more_than_a_thousand_faces_the_most_probable_are_answered() -> None:
+    scores = np.random.default_rng(0).permutation(np.linspace(0.8, 0.99, 1500)).tolist()
+    pipeline, calculator = _pipeline([_box(10 + i % 50, p) for i, p in enumerate(scores)])
+    faces = pipeline.scan(IMAGE, min_score=None, detect=True, slugs=ALL)
+    assert sorted(face.box.probability for face in faces) == sorted(scores)[500:]
+    assert [face.box.area for face in faces] == sorted((f.box.area for f in faces), reverse=True)
+    assert sum(map(len, calculator.seen)) == 1000
+
+
 def test_an_aligned_calculator_gets_aligned_crops() -> None:
     pipeline, calculator = _pipeline([_box(40)], Align.ARCFACE5)
     pipeline.scan(IMAGE, min_score=None, detect=True, slugs=ALL)

@@ -102,6 +102,16 @@ def test_yunet_finds_the_same_faces_as_row_by_row(
     slow.assert_same(found, _inside(expected, height, width), border=(height, width))
 
 
+def test_a_threshold_of_zero_compares_the_best_candidates_only() -> None:
+    maps = _scrfd_maps(640, 640, seed=0)
+    maps[3:6] = [np.full_like(distances, 0.4) for distances in maps[3:6]]  # cells lie apart
+    detector = _detector(slow.Maker(lambda h, w: maps, 9), scrfd.FAMILY, _SCRFD)
+    (found,) = detector.detect([_noise(640, 640)], min_score=0)
+    scores = np.sort(np.concatenate(maps[:3]).ravel())
+    assert 1000 < len(found) <= 5000
+    assert min(face.box.probability for face in found) >= scores[-5000]
+
+
 def _inside(faces: list[slow.SlowFace] | None, height: int, width: int) -> list[slow.SlowFace]:
     """Those whose box has whole pixels in the picture."""
     assert faces is not None

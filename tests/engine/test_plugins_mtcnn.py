@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from compreface_engine.core.types import Image
+from compreface_engine.plugins import mtcnn
 from compreface_engine.plugins.mtcnn import Mtcnn
 
 Floats = NDArray[np.float32]
@@ -137,6 +138,13 @@ def test_two_candidates_have_their_own_offsets() -> None:
 def test_each_stage_has_its_threshold(p: float, r: float, o: float, faces: int) -> None:
     found = Mtcnn(_pnet({(4, 7): p}), _judge(r), _judge(o)).find(_grain())
     assert len(found.scores) == faces
+
+
+def test_of_too_many_candidates_the_best_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mtcnn, "_MOST_CANDIDATES", 2)
+    cells = {(4, 7): 0.97, (20, 20): 0.98, (4, 25): 0.99}
+    found = Mtcnn(_pnet(cells), _judge(), _judge()).find(_grain())
+    assert sorted(found.boxes[:, 0].tolist()) == [68, 85]
 
 
 def test_patches_count_pixels_from_one_and_are_shrunk_by_area() -> None:

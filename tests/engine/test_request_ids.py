@@ -23,11 +23,9 @@ from tests.engine.fakes import Caller, FakeFace, FakePipeline
 class TalkativePipeline(FakePipeline):
     """Writes a line in the worker thread."""
 
-    def scan(
-        self, image: Image, *, min_score: float | None, detect: bool, slugs: frozenset[str]
-    ) -> Sequence[FakeFace]:
+    def scan(self, image: Image, **rest: Any) -> Sequence[FakeFace]:
         logging.getLogger(logs.NAME).warning("scanning")
-        return super().scan(image, min_score=min_score, detect=detect, slugs=slugs)
+        return super().scan(image, **rest)
 
 
 class Service:

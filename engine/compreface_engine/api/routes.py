@@ -58,7 +58,13 @@ class Engine(Protocol):
     def decode(self, data: bytes | memoryview) -> DecodedImage: ...
 
     def scan(
-        self, image: Image, *, min_score: float | None, detect: bool, slugs: frozenset[str]
+        self,
+        image: Image,
+        *,
+        min_score: float | None,
+        detect: bool,
+        slugs: frozenset[str],
+        limit: int = 0,
     ) -> Sequence[Face]: ...
 
     def versions(self, slugs: frozenset[str], detect: bool) -> Mapping[str, str]: ...
@@ -144,12 +150,12 @@ def _scan(
     except BadRequest as error:
         # "No face" comes before a bad limit, so faces are looked for; nothing else is computed.
         limit, bad_limit, slugs = 0, error, frozenset()
-    faces = engine.scan(decoded.image, min_score=threshold, detect=detect, slugs=slugs)
+    faces = engine.scan(decoded.image, min_score=threshold, detect=detect, slugs=slugs, limit=limit)
     if not faces:
         raise NoFaceFound(truncated=decoded.truncated)
     if bad_limit is not None:
         raise bad_limit
-    return faces[: limit or None], (TRUNCATED,) if decoded.truncated else ()
+    return faces, (TRUNCATED,) if decoded.truncated else ()
 
 
 def _box(box: BoundingBox) -> dict[str, Any]:

@@ -18,14 +18,16 @@ def suppress(
     threshold: float,
     *,
     of_smaller: bool = False,
+    of_best: int | None = None,
 ) -> NDArray[np.intp]:
     """Indices of the boxes kept, best score first.
 
     `boxes` [N, 4] is x1, y1, x2, y2 in pixels, both ends inclusive (areas count + 1). A box goes
     when its overlap with a better one is above `threshold`: intersection over union, or over the
-    smaller area with `of_smaller`. Of equal scores the later box wins.
+    smaller area with `of_smaller`. Of equal scores the later box wins. Only the `of_best` boxes
+    with the best scores take part, so that the work is bounded; None for all.
     """
-    order = np.argsort(scores, kind="stable")[::-1]
+    order = np.argsort(scores, kind="stable")[::-1][:of_best]
     count = len(order)
     if count < 2:
         return order

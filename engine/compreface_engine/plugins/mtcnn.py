@@ -27,6 +27,7 @@ _STRIDE: Final = 2
 _P_THRESHOLD: Final = 0.9436513301
 _R_THRESHOLD: Final = 0.7059968943
 _O_THRESHOLD: Final = 0.5506904359
+_MOST_CANDIDATES: Final = 32767  # the original counts in int16 and breaks with more
 _BATCH: Final = 16  # patches a run: O-Net is an eighth slower once they leave the cache
 
 
@@ -110,7 +111,7 @@ class Mtcnn:
         if not found:
             return np.empty((0, 4))
         boxes, scores, offsets = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        picked = suppress(boxes, scores, 0.7)
+        picked = suppress(boxes, scores, 0.7, of_best=_MOST_CANDIDATES)
         return _whole(_square(_refine(boxes[picked], offsets[picked], 0)))
 
     def _propose_at(
@@ -134,7 +135,7 @@ class Mtcnn:
         offsets = offset_map[0][:, y, column].T
         cells = np.stack((x, y), axis=1) * _STRIDE
         boxes = np.hstack((np.fix((cells + 1) / scale), np.fix((cells + _CELL) / scale)))
-        picked = suppress(boxes, scores, 0.5)
+        picked = suppress(boxes, scores, 0.5, of_best=_MOST_CANDIDATES)
         return boxes[picked], scores[picked], offsets[picked]
 
     def _judge(

@@ -18,6 +18,8 @@ from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.runtimes.base import Session
 
+# OpenCV's `FaceDetectorYN` compares as many; a threshold of 0 makes a candidate of every anchor.
+_MOST_CANDIDATES: Final = 5000
 _FAR: Final = float(1 << 24)  # px; float32 tells no whole pixels apart beyond it
 
 
@@ -132,9 +134,13 @@ class NetworkDetector:
         sane = (np.abs(found.boxes) < _FAR).all(axis=1)  # NaN is not
         sane &= (np.abs(found.points) < _FAR).all(axis=(1, 2))
         last_first = np.flatnonzero(sane)[::-1]  # `suppress` prefers the later of equal scores
-        picked = last_first[
-            suppress(found.boxes[last_first], found.scores[last_first], self._family.overlap)
-        ]
+        kept = suppress(
+            found.boxes[last_first],
+            found.scores[last_first],
+            self._family.overlap,
+            of_best=_MOST_CANDIDATES,
+        )
+        picked = last_first[kept]
         return Candidates(found.boxes[picked], found.scores[picked], found.points[picked])
 
     def _canvas(self, height: int, width: int) -> tuple[int, int]:
