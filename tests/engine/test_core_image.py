@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -249,6 +250,68 @@ def test_the_pixel_limit_counts_for_jpeg_and_is_inclusive() -> None:
     assert _decode(data, max_pixels=200).image.shape == (10, 20, 3)
     with pytest.raises(TooManyPixels):
         _decode(data, max_pixels=199)
+
+
+def _slow(kind: str, side: int) -> bytes:
+    """A picture whose decoder holds others up: few bytes, many pixels; whole for a side of 10."""
+    if kind == "ppm":  # 254 levels are counted one by one
+        return b"P6 %d %d 254 " % (side, side) + bytes(300)
+    if kind == "bmp-rle":
+        body = b"\x0a\0\0\0" * 10 + b"\0\1"
+        sizes = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, 0, 0, 0, 256, 0)
+        return b"BM" + struct.pack("<IHHI", 1080, 0, 0, 1078) + sizes + bytes(1024) + body
+    return _saved(Pillow.new("L", (side, side)), kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "small", "large"),
+    [("JPEG2000", 2896, 2897), ("ppm", 10, 1449), ("bmp-rle", 10, 1449)],
+)
+def test_what_is_costly_to_decode_has_a_lower_limit(kind: str, small: int, large: int) -> None:
+    assert _decode(_slow(kind, small)).image.shape == (small, small, 3)
+    with pytest.raises(TooManyPixels, match=f"{large * large} pixels"):
+        _decode(_slow(kind, large))
+
+
+def test_a_large_picture_of_a_common_kind_is_within_all_limits() -> None:
+    assert _decode(_png_of(6000, 4000)).image.shape == (4000, 6000, 3)
+
+
+@pytest.mark.parametrize("data", [b"P1 1 1 0", b"P2 1 1 255 7", b"P3 1 1 255 7 7 7"])
+def test_pictures_of_written_numbers_are_refused_as_by_the_original(data: bytes) -> None:
+    with pytest.raises(BrokenImage):
+        _decode(data)
+
+
+_MODES = ["1", "L", "P", "RGB", "RGBA", "LA", "I;16", "I", "F", "CMYK"]
+
+
+def _in_mode(mode: str) -> bytes:
+    picture = Pillow.fromarray(_smooth())
+    if mode in ("I", "F", "I;16"):
+        kind = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
+        picture = Pillow.fromarray(_smooth()[..., 0].astype(kind) * 200)
+    return _saved(picture if picture.mode == mode else picture.convert(mode), "TIFF")
+
+
+@pytest.mark.parametrize("mode", _MODES)
+def test_bands_give_the_whole_picture(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _decode(_in_mode(mode)).image
+    monkeypatch.setattr("compreface_engine.core.image._BAND", 128 * 7)
+    assert np.array_equal(_decode(_in_mode(mode)).image, whole)
+    assert len(np.unique(whole)) > 1
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGBA", "F"])
+def test_beside_the_answer_there_is_no_second_copy_of_a_picture(mode: str) -> None:
+    data = _saved(Pillow.new(mode, (2000, 1500)), "TIFF", compression="tiff_lzw")
+    tracemalloc.start()
+    try:
+        image = _decode(data).image
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert image.nbytes < peak < image.nbytes * 1.9
 
 
 def test_a_bomb_inside_an_icon_is_refused() -> None:

@@ -21,13 +21,18 @@ from compreface_engine.core.types import Image
 Data: TypeAlias = bytes | memoryview
 
 # What Pillow may try. Left out: formats that start another program (EPS, WMF), containers whose
-# inner size escapes the header check (ICNS), and AVIF, which the original engine refuses.
+# inner size escapes the header check (ICNS), and AVIF and QOI, which the original engine refuses.
 _FORMATS: Final = (
     *("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "ICO", "TIFF", "JPEG2000", "PPM"),
-    *("TGA", "PCX", "SGI", "SUN", "MSP", "XBM", "XPM", "PSD", "IM", "QOI"),
+    *("TGA", "PCX", "SGI", "SUN", "MSP", "XBM", "XPM", "PSD", "IM"),
 )
 # Their decoders ask for more until there is none, whether the picture is whole or not.
 _READ_TO_THE_END: Final = ("JPEG2000",)
+_PLAIN_PPM: Final = (b"P1", b"P2", b"P3")  # numbers as text, which the original refuses too
+# JPEG 2000 is decoded while no other thread runs Python; both take 15 to 20 bytes a pixel.
+_MOST_PIXELS: Final = {"JPEG2000": 1 << 23, "WEBP": 1 << 26}
+_MOST_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
+_BAND: Final = 1 << 18  # pixels
 _ORIENTATION: Final = 0x0112
 _SPARE: Final = Spare()
 
@@ -61,7 +66,8 @@ def decode(data: Data, *, max_pixels: int, apply_exif: bool = False) -> Decoded:
     """The first frame of a picture, uint8 [H, W, 3] RGB, in stored orientation by default.
 
     Raises BrokenImage where the data is no readable picture, TruncatedHeader where it ends before
-    the first pixel, TooManyPixels where the header announces more than `max_pixels`.
+    the first pixel, TooManyPixels where the header announces more than `max_pixels`,
+    or more than is bearable of a kind that is costly to decode.
     """
     if data[:3] == b"\xff\xd8\xff":
         decoded = _decode_jpeg(data, max_pixels)
@@ -92,11 +98,14 @@ def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
 
 def _decode_other(data: Data, max_pixels: int, apply_exif: bool) -> Decoded:
     source = _Source(data)
+    if data[:2] in _PLAIN_PPM:
+        raise BrokenImage
     try:
         for width, height in _icon_sizes(data):  # Pillow reads an icon whole when it opens it
-            _check_size(width, height, max_pixels)
+            _check_size(width, height, min(max_pixels, _MOST_PIXELS_IN_PYTHON))
         with Pillow.open(source, formats=_FORMATS) as picture:
             _check_size(*picture.size, max_pixels)
+            _check_cost(picture)
             source.ran_out = False
             picture.load()
             cut_short = source.ran_out and picture.format not in _READ_TO_THE_END
@@ -137,35 +146,60 @@ def _icon_sizes(data: Data) -> Iterator[tuple[int, int]]:
             yield abs(width), abs(height)
 
 
+def _check_cost(picture: Pillow.Image) -> None:
+    """A lower limit for what Pillow decodes slowly, with many copies or all others standing still.
+
+    Raises TooManyPixels. Large pictures of these kinds are no photographs that people send.
+    """
+    most = _MOST_PIXELS.get(picture.format or "")
+    if any(tile[0] in Pillow.DECODERS for tile in getattr(picture, "tile", ())):
+        most = _MOST_PIXELS_IN_PYTHON
+    if most is not None:
+        _check_size(*picture.size, most)
+
+
 def _to_rgb(picture: Pillow.Image) -> Image:
-    """Any mode as RGB: alpha dropped, grey repeated, deep samples cut to their high byte."""
-    mode = picture.mode
+    """Any mode as RGB: alpha dropped, grey repeated, deep samples cut to their high byte.
+
+    Band by band, so that beside the two pictures there is no third.
+    """
+    whole = np.empty((picture.height, picture.width, 3), np.uint8)
+    factor = _to_8_bit(picture) if picture.mode in ("I", "F") else 1.0
+    for rows, band in _bands(picture):
+        whole[rows] = _band_to_rgb(band, factor)
+    return whole
+
+
+def _bands(picture: Pillow.Image) -> Iterator[tuple[slice, Pillow.Image]]:
+    step = max(1, _BAND // picture.width)
+    for top in range(0, picture.height, step):
+        bottom = min(top + step, picture.height)
+        yield slice(top, bottom), picture.crop((0, top, picture.width, bottom))
+
+
+def _band_to_rgb(band: Pillow.Image, factor: float) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3], or [H, W, 1] for grey; `factor` makes 0..255 of samples without a range."""
+    mode = band.mode
     if mode.startswith("I;16"):
         dtype = np.uint16 if mode == "I;16" else np.dtype(">u2" if mode == "I;16B" else "<u2")
-        deep = np.frombuffer(picture.tobytes(), dtype).reshape(picture.height, picture.width)
-        return _grey((deep >> 8).astype(np.uint8))
+        deep = np.frombuffer(band.tobytes(), dtype).reshape(band.height, band.width, 1)
+        return (deep >> 8).astype(np.uint8)
     if mode in ("I", "F"):
-        return _grey(_to_8_bit(np.asarray(picture, np.float64)))
+        samples = np.nan_to_num(np.asarray(band, np.float64)) * factor
+        return np.clip(samples, 0, 255).astype(np.uint8)[..., None]
     if mode == "1":
         # The original sees 0 and 1 of 255, a black picture; its answer is part of the contract.
-        return _grey(np.asarray(picture).astype(np.uint8))
-    if mode in ("LA", "La"):
-        return _grey(np.asarray(picture)[..., 0])
-    if mode in ("RGBA", "RGBX", "RGBa"):
-        return np.ascontiguousarray(np.asarray(picture)[..., :3])
-    return np.array(picture if mode == "RGB" else picture.convert("RGB"), np.uint8)
+        return np.asarray(band).astype(np.uint8)[..., None]
+    if mode in ("LA", "La", "RGBA", "RGBX", "RGBa"):
+        return np.asarray(band)[..., : 1 if mode in ("LA", "La") else 3]
+    return np.asarray(band if mode == "RGB" else band.convert("RGB"))
 
 
-def _to_8_bit(samples: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Samples of unknown range: 0..1, 0..255 or 0..65535, told apart by the largest."""
-    samples = np.nan_to_num(samples)
-    top = float(samples.max(initial=0.0))
-    factor = 255.0 if 0 < top <= 1 else 1.0 if top <= 255 else 1 / 256 if top < 65536 else 255 / top
-    return np.clip(samples * factor, 0, 255).astype(np.uint8)
-
-
-def _grey(plane: NDArray[np.uint8]) -> Image:
-    return np.repeat(plane[..., None], 3, axis=2)
+def _to_8_bit(picture: Pillow.Image) -> float:
+    """The factor for samples of unknown range: 0..1, 0..255 or 0..65535, told by the largest."""
+    bands = (np.nan_to_num(np.asarray(band, np.float64)) for _, band in _bands(picture))
+    top = max(float(samples.max(initial=0.0)) for samples in bands)
+    return 255.0 if 0 < top <= 1 else 1.0 if top <= 255 else 1 / 256 if top < 65536 else 255 / top
 
 
 def _jpeg_orientation(data: Data) -> int:
