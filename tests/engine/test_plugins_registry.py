@@ -133,9 +133,27 @@ def test_facenet_has_upstreams_models_and_raw_embeddings(
 
 
 def test_facenet_refuses_a_model_that_wants_another_crop(tmp_path: Path) -> None:
-    _prepared(tmp_path, "20180402-114759")
+    inputs = {"size": 160, "mean": None, "scale": None}
+    _prepared(tmp_path, "20180402-114759", input=inputs)
     told = r"not cut as this plugin.*facenet-margin.*custom\.Calculator"
     with pytest.raises(ConfigurationError, match=told):
+        registry.calculator("facenet.Calculator", _context(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"mean": 127.5, "scale": 128}, r"`input\.mean` 127\.5, 127\.5, 127\.5, .* has null"),
+        ({"colour": "bgr"}, r"`input\.colour` bgr, CompreFace's has rgb"),
+        ({"size": 112}, r"`input\.size` 112, CompreFace's has 160"),
+    ],
+)
+def test_facenet_refuses_a_model_that_is_fed_in_another_way(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    inputs = {"size": 160, "mean": None, "scale": None, **changes}
+    _prepared(tmp_path, "20180402-114759", align="facenet-margin", input=inputs)
+    with pytest.raises(ConfigurationError, match=f"{told}.*custom.Calculator@NAME"):
         registry.calculator("facenet.Calculator", _context(tmp_path))
 
 

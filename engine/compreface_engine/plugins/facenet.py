@@ -13,7 +13,9 @@ from compreface_engine.core.types import Align, BoundingBox, Detection, Image
 from compreface_engine.plugins import embedded
 from compreface_engine.plugins.calculator import NetworkCalculator, make_prepared
 from compreface_engine.plugins.context import Context, Notation
+from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.mtcnn import Mtcnn
+from compreface_engine.plugins.prepared import check_input
 
 # Margins in shares of the width or height MTCNN gives (contract section 12.3).
 _LEFT, _TOP = 0.2125984251968504, 0.10526315789473684
@@ -25,6 +27,8 @@ CALCULATORS: Final[Mapping[str, tuple[float, float]]] = {
     "20180408-102900": (1.1362496, 5.803152427),
     "inception_resnetv1_casia_masked": (1.1145709, 4.554903071),
 }
+# Every crop is standardised over itself (contract section 12.4).
+_INPUT: Final = InputSpec(160)
 
 
 class FaceDetector:
@@ -116,6 +120,8 @@ def _over_mtcnn(
 def make_calculator(notation: Notation, context: Context) -> NetworkCalculator:
     """Upstream's calculator: rows as the network gives them."""
     name = notation.model or next(iter(CALCULATORS))
+    model = context.model(name, notation.text, "calculator")
+    check_input(model, _INPUT, notation.text, "custom.Calculator@NAME")
     return make_prepared(
         notation,
         context,
