@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.geometry import facenet_crop, whole_crop
 from compreface_engine.core.image import decode
 from compreface_engine.core.types import Align, BoundingBox, CropSpec, Detection, Image
@@ -52,7 +53,7 @@ def _made(text: str, folder: Path, row: list[float]) -> fn.Made:
 def test_all_are_left_out_without_detection_and_print_one_class(
     tmp_path: Path, text: str, version: str
 ) -> None:
-    _, plugin = _made(text, tmp_path, [0.25] * (2 if text == OURS else 3))
+    _, plugin = _made(text, tmp_path, [0.5] * (2 if text == OURS else 3))
     assert (plugin.version, plugin.slug, plugin.key) == (version, "mask", "mask")
     assert plugin.needs_landmarks
 
@@ -147,6 +148,14 @@ def test_a_network_with_two_classes_says_mask_or_none(
     network.compute = fn.constant([0.25, 0.75])
     (none,) = fn.answers(plugin, [fn.face(fn.noise(), (10, 20, 60, 80))])
     assert none == {"value": "without_mask", "probability": 0.75}
+
+
+@pytest.mark.parametrize("row", [[3.5, -2.0], [0.9, 0.9], [1.5, -0.5], [math.nan, 1.0]])
+def test_a_network_with_two_numbers_that_are_no_probabilities_is_refused(
+    tmp_path: Path, row: list[float]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"MaskDetector@mine.*no probabilities.*softmax"):
+        _made(OURS, tmp_path, row)
 
 
 @given(*[st.integers(-150, 150)] * 4)

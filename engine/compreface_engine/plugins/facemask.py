@@ -55,7 +55,9 @@ def make_keras(notation: Notation, context: Context) -> NetworkAnalyzer:
 def make(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Any network with the probabilities of a mask and of none: the box, widened by nothing."""
     model = context.model(notation.model or "", notation.text, "analyzer")
-    network, _ = load(notation, context, model, InBox(model.inputs.size), (len(_TWO_LABELS),))
+    network, _ = load(
+        notation, context, model, InBox(model.inputs.size), (len(_TWO_LABELS),), shares=True
+    )
     return NetworkAnalyzer(
         network,
         lambda row, _: labelled(row, _TWO_LABELS),

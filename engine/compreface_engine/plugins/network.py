@@ -23,6 +23,7 @@ Row: TypeAlias = NDArray[np.float32]
 Cut: TypeAlias = Callable[[FaceContext], NDArray[Any]]
 """The [S, S, 3] RGB pixels a network sees of a face: uint8 0..255 or float64 0..1."""
 
+_ROUNDING = 0.01  # of a sum of probabilities, in half precision
 _BATCH = 8  # bounds the memory of a crowd; on a CPU a larger one gains nothing
 
 
@@ -54,12 +55,12 @@ class FaceNetwork:
                 face.memo[self] = row
         return [face.memo[self] for face in faces]
 
-    def width(self, plugin: str) -> int:
-        """D, by a run of black crops. Raises ConfigurationError where that fails."""
+    def tried(self, plugin: str) -> NDArray[np.float32]:
+        """The rows [N, D] of black crops. Raises ConfigurationError where that fails."""
         count, side = self.batch or 2, self.inputs.size
         black: Crops = np.zeros((count, side, side, 3), np.uint8)
         try:
-            return int(self._infer(black).shape[1])
+            return self._infer(black)
         except Exception as error:  # a network that does not fit its description fails its own way
             raise ConfigurationError(
                 f"{plugin}: its network cannot run on {count} pictures of {side} x {side} pixels: "
@@ -118,11 +119,18 @@ def given(face: FaceContext) -> NDArray[Any]:
 
 
 def load(
-    notation: Notation, context: Context, model: PreparedModel, cut: Cut, widths: Sequence[int]
+    notation: Notation,
+    context: Context,
+    model: PreparedModel,
+    cut: Cut,
+    widths: Sequence[int],
+    *,
+    shares: bool = False,
 ) -> tuple[FaceNetwork, int]:
     """The network of `model` and the width of its rows, one of `widths`.
 
-    Raises ConfigurationError where it cannot run or gives something else.
+    Raises ConfigurationError where it cannot run or gives something else; with `shares`, rows that
+    are no probabilities with the sum 1.
     """
     network = FaceNetwork(
         context.open(model),
@@ -133,11 +141,18 @@ def load(
         context.rows or _BATCH,
         model.batch,
     )
-    width = network.width(notation.text)
+    rows = network.tried(notation.text)
+    width = rows.shape[1]
     if width not in widths:
         raise ConfigurationError(
             f"{notation.text}: the network in {model.path.parent} gives {width} numbers a face, "
             f"where this plugin reads {' or '.join(map(str, widths))}. Name another model."
+        )
+    if shares and not ((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=_ROUNDING)):
+        raise ConfigurationError(
+            f"{notation.text}: the network in {model.path.parent} gives "
+            f"{', '.join(f'{value:g}' for value in rows[0])} for a black picture, which are no "
+            "probabilities with the sum 1. Name another model, or end this one with a softmax."
         )
     return network, width
 
