@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import notation, paths, resources
-from compreface_cli.errors import CfError
+from compreface_cli.errors import CfError, FetchError
 from compreface_cli.models import prepare, store
 from compreface_cli.models.files import disk_error, make_folder
 from compreface_cli.plan import Plan
@@ -85,6 +85,12 @@ def _compute(plan: Plan, python: Path, portrait: Path) -> dict[str, Any]:
         document = {}
     if done.returncode or "embedding" not in document:
         said = document.get("error", {}).get("message") or done.stderr.strip()[-600:]
+        if done.returncode == prepare.REFUSED:
+            raise FetchError(
+                f"{pair} does not know the known face: {said}",
+                hint="Look at the build's models: their files, and `input` (size, colour, mean "
+                "and scale must be as the network was trained).",
+            )
         raise CfError(
             f"the known answer of {pair} could not be computed: {said}",
             hint="Without one a wrong engine cannot be told. Look at the models of the build.",

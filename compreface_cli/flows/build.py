@@ -14,7 +14,7 @@ from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.checks import raise_for
 from compreface_cli.errors import PreflightError, UsageError
-from compreface_cli.flows import reach
+from compreface_cli.flows import fitting, reach
 from compreface_cli.launch import image
 from compreface_cli.launch.base import CleanUp, Report, interruptible
 from compreface_cli.output import Output
@@ -118,7 +118,7 @@ def prepared_models(
         inputs = engine_env.inputs("cpu")
         return engine_env.ensure(home, inputs, report=out.note, progress=out.progress).python
 
-    return store.ensure(
+    models = store.ensure(
         plan.models,
         out.progress,
         python=python,
@@ -126,6 +126,8 @@ def prepared_models(
         note=out.note,
         accept_hash=accept_hash,
     )
+    fitting.check(plan, python)
+    return models
 
 
 def _settle(

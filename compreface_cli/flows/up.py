@@ -15,7 +15,7 @@ from typing import Any
 from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
-from compreface_cli.flows import answers, ready, running, up_wanted
+from compreface_cli.flows import answers, fitting, ready, running, up_wanted
 from compreface_cli.flows.patience import Patience
 from compreface_cli.instances import Record, now
 from compreface_cli.launch.base import (
@@ -245,6 +245,7 @@ class _Run:
                 note=self.out.note,
                 accept_hash=self.options.accept_hash,
             )
+            fitting.check(plan, self._converter)
         if self.launcher.kind == "process":
             folder = paths.models_dir() if models else None
             return Material(engine, ui, models_dir=folder, python=python), models

@@ -24,7 +24,7 @@ from compreface_cli.models.types import Model
 RECORD = "prepared.json"
 SOURCE = "source"  # folder of the kept source files
 CONVERT_TIMEOUT_S = 900.0
-_REFUSED = 9  # exit code of the converter: it is the file or the entry, not the converter
+REFUSED = 9  # exit code of the converter: it is the file or the entry, not the converter
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _convert(
             f"model {model.name} was not ready after {timeout_s:g} s",
             hint="Run the command again on a machine with less to do.",
         ) from error
-    if done.returncode == _REFUSED:
+    if done.returncode == REFUSED:
         raise FetchError(
             f"model {model.name} could not be prepared: {_reason(done)}",
             hint=f"Look at the entry of {model.name} in the build, and at {', '.join(files)}.",
