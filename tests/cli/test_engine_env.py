@@ -49,7 +49,8 @@ def wheel(folder: Path, name: str, text: str) -> Path:
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(folder / name, "w") as archive:
         for path, content in files.items():
-            archive.writestr(path, content)
+            # A fixed time: the same bytes, so the same name of the environment, each time.
+            archive.writestr(zipfile.ZipInfo(path), content)
     return folder / name
 
 
@@ -143,11 +144,11 @@ def test_what_a_killed_run_left_does_not_count(workshop: Workshop) -> None:
 
 
 def test_an_interrupt_leaves_nothing(workshop: Workshop) -> None:
-    slow = replace(workshop.inputs, proof=("-c", "import time; time.sleep(60)"))
+    slow = replace(workshop.inputs, proof=("-c", "import time; time.sleep(600)"))
     script = (
         "import sys; from pathlib import Path; from tests.cli.test_engine_env import *\n"
         "root = Path(sys.argv[1]); shop = Workshop(root)\n"
-        "slow = replace(shop.inputs, proof=('-c', 'import time; time.sleep(60)'))\n"
+        "slow = replace(shop.inputs, proof=('-c', 'import time; time.sleep(600)'))\n"
         "shop.ensure(slow, shop.wheels)\n"
     )
     process = subprocess.Popen(
@@ -156,14 +157,26 @@ def test_an_interrupt_leaves_nothing(workshop: Workshop) -> None:
         stderr=subprocess.DEVNULL,
     )
     site = workshop.home / slow.key()
-    deadline = time.monotonic() + 60
-    while not list(site.glob("lib/*/site-packages/compreface_engine")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) != 0
+    deadline = time.monotonic() + 300
+    try:
+        while not list(site.glob("lib/*/site-packages/compreface_engine")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, workshop.left()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(300) != 0
+    finally:
+        process.kill()
+        process.wait()
     assert workshop.left() == []
+
+
+def test_the_same_inputs_give_the_same_name_at_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Workshop(tmp_path).inputs.key()
+    monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
+    assert Workshop(tmp_path).inputs.key() == one
 
 
 def test_unused_ones_go_and_used_ones_stay(workshop: Workshop) -> None:
