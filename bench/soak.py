@@ -15,6 +15,7 @@ import base64
 import collections
 import http.client
 import json
+import math
 import os
 import random
 import signal
@@ -34,6 +35,7 @@ from bench import servers
 from bench.load import multipart, progress
 from bench.processes import free_port
 from compreface_cli import resources
+from compreface_cli.launch.supervisor import start_time
 
 CLIENTS = 8
 SEED = 20
@@ -113,6 +115,30 @@ def requests(shared: Path | None) -> list[Request]:
     return found
 
 
+class Downtime:
+    """From the last kill to the first answer of the next process; a connection may break then."""
+
+    def __init__(self) -> None:
+        self._gone = self._back = 0.0  # never killed: up since ever
+
+    def kill(self) -> None:
+        """A process is about to be killed."""
+        self._gone = self._back = math.inf
+
+    def gone(self) -> None:
+        """It has ended."""
+        self._gone = time.monotonic()
+
+    def answered(self, began: float) -> None:
+        """A request that began then was answered: by the next process if the last was gone."""
+        if began > self._gone:
+            self._back = min(self._back, time.monotonic())
+
+    def covers(self, began: float) -> bool:
+        """Whether a request that began then may break."""
+        return began < self._back
+
+
 class Soak:
     """The clients, the killer and what they saw."""
 
@@ -121,7 +147,7 @@ class Soak:
         self._expected: dict[str, Answer] = {}
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._down = [0.0, 0.0]  # from the last kill to the next good answer
+        self._downtime = Downtime()
         self.counts: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
         self.samples: list[tuple[float, int, int, int]] = []  # s, resident bytes, files, threads
@@ -168,7 +194,8 @@ class Soak:
 
     def _proper(self, rng: random.Random) -> None:
         one = rng.choice(self._asked)
-        self._judge(one, self._ask(one))
+        began = time.monotonic()
+        self._judge(one, began, self._ask(one))
 
     def _vanish(self, rng: random.Random) -> None:
         """Sends a part of a request, or all of it, and leaves without waiting."""
@@ -186,6 +213,7 @@ class Soak:
         """Sends slowly; is answered like everyone."""
         one = rng.choice([r for r in self._asked if len(r.body) < 200_000])
         data = self._raw(one)
+        began = time.monotonic()
         with socket.create_connection(("127.0.0.1", self._port), timeout=60) as connection:
             step = max(1, len(data) // 20)
             for start in range(0, len(data), step):
@@ -193,7 +221,7 @@ class Soak:
                 time.sleep(0.02)
             response = http.client.HTTPResponse(connection, method=one.method)
             response.begin()
-            self._judge(one, _read(response))
+            self._judge(one, began, _read(response))
 
     def _raw(self, one: Request) -> bytes:
         head = [f"{one.method} {one.path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
@@ -209,7 +237,7 @@ class Soak:
         finally:
             connection.close()
 
-    def _judge(self, one: Request, answer: Answer) -> None:
+    def _judge(self, one: Request, began: float, answer: Answer) -> None:
         expected = self._expected[one.name]
         if answer.status == 503:
             self._count("refused")
@@ -219,7 +247,8 @@ class Soak:
             self._note(f"{one.name}: another answer, {str(answer.document)[:200]}")
         else:
             self._count(f"answered {answer.status}")
-            self._up_again()
+            with self._lock:
+                self._downtime.answered(began)
 
     def _count(self, what: str) -> None:
         with self._lock:
@@ -233,16 +262,10 @@ class Soak:
     def _broken(self, began: float, what: str) -> None:
         """A connection broke: allowed if the process was killed meanwhile or is not back yet."""
         with self._lock:
-            killed, back = self._down
-            if killed and (began <= killed or back < killed or began < back):
+            if self._downtime.covers(began):
                 self.counts["broken by a kill"] += 1
                 return
         self._note(f"broken without a kill: {what}")
-
-    def _up_again(self) -> None:
-        with self._lock:
-            if self._down[1] < self._down[0]:
-                self._down[1] = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self._folder / "state.json").read_text("utf-8"))
@@ -253,8 +276,12 @@ class Soak:
         if child is None:
             return
         with self._lock:
-            self._down[0] = time.monotonic()
+            self._downtime.kill()
         os.kill(child["pid"], rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGABRT)))
+        while start_time(child["pid"]) == child["started"]:
+            time.sleep(0.001)
+        with self._lock:
+            self._downtime.gone()
         self._count("killed")
 
     def _sample(self, at: float) -> None:
