@@ -204,9 +204,11 @@ def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
     if not cosine >= least:
         what = f"embedding (cosine {cosine:.4f}, at least {least} is right)"
         raise _wrong(what, _head(wanted), _head(got), cosine=cosine)
-    other = _similarity(got, second["embedding"], answer.similarity)
+    apart = math.dist(_unit(got), _unit(second["embedding"]))
+    other = _similarity(apart, answer.similarity)
     if not other < SAME_PERSON:
-        raise _wrong("similarity of two people", f"below {SAME_PERSON}", round(other, 4))
+        what, most = "similarity of two people", f"below {SAME_PERSON}"
+        raise _wrong(what, most, round(other, 4), hint=_too_alike(apart, answer))
     return Proof(off, cosine, other, time.monotonic() - started)
 
 
@@ -225,12 +227,29 @@ def _one_face(client: EngineClient, portrait: Path) -> dict[str, Any]:
     return face
 
 
-def _wrong(what: str, expected: object, got: object, **more: Any) -> CfError:
+_DAMAGED = (
+    "A model file is damaged or another one than the build names, or this machine computes "
+    "wrongly. `cf doctor` checks the models."
+)
+
+
+def _too_alike(apart: float, answer: KnownAnswer) -> str:
+    """What is likely wrong where the engine agrees with the converter, and two people are one."""
+    return (
+        f"The embeddings of two people are {apart:.2f} apart (0 is the same, 2 the opposite), and "
+        f"the model's `similarity` says that the same person is below {answer.similarity[0]:g}. "
+        "Give a lower first number in the build's entry of the model. If the distance looks too "
+        "small, `input` or `align` are not as the network was trained."
+    )
+
+
+def _wrong(
+    what: str, expected: object, got: object, *, hint: str = _DAMAGED, **more: Any
+) -> CfError:
     return UnhealthyError(
         f"wrong answer: the {what} of the known portrait\n"
         f"  expected  {expected}\n  got       {got}",
-        hint="A model file is damaged or another one than the build names, or this machine "
-        "computes wrongly. `cf doctor` checks the models.",
+        hint=hint,
         details={"wrong": what, "expected": expected, "got": got, **more},
     )
 
@@ -249,7 +268,6 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
     return math.fsum(a * b for a, b in zip(_unit(one), _unit(other), strict=True))
 
 
-def _similarity(one: Sequence[float], other: Sequence[float], c: Sequence[float]) -> float:
+def _similarity(distance: float, c: Sequence[float]) -> float:
     """Upstream's similarity in 0..1: (tanh((c0 - d) * c1) + 1) / 2, d between unit vectors."""
-    distance = math.dist(_unit(one), _unit(other))
     return (math.tanh((c[0] - distance) * c[1]) + 1) / 2

@@ -114,6 +114,13 @@ class ModelSpec(Strict):
                 raise misfit((key,), f"{key} is missing: a calculator's answer depends on it")
             if self.role != "calculator" and value is not None:
                 raise misfit((key,), f"{key} is for the role calculator only, not {self.role}")
+        if self.similarity is not None and not 0 < self.similarity[0] < 2:
+            why = "unit embeddings are 0 to 2 apart, and here the similarity is to be one half"
+            raise misfit(
+                ("similarity", 0),
+                f"similarity.0: must be between 0 and 2, not {self.similarity[0]:g}: {why} "
+                "(the order is [distance, steepness], like [1.1, 6.0])",
+            )
         if self.role != "detector" and self.input.size is None:
             why = "only a detector takes pictures of any size"
             raise misfit(("input", "size"), f"input.size: {why}; give the side in pixels")

@@ -54,6 +54,15 @@ def test_the_right_answer_is_proof() -> None:
     assert proof.second_similarity < 0.5
 
 
+def test_a_wrong_similarity_of_the_entry_is_named_as_what_is_likely_wrong() -> None:
+    with pytest.raises(UnhealthyError, match="similarity of two people") as caught:
+        check(right(), replace(ANSWER, similarity=(1.9, 6.0)))
+    hint = caught.value.hint or ""
+    assert "1.41 apart" in hint
+    assert "`similarity` says that the same person is below 1.9" in hint
+    assert "lower first number" in hint
+
+
 def test_two_pixels_and_a_longer_vector_are_still_right() -> None:
     engine = right()
     engine.says("astronaut.png", face((162, 46, 287, 184), [6.0, 8.0, 0.1]))

@@ -113,6 +113,8 @@ def test_a_fault_is_told_in_words(changes: dict[str, Any], words: str) -> None:
         ({"align": "arcface"}, "(did you mean 'arcface5'?)"),
         ({"files": []}, "models.0.files"),
         ({"similarity": [1.1]}, "models.0.similarity.1 is missing"),
+        ({"similarity": [6.0, 1.1]}, "similarity.0: must be between 0 and 2, not 6"),
+        ({"similarity": [-1.1, 6]}, "similarity.0: must be between 0 and 2, not -1.1"),
         ({"similarity": [1.1, 0]}, "similarity.1: must be greater than 0"),
         ({"similarity": [float("nan"), 1]}, "similarity.0"),
         ({"input": {"size": 112, "mean": 1}}, "mean and scale go together"),

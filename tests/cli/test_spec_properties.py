@@ -54,7 +54,7 @@ sound = st.fixed_dictionaries(
                 st.from_regex(spec.MODEL_NAME, fullmatch=True),
                 channels,
                 channels,
-                real,
+                st.floats(0.01, 1.99),
                 real,
             ),
             max_size=2,
