@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from compreface_cli import __version__, notation
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.types import Model, ModelFile
-from compreface_cli.runtimes import RUNTIMES
+from compreface_cli.runtimes import RUNTIMES, bf16_fault
 
 if TYPE_CHECKING:
     from compreface_cli.builds import BuildFile
@@ -179,12 +179,11 @@ def resolve(
                 hint="leave wheels out, or choose cuda13, cuda12 or cuda12-legacy",
             )
     precision: Precision = pick("precision", spec.precision)
-    if precision == "bf16" and (device == "cuda" or runtime not in ("auto", "openvino")):
-        asked, other, key = origins["precision"], f"runtime: {runtime}", "runtime"
-        if device == "cuda":
-            other, key = "device: cuda", "device"
+    other = bf16_fault(runtime, device) if precision == "bf16" else ""
+    if other:
+        key = other.partition(":")[0]
         raise ConfigurationError(
-            f"precision: bf16 ({asked}) does not fit {other} ({origins[key]}): "
+            f"precision: bf16 ({origins['precision']}) does not fit {other} ({origins[key]}): "
             "bf16 is for a CPU and the runtimes auto and openvino",
             hint="choose runtime: openvino on a CPU, or leave precision out"
             " (CF_PRECISION, --precision or the build's precision)",

@@ -59,6 +59,13 @@ RUNTIMES: Mapping[str, Runtime] = {
 FLAGS: Mapping[str, frozenset[str]] = {name: row.flags for name, row in RUNTIMES.items()}
 
 
+def bf16_fault(runtime: str, device: str) -> str:
+    """The key of a build that precision bf16 does not go with, with its value; else nothing."""
+    if device == "cuda":
+        return "device: cuda"
+    return "" if runtime in ("auto", "openvino") else f"runtime: {runtime}"
+
+
 def needed(runtime: str, architecture: str = "amd64") -> tuple[str, ...]:
     """The flags that a runtime needs there, sorted; none on ARM, whose wheels have no levels."""
     return tuple(sorted(FLAGS[runtime])) if architecture == "amd64" else ()

@@ -16,6 +16,7 @@ from compreface_cli.checks import (
     memory,
     port,
     project,
+    runtime,
     volume,
 )
 from compreface_cli.checks.base import Finding, Level, Neighbour, Own
@@ -49,6 +50,7 @@ CHECKS: tuple[Check, ...] = (
     volume.check,
     image.check,
     architecture.check,
+    runtime.check,
     cpu.check,
     gpu.check,
     memory.check,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,8 @@ class Row:
 
 def rows(docker: Quick | None, *, host_flags: frozenset[str] | None, gpu: bool) -> list[Row]:
     """All builds, the default first, those without their models in reach last."""
-    alive = _processes()
-    found = [_row(one, docker, alive, host_flags, gpu) for one in builds.listed()]
+    alive, composed = _instances()
+    found = [_row(one, docker, alive, composed, host_flags, gpu) for one in builds.listed()]
     return sorted(found, key=lambda row: bool(row.to_give))
 
 
@@ -84,6 +84,7 @@ def _row(
     one: builds.Listed,
     docker: Quick | None,
     alive: Mapping[str, Sequence[str]],
+    composed: Set[str],
     host_flags: frozenset[str] | None,
     gpu: bool,
 ) -> Row:
@@ -98,8 +99,8 @@ def _row(
     running: tuple[str, ...] | None = tuple(alive.get(one.name, ()))
     if docker is not None:
         running = (*docker.running.get(one.name, ()), *(running or ()))
-    elif not running:
-        running = None
+    elif one.name in composed:
+        running = running or None  # Docker would know whether its containers run
     fits = host_flags is None or host_flags >= set(flags)
     ready = not one.fault and not to_give
     return Row(
@@ -190,18 +191,23 @@ def _host_flags() -> frozenset[str] | None:
     return None
 
 
-def _processes() -> dict[str, list[str]]:
-    """Build to instances that run as a local process, by the records of this user."""
+def _instances() -> tuple[dict[str, list[str]], set[str]]:
+    """By the records of this user: build to instances that run as a local process, and the builds
+    that were started with Docker."""
     found: dict[str, list[str]] = {}
+    composed = set()
     for path in sorted(paths.instances_dir().glob("*/instance.json")):
         try:
             record = json.loads(path.read_text("utf-8"))
             deployment = record["deployment"]
-            if record["phase"] != "running" or deployment["launcher"] != "process":
+            if record["phase"] != "running":
+                continue
+            if deployment["launcher"] != "process":
+                composed.add(record["build"])
                 continue
             state = json.loads((Path(deployment["data"]["folder"]) / "state.json").read_text())
             if os.path.exists(f"/proc/{int(state['child']['pid'])}"):
                 found.setdefault(record["build"], []).append(record["name"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # `cf status` names damaged records; a list of builds goes on
-    return found
+    return found, composed

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from compreface_cli import notation
 from compreface_cli.errors import ConfigurationError
+from compreface_cli.runtimes import bf16_fault
 from compreface_cli.spec.entry import MODEL_NAME, SHA256, File, Input, ModelSpec, Strict, misfit
 from compreface_cli.spec.faults import fault
 from compreface_cli.yamlfile import Document, Fault, parse, read, refuse
@@ -105,6 +106,10 @@ class BuildSpec(Strict):
     def _fits_together(self) -> BuildSpec:
         if len(set(self.plugins)) != len(self.plugins):
             raise ValueError("plugins: a plugin is listed twice")
+        other = bf16_fault(self.runtime, self.device) if self.precision == "bf16" else ""
+        if other:
+            why = "it is for a CPU and the runtimes auto and openvino"
+            raise misfit(("precision",), f"precision: bf16 does not fit {other}: {why}")
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):
             raise ValueError("models: two models have the same name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from compreface_cli.checks.base import Own, size
 from compreface_cli.facts.docker import PullFact
 from compreface_cli.facts.host import DiskFact
 from compreface_cli.runtimes import needed
+from tests.cli.build_files import catalogue
 from tests.cli.fake_facts import BASE, CORE, STACK, V2, docker, facts, host, images, plan, remote
 from tests.cli.test_checks_conflicts import found, only
 
@@ -38,6 +40,23 @@ def test_each_way_of_docker_being_out_of_reach_has_its_own_way_out(
     assert way_out in row.hint
     assert "--launcher process" in row.hint
     assert row.code == 6
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", "mxnet"])
+def test_a_framework_with_nothing_to_run_is_told(runtime: str) -> None:
+    host_and_docker = facts(host=host(cpu_flags=V2 | {"avx", "avx2"}))
+    row = only("runtime", "warn", checks.preflight(plan(runtime=runtime), host_and_docker))
+    assert f"runtime: {runtime}" in row.message
+    assert "runs no network of this build" in row.message
+    assert f"packages of {runtime} are not fetched" in row.hint
+
+
+def test_a_framework_with_a_file_of_its_own_is_no_finding() -> None:
+    model = replace(catalogue()["20180402-114759"], keep_source=True)
+    has = plan(runtime="tensorflow", models=(model,))
+    found_rows = checks.preflight(has, facts(host=host(cpu_flags=V2 | {"avx"})))
+    assert not found("runtime", "warn", found_rows)
+    assert not found("runtime", "warn", checks.preflight(plan(), facts()))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_filters_narrow_the_list(cf: Cf) -> None:
 def test_without_docker_nobody_says_that_there_is_no_image(cf: Cf) -> None:
     found = builds(cf)["embedded"]
     assert found["image"] == {"built": None, "tags": None}
-    assert found["running"] == {"running": None, "instances": None}
+    assert found["running"] == {"running": False, "instances": []}
 
 
 def test_docker_says_what_is_built_and_runs(
@@ -106,14 +106,14 @@ def test_docker_says_what_is_built_and_runs(
 def test_a_local_process_is_running_without_docker(cf: Cf, tmp_path: Path) -> None:
     home = tmp_path / "home" / "state" / "compreface-cli" / "instances"
 
-    def record(name: str, pid: int, **more: Any) -> None:
+    def record(name: str, pid: int, launcher: str = "process", **more: Any) -> None:
         (home / name).mkdir(parents=True)
         (home / name / "state.json").write_text(json.dumps({"child": {"pid": pid}}))
         document = {
             "name": name,
             "build": "embedded",
             "phase": "running",
-            "deployment": {"launcher": "process", "data": {"folder": str(home / name)}},
+            "deployment": {"launcher": launcher, "data": {"folder": str(home / name)}},
             **more,
         }
         (home / name / "instance.json").write_text(json.dumps(document))
@@ -122,8 +122,12 @@ def test_a_local_process_is_running_without_docker(cf: Cf, tmp_path: Path) -> No
     record("dead", 2**22 + 1)
     record("stopped", os.getpid(), phase="stopped")
     record("damaged", os.getpid(), deployment=1)
-    assert builds(cf)["embedded"]["running"]["instances"] == ["alive"]
-    assert builds(cf)["facenet"]["running"]["instances"] is None
+    record("elsewhere", os.getpid(), launcher="compose", build="mobilenet")
+    record("both", os.getpid(), launcher="compose")
+    found = builds(cf)
+    assert found["embedded"]["running"]["instances"] == ["alive"]
+    assert found["facenet"]["running"]["instances"] == []
+    assert found["mobilenet"]["running"] == {"running": None, "instances": None}
 
 
 def test_what_runs_by_docker_and_as_a_process_is_told_together(cf: Cf) -> None:

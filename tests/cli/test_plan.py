@@ -376,9 +376,9 @@ def test_any_choice_gives_one_settled_plan(chosen: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "tensorflow", "mxnet"])
 def test_bf16_for_a_runtime_without_it_is_refused(runtime: str) -> None:
-    words = rf"bf16.*build plain.*runtime: {runtime}"
+    words = rf"bf16.*build plain.*runtime: {runtime} .flag --runtime"
     with pytest.raises(ConfigurationError, match=words) as found:
-        plan(build_file(runtime=runtime, precision="bf16"))
+        plan(build_file(runtime="auto", precision="bf16"), runtime=runtime)
     assert found.value.code == 3
     assert "runtime: openvino" in (found.value.hint or "")
     with pytest.raises(ConfigurationError, match="flag --precision"):
@@ -387,7 +387,7 @@ def test_bf16_for_a_runtime_without_it_is_refused(runtime: str) -> None:
 
 def test_bf16_is_refused_for_a_gpu() -> None:
     with pytest.raises(ConfigurationError, match=r"bf16.*device: cuda"):
-        plan(build_file(runtime="onnxruntime", device="cuda", precision="bf16"))
+        plan(build_file(runtime="auto", precision="bf16"), device="cuda")
 
 
 @pytest.mark.parametrize("runtime", ["auto", "openvino"])

@@ -276,3 +276,20 @@ def test_a_tolerance_and_a_precision_are_read() -> None:
     assert "greater than or equal to 0.9" in found.message
     (found,) = faults(plain_data(precision="int8"))
     assert "is not one of 'auto', 'fp32' or 'bf16'" in found.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({}, "runtime: onnxruntime"),
+        ({"runtime": "mxnet"}, "runtime: mxnet"),
+        ({"runtime": "auto", "device": "cuda"}, "device: cuda"),
+    ],
+)
+def test_bf16_where_nothing_computes_in_it_has_its_line(
+    changes: dict[str, Any], other: str
+) -> None:
+    data = plain_data(**changes, precision="bf16")
+    (found,) = faults(data)
+    assert text(data).splitlines()[found.line - 1] == "precision: bf16"
+    assert found.message.startswith(f"precision: bf16 does not fit {other}")
