@@ -68,7 +68,7 @@ def build(
 ) -> None:
     """Build the engine's image; flags that change the build are kept as a build of your own."""
     from compreface_cli.flows import build as flow
-    from compreface_cli.models.store import parse_accepted
+    from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
     changes: dict[str, Any] = {
@@ -89,7 +89,7 @@ def build(
         tag=tag,
         push=push,
         no_cache=no_cache,
-        accept_hash=parse_accepted(accept_hash or ()),
+        accept_hash=accepted.parse(accept_hash or ()),
     )
     made = flow.build(request, out)
     out.result(_document(made), lambda console: _draw(made, console))

@@ -49,7 +49,7 @@ def render(
 ) -> None:
     """Write a folder that builds and runs with plain `docker compose up -d`, without cf."""
     from compreface_cli.flows import render as flow
-    from compreface_cli.models.store import parse_accepted
+    from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
     done = flow.render(
@@ -64,7 +64,7 @@ def render(
         folder,
         out,
         with_models=not no_models,
-        accept_hash=parse_accepted(accept_hash or ()),
+        accept_hash=accepted.parse(accept_hash or ()),
     )
     document = {
         "build": done.plan.build,

@@ -67,7 +67,7 @@ def up(
 ) -> None:
     """Start a build; returns when the engine has recognised a known face."""
     from compreface_cli.flows import up as flow
-    from compreface_cli.models.store import parse_accepted
+    from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
     plan = flow.resolve(
@@ -86,7 +86,7 @@ def up(
         build=build_image,
         dry_run=dry_run,
         timeout_s=timeout,
-        accept_hash=parse_accepted(accept_hash or ()),
+        accept_hash=accepted.parse(accept_hash or ()),
         wheels=wheels,
     )
     result = flow.up(plan, options, out)

@@ -95,6 +95,10 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
             return same
     look = up_wanted.look(plan, old, out, may_build=options.build is not False)
     look.raise_for()
+    if plan.models:
+        from compreface_cli.models import store
+
+        store.foresee(plan.models, options.accept_hash)
     steps = up_plan.steps(look, old, build=options.build)
     return Result(look.plan, "dry run", operations=steps, left_out=look.choice.leaves_out)
 

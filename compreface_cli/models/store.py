@@ -6,19 +6,19 @@ address), among what was fetched before, and at its sources, in that order.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeAlias
+from typing import Literal
 from urllib.parse import quote
 
 from compreface_cli import paths
 from compreface_cli.errors import FetchError, UsageError
-from compreface_cli.models import prepare
+from compreface_cli.models import accepted, prepare
+from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.catalogue import about
-from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
+from compreface_cli.models.files import locked, sha256_of
 from compreface_cli.models.transfer import Limits, Progress
 from compreface_cli.models.types import Model, ModelFile
 
@@ -93,24 +93,6 @@ def fingerprint(model: Model, places: Places | None = None) -> str | None:
     return None if record is None else record.files.get("model.onnx")
 
 
-Accepted: TypeAlias = Mapping[str, Sequence[str]]
-
-
-def parse_accepted(pairs: Iterable[str]) -> dict[str, list[str]]:
-    """`--accept-hash NAME=SHA256` values by model; a model of several files has several."""
-    accepted: dict[str, list[str]] = {}
-    for pair in pairs:
-        name, _, digest = pair.partition("=")
-        digest = digest.strip().lower()
-        if not name or len(digest) != 64 or not _HEX.issuperset(digest):
-            raise UsageError(
-                f"--accept-hash: {pair!r} is not NAME=SHA256",
-                hint="SHA256 is 64 hexadecimal digits, as `sha256sum FILE` prints them.",
-            )
-        accepted.setdefault(name.strip(), []).append(digest)
-    return accepted
-
-
 def ensure(
     models: Sequence[Model],
     progress: Progress,
@@ -129,25 +111,53 @@ def ensure(
     names no model of these), ConflictError (another cf holds the lock).
     """
     places = places or Places()
-    accept_hash = dict(accept_hash or {})
-    unknown = set(accept_hash) - {model.name for model in models}
-    if unknown:
-        raise UsageError(
-            f"--accept-hash: {', '.join(sorted(unknown))} is no model of this build",
-            hint="Models of this build: " + (", ".join(m.name for m in models) or "none."),
-        )
+    accept_hash = _of_these(models, accept_hash)
     ready = {}
     for model in models:
         folder = places.models / model.name
         with locked(folder, note=note):
             if not _usable(model, places, note):
                 _check_mirror(places)
-                accepted = accept_hash.get(model.name, ())
-                found = _obtain_all(model, places, accepted, progress, note, limits)
+                said = accept_hash.get(model.name, ())
+                found = _obtain_all(model, places, said, progress, note, limits)
                 with progress(f"preparing model {model.name}", None):
                     prepare.prepare(model, found, folder, python=python(), portrait=portrait)
+                # Now: a file that the converter refuses was accepted in vain.
+                digests = [digest for _, digest in found.values()]
+                accepted.record(places.accepted, model.name, _beyond_the_entry(model, digests))
         ready[model.name] = folder
     return ready
+
+
+def foresee(
+    models: Sequence[Model], accept_hash: Accepted | None = None, places: Places | None = None
+) -> None:
+    """Raise what `ensure` would of the files that lie here; asks no address and keeps nothing."""
+    places = places or Places()
+    accept_hash = _of_these(models, accept_hash)
+    for model in models:
+        if state(model, places) == "here":
+            continue
+        _check_mirror(places)
+        said = accept_hash.get(model.name, ())
+        unknown = []
+        for one in model.files:
+            try:
+                _lying_here(model, one, places, said, lambda text: None)
+            except _Unaccepted as file:
+                unknown.append(file)
+        if unknown:
+            raise _unaccepted(model, unknown, [])
+
+
+def _of_these(models: Sequence[Model], accept_hash: Accepted | None) -> Accepted:
+    unknown = set(accept_hash or {}) - {model.name for model in models}
+    if unknown:
+        raise UsageError(
+            f"--accept-hash: {', '.join(sorted(unknown))} is no model of this build",
+            hint="Models of this build: " + (", ".join(m.name for m in models) or "none."),
+        )
+    return accept_hash or {}
 
 
 def _usable(model: Model, places: Places, note: Callable[[str], None]) -> bool:
@@ -159,13 +169,13 @@ def _usable(model: Model, places: Places, note: Callable[[str], None]) -> bool:
     if found == "missing":
         return False
     record = prepare.read_record(places.models / model.name)
-    accepted = _read_accepted(places).get(model.name, [])
+    known = accepted.read(places.accepted).get(model.name, [])
     for one in model.files:
         for path in _local(model, one, places, mirror=False):
             digest = sha256_of(path)
             if record is None or digest == record.sources.get(one.path):
                 continue
-            if one.sha256 and digest not in (*one.sha256, *accepted):
+            if one.sha256 and digest not in (*one.sha256, *known):
                 note(f"{path} is not the file that model {model.name} was made from")
                 continue
             note(f"{path} has changed: preparing model {model.name} anew")
@@ -175,8 +185,8 @@ def _usable(model: Model, places: Places, note: Callable[[str], None]) -> bool:
 
 def _fits(model: Model, sources: Mapping[str, str], places: Places) -> bool:
     """Whether what was prepared came from files that the build accepts."""
-    accepted = _read_accepted(places).get(model.name, [])
-    return all(sources.get(one.path) in (*one.sha256, *accepted) for one in model.files)
+    known = accepted.read(places.accepted).get(model.name, [])
+    return all(sources.get(one.path) in (*one.sha256, *known) for one in model.files)
 
 
 class _Unaccepted(Exception):
@@ -209,8 +219,12 @@ def _obtain_all(
         proven = {digest for _, digest in found.values()} | {file.digest for file in unknown}
         stray = [digest for digest in accept if digest not in own | proven]
         raise _unaccepted(model, unknown, stray)
-    _record_accepted(model, [digest for _, digest in found.values()], places)
     return found
+
+
+def _beyond_the_entry(model: Model, digests: Sequence[str]) -> list[str]:
+    own = {digest for one in model.files for digest in one.sha256}
+    return [digest for digest in digests if digest not in own]
 
 
 def _obtain(
@@ -222,27 +236,11 @@ def _obtain(
     note: Callable[[str], None],
     limits: Limits | None,
 ) -> tuple[Path, str]:
-    """Where the source file lies, and its proven hash."""
-    # What was accepted for a model without saying for which file counts for those without a hash,
-    # and for the others beside their own.
-    said = (*_read_accepted(places).get(model.name, ()), *accept)
-    wanted = tuple(dict.fromkeys((*one.sha256, *said)))
-    urls = list(one.sources)
-    if _is_address(places.mirror):
-        urls.insert(0, f"{places.mirror.rstrip('/')}/{quote(one.path)}")
-    wrong: list[tuple[Path, str]] = []
-    for path in _local(model, one, places):
-        digest = sha256_of(path)
-        if digest in wanted:
-            return path, digest
-        if not one.sha256:
-            raise _Unaccepted(path, digest)
-        wrong.append((path, digest))
-        if urls:  # else the error below says it
-            note(
-                f"{path} is another file than the entry of model {model.name} names: its hash is "
-                f"not accepted. If you mean it: --accept-hash {model.name}={digest}"
-            )
+    """Where the source file lies, and its proven hash; fetched if it is not here."""
+    here = _lying_here(model, one, places, accept, note)
+    if here is not None:
+        return here
+    urls, wanted = _addresses(one, places), _wanted(model, one, places, accept)
     if urls:
         from compreface_cli.models.download import fetch
 
@@ -257,14 +255,53 @@ def _obtain(
         if digest not in wanted:
             raise _Unaccepted(target, digest)
         return target, digest
-    if wrong:
-        has = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
-        other = "another file than the entry names"
-        raise _Unaccepted(*wrong[0], f"{other}: {has}, expected {' or '.join(wanted)}")
     raise FetchError(
         f"model {model.name}: {one.path} is not on this machine, and no address is known for it",
         hint=missing_hint(model, places),
     )
+
+
+def _addresses(one: ModelFile, places: Places) -> list[str]:
+    mirror = places.mirror
+    own = [f"{mirror.rstrip('/')}/{quote(one.path)}"] if _is_address(mirror) else []
+    return [*own, *one.sources]
+
+
+def _wanted(model: Model, one: ModelFile, places: Places, accept: Sequence[str]) -> tuple[str, ...]:
+    """The hashes that are right for the file."""
+    # What was accepted for a model without saying for which file counts for those without a hash,
+    # and for the others beside their own.
+    said = (*accepted.read(places.accepted).get(model.name, ()), *accept)
+    return tuple(dict.fromkeys((*one.sha256, *said)))
+
+
+def _lying_here(
+    model: Model,
+    one: ModelFile,
+    places: Places,
+    accept: Sequence[str],
+    note: Callable[[str], None],
+) -> tuple[Path, str] | None:
+    """The file on this machine, and its proven hash; None if there is none but an address may."""
+    urls, wanted = _addresses(one, places), _wanted(model, one, places, accept)
+    wrong: list[tuple[Path, str]] = []
+    for path in _local(model, one, places):
+        digest = sha256_of(path)
+        if digest in wanted:
+            return path, digest
+        if not one.sha256:
+            raise _Unaccepted(path, digest)
+        wrong.append((path, digest))
+        if urls:  # else the error below says it
+            note(
+                f"{path} is another file than the entry of model {model.name} names: its hash is "
+                f"not accepted. If you mean it: --accept-hash {model.name}={digest}"
+            )
+    if wrong and not urls:
+        has = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
+        other = "another file than the entry names"
+        raise _Unaccepted(*wrong[0], f"{other}: {has}, expected {' or '.join(wanted)}")
+    return None
 
 
 def _local(model: Model, one: ModelFile, places: Places, *, mirror: bool = True) -> Iterable[Path]:
@@ -318,37 +355,3 @@ def _unaccepted(model: Model, files: Sequence[_Unaccepted], stray: Sequence[str]
             "files": [{"path": str(one.path), "sha256": one.digest} for one in files],
         },
     )
-
-
-def _read_accepted(places: Places) -> dict[str, list[str]]:
-    try:
-        data = json.loads(places.accepted.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise FetchError(
-            f"the accepted hashes in {places.accepted} cannot be read: {error}",
-            hint="Repair or remove that file; without it --accept-hash asks again.",
-        ) from error
-    if not isinstance(data, dict):
-        return {}
-    return {str(name): list(map(str, digests)) for name, digests in data.items()}
-
-
-def _record_accepted(model: Model, digests: Sequence[str], places: Places) -> None:
-    """Record the hashes that the user accepted; only those of files that have them."""
-    own = {digest for one in model.files for digest in one.sha256}
-    new = [digest for digest in digests if digest not in own]
-    if not set(new) - set(_read_accepted(places).get(model.name, ())):
-        return
-    with locked(places.accepted, note=lambda text: None):
-        accepted = _read_accepted(places)
-        kept = accepted.setdefault(model.name, [])
-        kept += [digest for digest in new if digest not in kept]
-        make_folder(places.accepted.parent)
-        part = places.accepted.with_suffix(".part")
-        try:
-            part.write_text(json.dumps(accepted, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-            part.replace(places.accepted)
-        except OSError as error:
-            raise disk_error(error, places.accepted) from error

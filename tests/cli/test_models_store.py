@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from compreface_cli.errors import CfError, ConflictError, FetchError, UsageError
-from compreface_cli.models import catalogue, prepare, store
+from compreface_cli.models import accepted, catalogue, prepare, store
 from compreface_cli.models.files import locked
 from compreface_cli.models.types import ModelFile
 from tests.cli.lying_server import Answer, lying_server
@@ -146,6 +146,36 @@ def test_an_accepted_hash_that_the_file_has_not_is_not_recorded(bench: Bench) ->
     assert not bench.places.accepted.exists()
 
 
+def test_the_hash_of_a_file_that_the_converter_refuses_is_not_recorded(bench: Bench) -> None:
+    bench.put("own/mine.onnx")
+    bench.mode("refuse")
+    with pytest.raises(CfError):
+        bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": [SHA]})
+    assert not bench.places.accepted.exists()
+
+
+def test_what_will_be_refused_is_foreseen_without_a_trace(bench: Bench) -> None:
+    wrong = bench.put("own/mine.onnx", b"half")
+    half = hashlib.sha256(b"half").hexdigest()
+    for files in (a_model().files, UNKNOWN):
+        with pytest.raises(FetchError, match=half) as caught:
+            store.foresee([a_model(files=files)], places=bench.places)
+        assert f"--accept-hash mine={half}" in (caught.value.hint or "")
+        store.foresee([a_model(files=files)], {"mine": [half]}, bench.places)
+    with pytest.raises(UsageError, match="yours"):
+        store.foresee([a_model()], {"yours": [SHA]}, bench.places)
+    wrong.write_bytes(WEIGHTS)
+    store.foresee([a_model()], places=bench.places)
+    assert bench.conversions == 0
+    assert not bench.places.accepted.exists()
+
+
+def test_what_an_address_may_give_is_not_foreseen_as_refused(bench: Bench) -> None:
+    bench.put("own/mine.onnx", b"half")
+    files = (ModelFile("own/mine.onnx", (SHA,), ("http://127.0.0.1:9/x",)),)
+    store.foresee([a_model(files=files)], places=bench.places)
+
+
 def test_accepting_a_hash_for_another_model_is_a_usage_error(bench: Bench) -> None:
     with pytest.raises(UsageError, match="yours"):
         bench.ensure(a_model(), accept_hash={"yours": SHA})
@@ -154,16 +184,16 @@ def test_accepting_a_hash_for_another_model_is_a_usage_error(bench: Bench) -> No
 @pytest.mark.parametrize("pair", ["", "mine", "mine=", "mine=12", f"={SHA}", "mine=" + "g" * 64])
 def test_a_malformed_accepted_hash_is_a_usage_error(pair: str) -> None:
     with pytest.raises(UsageError):
-        store.parse_accepted([pair])
+        accepted.parse([pair])
 
 
 def test_accepted_hashes_are_read_in_either_case() -> None:
-    assert store.parse_accepted([f"mine={SHA.upper()}"]) == {"mine": [SHA]}
+    assert accepted.parse([f"mine={SHA.upper()}"]) == {"mine": [SHA]}
 
 
 def test_a_model_of_several_files_has_several_accepted_hashes() -> None:
     other = "0" * 64
-    found = store.parse_accepted([f"mine={SHA}", f"yours={SHA}", f"mine={other}"])
+    found = accepted.parse([f"mine={SHA}", f"yours={SHA}", f"mine={other}"])
     assert found == {"mine": [SHA, other], "yours": [SHA]}
 
 
