@@ -288,6 +288,19 @@ def test_an_output_that_is_not_float_is_refused(desk: Desk) -> None:
     assert "float32" in desk.refusal(network(output=TensorProto.FLOAT16))
 
 
+def test_a_network_whose_quantisation_depends_on_the_batch_is_refused(desk: Desk) -> None:
+    model = network()
+    made = [
+        helper.make_node("DynamicQuantizeLinear", ["c"], ["q", "step", "zero"]),
+        helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["d"]),
+    ]
+    nodes = list(model.graph.node)
+    nodes[1].input[0] = "d"
+    del model.graph.node[:]
+    model.graph.node.extend([nodes[0], *made, *nodes[1:]])
+    assert "DynamicQuantizeLinear), over all faces of a batch" in desk.refusal(model)
+
+
 def test_an_operator_of_a_foreign_domain_is_refused(desk: Desk) -> None:
     assert "ONNX Runtime refuses" in desk.refusal(network(domain="example.org"))
 

@@ -80,6 +80,12 @@ def inspect(
 
     `size` 0: height and width must be free. `one_output`: as a calculator has it.
     """
+    kinds = {node.op_type for graph in _graphs(model) for node in graph.node}
+    if "DynamicQuantizeLinear" in kinds:
+        raise ConvertError(
+            "the network is quantised as it runs (DynamicQuantizeLinear), over all faces of a batch, "
+            "so one would depend on the others; give the float32 file that it was made from"
+        )
     runner = session(data)
     inputs, outputs = runner.get_inputs(), runner.get_outputs()
     if len(inputs) != 1 or (one_output and len(outputs) != 1):
