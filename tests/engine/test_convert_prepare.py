@@ -298,7 +298,7 @@ def test_a_network_whose_quantisation_depends_on_the_batch_is_refused(desk: Desk
     nodes[1].input[0] = "d"
     del model.graph.node[:]
     model.graph.node.extend([nodes[0], *made, *nodes[1:]])
-    assert "DynamicQuantizeLinear), over all faces of a batch" in desk.refusal(model)
+    assert "DynamicQuantizeLinear) over a whole batch" in desk.refusal(model)
 
 
 def test_an_operator_of_a_foreign_domain_is_refused(desk: Desk) -> None:

@@ -83,8 +83,8 @@ def inspect(
     kinds = {node.op_type for graph in _graphs(model) for node in graph.node}
     if "DynamicQuantizeLinear" in kinds:
         raise ConvertError(
-            "the network is quantised as it runs (DynamicQuantizeLinear), over all faces of a batch, "
-            "so one would depend on the others; give the float32 file that it was made from"
+            "the network is quantised as it runs (DynamicQuantizeLinear) over a whole batch, "
+            "so one face would depend on the others; give the float32 file that it was made from"
         )
     runner = session(data)
     inputs, outputs = runner.get_inputs(), runner.get_outputs()
