@@ -15,7 +15,6 @@ import base64
 import collections
 import http.client
 import json
-import math
 import os
 import random
 import signal
@@ -34,6 +33,7 @@ from typing import Any
 from bench import servers
 from bench.load import multipart, progress
 from bench.processes import free_port
+from bench.soak_rules import Downtime, same
 from compreface_cli import resources
 from compreface_cli.launch.supervisor import start_time
 
@@ -41,7 +41,6 @@ CLIENTS = 8
 SEED = 20
 KILL_EVERY_S = (20.0, 120.0)
 SAMPLE_EVERY_S = 5.0
-MIN_COSINE = 0.9999
 _ALL = "?face_plugins=calculator,landmarks,pose"
 BUILDS = {
     "embedded": servers.Build(
@@ -113,30 +112,6 @@ def requests(shared: Path | None) -> list[Request]:
         Request("live", "GET", "/live"),
     ]
     return found
-
-
-class Downtime:
-    """From the last kill to the first answer of the next process; a connection may break then."""
-
-    def __init__(self) -> None:
-        self._gone = self._back = 0.0  # never killed: up since ever
-
-    def kill(self) -> None:
-        """A process is about to be killed."""
-        self._gone = self._back = math.inf
-
-    def gone(self) -> None:
-        """It has ended."""
-        self._gone = time.monotonic()
-
-    def answered(self, began: float) -> None:
-        """A request that began then was answered: by the next process if the last was gone."""
-        if began > self._gone:
-            self._back = min(self._back, time.monotonic())
-
-    def covers(self, began: float) -> bool:
-        """Whether a request that began then may break."""
-        return began < self._back
 
 
 class Soak:
@@ -243,7 +218,7 @@ class Soak:
             self._count("refused")
         elif answer.status != expected.status:
             self._note(f"{one.name}: {answer.status} instead of {expected.status}")
-        elif not _same(expected.document, answer.document):
+        elif not same(expected.document, answer.document):
             self._note(f"{one.name}: another answer, {str(answer.document)[:200]}")
         else:
             self._count(f"answered {answer.status}")
@@ -306,40 +281,6 @@ def _read(response: http.client.HTTPResponse) -> Answer:
         return Answer(response.status, json.loads(body))
     except ValueError:
         return Answer(response.status, None)
-
-
-def _same(expected: Any, found: Any) -> bool:
-    """Equal but for times; embeddings by their cosine, other numbers to the fifth digit."""
-    if isinstance(expected, dict):
-        return (
-            isinstance(found, dict)
-            and expected.keys() == found.keys()
-            and all(
-                key in ("execution_time", "measured") or _close(key, value, found[key])
-                for key, value in expected.items()
-            )
-        )
-    if isinstance(expected, list):
-        return (
-            isinstance(found, list)
-            and len(expected) == len(found)
-            and all(_same(a, b) for a, b in zip(expected, found, strict=True))
-        )
-    if isinstance(expected, float):
-        return isinstance(found, int | float) and abs(expected - found) <= 1e-5 + 1e-4 * abs(
-            expected
-        )
-    return bool(expected == found)
-
-
-def _close(key: str, expected: Any, found: Any) -> bool:
-    if key != "embedding":
-        return _same(expected, found)
-    if len(expected) != len(found):
-        return False
-    dot = sum(a * b for a, b in zip(expected, found, strict=True))
-    norms = [sum(a * a for a in one) ** 0.5 for one in (expected, found)]
-    return bool(dot >= MIN_COSINE * norms[0] * norms[1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.soak import Downtime
+from bench.soak_rules import Downtime
 
 
 @pytest.fixture

@@ -1,0 +1,67 @@
+"""What the soak calls right: when a connection may break, and when two answers are the same."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+MIN_COSINE = 0.9999
+
+
+class Downtime:
+    """From the last kill to the first answer of the next process; a connection may break then."""
+
+    def __init__(self) -> None:
+        self._gone = self._back = 0.0  # never killed: up since ever
+
+    def kill(self) -> None:
+        """A process is about to be killed."""
+        self._gone = self._back = math.inf
+
+    def gone(self) -> None:
+        """It has ended."""
+        self._gone = time.monotonic()
+
+    def answered(self, began: float) -> None:
+        """A request that began then was answered: by the next process if the last was gone."""
+        if began > self._gone:
+            self._back = min(self._back, time.monotonic())
+
+    def covers(self, began: float) -> bool:
+        """Whether a request that began then may break."""
+        return began < self._back
+
+
+def same(expected: Any, found: Any) -> bool:
+    """Equal but for times; embeddings by their cosine, other numbers to the fifth digit."""
+    if isinstance(expected, dict):
+        return (
+            isinstance(found, dict)
+            and expected.keys() == found.keys()
+            and all(
+                key in ("execution_time", "measured") or _close(key, value, found[key])
+                for key, value in expected.items()
+            )
+        )
+    if isinstance(expected, list):
+        return (
+            isinstance(found, list)
+            and len(expected) == len(found)
+            and all(same(a, b) for a, b in zip(expected, found, strict=True))
+        )
+    if isinstance(expected, float):
+        return isinstance(found, int | float) and abs(expected - found) <= 1e-5 + 1e-4 * abs(
+            expected
+        )
+    return bool(expected == found)
+
+
+def _close(key: str, expected: Any, found: Any) -> bool:
+    if key != "embedding":
+        return same(expected, found)
+    if len(expected) != len(found):
+        return False
+    dot = sum(a * b for a, b in zip(expected, found, strict=True))
+    norms = [sum(a * a for a in one) ** 0.5 for one in (expected, found)]
+    return bool(dot >= MIN_COSINE * norms[0] * norms[1])
