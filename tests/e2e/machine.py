@@ -110,7 +110,7 @@ class Cf:
     def project(self, instance: str) -> Path:
         return self.data / "projects" / instance
 
-    def run(self, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "compreface_cli.cli", *arguments],
             capture_output=True,
@@ -121,7 +121,7 @@ class Cf:
             check=False,
         )
 
-    def ok(self, *arguments: str, timeout_s: float = 150) -> str:
+    def ok(self, *arguments: str, timeout_s: float = 300) -> str:
         done = self.run(*arguments, timeout_s=timeout_s)
         assert done.returncode == 0, f"cf {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done.stdout

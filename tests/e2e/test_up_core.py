@@ -82,7 +82,7 @@ def test_an_engine_that_never_answers_is_given_up_after_the_timeout(
     docker: Docker, cf: Cf, instance: str
 ) -> None:
     cf.environment["CF_IMAGE"] = misbehaving(docker, "slow")
-    failed = cf.run(*up_core(instance, free_port(), "--no-build", "--timeout", "4"))
+    failed = cf.run(*up_core(instance, free_port(), "--no-build", "--timeout", "10"))
     assert failed.returncode == 8, failed.stderr
     assert "thinking" in failed.stderr
     assert docker.things_of(f"cf-{instance}") == []
