@@ -1,8 +1,23 @@
-"""What holds for all tests: a property test may be slow on a busy machine, never wrong."""
+"""What holds for all tests: a busy machine or a caller's habits change no result."""
 
 from __future__ import annotations
 
-from hypothesis import settings
+import signal
 
-settings.register_profile("busy", deadline=None)
-settings.load_profile("busy")
+from hypothesis import HealthCheck, settings
+
+# The same examples each time: a run that gates a change must not fail by the dice. New examples are
+# for `--hypothesis-profile=explore`. Slow is fine: the first run in a clone reads every source.
+settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("repeatable")
+
+# `nohup` and a shell's background have the suite ignore these, and so would `cf` and every child.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        python_s_own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, python_s_own)

@@ -205,7 +205,10 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """Within the block the first Ctrl-C, SIGTERM or lost terminal raises Interruption."""
+    """Within the block the first Ctrl-C, SIGTERM or lost terminal raises Interruption.
+
+    Those that the process was started to ignore (`nohup`, a shell's background) stay ignored.
+    """
     heard = False
 
     def answer(number: int, frame: FrameType | None) -> None:
@@ -241,7 +244,9 @@ def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread hears signals
         return
-    before = {number: signal.signal(number, handler) for number in _STOPPING}
+    # What `nohup` or a shell's background ignores for this process is not ours to hear.
+    heard = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

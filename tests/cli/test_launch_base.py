@@ -87,6 +87,20 @@ def test_a_signal_is_an_error_of_the_run(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_nohup_and_the_background_ignore_stays_ignored(number: signal.Signals) -> None:
+    notes = Notes()
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with interruptible(), deferred():
+            os.kill(os.getpid(), number)
+            notes.step("went on")[1]()
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert notes.done == ["went on"]
+
+
 def test_signals_during_the_clean_up_do_not_end_it() -> None:
     said: list[str] = []
     notes = Notes()
