@@ -31,7 +31,7 @@ def _facenet(options: argparse.Namespace) -> list[Chapter]:
 CHAPTERS: Mapping[str, Callable[[argparse.Namespace], list[Chapter]]] = {
     "decode": lambda options: [decode.measure(options.shared)],
     "mtcnn": lambda options: [mtcnn.measure(options.shared)],
-    "efficiency": lambda options: [efficiency.measure(options.shared, requests=options.requests)],
+    "efficiency": lambda options: [efficiency.measure(options.shared)],
     "facenet": _facenet,
     "mobilenet": lambda options: [mobilenet.measure(options.shared, requests=options.requests)],
     "crowd": lambda options: [crowd.measure(options.shared, requests=2 * options.requests)],
