@@ -6,7 +6,7 @@ header() { printf '# Made by make lock from %s.in; do not edit.\n' "$1"; }
 lock() { # ROW FLAGS...
   row=$1
   shift
-  { header "$row"; uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.11 "$@" "$row.in"; } >"$row.new"
+  { header "$row"; uv pip compile --quiet --no-header --no-annotate --generate-hashes --no-strip-extras --python-version 3.11 "$@" "$row.in"; } >"$row.new"
   mv "$row.new" "$row.txt"
 }
 lock cpu --universal
@@ -21,9 +21,9 @@ from pathlib import Path
 def blocks(name):
     return re.split(r"\n(?=[a-z0-9])", Path(name).read_text().rstrip("\n"))
 
-taken = {re.split(r"[=\s;]", block, maxsplit=1)[0] for block in blocks("cpu.txt")}
+taken = {re.split(r"[\[=\s;]", block, maxsplit=1)[0] for block in blocks("cpu.txt")}
 taken.discard("#")
-kept = [b for b in blocks("convert.txt") if re.split(r"[=\s;]", b, maxsplit=1)[0] not in taken]
+kept = [b for b in blocks("convert.txt") if re.split(r"[\[=\s;]", b, maxsplit=1)[0] not in taken]
 Path("convert.txt").write_text("\n".join(kept) + "\n")
 PY
 for row in mxnet cuda13 cuda12 cuda12-legacy; do
