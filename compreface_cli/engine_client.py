@@ -35,7 +35,7 @@ class Refused(CfError):
 class EngineClient:
     """Talks to one engine; connections are kept between calls, so close it (or use `with`)."""
 
-    def __init__(self, url: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(self, url: str, *, key: str = "", timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         import httpx2
 
         parts = urlsplit(url)
@@ -44,9 +44,11 @@ class EngineClient:
                 f"'{url}' is no address of an engine", hint="Write http://127.0.0.1:3000"
             )
         self.url = url.rstrip("/")
+        self.key = key
         self._httpx = httpx2
         self._client = httpx2.Client(
             base_url=self.url,
+            headers={"X-Api-Key": key} if key else None,
             timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
             # A proxy named in the environment is not asked for this machine's own ports.
             trust_env=not _is_local(parts.hostname),
@@ -129,10 +131,10 @@ def _truncated(response: httpx2.Response) -> bool:
     return bool(response.headers.get("x-image-truncated") == "true")
 
 
-def is_up(url: str, *, timeout_s: float = 1.0) -> bool:
+def is_up(url: str, *, key: str = "", timeout_s: float = 1.0) -> bool:
     """Whether an engine answers `/status` there now."""
     try:
-        with EngineClient(url, timeout_s=timeout_s) as client:
+        with EngineClient(url, key=key, timeout_s=timeout_s) as client:
             return client.status().get("status") == "OK"
     except (UnhealthyError, Refused):
         return False

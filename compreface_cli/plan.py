@@ -12,6 +12,7 @@ from compreface_cli import __version__, notation
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.types import Model, ModelFile
 from compreface_cli.runtimes import RUNTIMES, bf16_fault
+from compreface_cli.settings_table import BY_KEY, PASSED_ON
 
 if TYPE_CHECKING:
     from compreface_cli.builds import BuildFile
@@ -38,6 +39,10 @@ UI_PORT = 8000
 ENGINE_PORT = 3000
 IMAGE = "compreface-core"
 
+KEYS_WAY_OUT = (
+    "Start the engine alone (--services core), or leave the keys out: beside the full stack the "
+    "engine is on loopback only."
+)
 # Labels of images, containers and volumes; what they say must never change its meaning.
 LABEL_INSTANCE = "compreface-cli.instance"
 LABEL_BUILD = "compreface-cli.build"
@@ -79,10 +84,31 @@ class Plan:
     # the rest of the stack: upstream's `.env` values by our setting names (registry, postgres_user,
     # ...), and the whole names of its images (postgres_image, admin_image, api_image, fe_image)
     stack: Mapping[str, str] = field(default_factory=dict)
+    # further limits of the engine that somebody has set, by their variables
+    engine_limits: Mapping[str, str] = field(default_factory=dict)
     # who set each value: flag, environment, project file, env file, user file, build, default
     origins: Mapping[str, str] = field(default_factory=dict)
     # passwords that the user has set; others are made once, when the project is written
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def api_keys(self) -> str:
+        """The keys that the engine asks for, with commas between them; empty: it asks for none."""
+        return self.secrets.get("api_keys", "")
+
+    @property
+    def key(self) -> str:
+        """The one of them that `cf` itself shows."""
+        return self.api_keys.partition(",")[0]
+
+    def keys_fault(self) -> str:
+        """Why the keys do not fit the services; empty when they do."""
+        if not self.api_keys or self.services == "core" or self.launcher == "process":
+            return ""
+        return (
+            "the engine is to ask for API keys (api_keys), and CompreFace's own api has none to "
+            "show: the full stack would not work"
+        )
 
     @property
     def project(self) -> str:
@@ -114,6 +140,7 @@ class Plan:
             "CF_MIN_COSINE": f"{self.min_cosine:g}",
             "CF_MAX_WAIT_S": f"{self.max_wait_s:g}",
             **({"CF_MAX_CONCURRENCY": str(self.max_concurrency)} if self.max_concurrency else {}),
+            **self.engine_limits,
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -227,9 +254,12 @@ def resolve(
         image=pick("image") or "",
         stack=_stack(settings, origins),
         origins=origins,
+        engine_limits={
+            BY_KEY[key].env: _number(pick(key)) for key in PASSED_ON if settings.given(key)
+        },
         secrets={
             key: settings.get(key)
-            for key in ("postgres_password", "email_password")
+            for key in ("postgres_password", "email_password", "api_keys")
             if settings.given(key)
         },
     )
@@ -354,6 +384,10 @@ def _stack(settings: Settings, origins: dict[str, str]) -> dict[str, str]:
         stack[f"{key}_image"] = settings.get(f"{key}_image") or default
     origins.update({key: settings.origin(key) for key in stack})
     return stack
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _image(plan: Plan) -> str:

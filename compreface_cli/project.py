@@ -195,6 +195,9 @@ def _env(rendered: RenderedProject, folder: Path) -> str:
     """The text of `.env`: values that are there stay, what is missing is made."""
     kept = read_env(folder / ENV_FILE)
     values: dict[str, str] = dict(kept)
+    values.pop("CF_API_KEYS", None)  # as long as the setting says so, not longer
+    if "api_keys" in rendered.secrets:
+        values["CF_API_KEYS"] = rendered.secrets["api_keys"]
     for key, setting in _SECRETS.items():
         given = rendered.secrets.get(setting)
         if key == "POSTGRES_PASSWORD":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from compreface_cli import __version__, resources
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from compreface_cli.plan import (
+    KEYS_WAY_OUT,
     LABEL_BUILD,
     LABEL_CALCULATOR,
     LABEL_INSTANCE,
@@ -87,6 +88,8 @@ def render(
             raise ConfigurationError(
                 f"{name} is auto, which only `cf up` can settle", hint="give a number"
             )
+    if fault := plan.keys_fault():
+        raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
     wheel = resources.engine_wheel()
     files: dict[str, Content] = {
         f"core/{wheel.name}": FileRef.of(wheel),
@@ -165,7 +168,10 @@ def _context(plan: Plan) -> dict[str, Any]:
     environment = plan.engine_environment()
     in_compose: dict[str, str] = {
         key: environment[key]
-        for key in ("IMG_LENGTH_LIMIT", "CF_MAX_WAIT_S", "CF_MAX_CONCURRENCY")
+        for key in (
+            *("IMG_LENGTH_LIMIT", "CF_MAX_WAIT_S", "CF_MAX_CONCURRENCY"),
+            *plan.engine_limits,
+        )
         if key in environment
     }
     if plan.device == "cuda":
@@ -188,6 +194,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "volumes": ["partials/volumes.yaml.j2"] if full else [],
         "devices": ["partials/gpu.yaml.j2"] if plan.device == "cuda" else [],
         "core_environment": sorted(in_compose.items()),
+        "asks_for_keys": bool(plan.api_keys),
         "ui_port": f"{_host(plan.bind)}:{plan.port}:80",
         # beside the stack the engine stays on loopback: what it offers needs no key
         "core_port": f"127.0.0.1:{plan.core_port}:3000"

@@ -107,7 +107,31 @@ def resolve(
             notes += said
             for key, value in found.items():
                 values.setdefault(key, value)
+    _read_keys(values, {"project file": project_file, "user file": user_file})
     return Settings(values, tuple(notes))
+
+
+def _read_keys(values: dict[str, Value], files: Mapping[str, Path]) -> None:
+    """Put the keys of `api_keys_file` in place of its name: one a line, `#` begins a comment."""
+    named = values.get("api_keys_file")
+    if named is None:
+        return
+    if "api_keys" in values:
+        other = values["api_keys"].where
+        raise ConfigurationError(
+            f"api_keys ({other}) and api_keys_file ({named.where}) are both set",
+            hint="Keep one of them.",
+        )
+    path = Path(named.value).expanduser()
+    if named.layer in files:  # relative to the file that names it
+        path = files[named.layer].parent / path
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigurationError(f"{named.where}: {path} cannot be read: {reason}") from error
+    keys = " ".join(re.sub(r"(^|\s)#.*", "", line) for line in lines)
+    values["api_keys"] = _value("api_keys", keys, named.layer, f"{named.where}, {path}")
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:

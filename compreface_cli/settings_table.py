@@ -49,7 +49,7 @@ def _choice(*allowed: str) -> Parse:
 def whole(low: int, high: int) -> Parse:
     def parse(value: Any) -> int:
         text = str(value).strip()
-        if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,9}", text):
+        if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,12}", text):
             raise BadValue("must be a whole number")
         if not low <= int(text) <= high:
             raise BadValue(f"must be from {low} to {high}")
@@ -116,6 +116,28 @@ def _address(value: Any) -> str:
 def _list(value: Any) -> tuple[str, ...]:
     parts = value if isinstance(value, list | tuple) else _text(value).split(",")
     return tuple(part for part in (_text(item).strip() for item in parts) if part)
+
+
+def _rate(value: Any) -> float:
+    try:
+        number = float(str(value))
+    except ValueError as error:
+        raise BadValue("must be a number of requests a second") from error
+    if isinstance(value, bool) or not 0 < number <= 1e6:
+        raise BadValue("must be more than 0 and at most 1000000 requests a second")
+    return number
+
+
+def _keys(value: Any) -> str:
+    """The keys with a comma between them; the same rules as the engine's, and no key is shown."""
+    parts = value if isinstance(value, list | tuple) else re.split(r"[,\s]+", _text(value))
+    keys = [key for key in map(_text, parts) if key]
+    for number, key in enumerate(keys, start=1):
+        if not re.fullmatch(r"[!-+\--~]{8,}", key):  # printable ASCII, no comma
+            raise BadValue(f"key {number} must have at least 8 characters, all printable ASCII")
+    if not keys:
+        raise BadValue("holds no key; leave it out to let everybody in")
+    return ",".join(keys)
 
 
 _image = _matching(r"[a-z0-9][A-Za-z0-9._/:@-]{0,254}", "an image, like postgres:13")
@@ -200,6 +222,19 @@ TABLE: tuple[Setting, ...] = (
         upstream="uwsgi_processes",
     ),
     Setting("max_wait_s", _seconds, 10.0, "How long a request may wait for its turn."),
+    # further ones, passed on when they are set: the engine knows their defaults
+    Setting("threads", whole(1, 1024), None, "Threads of all computations; unset: the cores."),
+    Setting("batching", _choice("auto", "on", "off"), None, "Batches across requests."),
+    Setting("max_queue", whole(0, 100_000), None, "Requests that may wait; unset: 64."),
+    Setting("max_queue_bytes", whole(1, 10**12 - 1), None, "Bytes of all bodies; unset: 256 MiB."),
+    Setting("max_body_bytes", whole(1, 10**12 - 1), None, "Bytes of one body; unset: 64 MiB."),
+    Setting("max_pixels", whole(1, 10**12 - 1), None, "Width times height; unset: 178956970."),
+    Setting("body_timeout_s", _seconds, None, "How long a body may take; unset: 30."),
+    Setting("apply_exif", _flag, None, "Turn pictures as their EXIF says; unset: false."),
+    Setting("rate_limit", _rate, None, "Requests a second for each client; unset: no limit."),
+    Setting("rate_burst", whole(1, 100_000), None, "As many at once; unset: the rate."),
+    Setting("api_keys", _keys, None, "Keys that the engine asks for; unset: none.", secret=True),
+    Setting("api_keys_file", _text, None, "A file with these keys, one a line."),
     # the instance
     Setting("instance", _instance, None, "Name of the instance.", flag="--instance"),
     Setting(
@@ -293,17 +328,19 @@ TABLE: tuple[Setting, ...] = (
         upstream="read_timeout",
     ),
 )
+# What the engine reads under the same variable, given only when somebody has set it.
+PASSED_ON: tuple[str, ...] = tuple(
+    (
+        "threads batching max_queue max_queue_bytes max_body_bytes max_pixels body_timeout_s "
+        "apply_exif rate_limit rate_burst"
+    ).split()
+)
 BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}
 
 # Variables of `cf` that are no settings, and those that only the engine or the Makefile reads.
 CF_VARIABLES = frozenset({"CF_DEBUG", "CF_MODELS_MIRROR"})
 OTHER_VARIABLES = frozenset(
-    (
-        "CF_HOST CF_MODELS_DIR CF_THREADS CF_MAX_QUEUE CF_MAX_QUEUE_BYTES CF_MAX_BODY_BYTES "
-        "CF_MAX_PIXELS CF_BODY_TIMEOUT_S CF_APPLY_EXIF CF_API_KEYS CF_API_KEYS_FILE CF_RATE_LIMIT "
-        "CF_RATE_BURST CF_CHOICES_DIR CF_BATCHING CF_SHARED CF_TENSORFLOW_PYTHON "
-        "CF_MXNET_PYTHON"
-    ).split()
+    ("CF_HOST CF_MODELS_DIR CF_CHOICES_DIR CF_SHARED CF_TENSORFLOW_PYTHON CF_MXNET_PYTHON").split()
 )
 
 # Keys of upstream's `.env` that become part of another setting, or do nothing here, and why.

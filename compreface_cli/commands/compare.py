@@ -34,7 +34,6 @@ def compare(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Compare the faces in photographs. Exit code 1 if a picture has no face or failed."""
-    from compreface_cli.engine_client import EngineClient
     from compreface_cli.errors import UsageError
     from compreface_cli.flows import compare as flow
     from compreface_cli.flows import scan
@@ -49,7 +48,7 @@ def compare(
         out.note(f"skipped {name}: not a picture by its name")
     for name in gathered.empty:
         out.note(f"no picture in {name}")
-    with EngineClient(scan.address(instance, url)) as client:
+    with scan.client_of(instance, url) as client:
         engine = scan.describe(client)
         if len(gathered.pictures) == 2:
             seen = list(scan.scan(client, gathered.pictures, ["calculator"]))

@@ -30,12 +30,11 @@ def demo(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Send two shipped portraits through the running engine and show what it sees."""
-    from compreface_cli.engine_client import EngineClient
     from compreface_cli.flows import demo as flow
     from compreface_cli.flows import scan
 
     out = Output(json_mode=json_mode)
-    with EngineClient(scan.address(instance, url)) as client:
+    with scan.client_of(instance, url) as client:
         shown = flow.run(client)
     out.result(_document(shown), lambda console: _draw(shown, console))
 

@@ -54,7 +54,6 @@ def scan(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Find the faces in photographs. Exit code 1 if a picture could not be scanned or drawn."""
-    from compreface_cli.engine_client import EngineClient
     from compreface_cli.flows import scan as flow
 
     out = Output(json_mode=json_mode)
@@ -67,7 +66,7 @@ def scan(
     into_folder = len(pictures) > 1 or any(Path(one).is_dir() for one in photos)
     targets = flow.targets(pictures, draw, into_folder) if draw else {}
     rows: list[Row] = []
-    with EngineClient(flow.address(instance, url)) as client:
+    with flow.client_of(instance, url) as client:
         engine = flow.describe(client)
         for seen in _scanned(out, client, pictures, engine, keep_data=bool(draw)):
             target = targets.get(seen.picture.name)

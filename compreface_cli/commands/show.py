@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from compreface_cli.builds import BuildFile
     from compreface_cli.plan import Plan
 
-_DERIVED = ("models", "stack", "origins", "secrets", "project", "volume")
+_DERIVED = ("models", "stack", "engine_limits", "origins", "secrets", "project", "volume")
 
 
 def register(app: typer.Typer) -> None:
@@ -84,7 +84,10 @@ def _draw(plan: Plan, console: Console) -> None:
         if key not in _DERIVED
     ]
     rows += [(key, value, plan.origins.get(key, "")) for key, value in plan.stack.items()]
-    rows += [(key, "(set)", "") for key in plan.secrets]
+    for variable, value in plan.engine_limits.items():
+        key = variable.removeprefix("CF_").lower()
+        rows.append((key, value, plan.origins.get(key, "")))
+    rows += [(key, "(set)", plan.origins.get(key, "")) for key in plan.secrets]
     rows += [("project", plan.project, ""), ("volume", plan.volume, "")]
     width = max(len(key) for key, _, _ in rows)
     middle = min(60, max(len(value) for _, value, _ in rows))

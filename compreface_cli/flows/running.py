@@ -108,7 +108,8 @@ def health(record: Record, *, busy: bool) -> Health:
     if broken is not None:
         word = "starting" if broken.state == "starting" else "unhealthy"
         return Health(word, services, f"{broken.name} is {broken.state}: {broken.detail}")
-    if not is_up(deployment(record).engine.url):
+    engine = deployment(record).engine
+    if not is_up(engine.url, key=engine.key):
         return Health("unhealthy", services, "the engine gives no answer")
     sick = next((one for one in services if one.healthy is False), None)
     if sick is not None:
@@ -124,7 +125,8 @@ def runtimes(record: Record) -> Mapping[str, Any]:
     from compreface_cli.engine_client import EngineClient, Refused
 
     try:
-        with EngineClient(deployment(record).engine.url, timeout_s=2.0) as client:
+        engine = deployment(record).engine
+        with EngineClient(engine.url, key=engine.key, timeout_s=2.0) as client:
             said = client.status().get("runtimes")
     except (UnhealthyError, Refused):
         return {}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from compreface_cli import settings
 from compreface_cli.engine_client import EngineClient, Refused, is_up
 from compreface_cli.errors import CfError, UnhealthyError, UsageError
 from compreface_cli.flows import running
@@ -69,18 +70,20 @@ class Gathered:
     empty: tuple[str, ...] = field(default=())
 
 
-def address(instance: str | None, url: str | None) -> str:
-    """The engine's address: the one given, or that of a running instance."""
+def client_of(instance: str | None, url: str | None) -> EngineClient:
+    """A client of the engine at the address given (CF_API_KEYS has its key), or of an instance."""
     if url and instance:
         raise UsageError("--url and --instance name two engines", hint="Give one of them.")
     if url:
-        return url
+        keys: str = settings.resolve().get("api_keys") or ""
+        return EngineClient(url, key=keys.partition(",")[0])
     record = running.pick(instance, only_running=instance is None)
     if record.phase == "stopped":
         raise UnhealthyError(
             f"instance '{record.name}' is stopped", hint=f"Start it: cf restart {record.name}"
         )
-    return running.deployment(record).engine.url
+    engine = running.deployment(record).engine
+    return EngineClient(engine.url, key=engine.key)
 
 
 def gather(arguments: Sequence[str]) -> Gathered:
@@ -137,6 +140,10 @@ def describe(client: EngineClient) -> Engine:
         c0, c1 = (float(value) for value in status["similarity_coefficients"])
         plugins = tuple(slug for slug in status["available_plugins"] if slug != "detector")
         return Engine(client.url, str(status["calculator_version"]), (c0, c1), plugins)
+    except Refused as refusal:
+        if refusal.status == 401:
+            refusal.hint = "Set CF_API_KEYS to a key that the engine accepts."
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise UnhealthyError(
             f"what answers at {client.url} is no CompreFace engine: its status lacks {error}",
@@ -189,7 +196,7 @@ def _ask(
     except (KeyError, TypeError):
         return Seen(picture, error="the engine's answer has no faces in it", data=data)
     except UnhealthyError as error:
-        if not is_up(client.url):
+        if not is_up(client.url, key=client.key):
             raise
         return Seen(picture, error=error.message, data=data)
 

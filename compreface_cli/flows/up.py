@@ -232,7 +232,8 @@ class _Run:
         plan = self.plan
         port, core_port = int(plan.port), int(plan.core_port)
         full = plan.services == "full"
-        engine = Endpoint("127.0.0.1", core_port) if full else Endpoint(plan.bind, port)
+        bind, number = ("127.0.0.1", core_port) if full else (plan.bind, port)
+        engine = Endpoint(bind, number, plan.key)
         ui = Endpoint(plan.bind, port) if full else None
         python: Path | None = None
         if self.launcher.kind == "process":

@@ -11,12 +11,13 @@ from typing import Any
 
 from compreface_cli import __version__, engine_env, notation, paths
 from compreface_cli.checks import Finding, Neighbour, Own
+from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.flows import preflight, reach, running
 from compreface_cli.instances import Record
 from compreface_cli.launch.base import Deployment, Endpoint
 from compreface_cli.output import Output
-from compreface_cli.plan import Plan, Port
+from compreface_cli.plan import KEYS_WAY_OUT, Plan, Port
 
 _DATA = 5  # exit code of the finding
 # What a calculator's entry says of its input: with another value one file gives other embeddings.
@@ -27,7 +28,7 @@ def digest(plan: Plan) -> str:
     """Over all that decides what runs: the plan, its models, this cf, the engine's wheel."""
     from compreface_cli.models import store
 
-    document = {**plan.as_dict(), "origins": None}
+    document = {**plan.as_dict(), "origins": None, "api_keys": plan.api_keys}
     engine = engine_env.inputs(plan.wheels).key()
     weights = [store.fingerprint(model) for model in plan.models]
     text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
@@ -122,6 +123,8 @@ def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> pre
             out.note(f"  {chosen.detail}")
     for finding in seen.warnings:
         out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
+    if before is not None and before.engine.key and not plan.api_keys:
+        out.warning(f"instance '{plan.instance}' asked for API keys and will ask for none now.")
     if old is not None and old.calculator != plan.calculator:
         refused = Finding(
             "calculator",
@@ -144,7 +147,12 @@ def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> pre
             _DATA,
         )
         seen = replace(seen, findings=(*seen.findings, refused))
-    return replace(seen, findings=(*seen.findings, *reach.out_of_reach(plan)))
+    return replace(seen, findings=(*seen.findings, *_keys(seen.plan), *reach.out_of_reach(plan)))
+
+
+def _keys(plan: Plan) -> list[Finding]:
+    fault = plan.keys_fault()
+    return [fail("api keys", CONFIGURATION, fault, KEYS_WAY_OUT)] if fault else []
 
 
 def changed_input(plan: Plan, old: Record) -> list[str]:

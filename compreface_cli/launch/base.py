@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
@@ -31,10 +31,14 @@ STOP_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service answers: `bind` is what it listens on, `url` what this machine calls."""
+    """Where a service answers: `bind` is what it listens on, `url` what this machine calls.
+
+    `key` is what it asks for, if it asks for API keys.
+    """
 
     bind: str
     port: int
+    key: str = field(default="", repr=False)
 
     @property
     def url(self) -> str:
@@ -70,8 +74,8 @@ class Deployment:
         return {
             "launcher": self.launcher,
             "instance": self.instance,
-            "engine": {"bind": self.engine.bind, "port": self.engine.port},
-            "ui": {"bind": self.ui.bind, "port": self.ui.port} if self.ui else None,
+            "engine": asdict(self.engine),
+            "ui": asdict(self.ui) if self.ui else None,
             "data": dict(self.data),
         }
 

@@ -96,7 +96,7 @@ class ComposeLauncher:
             if not started:
                 raise UnhealthyError("the new engine's container is gone right after its start")
             yield (
-                Endpoint("127.0.0.1", _published(started[0])),
+                Endpoint("127.0.0.1", _published(started[0]), deployment.engine.key),
                 lambda: _look(project, CORE),
             )
         finally:

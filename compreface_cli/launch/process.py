@@ -56,6 +56,8 @@ class ProcessLauncher:
         undo.push(f"folder {folder}", lambda: shutil.rmtree(folder, ignore_errors=True))
         folder.mkdir(mode=0o700, parents=True)
         environment = plan.engine_environment()
+        if plan.api_keys:
+            environment["CF_API_KEYS"] = plan.api_keys
         # What was measured on this host holds for every instance of it.
         environment["CF_CHOICES_DIR"] = str(paths.cache_dir() / "runtimes")
         if material.models_dir is not None:
@@ -77,7 +79,7 @@ class ProcessLauncher:
     def trial(
         self, deployment: Deployment, report: Report
     ) -> Iterator[tuple[Endpoint, Callable[[], ServiceState]]]:
-        endpoint = Endpoint("127.0.0.1", spare_port())
+        endpoint = Endpoint("127.0.0.1", spare_port(), deployment.engine.key)
         log_path = _folder(deployment) / "trial.log"
         with log_path.open("wb") as log:
             engine = subprocess.Popen(

@@ -48,7 +48,7 @@ def test_a_limit_of_nought_is_a_choice_and_not_its_absence() -> None:
 
 def test_every_value_has_an_origin() -> None:
     whole = plan()
-    named = set(whole.as_dict()) - set("build summary models stack origins".split())
+    named = set(whole.as_dict()) - set("build summary models stack engine_limits origins".split())
     assert named - {"secrets", "project", "volume"} <= set(whole.origins)
     assert set(whole.stack) <= set(whole.origins)
 

@@ -202,7 +202,7 @@ def test_arguments_that_mean_no_picture_are_usage_errors(
 
 def test_two_engines_are_a_usage_error() -> None:
     with pytest.raises(UsageError, match="two engines"):
-        flow.address("mine", "http://127.0.0.1:3000")
+        flow.client_of("mine", "http://127.0.0.1:3000")
 
 
 def test_draw_saves_one_picture_under_the_name_given(engine: PictureEngine, tmp_path: Path) -> None:

@@ -1,0 +1,154 @@
+"""What is set for the engine reaches the engine that `cf` starts, and `cf` can still use it."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from compreface_cli import builds, plan, project, render, resources, settings
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.flows import up_wanted
+from tests.cli.local_cf import LocalCf, free_port
+
+KEY = "one-key-of-many"
+PORTRAIT = resources.portraits_dir() / "astronaut.png"
+
+
+def _plan(
+    environ: dict[str, str], *, services: str = "core", launcher: str = "compose"
+) -> plan.Plan:
+    flags = {"services": services, "launcher": launcher}
+    chosen = settings.resolve(flags, environ=environ)
+    assert chosen.notes == ()
+    return plan.resolve(builds.load("embedded"), chosen)
+
+
+LIMITS = {
+    "CF_THREADS": "2",
+    "CF_BATCHING": "off",
+    "CF_MAX_QUEUE": "7",
+    "CF_MAX_QUEUE_BYTES": "300000000",
+    "CF_MAX_BODY_BYTES": "1000000",
+    "CF_MAX_PIXELS": "5000000",
+    "CF_BODY_TIMEOUT_S": "2.5",
+    "CF_APPLY_EXIF": "true",
+    "CF_RATE_LIMIT": "0.5",
+    "CF_RATE_BURST": "3",
+}
+
+
+def test_limits_that_are_set_reach_process_and_compose_and_no_others_do(tmp_path: Path) -> None:
+    unset = _plan({})
+    assert not LIMITS.keys() & unset.engine_environment().keys()
+    wanted = _plan(LIMITS)
+    assert wanted.engine_environment().items() >= LIMITS.items()
+    assert wanted.origins["apply_exif"] == "environment CF_APPLY_EXIF"
+    assert up_wanted.digest(wanted) != up_wanted.digest(unset)
+    files = render.render(wanted).files
+    core = yaml.safe_load(str(files["compose.yaml"]))["services"]["compreface-core"]
+    assert core["environment"].items() >= LIMITS.items()
+    assert "CF_API_KEYS" not in core["environment"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CF_RATE_LIMIT", "many"),
+        ("CF_RATE_LIMIT", "0"),
+        ("CF_API_KEYS", "short"),
+        ("CF_API_KEYS", " , "),
+        ("CF_API_KEYS_FILE", "no-such-file"),
+        ("CF_APPLY_EXIF", "maybe"),
+        ("CF_MAX_PIXELS", "-1"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        settings.resolve({}, environ={name: value})
+    assert name != "CF_API_KEYS" or value not in caught.value.message
+
+
+def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"# who may ask\n{KEY}  # the gate\nsecond$key'\\\n")
+    wanted = _plan({"CF_API_KEYS_FILE": str(keys)})
+    assert wanted.api_keys == f"{KEY},second$key'\\"
+    assert wanted.key == KEY
+    assert KEY not in json.dumps(wanted.as_dict()) + repr(wanted)
+    rendered = render.render(wanted)
+    assert not any(
+        KEY in content for content in rendered.files.values() if isinstance(content, str)
+    )
+    folder = project.write(rendered, tmp_path / "folder").folder
+    assert project.read_env(folder / ".env")["CF_API_KEYS"] == wanted.api_keys
+    assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+    project.write(render.render(_plan({})), folder)
+    assert "CF_API_KEYS" not in project.read_env(folder / ".env")
+
+
+def test_keys_beside_a_file_of_keys_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="both set"):
+        settings.resolve({}, environ={"CF_API_KEYS": KEY, "CF_API_KEYS_FILE": "keys"})
+
+
+def test_a_file_of_keys_lies_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"{KEY}\n")
+    (tmp_path / "cf.yaml").write_text("api_keys_file: keys\n")
+    found = settings.resolve({}, environ={}, project_file=tmp_path / "cf.yaml")
+    assert found.get("api_keys") == KEY
+    shown = {row["key"]: row["value"] for row in settings.rows(found)}
+    assert shown["api_keys"] == "********"
+
+
+def test_the_full_stack_is_refused_with_keys_since_its_api_has_none_to_show() -> None:
+    full = _plan({"CF_API_KEYS": KEY}, services="full")
+    with pytest.raises(ConfigurationError, match="api_keys"):
+        render.render(full)
+    assert not _plan({"CF_API_KEYS": KEY}, services="full", launcher="process").keys_fault()
+
+
+@pytest.mark.slow
+def test_an_engine_with_keys_and_a_limit_is_started_used_and_left_open_again(
+    local_cf: LocalCf,
+) -> None:
+    port = str(free_port())
+    asked: Any = {"CF_API_KEYS": f"{KEY} another-key", "CF_RATE_LIMIT": "2", "CF_RATE_BURST": "1"}
+    started = local_cf.json("up", "--launcher", "process", "--port", port, **asked)
+    assert started["change"] == "started"
+    assert KEY not in json.dumps(started)
+    assert _status(port) == 401
+    assert _status(port, "another-key") == 200
+    again = local_cf.json("up", "--launcher", "process", "--port", port, **asked)
+    assert again["change"] == "already running"
+
+    # The instance's record has the key; an address alone has none.
+    assert local_cf.status()["state"] == "running"
+    assert len(local_cf.json("scan", str(PORTRAIT))["pictures"][0]["faces"]) == 1
+    url = f"http://127.0.0.1:{port}"
+    refused = local_cf.json("scan", str(PORTRAIT), "--url", url, exit_code=1)["error"]
+    assert "CF_API_KEYS" in refused["hint"]
+    local_cf.json("scan", str(PORTRAIT), "--url", url, CF_API_KEYS=KEY)
+
+    other = local_cf.run("up", "--launcher", "process", CF_API_KEYS="quite-another-key")
+    assert other.returncode == 0, other.stderr
+    assert _status(port, KEY) == 401
+    opened = local_cf.run("up", "--launcher", "process")
+    assert opened.returncode == 0, opened.stderr
+    assert "will ask for none now" in opened.stderr
+    assert _status(port) == 200
+
+
+def _status(port: str, key: str = "") -> int:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/status", headers={"X-Api-Key": key})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
