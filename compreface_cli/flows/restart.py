@@ -43,6 +43,7 @@ def restart(name: str | None, out: Output, *, timeout_s: float | None = None) ->
         answer = ready.KnownAnswer.from_dict(record.answer)
         try:
             ready.wait(known.engine, lambda: launcher.services(known)[0], deadline)
+            running.refuse_stranger(known)
             proof = ready.check(known.engine, answer, deadline)
             ready.wait_for_all(lambda: launcher.services(known), deadline)
         except UnhealthyError as error:

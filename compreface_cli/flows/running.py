@@ -9,16 +9,23 @@ from typing import Any
 
 from compreface_cli import paths
 from compreface_cli.engine_client import is_up
-from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError, UsageError
+from compreface_cli.errors import (
+    CfError,
+    ConfigurationError,
+    ConflictError,
+    UnhealthyError,
+    UsageError,
+)
 from compreface_cli.instances import Instances, Record
 from compreface_cli.launch.base import Deployment, Kind, Launcher, ServiceState
 
 _LOG_LINES = 12
 _BROKEN = ("failed", "stopped", "missing")
 
+_PORT_TAKEN = "another program took the port"
 # What the last lines of a service say about the cause, in the order they are tried.
 _CAUSES: tuple[tuple[str, str], ...] = (
-    (r"address already in use|port .* is (taken|in use)", "another program took the port"),
+    (r"address already in use|port .* is (taken|in use)", _PORT_TAKEN),
     (r"illegal instruction|SIGILL|exit code -4\b|exit code 132", "this CPU lacks an instruction"),
     (r"no space left", "the disk is full"),
     (r"out of memory|MemoryError|SIGKILL|exit code -9\b|exit code 137", "memory ran out"),
@@ -151,6 +158,32 @@ def alive(services: Sequence[ServiceState]) -> bool:
     return any(one.state not in _BROKEN for one in services)
 
 
+def refuse_stranger(of: Deployment) -> None:
+    """ConflictError when not the engine of this process answers at its port, but another program.
+
+    Between the look at the port and the engine's start somebody else may have taken it.
+    """
+    if of.launcher != "process":
+        return  # Docker itself refuses to share a port
+    from compreface_cli.facts import host
+
+    mine = _core_of(of)
+    others = host.port(of.engine.bind, of.engine.port).listeners
+    if not others or mine.pid in {one.pid for one in others}:
+        return
+    pid, name = others[0].pid, others[0].process
+    who = "a process that this user may not see" if pid is None else f"{name} (pid {pid})"
+    raise ConflictError(
+        f"port {of.engine.port} was taken by {who} while the engine started",
+        hint="Choose another port: --port auto",
+        details={"port": of.engine.port, "pid": pid},
+    )
+
+
+def _core_of(of: Deployment) -> ServiceState:
+    return launcher(of.launcher).services(of)[0]
+
+
 def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
     """The same error with the service's last log lines and the likely cause.
 
@@ -169,7 +202,8 @@ def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
     if lines:
         parts.append("Its last lines:\n  " + "\n  ".join(lines))
     details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause}
-    return UnhealthyError(error.message, hint="\n".join(p for p in parts if p), details=details)
+    kind = ConflictError if cause == _PORT_TAKEN else UnhealthyError
+    return kind(error.message, hint="\n".join(p for p in parts if p), details=details)
 
 
 def _last_lines(of: Deployment, service: str | None, trial: bool) -> list[str]:

@@ -309,6 +309,7 @@ class _Run:
         deadline = time.monotonic() + deadline_s
         with self.progress("Waiting for the engine's answer", None):
             ready.wait(new.engine, lambda: self.launcher.services(new)[0], deadline)
+            running.refuse_stranger(new)
             proof = ready.check(new.engine, answer, deadline)
             ready.wait_for_all(lambda: self.launcher.services(new), deadline)
         return proof

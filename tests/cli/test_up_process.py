@@ -65,6 +65,19 @@ def test_up_names_the_instance_that_holds_the_port(local_cf: LocalCf) -> None:
     assert "`cf down embedded`" in error["message"]
 
 
+def test_of_two_at_once_on_one_port_the_later_is_refused(local_cf: LocalCf) -> None:
+    port = str(free_port())
+    flags = ("up", "embedded", "--launcher", "process", "--port", port, "--json", "--instance")
+    both = {name: local_cf.start(*flags, name) for name in ("a", "b")}
+    said = {name: json.loads(one.communicate(timeout=120)[0]) for name, one in both.items()}
+    codes = {name: one.returncode for name, one in both.items()}
+    assert sorted(codes.values()) == [0, 4], said
+    winner, loser = sorted(codes, key=lambda name: codes[name])
+    assert port in said[loser]["error"]["message"]
+    assert local_cf.status(winner)["state"] == "running"
+    local_cf.json("status", loser, exit_code=3)
+
+
 def test_up_refuses_a_port_held_by_another_process(local_cf: LocalCf) -> None:
     with listening() as port:
         error = local_cf.up("--port", str(port), exit_code=4)["error"]

@@ -62,7 +62,7 @@ def test_the_old_engine_runs_again_when_the_new_one_fails_in_its_place(local_cf:
         rival.bind(("127.0.0.1", wanted))
         rival.listen()
         out, err = process.communicate(timeout=90)
-    assert process.returncode == 8, out + err
+    assert process.returncode == 4, out + err
     assert "took the port" in err
     assert "runs again and answers rightly" in err
     status = local_cf.status()
