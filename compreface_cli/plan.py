@@ -172,13 +172,14 @@ def resolve(
     """
     spec = build.spec
     origins: dict[str, str] = {}
+    written = spec.model_fields_set | spec.limits.model_fields_set
 
     def pick(key: str, of_build: Any = None) -> Any:
         given = settings.given(key)
         if given is not None:
             origins[key] = given.where
             return given.value
-        origins[key] = "default" if of_build is None else f"build {spec.name}"
+        origins[key] = f"build {spec.name}" if key in written else "default"
         return settings.get(key) if of_build is None else of_build
 
     detector = pick("detector", spec.detector)

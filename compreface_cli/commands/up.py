@@ -66,6 +66,7 @@ def up(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Start a build; returns when the engine has recognised a known face."""
+    from compreface_cli.errors import UsageError
     from compreface_cli.flows import up as flow
     from compreface_cli.models import accepted
 
@@ -82,6 +83,15 @@ def up(
         },
         out,
     )
+    if plan.launcher == "process":
+        if services == "full":
+            raise UsageError(
+                "a local process is the engine alone; --services full needs Docker",
+                hint="Leave --launcher process out, or take --services core.",
+            )
+        idle = {"--core-port": core_port, "--build or --no-build": build_image}
+        for flag in (name for name, given in idle.items() if given is not None):
+            out.warning(f"{flag} has no effect on a local process, which is the engine alone")
     options = flow.Options(
         build=build_image,
         dry_run=dry_run,

@@ -39,6 +39,8 @@ def test_a_flag_wins_over_the_build_and_the_build_over_the_default() -> None:
     assert plan(build, max_detect_size=900).max_detect_size == 900
     assert plan(build, max_detect_size=900).origins["max_detect_size"] == "flag max_detect_size"
     assert plan().origins["max_detect_size"] == "default"
+    # What the file leaves out is nobody's choice, also where the build's own defaults fill it.
+    assert {plan(build).origins[key] for key in ("precision", "min_cosine")} == {"default"}
 
 
 def test_a_limit_of_nought_is_a_choice_and_not_its_absence() -> None:

@@ -78,6 +78,15 @@ def test_of_two_at_once_on_one_port_the_later_is_refused(local_cf: LocalCf) -> N
     local_cf.json("status", loser, exit_code=3)
 
 
+def test_what_a_process_cannot_do_is_said(local_cf: LocalCf) -> None:
+    error = local_cf.up("--services", "full", exit_code=2)["error"]
+    assert "--services full needs Docker" in error["message"]
+    flags = ("up", "embedded", "--launcher", "process", "--dry-run", "--port", str(free_port()))
+    said = local_cf.run(*flags, "--core-port", "3999", "--build").stderr
+    assert "--core-port has no effect" in said
+    assert "--build or --no-build has no effect" in said
+
+
 def test_up_refuses_a_port_held_by_another_process(local_cf: LocalCf) -> None:
     with listening() as port:
         error = local_cf.up("--port", str(port), exit_code=4)["error"]
