@@ -36,13 +36,13 @@ def compare(
     """Compare the faces in photographs. Exit code 1 if a picture has no face or failed."""
     from compreface_cli.errors import UsageError
     from compreface_cli.flows import compare as flow
-    from compreface_cli.flows import scan
+    from compreface_cli.flows import pictures, scan
 
     out = Output(json_mode=json_mode)
-    gathered = scan.gather(photos)
+    gathered = pictures.gather(photos)
     if len(gathered.pictures) < 2:
         if gathered.empty:
-            raise scan.no_picture_in(gathered.empty)
+            raise pictures.no_picture_in(gathered.empty)
         raise UsageError("to compare takes two pictures at least", hint="Name another one.")
     for name in gathered.skipped:
         out.note(f"skipped {name}: not a picture by its name")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compreface_cli.engine_client import EngineClient
-    from compreface_cli.flows.scan import Engine, Picture, Seen
+    from compreface_cli.flows.pictures import Picture
+    from compreface_cli.flows.scan import Engine, Seen
 
 
 class Row(NamedTuple):
@@ -54,10 +55,11 @@ def scan(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Find the faces in photographs. Exit code 1 if a picture could not be scanned or drawn."""
+    from compreface_cli.flows import pictures as named
     from compreface_cli.flows import scan as flow
 
     out = Output(json_mode=json_mode)
-    gathered = flow.gather(photos)
+    gathered = named.gather(photos)
     pictures = gathered.pictures
     for name in gathered.skipped:
         out.note(f"skipped {name}: not a picture by its name")

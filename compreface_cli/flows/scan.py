@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,13 @@ from compreface_cli import settings
 from compreface_cli.engine_client import EngineClient, Refused, is_up
 from compreface_cli.errors import CfError, UnhealthyError, UsageError
 from compreface_cli.flows import running
+from compreface_cli.flows.pictures import ENDINGS, Picture, Unfit
 
-STDIN = "-"
-# What the engine decodes, by the ending of the name; only a folder is filtered by it.
-ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .ico .tif .tiff .jp2 .ppm .pgm .tga".split()
-)
 _BUSY_TRIES = 5
 _NO_FACE = "No face is found"
 CUT_SHORT = "cut short: decoded as far as it goes"
 
 Face = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture to be sent: how it is called, and where its bytes are."""
-
-    name: str
-    path: Path | None  # None: standard input
-
-    def read(self) -> bytes:
-        if self.path is None:
-            return sys.stdin.buffer.read()
-        return self.path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +43,6 @@ class Engine:
     plugins: tuple[str, ...]  # slugs without the detector
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """The pictures that an argument list means, the names passed over, folders without any."""
-
-    pictures: tuple[Picture, ...]
-    skipped: tuple[str, ...] = field(default=())
-    empty: tuple[str, ...] = field(default=())
-
-
 def client_of(instance: str | None, url: str | None) -> EngineClient:
     """A client of the engine at the address given (CF_API_KEYS has its key), or of an instance."""
     if url and instance:
@@ -84,53 +57,6 @@ def client_of(instance: str | None, url: str | None) -> EngineClient:
         )
     engine = running.deployment(record).engine
     return EngineClient(engine.url, key=engine.key)
-
-
-def gather(arguments: Sequence[str]) -> Gathered:
-    """Files as they are named; folders walked in sorted order, for names that look like pictures.
-
-    Raises UsageError for a path that does not exist and for `-` given twice.
-    """
-    if list(arguments).count(STDIN) > 1:
-        raise UsageError("standard input can be read only once")
-    pictures: list[Picture] = []
-    skipped: list[str] = []
-    empty: list[str] = []
-    for argument in arguments:
-        path = Path(argument)
-        if argument == STDIN:
-            pictures.append(Picture("standard input", None))
-        elif path.is_dir():
-            before = len(pictures)
-            _walk(path, pictures, skipped)
-            if len(pictures) == before:
-                empty.append(argument)
-        elif path.exists():
-            pictures.append(Picture(argument, path))
-        else:
-            raise UsageError(f"there is no file or folder {argument}")
-    if not pictures:
-        raise no_picture_in(empty)
-    return Gathered(tuple(pictures), tuple(skipped), tuple(empty))
-
-
-def no_picture_in(folders: Sequence[str]) -> UsageError:
-    return UsageError(
-        f"no picture in {', '.join(folders)}",
-        hint="A folder is searched for names that end like a picture, .jpg or .png.",
-    )
-
-
-def _walk(folder: Path, pictures: list[Picture], skipped: list[str]) -> None:
-    for at, folders, names in os.walk(folder):
-        skipped.extend(f"{at}/{name}/" for name in sorted(folders) if name.startswith("."))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(at) / name
-            if name.startswith(".") or path.suffix.lower() not in ENDINGS:
-                skipped.append(str(path))
-            else:
-                pictures.append(Picture(str(path), path))
 
 
 def describe(client: EngineClient) -> Engine:
@@ -180,6 +106,8 @@ def _ask(
 ) -> Seen:
     try:
         data = picture.read()
+    except Unfit as unfit:
+        return Seen(picture, error=unfit.message)
     except OSError as error:
         return Seen(picture, error=f"cannot be read: {error.strerror or error}")
     name = picture.path.name if picture.path else "stdin"

@@ -16,6 +16,7 @@ from compreface_cli.app import make_app
 from compreface_cli.engine_client import EngineClient
 from compreface_cli.errors import UnhealthyError, UsageError
 from compreface_cli.flows import scan as flow
+from compreface_cli.flows.pictures import Picture, gather
 from tests.cli.picture_engine import BROKEN, BUSY, NO_FACE, PictureEngine, a_face, picture_engine
 
 
@@ -115,7 +116,7 @@ def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_named(
         photograph(tmp_path / name, (len(name), 0, 0), engine, NO_FACE)
     for name in ("notes.txt", ".hidden.png", ".cache/x.png"):
         photograph(tmp_path / name, (0, len(name), 0), engine, NO_FACE)
-    gathered = flow.gather([str(tmp_path)])
+    gathered = gather([str(tmp_path)])
     assert [Path(one.name).relative_to(tmp_path).as_posix() for one in gathered.pictures] == [
         "a.JPG",
         "b/a.png",
@@ -143,7 +144,7 @@ def test_a_full_queue_is_waited_for(engine: PictureEngine, tmp_path: Path) -> No
     photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, BUSY, BUSY, [a_face()])
     pauses: list[float] = []
     with EngineClient(engine.url) as client:
-        pictures = flow.gather([str(photo)]).pictures
+        pictures = gather([str(photo)]).pictures
         (seen,) = flow.scan(client, pictures, ["pose"], sleep=pauses.append)
     assert seen.error is None
     assert pauses == [0.5, 1.0]
@@ -152,7 +153,7 @@ def test_a_full_queue_is_waited_for(engine: PictureEngine, tmp_path: Path) -> No
 def test_a_queue_that_stays_full_fails_that_picture(engine: PictureEngine, tmp_path: Path) -> None:
     photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, BUSY)
     with EngineClient(engine.url) as client:
-        pictures = flow.gather([str(photo)]).pictures
+        pictures = gather([str(photo)]).pictures
         (seen,) = flow.scan(client, pictures, [], sleep=lambda seconds: None)
     assert seen.error == "too many requests wait"
 
@@ -178,7 +179,7 @@ def test_a_file_that_cannot_be_read_is_a_failed_picture(
 ) -> None:
     (tmp_path / "a.png").symlink_to(tmp_path / "a.png")  # to itself
     with EngineClient(engine.url) as client:
-        looping = flow.Picture("a.png", tmp_path / "a.png")
+        looping = Picture("a.png", tmp_path / "a.png")
         (seen,) = flow.scan(client, [looping], [])
     assert "cannot be read" in str(seen.error)
 
@@ -197,7 +198,7 @@ def test_arguments_that_mean_no_picture_are_usage_errors(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=words):
-        flow.gather(arguments)
+        gather(arguments)
 
 
 def test_two_engines_are_a_usage_error() -> None:
