@@ -136,18 +136,24 @@ def foresee(
     places = places or Places()
     accept_hash = _of_these(models, accept_hash)
     for model in models:
-        if state(model, places) == "here":
+        if _usable(model, places, _silent):
             continue
         _check_mirror(places)
         said = accept_hash.get(model.name, ())
         unknown = []
         for one in model.files:
             try:
-                _lying_here(model, one, places, said, lambda text: None)
+                here = _lying_here(model, one, places, said, _silent)
+                if here is None and not _addresses(one, places):
+                    raise _missing(model, one, places)
             except _Unaccepted as file:
                 unknown.append(file)
         if unknown:
             raise _unaccepted(model, unknown, [])
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 def _of_these(models: Sequence[Model], accept_hash: Accepted | None) -> Accepted:
@@ -255,7 +261,11 @@ def _obtain(
         if digest not in wanted:
             raise _Unaccepted(target, digest)
         return target, digest
-    raise FetchError(
+    raise _missing(model, one, places)
+
+
+def _missing(model: Model, one: ModelFile, places: Places) -> FetchError:
+    return FetchError(
         f"model {model.name}: {one.path} is not on this machine, and no address is known for it",
         hint=missing_hint(model, places),
     )

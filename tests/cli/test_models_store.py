@@ -154,28 +154,6 @@ def test_the_hash_of_a_file_that_the_converter_refuses_is_not_recorded(bench: Be
     assert not bench.places.accepted.exists()
 
 
-def test_what_will_be_refused_is_foreseen_without_a_trace(bench: Bench) -> None:
-    wrong = bench.put("own/mine.onnx", b"half")
-    half = hashlib.sha256(b"half").hexdigest()
-    for files in (a_model().files, UNKNOWN):
-        with pytest.raises(FetchError, match=half) as caught:
-            store.foresee([a_model(files=files)], places=bench.places)
-        assert f"--accept-hash mine={half}" in (caught.value.hint or "")
-        store.foresee([a_model(files=files)], {"mine": [half]}, bench.places)
-    with pytest.raises(UsageError, match="yours"):
-        store.foresee([a_model()], {"yours": [SHA]}, bench.places)
-    wrong.write_bytes(WEIGHTS)
-    store.foresee([a_model()], places=bench.places)
-    assert bench.conversions == 0
-    assert not bench.places.accepted.exists()
-
-
-def test_what_an_address_may_give_is_not_foreseen_as_refused(bench: Bench) -> None:
-    bench.put("own/mine.onnx", b"half")
-    files = (ModelFile("own/mine.onnx", (SHA,), ("http://127.0.0.1:9/x",)),)
-    store.foresee([a_model(files=files)], places=bench.places)
-
-
 def test_accepting_a_hash_for_another_model_is_a_usage_error(bench: Bench) -> None:
     with pytest.raises(UsageError, match="yours"):
         bench.ensure(a_model(), accept_hash={"yours": SHA})
