@@ -140,16 +140,17 @@ def foresee(
             continue
         _check_mirror(places)
         said = accept_hash.get(model.name, ())
-        unknown = []
+        found, unknown = [], []
         for one in model.files:
             try:
                 here = _lying_here(model, one, places, said, _silent)
                 if here is None and not _addresses(one, places):
                     raise _missing(model, one, places)
+                found += [here[1]] if here else []
             except _Unaccepted as file:
                 unknown.append(file)
         if unknown:
-            raise _unaccepted(model, unknown, [])
+            raise _unaccepted(model, unknown, [], _new(model, places, said, found))
 
 
 def _silent(text: str) -> None:
@@ -224,11 +225,18 @@ def _obtain_all(
         own = {digest for one in model.files for digest in one.sha256}
         proven = {digest for _, digest in found.values()} | {file.digest for file in unknown}
         stray = [digest for digest in accept if digest not in own | proven]
-        raise _unaccepted(model, unknown, stray)
+        new = _new(model, places, accept, [digest for _, digest in found.values()])
+        raise _unaccepted(model, unknown, stray, new)
     return found
 
 
-def _beyond_the_entry(model: Model, digests: Sequence[str]) -> list[str]:
+def _new(model: Model, places: Places, accept: Sequence[str], found: Iterable[str]) -> list[str]:
+    """Those found hashes that count in this run only: they have to be given again."""
+    kept = accepted.read(places.accepted).get(model.name, ())
+    return [one for one in _beyond_the_entry(model, found) if one in accept and one not in kept]
+
+
+def _beyond_the_entry(model: Model, digests: Iterable[str]) -> list[str]:
     own = {digest for one in model.files for digest in one.sha256}
     return [digest for digest in digests if digest not in own]
 
@@ -346,8 +354,12 @@ def _check_mirror(places: Places) -> None:
         )
 
 
-def _unaccepted(model: Model, files: Sequence[_Unaccepted], stray: Sequence[str]) -> FetchError:
-    flags = " ".join(f"--accept-hash {model.name}={one.digest}" for one in files)
+def _unaccepted(
+    model: Model, files: Sequence[_Unaccepted], stray: Sequence[str], new: Sequence[str]
+) -> FetchError:
+    """The error; `new` are hashes accepted in this run, which the next one has to hear again."""
+    digests = dict.fromkeys((*new, *(one.digest for one in files)))
+    flags = " ".join(f"--accept-hash {model.name}={digest}" for digest in digests)
     it = "it" if len(files) == 1 else "them"
     hint = f"Compare {it} with what the publisher says. If right, run again with {flags}"
     if any(one.wrong for one in files):

@@ -320,6 +320,12 @@ def test_the_hashes_of_all_files_are_asked_for_at_once(bench: Bench) -> None:
     with pytest.raises(FetchError, match=weights) as again:
         bench.ensure(model, accept_hash={"mine": [graph]})
     assert graph not in again.value.message
+    # Nothing is recorded yet, so the hint repeats what was accepted in this run.
+    both = f"--accept-hash mine={graph} --accept-hash mine={weights}"
+    assert both in (again.value.hint or "")
+    with pytest.raises(FetchError) as foreseen:
+        store.foresee([model], {"mine": [graph]}, bench.places)
+    assert foreseen.value.as_dict() == again.value.as_dict()
     assert not bench.places.accepted.exists()
     bench.ensure(model, accept_hash={"mine": [graph, weights]})
     assert json.loads(bench.places.accepted.read_text()) == {"mine": [graph, weights]}
