@@ -66,12 +66,12 @@ def scan(
     for name in gathered.empty:
         out.note(f"no picture in {name}")
     into_folder = len(pictures) > 1 or any(Path(one).is_dir() for one in photos)
-    targets = flow.targets(pictures, draw, into_folder) if draw else {}
+    targets = flow.targets(pictures, draw, into_folder) if draw else [None] * len(pictures)
     rows: list[Row] = []
     with flow.client_of(instance, url) as client:
         engine = flow.describe(client)
-        for seen in _scanned(out, client, pictures, engine, keep_data=bool(draw)):
-            target = targets.get(seen.picture.name)
+        scanned = _scanned(out, client, pictures, engine, keep_data=bool(draw))
+        for seen, target in zip(scanned, targets, strict=True):
             if target is None or seen.error is not None:
                 rows.append(Row(seen, None, None))
                 continue

@@ -153,8 +153,8 @@ def _own_words(refusal: Refused) -> str:
     return text if separator and head[:3].isdigit() else refusal.message
 
 
-def targets(pictures: Sequence[Picture], out: Path, into_folder: bool) -> dict[str, Path]:
-    """Where each picture is drawn, by its name; never over a picture that is read.
+def targets(pictures: Sequence[Picture], out: Path, into_folder: bool) -> list[Path]:
+    """Where each picture is drawn, in their order; never over one that is read, none twice.
 
     Raises UsageError when `out` does not fit: a folder for several pictures, else a file; the
     folder that it is to lie in must be there.
@@ -175,12 +175,12 @@ def targets(pictures: Sequence[Picture], out: Path, into_folder: bool) -> dict[s
         raise UsageError(
             f"--draw: there is no folder {out.parent}", hint=f"Make it first: mkdir -p {out.parent}"
         )
-    chosen: dict[str, Path] = {}
+    chosen: list[Path] = []
     taken = {picture.path.resolve() for picture in pictures if picture.path}
     if not into_folder:
         if out.resolve() in taken:
             raise UsageError(f"--draw: {out} is the picture itself", hint="Choose another name.")
-        return {pictures[0].name: out}
+        return [out]
     for picture in pictures:
         stem = picture.path.stem if picture.path else "stdin"
         ending = ".png" if picture.path and picture.path.suffix.lower() == ".png" else ".jpg"
@@ -190,7 +190,7 @@ def targets(pictures: Sequence[Picture], out: Path, into_folder: bool) -> dict[s
             number += 1
             target = out / f"{stem}-{number}{ending}"
         taken.add(target.resolve())
-        chosen[picture.name] = target
+        chosen.append(target)
     return chosen
 
 

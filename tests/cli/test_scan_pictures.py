@@ -227,6 +227,16 @@ def test_draw_puts_several_pictures_into_a_folder_under_names_of_their_own(
     assert all((tmp_path / "o" / name).is_file() for name in drawn)
 
 
+def test_a_picture_named_twice_is_drawn_under_two_names(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
+    result = run(engine, photo, photo, tmp_path / ".." / tmp_path.name, "--draw", tmp_path / "o")
+    assert result.exit_code == 0
+    assert sorted(one.name for one in (tmp_path / "o").iterdir()) == ["a-2.png", "a-3.png", "a.png"]
+    assert f"drawn: 3 pictures in {tmp_path}/o" in result.stdout
+
+
 @pytest.mark.parametrize("out", ["a.png", "folder", "out.gif", "no-folder/out.png"])
 def test_draw_refuses_what_does_not_fit_before_anything_is_asked(
     engine: PictureEngine, tmp_path: Path, out: str
