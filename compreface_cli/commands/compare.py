@@ -44,8 +44,8 @@ def compare(
         if gathered.empty:
             raise pictures.no_picture_in(gathered.empty)
         raise UsageError("to compare takes two pictures at least", hint="Name another one.")
-    for name in gathered.skipped:
-        out.note(f"skipped {name}: not a picture by its name")
+    for name_and_why in gathered.skipped:
+        out.note(f"skipped {name_and_why}")
     for name in gathered.empty:
         out.note(f"no picture in {name}")
     with scan.client_of(instance, url) as client:

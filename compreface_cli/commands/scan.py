@@ -61,8 +61,8 @@ def scan(
     out = Output(json_mode=json_mode)
     gathered = named.gather(photos)
     pictures = gathered.pictures
-    for name in gathered.skipped:
-        out.note(f"skipped {name}: not a picture by its name")
+    for name_and_why in gathered.skipped:
+        out.note(f"skipped {name_and_why}")
     for name in gathered.empty:
         out.note(f"no picture in {name}")
     into_folder = len(pictures) > 1 or any(Path(one).is_dir() for one in photos)

@@ -58,7 +58,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """The pictures that an argument list means, the names passed over, folders without any."""
+    """The pictures of an argument list; what is passed over and why; folders without any."""
 
     pictures: tuple[Picture, ...]
     skipped: tuple[str, ...] = field(default=())
@@ -102,12 +102,18 @@ def no_picture_in(folders: Sequence[str]) -> UsageError:
 
 def _walk(folder: Path, pictures: list[Picture], skipped: list[str]) -> None:
     for at, folders, names in os.walk(folder):
-        skipped.extend(f"{at}/{name}/" for name in sorted(folders) if name.startswith("."))
+        skipped.extend(
+            f"{os.path.join(at, name, '')}: hidden"
+            for name in sorted(folders)
+            if name.startswith(".")
+        )
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(at) / name
-            if name.startswith(".") or path.suffix.lower() not in ENDINGS:
-                skipped.append(str(path))
+            if name.startswith("."):
+                skipped.append(f"{path}: hidden")
+            elif path.suffix.lower() not in ENDINGS:
+                skipped.append(f"{path}: not a picture by its name")
             else:
                 pictures.append(Picture(str(path), path))
 

@@ -123,8 +123,9 @@ def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_named(
         "b/z.png",
     ]
     result = run(engine, tmp_path)
-    for name in ("notes.txt", ".hidden.png", ".cache/"):
-        assert f"skipped {tmp_path}/{name}: not a picture" in result.stderr
+    assert f"skipped {tmp_path}/notes.txt: not a picture by its name" in result.stderr
+    for name in (".hidden.png", ".cache/"):
+        assert f"skipped {tmp_path}/{name}: hidden" in result.stderr
     assert "notes.txt" not in result.stdout
 
 
