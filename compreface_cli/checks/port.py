@@ -22,15 +22,20 @@ def doors(plan: Plan) -> list[tuple[str, str, int]]:
     return [(flag, address, port) for flag, address, port in wanted if isinstance(port, int)]
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def clash(plan: Plan) -> str | None:
+    """What is wrong when both doors have one number."""
     wanted = doors(plan)
     if len(wanted) == 2 and wanted[0][2] == wanted[1][2]:
-        yield fail(
-            NAME,
-            CONFLICT,
-            f"--port and --core-port are both {wanted[0][2]}; each door needs a number of its own",
-            "Give another --core-port, or --core-port auto.",
-        )
+        number = wanted[0][2]
+        return f"--port and --core-port are both {number}; each door needs a number of its own"
+    return None
+
+
+def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+    wanted = doors(plan)
+    both = clash(plan)
+    if both is not None:
+        yield fail(NAME, CONFLICT, both, "Give another --core-port, or --core-port auto.")
     remote = _uses_docker(plan) and facts.docker is not None and not facts.docker.local
     if remote and wanted:
         yield warn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +74,7 @@ def render(
         "changed": done.written.changed,
         "removed": done.written.removed,
         "digest": done.digest,
+        "missing_models": list(done.missing_models),
     }
 
     def draw(console: Console) -> None:
@@ -83,7 +85,19 @@ def render(
         line(f"{folder}: {changed} files written" if changed else f"{folder}: all is there already")
         for path in done.written.removed:
             line(f"  removed {path}")
+        if done.missing_models:
+            line("Without its prepared models the image cannot be built. There is no")
+            for name in done.missing_models:
+                line(f"  {folder / flow.MODELS / name}/")
+            line("The same command without --no-models puts them there.")
+            return
         line("Next:")
-        line(f"  docker compose --project-directory {folder} up -d --wait")
+        line(f"  docker compose --project-directory {_pasted(folder)} up -d --wait")
 
     out.result(document, draw)
+
+
+def _pasted(folder: Path) -> str:
+    """The folder as a shell takes it, and as no program takes it for an option."""
+    text = str(folder)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)

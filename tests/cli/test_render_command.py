@@ -86,6 +86,37 @@ def test_a_port_that_only_up_can_settle_ends_with_3_and_no_folder(cf: Cf, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_two_doors_with_one_number_end_with_2_and_no_folder(cf: Cf, tmp_path: Path) -> None:
+    same = ("--port", "3456", "--core-port", "3456")
+    done = cf("render", "embedded", "-o", "out", *same)
+    assert done.code == 2
+    assert "both 3456" in done.err
+    assert "auto" not in done.err  # only `cf up` can settle that
+    assert not (tmp_path / "out").exists()
+    assert cf("render", "embedded", "-o", "out", "--services", "core", *same).code == 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"), [("a b", "'a b'"), ("it's", """'it'"'"'s'"""), ("-x", "./-x")]
+)
+def test_the_next_command_can_be_pasted(cf: Cf, folder: str, words: str) -> None:
+    done = cf("render", "embedded", f"--output={folder}")
+    assert f"  docker compose --project-directory {words} up -d --wait" in done.out.splitlines()
+
+
+def test_without_the_models_the_next_thing_is_the_models(cf: Cf, tmp_path: Path) -> None:
+    done = cf("render", "facenet", "-o", "out", "--no-models")
+    assert "docker compose" not in done.out
+    assert "out/core/models/20180402-114759/" in done.out
+    assert "without --no-models" in done.out
+    document = cf("render", "facenet", "-o", "out", "--no-models", "--json").document
+    assert document["missing_models"] == ["20180402-114759"]
+    # Whoever put them there himself can build.
+    (tmp_path / "out/core/models/20180402-114759").mkdir(parents=True)
+    assert "docker compose" in cf("render", "facenet", "-o", "out", "--no-models").out
+    assert cf("render", "embedded", "-o", "b", "--json").document["missing_models"] == []
+
+
 def test_what_upstreams_env_says_without_effect_is_said(cf: Cf, tmp_path: Path) -> None:
     (tmp_path / "cf.yaml").write_text("env_file: .env\n")
     (tmp_path / ".env").write_text("CORE_VERSION=1\nmax_request_size=20M\n")
