@@ -19,7 +19,7 @@ from compreface_cli import paths
 from compreface_cli.errors import ConfigurationError, ConflictError
 
 SCHEMA = 1
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 # starting: a run of `cf` is (or was, when it died) between its first step and the known answer
 Phase: TypeAlias = Literal["starting", "running", "stopped"]
@@ -78,7 +78,7 @@ class Instances:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
                 f"'{name}' is no name for an instance",
-                hint="Use up to 48 lower-case letters, digits and '-'.",
+                hint="Use up to 40 lower-case letters, digits and '-'.",
             )
         return self.folder / name
 

@@ -147,7 +147,8 @@ _registry = _matching(
 )
 _identifier = _matching(r"[A-Za-z_][A-Za-z0-9_]{0,62}", "a name of letters, digits and _")
 _instance = _matching(
-    r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", "a name of lower-case letters, digits and hyphens"
+    r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?",
+    "a name of lower-case letters, digits and hyphens, at most 40",
 )
 _build = _matching(r"\S.{0,400}", "the name of a build, or a path")
 

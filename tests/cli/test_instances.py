@@ -125,10 +125,12 @@ def test_an_unknown_field_of_a_later_cf_is_ignored(tmp_path: Path) -> None:
     assert store.load("demo") == record()
 
 
-@pytest.mark.parametrize("name", ["", "../x", "A", "a/b", "-a", "a" * 49])
+@pytest.mark.parametrize("name", ["", "../x", "A", "a/b", "-a", "a" * 41])
 def test_a_name_that_would_leave_the_folder_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="no name"):
+    with pytest.raises(ConfigurationError, match="no name") as caught:
         Instances(tmp_path).home(name)
+    assert "up to 40 " in (caught.value.hint or "")  # as the setting has it
+    assert Instances(tmp_path).home("a" * 40).name == "a" * 40
 
 
 def test_a_lock_names_its_holder(tmp_path: Path) -> None:

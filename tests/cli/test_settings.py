@@ -141,6 +141,7 @@ def test_a_value_is_read_as_it_is_meant(folder: Folder, key: str, raw: Any, valu
         ("max_file_size", "0M", "must be a size like 10M"),
         ("enable_email_server", "maybe", "must be true or false"),
         ("instance", "My_One", "must be a name of lower-case letters"),
+        ("instance", "a" * 41, "at most 40"),
         ("registry", "exadel", "must be a prefix with its slash"),
         ("email_from", "a\nb", "must be one line of text"),
         ("email_from", ["a"], "must be text"),
