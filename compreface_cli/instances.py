@@ -102,7 +102,7 @@ class Instances:
     def _damaged(name: str, path: Path, reason: str) -> ConfigurationError:
         return ConfigurationError(
             f"the record of instance '{name}' is damaged: {reason}",
-            hint=f"The file is {path}. Stop what still runs, then move the file away.",
+            hint=f"The file is {path}. `cf down {name}` tells how to stop what still runs.",
         )
 
     def all(self) -> tuple[list[Record], list[Damaged]]:

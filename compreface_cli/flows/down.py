@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from compreface_cli import paths
+from compreface_cli.errors import ConfigurationError
 from compreface_cli.flows import running
-from compreface_cli.instances import Record
+from compreface_cli.instances import Damaged, Record
 from compreface_cli.launch.base import STOP_TIMEOUT_S, interruptible
+from compreface_cli.launch.supervisor import start_time
 from compreface_cli.output import Output
 
 
@@ -25,7 +31,13 @@ class Stopped:
 def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Stopped:
     """Stop the instance named, or the only one that runs."""
     store = running.instances()
-    name = running.pick(name, only_running=True, command="cf down").name
+    try:
+        name = running.pick(name, only_running=True, command="cf down").name
+    except ConfigurationError as error:
+        broken = [one for one in store.all()[1] if name in (None, one.name)]
+        if not broken or error.hint == paths.WAY_OUT:  # or the folder may not be read at all
+            raise
+        raise _by_hand(broken[0]) from error
     with interruptible(), store.lock(name, f"cf down {name}"):
         record = running.pick(name, only_running=False)  # as it is now that nobody else works on it
         known = running.deployment(record)
@@ -51,3 +63,34 @@ def _stop_previous(document: Mapping[str, Any], timeout_s: float) -> None:
     launcher = running.launcher(before.launcher)
     launcher.stop(before, timeout_s=timeout_s)
     launcher.remove(before)
+
+
+def _by_hand(broken: Damaged) -> ConfigurationError:
+    """The error for a record that does not say what was started: how to end what may still run."""
+    pids = _processes(broken.path.parent)
+    if pids:
+        end = f"End what still runs: kill {' '.join(map(str, pids))}"
+    else:
+        # Volumes stay; the name of the project is all that this needs.
+        end = (
+            "No process of it is left. If it ran in Docker, end it: "
+            f"docker compose --project-name cf-{broken.name} down"
+        )
+    return ConfigurationError(
+        f"the record of instance '{broken.name}' is damaged: {broken.reason}",
+        hint=f"{end}\nThen move the file away: {broken.path}",
+        details={"instance": broken.name, "pids": pids},
+    )
+
+
+def _processes(home: Path) -> list[int]:
+    """Of each engine below the instance's folder: its supervisor, else itself; what lives."""
+    found = []
+    for path in sorted(home.glob("engine-*/state.json")):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            state = json.loads(path.read_text(encoding="utf-8"))
+            for one in filter(None, (state["supervisor"], state["child"])):
+                if one["started"] and start_time(int(one["pid"])) == one["started"]:
+                    found.append(int(one["pid"]))
+                    break  # with its supervisor the engine ends, too
+    return found

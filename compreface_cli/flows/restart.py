@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from compreface_cli.errors import ConfigurationError, UnhealthyError
 from compreface_cli.flows import ready, running
@@ -34,6 +35,11 @@ def restart(name: str | None, out: Output, *, timeout_s: float | None = None) ->
                 f"instance '{name}' does not run", hint=f"Start it with `cf up {record.build}`."
             )
         known = running.deployment(record)
+        if known.launcher == "process" and not Path(known.data["folder"]).is_dir():
+            raise ConfigurationError(
+                f"instance '{name}' cannot start again: {known.data['folder']} is gone",
+                hint=f"Start it anew with `cf up {record.build}`.",
+            )
         launcher = running.launcher(known.launcher)
         out.note(f"Stopping '{name}' ...")
         launcher.stop(known)

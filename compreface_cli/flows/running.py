@@ -114,7 +114,7 @@ def health(record: Record, *, busy: bool) -> Health:
     broken = next((one for one in services if one.state != "running"), None)
     if broken is not None:
         word = "starting" if broken.state == "starting" else "unhealthy"
-        return Health(word, services, f"{broken.name} is {broken.state}: {broken.detail}")
+        return Health(word, services, _says(record, broken))
     engine = deployment(record).engine
     if not is_up(engine.url, key=engine.key):
         return Health("unhealthy", services, "the engine gives no answer")
@@ -122,6 +122,18 @@ def health(record: Record, *, busy: bool) -> Health:
     if sick is not None:
         return Health("unhealthy", services, f"{sick.name} says that it is not healthy")
     return Health("running", services, next((one.detail for one in services if one.detail), ""))
+
+
+def _says(record: Record, broken: ServiceState) -> str:
+    """What is wrong with a service, and the ways on where it was ended: perhaps by half a `down`"""
+    said = f"{broken.name} is {broken.state}" + (f": {broken.detail}" if broken.detail else "")
+    if broken.state not in ("stopped", "missing"):
+        return said
+    down = f"`cf down {record.name}` removes what is left"
+    # A process whose folder went has nothing to start from; Compose makes containers anew.
+    if broken.state == "missing" and deployment(record).launcher == "process":
+        return f"{said}; {down}"
+    return f"{said}; `cf restart {record.name}` starts it again, {down}"
 
 
 def runtimes(record: Record) -> Mapping[str, Any]:

@@ -1,0 +1,124 @@
+"""What `cf status` and `cf down` say of an instance that is half gone, or whose record is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compreface_cli import paths
+from compreface_cli.instances import Instances, Record
+from compreface_cli.launch.supervisor import start_time
+from tests.cli.in_process import Cf, in_folder
+
+
+@pytest.fixture
+def cf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cf:
+    return in_folder(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture
+def alive() -> Iterator[int]:
+    """The pid of a process that lives."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def instance(*, supervisor: int | None, child: int | None, phase: str) -> Path:
+    """The record of an engine as a process with that state; its folder."""
+    store = Instances(paths.instances_dir())
+    folder = store.home("mine") / "engine-1234"
+    deployment = {
+        "launcher": "process",
+        "instance": "mine",
+        "engine": {"bind": "127.0.0.1", "port": 9},
+        "ui": None,
+        "data": {"folder": str(folder)},
+    }
+    store.save(
+        Record(
+            name="mine",
+            build="embedded",
+            calculator="embedded.Calculator@mobilefacenet192",
+            services="core",
+            phase="running",
+            created="2026-01-01T00:00:00+00:00",
+            deployment=deployment,
+        )
+    )
+    folder.mkdir()
+    gone = {"pid": 1, "started": "long ago"}
+    seen: list[dict[str, Any]] = [
+        {"pid": pid, "started": start_time(pid)} if pid else gone for pid in (supervisor, child)
+    ]
+    state = {"supervisor": seen[0], "child": seen[1], "phase": phase}
+    rest = {"last_exit": None, "restarts": 0, "since": "2026-01-01T00:00:00+00:00"}
+    (folder / "state.json").write_text(json.dumps({**state, **rest}))
+    return folder
+
+
+def damaged(cf: Cf, *arguments: str) -> str:
+    """What `cf down` says once the record cannot be read."""
+    (Instances(paths.instances_dir()).home("mine") / "instance.json").write_text("{")
+    done = cf("down", *arguments)
+    assert done.code == 3
+    assert "damaged" in done.err
+    return done.err
+
+
+def test_a_service_without_more_to_say_has_no_colon(cf: Cf, alive: int) -> None:
+    instance(supervisor=alive, child=None, phase="starting")
+    done = cf("status", "mine", "--json")
+    assert done.document["instances"][0]["detail"] == "core is starting"
+
+
+def test_what_an_interrupted_down_has_left_is_told_with_the_ways_on(cf: Cf) -> None:
+    folder = instance(supervisor=None, child=None, phase="stopped")
+    done = cf("status")
+    assert done.code == 8
+    assert "mine: core is stopped" in done.out
+    assert "cf restart mine" in done.out
+    assert "cf down mine" in done.out
+    shutil.rmtree(folder)
+    done = cf("status")
+    assert "mine: core is missing: nothing was started" in done.out
+    assert "cf restart" not in done.out  # there is nothing to start again
+    assert "cf down mine" in done.out
+    again = cf("restart", "mine")
+    assert again.code == 3
+    assert "cf up embedded" in again.err
+    assert cf("down", "mine").code == 0
+    assert cf("status").out.startswith("No instance")
+
+
+@pytest.mark.parametrize("named", [("mine",), ()])
+def test_down_names_the_process_of_an_instance_whose_record_is_damaged(
+    cf: Cf, alive: int, named: tuple[str, ...]
+) -> None:
+    instance(supervisor=alive, child=os.getpid(), phase="running")
+    told = damaged(cf, *named)
+    assert f"kill {alive}" in told
+    assert str(os.getpid()) not in told  # it ends with its supervisor
+    assert "docker" not in told
+
+
+def test_down_names_an_engine_without_its_supervisor(cf: Cf, alive: int) -> None:
+    instance(supervisor=None, child=alive, phase="running")
+    assert f"kill {alive}" in damaged(cf, "mine")
+
+
+def test_down_names_the_docker_command_where_no_process_is_left(cf: Cf) -> None:
+    folder = instance(supervisor=None, child=None, phase="running")
+    for text in ("{", "[]", '{"supervisor": 1, "child": {"pid": "x"}}'):
+        (folder / "state.json").write_text(text)
+        told = damaged(cf, "mine")
+        assert "docker compose --project-name cf-mine down" in told
+        assert "kill" not in told
