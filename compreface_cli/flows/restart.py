@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from compreface_cli.errors import ConfigurationError, UnhealthyError
+from compreface_cli.errors import ConfigurationError, Interruption, UnhealthyError
 from compreface_cli.flows import ready, running
 from compreface_cli.flows.up import TIMEOUT_S
 from compreface_cli.instances import Record
@@ -41,10 +41,14 @@ def restart(name: str | None, out: Output, *, timeout_s: float | None = None) ->
                 hint=f"Start it anew with `cf up {record.build}`.",
             )
         launcher = running.launcher(known.launcher)
-        out.note(f"Stopping '{name}' ...")
-        launcher.stop(known)
-        out.note(f"Starting '{name}' ...")
-        launcher.start(known, out.note)
+        try:
+            out.note(f"Stopping '{name}' ...")
+            launcher.stop(known)
+            out.note(f"Starting '{name}' ...")
+            launcher.start(known, out.note)
+        except Interruption:
+            out.note(f"'{name}' may be stopped now. To start it: cf restart {name}")
+            raise
         deadline = time.monotonic() + (timeout_s or TIMEOUT_S[known.launcher])
         answer = ready.KnownAnswer.from_dict(record.answer)
         try:

@@ -69,3 +69,17 @@ def test_a_reader_who_leaves_early_is_no_error(local_cf: LocalCf) -> None:
     assert follow.stderr is not None
     assert "Traceback" not in follow.stderr.read()
     follow.stderr.close()
+
+
+def test_a_restart_that_is_cut_says_how_to_start_again(local_cf: LocalCf) -> None:
+    local_cf.up("--port", "auto")
+    process = local_cf.start("restart")
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert "Stopping" in said
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "cf restart embedded" in rest
+    assert local_cf.json("restart")["instance"] == "embedded"
+    assert local_cf.status()["state"] == "running"
