@@ -255,16 +255,31 @@ def _facts_that_hold(
 
     calculator = same(base.calculator, str(changed["calculator"]))
     detector = same(base.detector, str(changed["detector"]))
-    holds = {"recognition": calculator, "detection": detector}
+    # Recognition is measured upon the faces that a detector found.
+    holds = {"recognition": calculator and detector, "detection": detector}
     kept = {
         **facts,
         "accuracy": [
             one for one in facts.get("accuracy", ()) if holds[one.get("of", "recognition")]
         ],
-        "licence": facts.get("licence") if calculator else None,
+        "licence": _licence(facts.get("licence"), base, changed, calculator and detector),
         "upstream": facts.get("upstream") if calculator and detector else None,
     }
     return {key: value for key, value in kept.items() if value}
+
+
+def _licence(
+    said: Mapping[str, Any] | None, base: BuildSpec, changed: Mapping[str, Any], same: bool
+) -> Mapping[str, Any] | None:
+    """The base's terms while they cover all plugins, else the strictest of what was chosen."""
+    from compreface_cli.models import licence
+
+    plugins = changed.get("plugins", ())
+    more = [plugin for plugin in plugins if plugin not in base.plugins]
+    level = str((said or {}).get("commercial", "unclear"))
+    if same and not licence.stricter(licence.together(more)["commercial"], level):
+        return said
+    return licence.together((changed["detector"], changed["calculator"], *plugins), said)
 
 
 def read_data(data: Mapping[str, Any], origin: str) -> Any:

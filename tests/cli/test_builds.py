@@ -254,16 +254,63 @@ def test_a_model_of_a_build_takes_one_number_or_three(place: Path) -> None:
 
 def test_another_calculator_takes_its_figures_and_its_licence_with_it(place: Path) -> None:
     made = builds.customise(builds.load("embedded"), "mine", {"calculator": "facenet.Calculator"})
-    assert made.facts.licence is None
+    licence = made.facts.licence
+    assert licence is not None
+    assert licence.commercial == "unclear"
+    assert "VGGFace2" in str(licence.reason)
+    assert "MS-Celeb" not in str(licence.reason)
     assert {one.of for one in made.facts.accuracy} == {"detection"}
 
 
-def test_another_detector_takes_its_own_figures_only(place: Path) -> None:
+def test_another_detector_takes_all_figures_with_it(place: Path) -> None:
     base = builds.load("facenet")
-    made = builds.customise(base, "mine", {"detector": "embedded.FaceDetector@mtcnn"})
-    assert made.facts.licence == base.spec.facts.licence
+    made = builds.customise(base, "mine", {"detector": "yunet.FaceDetector@yunet_n"})
+    assert made.facts.accuracy == []
     assert made.facts.upstream is None
-    assert {one.of for one in made.facts.accuracy} == {"recognition"}
+    licence = made.facts.licence
+    assert licence is not None
+    assert licence.weights.startswith("yunet_n: Apache-2.0; 20180402-114759: MIT")
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "commercial", "because"),
+    [
+        ("embedded", {"detector": "scrfd.FaceDetector@scrfd_500m"}, "excluded", "InsightFace"),
+        ("embedded", {"plugins": ["genderage.AgeDetector@genderage"]}, "excluded", "InsightFace"),
+        (
+            "scrfd-w600k",
+            {
+                "detector": "yunet.FaceDetector@yunet_n",
+                "calculator": "embedded.Calculator@mobilefacenet192",
+                "plugins": [],
+            },
+            "unclear",
+            "MS-Celeb",
+        ),
+    ],
+    ids=["detector", "plugin", "all"],
+)
+def test_the_strictest_terms_of_what_was_chosen_are_the_builds(
+    place: Path, base: str, changes: dict[str, Any], commercial: str, because: str
+) -> None:
+    licence = builds.customise(builds.load(base), "mine", changes).facts.licence
+    assert licence is not None
+    assert licence.commercial == commercial
+    assert because in str(licence.reason)
+
+
+@pytest.mark.parametrize("said", [None, "excluded"])
+def test_terms_of_an_own_model_are_what_its_build_said(place: Path, said: str | None) -> None:
+    terms = {"weights": "mine", "commercial": said, "reason": "a friend asked"}
+    facts = {"facts": {"licence": terms}} if said else {}
+    own = builds.load(write(place, build_data(**facts)))
+    made = builds.customise(own, "other", {"detector": "yunet.FaceDetector@yunet_n"})
+    licence = made.facts.licence
+    assert licence is not None
+    assert licence.commercial == (said or "unclear")
+    assert licence.reason == (
+        "my-model: a friend asked" if said else "my-model: nothing is known of its terms"
+    )
 
 
 def test_another_device_or_plugin_and_the_same_model_by_its_other_name_keep_the_facts(
