@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -23,7 +23,6 @@ from compreface_cli.facts.docker import Container
 from compreface_cli.facts.host import PortFact
 
 MIN_PYTHON = (3, 11)
-DOORS = {3000: "the engine's port", 8000: "the UI's port"}
 
 ModelState = Literal["here", "missing", "damaged"]
 
@@ -38,14 +37,38 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """A port that `cf up` would take here; `needed`: without it no `up` of these settings starts.
+
+    `way_out`: the flags that choose another.
+    """
+
+    what: str
+    needed: bool = True
+    way_out: str = "--port auto"
+
+
+DOORS: Mapping[int, Door] = {
+    3000: Door("the engine's port", way_out="--port auto --core-port auto"),
+    8000: Door("the UI's port", needed=False),  # without Docker the engine starts alone
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """Everything the doctor looked at; `instances`: port -> the running instance that has it."""
+    """Everything the doctor looked at; `instances`: port -> the running instance that has it.
+
+    `settings`: what is wrong with them, as rows.
+    """
 
     facts: Facts
+    doors: Mapping[int, Door] = field(default_factory=lambda: DOORS)
+    settings: Sequence[Finding] = ()
     models: Mapping[str, ModelState] = field(default_factory=dict)
     environment: Environment = field(default_factory=lambda: Environment(None))
     instances: Mapping[int, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)  # builds, records -> what is wrong
+    trouble: Sequence[Finding] = ()  # what keeps the models from being looked at
 
 
 def judge(seen: Seen) -> list[Finding]:
@@ -60,7 +83,8 @@ def judge(seen: Seen) -> list[Finding]:
         *_docker(facts),
         *_nvidia(facts),
         *(_door(seen, number, fact) for (_, number), fact in facts.host.ports.items()),
-        *_models(seen.models),
+        *(seen.settings or [ok("settings", "every value that is set is one that `cf up` takes")]),
+        *(seen.trouble or _models(seen.models)),
         _environment(seen),
         *(
             warn("files", f"{what} cannot be read: {why}", "Correct the file or move it away.")
@@ -146,8 +170,9 @@ def _nvidia(facts: Facts) -> Iterator[Finding]:
 
 
 def _door(seen: Seen, number: int, fact: PortFact) -> Finding:
-    """A port of the defaults: ours, free, or in the way of an `up` without flags."""
-    what = f"port {number} ({DOORS.get(number, 'a door')})"
+    """A port of the settings: ours, free, or in the way of an `up` without flags."""
+    door = seen.doors.get(number, Door("a door", needed=False))
+    what = f"port {number} ({door.what})"
     if number in seen.instances:
         return ok(port.NAME, f"{what} is the instance {seen.instances[number]}'s")
     holder = _container_on(seen.facts, number)
@@ -157,13 +182,22 @@ def _door(seen: Seen, number: int, fact: PortFact) -> Finding:
         who = whose(holder)
     elif fact.listeners and fact.listeners[0].pid is not None:
         who = f"the process {fact.listeners[0].process} (pid {fact.listeners[0].pid})"
+    elif fact.denied:
+        return warn(port.NAME, f"{what} is privileged: only Docker may bind it ({fact.error})")
+    elif fact.error and "in use" not in fact.error:
+        # No port helps where the address is none of this host.
+        return fail(
+            port.NAME,
+            CONFLICT,
+            f"{what} cannot be bound on {fact.address}: {fact.error}",
+            "Choose an address of this host: cf up --bind ADDRESS",
+        )
     else:
         who = "a process that this user may not see"
-    # The engine's port is in every default; the UI's only in that of the full stack.
-    way_out = "Choose another port: cf up --port auto"
-    if number == 3000:
-        return fail(port.NAME, CONFLICT, f"{what} is held by {who}", f"{way_out} --core-port auto")
-    return warn(port.NAME, f"{what} is held by {who}", way_out)
+    message, way_out = f"{what} is held by {who}", f"Choose another port: cf up {door.way_out}"
+    if door.needed:
+        return fail(port.NAME, CONFLICT, message, way_out)
+    return warn(port.NAME, message, way_out)
 
 
 def _container_on(facts: Facts, number: int) -> Container | None:

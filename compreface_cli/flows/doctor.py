@@ -7,7 +7,9 @@ import subprocess
 
 from compreface_cli import facts, paths
 from compreface_cli.checks import Finding, health
+from compreface_cli.checks.base import fail
 from compreface_cli.errors import CfError
+from compreface_cli.flows import doctor_settings
 
 _PROOF_S = 30.0
 # Import what the engine needs, and hold its networks against the hashes of their installation.
@@ -31,23 +33,33 @@ def run() -> tuple[list[Finding], int]:
 def look() -> health.Seen:
     """Ask the host, Docker, the NVIDIA side, the store of models, the environment, the records."""
     broken: dict[str, str] = {}
-    doors = tuple(("127.0.0.1", number) for number in health.DOORS)
+    trouble: list[Finding] = []
+    chosen, wrong = doctor_settings.read()
+    doors, more = doctor_settings.doors(chosen)
     folders = (paths.data_dir(), paths.state_dir(), paths.cache_dir())
-    asked = facts.Questions(ports=doors, paths=tuple(map(str, folders)), gpu=True)
+    asked = facts.Questions(ports=tuple(doors), paths=tuple(map(str, folders)), gpu=True)
     return health.Seen(
         facts=facts.gather(asked),
-        models=_models(broken),
+        doors={number: door for (_, number), door in doors.items()},
+        settings=(*wrong, *more),
+        models=_models(broken, trouble),
         environment=_environment(),
         instances=_instances(broken),
         broken=broken,
+        trouble=trouble,
     )
 
 
-def _models(broken: dict[str, str]) -> dict[str, health.ModelState]:
+def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, health.ModelState]:
     """The state of every model that any build names, by hash."""
     from compreface_cli import builds, plan, settings
-    from compreface_cli.models import store
+    from compreface_cli.models import accepted, store
 
+    try:
+        accepted.read(store.Places().accepted)
+    except CfError as error:
+        trouble.append(fail("models", error.code, error.message, error.hint or ""))
+        return {}
     found: dict[str, health.ModelState] = {}
     for name in builds.names():
         try:

@@ -138,6 +138,14 @@ def test_a_port_of_a_container_or_of_an_unseen_process_says_so() -> None:
     assert "the container shop (restarting)" in only("port", "warn", of).message
 
 
+def test_a_port_that_this_user_may_not_bind_is_told_from_one_that_is_held() -> None:
+    low = PortFact("127.0.0.1", 80, free=False, denied=True, error="Permission denied")
+    foreign = PortFact("1.2.3.4", 81, free=False, error="Cannot assign requested address")
+    of = rows(facts=facts(host=ports(low, foreign)))
+    assert "privileged" in only("port", "warn", of).message
+    assert "on 1.2.3.4" in only("port", "fail", of).message
+
+
 def test_an_odd_door_has_a_name_too() -> None:
     free = PortFact("127.0.0.1", 9, free=True)
     assert "a door" in found("port", "ok", rows(facts=facts(host=ports(free))))[-1].message

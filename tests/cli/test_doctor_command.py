@@ -165,3 +165,78 @@ def test_an_environment_that_no_longer_imports_fails_with_what_python_said(
     python.write_text("#!/bin/sh\nexit 0\n")
     [row] = rows(tmp_path, "engine")
     assert row["level"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "level", "words"),
+    [
+        ("CF_PORT", "abc", "fail", "environment CF_PORT: port must be a port"),
+        ("CF_PROT", "1", "warn", "did you mean CF_PORT?"),
+        ("CF_MODELS_MIRROR", "/nosuch", "fail", "CF_MODELS_MIRROR: there is no folder /nosuch"),
+        ("CF_BUILD", "nosuch", "fail", "there is no build 'nosuch'"),
+        ("CF_DETECTOR", "nonsense", "fail", "unknown detector 'nonsense'"),
+        ("CF_ENV_FILE", "nosuch.env", "fail", "nosuch.env: there is no such file"),
+    ],
+)
+def test_a_setting_that_up_would_refuse_is_a_row_among_the_others(
+    tmp_path: Path, name: str, value: str, level: str, words: str
+) -> None:
+    [row] = rows(tmp_path, "settings", **{name: value})
+    assert (row["level"], row["exit_code"]) == (level, 3 if level == "fail" else 0)
+    assert words in row["message"]
+    assert row["hint"] or level == "warn"
+    assert rows(tmp_path, "engine", **{name: value}), "the other rows are there too"
+
+
+def test_every_fault_of_the_settings_is_told(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "cf.yaml").write_text("prot: 1\nbind: here\n")
+    odd = {"CF_PORT": "abc", "CF_CORE_PORT": "0", "CF_PROT": "1"}
+    found = [(row["level"], row["message"]) for row in rows(tmp_path, "settings", **odd)]
+    assert [level for level, _ in found].count("warn") == 1
+    wrong = [message for level, message in found if level == "fail"]
+    assert len(wrong) == 4
+    assert any("cf.yaml:1: unknown setting 'prot'" in message for message in wrong)
+    assert any("cf.yaml:2: bind must be" in message for message in wrong)
+
+
+def test_a_broken_build_that_the_settings_choose_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "here" / "builds").mkdir(parents=True)
+    (tmp_path / "here" / "builds" / "embedded.yaml").write_text("a: [")
+    [row] = rows(tmp_path, "settings", CF_PORT="21777")
+    assert "embedded.yaml" in row["message"]
+    assert "21777" in rows(tmp_path, "port", CF_PORT="21777")[1]["message"]
+
+
+def test_sound_settings_are_a_row(tmp_path: Path) -> None:
+    [row] = rows(tmp_path, "settings", CF_PORT="21777")
+    assert row["level"] == "ok"
+
+
+def test_the_ports_are_those_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "cf.yaml").write_text("core_port: 21778\n")
+    found = [row["message"] for row in rows(tmp_path, "port", CF_PORT="21777", CF_RUNTIME="foo")]
+    assert [message.split(" is ")[0] for message in found] == [
+        "port 21778 (the engine's port)",
+        "port 21777 (the UI's port)",
+    ]
+    [alone] = rows(tmp_path, "port", CF_SERVICES="core", CF_PORT="21777")
+    assert alone["message"].startswith("port 21777 (the engine's port)")
+
+
+def test_a_port_that_was_asked_for_and_is_held_fails(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = str(server.getsockname()[1])
+        found = rows(tmp_path, "port", CF_PORT=held, CF_CORE_PORT="auto")
+    assert [(row["level"], row["exit_code"]) for row in found] == [("fail", 4)]
+
+
+def test_damaged_accepted_hashes_are_a_row(tmp_path: Path) -> None:
+    state = tmp_path / ".local" / "state" / "compreface-cli"
+    state.mkdir(parents=True)
+    (state / "accepted-hashes.json").write_text("{")
+    [row] = rows(tmp_path, "models")
+    assert (row["level"], row["exit_code"]) == ("fail", 9)
+    assert "accepted-hashes.json cannot be read" in row["message"]
+    assert "Repair or remove that file" in row["hint"]
