@@ -10,8 +10,21 @@ from typing import Any
 from compreface_cli import builds, settings
 from compreface_cli import plan as plans
 from compreface_cli.builds import BuildFile
+from compreface_cli.errors import ConfigurationError
 from compreface_cli.flows import reach, running
 from compreface_cli.plan import Plan
+from compreface_cli.yamlfile import Fault, read, refuse
+
+_NOTHING = settings.Settings()
+# A build without faults, to try one plugin at a time in.
+_BARE: Mapping[str, Any] = {
+    "detector": "embedded.FaceDetector@mtcnn",
+    "calculator": "embedded.Calculator@mobilefacenet192",
+    "plugins": [],
+    "runtime": "onnxruntime",
+    "precision": "auto",
+    "device": "cpu",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +58,8 @@ def resolved(flags: Mapping[str, Any]) -> tuple[Plan, tuple[str, ...]]:
 def checked(path: Path) -> Checked:
     """Check a file as `cf up` would, without the settings of this user or folder."""
     build = builds.load(path if path.is_absolute() else Path.cwd() / path)
-    plan = plans.resolve(build, settings.Settings())
+    _raise_for_plugins(build)
+    plan = plans.resolve(build, _NOTHING)
     notes = []
     if build.name != path.stem:
         notes.append(
@@ -56,3 +70,40 @@ def checked(path: Path) -> Checked:
     theirs = replace(plan, models=tuple(model for model in plan.models if not model.beside))
     notes += [f"{one.message}. {one.hint}" for one in reach.out_of_reach(theirs)]
     return Checked(build, plan, tuple(notes))
+
+
+def _raise_for_plugins(build: BuildFile) -> None:
+    """Raise one error for all plugins whose model is missing or does not fit, with their lines."""
+    places: dict[tuple[str | int, ...], dict[str, Any]] = {
+        ("detector",): {"detector": build.spec.detector},
+        ("calculator",): {"calculator": build.spec.calculator},
+    }
+    for number, plugin in enumerate(build.spec.plugins):
+        places["plugins", number] = {"plugins": [plugin]}
+    document = read(build.path)
+    faults, hints = [], []
+    for place, one in places.items():
+        try:
+            plans.resolve(
+                replace(build, spec=build.spec.model_copy(update={**_BARE, **one})), _NOTHING
+            )
+        except ConfigurationError as error:
+            where = ".".join(map(str, place))
+            line, column = document.position(place)
+            faults.append(Fault(document.origin, line, column, f"{where}: {error.message}"))
+            hints.append(error.hint or "")
+    if faults:
+        refused = refuse(sorted(faults, key=lambda one: (one.line, one.column)))
+        refused.hint = _together(hints)
+        raise refused
+
+
+def _together(hints: list[str]) -> str:
+    """Each hint once; what they show of `models:` entries becomes one list of them."""
+    said: dict[str, list[str]] = {}
+    for hint in hints:
+        sentence, marked, entries = hint.partition("\nmodels:\n")
+        said.setdefault(sentence + marked, []).append(entries)
+    return "\n".join(
+        sentence + "\n".join(dict.fromkeys(entries)) for sentence, entries in said.items()
+    )

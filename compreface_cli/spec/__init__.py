@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,15 +104,18 @@ class BuildSpec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> BuildSpec:
-        if len(set(self.plugins)) != len(self.plugins):
-            raise ValueError("plugins: a plugin is listed twice")
+        again = _again(self.plugins)
+        if again is not None:
+            why = f"{self.plugins[again]} is listed twice"
+            raise misfit(("plugins", again), f"plugins.{again}: {why}")
         other = bf16_fault(self.runtime, self.device) if self.precision == "bf16" else ""
         if other:
             why = "it is for a CPU and the runtimes auto and openvino"
             raise misfit(("precision",), f"precision: bf16 does not fit {other}: {why}")
-        names = [model.name for model in self.models]
-        if len(set(names)) != len(names):
-            raise ValueError("models: two models have the same name")
+        again = _again([model.name for model in self.models])
+        if again is not None:
+            why = f"two models have the name {self.models[again].name}"
+            raise misfit(("models", again, "name"), f"models.{again}.name: {why}")
         for number, model in enumerate(self.models):
             for plugin in (self.detector, self.calculator, *self.plugins):
                 if notation.model_of(plugin) != model.name:
@@ -122,6 +125,11 @@ class BuildSpec(Strict):
                     why = f"models.{number}.role: {plugin} needs a model with the role {wanted}"
                     raise misfit(("models", number, "role"), f"{why}, not {model.role}")
         return self
+
+
+def _again(words: Sequence[str]) -> int | None:
+    """Where the first word stands that is there before."""
+    return next((at for at, word in enumerate(words) if word in words[:at]), None)
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from compreface_cli import resources
 from tests.cli.build_files import build_data, plain_data, write
@@ -82,6 +83,38 @@ def test_validate_tells_every_fault_with_its_line(cf: Cf, tmp_path: Path) -> Non
     assert [Path(fault["file"]).name for fault in faults] == ["my-build.yaml"] * 2
     lines = path.read_text().splitlines()
     assert {lines[fault["line"] - 1].split(":")[0] for fault in faults} == {"detektor", "device"}
+
+
+def test_validate_tells_every_missing_model_with_the_line_of_its_plugin(
+    cf: Cf, tmp_path: Path
+) -> None:
+    plugins = [
+        "facenet.PoseEstimator",
+        "genderage.AgeDetector@mine",
+        "genderage.GenderDetector@mine",
+        "facemask.MaskDetector@yunet_n",
+    ]
+    named = {"detector": "yunet.FaceDetector@other", "calculator": "custom.Calculator@third"}
+    path = write(tmp_path, plain_data(**named, plugins=plugins))
+    done = cf("validate", str(path), "--json")
+    assert done.code == 3
+    error = done.document["error"]
+    lines = path.read_text().splitlines()
+    assert [
+        lines[fault["line"] - 1].strip(" -").removeprefix("detector: ").removeprefix("calculator: ")
+        for fault in error["details"]["faults"]
+    ] == [*named.values(), *plugins[1:]]
+    assert f"{path}:3: detector: yunet.FaceDetector@other: neither the build" in error["message"]
+    entries = error["hint"].partition("like this:\n")[2].partition("\n`cf show")[0]
+    assert [one["name"] for one in yaml.safe_load(entries)["models"]] == ["other", "third", "mine"]
+
+
+def test_validate_names_the_line_of_a_plugin_that_is_listed_twice(cf: Cf, tmp_path: Path) -> None:
+    path = write(tmp_path, plain_data(plugins=["facenet.PoseEstimator"] * 2))
+    assert (
+        f"{path}:7: plugins.1: facenet.PoseEstimator is listed twice"
+        in cf("validate", str(path)).err
+    )
 
 
 def test_validate_notes_what_will_not_run_or_be_found(cf: Cf, tmp_path: Path) -> None:

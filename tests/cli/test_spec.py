@@ -82,8 +82,14 @@ def test_a_build_cannot_be_changed() -> None:
         ({"device": "cpuu"}, "(did you mean 'cpu'?)"),
         ({"runtime": "onxruntime"}, "(did you mean 'onnxruntime'?)"),
         ({"plugins": "facenet.PoseEstimator"}, "plugins: must be a valid list"),
-        ({"plugins": ["facenet.PoseEstimator"] * 2}, "plugins: a plugin is listed twice"),
-        ({"models": [model_entry(), model_entry()]}, "models: two models have the same name"),
+        (
+            {"plugins": ["facenet.PoseEstimator"] * 2},
+            "plugins.1: facenet.PoseEstimator is listed twice",
+        ),
+        (
+            {"models": [model_entry(), model_entry()]},
+            "models.1.name: two models have the name my-model",
+        ),
         ({"limits": {"max_wait_s": 0}}, "limits.max_wait_s: must be greater than 0"),
         ({"limits": {"max_detect_size": "640"}}, "must be a valid integer, not '640'"),
         ({"base_image": "UPPER case"}, "base_image: 'UPPER case' is not an image"),
