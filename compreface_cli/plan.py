@@ -38,6 +38,7 @@ Port = int | Literal["auto"]
 UI_PORT = 8000
 ENGINE_PORT = 3000
 IMAGE = "compreface-core"
+_USUAL = "w600k_mbf"  # of the catalogue: a calculator like most
 
 KEYS_WAY_OUT = (
     "Start the engine alone (--services core), or leave the keys out: beside the full stack the "
@@ -350,17 +351,36 @@ def _no_model(
 
 
 def _how_to_name_a_model(plugin: str, name: str, build: BuildFile) -> str:
-    """A whole build file, since a model has more to say than a flag can take."""
+    """A whole build file, since a model has more to say than a flag can take.
+
+    Its values are those of the catalogue's model for that plugin, so they fit what the plugin does.
+    """
+    from compreface_cli import builds
+
+    def shown(values: tuple[float, ...] | None) -> str:
+        numbers = [str(int(one) if one == int(one) else one) for one in values or ()]
+        return f"[{', '.join(numbers)}]" if len(numbers) > 1 else "".join(numbers) or "null"
+
     role = notation.model_role(plugin)
-    size = {"calculator": "112", "detector": "null", "analyzer": "96"}[role]
+    row = notation.PLUGINS[notation.split(plugin)[0]]
+    like = (*(row.models or ()), *row.fits, _USUAL)[0]
+    model = builds.catalogue(like)[like]
+    of_input = {
+        "size": "null" if model.size is None else model.size,
+        **({"layout": model.layout} if model.layout != "nchw" else {}),
+        **({"colour": model.colour} if model.colour != "rgb" else {}),
+        "mean": shown(model.mean),
+        "scale": shown(model.scale),
+    }
     entry = f"""models:
   - name: {name}
     role: {role}
     format: onnx
     files: [{{path: {name}.onnx}}]  # beside the build file
-    input: {{size: {size}, mean: 127.5, scale: 128}}  # as the network was trained"""
+    # as {like} was trained; give what yours was trained with
+    input: {{{", ".join(f"{key}: {value}" for key, value in of_input.items())}}}"""
     if role == "calculator":
-        entry += "\n    align: arcface5\n    similarity: [1.1, 6.0]"
+        entry += f"\n    align: {model.align}\n    similarity: {shown(model.similarity)}"
     if build.origin != "bundled":
         return f"write a models: entry for it in {build.path}, like this:\n{entry}"
     lines = {

@@ -1,0 +1,46 @@
+"""The entry that a refusal shows for a model nobody knows: it fits the plugin it is for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from compreface_cli.builds import catalogue, model_of
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.models.types import Model
+from compreface_cli.notation import PLUGINS
+from compreface_cli.plan import resolve
+from compreface_cli.settings import resolve as resolve_settings
+from compreface_cli.spec import from_text
+from tests.cli.build_files import build_file
+from tests.cli.test_plan import NOWHERE
+
+OPEN = [base for base, row in PLUGINS.items() if row.models is None]
+
+
+def shown(base: str) -> Model:
+    """The model in the build file that is shown where its name is not known."""
+    key = "plugins" if PLUGINS[base].role == "extra" else PLUGINS[base].role
+    wanted: dict[str, Any] = {key: f"{base}@my-model"}
+    settings = resolve_settings(wanted, environ={}, project_file=NOWHERE, user_file=NOWHERE)
+    with pytest.raises(ConfigurationError) as caught:
+        resolve(replace(build_file(), origin="bundled"), settings)
+    (entry,) = from_text(str(caught.value.hint).partition("\n")[2]).models
+    return model_of(entry)
+
+
+@pytest.mark.parametrize("base", OPEN)
+def test_it_has_the_input_of_the_catalogues_model_for_that_plugin(base: str) -> None:
+    known = catalogue()[(*PLUGINS[base].fits, "w600k_mbf")[0]]
+    same = ("role", "size", "layout", "colour", "mean", "scale", "align", "similarity")
+    own = shown(base)
+    assert {key: getattr(own, key) for key in same} == {key: getattr(known, key) for key in same}
+
+
+def test_what_goes_wrong_with_the_usual_input_is_another() -> None:
+    assert shown("genderage.AgeDetector").mean == (0.0,)
+    assert shown("dlib.GenderDetector").scale == (256.0,)
+    assert shown("facemask.MaskDetector").scale == (127.5,)
+    assert shown("yunet.FaceDetector").colour == "bgr"
