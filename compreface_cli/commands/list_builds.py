@@ -65,7 +65,7 @@ def _document(row: Row) -> dict[str, Any]:
         "licence": row.licence,
         "upstream": row.upstream or None,
         "models": {
-            "state": row.models_state,
+            "state": None if row.models_state == "?" else row.models_state,
             "by_name": row.models,
             "to_give": row.to_give,
         },
@@ -84,7 +84,8 @@ def _yes(found: tuple[str, ...] | None, word: str) -> str:
 
 
 _LEGEND = (
-    "-: no, or no figure   ?: not known without Docker   missing: `cf up` fetches the models   "
+    "-: no, or no figure   ?: not known (no Docker, or a broken file)   "
+    "missing: `cf up` fetches the models   "
     "to give: `cf up` says which file is needed, and where it goes"
 )
 
@@ -117,7 +118,8 @@ def _draw(found: list[Row], console: Console) -> None:
     for row, values in zip(found, cells, strict=True):
         line(table_line(values), "bold" if row.running else None)
         if row.fault:
-            line(f"    {row.fault}", "red")
+            for fault in row.fault.splitlines():
+                line(f"    {fault}", "red")
             continue
         line(f"    {row.detector} + {row.calculator}", "dim")
         if row.to_give:

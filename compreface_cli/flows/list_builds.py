@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import builds, docker_quick, notation, paths
+from compreface_cli import builds, docker_quick, notation, paths, plan, settings
 from compreface_cli.docker_quick import Quick
 from compreface_cli.errors import CfError
 from compreface_cli.models.catalogue import with_address
@@ -45,15 +45,16 @@ class Row:
 
     @property
     def commercial(self) -> str:
-        return str(self.licence.get("commercial", "unclear"))
+        """allowed, unclear, excluded; ? for a broken file that does not say."""
+        return str(self.licence.get("commercial", "?" if self.fault else "unclear"))
 
     @property
     def models_state(self) -> str:
-        """built in, here, missing, damaged, or to give: no address has it."""
+        """built in, here, missing, damaged, or to give: no address has it; ? of a broken file."""
         if self.to_give:
             return "to give"
         if not self.models:
-            return "built in"
+            return "?" if self.fault else "built in"
         states = set(self.models.values())
         return next(one for one in ("damaged", "missing", "here") if one in states)
 
@@ -102,12 +103,13 @@ def _row(
     elif one.name in composed:
         running = running or None  # Docker would know whether its containers run
     fits = host_flags is None or host_flags >= set(flags)
-    ready = not one.fault and not to_give
+    fault = one.fault or _refusal(one)
+    ready = not fault and not to_give
     return Row(
         name=one.name,
         origin=one.origin,
         path=str(one.path),
-        fault=one.fault,
+        fault=fault,
         summary=str(data.get("summary", "")),
         detector=detector,
         calculator=calculator,
@@ -124,6 +126,17 @@ def _row(
         running=running,
         runnable=ready and fits and (device == "cpu" or gpu),
     )
+
+
+def _refusal(one: builds.Listed) -> str:
+    """Why `cf up` would refuse the file, as it stands; those that ship are sound."""
+    if one.origin == "bundled":
+        return ""
+    try:
+        plan.resolve(builds.load(one.name), settings.Settings())
+    except CfError as error:
+        return error.message
+    return ""
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -212,6 +212,22 @@ def test_a_file_that_is_no_build_is_listed_with_its_fault(cf: Cf, tmp_path: Path
     assert "not YAML" in cf("list-builds").out
 
 
+def test_a_build_that_up_refuses_is_not_runnable_and_says_why(cf: Cf, tmp_path: Path) -> None:
+    (tmp_path / "builds").mkdir()
+    folder = tmp_path / "builds"
+    write(folder, plain_data()).rename(folder / "other.yaml")
+    (folder / "odd.yaml").write_text("schema: 1\nname: odd\ncolour: red\n")
+    write(folder, plain_data(name="unfit", runtime="openvino", device="cuda"))
+    assert not {"other", "plain", "odd", "unfit"} & set(builds(cf, "--runnable"))
+    found = builds(cf)
+    assert "the build is called 'plain'" in found["other"]["fault"]
+    assert "unknown key 'colour'" in found["odd"]["fault"]
+    assert "runtime openvino is for the CPU" in found["unfit"]["fault"]
+    assert found["odd"]["models"]["state"] is None
+    [line] = [one for one in cf("list-builds").out.splitlines() if one.startswith("odd ")]
+    assert line.split() == ["odd", "cpu", "-", "-", "?", "?", "?", "-"]
+
+
 def test_the_table_has_a_line_for_each_build_and_the_sources_below(cf: Cf) -> None:
     out = cf("list-builds").out
     assert out.splitlines()[0].split() == [
