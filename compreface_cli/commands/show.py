@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,7 +40,11 @@ def show(
         plan, notes = flow.resolved({"build": build})
         for note in notes:
             out.note(note)
-        out.result({"plan": plan.as_dict()}, lambda console: _draw(plan, console))
+        accepted = flow.accepted_hashes(plan, out.note)
+        out.result(
+            {"plan": plan.as_dict(), "accepted_hashes": accepted},
+            lambda console: _draw(plan, accepted, console),
+        )
         return
     found = flow.shown(build)
     text = found.path.read_text("utf-8")
@@ -76,7 +80,7 @@ def _draw_runtimes(build: BuildFile, said: Mapping[str, Any], console: Console) 
             console.print(line, style="dim", markup=False, highlight=False)
 
 
-def _draw(plan: Plan, console: Console) -> None:
+def _draw(plan: Plan, accepted: Mapping[str, Sequence[str]], console: Console) -> None:
     document = plan.as_dict()
     rows = [
         (key, _text(value), plan.origins.get(key, ""))
@@ -96,7 +100,9 @@ def _draw(plan: Plan, console: Console) -> None:
         plain = not origin or origin == "default"
         console.print(line.rstrip(), markup=False, style="dim" if plain else None)
     for model in plan.models:
-        hashes = ", ".join(sha for file in model.files for sha in file.sha256) or "no known hash"
+        known = [sha for file in model.files for sha in file.sha256]
+        known += [f"{sha} (accepted by you)" for sha in accepted.get(model.name, ())]
+        hashes = ", ".join(known) or "no known hash"
         console.print(f"model {model.name}: {model.format}, {hashes}", markup=False)
 
 

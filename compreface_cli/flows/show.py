@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from compreface_cli import builds, settings
 from compreface_cli import plan as plans
 from compreface_cli.builds import BuildFile
-from compreface_cli.errors import ConfigurationError
+from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.flows import reach, running
 from compreface_cli.plan import Plan
 from compreface_cli.yamlfile import Fault, read, refuse
@@ -53,6 +53,20 @@ def resolved(flags: Mapping[str, Any]) -> tuple[Plan, tuple[str, ...]]:
     """The plan for these flags, and what is said once about settings without effect."""
     chosen = settings.resolve(flags)
     return plans.resolve(builds.load(chosen.get("build")), chosen), chosen.notes
+
+
+def accepted_hashes(plan: Plan, note: Callable[[str], None]) -> dict[str, list[str]]:
+    """The SHA-256 of model files that this user accepted, by the name of the plan's models."""
+    from compreface_cli.models import accepted, store
+
+    if not plan.models:
+        return {}
+    try:
+        kept = accepted.read(store.Places().accepted)
+    except CfError as error:
+        note(f"warning: {error.message}")
+        return {}
+    return {model.name: kept[model.name] for model in plan.models if model.name in kept}
 
 
 def checked(path: Path) -> Checked:

@@ -67,6 +67,21 @@ def test_a_resolved_plan_names_who_set_each_value(
     assert "CORE_VERSION has no effect" in done.err
 
 
+def test_a_hash_that_was_accepted_is_known(cf: Cf, tmp_path: Path) -> None:
+    kept = tmp_path / "home" / "state" / "compreface-cli"
+    kept.mkdir(parents=True)
+    (kept / "accepted-hashes.json").write_text(json.dumps({"22801": ["ab" * 32], "other": []}))
+    write(tmp_path / "builds", plain_data(plugins=["agegender.AgeDetector"]))
+    out = cf("show", "plain", "--resolved").out
+    assert f"model 22801: tensorflow-checkpoint, {'ab' * 32} (accepted by you)" in out
+    document = cf("show", "plain", "--resolved", "--json").document
+    assert document["accepted_hashes"] == {"22801": ["ab" * 32]}
+    (kept / "accepted-hashes.json").write_text("{")
+    done = cf("show", "plain", "--resolved")
+    assert (done.code, "22801: tensorflow-checkpoint, no known hash" in done.out) == (0, True)
+    assert "accepted-hashes.json cannot be read" in done.err
+
+
 def test_a_sound_file_is_said_to_be_sound(cf: Cf, tmp_path: Path) -> None:
     path = write(tmp_path, build_data())
     done = cf("validate", path.name)
