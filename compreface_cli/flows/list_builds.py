@@ -12,6 +12,7 @@ from typing import Any
 from compreface_cli import builds, docker_quick, notation, paths, plan, settings
 from compreface_cli.docker_quick import Quick
 from compreface_cli.errors import CfError
+from compreface_cli.models import licence
 from compreface_cli.models.catalogue import with_address
 from compreface_cli.models.types import Model
 from compreface_cli.runtimes import FLAGS
@@ -118,7 +119,8 @@ def _row(
         device=device,
         cpu_flags=flags,
         accuracy=tuple(_mapping(entry) for entry in facts.get("accuracy") or ()),
-        licence=_mapping(facts.get("licence")),
+        licence=_mapping(facts.get("licence"))
+        or ({} if fault else licence.together((detector, calculator, *plugins))),
         upstream=str(facts.get("upstream", "")),
         models=models,
         to_give=to_give,

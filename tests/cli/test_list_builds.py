@@ -212,6 +212,14 @@ def test_a_file_that_is_no_build_is_listed_with_its_fault(cf: Cf, tmp_path: Path
     assert "not YAML" in cf("list-builds").out
 
 
+def test_a_file_that_says_nothing_of_terms_has_those_of_its_models(cf: Cf, tmp_path: Path) -> None:
+    write(tmp_path / "builds", plain_data(detector="scrfd.FaceDetector@scrfd_500m"))
+    write(tmp_path / "builds", build_data())
+    assert "plain" not in builds(cf, "--commercial")
+    assert builds(cf)["plain"]["licence"]["commercial"] == "excluded"
+    assert "my-model: nothing is known" in builds(cf)["my-build"]["licence"]["reason"]
+
+
 def test_a_build_that_up_refuses_is_not_runnable_and_says_why(cf: Cf, tmp_path: Path) -> None:
     (tmp_path / "builds").mkdir()
     folder = tmp_path / "builds"
