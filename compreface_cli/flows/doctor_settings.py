@@ -11,7 +11,7 @@ from typing import TypeAlias
 from compreface_cli import builds, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.checks import Finding, health, port
-from compreface_cli.checks.base import CONFIGURATION, fail, warn
+from compreface_cli.checks.base import CONFIGURATION, CONFLICT, fail, warn
 from compreface_cli.errors import CfError
 from compreface_cli.settings import Settings
 from compreface_cli.settings_table import TABLE
@@ -50,7 +50,7 @@ def doors(chosen: Settings) -> tuple[dict[tuple[str, int], health.Door], list[Fi
         given = {key: one for key in _OF_PORTS if (one := chosen.given(key)) is not None}
         bundled = resources.builds_dir() / "embedded.yaml"
         plan = plans.resolve(builds.load(bundled), Settings(given))
-    found = {}
+    found: dict[tuple[str, int], health.Door] = {}
     full = plan.services == "full" and plan.launcher != "process"
     asked = plan.origins.get("port", "default") != "default"
     for flag, address, number in reversed(port.doors(plan)):
@@ -61,6 +61,9 @@ def doors(chosen: Settings) -> tuple[dict[tuple[str, int], health.Door], list[Fi
             door = health.Door("the engine's port", way_out="--port auto --core-port auto")
         else:
             door = health.Door("the engine's port", way_out=f"{flag} auto")
+        if any(number == other for _, other in found):
+            what = f"--port and --core-port are both {number}; each door needs its own"
+            rows.append(fail(port.NAME, CONFLICT, what, "Set another port or core_port."))
         found[address, number] = door
     return found, rows
 

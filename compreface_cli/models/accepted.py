@@ -33,6 +33,8 @@ def read(path: Path) -> dict[str, list[str]]:
     """What that file keeps; nothing if there is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or not all(isinstance(one, list) for one in data.values()):
+            raise ValueError("it is no table of models and hashes")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -40,8 +42,6 @@ def read(path: Path) -> dict[str, list[str]]:
             f"the accepted hashes in {path} cannot be read: {error}",
             hint="Repair or remove that file; without it --accept-hash asks again.",
         ) from error
-    if not isinstance(data, dict):
-        return {}
     return {str(name): list(map(str, digests)) for name, digests in data.items()}
 
 

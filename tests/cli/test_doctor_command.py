@@ -232,10 +232,16 @@ def test_a_port_that_was_asked_for_and_is_held_fails(tmp_path: Path) -> None:
     assert [(row["level"], row["exit_code"]) for row in found] == [("fail", 4)]
 
 
-def test_damaged_accepted_hashes_are_a_row(tmp_path: Path) -> None:
+def test_two_doors_of_one_number_are_a_row(tmp_path: Path) -> None:
+    found = rows(tmp_path, "port", CF_CORE_PORT="21777", CF_PORT="21777")
+    assert "both 21777" in next(row["message"] for row in found if row["level"] == "fail")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a-model": 1}'])
+def test_damaged_accepted_hashes_are_a_row(tmp_path: Path, text: str) -> None:
     state = tmp_path / ".local" / "state" / "compreface-cli"
     state.mkdir(parents=True)
-    (state / "accepted-hashes.json").write_text("{")
+    (state / "accepted-hashes.json").write_text(text)
     [row] = rows(tmp_path, "models")
     assert (row["level"], row["exit_code"]) == ("fail", 9)
     assert "accepted-hashes.json cannot be read" in row["message"]
