@@ -11,7 +11,7 @@ export CF_SHARED := $(SHARED)
 # Modules without a side effect: their lines and branches are all tested.
 C := compreface_cli
 E := engine/compreface_engine
-PURE := $(C)/spec.py,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
+PURE := $(C)/spec.py,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/plan_models.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 
 .PHONY: help up demo test check format bench soak fuzz e2e models test-mxnet test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from compreface_cli import builds, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.checks import Finding, health, port
-from compreface_cli.checks.base import CONFIGURATION, CONFLICT, fail, warn
+from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
 from compreface_cli.errors import CfError
 from compreface_cli.settings import Settings
 from compreface_cli.settings_table import TABLE
@@ -96,7 +96,7 @@ def _mirror() -> Iterator[Finding]:
     if mirror and "://" not in mirror and not Path(mirror).expanduser().is_dir():
         yield fail(
             NAME,
-            CONFIGURATION,
+            FETCH,
             f"environment CF_MODELS_MIRROR: there is no folder {mirror}",
             "Set it to a folder that exists or to an https:// address, or leave it out.",
         )
