@@ -151,6 +151,8 @@ def _settle(
     raise_for(reach.out_of_reach(plans.resolve(base, found)))
     kept = builds.save_custom(spec, beside)
     out.note(f"kept as the build {name}: {kept}")
+    if (resources.builds_dir() / f"{name}.yaml").is_file():
+        out.warning(f"{name} now means this file, no longer the build of cf with that name.")
     return builds.load(str(kept)), kept
 
 

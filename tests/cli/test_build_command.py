@@ -84,6 +84,12 @@ def test_builds_of_the_folder_are_kept_beside_each_other(cf: LonelyCf) -> None:
     assert not cf.kept("mine").exists()
 
 
+def test_a_name_that_hides_a_build_of_cf_is_said(cf: LonelyCf) -> None:
+    said = cf("build", "embedded", "--name", "embedded", "--runtime", "openvino").stderr
+    assert "embedded now means this file" in said
+    assert "now means" not in cf("build", "--name", "mine", "--runtime", "openvino").stderr
+
+
 def test_a_file_that_cf_wrote_is_replaced(cf: LonelyCf) -> None:
     cf("build", "--gpu")
     cf("build", "--plugin", "facenet.PoseEstimator")
