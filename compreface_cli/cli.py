@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run `cf`; every error that is meant for the user ends here, with its exit code."""
+    _open_streams()
     if sys.argv[1:] == ["--version"]:  # needs no Typer
         print(f"cf {__version__}")
         return
@@ -42,6 +44,13 @@ def main() -> None:
         code = _report(_unexpected(error))
     if code:
         sys.exit(code)
+
+
+def _open_streams() -> None:
+    """No name and no sign may end a command because the terminal or the file cannot show it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _unexpected(error: Exception) -> CfError:
