@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from compreface_cli import __version__
-from compreface_cli.errors import CfError, InterruptedByUser, Interruption, UsageError
+from compreface_cli import __version__, streams
+from compreface_cli.errors import CfError, InterruptedByUser, Interruption, OutputError, UsageError
 
 _INTERRUPTED = 130
 
@@ -29,28 +29,42 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run `cf`; every error that is meant for the user ends here, with its exit code."""
-    _open_streams()
-    if sys.argv[1:] == ["--version"]:  # needs no Typer
-        print(f"cf {__version__}")
-        return
+    streams.prepare()
     signal.signal(signal.SIGTERM, _stop)
-    try:
-        code = _run()
-    except (KeyboardInterrupt, Interruption) as signalled:
-        code = _report(InterruptedByUser(str(signalled) or "interrupted"))
-    except CfError as error:
-        code = _report(error)
-    except Exception as error:
-        code = _report(_unexpected(error))
+    code = _flushed(_ended(_print_version if sys.argv[1:] == ["--version"] else _run))
     if code:
         sys.exit(code)
 
 
-def _open_streams() -> None:
-    """No name and no sign may end a command because the terminal or the file cannot show it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+def _ended(work: Callable[[], int]) -> int:
+    try:
+        return work()
+    except (KeyboardInterrupt, Interruption) as signalled:
+        return _report(InterruptedByUser(str(signalled) or "interrupted"))
+    except CfError as error:
+        return _report(error)
+    except SystemExit as ended:  # how Rich and Typer leave when nobody reads on
+        return ended.code if isinstance(ended.code, int) else 1
+    except Exception as error:
+        return _report(_unexpected(error))
+
+
+def _print_version() -> int:
+    print(f"cf {__version__}")  # needs no Typer
+    return 0
+
+
+def _flushed(code: int) -> int:
+    """The code of a run whose output is out: later, a failure could not be told any more."""
+    try:
+        sys.stdout.flush()
+    except OutputError as error:
+        told = _report(error)
+        return code or told
+    except (OSError, ValueError):  # nobody reads on
+        streams.drop(sys.stdout)
+        return code or 1
+    return code
 
 
 def _unexpected(error: Exception) -> CfError:
@@ -100,7 +114,14 @@ def _report(error: CfError) -> int:
             import traceback
 
             traceback.print_exc()
-        Output(json_mode="--json" in sys.argv).error(error)
+        try:
+            in_json = "--json" in sys.argv and not isinstance(error, OutputError)
+            Output(json_mode=in_json).error(error)
+        except OutputError as lost:
+            for one in (error, lost):
+                Output().error(one)
+        except BrokenPipeError:
+            streams.drop(sys.stdout)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

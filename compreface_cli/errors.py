@@ -1,6 +1,7 @@
 """The errors a user can meet, and the exit code of each.
 
 CfError                1   failed; the root of all that `cf` says on purpose
+├── OutputError        1   stdout cannot be written
 ├── UsageError         2   a flag or an argument does not fit
 ├── ConfigurationError 3   an unknown build, a bad build file, project file or setting
 ├── ConflictError      4   a port, a name, a volume or a hand-edited file is in the way
@@ -47,6 +48,10 @@ class CfError(Exception):
             "exit_code": self.code,
             **({"details": self.details} if self.details else {}),
         }
+
+
+class OutputError(CfError):
+    pass
 
 
 class UsageError(CfError):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from compreface_cli.errors import CfError
+from compreface_cli.streams import drop
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,22 +48,26 @@ class Output:
     def note(self, text: str, *, style: str | None = None) -> None:
         """A line about what happens, on stderr; Rich markup is not read in it."""
         if not self.quiet:
-            self.console(stderr=True).print(text, style=style, markup=False, soft_wrap=True)
+            self._say(text, style)
 
     def warning(self, text: str) -> None:
-        self.console(stderr=True).print(
-            f"warning: {text}", style="yellow", markup=False, soft_wrap=True
-        )
+        self._say(f"warning: {text}", "yellow")
 
     def error(self, error: CfError) -> None:
         """The error, its hint and, with `--json`, the same as the one document on stdout."""
         if self.json_mode:
             self.write_json({"error": error.as_dict()})
             return
-        console = self.console(stderr=True)
-        console.print(f"error: {error.message}", style="bold red", markup=False, soft_wrap=True)
+        self._say(f"error: {error.message}", "bold red")
         if error.hint:
-            console.print(error.hint, markup=False, soft_wrap=True)
+            self._say(error.hint)
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        console = self.console(stderr=True)
+        try:
+            console.print(text, style=style, markup=False, soft_wrap=True)
+        except OSError:  # a line that nobody can read must not end what it tells of
+            drop(sys.stderr)
 
     @contextmanager
     def progress(self, label: str, total: float | None = None) -> Iterator[Callable[[float], None]]:

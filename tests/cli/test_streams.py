@@ -1,4 +1,4 @@
-"""What `cf` prints gets out: on a narrow encoding, a full disk, a closed file, a pipe left early."""
+"""What `cf` prints gets out: on a narrow encoding, a full disk, a closed file, a broken pipe."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ cli.main()
 """
 
 
-def run(*arguments: str, shell: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """Python with these arguments; `shell` redirects its streams."""
+def run(*arguments: str, to: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Python with these arguments; `to` redirects its streams."""
     return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f'"$@" {shell}', "-", sys.executable, *arguments],
+        ["bash", "-o", "pipefail", "-c", f'"$@" {to}', "-", sys.executable, *arguments],
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -50,3 +50,81 @@ def test_no_result_is_lost_to_the_encoding(encoding: str) -> None:
     done = run("-c", PRINTING, PYTHONIOENCODING=f"{encoding}:strict", PYTHONCOERCECLOCALE="0")
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     assert "\\udce9" in done.stdout
+
+
+CF = ("-m", "compreface_cli.cli")
+NO_ROOM = "error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list-builds", "--json"),
+        ("list-builds",),
+        ("status",),
+        ("status", "--json"),
+        ("--help",),
+        ("--version",),
+        ("show", "embedded"),
+    ],
+)
+def test_a_full_disk_under_the_output_is_told_in_one_line(arguments: tuple[str, ...]) -> None:
+    done = run(*CF, *arguments, to=">/dev/full")
+    assert (done.returncode, done.stderr) == (1, NO_ROOM)
+
+
+def test_an_error_whose_document_cannot_be_written_is_told_all_the_same() -> None:
+    done = run(*CF, "show", "embeded", "--json", to=">/dev/full")
+    assert done.returncode == 3
+    assert "did you mean 'embedded'?" in done.stderr
+    assert done.stderr.endswith(NO_ROOM)
+
+
+@pytest.mark.parametrize("to", ["2>/dev/full", "2>&-"])
+def test_notes_that_nobody_can_read_stop_nothing(to: str) -> None:
+    done = run("-c", PRINTING, to=to, PYTHONIOENCODING="utf-8")
+    assert (done.returncode, done.stdout) == (0, "naïve ● \\udce9\n")
+    assert run(*CF, "show", "embeded", to=to).returncode == 3
+
+
+@pytest.mark.parametrize(
+    "arguments", [("list-builds",), ("list-builds", "--json"), ("--version",), ("--help",)]
+)
+def test_a_closed_output_is_no_error(arguments: tuple[str, ...]) -> None:
+    done = run(*CF, *arguments, to=">&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(*CF, *arguments, to="<&- >&- 2>&-")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [("list-builds",), ("list-builds", "--json"), ("--help",)])
+def test_a_reader_that_leaves_early_ends_the_command_without_a_word(
+    arguments: tuple[str, ...],
+) -> None:
+    done = run(*CF, *arguments, to="| exec 0<&-")
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_failure_keeps_its_code_when_nobody_reads_it() -> None:
+    done = run(*CF, "show", "embeded", "--json", to="| exec 0<&-")
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+LOGGING = """
+import sys
+from compreface_cli import app, cli
+def make(arguments=None):
+    def run(**how):
+        for turn in range(int(sys.argv[1])):
+            print("x" * int(sys.argv[2]))
+        return 0
+    return run
+app.make_app = make
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("size", [("1", "10"), ("2000", "10"), ("3", "9000")])
+def test_bare_lines_on_a_full_disk_are_told_too(size: tuple[str, str]) -> None:
+    done = run("-c", LOGGING, *size, to=">/dev/full")
+    assert (done.returncode, done.stderr) == (1, NO_ROOM)
