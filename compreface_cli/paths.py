@@ -69,7 +69,14 @@ def instances_dir() -> Path:
 
 
 def refused(error: OSError) -> CfError | None:
-    """What an error of the system means when it is about one of these folders; else None."""
+    """What an error of the system means when it is about one of these folders; else None.
+
+    The folder that the user stands in counts as well.
+    """
+    if isinstance(error, FileNotFoundError) and _stands_nowhere(error.filename):
+        return ConfigurationError(
+            "the working folder does not exist any more", hint="cd to another folder"
+        )
     if error.errno not in _REFUSED or not isinstance(error.filename, (str, os.PathLike)):
         return None
     path = Path(error.filename).absolute()
@@ -82,3 +89,14 @@ def refused(error: OSError) -> CfError | None:
     else:
         return None
     return ConfigurationError(message, hint=WAY_OUT)
+
+
+def _stands_nowhere(name: object) -> bool:
+    """No path, or one from the working folder on, was not found because that folder is gone."""
+    if isinstance(name, (str, os.PathLike)) and os.path.isabs(name):
+        return False
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False

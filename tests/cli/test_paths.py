@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts.host import DiskFact, disk
 from tests.cli.fake_facts import facts, host, plan
 from tests.cli.in_process import Cf, in_folder
+from tests.shared import ROOT
 
 
 @pytest.fixture
@@ -66,6 +69,32 @@ def test_a_refusal_elsewhere_stays_what_it_is() -> None:
     assert paths.refused(PermissionError(errno.EACCES, "denied", "/elsewhere/x")) is None
     assert paths.refused(FileNotFoundError(errno.ENOENT, "gone", str(paths.state_dir()))) is None
     assert paths.refused(PermissionError("no file at all")) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("list-builds",), ("show", "embedded"), ("validate", "mine.yaml"), (*UP, "--dry-run")],
+)
+def test_a_working_folder_that_is_gone_is_named_as_that(
+    tmp_path: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "compreface_cli.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3
+    assert "error: the working folder does not exist any more\ncd to another" in done.stderr
+
+
+def test_a_missing_file_is_no_missing_working_folder() -> None:
+    gone = FileNotFoundError(errno.ENOENT, "No such file or directory")
+    assert paths.refused(gone) is None
 
 
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
