@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from compreface_cli.errors import CfError, ConfigurationError
@@ -15,6 +17,7 @@ WAY_OUT = (
     "to folders that this user can write."
 )
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -71,13 +74,16 @@ def instances_dir() -> Path:
 def refused(error: OSError) -> CfError | None:
     """What an error of the system means when it is about one of these folders; else None.
 
-    The folder that the user stands in counts as well.
+    The folder that the user stands in counts as well; a full disk counts wherever it is.
     """
     if isinstance(error, FileNotFoundError) and _stands_nowhere(error.filename):
         return ConfigurationError(
             "the working folder does not exist any more", hint="cd to another folder"
         )
-    if error.errno not in _REFUSED or not isinstance(error.filename, (str, os.PathLike)):
+    named = isinstance(error.filename, (str, os.PathLike))
+    if error.errno in _FULL:
+        return _full(error, Path(error.filename).absolute() if named else None)
+    if error.errno not in _REFUSED or not named:
         return None
     path = Path(error.filename).absolute()
     folders = (config_dir(), data_dir(), state_dir(), cache_dir())
@@ -89,6 +95,39 @@ def refused(error: OSError) -> CfError | None:
     else:
         return None
     return ConfigurationError(message, hint=WAY_OUT)
+
+
+def _full(error: OSError, path: Path | None) -> CfError:
+    if path is None:
+        return CfError(
+            f"a file cannot be written: {error.strerror}",
+            hint="Free some space, or set XDG_DATA_HOME, XDG_STATE_HOME or XDG_CACHE_HOME "
+            "to a folder on a larger disk.",
+        )
+    folders = {
+        "XDG_STATE_HOME": state_dir(),
+        "XDG_DATA_HOME": data_dir(),
+        "XDG_CACHE_HOME": cache_dir(),
+        "XDG_CONFIG_HOME": config_dir(),
+    }
+    for variable, folder in folders.items():
+        if path.is_relative_to(folder) or folder.is_relative_to(path):
+            return CfError(
+                f"cf cannot write in its folder {folder}: {path}: {error.strerror}",
+                hint=f"Free some space, or set {variable} to a folder on a larger disk.",
+            )
+    return CfError(f"{path} cannot be written: {error.strerror}", hint="Free some space there.")
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """What the system refuses here is about this file, also where it does not name one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _stands_nowhere(name: object) -> bool:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from compreface_cli import checks, paths
 from compreface_cli.checks import health
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts.host import DiskFact, disk
+from compreface_cli.instances import Instances, Record, now
 from tests.cli.fake_facts import facts, host, plan
 from tests.cli.in_process import Cf, in_folder
 from tests.shared import ROOT
@@ -69,6 +74,78 @@ def test_a_refusal_elsewhere_stays_what_it_is() -> None:
     assert paths.refused(PermissionError(errno.EACCES, "denied", "/elsewhere/x")) is None
     assert paths.refused(FileNotFoundError(errno.ENOENT, "gone", str(paths.state_dir()))) is None
     assert paths.refused(PermissionError("no file at all")) is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"),
+    [
+        ("XDG_STATE_HOME", paths.instances_dir),
+        ("XDG_DATA_HOME", paths.models_dir),
+        ("XDG_CACHE_HOME", paths.cache_dir),
+        ("XDG_CONFIG_HOME", paths.config_dir),
+    ],
+)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_named_with_its_folder_and_variable(
+    variable: str,
+    folder: Callable[[], Path],
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("STATE", "DATA", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    told = paths.refused(OSError(number, os.strerror(number), str(folder() / "x")))
+    assert told is not None
+    assert told.code == 1
+    assert str(folder()) in told.message
+    assert os.strerror(number) in told.message
+    assert variable in str(told.hint)
+
+
+def test_a_full_disk_elsewhere_is_no_fault_of_cf_either() -> None:
+    full = errno.ENOSPC, os.strerror(errno.ENOSPC)
+    for error in (OSError(*full), OSError(*full, "/elsewhere/x")):
+        told = paths.refused(error)
+        assert told is not None
+        assert "No space left on device" in told.message
+        assert (error.filename or "") in told.message
+        assert "Free some space" in str(told.hint)
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """No file may grow above so many bytes: what a full disk does, with the same kind of error."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heard)
+
+
+def test_a_record_and_a_lock_that_find_no_room_name_their_file(tmp_path: Path) -> None:
+    instances = Instances(tmp_path)
+    record = Record("a", "embedded", "x", "y", "stopped", now())
+    with small_files(10), pytest.raises(OSError, match="File too large") as caught:
+        instances.save(record)
+    assert caught.value.filename == str(tmp_path / "a" / "instance.json")
+    with (
+        small_files(0),
+        pytest.raises(OSError, match="File too large") as caught,
+        instances.lock("a", "cf up"),
+    ):
+        pytest.fail("the lock is not held")
+    assert caught.value.filename == str(tmp_path / "a.lock")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a"]
+
+
+def test_what_fails_under_a_lock_is_not_about_the_lock(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="left") as caught, Instances(tmp_path).lock("a", "cf up"):
+        raise OSError(errno.ENOSPC, "No space left")
+    assert caught.value.filename is None
 
 
 @pytest.mark.parametrize(
