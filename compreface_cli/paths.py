@@ -83,14 +83,19 @@ def refused(error: OSError) -> CfError | None:
     named = isinstance(error.filename, (str, os.PathLike))
     if error.errno in _FULL:
         return _full(error, Path(error.filename).absolute() if named else None)
-    if error.errno not in _REFUSED or not named:
+    if not named:
         return None
     path = Path(error.filename).absolute()
     folders = (config_dir(), data_dir(), state_dir(), cache_dir())
+    above = any(folder.is_relative_to(path) for folder in folders)  # it would be made there
     inside = next((folder for folder in folders if path.is_relative_to(folder)), None)
-    if inside is not None:
+    if error.errno == errno.ENOENT and above:  # a parent that is no real disk: /proc
+        message = f"cf cannot make its folder {path}: {error.strerror}"
+    elif error.errno not in _REFUSED:
+        return None
+    elif inside is not None:
         message = f"cf cannot use its folder {inside}: {path}: {error.strerror}"
-    elif any(folder.is_relative_to(path) for folder in folders):  # it would have to be made there
+    elif above:
         message = f"cf cannot make its folders below {path}: {error.strerror}"
     else:
         return None

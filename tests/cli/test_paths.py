@@ -72,7 +72,8 @@ def test_a_refusal_of_the_system_is_no_fault_of_cf(
 
 def test_a_refusal_elsewhere_stays_what_it_is() -> None:
     assert paths.refused(PermissionError(errno.EACCES, "denied", "/elsewhere/x")) is None
-    assert paths.refused(FileNotFoundError(errno.ENOENT, "gone", str(paths.state_dir()))) is None
+    inside = paths.state_dir() / "x"
+    assert paths.refused(FileNotFoundError(errno.ENOENT, "gone", str(inside))) is None
     assert paths.refused(PermissionError("no file at all")) is None
 
 
@@ -111,6 +112,31 @@ def test_a_full_disk_elsewhere_is_no_fault_of_cf_either() -> None:
         assert "No space left on device" in told.message
         assert (error.filename or "") in told.message
         assert "Free some space" in str(told.hint)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HOME": "/proc/1/nosuch"},
+        {"XDG_STATE_HOME": "/proc/1/nosuch"},
+        {"XDG_STATE_HOME": "/proc/self"},
+    ],
+)
+def test_a_folder_that_the_system_cannot_make_is_named_with_the_way_out(
+    tmp_path: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DATA", "STATE", "CACHE", "CONFIG"):
+        monkeypatch.delenv(f"XDG_{name}_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(FileNotFoundError) as caught:
+        paths.instances_dir().mkdir(parents=True)
+    told = paths.refused(caught.value)
+    assert told is not None
+    assert told.code == 3
+    assert str(caught.value.filename) in told.message
+    assert told.hint == paths.WAY_OUT
 
 
 @contextmanager
