@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from types import FrameType
 from typing import Any
 
@@ -95,7 +96,7 @@ def _run() -> int:
     except typer.Abort as error:
         raise InterruptedByUser("aborted") from error
     except usage_error as error:
-        if "--json" not in sys.argv:
+        if not _json_is_wanted():
             error.show()
             return int(error.exit_code)
         raise UsageError(error.format_message(), hint="cf --help") from error
@@ -115,7 +116,7 @@ def _report(error: CfError) -> int:
 
             traceback.print_exc()
         try:
-            in_json = "--json" in sys.argv and not isinstance(error, OutputError)
+            in_json = _json_is_wanted() and not isinstance(error, OutputError)
             Output(json_mode=in_json).error(error)
         except OutputError as lost:
             for one in (error, lost):
@@ -126,6 +127,11 @@ def _report(error: CfError) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     return error.code
+
+
+def _json_is_wanted() -> bool:
+    options = takewhile(lambda one: one != "--", sys.argv[1:])
+    return any(one.partition("=")[0] == "--json" for one in options)
 
 
 def _hear_nothing(number: int, frame: FrameType | None) -> None:

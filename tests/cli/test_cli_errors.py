@@ -48,6 +48,28 @@ def test_a_wrong_command_line_ends_with_2_as_text_and_as_json(
         assert words in done.document["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("list-builds", "--json=1"), "does not take a value"),
+        (("list-builds", "--json=true", "--nothing"), "value"),
+    ],
+)
+def test_a_wish_for_json_that_is_wrong_itself_is_answered_in_json(
+    cf: Cf, arguments: tuple[str, ...], words: str
+) -> None:
+    done = cf(*arguments)
+    assert (done.code, done.err) == (2, "")
+    assert done.document["error"]["type"] == "UsageError"
+    assert words in done.document["error"]["message"]
+
+
+def test_an_argument_that_looks_like_json_is_no_wish_for_it(cf: Cf) -> None:
+    done = cf("list-builds", "--", "--json")
+    assert (done.code, done.out) == (2, "")
+    assert "--json" in done.err
+
+
 def test_no_command_is_a_question_for_help(cf: Cf) -> None:
     done = cf()
     assert done.code == 2
