@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,37 @@ from compreface_cli.errors import CfError
 from compreface_cli.streams import drop
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+    from rich.text import Text
 
 SCHEMA_VERSION = 1
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but a line's end and a tab
+
+
+def _shown(text: str) -> str:
+    """The text with an escape for what a terminal would obey."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _console(stderr: bool) -> Console:
+    from rich.console import Console
+
+    class Harmless(Console):
+        """Obeys its own styles, and shows the control characters of names and texts."""
+
+        def render_str(self, text: str, **how: Any) -> Text:  # before it is measured
+            return super().render_str(_shown(text), **how)
+
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterator[Segment]:
+            for one in super().render(renderable, options):
+                yield one if one.control else one._replace(text=_shown(one.text))
+
+    return Harmless(stderr=stderr, highlight=False, emoji=False, soft_wrap=not stderr)
 
 
 class Output:
@@ -28,9 +57,7 @@ class Output:
     def console(self, *, stderr: bool = False) -> Console:
         """The Rich console of that stream (made when first asked for: Rich is slow to import)."""
         if stderr not in self._consoles:
-            from rich.console import Console
-
-            self._consoles[stderr] = Console(stderr=stderr, highlight=False, soft_wrap=not stderr)
+            self._consoles[stderr] = _console(stderr)
         return self._consoles[stderr]
 
     def result(self, document: Mapping[str, Any], human: Callable[[Console], None]) -> None:
@@ -80,8 +107,11 @@ class Output:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=console,
         )
         with bar:
-            task = bar.add_task(label, total=total)
+            task = bar.add_task(_shown(label), total=total)
             yield lambda amount: bar.advance(task, amount)
