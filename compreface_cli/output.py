@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from compreface_cli.errors import CfError
-from compreface_cli.streams import drop
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -90,11 +89,7 @@ class Output:
             self._say(error.hint)
 
     def _say(self, text: str, style: str | None = None) -> None:
-        console = self.console(stderr=True)
-        try:
-            console.print(text, style=style, markup=False, soft_wrap=True)
-        except OSError:  # a line that nobody can read must not end what it tells of
-            drop(sys.stderr)
+        self.console(stderr=True).print(text, style=style, markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, label: str, total: float | None = None) -> Iterator[Callable[[float], None]]:

@@ -26,6 +26,23 @@ class _Stdout(io.TextIOWrapper):
             super().flush()
 
 
+class _Stderr(io.TextIOWrapper):
+    """Drops what cannot be written: a line that nobody can read must not end what it tells of."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            drop(self)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            drop(self)
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     try:
@@ -42,20 +59,27 @@ def prepare() -> None:
     """Make the streams of this process fit for `cf`; those of a test or of a caller stay."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed, so the next file would get its number
-            setattr(sys, name, open(os.devnull, mode))
-    # No name and no sign may end a command because the terminal or the file cannot show it.
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(errors="backslashreplace")
-    old = sys.stdout
-    if type(old) is io.TextIOWrapper:
-        encoding, by_line, at_once = old.encoding, old.line_buffering, old.write_through
-        sys.stdout = _Stdout(
-            old.detach(),
-            encoding,
-            "backslashreplace",
-            line_buffering=by_line,
-            write_through=at_once,
-        )
+            nowhere = open(os.devnull, mode)
+            setattr(sys, name, nowhere)
+            setattr(sys, f"__{name}__", nowhere)
+    sys.stdout = _as(_Stdout, sys.stdout)
+    sys.stderr = _as(_Stderr, sys.stderr)
+
+
+def _as(kind: type[io.TextIOWrapper], old: TextIO) -> TextIO:
+    """The stream as that kind; no name and no sign ends a command because it cannot be shown.
+
+    The old one lives on as `sys.__stdout__`, or it would close what the two share.
+    """
+    if type(old) is not io.TextIOWrapper or old not in (sys.__stdout__, sys.__stderr__):
+        return old
+    return kind(
+        old.buffer,
+        old.encoding,
+        "backslashreplace",
+        line_buffering=old.line_buffering,
+        write_through=old.write_through,
+    )
 
 
 def drop(stream: TextIO) -> None:

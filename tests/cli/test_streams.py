@@ -80,11 +80,13 @@ def test_an_error_whose_document_cannot_be_written_is_told_all_the_same() -> Non
     assert done.stderr.endswith(NO_ROOM)
 
 
-@pytest.mark.parametrize("to", ["2>/dev/full", "2>&-"])
+@pytest.mark.parametrize("to", ["2>/dev/full", "2>&-", "2> >(exec 0<&-; sleep 0.1)"])
 def test_notes_that_nobody_can_read_stop_nothing(to: str) -> None:
     done = run("-c", PRINTING, to=to, PYTHONIOENCODING="utf-8")
     assert (done.returncode, done.stdout) == (0, "naïve ● \\udce9\n")
     assert run(*CF, "show", "embeded", to=to).returncode == 3
+    assert run(*CF, "--debug", "show", "embeded", to=to).returncode == 3
+    assert run(*CF, "show", "--nothing", to=to).returncode == 2
 
 
 @pytest.mark.parametrize(
