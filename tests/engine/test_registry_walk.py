@@ -24,10 +24,10 @@ from compreface_engine.core.types import Align, BoundingBox, Crops, CropSpec, De
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context
-from compreface_engine.plugins.probe import drawn_faces
 from compreface_engine.plugins.registry import PLUGINS
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import seeded_networks as seeded
+from tests.engine.drawn_faces import drawn_faces
 from tests.engine.seeded_networks import PLAIN_INPUT, Network
 from tests.shared import SHARED, needs_shared, shared
 

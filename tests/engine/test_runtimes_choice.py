@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import compreface_engine
 from compreface_engine.core.errors import ConfigurationError
-from compreface_engine.plugins.probe import drawn_faces
+from compreface_engine.plugins.probe import real_faces
 from compreface_engine.runtimes import ways
 from compreface_engine.runtimes.choice import Choice, Wish, choose
 from compreface_engine.runtimes.host import Cpu, this_cpu
@@ -295,11 +295,11 @@ def test_the_cpu_is_read_from_the_system(tmp_path: Path) -> None:
     assert not this_cpu(tmp_path / "absent").flags
 
 
-def test_drawn_faces_are_the_same_each_time_and_unlike_each_other() -> None:
-    faces = drawn_faces(112)
+def test_the_faces_to_measure_on_are_the_same_each_time_and_unlike_each_other() -> None:
+    faces = real_faces(112)
     assert faces.shape == (6, 112, 112, 3)
     assert faces.dtype == np.uint8
-    assert np.array_equal(faces, drawn_faces(112))
+    assert np.array_equal(faces, real_faces(112))
     assert all((a != b).mean() > 0.5 for a, b in itertools.pairwise(faces))
     steps = np.abs(np.diff(faces.astype(np.int16), axis=2))
     assert np.median(steps) < 10, "smoother than noise"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.plugins.prepared import PreparedModel
-from compreface_engine.plugins.probe import drawn_faces
+from compreface_engine.plugins.probe import real_faces
 from compreface_engine.runtimes.base import Session
 from compreface_engine.runtimes.batcher import Batcher, Ran
 from compreface_engine.runtimes.choice import Choice, Wish, choose, reference_choice
@@ -168,7 +168,7 @@ def _sha256(path: Path) -> str:
 
 
 def _probe(model: PreparedModel) -> NDArray[np.float32]:
-    return model.inputs.tensor(drawn_faces(model.inputs.size))
+    return model.inputs.tensor(real_faces(model.inputs.size))
 
 
 def _checked_files(model: PreparedModel, runtime: str) -> Sequence[Path]:

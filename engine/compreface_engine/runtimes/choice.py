@@ -23,7 +23,7 @@ from compreface_engine.runtimes.ways import REFERENCE, Version, Way, demand, her
 
 _log = logging.getLogger("compreface_engine.runtimes")
 
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _WORTH_IT: Final = 0.97  # another way must save more than what two runs of one and the same differ
 
 
