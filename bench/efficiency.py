@@ -34,6 +34,7 @@ SCANS = 16  # of the engine in a turn
 BATCHES = (1, 5, 8)
 
 Feeds = Mapping[str, NDArray[Any]]
+_SAME = {"CF_RUNTIME": "onnxruntime"}  # what the bare networks run in
 
 
 class _Recorder:
@@ -64,7 +65,7 @@ def measure(shared: Path) -> Chapter:
     ours: dict[str, list[float]] = {name: [] for name in ways}
     with (
         tempfile.TemporaryDirectory() as work,
-        servers.engine(shared, Path(work), servers.FACENET_BUILD) as engine,
+        servers.engine(shared, Path(work), servers.FACENET_BUILD, _SAME) as engine,
     ):
         load.block(engine.port, picture, 8, 8)
         for number in range(1, ROUNDS + 1):
