@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.host import this_cpu
 from compreface_engine.runtimes.memory import return_freed_memory
 
 _EXECUTORS: Final = 8  # one an input shape; each holds the memory of its layers
@@ -96,7 +97,12 @@ class MxnetSession:
 
 def _library(threads: int) -> Any:
     """MXNet, told its number of threads."""
-    for name, value in {**_VARIABLES, "OMP_NUM_THREADS": str(threads)}.items():
+    variables = {**_VARIABLES, "OMP_NUM_THREADS": str(threads)}
+    if "avx512f" in this_cpu().flags:
+        # Fused by its subgraphs, MobileFaceNet's second run fails there: "We can't generate TBlob
+        # for MKLDNN data" (1.9.1).
+        variables["MXNET_SUBGRAPH_BACKEND"] = "NONE"
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
     try:
         import mxnet
