@@ -225,6 +225,7 @@ def resolve(
     models = of_plugins(build, (detector, calculator, *plugins), catalogue)
     models = tuple(replace(model, keep_source=row.loads(model.format)) for model in models)
 
+    _room_for_a_body(settings)
     launcher: LauncherKind = pick("launcher")
     services: Services = "core" if launcher == "process" else pick("services")
     core_port: Port = pick("core_port")
@@ -292,6 +293,18 @@ def _door(
         return UI_PORT
     origins["port"] = settings.origin("core_port")
     return core_port
+
+
+def _room_for_a_body(settings: Settings) -> None:
+    """As the engine asks: what waits may hold one body at least."""
+    one = settings.get("max_body_bytes") or 64 * 2**20
+    total = settings.get("max_queue_bytes") or 256 * 2**20
+    if total < one:
+        raise ConfigurationError(
+            f"max_queue_bytes ({total}, {settings.origin('max_queue_bytes')}) is less than "
+            f"max_body_bytes ({one}, {settings.origin('max_body_bytes')}): no such body would fit",
+            hint="Raise the first or lower the second.",
+        )
 
 
 def _known(plugin: str, wanted: notation.Role) -> None:

@@ -23,6 +23,7 @@ from compreface_cli.settings_table import (
     Setting,
     whole,
 )
+from compreface_cli.textfile import read_text
 
 PROJECT_FILE = "cf.yaml"
 __all__ = [
@@ -103,7 +104,7 @@ def resolve(
             path = Path(chosen.value).expanduser()
             if chosen.layer in ("project file", "user file"):  # relative to the file that names it
                 path = (project_file if chosen.layer == "project file" else user_file).parent / path
-            found, said = _from_env_file(path)
+            found, said = _from_env_file(path, chosen.where)
             notes += said
             for key, value in found.items():
                 values.setdefault(key, value)
@@ -125,11 +126,7 @@ def _read_keys(values: dict[str, Value], files: Mapping[str, Path]) -> None:
     path = Path(named.value).expanduser()
     if named.layer in files:  # relative to the file that names it
         path = files[named.layer].parent / path
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigurationError(f"{named.where}: {path} cannot be read: {reason}") from error
+    lines = read_text(path, f"{named.where}: {path}").splitlines()
     keys = " ".join(re.sub(r"(^|\s)#.*", "", line) for line in lines)
     values["api_keys"] = _value("api_keys", keys, named.layer, f"{named.where}, {path}")
 
@@ -162,7 +159,7 @@ def _value(key: str, raw: Any, layer: Layer, where: str) -> Value:
 
 
 def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:
-    if not path.is_file():
+    if not path.exists():
         return {}
     from compreface_cli.yamlfile import Fault, did_you_mean, read, refuse
 
@@ -194,9 +191,9 @@ def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:
     return values
 
 
-def _from_env_file(path: Path) -> tuple[dict[str, Value], list[str]]:
+def _from_env_file(path: Path, where: str) -> tuple[dict[str, Value], list[str]]:
     """The values of an `.env` as upstream writes it, and what is said about keys without effect."""
-    rows = _read_env(path)
+    rows = _read_env(path, where)
     by_upstream = {row.upstream: row for row in TABLE if row.upstream}
     values: dict[str, Value] = {}
     notes: list[str] = []
@@ -224,13 +221,8 @@ def _from_env_file(path: Path) -> tuple[dict[str, Value], list[str]]:
     return values, notes
 
 
-def _read_env(path: Path) -> dict[str, tuple[str, int]]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"{path}: there is no such file", hint="see env_file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+def _read_env(path: Path, where: str) -> dict[str, tuple[str, int]]:
+    text = read_text(path, f"{where}: {path}")
     rows: dict[str, tuple[str, int]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()

@@ -130,8 +130,10 @@ def _rate(value: Any) -> float:
 
 def _keys(value: Any) -> str:
     """The keys with a comma between them; the same rules as the engine's, and no key is shown."""
-    parts = value if isinstance(value, list | tuple) else re.split(r"[,\s]+", _text(value))
-    keys = [key for key in map(_text, parts) if key]
+    parts = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(part, int | float) for part in parts):
+        raise BadValue("a key of digits needs quotes around it, or YAML changes it")
+    keys = [key for part in parts for key in re.split(r"[,\s]+", _text(part)) if key]
     for number, key in enumerate(keys, start=1):
         if not re.fullmatch(r"[!-+\--~]{8,}", key):  # printable ASCII, no comma
             raise BadValue(f"key {number} must have at least 8 characters, all printable ASCII")
@@ -228,8 +230,9 @@ TABLE: tuple[Setting, ...] = (
     Setting("batching", _choice("auto", "on", "off"), None, "Batches across requests."),
     Setting("max_queue", whole(0, 100_000), None, "Requests that may wait; unset: 64."),
     Setting("max_queue_bytes", whole(1, 10**12 - 1), None, "Bytes of all bodies; unset: 256 MiB."),
-    Setting("max_body_bytes", whole(1, 10**12 - 1), None, "Bytes of one body; unset: 64 MiB."),
-    Setting("max_pixels", whole(1, 10**12 - 1), None, "Width times height; unset: 178956970."),
+    # the least of these two lets in the portraits that an engine is checked with
+    Setting("max_body_bytes", whole(2**20, 10**12 - 1), None, "Bytes of a body; unset: 64 MiB."),
+    Setting("max_pixels", whole(512 * 600, 10**12 - 1), None, "Width x height; unset: 178956970."),
     Setting("body_timeout_s", _seconds, None, "How long a body may take; unset: 30."),
     Setting("apply_exif", _flag, None, "Turn pictures as their EXIF says; unset: false."),
     Setting("rate_limit", _rate, None, "Requests a second for each client; unset: no limit."),

@@ -10,13 +10,13 @@ from typing import Any
 import yaml
 
 from compreface_cli.errors import ConfigurationError
+from compreface_cli.textfile import read_bytes
 
 try:
     from yaml import CSafeLoader as _Loader
 except ImportError:  # pragma: no cover - PyYAML without its C part
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
 
-MAX_BYTES = 256 * 1024
 MAX_NODES = 20_000  # every alias counts again: a file cannot grow in memory
 MAX_DEPTH = 32
 
@@ -81,15 +81,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 def read(path: Path) -> Document:
     """Parse a file; everything that keeps it from being read is a ConfigurationError."""
     origin = str(path)
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"{origin}: there is no such file") from error
-    except OSError as error:
-        raise ConfigurationError(f"{origin}: cannot be read: {error.strerror}") from error
-    if len(raw) > MAX_BYTES:
-        raise ConfigurationError(f"{origin}: larger than {MAX_BYTES // 1024} KiB, this is no build")
+    raw = read_bytes(path, origin)
     try:
         return parse(raw.decode("utf-8-sig"), origin)
     except UnicodeDecodeError as error:

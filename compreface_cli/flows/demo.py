@@ -44,7 +44,7 @@ def run(client: EngineClient) -> Shown:
     second = (resources.portraits_dir() / SECOND).read_bytes()
 
     def largest(name: str, data: bytes) -> scan.Face:
-        faces = client.scan(data, plugins=engine.plugins)["result"]
+        faces = scan.patiently(client, data, "picture", engine.plugins)["result"]
         if not faces:
             raise UnhealthyError(f"the engine at {client.url} found no face in {name}")
         face: scan.Face = faces[0]

@@ -13,13 +13,14 @@ from compreface_cli import plan as plans
 from compreface_cli.checks import Finding, health, port
 from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
 from compreface_cli.errors import CfError
+from compreface_cli.models import store
 from compreface_cli.settings import Settings
 from compreface_cli.settings_table import TABLE
 
 NAME = "settings"
 _Part: TypeAlias = Callable[[], Settings]
 _OF_PORTS = ("bind", "port", "core_port", "services", "launcher")
-_NOWHERE = Path(os.devnull)
+_NOWHERE = Path(os.devnull) / "none"  # never there
 _WAY_OUT = "Correct it there or take it out; `cf config list` shows what can be set."
 
 
@@ -93,10 +94,10 @@ def _parts() -> Iterator[_Part]:
 
 def _mirror() -> Iterator[Finding]:
     mirror = os.environ.get("CF_MODELS_MIRROR", "")
-    if mirror and "://" not in mirror and not Path(mirror).expanduser().is_dir():
+    if fault := store.mirror_fault(mirror):
         yield fail(
             NAME,
             FETCH,
-            f"environment CF_MODELS_MIRROR: there is no folder {mirror}",
+            f"environment CF_MODELS_MIRROR: {fault}",
             "Set it to a folder that exists or to an https:// address, or leave it out.",
         )

@@ -227,6 +227,11 @@ def _one_face(client: EngineClient, portrait: Path, deadline: float) -> dict[str
                     raise
             time.sleep(_LATER_S)
     except Refused as refused:
+        if refused.status in _LATER:
+            raise UnhealthyError(
+                f"the engine had no time for the check: {refused.message}",
+                hint="Give it more with --timeout SECONDS, or raise rate_limit and rate_burst.",
+            ) from refused
         raise _wrong(f"answer for {portrait.name}", "one face", refused.message) from refused
     faces = answer.get("result")
     if not isinstance(faces, list) or len(faces) != 1:

@@ -16,6 +16,7 @@ from compreface_cli.flows import running
 from compreface_cli.flows.pictures import ENDINGS, Picture, Unfit
 
 _BUSY_TRIES = 5
+LATER = (429, 503)
 _NO_FACE = "No face is found"
 CUT_SHORT = "cut short: decoded as far as it goes"
 
@@ -114,7 +115,7 @@ def _ask(
     # The name says nothing to the engine, and a header takes no odd characters.
     name = name.encode("ascii", "replace").decode()
     try:
-        answer = _patiently(client, data, name, plugins, sleep)
+        answer = patiently(client, data, name, plugins, sleep)
         faces, cut_short = tuple(answer["result"]), bool(answer.get("truncated"))
         return Seen(picture, faces, data=data, cut_short=cut_short)
     except Refused as refusal:
@@ -129,19 +130,19 @@ def _ask(
         return Seen(picture, error=error.message, data=data)
 
 
-def _patiently(
+def patiently(
     client: EngineClient,
     data: bytes,
     name: str,
     plugins: Sequence[str],
-    sleep: Callable[[float], None],
+    sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """The engine's answer; a full queue (503) is waited for."""
+    """The engine's answer; a full queue (503) and a limit of requests (429) are waited for."""
     for pause in (0.5 * 2**n for n in range(_BUSY_TRIES)):
         try:
             return client.scan(data, filename=name, plugins=plugins)
         except Refused as refusal:
-            if refusal.status != 503:
+            if refusal.status not in LATER:
                 raise
             sleep(pause)
     return client.scan(data, filename=name, plugins=plugins)

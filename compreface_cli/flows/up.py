@@ -61,7 +61,14 @@ def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
     chosen = settings.resolve(flags)
     for note in chosen.notes:
         out.note(note)
-    return plans.resolve(builds.load(chosen.get("build")), chosen)
+    plan = plans.resolve(builds.load(chosen.get("build")), chosen)
+    services = chosen.given("services")
+    ignored = services is not None and services.value == "full" and services.layer != "flag"
+    if plan.launcher == "process" and services is not None and ignored:
+        out.warning(f"services: full ({services.where}) has no effect on a local process")
+    if chosen.given("rate_burst") and not chosen.given("rate_limit"):
+        out.warning("rate_burst has no effect without rate_limit")
+    return plan
 
 
 def up(plan: Plan, options: Options, out: Output) -> Result:

@@ -73,7 +73,8 @@ def missing_hint(model: Model, places: Places | None = None) -> str:
     places = places or Places()
     one = len(model.files) == 1
     it, its, kind = ("it", "Its hash is", "file") if one else ("them", "Their hashes are", "files")
-    at = places.mirror if places.mirror and not _is_address(places.mirror) else "DIR"
+    there = bool(places.mirror) and Path(places.mirror).expanduser().is_dir()
+    at = places.mirror if there else "DIR"
     whole = " and ".join(f"{at}/{file.path}" for file in model.files)
     names = " and ".join(file.path for file in model.files)
     beside = f" Or put {it} beside the build file, as {names}." if model.beside else ""
@@ -344,11 +345,19 @@ def _is_address(mirror: str) -> bool:
     return "://" in mirror
 
 
+def mirror_fault(mirror: str) -> str:
+    """Why this mirror can give nothing; empty when it may."""
+    if not mirror or mirror.startswith(("https://", "http://")):
+        return ""
+    if _is_address(mirror):
+        return "only https:// and http:// addresses are asked"
+    return "" if Path(mirror).expanduser().is_dir() else f"there is no folder {mirror}"
+
+
 def _check_mirror(places: Places) -> None:
-    mirror = places.mirror
-    if mirror and not _is_address(mirror) and not Path(mirror).expanduser().is_dir():
+    if fault := mirror_fault(places.mirror):
         raise FetchError(
-            f"CF_MODELS_MIRROR={mirror}: there is no such folder",
+            f"CF_MODELS_MIRROR={places.mirror}: {fault}",
             hint="Set CF_MODELS_MIRROR to a folder that exists or to an address that begins with "
             "https:// or http://, or leave it out.",
         )

@@ -272,7 +272,7 @@ def test_an_env_file_that_cannot_be_read_is_refused(
 
 def test_an_env_file_that_is_not_there_is_refused(folder: Folder) -> None:
     assert "there is no such file" in folder.refusal(env_file=str(folder.root / "no.env"))
-    assert "cannot be read" in folder.refusal(env_file=str(folder.root))
+    assert "is a folder" in folder.refusal(env_file=str(folder.root))
 
 
 def test_the_list_shows_every_setting_and_hides_passwords(folder: Folder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,7 +14,9 @@ import yaml
 
 from compreface_cli import builds, plan, project, render, resources, settings
 from compreface_cli.errors import ConfigurationError
+from compreface_cli.flows import up as flow
 from compreface_cli.flows import up_wanted
+from compreface_cli.output import Output
 from tests.cli.local_cf import LocalCf, free_port
 
 KEY = "one-key-of-many"
@@ -34,7 +37,7 @@ LIMITS = {
     "CF_BATCHING": "off",
     "CF_MAX_QUEUE": "7",
     "CF_MAX_QUEUE_BYTES": "300000000",
-    "CF_MAX_BODY_BYTES": "1000000",
+    "CF_MAX_BODY_BYTES": "2000000",
     "CF_MAX_PIXELS": "5000000",
     "CF_BODY_TIMEOUT_S": "2.5",
     "CF_APPLY_EXIF": "true",
@@ -65,7 +68,10 @@ def test_limits_that_are_set_reach_process_and_compose_and_no_others_do(tmp_path
         ("CF_API_KEYS", " , "),
         ("CF_API_KEYS_FILE", "no-such-file"),
         ("CF_APPLY_EXIF", "maybe"),
-        ("CF_MAX_PIXELS", "-1"),
+        ("CF_MAX_PIXELS", "300000"),
+        ("CF_API_KEYS_FILE", "/dev/zero"),
+        ("CF_API_KEYS_FILE", "/dev"),
+        ("CF_ENV_FILE", "/dev/zero"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(name: str, value: str) -> None:
@@ -106,6 +112,41 @@ def test_a_file_of_keys_lies_beside_the_file_that_names_it(tmp_path: Path) -> No
     assert shown["api_keys"] == "********"
 
 
+@pytest.mark.parametrize("key", ["0123456701", "0x12345678", "1234_5678", "[12345678, abcdefgh]"])
+def test_a_key_that_yaml_reads_as_a_number_is_refused(key: str, tmp_path: Path) -> None:
+    (tmp_path / "cf.yaml").write_text(f"api_keys: {key}\n")
+    with pytest.raises(ConfigurationError, match="quotes"):
+        settings.resolve({}, environ={}, project_file=tmp_path / "cf.yaml")
+
+
+def test_a_project_file_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cf.yaml").mkdir()
+    with pytest.raises(ConfigurationError, match=r"cf\.yaml: is a folder"):
+        settings.resolve({}, environ={}, project_file=tmp_path / "cf.yaml")
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "keys")
+    with pytest.raises(ConfigurationError, match=r"CF_API_KEYS_FILE.*device or a pipe"):
+        settings.resolve({}, environ={"CF_API_KEYS_FILE": str(tmp_path / "keys")})
+
+
+def test_a_queue_too_small_for_one_body_is_refused_before_the_start() -> None:
+    with pytest.raises(ConfigurationError, match=r"max_queue_bytes \(1, environment CF_MAX_QUEUE"):
+        _plan({"CF_MAX_QUEUE_BYTES": "1"})
+
+
+def test_what_a_limit_leaves_without_effect_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"SERVICES": "full", "LAUNCHER": "process", "RATE_BURST": "5"}.items():
+        monkeypatch.setenv(f"CF_{name}", value)
+    flow.resolve({"build": "embedded"}, Output())
+    said = capsys.readouterr().err
+    assert "services: full (environment CF_SERVICES) has no effect" in said
+    assert "rate_burst has no effect without rate_limit" in said
+
+
 def test_the_full_stack_is_refused_with_keys_since_its_api_has_none_to_show() -> None:
     full = _plan({"CF_API_KEYS": KEY}, services="full")
     with pytest.raises(ConfigurationError, match="api_keys"):
@@ -129,7 +170,10 @@ def test_an_engine_with_keys_and_a_limit_is_started_used_and_left_open_again(
 
     # The instance's record has the key; an address alone has none.
     assert local_cf.status()["state"] == "running"
-    assert len(local_cf.json("scan", str(PORTRAIT))["pictures"][0]["faces"]) == 1
+    # The limit of two a second is waited for.
+    seen = local_cf.json("scan", *[str(PORTRAIT)] * 4)["pictures"]
+    assert [len(one["faces"]) for one in seen] == [1] * 4
+    local_cf.json("demo")
     url = f"http://127.0.0.1:{port}"
     refused = local_cf.json("scan", str(PORTRAIT), "--url", url, exit_code=1)["error"]
     assert "CF_API_KEYS" in refused["hint"]

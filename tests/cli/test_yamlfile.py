@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import yamlfile
+from compreface_cli import textfile
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.yamlfile import parse, read
 
@@ -79,13 +79,13 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match="is a folder"):
         read(tmp_path)
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
-    path.write_bytes(b"a" * (yamlfile.MAX_BYTES + 1))
+    path.write_bytes(b"a" * (textfile.MAX_BYTES + 1))
     with pytest.raises(ConfigurationError, match="larger than 256 KiB"):
         read(path)
 
