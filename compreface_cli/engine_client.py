@@ -19,6 +19,8 @@ CONNECT_TIMEOUT_S = 3.0
 # The engine lets a request wait 10 s and computes well under a second for any picture it accepts.
 ANSWER_TIMEOUT_S = 60.0
 
+LATER = (429, 503)  # a limit of requests, a full queue: the same request may be answered later
+
 
 class Refused(CfError):
     """The engine answered, and its answer is no: `status` and its own words in `message`.
@@ -110,7 +112,10 @@ class EngineClient:
         except self._httpx.TimeoutException as error:
             raise UnhealthyError(f"the engine at {self.url} gave no answer in time") from error
         except (self._httpx.HTTPError, self._httpx.InvalidURL) as error:
-            raise UnhealthyError(f"no engine can be reached at {self.url}: {error}") from error
+            raise UnhealthyError(
+                f"no engine can be reached at {self.url}: {error}",
+                hint="`cf status` shows what runs here, and at which address.",
+            ) from error
 
     def _read(self, response: httpx2.Response) -> dict[str, Any]:
         try:

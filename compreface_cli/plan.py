@@ -13,7 +13,7 @@ from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.types import Model, ModelFile
 from compreface_cli.plan_models import of_plugins
 from compreface_cli.runtimes import RUNTIMES, bf16_fault
-from compreface_cli.settings_table import BY_KEY, PASSED_ON
+from compreface_cli.settings_table import BY_KEY, MAX_BODY_BYTES, MAX_QUEUE_BYTES, PASSED_ON
 
 if TYPE_CHECKING:
     from compreface_cli.builds import BuildFile
@@ -297,8 +297,8 @@ def _door(
 
 def _room_for_a_body(settings: Settings) -> None:
     """As the engine asks: what waits may hold one body at least."""
-    one = settings.get("max_body_bytes") or 64 * 2**20
-    total = settings.get("max_queue_bytes") or 256 * 2**20
+    one = settings.get("max_body_bytes") or MAX_BODY_BYTES
+    total = settings.get("max_queue_bytes") or MAX_QUEUE_BYTES
     if total < one:
         raise ConfigurationError(
             f"max_queue_bytes ({total}, {settings.origin('max_queue_bytes')}) is less than "

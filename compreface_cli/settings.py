@@ -155,7 +155,8 @@ def _value(key: str, raw: Any, layer: Layer, where: str) -> Value:
     except BadValue as error:
         shown = "" if BY_KEY[key].secret else f", not {raw!r}"
         kind = UsageError if layer == "flag" else ConfigurationError
-        raise kind(f"{where}: {key} {error}{shown}") from error
+        meant = f"; {error.meant}" if error.meant else ""
+        raise kind(f"{where}: {key} {error}{shown}{meant}") from error
 
 
 def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:
@@ -185,7 +186,7 @@ def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:
             parsed = BY_KEY[key].parse(raw)
             values[key] = Value(parsed, layer, f"{layer} {path}:{line}")
         except BadValue as error:
-            faults.append(Fault(document.origin, line, column, f"{key} {error}"))
+            faults.append(Fault(document.origin, line, column, f"{key} {error}", error.meant or ""))
     if faults:
         raise refuse(faults)
     return values

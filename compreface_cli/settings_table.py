@@ -7,11 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+# What the engine takes unless it is told otherwise.
+MAX_BODY_BYTES = 64 * 2**20
+MAX_QUEUE_BYTES = 256 * 2**20
+
 Parse: TypeAlias = Callable[[Any], Any]
 
 
 class BadValue(ValueError):
-    """A value that does not fit; the text says what would."""
+    """A value that does not fit; the text says what would, `meant` what it is near to."""
+
+    def __init__(self, text: str, meant: str | None = None) -> None:
+        super().__init__(text)
+        self.meant = meant
 
 
 def _text(value: Any) -> str:
@@ -39,8 +47,7 @@ def _choice(*allowed: str) -> Parse:
         if text not in allowed:
             from compreface_cli.yamlfile import did_you_mean
 
-            meant = did_you_mean(text, allowed)
-            raise BadValue(f"must be one of {', '.join(allowed)}" + (f"; {meant}" if meant else ""))
+            raise BadValue(f"must be one of {', '.join(allowed)}", did_you_mean(text, allowed))
         return text
 
     return parse

@@ -27,7 +27,9 @@ def read_bytes(path: Path, named: str) -> bytes:
     except OSError as error:
         raise ConfigurationError(f"{named}: cannot be read: {error.strerror}") from error
     if len(raw) > MAX_BYTES:
-        raise ConfigurationError(f"{named}: larger than {MAX_BYTES // 1024} KiB, too large for it")
+        raise ConfigurationError(
+            f"{named}: larger than {MAX_BYTES // 1024} KiB, more than such a file holds"
+        )
     return raw
 
 

@@ -62,10 +62,9 @@ def doors(chosen: Settings) -> tuple[dict[tuple[str, int], health.Door], list[Fi
             door = health.Door("the engine's port", way_out="--port auto --core-port auto")
         else:
             door = health.Door("the engine's port", way_out=f"{flag} auto")
-        if any(number == other for _, other in found):
-            what = f"--port and --core-port are both {number}; each door needs its own"
-            rows.append(fail(port.NAME, CONFLICT, what, "Set another port or core_port."))
         found[address, number] = door
+    if both := port.clash(plan):
+        rows.append(fail(port.NAME, CONFLICT, both, "Set another port or core_port."))
     return found, rows
 
 

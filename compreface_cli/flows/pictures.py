@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from compreface_cli.errors import CfError, UsageError
+from compreface_cli.settings_table import MAX_BODY_BYTES
 
 STDIN = "-"
 # What the engine decodes, by the ending of the name; only a folder is filtered by it.
 ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .ico .tif .tiff .jp2 .ppm .pgm .tga".split()
 )
-# What the engine takes as one body unless it is told otherwise (its CF_MAX_BODY_BYTES).
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = MAX_BODY_BYTES
 # How a shell names a pipe that a process is to read, `<(...)`; any other FIFO may wait for ever.
 _HANDED_OVER = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 _KINDS = {

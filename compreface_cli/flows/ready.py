@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import notation, resources
-from compreface_cli.engine_client import EngineClient, Refused, is_up, until
+from compreface_cli.engine_client import LATER, EngineClient, Refused, is_up, until
 from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError
 from compreface_cli.launch.base import Endpoint, ServiceState
 from compreface_cli.models.prepare import read_record
@@ -22,7 +22,7 @@ BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently,
 MIN_COSINE = 0.999
 SAME_PERSON = 0.5  # upstream's similarity: 0.5 is where its coefficients put "the same"
 _POLL_S = 0.1
-_LATER, _LATER_S = (429, 503), 0.5  # a limit of requests, a full queue: ask again
+_AGAIN_S = 0.5
 # The portrait is 512 px wide. A smaller limit makes the detector see a smaller picture; measured
 # from 120 to 500 px its box then moves by up to 10 px and the cosine stays above 0.99.
 _PORTRAIT_PX = 512
@@ -216,23 +216,20 @@ def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
 
 
 def _one_face(client: EngineClient, portrait: Path, deadline: float) -> dict[str, Any]:
-    data = portrait.read_bytes()
-    try:
-        while True:
-            try:
-                answer = client.scan(data, filename=portrait.name, plugins=["calculator"])
-                break
-            except Refused as refused:
-                if refused.status not in _LATER or time.monotonic() >= deadline:
-                    raise
-            time.sleep(_LATER_S)
-    except Refused as refused:
-        if refused.status in _LATER:
-            raise UnhealthyError(
-                f"the engine had no time for the check: {refused.message}",
-                hint="Give it more with --timeout SECONDS, or raise rate_limit and rate_burst.",
-            ) from refused
-        raise _wrong(f"answer for {portrait.name}", "one face", refused.message) from refused
+    data, answer = portrait.read_bytes(), None
+    while answer is None:
+        try:
+            answer = client.scan(data, filename=portrait.name, plugins=["calculator"])
+        except Refused as refused:
+            if refused.status not in LATER:
+                wrong = _wrong(f"answer for {portrait.name}", "one face", refused.message)
+                raise wrong from refused
+            if time.monotonic() >= deadline:
+                raise UnhealthyError(
+                    f"the engine had no time for the check: {refused.message}",
+                    hint="Give it more with --timeout SECONDS, or raise rate_limit and rate_burst.",
+                ) from refused
+            time.sleep(_AGAIN_S)
     faces = answer.get("result")
     if not isinstance(faces, list) or len(faces) != 1:
         count = len(faces) if isinstance(faces, list) else "no list of"

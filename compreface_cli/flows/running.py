@@ -179,7 +179,7 @@ def refuse_stranger(of: Deployment) -> None:
         return  # Docker itself refuses to share a port
     from compreface_cli.facts import host
 
-    mine = _core_of(of)
+    mine = launcher(of.launcher).services(of)[0]
     others = host.port(of.engine.bind, of.engine.port).listeners
     if not others or mine.pid in {one.pid for one in others}:
         return
@@ -190,10 +190,6 @@ def refuse_stranger(of: Deployment) -> None:
         hint="Choose another port: --port auto",
         details={"port": of.engine.port, "pid": pid},
     )
-
-
-def _core_of(of: Deployment) -> ServiceState:
-    return launcher(of.launcher).services(of)[0]
 
 
 def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:

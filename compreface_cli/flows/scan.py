@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import settings
-from compreface_cli.engine_client import EngineClient, Refused, is_up
+from compreface_cli.engine_client import LATER, EngineClient, Refused, is_up
 from compreface_cli.errors import CfError, UnhealthyError, UsageError
 from compreface_cli.flows import running
 from compreface_cli.flows.pictures import ENDINGS, Picture, Unfit
 
 _BUSY_TRIES = 5
-LATER = (429, 503)
 _NO_FACE = "No face is found"
 CUT_SHORT = "cut short: decoded as far as it goes"
 

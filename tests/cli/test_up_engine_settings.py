@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from compreface_cli import builds, plan, project, render, resources, settings
+from compreface_cli import builds, plan, project, render, resources, settings, settings_table
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.flows import up as flow
 from compreface_cli.flows import up_wanted
 from compreface_cli.output import Output
+from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.local_cf import LocalCf, free_port
 
 KEY = "one-key-of-many"
@@ -78,6 +79,12 @@ def test_a_value_that_does_not_fit_is_named(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=name) as caught:
         settings.resolve({}, environ={name: value})
     assert name != "CF_API_KEYS" or value not in caught.value.message
+
+
+def test_the_defaults_are_those_of_the_engine() -> None:
+    engine = EngineSettings.from_env({})
+    assert engine.max_body_bytes == settings_table.MAX_BODY_BYTES
+    assert engine.max_queue_bytes == settings_table.MAX_QUEUE_BYTES
 
 
 def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) -> None:

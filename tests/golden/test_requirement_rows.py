@@ -31,6 +31,7 @@ def _resolved(row: str, folder: Path) -> dict[str, str]:
     assert uv is not None, "uv is one of the development requirements"
     command = [uv, "pip", "install", "--dry-run", "--only-binary", ":all:", "--require-hashes"]
     command += ["--python-platform", "x86_64-manylinux_2_28", "--python-version", "3.11"]
+    command += ["--system-certs"]  # as pip does
     command += ["--target", str(folder)]
     command += ["-r", str(ROOT / "engine" / "requirements" / f"{row}.txt")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
