@@ -43,16 +43,21 @@ class CallerLeft(Exception):
 class Ticket:
     """A caller's place: holds the bytes of its body until it is left (`with`)."""
 
-    __slots__ = ("_gate", "_held")
+    __slots__ = ("_gate", "_held", "waited_s")
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._held = 0
+        self.waited_s = 0.0
+        """Seconds it has waited for room; they count as part of the longest wait."""
 
-    def hold(self, count: int) -> None:
-        """Counts `count` more bytes that arrived. Raises Busy when all callers hold too many."""
-        self._gate._take_bytes(count)
-        self._held += count
+    async def hold(self, count: int) -> None:
+        """Counts `count` more bytes that arrived, after a wait while all bodies hold too many.
+
+        Who reads nothing meanwhile makes the caller stop sending. Raises Busy when there was no
+        room within the longest wait, and when the gate closes.
+        """
+        await self._gate._take_bytes(self, count)
 
     def __enter__(self) -> Ticket:
         return self
@@ -63,8 +68,7 @@ class Ticket:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._gate._give_bytes(self._held)
-        self._held = 0
+        self._gate._give_bytes(self)
 
 
 class Permit:
@@ -123,19 +127,30 @@ def stop_if_left() -> None:
 class Gate:
     """Lets `concurrency` computations run and `max_queue` callers wait.
 
-    All methods are for the event loop's thread.
+    All bodies together hold at most `max_bytes`. Of these, `max_body` (the largest body there may
+    be) are kept for one caller at a time: many bodies that are half here and wait for one
+    another's room would wait for ever. All methods are for the event loop's thread.
     """
 
     def __init__(
-        self, *, concurrency: int, max_queue: int, max_bytes: int, max_wait_s: float
+        self,
+        *,
+        concurrency: int,
+        max_queue: int,
+        max_bytes: int,
+        max_wait_s: float,
+        max_body: int = 0,
     ) -> None:
         self.concurrency = concurrency
         self.max_queue = max_queue
         self.max_bytes = max_bytes
+        self._shared_bytes = max_bytes - max_body
         self.stopping = False
         """Set once the engine is on its way out: what is in is served, nobody should send more."""
         self._max_wait_s = max_wait_s
         self._bytes = 0
+        self._line: dict[asyncio.Future[None], tuple[Ticket, int]] = {}
+        self._ahead: Ticket | None = None  # may take bytes beyond the shared ones
         self._running: set[Permit] = set()
         self._waiting: dict[asyncio.Future[Permit], None] = {}
         self._mean_s = 0.1
@@ -168,21 +183,19 @@ class Gate:
             time.monotonic() - permit.since > STUCK_AFTER_S for permit in self._running
         )
 
-    def admit(self, length: int) -> Ticket:
-        """A place for a caller whose body has `length` bytes, none of them read yet.
-
-        Raises Busy.
-        """
+    def admit(self) -> Ticket:
+        """A place for a caller of whose body nothing is read yet. Raises Busy."""
         if self.full:
             raise self._busy(*(_STOPPING if self._closed else _FULL))
-        if self._bytes + length > self.max_bytes:
-            raise self._busy(*_MEMORY)
         return Ticket(self)
 
-    async def permit(self, until_gone: Callable[[], Awaitable[None]]) -> Permit:
+    async def permit(
+        self, until_gone: Callable[[], Awaitable[None]], *, waited_s: float = 0.0
+    ) -> Permit:
         """A permit, at once or after a wait. `until_gone` returns when the caller has hung up.
 
-        Raises Busy (queue full, waited too long, closing) or CallerLeft.
+        `waited_s` of the longest wait are over already. Raises Busy (queue full, waited too long,
+        closing) or CallerLeft.
         """
         if self._closed:
             raise self._busy(*_STOPPING)
@@ -195,9 +208,8 @@ class Gate:
         gone = asyncio.ensure_future(until_gone())
         try:
             either: set[asyncio.Future[Any]] = {turn, gone}
-            await asyncio.wait(
-                either, timeout=self._max_wait_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            left_s = max(0.0, self._max_wait_s - waited_s)
+            await asyncio.wait(either, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
                 raise CallerLeft
             if turn.done():
@@ -215,10 +227,12 @@ class Gate:
     def close(self) -> None:
         """Refuses whoever waits and whoever comes; what runs goes on."""
         self.stopping = self._closed = True
-        for turn in list(self._waiting):
+        waiting: list[asyncio.Future[Any]] = [*self._waiting, *self._line]
+        for turn in waiting:
             if not turn.done():
                 turn.set_exception(self._busy(*_STOPPING))
         self._waiting.clear()
+        self._line.clear()
 
     def _start(self) -> Permit:
         permit = Permit(_KEY, self)
@@ -234,13 +248,51 @@ class Gate:
             if not turn.done():
                 turn.set_result(self._start())
 
-    def _take_bytes(self, count: int) -> None:
-        if self._bytes + count > self.max_bytes:
-            raise self._busy(*_MEMORY)
-        self._bytes += count
+    async def _take_bytes(self, ticket: Ticket, count: int) -> None:
+        if self._ahead is ticket or (not self._line and self._fits(count)):
+            self._grant(ticket, count)
+            return
+        if self._closed:
+            raise self._busy(*_STOPPING)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line[turn] = ticket, count
+        self._grant_in_turn()
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, self._max_wait_s - ticket.waited_s)):
+                await turn
+        except TimeoutError as error:
+            raise self._busy(*_MEMORY) from error
+        finally:
+            self._line.pop(turn, None)
+            ticket.waited_s += time.monotonic() - began
 
-    def _give_bytes(self, count: int) -> None:
-        self._bytes -= count
+    def _grant_in_turn(self) -> None:
+        while self._line:
+            turn, (ticket, count) = next(iter(self._line.items()))
+            if not self._fits(count) and self._ahead is not ticket:
+                if self._ahead is not None:
+                    return
+                self._ahead = ticket
+            del self._line[turn]
+            if not turn.done():
+                self._grant(ticket, count)
+                turn.set_result(None)
+
+    def _fits(self, count: int) -> bool:
+        beside = self._bytes - (self._ahead._held if self._ahead else 0)
+        return beside + count <= self._shared_bytes
+
+    def _grant(self, ticket: Ticket, count: int) -> None:
+        self._bytes += count
+        ticket._held += count
+
+    def _give_bytes(self, ticket: Ticket) -> None:
+        self._bytes -= ticket._held
+        ticket._held = 0
+        if self._ahead is ticket:
+            self._ahead = None
+        self._grant_in_turn()
 
     def _busy(self, cause: str, reason: str) -> Busy:
         ahead = (len(self._waiting) + len(self._running)) / self.concurrency * self._mean_s

@@ -8,13 +8,23 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compreface_engine import admission
 from compreface_engine.admission import Busy, CallerLeft, Gate, Permit
 
 
-def gate(concurrency: int = 1, queue: int = 2, size: int = 1000, wait: float = 20.0) -> Gate:
-    return Gate(concurrency=concurrency, max_queue=queue, max_bytes=size, max_wait_s=wait)
+def gate(
+    concurrency: int = 1, queue: int = 2, size: int = 1000, wait: float = 20.0, body: int = 0
+) -> Gate:
+    return Gate(
+        concurrency=concurrency,
+        max_queue=queue,
+        max_bytes=size,
+        max_wait_s=wait,
+        max_body=body,
+    )
 
 
 async def stays() -> None:
@@ -108,14 +118,14 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
         await settle()
         assert is_full(one)
         with pytest.raises(Busy) as caught:
-            one.admit(1)
+            one.admit()
         assert caught.value.retry_after >= 1
         with pytest.raises(Busy):
             await one.permit(stays)
         permit.give_back()
         (await waiting).give_back()
         assert not is_full(one)
-        one.admit(1)
+        one.admit()
 
     play(scene)
 
@@ -213,16 +223,132 @@ def test_work_that_fails_gives_its_permit_back() -> None:
 def test_bytes_are_counted_as_they_arrive_and_returned_when_the_caller_is_done() -> None:
     async def scene() -> None:
         one = gate(size=100)
-        with one.admit(90) as ticket:
+        with one.admit() as ticket:
             assert one.bytes_held == 0, "an announced body takes nothing yet"
-            ticket.hold(60)
-            with pytest.raises(Busy):
-                one.admit(50)
-            with pytest.raises(Busy):
-                ticket.hold(50)
-            assert one.bytes_held == 60
+            await ticket.hold(60)
+            await ticket.hold(40)
+            assert one.bytes_held == 100
         assert one.bytes_held == 0
-        one.admit(100)
+
+    play(scene)
+
+
+def test_a_body_without_room_waits_until_another_is_done() -> None:
+    async def scene() -> None:
+        one = gate(size=100, body=50)
+        with one.admit() as ahead, one.admit() as other, one.admit() as third:
+            await ahead.hold(50)
+            await other.hold(10)  # beyond what is shared: it may go on, as the only one
+            waits = asyncio.ensure_future(third.hold(1))
+            await settle()
+            assert not waits.done()
+            await other.hold(40)
+            assert one.bytes_held == 100
+            ahead.__exit__(None, None, None)
+            await waits
+            assert one.bytes_held == 51
+            assert third.waited_s > 0
+
+    play(scene)
+
+
+def test_bodies_that_are_half_here_do_not_wait_for_one_another_for_ever() -> None:
+    async def scene() -> None:
+        one = gate(queue=50, size=300, body=100)
+        most = 0
+
+        async def caller() -> None:
+            nonlocal most
+            with one.admit() as ticket:
+                for _ in range(10):
+                    await ticket.hold(10)
+                    most = max(most, one.bytes_held)
+                    await asyncio.sleep(0)
+                permit = await one.permit(stays, waited_s=ticket.waited_s)
+                await permit.run(double, 1)
+
+        await asyncio.gather(*(caller() for _ in range(40)))
+        assert one.bytes_held == 0
+        assert 200 < most <= 300
+
+    play(scene)
+
+
+def test_a_body_waits_for_room_no_longer_than_allowed_and_leaves_nothing() -> None:
+    async def scene() -> None:
+        one = gate(size=100, body=50, wait=0.01)
+        with one.admit() as ahead, one.admit() as beyond:
+            await ahead.hold(50)
+            await beyond.hold(50)
+            with one.admit() as ticket:
+                with pytest.raises(Busy, match="memory"):
+                    await ticket.hold(1)
+                with pytest.raises(Busy, match="memory"):  # its time is over
+                    await ticket.hold(1)
+            assert one.bytes_held == 100
+        assert one.bytes_held == 0
+
+    play(scene)
+
+
+def test_what_a_body_waited_for_room_is_part_of_the_longest_wait() -> None:
+    async def scene() -> None:
+        one = gate(wait=20)
+        permit = await one.permit(stays)
+        with pytest.raises(Busy, match="no worker was free"):
+            await one.permit(stays, waited_s=20)
+        permit.give_back()
+
+    play(scene)
+
+
+def test_closing_ends_the_wait_for_room() -> None:
+    async def scene() -> None:
+        one = gate(size=100, body=50)
+        with one.admit() as ahead, one.admit() as beyond, one.admit() as third:
+            await ahead.hold(50)
+            await beyond.hold(1)
+            waits = asyncio.ensure_future(third.hold(1))
+            await settle()
+            one.close()
+            with pytest.raises(Busy, match="stopping"):
+                await waits
+            with pytest.raises(Busy, match="stopping"):
+                await third.hold(1)
+
+    play(scene)
+
+
+@given(
+    bodies=st.lists(st.lists(st.integers(1, 30), max_size=5), min_size=1, max_size=12),
+    left=st.sets(st.integers(0, 11)),
+)
+def test_whatever_comes_and_leaves_no_more_bytes_are_held_than_allowed(
+    bodies: list[list[int]], left: set[int]
+) -> None:
+    """A body has up to 150 bytes, 400 are allowed; some callers leave while they wait."""
+
+    async def scene() -> None:
+        one = gate(concurrency=2, queue=50, size=400, body=150)
+
+        async def caller(pieces: list[int]) -> None:
+            with one.admit() as ticket:
+                for piece in pieces:
+                    await ticket.hold(piece)
+                    assert one.bytes_held <= 400
+                    await asyncio.sleep(0)
+                permit = await one.permit(stays, waited_s=ticket.waited_s)
+                await permit.run(double, 1)
+
+        tasks = [asyncio.ensure_future(caller(pieces)) for pieces in bodies]
+        await asyncio.sleep(0)
+        for number in left & set(range(len(tasks))):
+            tasks[number].cancel()
+        for number, end in enumerate(await asyncio.gather(*tasks, return_exceptions=True)):
+            assert end is None or (number in left and isinstance(end, asyncio.CancelledError))
+        while one.running:
+            await asyncio.sleep(0.001)
+        assert (one.bytes_held, one.waiting) == (0, 0)
 
     play(scene)
 
@@ -239,7 +365,7 @@ def test_closing_refuses_who_waits_and_who_comes_and_lets_work_end() -> None:
         with pytest.raises(Busy, match="stopping"):
             await waiting
         with pytest.raises(Busy):
-            one.admit(1)
+            one.admit()
         with pytest.raises(Busy, match="stopping"):
             await one.permit(stays)
         go.set()

@@ -33,6 +33,7 @@ class Service:
                 max_queue=settings.max_queue,
                 max_bytes=settings.max_queue_bytes,
                 max_wait_s=settings.max_wait_s,
+                max_body=settings.max_body_bytes,
             )
             app = App(settings, self.pipeline, gate)
             return await asyncio.wait_for(Caller(app, method, path, **request).run(), 20)

@@ -43,6 +43,7 @@ class Service:
             max_queue=settings.max_queue,
             max_bytes=settings.max_queue_bytes,
             max_wait_s=settings.max_wait_s,
+            max_body=settings.max_body_bytes,
         )
         self.app = App(settings, self.pipeline, self.gate)
 
@@ -160,21 +161,21 @@ def test_queue_workers_and_refusals_are_seen_while_they_last() -> None:
 def test_a_long_wait_memory_and_the_end_are_causes_of_their_own() -> None:
     async def session() -> dict[str, float]:
         service = Service(
-            CF_MAX_CONCURRENCY="1",
+            CF_MAX_CONCURRENCY="2",
             CF_MAX_WAIT_S="0.01",
-            CF_MAX_QUEUE_BYTES="1000",
-            CF_MAX_BODY_BYTES="1000",
+            CF_MAX_QUEUE_BYTES="1800",
+            CF_MAX_BODY_BYTES="800",
         )
         service.pipeline.go.clear()
-        first = asyncio.ensure_future(service.find(b"1" * 600).run())
-        while not service.gate.running:
+        large = [asyncio.ensure_future(service.find(b"1" * 600).run()) for _ in range(2)]
+        while service.gate.running < 2:
             await asyncio.sleep(0.001)
         await service.find(b"1").run()
         await service.find(b"1" * 600).run()
         service.gate.close()
         await service.find(b"1").run()
         service.pipeline.go.set()
-        await first
+        await asyncio.gather(*large)
         return await service.metrics()
 
     found = asyncio.run(session())

@@ -73,3 +73,40 @@ def test_a_caller_that_waits_too_long_is_refused() -> None:
         assert {reply.status for reply in replies} == {200, 503}
         texts = {reply.json()["message"] for reply in replies if reply.status == 503}
         assert any("no worker was free within 0.001 s" in text.lower() for text in texts)
+
+
+def test_behind_the_api_everybody_is_answered_though_the_bodies_do_not_fit_at_once() -> None:
+    """What `cf` sets beside the full stack; 200 MB of bodies, of which 16 may be here."""
+    padded = PORTRAIT + bytes(MEBIBYTE)  # a decoder stops at the end of the picture
+    with (
+        Engine(
+            CF_MAX_QUEUE="256",
+            CF_MAX_WAIT_S="100",
+            CF_RETRY_AFTER="false",
+            CF_MAX_BODY_BYTES=str(4 * MEBIBYTE),
+            CF_MAX_QUEUE_BYTES=str(16 * MEBIBYTE),
+        ) as engine,
+        ThreadPoolExecutor(CALLERS) as pool,
+    ):
+        known = boxes(engine.find(PORTRAIT))
+        for _ in range(8):
+            engine.find(padded)
+        before = most = engine.resident_bytes()
+        calls = [pool.submit(engine.find, padded) for _ in range(CALLERS)]
+        for _ in as_completed(calls):
+            most = max(most, engine.resident_bytes())
+        assert [call.result().status for call in calls] == [200] * CALLERS
+        assert all(boxes(call.result()) == known for call in calls)
+        # Beside the bodies: up to 320 kB read ahead for each connection, and what is computed.
+        assert most - before < 140 * MEBIBYTE
+
+
+def test_who_would_come_back_at_once_is_not_asked_to() -> None:
+    settings = {"CF_MAX_CONCURRENCY": "1", "CF_MAX_WAIT_S": "0.001", "CF_RETRY_AFTER": "false"}
+    with Engine(**settings) as engine, ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: engine.find(PORTRAIT), range(16)))
+    refused = [reply for reply in replies if reply.status == 503]
+    assert refused
+    for reply in refused:
+        assert "retry-after" not in reply.headers
+        assert reply.json()["message"].endswith("No worker was free within 0.001 s")

@@ -149,7 +149,7 @@ class Endless(FakePipeline):
     def scan(self, image, **rest):
         time.sleep(300)
 
-server.DRAIN_S, server.GRACE_S = 0.5, 1
+server.CUT_OFF_S = 0.5
 Pipeline.load = lambda config, observe: Endless()
 sys.exit(__main__.main([]))
 """
@@ -160,7 +160,8 @@ def test_what_computes_beyond_the_grace_is_refused_and_left_behind() -> None:
         headers = {"Content-Type": MULTIPART, "X-Request-Id": name}
         return engine.request("POST", "/find_faces", photograph_form(b"1"), headers)
 
-    with Engine("-c", ENDLESS, CF_MAX_CONCURRENCY="2") as engine, ThreadPoolExecutor(3) as pool:
+    settings = {"CF_MAX_CONCURRENCY": "2", "CF_DRAIN_S": "0.5"}
+    with Engine("-c", ENDLESS, **settings) as engine, ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(ask, name) for name in ("one", "two", "waits")]
         assert wait_until(lambda: b"compreface_queue_length 1" in metrics(engine))
         assert engine.stop() == 0

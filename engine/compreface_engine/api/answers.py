@@ -103,7 +103,8 @@ def error_answer(error: RequestError) -> Answer:
     """
     headers: tuple[Header, ...] = ()
     if isinstance(error, Later):
-        headers = ((b"retry-after", b"%d" % error.retry_after),)
+        if error.retry_after is not None:
+            headers = ((b"retry-after", b"%d" % error.retry_after),)
     elif isinstance(error, Unauthorized):
         headers = ((b"www-authenticate", b"Bearer"),)
     elif isinstance(error, MethodNotAllowed):

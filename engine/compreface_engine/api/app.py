@@ -134,7 +134,7 @@ class App:
             answer = error_answer(error)
         except Busy as error:
             self.telemetry.metrics.refused(error.cause)
-            answer = error_answer(Unavailable(str(error), error.retry_after))
+            answer = error_answer(Unavailable(str(error), self._retry_after(error)))
         except asyncio.CancelledError:
             # Only the server cancels, when its grace is over.
             self.telemetry.metrics.refused("stopping")
@@ -145,6 +145,12 @@ class App:
         with suppress(asyncio.CancelledError):
             await _send(head, receive, send, answer, request.id.encode())
         request.end(answer.status)
+
+    def _retry_after(self, busy: Busy) -> int | None:
+        """When a refused caller may come back; None where it would come back at once."""
+        if busy.cause == "stopping" or self._settings.retry_after:
+            return busy.retry_after
+        return None
 
     async def _answer(
         self,
@@ -203,16 +209,16 @@ class App:
                 f"The body has {head.length} bytes, at most {settings.max_body_bytes} are accepted"
             )
         query = query_values(scope["query_string"])
-        with gate.admit(head.length) as ticket:
+        with gate.admit() as ticket:
             body = b""
             if not head.chunked:  # As in the original, a chunked body counts as empty.
                 began = time.perf_counter()
                 body = await read_body(receive, ticket.hold, settings.body_timeout_s)
                 head.read = True
-                request.stage("body", time.perf_counter() - began)
-            began = time.perf_counter()
+                request.stage("body", time.perf_counter() - began - ticket.waited_s)
+            began = time.perf_counter() - ticket.waited_s
             try:
-                permit = await gate.permit(lambda: _hung_up(receive))
+                permit = await gate.permit(lambda: _hung_up(receive), waited_s=ticket.waited_s)
             finally:
                 request.waited(time.perf_counter() - began)
             watch = asyncio.ensure_future(_note_leaving(permit, receive)) if head.read else None

@@ -6,7 +6,7 @@ import asyncio
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,21 +50,28 @@ class Form:
     fields: dict[str, str]
 
 
-async def read_body(receive: Receive, hold: Callable[[int], None], timeout_s: float) -> bytes:
-    """The whole body. `hold` is told the size of each piece before it is kept.
+async def read_body(
+    receive: Receive, hold: Callable[[int], Awaitable[None]], timeout_s: float
+) -> bytes:
+    """The whole body. `hold` gets the size of each piece before it is kept, and may make it wait.
 
-    Raises BodyTooSlow, Disconnected, and what `hold` raises.
+    Raises BodyTooSlow when the pieces took longer than `timeout_s`, the waits of `hold` aside,
+    Disconnected, and what `hold` raises.
     """
     pieces: list[bytes] = []
+    clock = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s) as limit:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Disconnected
                 piece = message.get("body", b"")
                 if piece:
-                    hold(len(piece))
+                    left_s = (limit.when() or 0.0) - clock()
+                    limit.reschedule(None)
+                    await hold(len(piece))
+                    limit.reschedule(clock() + left_s)
                     pieces.append(piece)
                 if not message.get("more_body", False):
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

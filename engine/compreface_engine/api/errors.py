@@ -68,10 +68,11 @@ class BodyTooLarge(RequestError):
 
 
 class Later(RequestError):
-    """Not now; the caller may try again after `retry_after` seconds."""
+    """Not now; the caller may try again after `retry_after` seconds, None says nothing of it."""
 
-    def __init__(self, reason: str, retry_after: int) -> None:
-        super().__init__(f"{reason[0].upper()}{reason[1:]}; try again in {retry_after} s")
+    def __init__(self, reason: str, retry_after: int | None) -> None:
+        again = "" if retry_after is None else f"; try again in {retry_after} s"
+        super().__init__(f"{reason[0].upper()}{reason[1:]}{again}")
         self.retry_after = retry_after
 
 

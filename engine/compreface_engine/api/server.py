@@ -6,6 +6,7 @@ import asyncio
 import errno
 import importlib.util
 import logging
+import math
 import os
 import socket
 import sys
@@ -22,9 +23,8 @@ from compreface_engine.settings import Settings
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
-DRAIN_S = 6.0
-"""After SIGTERM, what waits is still served for so long, then refused. Docker kills after 10 s."""
-GRACE_S = 8
+CUT_OFF_S = 2.0
+"""After the drain, what still runs is cut off after so long."""
 LAST_WORDS_S = 0.5
 """After that, the time in which who is cut off is told so."""
 
@@ -88,6 +88,7 @@ class _Server(uvicorn.Server):
     """uvicorn's server with a bounded end: the gate is closed before the tasks are cut off."""
 
     gate: Gate
+    drain_s: float
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -98,7 +99,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("stopping: finishing what runs")
         self.gate.stopping = True
-        timer = asyncio.get_running_loop().call_later(DRAIN_S, self.gate.close)
+        timer = asyncio.get_running_loop().call_later(self.drain_s, self.gate.close)
         try:
             await super().shutdown(sockets)
             if self.server_state.tasks:
@@ -117,6 +118,7 @@ def serve(settings: Settings, engine: Engine, bound: socket.socket, telemetry: T
         max_queue=settings.max_queue,
         max_bytes=settings.max_queue_bytes,
         max_wait_s=settings.max_wait_s,
+        max_body=settings.max_body_bytes,
     )
     listen(bound)
     httptools = importlib.util.find_spec("httptools") is not None
@@ -135,10 +137,11 @@ def serve(settings: Settings, engine: Engine, bound: socket.socket, telemetry: T
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s + CUT_OFF_S),
     )
     server = _Server(config)
     server.gate = gate
+    server.drain_s = settings.drain_s
     try:
         server.run(sockets=[bound])
     finally:
