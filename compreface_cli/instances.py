@@ -41,6 +41,7 @@ class Record:
     plan: Mapping[str, Any] = field(default_factory=dict)
     answer: Mapping[str, Any] = field(default_factory=dict)  # what a right engine says
     engine_env: str = ""  # key of the environment a process runs in
+    start_s: Mapping[str, float] = field(default_factory=dict)  # of each service, as last measured
     schema: int = SCHEMA
 
 

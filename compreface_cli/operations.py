@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +22,21 @@ class Observed:
     volume: bool = False  # compose: the database volume exists
     running: Literal["no", "same", "other"] = "no"  # the instance, against what is wanted
     instance_of: str = field(default="")  # build that runs, for the texts
+    # services that run, and of these: which are made anew, and why
+    services: tuple[str, ...] = ("core",)
+    changes: Mapping[str, str] = field(default_factory=dict)
+    # why the new engine cannot take over from the running one beside it; empty: it can
+    obstacle: str = "it is not a stack with the UI"
+    start_s: Mapping[str, float] = field(default_factory=dict)  # service -> seconds, where known
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A service that does not answer meanwhile; `seconds` as measured at its last start."""
+
+    service: str
+    seconds: float | None
+    cause: str
 
 
 def operations(
@@ -44,14 +59,57 @@ def operations(
             found.append(Operation("make environment", wanted.wheels, cause))
     else:
         found += _compose(wanted, observed, rebuild=rebuild, build=build)
-    if observed.running == "other":
+    if observed.running == "other" and not observed.obstacle:
+        found += _beside(observed.changes)
+    elif observed.running == "other":
         cause = f"what runs ({observed.instance_of or wanted.build}) stays until this one answers"
         found.append(Operation("try", "the engine on a spare port", cause))
-        found.append(Operation("replace", wanted.instance, "the new engine has answered"))
+        cause = "the new engine has answered; beside the running one it cannot stand: "
+        found.append(Operation("replace", wanted.instance, cause + observed.obstacle))
     else:
         found.append(Operation("start", wanted.instance, "it does not run"))
     found.append(Operation("check", "a known face", "ready means that the answer is right"))
     return tuple(found)
+
+
+def _beside(changes: Mapping[str, str]) -> list[Operation]:
+    found = []
+    if "core" in changes:
+        cause = f"{changes['core']}; the running one goes on"
+        found.append(Operation("start beside", "the new engine", cause))
+        found.append(Operation("try", "a known face", "only a right engine may take over"))
+        cause = "both have its name until the old one has answered what it has"
+        found.append(Operation("take over", "the new engine", cause))
+    return found + [
+        Operation("make anew", service, cause)
+        for service, cause in changes.items()
+        if service != "core"
+    ]
+
+
+def away(observed: Observed) -> tuple[Away, ...]:
+    """Which running services do not answer while the operations are carried out."""
+    if observed.running != "other":
+        return ()
+    if observed.obstacle:
+        causes = dict.fromkeys(observed.services, observed.obstacle) | dict(observed.changes)
+        gone = {name: causes[name] for name in observed.services}
+    else:
+        gone = {name: cause for name, cause in observed.changes.items() if name != "core"}
+    return tuple(Away(name, observed.start_s.get(name), cause) for name, cause in gone.items())
+
+
+def away_words(found: Sequence[Away]) -> str:
+    """For people: `away meanwhile: api for about 12 s, fe for about 1 s`."""
+    if not found:
+        return "no service is away meanwhile"
+    parts = [
+        f"{one.service} for about {max(1, round(one.seconds))} s"
+        if one.seconds is not None
+        else f"{one.service} for as long as it takes to start"
+        for one in found
+    ]
+    return f"away meanwhile: {', '.join(parts)}"
 
 
 def _needs(wanted: Plan, model: str) -> str:

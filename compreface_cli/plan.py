@@ -39,6 +39,13 @@ Port = int | Literal["auto"]
 UI_PORT = 8000
 ENGINE_PORT = 3000
 IMAGE = "compreface-core"
+# Behind the api a refusal is an error that people see, so the engine lets all wait that the api can
+# send: its Tomcat has 200 threads. The api gives up after `read_timeout` and tries a 503 with
+# `Retry-After` again at once (`MAX_ATTEMPTS`), so the engine answers before, and without it.
+MAX_QUEUE_BEHIND_API = 256
+DRAIN_BEHIND_API_S = 30
+_MARGIN_S = 10.0  # for the upload, and for the computation once it is its turn
+_OF_THE_STACK = "the full stack"
 KEYS_WAY_OUT = (
     "Start the engine alone (--services core), or leave the keys out: beside the full stack the "
     "engine is on loopback only."
@@ -50,6 +57,7 @@ LABEL_BUILD = "compreface-cli.build"
 LABEL_CALCULATOR = "compreface-cli.calculator"
 LABEL_MODELS = "compreface-cli.models"
 LABEL_RUNTIME = "compreface-cli.runtime"
+LABEL_ROUTES = "compreface-cli.routes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +274,7 @@ def resolve(
             if settings.given(key)
         },
     )
+    plan = _behind_the_api(plan) if services == "full" else plan
     return plan if plan.image else replace(plan, image=_image(plan))
 
 
@@ -275,7 +284,37 @@ def with_launcher(plan: Plan, launcher: Literal["compose", "process"]) -> Plan:
         return replace(plan, launcher=launcher)
     asked = plan.origins.get("port", "default") != "default"
     port = plan.port if asked or plan.services == "core" else plan.core_port
-    return replace(plan, launcher=launcher, services="core", port=port)
+    return replace(_alone(plan), launcher=launcher, services="core", port=port)
+
+
+def _behind_the_api(plan: Plan) -> Plan:
+    """The plan with a queue for what the api can send; what somebody has set stays."""
+    origins, limits = dict(plan.origins), dict(plan.engine_limits)
+    for key, value in (
+        ("max_queue", str(MAX_QUEUE_BEHIND_API)),
+        ("retry_after", "false"),
+        ("drain_s", str(DRAIN_BEHIND_API_S)),
+    ):
+        if f"CF_{key.upper()}" not in limits:
+            limits[f"CF_{key.upper()}"], origins[key] = value, _OF_THE_STACK
+    wait_s = plan.max_wait_s
+    if origins["max_wait_s"] == "default":
+        gives_up_s = int(plan.stack["read_timeout"]) / 1000
+        wait_s = gives_up_s - min(_MARGIN_S, gives_up_s / 5)
+        origins["max_wait_s"] = f"{_OF_THE_STACK}, from read_timeout"
+    return replace(plan, max_wait_s=wait_s, engine_limits=limits, origins=origins)
+
+
+def _alone(plan: Plan) -> Plan:
+    """The plan with the engine's own queue again, where nobody has set another."""
+    derived = {key for key, origin in plan.origins.items() if origin.startswith(_OF_THE_STACK)}
+    origins = {key: origin for key, origin in plan.origins.items() if key not in derived}
+    limits = dict(plan.engine_limits)
+    for key in derived:
+        limits.pop(f"CF_{key.upper()}", None)
+    wait_s = BY_KEY["max_wait_s"].default if "max_wait_s" in derived else plan.max_wait_s
+    origins.setdefault("max_wait_s", "default")
+    return replace(plan, max_wait_s=wait_s, engine_limits=limits, origins=origins)
 
 
 def _door(

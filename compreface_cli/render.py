@@ -14,20 +14,27 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from compreface_cli import __version__, resources
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from compreface_cli.plan import (
+    DRAIN_BEHIND_API_S,
     KEYS_WAY_OUT,
     LABEL_BUILD,
     LABEL_CALCULATOR,
     LABEL_INSTANCE,
     LABEL_MODELS,
+    LABEL_ROUTES,
     LABEL_RUNTIME,
     Plan,
 )
+from compreface_cli.settings_table import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 ENV_FILE = ".env"
 COMPOSE_FILE = "compose.yaml"
+ROUTES_FILE = "ui/nginx.conf.template"
+# What the UI's page asks, at each load, until each has answered 200 with "status": "OK".
+UI_ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
+_RESOLVE_ANEW = "-Dsun.net.inetaddr.ttl"  # the JVM keeps a name's address for 30 s otherwise
 PREPARED = ("model.json", "model.onnx")  # what every prepared model has
 
 
@@ -105,6 +112,10 @@ def render(
     }
     jinja = _jinja()
     files["core/Dockerfile"] = jinja.get_template("engine.Dockerfile.j2").render(context)
+    if plan.services == "full":
+        routes = jinja.get_template("nginx.conf.j2").render(context)
+        files[ROUTES_FILE] = routes
+        context["routes_digest"] = hashlib.sha256(routes.encode()).hexdigest()[:16]
     files[COMPOSE_FILE] = jinja.get_template("compose.yaml.j2").render(context)
     files["README.md"] = jinja.get_template("README.md.j2").render(context)
     _prove(plan, str(files[COMPOSE_FILE]))
@@ -153,12 +164,18 @@ def env_quoted(value: str) -> str:
     return f'"{value}"'
 
 
-def probe(port: int, path: str) -> list[str]:
-    """A health check by bash alone, since not every image has curl: 200, and not "NOT_READY"."""
+def probe(port: int, *paths: str) -> list[str]:
+    """A health check by bash alone, since not every image has curl: 200, and not "NOT_READY".
+
+    It names the path that does not answer so.
+    """
     script = (
+        f"for path in {' '.join(paths)}; do answer=; "
         f"exec 3<>/dev/tcp/127.0.0.1/{port} && "
-        f"printf 'GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && "
-        "answer=$(cat <&3) && [[ $answer == HTTP/1.?' 200'* && $answer != *NOT_READY* ]]"
+        "printf 'GET %s HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' $path >&3 && "
+        "answer=$(cat <&3) && [[ $answer == HTTP/1.?' 200'* && $answer != *NOT_READY* ]] || "
+        "{ echo \"$path: ${answer%%$'\\r'*}\"; exit 1; }; "
+        "done"
     )
     return ["CMD", "bash", "-c", script]
 
@@ -196,18 +213,26 @@ def _context(plan: Plan) -> dict[str, Any]:
         "core_environment": sorted(in_compose.items()),
         "asks_for_keys": bool(plan.api_keys),
         "ui_port": f"{_host(plan.bind)}:{plan.port}:80",
-        # beside the stack the engine stays on loopback: what it offers needs no key
-        "core_port": f"127.0.0.1:{plan.core_port}:3000"
-        if full
-        else f"{_host(plan.bind)}:{plan.port}:3000",
+        "engine_port": f"127.0.0.1:{plan.core_port}:3000",
+        "core_port": "127.0.0.1::3000" if full else f"{_host(plan.bind)}:{plan.port}:3000",
+        "behind_ui": full,
+        "engine_grace": f"{DRAIN_BEHIND_API_S + 10}s" if full else "20s",
+        "max_body_bytes": plan.engine_limits.get("CF_MAX_BODY_BYTES", MAX_BODY_BYTES),
+        "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",
+        "ui_routes": UI_ROUTES,
         "jdbc": f"jdbc:postgresql://{plan.stack['postgres_host']}:{plan.stack['postgres_port']}"
         f"/{plan.stack['postgres_db']}",
         "label_instance": LABEL_INSTANCE,
         "label_build": LABEL_BUILD,
         "label_calculator": LABEL_CALCULATOR,
+        "label_routes": LABEL_ROUTES,
         "doors": _doors(plan),
         "model_lines": _model_lines(plan),
     }
+
+
+def _api_java_options(options: str) -> str:
+    return options if _RESOLVE_ANEW in options else f"{options} {_RESOLVE_ANEW}=0".strip()
 
 
 def _host(bind: str) -> str:

@@ -1,4 +1,4 @@
-"""`cf restart`: stop an instance and start the same again."""
+"""`cf restart`: the engine anew, or the whole instance."""
 
 from __future__ import annotations
 
@@ -19,27 +19,45 @@ def restart(
         str | None,
         typer.Argument(help="Its name; not needed when only one runs.", show_default=False),
     ] = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="All services, which are away meanwhile.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which services would be away; change nothing.")
+    ] = False,
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=1.0, help="Seconds from start to answer.")
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Restart an instance with the settings it has; returns when it answers rightly."""
+    """Restart an instance with the settings it has; returns when it answers rightly.
+
+    With the full stack the engine alone: a new one takes over from the running one, and no request
+    fails.
+    """
     from compreface_cli.flows import restart as flow
     from compreface_cli.flows.running import service_rows
+    from compreface_cli.operations import away_words
 
     out = Output(json_mode=json_mode)
-    done = flow.restart(instance, out, timeout_s=timeout)
+    done = flow.restart(instance, out, whole=whole, dry_run=dry_run, timeout_s=timeout)
     document = {
         "instance": done.record.name,
         "build": done.record.build,
+        "change": "dry run" if dry_run else "restarted",
         "engine_url": done.deployment.engine.url,
         "ui_url": done.deployment.ui.url if done.deployment.ui else None,
+        "away": [dataclasses.asdict(one) for one in done.away],
         "services": service_rows(done.services),
-        "proof": dataclasses.asdict(done.proof),
+        "proof": dataclasses.asdict(done.proof) if done.proof else None,
     }
-    text = (
-        f"'{done.record.name}' runs again at {done.deployment.engine.url}\n"
-        f"  checked with a known face: cosine {done.proof.cosine:.4f}"
-    )
-    out.result(document, lambda console: console.print(text, markup=False))
+    if done.proof is None:
+        text = f"cf restart {done.record.name} would do this (nothing was changed):\n  restart: "
+        text += "everything" if whole else "the engine"
+        text += f"\n{away_words(done.away)}"
+    else:
+        text = (
+            f"'{done.record.name}' runs again at {done.deployment.engine.url}\n"
+            f"  checked with a known face: cosine {done.proof.cosine:.4f}"
+        )
+    out.result(document, lambda console: console.print(text, markup=False, highlight=False))

@@ -120,10 +120,13 @@ def _document(result: Result) -> dict[str, Any]:
         "proof": dataclasses.asdict(result.proof) if result.proof else None,
         "left_out": result.left_out,
         "operations": [dataclasses.asdict(one) for one in result.operations],
+        "away": [dataclasses.asdict(one) for one in result.away],
     }
 
 
 def _draw(result: Result, console: Console) -> None:
+    from compreface_cli.operations import away_words
+
     plan, runs = result.plan, result.deployment
 
     def line(text: str = "") -> None:
@@ -135,6 +138,8 @@ def _draw(result: Result, console: Console) -> None:
             line(f"  {one.verb}: {one.target}  ({one.cause})")
         if not result.operations:
             line("  nothing: it runs already")
+        elif result.replaces:
+            line(away_words(result.away))
         return
     words = {
         "started": "runs",

@@ -1,4 +1,4 @@
-"""`cf restart`: stop an instance, start the same again, and ask it for the known face."""
+"""`cf restart`: the same engine anew beside the running one, or all of an instance."""
 
 from __future__ import annotations
 
@@ -7,55 +7,99 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compreface_cli.errors import ConfigurationError, Interruption, UnhealthyError
-from compreface_cli.flows import ready, running
+from compreface_cli.flows import ready, running, swap
 from compreface_cli.flows.up import TIMEOUT_S
 from compreface_cli.instances import Record
-from compreface_cli.launch.base import Deployment, ServiceState, interruptible
+from compreface_cli.launch.base import Deployment, Launcher, ServiceState, interruptible
+from compreface_cli.operations import Away
 from compreface_cli.output import Output
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """What runs again, and how right its answer is."""
+    """What runs again, and how right its answer is; a dry run has `away` only."""
 
     record: Record
     deployment: Deployment
-    services: tuple[ServiceState, ...]
-    proof: ready.Proof
+    away: tuple[Away, ...]
+    services: tuple[ServiceState, ...] = ()
+    proof: ready.Proof | None = None
 
 
-def restart(name: str | None, out: Output, *, timeout_s: float | None = None) -> Restarted:
-    """Restart the instance named, or the only one that runs; the same engine, the same settings."""
+def restart(
+    name: str | None,
+    out: Output,
+    *,
+    whole: bool = False,
+    dry_run: bool = False,
+    timeout_s: float | None = None,
+) -> Restarted:
+    """Restart the instance named, or the only one that runs; the same engine, the same settings.
+
+    Of a full stack the engine alone, without a moment in which none answers; `whole`: everything.
+    """
     store = running.instances()
     name = running.pick(name, only_running=True, command="cf restart").name
     with interruptible(), store.lock(name, f"cf restart {name}"):
         record = running.pick(name, only_running=False)
-        if record.phase != "running":
-            raise ConfigurationError(
-                f"instance '{name}' does not run", hint=f"Start it with `cf up {record.build}`."
-            )
-        known = running.deployment(record)
-        if known.launcher == "process" and not Path(known.data["folder"]).is_dir():
-            raise ConfigurationError(
-                f"instance '{name}' cannot start again: {known.data['folder']} is gone",
-                hint=f"Start it anew with `cf up {record.build}`.",
-            )
+        known = _startable(record)
         launcher = running.launcher(known.launcher)
-        try:
-            out.note(f"Stopping '{name}' ...")
-            launcher.stop(known)
-            out.note(f"Starting '{name}' ...")
-            launcher.start(known, out.note)
-        except Interruption:
-            out.note(f"'{name}' may be stopped now. To start it: cf restart {name}")
-            raise
-        deadline = time.monotonic() + (timeout_s or TIMEOUT_S[known.launcher])
+        services = launcher.services(known)
+        others_run = all(one.state == "running" for one in services if one.name != "core")
+        beside = not whole and others_run and not swap.obstacle(known, known)
+        away = () if beside else _away(services, record)
+        if dry_run:
+            return Restarted(record, known, away)
+        limit_s = timeout_s or TIMEOUT_S[known.launcher]
         answer = ready.KnownAnswer.from_dict(record.answer)
-        try:
-            ready.wait(known.engine, lambda: launcher.services(known)[0], deadline)
-            running.refuse_stranger(known)
-            proof = ready.check(known.engine, answer, deadline)
-            ready.wait_for_all(lambda: launcher.services(known), deadline)
-        except UnhealthyError as error:
-            raise running.explain(error, known) from error
-        return Restarted(record, known, launcher.services(known), proof)
+        if beside:
+            out.note(f"A new engine of '{name}' starts beside the running one")
+            swap.swap(known, answer, out, limit_s=limit_s)
+        else:
+            _stop_and_start(launcher, known, name, out)
+        proof = _prove(launcher, known, answer, limit_s)
+        return Restarted(record, known, away, launcher.services(known), proof)
+
+
+def _startable(record: Record) -> Deployment:
+    name = record.name
+    if record.phase != "running":
+        raise ConfigurationError(
+            f"instance '{name}' does not run", hint=f"Start it with `cf up {record.build}`."
+        )
+    known = running.deployment(record)
+    if not Path(known.data["folder"]).is_dir():
+        raise ConfigurationError(
+            f"instance '{name}' cannot start again: {known.data['folder']} is gone",
+            hint=f"Start it anew with `cf up {record.build}`.",
+        )
+    return known
+
+
+def _away(services: tuple[ServiceState, ...], record: Record) -> tuple[Away, ...]:
+    return tuple(Away(one.name, record.start_s.get(one.name), "it restarts") for one in services)
+
+
+def _stop_and_start(launcher: Launcher, known: Deployment, name: str, out: Output) -> None:
+    try:
+        out.note(f"Stopping '{name}' ...")
+        launcher.stop(known)
+        out.note(f"Starting '{name}' ...")
+        launcher.start(known, out.note)
+    except Interruption:
+        out.note(f"'{name}' may be stopped now. To start it: cf restart {name} --all")
+        raise
+
+
+def _prove(
+    launcher: Launcher, known: Deployment, answer: ready.KnownAnswer, limit_s: float
+) -> ready.Proof:
+    deadline = time.monotonic() + limit_s
+    try:
+        ready.wait(known.engine, lambda: launcher.services(known)[0], deadline)
+        running.refuse_stranger(known)
+        proof = ready.check(known.engine, answer, deadline)
+        ready.wait_for_all(lambda: launcher.services(known), deadline)
+    except UnhealthyError as error:
+        raise running.explain(error, known) from error
+    return proof

@@ -15,7 +15,7 @@ from typing import Any
 from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
-from compreface_cli.flows import answers, fitting, ready, running, up_wanted
+from compreface_cli.flows import answers, changes, fitting, ready, running, swap, up_wanted
 from compreface_cli.flows.patience import Patience
 from compreface_cli.instances import Record, now
 from compreface_cli.launch.base import (
@@ -26,6 +26,7 @@ from compreface_cli.launch.base import (
     ServiceState,
     interruptible,
 )
+from compreface_cli.operations import Away, away
 from compreface_cli.output import Output
 from compreface_cli.plan import Operation, Plan, with_launcher
 
@@ -53,6 +54,8 @@ class Result:
     services: tuple[ServiceState, ...] = ()
     proof: ready.Proof | None = None
     operations: tuple[Operation, ...] = ()
+    replaces: bool = False  # a dry run: something runs that this would change
+    away: tuple[Away, ...] = ()  # services that would not answer meanwhile
     left_out: str = ""
 
 
@@ -106,8 +109,16 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         from compreface_cli.models import store
 
         store.foresee(plan.models, options.accept_hash)
-    steps = up_plan.steps(look, old, build=options.build)
-    return Result(look.plan, "dry run", operations=steps, left_out=look.choice.leaves_out)
+    settled = replace(look, plan=up_wanted.with_ports(look.plan, old))
+    steps, seen = up_plan.steps(settled, old, build=options.build)
+    return Result(
+        look.plan,
+        "dry run",
+        operations=steps,
+        replaces=seen.running == "other",
+        away=away(seen),
+        left_out=look.choice.leaves_out,
+    )
 
 
 def _settle_interrupted(record: Record | None, name: str, out: Output) -> Record | None:
@@ -139,7 +150,8 @@ def _take_back(left: Deployment, before: Record | None, out: Output) -> None:
         if before is not None and before.phase == "running":
             old = running.deployment(before)
             if old.launcher == "compose":
-                launcher.start(old, out.note)  # what runs on as it was is left alone
+                # What runs on as it was is left alone; of two engines the old one is kept.
+                launcher.start(old, out.note)
                 return
     launcher.stop(left)
     launcher.remove(left)
@@ -191,6 +203,8 @@ class _Run:
             running.launcher(self.before.launcher).services(self.before)
         )
         self.before_gave_way = False
+        self.began: float | None = None
+        self.start_s: Mapping[str, float] = {}
 
     def go(self, left_out: str) -> Result:
         # First on the stack, last undone: by then the old project folder is back in its place.
@@ -218,16 +232,21 @@ class _Run:
             engine_env=material.python.parent.parent.name if material.python else "",
         )
         self.store.save(record)
-        if self.before_runs:
-            self.out.note("The new engine is tried beside the running one")
-            self._try(new, answer, limit_s)
-        self.undo.push("the new instance", lambda: self.launcher.stop(new))
-        self._switch_to(new)
+        if self.before is not None and self.before_runs and not swap.obstacle(self.before, new):
+            self._change_running(self.before, new, answer, limit_s)
+        else:
+            if self.before_runs:
+                self.out.note("The new engine is tried beside the running one")
+                self._try(new, answer, limit_s)
+            self.undo.push("the new instance", lambda: self.launcher.stop(new))
+            self._switch_to(new)
         try:
             proof = self._prove(new, answer, limit_s)
         except UnhealthyError as error:
             raise running.explain(error, new) from error
-        self.store.save(replace(record, phase="running", previous_record=None))
+        known = self.old.start_s if self.old else {}
+        start_s = {**known, **self.start_s, **changes.start_seconds(new)}
+        self.store.save(replace(record, phase="running", previous_record=None, start_s=start_s))
         self.undo.commit()
         self._discard_old()
         services = self.launcher.services(new)
@@ -294,9 +313,23 @@ class _Run:
         )
         return env.python
 
+    def _change_running(
+        self, before: Deployment, new: Deployment, answer: ready.KnownAnswer, limit_s: float
+    ) -> None:
+        """Make only those containers anew that have changed, the engine beside the running one."""
+        if "core" in changes.of(new):
+            self.out.note("The new engine starts beside the running one")
+            swap.swap(new, answer, self.out, limit_s=limit_s, taking_over=self._gives_way)
+        self._gives_way()
+        self.launcher.start(new, self.out.note, replacing=before)
+
+    def _gives_way(self) -> None:
+        self.before_gave_way = True
+
     def _switch_to(self, new: Deployment) -> None:
         """Start the new one; what ran before gives way."""
         self.before_gave_way = self.before_runs
+        self.began = time.monotonic()
         same = self.before is not None and self.before.launcher == new.launcher
         if self.before is not None and not same:
             running.launcher(self.before.launcher).stop(self.before)
@@ -316,6 +349,8 @@ class _Run:
         deadline = time.monotonic() + deadline_s
         with self.progress("Waiting for the engine's answer", None):
             ready.wait(new.engine, lambda: self.launcher.services(new)[0], deadline)
+            if self.began is not None:
+                self.start_s = {"core": round(time.monotonic() - self.began, 1)}
             running.refuse_stranger(new)
             proof = ready.check(new.engine, answer, deadline)
             ready.wait_for_all(lambda: self.launcher.services(new), deadline)
@@ -326,10 +361,13 @@ class _Run:
         if self.old is None or self.before is None or not self.before_gave_way:
             return
         theirs, before = running.launcher(self.before.launcher), self.before
+        answer, limit_s = ready.KnownAnswer.from_dict(self.old.answer), TIMEOUT_S[before.launcher]
+        if not swap.obstacle(before, before) and "core" in changes.of(before):
+            swap.swap(before, answer, self.out, limit_s=limit_s)
         theirs.start(before, self.out.note)
-        deadline = time.monotonic() + TIMEOUT_S[before.launcher]
+        deadline = time.monotonic() + limit_s
         ready.wait(before.engine, lambda: theirs.services(before)[0], deadline)
-        ready.check(before.engine, ready.KnownAnswer.from_dict(self.old.answer), deadline)
+        ready.check(before.engine, answer, deadline)
         self.out.note("The instance that ran before runs again and answers rightly")
 
     def _put_record_back(self) -> None:

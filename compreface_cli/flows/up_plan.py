@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from compreface_cli import engine_env, paths
-from compreface_cli.flows import running
+from compreface_cli import engine_env, paths, render
+from compreface_cli.flows import changes, running, swap
 from compreface_cli.flows.preflight import Preflight
 from compreface_cli.instances import Record
+from compreface_cli.launch.base import Deployment, Endpoint, ServiceState
 from compreface_cli.operations import Observed, operations
-from compreface_cli.plan import Operation
+from compreface_cli.plan import Operation, Plan
 
 
-def steps(look: Preflight, old: Record | None, *, build: bool | None) -> tuple[Operation, ...]:
+def steps(
+    look: Preflight, old: Record | None, *, build: bool | None
+) -> tuple[tuple[Operation, ...], Observed]:
     """What `up` will do for the settled plan of `look`; `old` is the record, if there is one."""
-    return operations(
-        look.plan, observe(look, old), rebuild=build is True, build=build is not False
-    )
+    seen = observe(look, old, build=build)
+    return operations(look.plan, seen, rebuild=build is True, build=build is not False), seen
 
 
-def observe(look: Preflight, old: Record | None) -> Observed:
-    """What decides the operations; asks the disk, and takes Docker's side from `look`."""
+def observe(look: Preflight, old: Record | None, *, build: bool | None) -> Observed:
+    """What decides the operations; asks the disk and Docker, and takes what `look` has seen."""
     from compreface_cli.models import store
 
     plan, docker = look.plan, look.facts.docker
     here = {model.name for model in plan.models if store.state(model) == "here"}
     runs: Literal["no", "other"] = "no"
+    change = _Change()
     if old is not None and old.phase == "running":
         known = running.deployment(old)
-        if running.alive(running.launcher(known.launcher).services(known)):
+        services = running.launcher(known.launcher).services(known)
+        if running.alive(services):
             runs = "other"
+            change = _change(plan, known, services, here, build=build)
     environment = False
     if plan.launcher == "process":
         home = paths.data_dir() / "engine-env"
@@ -46,4 +53,62 @@ def observe(look: Preflight, old: Record | None) -> Observed:
         volume=docker is not None and any(one.name == plan.volume for one in docker.volumes),
         running=runs,
         instance_of=old.build if old else "",
+        services=change.services,
+        changes=change.changes,
+        obstacle=change.obstacle,
+        start_s=old.start_s if old else {},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a change of a running instance comes to."""
+
+    services: tuple[str, ...] = ("core",)
+    changes: Mapping[str, str] = field(default_factory=dict)
+    obstacle: str = ""
+
+
+def _change(
+    plan: Plan,
+    known: Deployment,
+    services: Sequence[ServiceState],
+    prepared: Set[str],
+    *,
+    build: bool | None,
+) -> _Change:
+    """What of `known` the start of `plan` makes anew: as Compose says of what would be written."""
+    names = tuple(one.name for one in services)
+    after = replace(
+        known,
+        launcher="compose" if plan.launcher == "compose" else "process",
+        ui=Endpoint(plan.bind, int(plan.port)) if plan.services == "full" else None,
+    )
+    rendered = None
+    if plan.launcher == "compose":
+        rendered = str(render.render(plan, with_models=False).files[render.COMPOSE_FILE])
+    obstacle = swap.obstacle(known, after, rendered=rendered)
+    if obstacle:
+        return _Change(names, obstacle=obstacle)
+    from compreface_cli.launch import compose
+
+    found = dict(changes.of(known, rendered=rendered))
+    if "core" not in found and build is not False and _to_build(plan, prepared, build):
+        found["core"] = "its image is built anew"
+    if "api" not in found and known.data.get("calculator") != compose.remembered(plan):
+        found["api"] = "it keeps the coefficients of the old engine"
+    return _Change(names, found)
+
+
+def _to_build(plan: Plan, prepared: Set[str], build: bool | None) -> bool:
+    """Whether `up` makes the engine's image anew, though its name and settings stay."""
+    from compreface_cli.launch import image as images
+
+    if build:
+        return True
+    if plan.origins.get("image", "default") != "default":
+        return False
+    if any(model.name not in prepared for model in plan.models):
+        return True
+    models = {model.name: paths.models_dir() / model.name for model in plan.models}
+    return not images.made_of(plan.image, render.render(plan, models).hashes())

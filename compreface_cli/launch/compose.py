@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli.errors import CfError, UnhealthyError
-from compreface_cli.launch import containers, docker_cli, image
+from compreface_cli.launch import containers, docker_cli, image, swap
 from compreface_cli.launch.base import (
     STOP_TIMEOUT_S,
     CleanUp,
@@ -61,11 +61,7 @@ class ComposeLauncher:
                 "tag": plan.image,
                 "services": sorted(services),
                 "volume": plan.volume if plan.services == "full" else None,
-                # what the api keeps of the engine until it is restarted
-                "calculator": [
-                    plan.calculator,
-                    *(sha for model in plan.models for file in model.files for sha in file.sha256),
-                ],
+                "calculator": remembered(plan),
             },
         )
 
@@ -104,12 +100,49 @@ class ComposeLauncher:
                 shutil.rmtree(folder, ignore_errors=True)
                 _remove_project(project, None, timeout_s=2)
 
+    def obstacle(
+        self, before: Deployment, after: Deployment, *, rendered: str | None = None
+    ) -> str:
+        """Why the two engines cannot stand side by side; `rendered` as in `changes`."""
+        if not (before.ui and after.ui):
+            return "it runs without the UI, which passes its port on"
+        if (_project(before), _folder(before)) != (_project(after), _folder(after)):
+            return "it becomes another project"
+        with _command(after, rendered) as command:
+            return swap.obstacle(_document(command), CORE)
+
+    @contextmanager
+    def beside(self, deployment: Deployment) -> Iterator[swap.Successor]:
+        """The engine of `deployment` beside the running one; see `swap.beside`."""
+        _hold_tag(deployment)
+        with swap.beside(_of_swap(deployment)) as successor:
+            yield successor
+
+    def changes(self, deployment: Deployment, *, rendered: str | None = None) -> Mapping[str, str]:
+        """Service in short -> why `start` makes its container anew, or starts it.
+
+        `rendered`: a compose.yaml that does not stand in the project's folder yet.
+        """
+        with _command(deployment, rendered) as command:
+            return _changes(_project(deployment), str(_folder(deployment)), command)
+
+    def start_seconds(self, deployment: Deployment) -> Mapping[str, float]:
+        """How long each service took to be healthy at its last start, where Docker remembers."""
+        found = {
+            containers.short(item.service): containers.start_seconds(item)
+            for item in containers.of_project(_project(deployment), str(_folder(deployment)))
+        }
+        return {name: round(taken, 1) for name, taken in found.items() if taken is not None}
+
     def start(
         self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
     ) -> None:
         project, folder = _project(deployment), _folder(deployment)
         _sweep_trials(deployment.instance)
         _hold_tag(deployment)
+        engines = _of_swap(deployment)
+        if len(engines.engines()) > 1:
+            swap.leave_one(engines, _hashes(_compose(project, folder)).get(CORE, ""))
         before = {item.service: item.id for item in containers.of_project(project)}
 
         said: set[str] = set()
@@ -120,7 +153,7 @@ class ComposeLauncher:
             said.add(line)
             words = line.split()
             if len(words) >= 3 and words[0] == "Container" and words[-1] in ("Started", "Healthy"):
-                service = words[1].removeprefix(f"{project}-").removesuffix("-1")
+                service = words[1].removeprefix(f"{project}-").rstrip("0123456789").rstrip("-")
                 report(f"  {containers.short(service)} {words[-1].lower()}")
             elif len(words) >= 2 and words[-1] in ("Pulling", "Pulled"):
                 report(f"  {' '.join(words)}")
@@ -201,6 +234,15 @@ class ComposeLauncher:
         return kept
 
 
+def remembered(plan: Plan) -> list[str]:
+    """What the api keeps of the engine until it is restarted, and what it comes from."""
+    return [
+        plan.calculator,
+        *(sha for model in plan.models for file in model.files for sha in file.sha256),
+        *(str(list(model.similarity)) for model in plan.models if model.similarity),
+    ]
+
+
 def _project(deployment: Deployment) -> str:
     return str(deployment.data["project"])
 
@@ -209,11 +251,15 @@ def _folder(deployment: Deployment) -> Path:
     return Path(deployment.data["folder"])
 
 
-def _compose(project: str, folder: Path) -> list[str]:
-    """`docker compose` for that project; by its name alone when its folder is gone."""
+def _compose(project: str, folder: Path, instead: Path | None = None) -> list[str]:
+    """`docker compose` for that project; by its name alone when its folder is gone.
+
+    `instead` is read in the place of its compose.yaml.
+    """
     command = ["compose", "--ansi=never", f"--project-name={project}"]
-    if (folder / "compose.yaml").is_file():
-        command += [f"--project-directory={folder}", f"--file={folder / 'compose.yaml'}"]
+    file = instead or folder / "compose.yaml"
+    if file.is_file():
+        command += [f"--project-directory={folder}", f"--file={file}"]
         if (folder / "compose.override.yaml").is_file():
             command.append(f"--file={folder / 'compose.override.yaml'}")
     return command
@@ -226,14 +272,64 @@ def _hold_tag(deployment: Deployment) -> None:
         docker_cli.run("tag", proven, tag, doing=f"find the image {tag}")
 
 
+@contextmanager
+def _command(deployment: Deployment, rendered: str | None) -> Iterator[Sequence[str]]:
+    """`docker compose` for that project, with another text in the place of its compose.yaml."""
+    project, folder = _project(deployment), _folder(deployment)
+    if rendered is None:
+        yield _compose(project, folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="cf-plan-") as place:
+        file = Path(place) / "compose.yaml"
+        file.write_text(rendered, encoding="utf-8")
+        yield _compose(project, folder, file)
+
+
+def _document(command: Sequence[str]) -> dict[str, Any]:
+    """The project as Compose reads it, the user's own file included."""
+    document: dict[str, Any] = docker_cli.ask(
+        *command, "config", "--format=json", doing="read the project"
+    )
+    return document
+
+
+def _of_swap(deployment: Deployment) -> swap.Project:
+    project = _project(deployment)
+    return swap.Project(_compose(project, _folder(deployment)), project, CORE, ENGINE_PORT)
+
+
+def _hashes(command: Sequence[str]) -> dict[str, str]:
+    """Service -> hash of all that its container is made from, the image's content aside."""
+    text = docker_cli.run(*command, "config", "--hash=*", doing="read the project")
+    return {service: sha for service, _, sha in (line.partition(" ") for line in text.split("\n"))}
+
+
+def _changes(project: str, folder: str, command: Sequence[str]) -> dict[str, str]:
+    document = _document(command)
+    there = {item.service: item for item in containers.of_project(project, folder)}
+    found = {}
+    for service, sha in _hashes(command).items():
+        container = there.get(service)
+        if container is None:
+            found[containers.short(service)] = "it is not there"
+        elif container.config_hash != sha:
+            found[containers.short(service)] = "its settings have changed"
+        elif container.image != _image_id(document["services"][service]["image"]):
+            found[containers.short(service)] = "its image has changed"
+        elif container.state.get("Status") != "running":
+            found[containers.short(service)] = "it does not run"
+    return found
+
+
+def _image_id(name: str) -> str:
+    return docker_cli.run(
+        "image", "inspect", "--format={{.Id}}", name, doing=f"look for {name}", check=False
+    ).strip()
+
+
 def _engine_alone(deployment: Deployment, project: str) -> dict[str, Any]:
     """The engine as a project of its own: any loopback port, no restart, no other service."""
-    document = docker_cli.ask(
-        *_compose(_project(deployment), _folder(deployment)),
-        "config",
-        "--format=json",
-        doing="read the project",
-    )
+    document = _document(_compose(_project(deployment), _folder(deployment)))
     core = dict(document["services"][CORE])
     for key in ("build", "depends_on", "container_name", "networks"):
         core.pop(key, None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from compreface_cli.launch import docker_cli
@@ -14,6 +15,9 @@ from compreface_cli.launch.base import ServiceState, State
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 FOLDER = "com.docker.compose.project.working_dir"
+_HASH = "com.docker.compose.config-hash"
+_NUMBER = "com.docker.compose.container-number"
+_PROBES_KEPT = 5  # so many results of a health check Docker remembers
 
 _KILLED = 137  # 128 + SIGKILL
 _EXITS = {
@@ -38,6 +42,9 @@ class Container:
     state: Mapping[str, Any]
     restarts: int
     ports: Mapping[str, Sequence[Mapping[str, str]] | None]
+    number: int = 1  # of the containers of its service
+    config_hash: str = ""  # over all that Compose made it from, its image's content aside
+    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name -> its names there
 
     @property
     def health(self) -> str:
@@ -79,6 +86,7 @@ def inspect(*names: str) -> list[Container]:
 
 def _container(row: Mapping[str, Any]) -> Container:
     labels = row["Config"].get("Labels") or {}
+    network = row.get("NetworkSettings") or {}
     return Container(
         id=row["Id"],
         name=row["Name"].lstrip("/"),
@@ -87,7 +95,13 @@ def _container(row: Mapping[str, Any]) -> Container:
         folder=labels.get(FOLDER, ""),
         state=row["State"],
         restarts=int(row.get("RestartCount") or 0),
-        ports=(row.get("NetworkSettings") or {}).get("Ports") or {},
+        ports=network.get("Ports") or {},
+        number=int(labels.get(_NUMBER) or 1),
+        config_hash=labels.get(_HASH, ""),
+        networks={
+            name: tuple(one.get("Aliases") or ())
+            for name, one in (network.get("Networks") or {}).items()
+        },
     )
 
 
@@ -115,6 +129,20 @@ def service_state(container: Container) -> ServiceState:
         restarts=container.restarts,
         since=str(since)[:19] + "+00:00" if since and not str(since).startswith("0001") else None,
     )
+
+
+def start_seconds(container: Container) -> float | None:
+    """How long it took from its start until its health check first passed; None: not known."""
+    log = (container.state.get("Health") or {}).get("Log") or []
+    passed = next((place for place, one in enumerate(log) if one.get("ExitCode") == 0), None)
+    if passed is None or (passed == 0 and len(log) >= _PROBES_KEPT):
+        return None  # not yet, or too long ago for Docker to remember
+    try:
+        began = datetime.fromisoformat(str(container.state["StartedAt"]))
+        ended = datetime.fromisoformat(str(log[passed]["End"]))
+    except (KeyError, ValueError):
+        return None
+    return max(0.0, (ended - began).total_seconds())
 
 
 def cause(container: Container) -> str:

@@ -58,12 +58,32 @@ def find(tag: str) -> Image | None:
 
 def fingerprint(context: Path) -> str:
     """SHA-256 over the names and contents of all files that go into a build."""
-    total = hashlib.sha256()
-    for path in sorted(item for item in context.rglob("*") if item.is_file()):
+    files = {}
+    for path in (item for item in context.rglob("*") if item.is_file()):
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(context).as_posix()}\0{content}\n".encode())
+        files[path.relative_to(context)] = content
+    return _total(files)
+
+
+def _total(files: Mapping[Path, str]) -> str:
+    """`files`: the SHA-256 of each by its path in the folder that is built."""
+    total = hashlib.sha256()
+    for path, content in sorted(files.items()):
+        total.update(f"{path.as_posix()}\0{content}\n".encode())
     return total.hexdigest()
+
+
+def made_of(tag: str, project: Mapping[str, str]) -> bool:
+    """Whether the image of that name was made from a project's `core/`; SHA-256 by path."""
+    core = Path("core")
+    files = {
+        path.relative_to(core): sha
+        for path, sha in ((Path(name), sha) for name, sha in project.items())
+        if path.is_relative_to(core)
+    }
+    found = find(tag)
+    return found is not None and found.labels.get(RENDER_LABEL) == _total(files)
 
 
 def up_to_date(tag: str, context: Path) -> Image | None:

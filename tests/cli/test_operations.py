@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compreface_cli.operations import Observed, operations
+from compreface_cli.operations import Away, Observed, away, away_words, operations
 from compreface_cli.plan import Plan, resolve
 from compreface_cli.settings import resolve as resolve_settings
 from tests.cli.build_files import build_file, catalogue
@@ -76,3 +76,38 @@ def test_no_build_builds_nothing() -> None:
 def test_the_core_alone_needs_no_volume_and_no_other_image() -> None:
     alone = plan(launcher="compose", services="core")
     assert verbs(alone, Observed()) == ["write project", "build image", "start", "check"]
+
+
+def test_a_changed_engine_takes_over_beside_the_running_one_and_nothing_is_away() -> None:
+    seen = Observed(running="other", obstacle="", changes={"core": "its settings have changed"})
+    assert verbs(FULL, seen)[-4:] == ["start beside", "try", "take over", "check"]
+    assert "its settings have changed" in operations(FULL, seen)[-4].cause
+    assert away(seen) == ()
+    assert away_words(()) == "no service is away meanwhile"
+
+
+def test_only_what_has_changed_is_made_anew_and_said_to_be_away_for_how_long() -> None:
+    changes = {"api": "its settings have changed", "fe": "its image has changed"}
+    seen = Observed(
+        running="other",
+        obstacle="",
+        services=("core", "admin", "api", "fe", "postgres"),
+        changes=changes,
+        start_s={"api": 12.3},
+    )
+    assert verbs(FULL, seen)[-3:] == ["make anew", "make anew", "check"]
+    assert away(seen) == (
+        Away("api", 12.3, "its settings have changed"),
+        Away("fe", None, "its image has changed"),
+    )
+    words = "away meanwhile: api for about 12 s, fe for as long as it takes to start"
+    assert away_words(away(seen)) == words
+
+
+def test_where_two_engines_cannot_stand_side_by_side_all_that_runs_is_away() -> None:
+    seen = Observed(running="other", obstacle="it has a port of its own", start_s={"core": 0.4})
+    assert verbs(FULL, seen)[-3:] == ["try", "replace", "check"]
+    assert "it has a port of its own" in operations(FULL, seen)[-2].cause
+    assert away(seen) == (Away("core", 0.4, "it has a port of its own"),)
+    assert away_words(away(seen)) == "away meanwhile: core for about 1 s"
+    assert away(Observed()) == ()

@@ -359,6 +359,35 @@ flags = st.fixed_dictionaries(
 KNOWN = bundled_catalogue()
 
 
+def test_behind_the_api_the_engine_lets_wait_what_the_api_can_send() -> None:
+    found = plan()
+    queue = {"CF_MAX_QUEUE": "256", "CF_RETRY_AFTER": "false", "CF_DRAIN_S": "30"}
+    assert queue.items() <= found.engine_environment().items()
+    assert found.engine_environment()["CF_MAX_WAIT_S"] == "50"
+    assert found.origins["max_wait_s"] == "the full stack, from read_timeout"
+    # The api gives up after read_timeout; the engine answers before.
+    assert plan(read_timeout=5000).max_wait_s == 4
+    assert plan(read_timeout=600_000).max_wait_s == 590
+
+
+def test_what_somebody_has_set_is_kept_behind_the_api() -> None:
+    found = plan(max_queue=8, max_wait_s=2.5)
+    assert found.engine_limits["CF_MAX_QUEUE"] == "8"
+    assert (found.max_wait_s, found.origins["max_wait_s"]) == (2.5, "flag max_wait_s")
+    assert plan(build_file(limits={"max_wait_s": 3})).max_wait_s == 3
+
+
+@pytest.mark.parametrize("flags", [{"services": "core"}, {"launcher": "process"}])
+def test_an_engine_alone_keeps_its_short_queue(flags: dict[str, Any]) -> None:
+    for found in (plan(**flags), with_launcher(plan(), "process")):
+        assert (found.max_wait_s, found.origins["max_wait_s"]) == (10.0, "default")
+        assert found.engine_limits == {}
+    assert with_launcher(plan(max_queue=8, max_wait_s=2), "process").engine_limits == {
+        "CF_MAX_QUEUE": "8"
+    }
+    assert with_launcher(plan(max_queue=8, max_wait_s=2), "process").max_wait_s == 2
+
+
 @given(flags)
 def test_any_choice_gives_one_settled_plan(chosen: dict[str, Any]) -> None:
     settings = given_by(**chosen)

@@ -74,8 +74,9 @@ def test_the_full_stack_has_the_five_services_by_upstreams_names() -> None:
 
 def test_ports_stay_on_loopback_unless_they_are_bound_elsewhere() -> None:
     services = compose(bind="0.0.0.0")["services"]
-    assert services["compreface-fe"]["ports"] == ["0.0.0.0:8000:80"]
-    assert services["compreface-core"]["ports"] == ["127.0.0.1:3000:3000"]
+    # The UI passes the engine's port on, so that two engines can stand behind it.
+    assert services["compreface-fe"]["ports"] == ["0.0.0.0:8000:80", "127.0.0.1:3000:3000"]
+    assert services["compreface-core"]["ports"] == ["127.0.0.1::3000"]
     alone = compose(bind="::1", services="core", port=3333)["services"]
     assert alone["compreface-core"]["ports"] == ["[::1]:3333:3000"]
     open_doors = {name for name, one in compose()["services"].items() if "ports" in one}
@@ -100,6 +101,45 @@ def test_admin_migrates_before_api_starts() -> None:
     for service in services.values():
         for condition in service.get("depends_on", {}).values():
             assert condition == {"condition": "service_healthy"}
+
+
+def test_the_ui_waits_for_nobody_and_is_healthy_when_all_three_services_answer_through_it() -> None:
+    fe = compose()["services"]["compreface-fe"]
+    assert "depends_on" not in fe
+    assert fe["volumes"] == ["./ui/nginx.conf.template:/etc/nginx/templates/nginx.conf.template:ro"]
+    for route in ("/admin/status", "/api/v1/consistence/status", "/core/status"):
+        assert route in fe["healthcheck"]["test"][-1]
+    assert "ui/nginx.conf.template" not in project(services="core").files
+
+
+def test_changed_routes_give_the_ui_a_new_container() -> None:
+    def label(**flags: Any) -> str:
+        labels = compose(**flags)["services"]["compreface-fe"]["labels"]
+        return str(labels["compreface-cli.routes"])
+
+    assert label(max_body_bytes=2**21) != label()
+    assert label(port=1, instance="other", max_detect_size=1) == label()
+
+
+def test_the_api_finds_the_engine_anew_and_asks_the_other_one() -> None:
+    def environment(**flags: Any) -> dict[str, str]:
+        found: dict[str, str] = compose(**flags)["services"]["compreface-api"]["environment"]
+        return found
+
+    assert environment()["API_JAVA_OPTS"] == "-Xmx4g -Dsun.net.inetaddr.ttl=0"
+    assert environment()["MAX_ATTEMPTS"] == "10"
+    own = environment(api_java_options="-Xmx2g -Dsun.net.inetaddr.ttl=5")
+    assert own["API_JAVA_OPTS"] == "-Xmx2g -Dsun.net.inetaddr.ttl=5"
+    assert environment(api_java_options="")["API_JAVA_OPTS"] == "-Dsun.net.inetaddr.ttl=0"
+
+
+def test_an_engine_is_given_longer_to_end_than_it_needs_to_drain() -> None:
+    core = compose()["services"]["compreface-core"]
+    drain_s = float(core["environment"]["CF_DRAIN_S"])
+    assert int(core["stop_grace_period"].removesuffix("s")) > drain_s + 2
+    assert (
+        "CF_DRAIN_S" not in compose(services="core")["services"]["compreface-core"]["environment"]
+    )
 
 
 def test_a_gpu_is_reserved_by_its_number_and_is_the_only_one_inside() -> None:

@@ -22,6 +22,7 @@ def test_a_folder_is_written_and_a_second_time_nothing_changes(cf: Cf, tmp_path:
         "compose.yaml",
         "core/Dockerfile",
         "core/requirements.txt",
+        "ui/nginx.conf.template",
         ".env",
     }
     secrets = (tmp_path / "out" / ".env").read_bytes()
@@ -38,7 +39,10 @@ def test_flags_reach_the_file(cf: Cf, tmp_path: Path) -> None:
     assert "docker compose --project-directory out up -d --wait" in done.out
     document = yaml.safe_load((tmp_path / "out" / "compose.yaml").read_text())
     assert document["name"] == "cf-second"
-    assert document["services"]["compreface-fe"]["ports"] == ["0.0.0.0:8123:80"]
+    assert document["services"]["compreface-fe"]["ports"] == [
+        "0.0.0.0:8123:80",
+        "127.0.0.1:3123:3000",
+    ]
 
 
 def test_a_service_less_is_a_file_less(cf: Cf, tmp_path: Path) -> None:
