@@ -73,8 +73,6 @@ def read_tfjs(manifest: bytes, shards: Mapping[str, bytes]) -> dict[str, Weight]
             size = entry.count * np.dtype(entry.stored).itemsize
             weights[entry.name] = _weight(entry, data[offset : offset + size])
             offset += size
-    if not weights:
-        raise ConvertError("the manifest holds no weights")
     unnamed = sorted(set(shards) - used)
     if unnamed:
         raise ConvertError(f"the manifest names no shard '{unnamed[0]}'")
