@@ -11,7 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import crowd, decode, efficiency, facenet, memory, mobilenet, mtcnn, servers, startup
+from bench import (
+    attributes,
+    crowd,
+    decode,
+    efficiency,
+    facenet,
+    memory,
+    mobilenet,
+    mtcnn,
+    servers,
+    startup,
+)
 from bench.result import Chapter
 
 REQUESTS = 200
@@ -31,6 +42,7 @@ def _facenet(options: argparse.Namespace) -> list[Chapter]:
 CHAPTERS: Mapping[str, Callable[[argparse.Namespace], list[Chapter]]] = {
     "decode": lambda options: [decode.measure(options.shared)],
     "mtcnn": lambda options: [mtcnn.measure(options.shared)],
+    "attributes": lambda options: [attributes.measure(options.shared)],
     "efficiency": lambda options: [efficiency.measure(options.shared)],
     "facenet": _facenet,
     "mobilenet": lambda options: [mobilenet.measure(options.shared, requests=options.requests)],

@@ -55,6 +55,8 @@ def test_status_names_the_build(embedded: Engine) -> None:
     assert {slug: (runs["runtime"], runs["device"]) for slug, runs in runtimes.items()} == {
         "calculator": ("onnxruntime", "cpu"),
         "detector": ("onnxruntime", "cpu"),
+        "age": ("onnxruntime", "cpu"),
+        "gender": ("onnxruntime", "cpu"),
     }
     assert status == {
         "available_plugins": {
@@ -62,6 +64,8 @@ def test_status_names_the_build(embedded: Engine) -> None:
             "detector": "embedded.FaceDetector@mtcnn",
             "landmarks": "facenet.LandmarksDetector",
             "pose": "facenet.PoseEstimator",
+            "age": "embedded.AgeDetector",
+            "gender": "embedded.GenderDetector",
         },
         "build_version": "1.2.0",
         "calculator_version": "embedded.Calculator@mobilefacenet192",
@@ -91,6 +95,17 @@ def test_no_answer_may_be_cached_and_none_names_the_server(
     assert reply.status == status
     assert reply.headers["cache-control"] == CACHE
     assert not {"server", "date"} & reply.headers.keys()
+
+
+def test_a_face_has_an_age_and_a_gender_where_they_are_asked(embedded: Engine) -> None:
+    (face,) = faces(embedded, photograph("grace_hopper.jpg"), "face_plugins=landmarks,gender,age")
+    assert list(face) == ["age", "box", "execution_time", "gender", "landmarks"]
+    assert list(face["age"]) == ["high", "low", "probability"]
+    assert {type(face["age"][end]) for end in ("low", "high")} == {int}
+    assert 0 <= face["age"]["low"] <= face["age"]["high"]
+    assert list(face["gender"]) == ["probability", "value"]
+    assert face["gender"]["value"] in ("male", "female")
+    assert list(face["execution_time"]) == ["age", "detector", "gender", "landmarks"]
 
 
 def test_a_face_has_the_keys_and_types_of_the_contract(embedded: Engine) -> None:
