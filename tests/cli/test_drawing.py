@@ -182,6 +182,16 @@ def test_the_label_of_a_face_at_the_border_stays_inside_and_beside_it(
     assert "female 0.99" in label.text
 
 
+@pytest.mark.parametrize("y", [200, 10])
+def test_a_label_between_two_faces_stands_in_the_middle_above_or_below(y: int) -> None:
+    beside = [full_face((230, 0, 272, 400)), full_face((356, 0, 400, 400))]
+    _, _, label = labels([*beside, full_face((300, y, 330, y + 40))], (600, 400))
+    left, top, right, bottom = label.ground
+    assert label.text.endswith("p1 y-12 r0")
+    assert left + right == 630
+    assert bottom == y if y > 100 else top == y + 40
+
+
 def test_labels_in_a_crowd_cover_no_face_and_no_other_label() -> None:
     size = (800, 600)
     faces = [
