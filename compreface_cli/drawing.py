@@ -123,7 +123,7 @@ def _texts(face: Mapping[str, Any], number: int) -> list[str]:
     age, gender, mask = words.age(face), words.gender(face), words.mask(face)
     said = [f"{number}   {face['box']['probability']:.3f}", gender, age and f"age {age}", mask]
     short = "\n".join(filter(None, said))
-    if "pose" not in face:
+    if not face.get("pose"):
         return [short, str(number)]
     pose = " ".join(f"{name[0]}{round(face['pose'][name])}" for name in ("pitch", "yaw", "roll"))
     return [f"{short}\n{pose}", short, str(number)]

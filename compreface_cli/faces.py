@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 ANGLES = "pitch  yaw roll"  # the heading over `angles`
@@ -60,3 +60,24 @@ def mask(face: Mapping[str, Any]) -> str:
         return ""
     value = str(said["value"])
     return _MASKS.get(value, value)
+
+
+# What an engine may leave out, by the heading of its column.
+_OPTIONAL: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    ANGLES: angles,
+    "age": age,
+    "gender": gender,
+    "mask": mask,
+}
+
+
+def columns(
+    faces: Iterable[Mapping[str, Any]], headings: Iterable[str] = tuple(_OPTIONAL)
+) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """Of these headings those under which something is said of one face at least, with what."""
+    every = list(faces)
+    return {
+        heading: _OPTIONAL[heading]
+        for heading in headings
+        if any(_OPTIONAL[heading](face) for face in every)
+    }

@@ -62,10 +62,9 @@ def _draw(shown: Shown, console: Console) -> None:
     table.add_column("photograph")
     table.add_column("box  x, y - x, y")
     table.add_column("sure", justify="right")
-    said = {"age": faces.age, "gender": faces.gender}
-    said = {name: of for name, of in said.items() if any(of(face) for _, face in shown.faces)}
-    for name in said:
-        table.add_column(name)
+    said = faces.columns((face for _, face in shown.faces), ("age", "gender"))
+    for heading in said:
+        table.add_column(heading)
     for name, face in shown.faces:
         more = (Text(of(face)) for of in said.values())
         table.add_row(name, faces.edges(face), faces.sure(face), *more)

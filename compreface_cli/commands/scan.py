@@ -165,14 +165,7 @@ def _table(rows: Sequence[Row], names: Sequence[str], width: int) -> Table:
 
     from compreface_cli import faces
 
-    every = [face for row in rows for face in row.seen.faces]
-    said = {
-        faces.ANGLES: faces.angles,
-        "age": faces.age,
-        "gender": faces.gender,
-        "mask": faces.mask,
-    }
-    said = {name: of for name, of in said.items() if any(of(face) for face in every)}
+    said = faces.columns(face for row in rows for face in row.seen.faces)
     # The widest box beside everything else leaves no room for a mask in 80 columns.
     two_lines = "mask" in said and len(said) > 2 and width < 100
     between = " -\n" if two_lines else " - "
@@ -186,8 +179,8 @@ def _table(rows: Sequence[Row], names: Sequence[str], width: int) -> Table:
     table.add_column("face", justify="right", no_wrap=True)
     table.add_column("box  x, y - x, y".replace(" - ", between), no_wrap=True)
     table.add_column("sure", justify="right", no_wrap=True)
-    for name in said:
-        table.add_column(name, overflow="fold", no_wrap=name != "mask")
+    for heading in said:
+        table.add_column(heading, overflow="fold", no_wrap=heading != "mask")
     for (seen, _, _), name in zip(rows, names, strict=True):
         if seen.error:
             table.add_row(Text(name), "", Text("failed", style="red"), "")

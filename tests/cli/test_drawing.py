@@ -145,7 +145,7 @@ def test_a_label_says_how_sure_who_and_how_old() -> None:
 
 
 def test_a_label_leaves_out_what_the_engine_does_not_say() -> None:
-    face = {"box": full_face((100, 100, 160, 180))["box"], "age": AGE}
+    face = {"box": full_face((100, 100, 160, 180))["box"], "age": AGE, "pose": None}
     (label,) = labels([face], (600, 400))
     assert label.text.splitlines() == ["1   0.990", "age 25-32"]
 
