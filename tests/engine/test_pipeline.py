@@ -244,6 +244,8 @@ def test_the_default_build_loads_from_the_package_alone(embedded: Pipeline) -> N
         "calculator": "embedded.Calculator@mobilefacenet192",
         "landmarks": "facenet.LandmarksDetector",
         "pose": "facenet.PoseEstimator",
+        "age": "embedded.AgeDetector",
+        "gender": "embedded.GenderDetector",
     }
     assert embedded.similarity_coefficients == (1.10, 6.0)
 

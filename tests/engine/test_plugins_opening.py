@@ -92,7 +92,7 @@ def test_openvino_runs_the_calculator_and_leaves_the_rest_alone() -> None:
 def test_auto_measures_the_calculator_and_the_pipeline_says_so(tmp_path: Path) -> None:
     config = PipelineConfig(wish=Wish("auto", folder=tmp_path / "choices"))
     runtimes = Pipeline.load(config).runtimes
-    assert sorted(runtimes) == ["calculator", "detector"]
+    assert sorted(runtimes) == ["age", "calculator", "detector", "gender"]
     assert runtimes["detector"]["measured"] == []
     measured = runtimes["calculator"]["measured"]
     assert {one["runtime"] for one in measured} == {"onnxruntime", "openvino"}

@@ -134,6 +134,8 @@ CASES: Mapping[str, Case] = {
         ("any", "dlib_gender_v1"),
         {"dlib_gender_v1": _onnx("agegender_dlib/gender-v1.onnx")},
     ),
+    "embedded.AgeDetector": Case(),
+    "embedded.GenderDetector": Case(),
     "facemask.MaskDetector": Case(
         _analyzer(224, 2, {"mean": 127.5, "scale": 127.5}, weight=1, softmax=True),
         ("any", "mask_mobilenetv2"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.pipeline import PipelineConfig
 from compreface_engine.settings import Settings, usable_cores
 from compreface_engine.variables import WITHOUT_EFFECT
 
@@ -21,7 +22,13 @@ def test_an_empty_environment_gives_the_embedded_build() -> None:
     settings = read()
     assert settings.detector == "embedded.FaceDetector@mtcnn"
     assert settings.calculator == "embedded.Calculator@mobilefacenet192"
-    assert settings.extras == ("facenet.LandmarksDetector", "facenet.PoseEstimator")
+    assert settings.extras == PipelineConfig().extras
+    assert settings.extras == (
+        "facenet.LandmarksDetector",
+        "facenet.PoseEstimator",
+        "embedded.AgeDetector",
+        "embedded.GenderDetector",
+    )
     assert (settings.host, settings.port) == ("127.0.0.1", 3000)
     assert settings.img_length_limit == 640
     assert settings.gpu_idx == -1

@@ -68,8 +68,8 @@ def _embedded(options: argparse.Namespace) -> dict[str, object]:
     files: dict[str, dict[str, object]] = {}
     for source, item in zip(embedded.SOURCES, made, strict=True):
         files[item.target] = {"sha256": item.sha256, "proof": item.proof.as_json()}
-        if options.reference is not None:
-            difference = embedded.prove_reference(source, item.data, options.reference)
+        difference = embedded.prove_reference(source, item.data, options.reference)
+        if difference is not None:
             _say(f"{item.target}: {difference:.2g} from the recorded answers")
             files[item.target]["reference_difference"] = difference
     return {"files": files}
@@ -111,11 +111,18 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--portrait", type=Path, help="a face: real input, its answer is stored")
     one.add_argument("--keep-source", action="store_true", help="copy the source files to source/")
     one.add_argument("--json", action="store_true", help="the result is JSON always")
-    four = commands.add_parser("embedded", help="make the embedded default's four files")
-    four.add_argument("--from", type=Path, required=True, help="folder of the TFLite files")
-    four.add_argument("--out", type=Path, required=True)
-    four.add_argument("--reference", type=Path, help="recorded answers to prove against, .npz")
-    four.add_argument("--json", action="store_true", help="the result is JSON always")
+    own = commands.add_parser("embedded", help="make the networks inside the package")
+    own.add_argument("--from", type=Path, required=True, help="folder of the public files")
+    own.add_argument("--out", type=Path, required=True)
+    own.add_argument(
+        "--reference",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="NPZ",
+        help="recorded answers to prove against",
+    )
+    own.add_argument("--json", action="store_true", help="the result is JSON always")
     pair = commands.add_parser("answer", help="what two plugins say about a portrait")
     pair.add_argument("--detector", required=True, metavar="PLUGIN")
     pair.add_argument("--calculator", required=True, metavar="PLUGIN")

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from compreface_engine.convert.errors import ConvertError
-from compreface_engine.convert.graph import Array, Node
+from compreface_engine.convert.graph import Array, Levels, Node
 from compreface_engine.convert.kernels import axes, is_same, spatial, window
 from compreface_engine.convert.simplify import Traced
 
@@ -58,6 +58,21 @@ class Builder:
             return self.node("Cast", [name], to=TensorProto.FLOAT)
         self.tensors.append(numpy_helper.from_array(kept, name))
         return name
+
+    def weights(self, value: Array, levels: Levels | None) -> str:
+        """A tensor that keeps the form it was published in, while its values still lie there.
+
+        By Cast, Sub and Mul: ONNX Runtime folds these at load, but makes quantised arithmetic of
+        DequantizeLinear, which is slower and less exact for a network that was not trained for it.
+        """
+        whole = None if levels is None else levels.stored(value)
+        if levels is None or whole is None:
+            return self.tensor(value)
+        zero, scale = (
+            np.array(x, np.float32) for x in (-levels.least / levels.scale, levels.scale)
+        )
+        x = self.node("Cast", [self.tensor(whole)], to=TensorProto.FLOAT)
+        return self.node("Mul", [self.node("Sub", [x, self.tensor(zero)]), self.tensor(scale)])
 
     def node(self, op: str, inputs: Sequence[str], output: str = "", **attrs: Any) -> str:
         name = output or f"v{len(self.nodes)}"
@@ -219,7 +234,7 @@ class _Emitter:
 
     def _weighted(self, op: str, x: str, kernel: Array, node: Node, attrs: dict[str, Any]) -> str:
         bias = node.attrs["bias"].astype(np.float32)
-        names = [x, self._build.tensor(kernel)]
+        names = [x, self._build.weights(kernel, node.attrs.get("levels"))]
         if np.any(bias):
             names.append(self._build.tensor(bias))
         return self._build.node(op, names, **attrs)

@@ -82,11 +82,62 @@ def aligned_crop(image: Image, landmarks: Landmarks, size: int) -> Image:
     return np.asarray(cv2.warpAffine(image, matrix, (size, size)), np.uint8)
 
 
+def shrinking_warp(
+    image: Image, matrix: NDArray[np.float64], size: int, *, most: float = 1.0
+) -> Image:
+    """`image` by a similarity `matrix` as a `size` px crop, black outside; uint8, RGB.
+
+    Where one pixel of the crop stands for more than `most` of the image (a side), what the crop
+    shows is first shrunk by area averages to the crop's scale, so that the bilinear sampling
+    leaves no pixel out.
+    """
+    scale = math.hypot(matrix[0, 0], matrix[1, 0])
+    if scale * most >= 1:
+        return np.asarray(cv2.warpAffine(image, matrix, (size, size)), np.uint8)
+    corners = np.array([(0, 0), (size, 0), (0, size), (size, size)], np.float64)
+    inverse = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
+    shown = corners @ inverse[:, :2].T + inverse[:, 2]
+    height, width = image.shape[:2]
+    # A shrunk pixel's worth or two more on each side, which the crop's border is mixed with.
+    least, most = np.floor(shown.min(axis=0) - 2 / scale), np.ceil(shown.max(axis=0) + 2 / scale)
+    left, top = np.clip(least, 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(most, 1, (width, height)).astype(int)
+    part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    small = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+    shrunk = cv2.resize(part, small, interpolation=cv2.INTER_AREA)
+    # Pixel p of the shrunk part is pixel (p + 0.5) * ratio - 0.5 + corner of the image.
+    ratio = np.array([part.shape[1] / small[0], part.shape[0] / small[1]])
+    shift = ratio / 2 - 0.5 + (left, top)
+    placed = np.hstack((matrix[:, :2] * ratio, (matrix[:, :2] @ shift + matrix[:, 2])[:, None]))
+    return np.asarray(cv2.warpAffine(shrunk, placed, (size, size)), np.uint8)
+
+
 def whole_crop(image: Image, size: int) -> Image:
     """The whole picture as a `size` x `size` crop; the aspect ratio is not kept. uint8, RGB."""
     smaller = image.shape[0] >= size and image.shape[1] >= size
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.uint8)
+
+
+def squared_crop(image: Image, box: BoundingBox, size: int) -> Image:
+    """The box of `image`, black beside its shorter side, as a `size` px crop; uint8, RGB.
+
+    The aspect ratio is kept. What of the box lies outside the image is cut off; black for a box
+    outside it.
+    """
+    crop = np.zeros((size, size, 3), np.uint8)
+    part = image[max(0, box.y_min) : max(0, box.y_max), max(0, box.x_min) : max(0, box.x_max)]
+    if not part.size:
+        return crop
+    longer = max(part.shape[:2])
+    # The sides are scaled before they are padded: a padded line of a picture could fill the memory.
+    height, width = (max(1, round(side * size / longer)) for side in part.shape[:2])
+    how = cv2.INTER_AREA if longer > size else cv2.INTER_LINEAR
+    top, left = (size - height) // 2, (size - width) // 2
+    crop[top : top + height, left : left + width] = cv2.resize(
+        part, (width, height), interpolation=how
+    )
+    return crop
 
 
 @lru_cache(maxsize=256)

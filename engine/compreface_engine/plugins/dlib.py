@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from compreface_engine.core.geometry import similarity_matrix, whole_crop
+from compreface_engine.core.geometry import shrinking_warp, similarity_matrix, whole_crop
 from compreface_engine.core.types import Image
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
@@ -54,34 +52,7 @@ class ByEyes:
         if marks is None:
             return whole_crop(face.image, self.size)
         places = (_EYES + _MARGIN) / (1 + 2 * _MARGIN) * self.size
-        return _shrinking_warp(face.image, similarity_matrix(marks[:2], places), self.size)
-
-
-def _shrinking_warp(image: Image, matrix: NDArray[np.float64], size: int) -> Image:
-    """`image` by a similarity `matrix` as a `size` px crop.
-
-    What the crop shows is first shrunk by area averages to the crop's scale, so that the bilinear
-    sampling leaves no pixel out.
-    """
-    scale = math.hypot(matrix[0, 0], matrix[1, 0])
-    if scale >= 1:
-        return np.asarray(cv2.warpAffine(image, matrix, (size, size)), np.uint8)
-    corners = np.array([(0, 0), (size, 0), (0, size), (size, size)], np.float64)
-    inverse = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
-    shown = corners @ inverse[:, :2].T + inverse[:, 2]
-    height, width = image.shape[:2]
-    # A shrunk pixel's worth or two more on each side, which the crop's border is mixed with.
-    least, most = np.floor(shown.min(axis=0) - 2 / scale), np.ceil(shown.max(axis=0) + 2 / scale)
-    left, top = np.clip(least, 0, (width - 1, height - 1)).astype(int)
-    right, bottom = np.clip(most, 1, (width, height)).astype(int)
-    part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
-    small = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
-    shrunk = cv2.resize(part, small, interpolation=cv2.INTER_AREA)
-    # Pixel p of the shrunk part is pixel (p + 0.5) * ratio - 0.5 + corner of the image.
-    ratio = np.array([part.shape[1] / small[0], part.shape[0] / small[1]])
-    shift = ratio / 2 - 0.5 + (left, top)
-    placed = np.hstack((matrix[:, :2] * ratio, (matrix[:, :2] @ shift + matrix[:, 2])[:, None]))
-    return np.asarray(cv2.warpAffine(shrunk, placed, (size, size)), np.uint8)
+        return shrinking_warp(face.image, similarity_matrix(marks[:2], places), self.size)
 
 
 def _age(row: Row, _: FaceContext) -> dict[str, Any]:
