@@ -10,10 +10,11 @@ import typer
 from compreface_cli.output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from compreface_cli.engine_client import EngineClient
     from compreface_cli.flows.pictures import Picture
@@ -138,7 +139,10 @@ def _draw(rows: Sequence[Row], console: Console) -> None:
     from compreface_cli.tables import print_trimmed
 
     names = short_names([row.seen.picture.name for row in rows])
-    print_trimmed(console, _table(rows, names, console.width))
+    table, whole = _table(rows, names, console.width)
+    print_trimmed(console, table)
+    if not whole:
+        console.print("the pose is left out: the screen is too narrow; --json has it")
     for (seen, _, problem), name in zip(rows, names, strict=True):
         if seen.error:
             console.print(Text(f"{name} failed: {seen.error}", style="red"))
@@ -157,44 +161,57 @@ def _draw(rows: Sequence[Row], console: Console) -> None:
         console.print(f"drawn: {len(drawn)} pictures in {drawn[0].parent}", markup=False)
 
 
-def _table(rows: Sequence[Row], names: Sequence[str], width: int) -> Table:
-    """A row for each face; of what an engine may leave out, columns for what one face has."""
+def _table(rows: Sequence[Row], names: Sequence[str], width: int) -> tuple[Table, bool]:
+    """A row for each face; of what an engine may leave out, columns for what one face has.
+
+    And whether it has all of them: the pose goes where nothing else helps on a narrow screen.
+    """
     from rich import box
     from rich.table import Table
+
+    from compreface_cli import faces
+    from compreface_cli.tables import NAME_WIDTH, needed_width
+
+    said = faces.columns(face for row in rows for face in row.seen.faces)
+    slim = {heading: of for heading, of in said.items() if heading != faces.ANGLES}
+    forms = ((said, 1, " - "), (said, 0, " - "), (said, 0, " -\n"), (slim, 0, " -\n"))
+    for columns, padding, between in forms:
+        edges = "box  x, y - x, y".replace(" - ", between)
+        headings = ("picture", "face", edges, "sure", *columns)
+        cells = list(_cells(rows, names, columns.values(), between))
+        if needed_width(headings, cells, padding + 1, folded=("picture", "mask")) <= width:
+            break
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, padding, 0, 0))
+    for heading in headings:
+        if heading in ("picture", "mask"):
+            table.add_column(heading, overflow="fold", min_width=NAME_WIDTH)
+        else:
+            right = heading in ("face", "sure")
+            table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    return table, len(columns) == len(said)
+
+
+def _cells(
+    rows: Sequence[Row],
+    names: Sequence[str],
+    columns: Collection[Callable[[Mapping[str, Any]], str]],
+    between: str,
+) -> Iterator[list[Text]]:
     from rich.text import Text
 
     from compreface_cli import faces
 
-    said = faces.columns(face for row in rows for face in row.seen.faces)
-    # The widest box beside everything else leaves no room for a mask in 80 columns.
-    two_lines = "mask" in said and len(said) > 2 and width < 100
-    between = " -\n" if two_lines else " - "
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-        padding=(0, 1 if len(said) <= 2 else 0, 0, 0),
-    )
-    table.add_column("picture", overflow="fold", min_width=10)
-    table.add_column("face", justify="right", no_wrap=True)
-    table.add_column("box  x, y - x, y".replace(" - ", between), no_wrap=True)
-    table.add_column("sure", justify="right", no_wrap=True)
-    for heading in said:
-        table.add_column(heading, overflow="fold", no_wrap=heading != "mask")
     for (seen, _, _), name in zip(rows, names, strict=True):
         if seen.error:
-            table.add_row(Text(name), "", Text("failed", style="red"), "")
+            yield [Text(name), Text(), Text("failed", style="red")]
         elif not seen.faces:
-            table.add_row(Text(name), "0", "no face", "")
+            yield [Text(name), Text("0"), Text("no face")]
         for number, face in enumerate(seen.faces, start=1):
-            table.add_row(
-                Text(name if number == 1 else ""),
-                str(number),
-                faces.edges(face).replace(" - ", between),
-                faces.sure(face),
-                *(Text(of(face)) for of in said.values()),
-            )
-    return table
+            edges = faces.edges(face).replace(" - ", between)
+            said = [str(number), edges, faces.sure(face), *(of(face) for of in columns)]
+            yield [Text(name if number == 1 else ""), *map(Text, said)]
 
 
 def _count(number: int, what: str) -> str:

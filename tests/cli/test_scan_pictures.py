@@ -130,6 +130,27 @@ def test_nothing_is_cut_from_a_row_that_is_too_long_for_one_line(
         assert word in text
 
 
+@pytest.mark.parametrize(
+    ("width", "lines_of_a_face", "pose"),
+    [(140, 1, True), (91, 1, True), (90, 2, True), (80, 2, True), (79, 2, False), (64, 2, False)],
+)
+def test_on_a_narrow_screen_the_box_takes_two_lines_and_then_the_pose_is_left_out(
+    engine: PictureEngine, tmp_path: Path, width: int, lines_of_a_face: int, pose: bool
+) -> None:
+    face = a_large_face(age=AGE, gender=GENDER, mask={"value": "without_mask"})
+    photo = photograph(tmp_path / "a-rather-long-name.png", (1, 2, 3), engine, [face])
+    words = ["scan", str(photo), "--url", engine.url]
+    text = CliRunner(env={"COLUMNS": str(width)}).invoke(make_app(["scan"]), words).stdout
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    assert ("2648, 3094" in lines[2]) == (lines_of_a_face == 1)
+    for word in ("1506", "3094", "0.9994", "23-35", "female 0.99", "no mask"):
+        assert word in text
+    assert ("-12  -35 -170" in text) == pose
+    assert ("the pose is left out: the screen is too narrow; --json has it" in lines) != pose
+
+
 def test_json_has_age_and_gender_as_the_engine_gives_them(
     engine: PictureEngine, tmp_path: Path
 ) -> None:
