@@ -274,7 +274,7 @@ def _licence(
     """The base's terms while they cover all plugins, else the strictest of what was chosen."""
     from compreface_cli.models import licence
 
-    plugins = changed.get("plugins", ())
+    plugins = changed.get("plugins", notation.UI_PLUGINS)
     more = [plugin for plugin in plugins if plugin not in base.plugins]
     level = str((said or {}).get("commercial", "unclear"))
     if same and not licence.stricter(licence.together(more)["commercial"], level):

@@ -70,6 +70,8 @@ PLUGINS: Mapping[str, Plugin] = {
         ),
     ),
     "custom.Calculator": Plugin("calculator", None),
+    "embedded.AgeDetector": Plugin("extra"),
+    "embedded.GenderDetector": Plugin("extra"),
     "facenet.LandmarksDetector": Plugin("extra"),
     "facenet.PoseEstimator": Plugin("extra"),
     "facenet.facemask.MaskDetector": Plugin("extra", ("inception_v3_on_mafa_kaggle123",)),
@@ -91,6 +93,14 @@ PLUGINS: Mapping[str, Plugin] = {
     "facemask.MaskDetector": Plugin("extra", None, ("mask_mobilenetv2",)),
 }
 CUSTOM = "custom.Calculator@"
+# What CompreFace's UI reads of every face, by plugins that need no model; a build that names no
+# plugins has these.
+UI_PLUGINS = (
+    "facenet.LandmarksDetector",
+    "facenet.PoseEstimator",
+    "embedded.AgeDetector",
+    "embedded.GenderDetector",
+)
 
 
 def split(plugin: str) -> tuple[str, str | None]:

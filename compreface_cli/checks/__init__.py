@@ -17,6 +17,7 @@ from compreface_cli.checks import (
     port,
     project,
     runtime,
+    ui,
     volume,
 )
 from compreface_cli.checks.base import Finding, Level, Neighbour, Own
@@ -55,6 +56,7 @@ CHECKS: tuple[Check, ...] = (
     gpu.check,
     memory.check,
     disk.check,
+    ui.check,
 )
 
 

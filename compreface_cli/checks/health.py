@@ -58,12 +58,13 @@ DOORS: Mapping[int, Door] = {
 class Seen:
     """Everything the doctor looked at; `instances`: port -> the running instance that has it.
 
-    `settings`: what is wrong with them, as rows.
+    `settings`: what is wrong with them, as rows; `ui`: whether the build they choose fits the UI.
     """
 
     facts: Facts
     doors: Mapping[int, Door] = field(default_factory=lambda: DOORS)
     settings: Sequence[Finding] = ()
+    ui: Sequence[Finding] = ()
     models: Mapping[str, ModelState] = field(default_factory=dict)
     environment: Environment = field(default_factory=lambda: Environment(None))
     instances: Mapping[int, str] = field(default_factory=dict)
@@ -84,6 +85,7 @@ def judge(seen: Seen) -> list[Finding]:
         *_nvidia(facts),
         *(_door(seen, number, fact) for (_, number), fact in facts.host.ports.items()),
         *(seen.settings or [ok("settings", "every value that is set is one that `cf up` takes")]),
+        *seen.ui,
         *(seen.trouble or _models(seen.models)),
         _environment(seen),
         *(

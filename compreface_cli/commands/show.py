@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compreface_cli.builds import BuildFile
+    from compreface_cli.checks import Finding
     from compreface_cli.plan import Plan
 
 _DERIVED = ("models", "stack", "engine_limits", "origins", "secrets", "project", "volume")
@@ -36,15 +37,21 @@ def show(
     from compreface_cli.flows import show as flow
 
     out = Output(json_mode=json_mode)
+    findings = flow.unfit(build)
     if resolved:
         plan, notes = flow.resolved({"build": build})
         for note in notes:
             out.note(note)
         accepted = flow.accepted_hashes(plan, out.note)
         out.result(
-            {"plan": plan.as_dict(), "accepted_hashes": accepted},
+            {
+                "plan": plan.as_dict(),
+                "accepted_hashes": accepted,
+                "findings": [finding.as_dict() for finding in findings],
+            },
             lambda console: _draw(plan, accepted, console),
         )
+        _warn(findings, out)
         return
     found = flow.shown(build)
     text = found.path.read_text("utf-8")
@@ -55,6 +62,7 @@ def show(
         "path": str(found.path),
         "tolerance": found.spec.min_cosine,
         "runtimes": runtimes,
+        "findings": [finding.as_dict() for finding in findings],
     }
 
     def draw(console: Console) -> None:
@@ -63,6 +71,12 @@ def show(
         _draw_runtimes(found, runtimes, console)
 
     out.result(document, draw)
+    _warn(findings, out)
+
+
+def _warn(findings: Sequence[Finding], out: Output) -> None:
+    for finding in findings:
+        out.warning(f"{finding.message}. {finding.hint}.")
 
 
 def _draw_runtimes(build: BuildFile, said: Mapping[str, Any], console: Console) -> None:

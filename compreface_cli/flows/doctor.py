@@ -38,10 +38,12 @@ def look() -> health.Seen:
     doors, more = doctor_settings.doors(chosen)
     folders = (paths.data_dir(), paths.state_dir(), paths.cache_dir())
     asked = facts.Questions(ports=tuple(doors), paths=tuple(map(str, folders)), gpu=True)
+    seen = facts.gather(asked)
     return health.Seen(
-        facts=facts.gather(asked),
+        facts=seen,
         doors={number: door for (_, number), door in doors.items()},
         settings=(*wrong, *more),
+        ui=doctor_settings.of_ui(chosen, seen),
         models=_models(broken, trouble),
         environment=_environment(),
         instances=_instances(broken),

@@ -10,9 +10,10 @@ from typing import TypeAlias
 
 from compreface_cli import builds, resources, settings
 from compreface_cli import plan as plans
-from compreface_cli.checks import Finding, health, port
+from compreface_cli.checks import Finding, Own, health, port, ui
 from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
 from compreface_cli.errors import CfError
+from compreface_cli.facts import Facts
 from compreface_cli.models import store
 from compreface_cli.settings import Settings
 from compreface_cli.settings_table import TABLE
@@ -66,6 +67,15 @@ def doors(chosen: Settings) -> tuple[dict[tuple[str, int], health.Door], list[Fi
     if both := port.clash(plan):
         rows.append(fail(port.NAME, CONFLICT, both, "Set another port or core_port."))
     return found, rows
+
+
+def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
+    """Whether the UI can show what the build answers; nothing where no plan can be made."""
+    try:
+        plan = plans.resolve(builds.load(chosen.get("build")), chosen)
+    except CfError:
+        return ()
+    return tuple(ui.check(plan, facts, Own()))
 
 
 def refused(error: CfError) -> list[Finding]:

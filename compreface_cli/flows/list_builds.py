@@ -92,7 +92,7 @@ def _row(
 ) -> Row:
     data = one.data
     facts = _mapping(data.get("facts"))
-    plugins = _words(data.get("plugins"))
+    plugins = _words(data.get("plugins", list(notation.UI_PLUGINS)))
     detector, calculator = str(data.get("detector", "")), str(data.get("calculator", ""))
     runtime = str(data.get("runtime", "onnxruntime"))
     device = str(data.get("device", "cpu"))

@@ -10,6 +10,7 @@ from typing import Any
 from compreface_cli import builds, settings
 from compreface_cli import plan as plans
 from compreface_cli.builds import BuildFile
+from compreface_cli.checks import Finding, ui
 from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.flows import reach, running
 from compreface_cli.plan import Plan
@@ -39,6 +40,15 @@ class Checked:
 def shown(name: str | None) -> BuildFile:
     """The build of that name, else the one that the settings choose."""
     return builds.load(name or settings.resolve().get("build"))
+
+
+def unfit(name: str | None) -> list[Finding]:
+    """What the UI lacks in this build, under the settings that hold here."""
+    try:
+        plan, _ = resolved({"build": name})
+    except CfError:
+        return []  # a build is shown whatever the settings are worth
+    return [finding for finding in ui.judge(plan) if finding.level != "ok"]
 
 
 def runtimes(build: str) -> dict[str, Mapping[str, Any]]:

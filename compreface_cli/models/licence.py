@@ -19,10 +19,16 @@ _MOBILEFACENET = About(
     "trained on MS-Celeb-1M, which its publisher withdrew and which is commonly treated as "
     "research-only",
 )
+_AGE_GENDER = About(
+    *("", "", "MIT", "unclear"),
+    "trained on sets of photographs of which several are known as published for research only",
+)
 _BUILT_IN: Mapping[str, tuple[str, About]] = {
     "embedded.FaceDetector": ("MTCNN", _MTCNN),
     "facenet.FaceDetector": ("MTCNN", _MTCNN),
     "embedded.Calculator": ("MobileFaceNet", _MOBILEFACENET),
+    "embedded.AgeDetector": ("face-api's age and gender", _AGE_GENDER),
+    "embedded.GenderDetector": ("face-api's age and gender", _AGE_GENDER),
 }
 
 

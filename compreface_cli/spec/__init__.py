@@ -96,7 +96,9 @@ class BuildSpec(Strict):
     gpu_index: Annotated[int, Field(ge=0, le=63)] = 0
     detector: Annotated[Plugin, _plugin("detector")]
     calculator: Annotated[Plugin, _plugin("calculator")]
-    plugins: list[Annotated[Plugin, _plugin("extra")]] = Field(default_factory=list, max_length=32)
+    plugins: list[Annotated[Plugin, _plugin("extra")]] = Field(
+        default_factory=lambda: list(notation.UI_PLUGINS), max_length=32
+    )
     base_image: Annotated[str, Field(pattern=BASE_IMAGE)] | None = None
     limits: Limits = Limits()
     models: list[ModelSpec] = Field(default_factory=list, max_length=16)

@@ -9,6 +9,7 @@ from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import Container, DockerFacts, LocalImage, PublishedPort
 from compreface_cli.facts.gpu import Gpu, GpuFacts
 from compreface_cli.facts.host import HostFacts, Listener, PortFact
+from compreface_cli.notation import UI_PLUGINS
 from compreface_cli.plan import Plan
 
 V2 = frozenset({"pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "lahf_lm"})
@@ -30,7 +31,7 @@ def plan(**changes: Any) -> Plan:
         summary="",
         detector="embedded.FaceDetector@mtcnn",
         calculator="embedded.Calculator@mobilefacenet192",
-        plugins=(),
+        plugins=UI_PLUGINS,
         runtime="onnxruntime",
         precision="auto",
         min_cosine=0.9995,

@@ -303,7 +303,7 @@ def test_the_strictest_terms_of_what_was_chosen_are_the_builds(
 def test_terms_of_an_own_model_are_what_its_build_said(place: Path, said: str | None) -> None:
     terms = {"weights": "mine", "commercial": said, "reason": "a friend asked"}
     facts = {"facts": {"licence": terms}} if said else {}
-    own = builds.load(write(place, build_data(**facts)))
+    own = builds.load(write(place, build_data(plugins=[], **facts)))
     made = builds.customise(own, "other", {"detector": "yunet.FaceDetector@yunet_n"})
     licence = made.facts.licence
     assert licence is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from compreface_cli.notation import UI_PLUGINS
 from tests.cli.fake_engine import ANSWERS, engine
 from tests.shared import ROOT
 
@@ -78,6 +79,22 @@ def test_docker_is_described_when_it_answers(tmp_path: Path) -> None:
     with engine(ANSWERS, tmp_path / "d.sock") as host:
         found = rows(tmp_path, "docker", DOCKER_HOST=host)
     assert "Docker Engine 26.1.5" in found[0]["message"]
+
+
+def test_a_build_whose_faces_the_ui_cannot_show_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "cf.yaml").write_text("plugins: [facenet.LandmarksDetector]\n")
+    with engine(ANSWERS, tmp_path / "d.sock") as host:
+        [row] = rows(tmp_path, "ui", DOCKER_HOST=host)
+        assert row["level"] == "warn"
+        assert "pose, age and gender of each" in row["message"]
+        assert "cf.yaml:1" in row["hint"]
+        assert rows(tmp_path, "ui", DOCKER_HOST=host, CF_SERVICES="core") == []
+        [row] = rows(tmp_path, "ui", DOCKER_HOST=host, CF_PLUGINS=",".join(UI_PLUGINS))
+        assert row["level"] == "ok"
+    assert rows(tmp_path, "ui") == []  # without Docker it becomes a process
+    (tmp_path / "here" / "cf.yaml").write_text("plugins: [nonsense.At]\n")
+    assert rows(tmp_path, "ui") == []  # said as what it is, in its own row
 
 
 def test_a_held_engine_port_names_its_process_and_sets_the_exit_code(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from compreface_cli.docker_quick import Quick
 from compreface_cli.flows.list_builds import Row, rows
 from compreface_cli.models import prepare
 from compreface_cli.models.types import Model
+from compreface_cli.notation import UI_PLUGINS
 from compreface_cli.runtimes import FLAGS
 from compreface_cli.spec import model_from_data
 from tests.cli.build_files import SHA, build_data, model_entry, plain_data, write
@@ -218,6 +219,24 @@ def test_a_file_that_says_nothing_of_terms_has_those_of_its_models(cf: Cf, tmp_p
     assert "plain" not in builds(cf, "--commercial")
     assert builds(cf)["plain"]["licence"]["commercial"] == "excluded"
     assert "my-model: nothing is known" in builds(cf)["my-build"]["licence"]["reason"]
+
+
+def test_a_build_is_listed_with_the_plugins_it_has_by_itself(cf: Cf, tmp_path: Path) -> None:
+    write(tmp_path / "builds", plain_data())
+    write(tmp_path / "builds", plain_data(name="bare", plugins=[]))
+    found = builds(cf)
+    assert found["plain"]["plugins"] == list(UI_PLUGINS)
+    assert found["bare"]["plugins"] == []
+    assert "face-api's age and gender: MIT" in found["plain"]["licence"]["weights"]
+    assert "face-api" not in found["bare"]["licence"]["weights"]
+
+
+def test_the_age_and_gender_of_facenet_are_named_as_what_they_are(cf: Cf) -> None:
+    """Not upstream's: the list says whose they are, and which upstream has instead."""
+    facenet = builds(cf)["facenet"]
+    assert {"embedded.AgeDetector", "embedded.GenderDetector"} <= set(facenet["plugins"])
+    assert "face-api's network in their place" in facenet["upstream"]
+    assert "agegender.AgeDetector" in facenet["upstream"]
 
 
 def test_a_build_that_up_refuses_is_not_runnable_and_says_why(cf: Cf, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from compreface_cli import notation
 from compreface_cli.builds import BuildFile
 from compreface_cli.builds import catalogue as bundled_catalogue
+from compreface_cli.checks import ui
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan import Plan, resolve, with_launcher
 from compreface_cli.settings import Settings, Value
@@ -283,8 +284,18 @@ def test_a_plugin_that_nobody_knows_is_refused(flags: dict[str, Any], words: str
     assert "these run:" in caught.value.hint
 
 
+def test_a_build_that_names_no_plugins_has_what_the_ui_reads() -> None:
+    made = plan()
+    assert made.plugins == notation.UI_PLUGINS
+    assert made.origins["plugins"] == "default"
+    assert made.models == ()
+    assert [one for one in ui.judge(made) if one.level != "ok"] == []
+
+
 def test_no_plugins_is_not_the_default_plugins() -> None:
-    assert plan().engine_environment()["EXTRA_PLUGINS"] == ","
+    file = build_file(plugins=[])
+    made = resolve(file, Settings(), catalogue=catalogue())
+    assert made.engine_environment()["EXTRA_PLUGINS"] == ","
 
 
 def test_concurrency_is_left_to_the_engine_unless_it_was_set() -> None:

@@ -27,6 +27,30 @@ def test_show_prints_the_file(cf: Cf) -> None:
     assert document["build"]["schema"] == 1
 
 
+BARE = ["facenet.LandmarksDetector", "facenet.PoseEstimator"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--resolved",)])
+def test_show_says_what_the_ui_will_lack_and_the_lines_that_mend_it(
+    cf: Cf, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    write(tmp_path / "builds", plain_data(plugins=BARE))
+    done = cf("show", "plain", *flags)
+    assert done.code == 0
+    assert done.err.count("the Test page of CompreFace's UI will show no faces") == 1
+    assert "  - embedded.AgeDetector\n  - embedded.GenderDetector\n" in done.err
+    [finding] = cf("show", "plain", *flags, "--json").document["findings"]
+    assert (finding["check"], finding["level"]) == ("ui", "warn")
+    (tmp_path / "cf.yaml").write_text("services: core\n")
+    assert "Test page" not in cf("show", "plain", *flags).err
+    assert "Test page" not in cf("show", "embedded", *flags).err
+
+
+def test_a_build_is_shown_though_the_settings_make_no_plan(cf: Cf, tmp_path: Path) -> None:
+    (tmp_path / "cf.yaml").write_text("plugins: [nonsense.At]\n")
+    assert cf("show", "embedded").code == 0
+
+
 def test_show_without_a_name_takes_what_the_settings_choose(cf: Cf, tmp_path: Path) -> None:
     assert cf("show", "--json").document["build"]["name"] == "embedded"
     (tmp_path / "cf.yaml").write_text("build: facenet\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
+import urllib.request
 
 import pytest
 
@@ -24,6 +26,19 @@ def test_a_changed_plan_replaces_the_engine(local_cf: LocalCf) -> None:
     assert second["services"][0]["pid"] != first["services"][0]["pid"]
     assert len(local_cf.processes()) == 2
     assert len(list(local_cf.state.glob("instances/embedded/engine-*"))) == 1
+
+
+def test_more_plugins_replace_the_engine_of_the_same_calculator(local_cf: LocalCf) -> None:
+    """As an instance takes the engine that has age and gender of its own."""
+    first = local_cf.up("--port", "auto", CF_PLUGINS="facenet.LandmarksDetector")
+    second = local_cf.up("--port", "auto")
+    assert second["change"] == "replaced"
+    assert second["engine_url"] == first["engine_url"]
+    with urllib.request.urlopen(f"{second['engine_url']}/status", timeout=10) as answer:
+        status = json.load(answer)
+    assert status["calculator_version"] == "embedded.Calculator@mobilefacenet192"
+    assert status["available_plugins"]["age"] == "embedded.AgeDetector"
+    assert status["available_plugins"]["gender"] == "embedded.GenderDetector"
 
 
 def test_one_flipped_weight_makes_up_fail_with_both_values(local_cf: LocalCf) -> None:

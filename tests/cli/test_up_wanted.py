@@ -162,6 +162,26 @@ def test_a_record_that_does_not_say_how_its_calculator_is_fed_is_not_refused() -
         assert up_wanted.changed_input(wanted, replace(old, plan=known)) == []
 
 
+def test_more_plugins_are_no_other_calculator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance of an older cf takes the new engine: nothing refuses it, and it is replaced."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    wanted = plan(launcher="process", services="core")
+    before = replace(wanted, plugins=wanted.plugins[:2])
+    old = replace(
+        record(PROCESS),
+        calculator=before.calculator,
+        plan=before.as_dict(),
+        digest=up_wanted.digest(before),
+    )
+    running.instances().save(replace(old, phase="stopped", deployment={}))
+    read = running.instances().load("embedded")
+    seen = up_wanted.look(wanted, read, Output(), may_build=False)
+    assert not [one for one in seen.findings if one.check == "calculator"]
+    assert up_wanted.digest(wanted) != old.digest
+
+
 def test_a_detector_may_be_fed_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = a_model(name="found", role="detector", size=None, align=None, similarity=None)
     both = replace(_with(a_model()), detector="yunet.FaceDetector@found")

@@ -74,12 +74,13 @@ def _years_and_shares(batch: NDArray[Any]) -> NDArray[Any]:
 
 def _load(name: str, folder: Path) -> Analyzer:
     models = registry.PLUGINS[name].models
-    if models == ():
+    if models == () and name not in NETWORKS:
         return fn.analyzers([name], folder, fn.Network(fn.constant([0])))[0]
     width, described = NETWORKS[name]
+    if name.startswith("embedded."):
+        return fn.analyzer(name, folder, fn.Network(_years_and_shares))
     fn.describe(folder, models[0] if models else "mine", **described)
-    compute = _years_and_shares if name.startswith("embedded.") else _shares(width)
-    return fn.analyzer(name if models else f"{name}@mine", folder, fn.Network(compute))
+    return fn.analyzer(name if models else f"{name}@mine", folder, fn.Network(_shares(width)))
 
 
 def _detections(count: int) -> list[Detection]:
