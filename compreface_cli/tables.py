@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+NAME_WIDTH = 10  # letters that a folded column keeps
+
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 
 def print_trimmed(console: Console, what: RenderableType) -> None:
@@ -20,3 +25,17 @@ def print_trimmed(console: Console, what: RenderableType) -> None:
             line[-1] = line[-1]._replace(text=line[-1].text.rstrip())
         kept += [*line, Segment.line()]
     console.print(Segments(kept), end="", soft_wrap=False)
+
+
+def needed_width(
+    headings: Sequence[str], rows: Iterable[Sequence[Text]], gap: int, *, folded: Collection[str]
+) -> int:
+    """Letters that a table takes whose columns stay whole, but for those that are folded."""
+    widths = [max(map(len, heading.split("\n"))) for heading in headings]
+    for row in rows:
+        for at, cell in enumerate(row):
+            widths[at] = max(widths[at], *map(len, cell.plain.split("\n")))
+    for at, heading in enumerate(headings):
+        if heading in folded:
+            widths[at] = NAME_WIDTH
+    return sum(widths) + gap * (len(headings) - 1)

@@ -55,17 +55,20 @@ def _draw(shown: Shown, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from compreface_cli import faces
     from compreface_cli.tables import print_trimmed
 
-    faces = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    faces.add_column("photograph")
-    faces.add_column("box  x, y - x, y")
-    faces.add_column("sure", justify="right")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("photograph")
+    table.add_column("box  x, y - x, y")
+    table.add_column("sure", justify="right")
+    said = faces.columns((face for _, face in shown.faces), ("age", "gender"))
+    for heading in said:
+        table.add_column(heading)
     for name, face in shown.faces:
-        at = face["box"]
-        edges = f"{at['x_min']}, {at['y_min']} - {at['x_max']}, {at['y_max']}"
-        faces.add_row(name, edges, f"{at['probability']:.4f}")
-    print_trimmed(console, faces)
+        more = (Text(of(face)) for of in said.values())
+        table.add_row(name, faces.edges(face), faces.sure(face), *more)
+    print_trimmed(console, table)
     console.print()
     likenesses = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     likenesses.add_column("one")

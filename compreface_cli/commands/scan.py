@@ -10,9 +10,11 @@ import typer
 from compreface_cli.output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     from compreface_cli.engine_client import EngineClient
     from compreface_cli.flows.pictures import Picture
@@ -44,6 +46,15 @@ def scan(
             help="Save the picture with its faces drawn; for several pictures a folder.",
         ),
     ] = None,
+    plugins: Annotated[
+        str | None,
+        typer.Option(
+            "--plugins",
+            metavar="LIST",
+            help="Ask only these of the engine's plugins, like age,gender; none: boxes alone, the "
+            "fastest. Else all that it has.",
+        ),
+    ] = None,
     instance: Annotated[
         str | None,
         typer.Option("--instance", metavar="NAME", help="The instance to ask, if several run."),
@@ -70,7 +81,8 @@ def scan(
     rows: list[Row] = []
     with flow.client_of(instance, url) as client:
         engine = flow.describe(client)
-        scanned = _scanned(out, client, pictures, engine, keep_data=bool(draw))
+        asked = flow.chosen(engine, plugins)
+        scanned = _scanned(out, client, pictures, asked, keep_data=bool(draw))
         for seen, target in zip(scanned, targets, strict=True):
             if target is None or seen.error is not None:
                 rows.append(Row(seen, None, None))
@@ -86,17 +98,17 @@ def _scanned(
     out: Output,
     client: EngineClient,
     pictures: Sequence[Picture],
-    engine: Engine,
+    plugins: Sequence[str],
     keep_data: bool,
 ) -> Iterator[Seen]:
     """One answer after another; with progress when there are several."""
     from compreface_cli.flows import scan as flow
 
     if len(pictures) == 1:
-        yield from flow.scan(client, pictures, engine.plugins, keep_data=keep_data)
+        yield from flow.scan(client, pictures, plugins, keep_data=keep_data)
         return
     with out.progress(f"scanning {len(pictures)} pictures", len(pictures)) as advance:
-        yield from flow.scan(client, pictures, engine.plugins, keep_data=keep_data, done=advance)
+        yield from flow.scan(client, pictures, plugins, keep_data=keep_data, done=advance)
 
 
 def _document(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
@@ -121,37 +133,16 @@ def _document(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _draw(rows: Sequence[Row], console: Console) -> None:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    from compreface_cli.drawing import attributes
     from compreface_cli.flows.scan import CUT_SHORT, short_names
     from compreface_cli.tables import print_trimmed
 
     names = short_names([row.seen.picture.name for row in rows])
-    pose = any("pose" in face for row in rows for face in row.seen.faces)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("picture", overflow="fold", min_width=10)
-    table.add_column("face", justify="right", no_wrap=True)
-    table.add_column("box  x, y - x, y", no_wrap=True)
-    table.add_column("sure", justify="right", no_wrap=True)
-    if pose:
-        table.add_column("pitch  yaw roll", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for (seen, _, _), name in zip(rows, names, strict=True):
-        blank = ("",) * pose
-        cut = ["cut short"] * seen.cut_short
-        if seen.error:
-            table.add_row(Text(name), "", Text("failed", style="red"), "", *blank, "")
-        elif not seen.faces:
-            table.add_row(Text(name), "0", "no face", "", *blank, *cut)
-        for number, face in enumerate(seen.faces, start=1):
-            first = Text(name) if number == 1 else ""
-            angles = (_angles(face.get("pose")),) * pose
-            says = "; ".join([*attributes(face, pose=False), *(cut if number == 1 else ())])
-            table.add_row(first, str(number), _box(face), _sure(face), *angles, Text(says))
+    table, whole = _table(rows, names, console.width)
     print_trimmed(console, table)
+    if not whole:
+        console.print("the pose is left out: the screen is too narrow; --json has it")
     for (seen, _, problem), name in zip(rows, names, strict=True):
         if seen.error:
             console.print(Text(f"{name} failed: {seen.error}", style="red"))
@@ -170,21 +161,57 @@ def _draw(rows: Sequence[Row], console: Console) -> None:
         console.print(f"drawn: {len(drawn)} pictures in {drawn[0].parent}", markup=False)
 
 
-def _box(face: Mapping[str, Any]) -> str:
-    box = face["box"]
-    return f"{box['x_min']}, {box['y_min']} - {box['x_max']}, {box['y_max']}"
+def _table(rows: Sequence[Row], names: Sequence[str], width: int) -> tuple[Table, bool]:
+    """A row for each face; of what an engine may leave out, columns for what one face has.
+
+    And whether it has all of them: the pose goes where nothing else helps on a narrow screen.
+    """
+    from rich import box
+    from rich.table import Table
+
+    from compreface_cli import faces
+    from compreface_cli.tables import NAME_WIDTH, needed_width
+
+    said = faces.columns(face for row in rows for face in row.seen.faces)
+    slim = {heading: of for heading, of in said.items() if heading != faces.ANGLES}
+    forms = ((said, 1, " - "), (said, 0, " - "), (said, 0, " -\n"), (slim, 0, " -\n"))
+    for columns, padding, between in forms:
+        edges = "box  x, y - x, y".replace(" - ", between)
+        headings = ("picture", "face", edges, "sure", *columns)
+        cells = list(_cells(rows, names, columns.values(), between))
+        if needed_width(headings, cells, padding + 1, folded=("picture", "mask")) <= width:
+            break
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, padding, 0, 0))
+    for heading in headings:
+        if heading in ("picture", "mask"):
+            table.add_column(heading, overflow="fold", min_width=NAME_WIDTH)
+        else:
+            right = heading in ("face", "sure")
+            table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    return table, len(columns) == len(said)
 
 
-def _sure(face: Mapping[str, Any]) -> str:
-    return f"{face['box']['probability']:.4f}"
+def _cells(
+    rows: Sequence[Row],
+    names: Sequence[str],
+    columns: Collection[Callable[[Mapping[str, Any]], str]],
+    between: str,
+) -> Iterator[list[Text]]:
+    from rich.text import Text
 
+    from compreface_cli import faces
 
-def _angles(pose: Mapping[str, float] | None) -> str:
-    """Whole degrees under the heading "pitch  yaw roll"."""
-    if pose is None:
-        return ""
-    pitch, yaw, roll = (round(pose[name]) for name in ("pitch", "yaw", "roll"))
-    return f"{pitch:>5} {yaw:>4} {roll:>4}"
+    for (seen, _, _), name in zip(rows, names, strict=True):
+        if seen.error:
+            yield [Text(name), Text(), Text("failed", style="red")]
+        elif not seen.faces:
+            yield [Text(name), Text("0"), Text("no face")]
+        for number, face in enumerate(seen.faces, start=1):
+            edges = faces.edges(face).replace(" - ", between)
+            said = [str(number), edges, faces.sure(face), *(of(face) for of in columns)]
+            yield [Text(name if number == 1 else ""), *map(Text, said)]
 
 
 def _count(number: int, what: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -43,21 +43,24 @@ def run(client: EngineClient) -> Shown:
     first = (resources.portraits_dir() / FIRST).read_bytes()
     second = (resources.portraits_dir() / SECOND).read_bytes()
 
-    def largest(name: str, data: bytes) -> scan.Face:
-        faces = scan.patiently(client, data, "picture", engine.plugins)["result"]
+    def largest(name: str, data: bytes, plugins: Sequence[str]) -> scan.Face:
+        faces = scan.patiently(client, data, "picture", plugins)["result"]
         if not faces:
             raise UnhealthyError(f"the engine at {client.url} found no face in {name}")
         face: scan.Face = faces[0]
         return face
 
-    portrait, other = largest(FIRST, first), largest(SECOND, second)
+    portrait = largest(FIRST, first, engine.plugins)
+    other = largest(SECOND, second, engine.plugins)
 
     def like(face: scan.Face) -> float:
         apart = compare.distance(portrait["embedding"], face["embedding"])
         return compare.similarity(apart, engine.similarity)
 
     likenesses = [
-        Likeness(NAMES[FIRST], f"herself, {what}", like(largest(what, change(first))))
+        Likeness(
+            NAMES[FIRST], f"herself, {what}", like(largest(what, change(first), ["calculator"]))
+        )
         for what, change in CHANGES.items()
     ]
     likenesses.append(Likeness(NAMES[FIRST], NAMES[SECOND], like(other)))

@@ -77,6 +77,33 @@ def describe(client: EngineClient) -> Engine:
         ) from error
 
 
+def chosen(engine: Engine, words: str | None) -> tuple[str, ...]:
+    """The plugins to ask: all that the engine has, or those of a list like `age,gender`.
+
+    `none` is a list without any: boxes alone, since the detector always runs. Raises UsageError for
+    what the engine has not.
+    """
+    if words is None:
+        return engine.plugins
+    hint = f"It has: {', '.join(sorted(engine.plugins)) or 'none'}."
+    named = list(dict.fromkeys(word.strip() for word in words.split(",")))
+    if named == ["none"]:
+        return ()
+    if "" in named:
+        raise UsageError(
+            f"--plugins: a name is missing in '{words}'",
+            hint=f"{hint} For boxes alone write none.",
+        )
+    if "none" in named:
+        raise UsageError("--plugins: 'none' stands alone", hint=hint)
+    unknown = [name for name in named if name not in (*engine.plugins, "detector")]
+    if unknown:
+        raise UsageError(
+            f"--plugins: the engine at {engine.url} has no {', '.join(unknown)}", hint=hint
+        )
+    return tuple(name for name in named if name != "detector")
+
+
 def scan(
     client: EngineClient,
     pictures: Iterable[Picture],

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 NO_FACE = (400, {"message": "400 Bad Request: No face is found in the given image"})
 BROKEN = (400, {"message": "400 Bad Request: Image has incorrect format or is broken"})
 BUSY = (503, {"message": "503 Service Unavailable: too many requests wait"})
-STATUS = {
+STATUS: dict[str, Any] = {
     "status": "OK",
     "build_version": "1.2.0",
     "calculator_version": "custom.Calculator@stand-in",

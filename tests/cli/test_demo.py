@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from compreface_cli.app import make_app
 from compreface_cli.engine_client import EngineClient
 from compreface_cli.errors import UnhealthyError
 from compreface_cli.flows import demo
-from tests.cli.picture_engine import a_face, picture_engine
+from tests.cli.picture_engine import STATUS, a_face, picture_engine
 
 
 class FakeEngine(EngineClient):
@@ -79,3 +80,34 @@ def test_demo_prints_tables_whose_rows_end_in_no_blanks() -> None:
     lines = result.stdout.splitlines()
     assert any("10, 12 - 40, 52" in line for line in lines)
     assert lines == [line.rstrip() for line in lines]
+
+
+def test_demo_shows_age_and_gender_of_the_portraits_and_asks_for_them_only_there() -> None:
+    with picture_engine() as engine:
+        more = {"age": "age.Detector", "gender": "gender.Detector"}
+        engine.status = {**STATUS, "available_plugins": {**STATUS["available_plugins"], **more}}
+        age = {"low": 23, "high": 35, "probability": 0.8}
+        face = a_face(age=age, gender={"value": "female", "probability": 0.987})
+        engine.answers = {b"": [[face]]}  # any picture
+        result = CliRunner().invoke(make_app(["demo"]), ["demo", "--url", engine.url])
+        asked = list(engine.asked)
+        document = CliRunner().invoke(make_app(["demo"]), ["demo", "--url", engine.url, "--json"])
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines[0] == "photograph box x, y - x, y sure age gender"
+    assert lines[2] == "Eileen Collins (NASA) 10, 12 - 40, 52 0.9900 23-35 female 0.99"
+    assert max(map(len, result.stdout.splitlines()[:5])) <= 80
+    everything = ("calculator", "landmarks", "pose", "age", "gender")
+    assert asked == [everything] * 2 + [("calculator",)] * 3
+    assert json.loads(document.stdout)["faces"][1]["age"] == age
+
+
+@pytest.mark.parametrize(
+    ("given", "heading"),
+    [({"age": {"low": 1, "high": 3}}, "age"), ({"gender": {"value": "male"}}, "gender"), ({}, "")],
+)
+def test_demo_leaves_out_what_the_engine_does_not_say(given: Any, heading: str) -> None:
+    with picture_engine() as engine:
+        engine.answers = {b"": [[a_face(**given)]]}
+        result = CliRunner().invoke(make_app(["demo"]), ["demo", "--url", engine.url])
+    head = " ".join(result.stdout.splitlines()[0].split())
+    assert head == f"photograph box x, y - x, y sure {heading}".strip()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw
 
-from compreface_cli.drawing import COLOURS, attributes, draw
+from compreface_cli.drawing import COLOURS, Corners, Label, draw, labels
 from compreface_cli.errors import CfError
 from tests.cli.picture_engine import a_face
 
@@ -115,16 +117,106 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(tmp_path: Path) -
         draw(buffer.getvalue(), [], tmp_path / "out.png")
 
 
-def test_attributes_are_words() -> None:
-    face = a_face(
-        gender={"value": "female", "probability": 1.0},
-        age={"low": 25, "high": 32, "probability": 0.8},
-        mask={"value": "mask_weared_incorrect", "probability": 0.7},
-    )
-    assert attributes(face) == [
-        "female",
-        "age 25-32",
-        "mask worn wrongly",
-        "pitch 1, yaw -12, roll 0",
+AGE = {"low": 25, "high": 32, "probability": 0.8}
+GENDER = {"value": "female", "probability": 0.987}
+
+
+def full_face(box: tuple[int, int, int, int]) -> dict[str, Any]:
+    """A face with everything that a label says."""
+    at = dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True))
+    return {**a_face(age=AGE, gender=GENDER), "box": {**at, "probability": 0.99}}
+
+
+def shared(one: Corners, other: Corners) -> float:
+    """The area that two rectangles have in common, px."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    down = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, across) * max(0.0, down)
+
+
+def inside(label: Label, size: tuple[int, int]) -> bool:
+    left, top, right, bottom = label.ground
+    return left >= 0 and top >= 0 and right <= size[0] and bottom <= size[1]
+
+
+def test_a_label_says_how_sure_who_and_how_old() -> None:
+    (label,) = labels([full_face((100, 100, 160, 180))], (600, 400))
+    assert label.text.splitlines() == ["1   0.990", "female 0.99", "age 25-32", "p1 y-12 r0"]
+
+
+def test_a_label_leaves_out_what_the_engine_does_not_say() -> None:
+    face = {"box": full_face((100, 100, 160, 180))["box"], "age": AGE, "pose": None}
+    (label,) = labels([face], (600, 400))
+    assert label.text.splitlines() == ["1   0.990", "age 25-32"]
+
+
+def test_what_a_label_says_is_on_the_picture(tmp_path: Path) -> None:
+    face = {**full_face((100, 100, 160, 180)), "landmarks": []}
+    (label,) = labels([face], (600, 400))
+    draw(packed(size=(600, 400)), [face], tmp_path / "with.png")
+    draw(packed(size=(600, 400)), [{**face, "age": None}], tmp_path / "without.png")
+    with Image.open(tmp_path / "with.png") as one, Image.open(tmp_path / "without.png") as other:
+        x0, y0, x1, y1 = (round(edge) for edge in label.ground)
+        ground = one.crop((x0, y0, x1 + 1, y1 + 1))
+        assert ground.getpixel((0, 0)) == ImageColor.getrgb(COLOURS[0])
+        bright = sum(ground.convert("L").histogram()[200:])
+        assert bright > 100
+        assert one.tobytes() != other.tobytes()
+        kept = ImageDraw.Draw(one)
+        kept.rectangle(label.ground, fill="black")
+        kept.rectangle((100, 100, 160, 180), fill="black")
+        assert one.crop((0, 0, 600, 99)).getextrema() == ((0, 0),) * 3
+
+
+@pytest.mark.parametrize(
+    "corner", [(0, 0), (540, 0), (0, 340), (540, 340), (270, 0), (270, 340), (0, 170), (540, 170)]
+)
+def test_the_label_of_a_face_at_the_border_stays_inside_and_beside_it(
+    corner: tuple[int, int],
+) -> None:
+    x, y = corner
+    face = full_face((x, y, x + 60, y + 60))
+    (label,) = labels([face], (600, 400))
+    assert inside(label, (600, 400))
+    assert shared(label.ground, (x, y, x + 60, y + 60)) == 0
+    assert "female 0.99" in label.text
+
+
+@pytest.mark.parametrize("y", [200, 10])
+def test_a_label_between_two_faces_stands_in_the_middle_above_or_below(y: int) -> None:
+    beside = [full_face((230, 0, 272, 400)), full_face((356, 0, 400, 400))]
+    _, _, label = labels([*beside, full_face((300, y, 330, y + 40))], (600, 400))
+    left, top, right, bottom = label.ground
+    assert label.text.endswith("p1 y-12 r0")
+    assert left + right == 630
+    assert bottom == y if y > 100 else top == y + 40
+
+
+def test_labels_in_a_crowd_cover_no_face_and_no_other_label() -> None:
+    size = (800, 600)
+    faces = [
+        full_face((x, y, x + 24, y + 30)) for y in range(20, 560, 60) for x in range(20, 760, 50)
     ]
-    assert attributes({"age": {"low": 30, "high": 30}}) == ["age 30"]
+    found = labels(faces, size)
+    boxes = [
+        tuple(face["box"][side] for side in ("x_min", "y_min", "x_max", "y_max")) for face in faces
+    ]
+    grounds = [label.ground for label in found]
+    assert [label.text.split()[0] for label in found] == [str(n + 1) for n in range(len(faces))]
+    assert all(inside(label, size) for label in found)
+    assert sum(shared(a, b) for a, b in combinations(grounds, 2)) == 0
+    assert sum(shared(ground, box) for ground in grounds for box in boxes) == 0
+
+
+def test_a_row_of_small_faces_keeps_age_and_gender() -> None:
+    faces = [full_face((x, 200, x + 35, 245)) for x in range(60, 760, 90)]
+    for label in labels(faces, (800, 533)):
+        assert "female 0.99\nage 25-32" in label.text
+
+
+def test_a_label_never_hides_the_one_face_that_fills_the_picture() -> None:
+    (label,) = labels([full_face((4, 2, 108, 110))], (112, 112))
+    assert label.text == "1"
+    assert inside(label, (112, 112))
+    (label,) = labels([full_face((10, 10, 790, 590))], (800, 600))
+    assert "female 0.99" in label.text

@@ -59,6 +59,144 @@ def test_every_plugin_but_the_detector_is_asked(engine: PictureEngine, tmp_path:
     assert engine.asked == [("calculator", "landmarks", "pose")]
 
 
+AGE = {"low": 23, "high": 35, "probability": 0.81}
+GENDER = {"value": "female", "probability": 0.987}
+
+
+def a_large_face(**more: Any) -> dict[str, Any]:
+    """Every number as wide as it gets."""
+    box = {"probability": 0.9994, "x_min": 1449, "y_min": 1506, "x_max": 2648, "y_max": 3094}
+    return {**a_face(**more), "box": box, "pose": {"pitch": -12.0, "roll": -170.0, "yaw": -35.0}}
+
+
+@pytest.mark.parametrize(
+    ("given", "heading", "row"),
+    [
+        ({"age": AGE, "gender": GENDER}, "age gender", "23-35 female 0.99"),
+        ({"age": AGE}, "age", "23-35"),
+        ({"gender": GENDER}, "gender", "female 0.99"),
+        ({"age": {"low": 41, "high": 41, "probability": 1.0}}, "age", "41"),
+        ({}, "", ""),
+    ],
+)
+def test_age_and_gender_are_columns_where_the_engine_gives_them(
+    engine: PictureEngine, tmp_path: Path, given: dict[str, Any], heading: str, row: str
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face(**given)])
+    head, _, first, *_ = run(engine, photo).stdout.splitlines()
+    assert (
+        " ".join(head.split())
+        == f"picture face box x, y - x, y sure pitch yaw roll {heading}".strip()
+    )
+    assert " ".join(first.split()) == f"a.png 1 10, 12 - 40, 52 0.9900 1 -12 0 {row}".strip()
+
+
+def test_a_face_without_what_others_have_leaves_its_cell_empty(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    with_it, without, refused = a_face(age=AGE, gender=GENDER), a_face(60), a_face(80, age=None)
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [with_it, without, refused])
+    rows = run(engine, photo).stdout.splitlines()[2:5]
+    assert [row.endswith("female 0.99") for row in rows] == [True, False, False]
+    assert [row.split()[-3:] for row in rows[1:]] == [["1", "-12", "0"]] * 2
+
+
+def test_a_face_takes_one_line_of_eighty_columns_whatever_the_engine_says_of_it(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    faces = [a_large_face(age=AGE, gender=GENDER) for _ in range(3)]
+    photo = photograph(tmp_path / "photo1.png", (1, 2, 3), engine, faces)
+    lines = run(engine, photo).stdout.splitlines()
+    assert lines[2] == (
+        "photo1.png    1 1449, 1506 - 2648, 3094 0.9994   -12  -35 -170 23-35 female 0.99"
+    )
+    assert len(lines) == 2 + 3 + 1
+    assert max(map(len, lines)) == 80
+
+
+def test_nothing_is_cut_from_a_row_that_is_too_long_for_one_line(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    mask = {"value": "mask_weared_incorrect", "probability": 0.7}
+    face = a_large_face(age=AGE, gender=GENDER, mask=mask)
+    photo = photograph(tmp_path / "a-rather-long-name.png", (1, 2, 3), engine, [face])
+    engine.cut_short = {photo.read_bytes()}
+    text = run(engine, photo).stdout
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for (
+        word
+    ) in "1449, 1506 2648, 3094 0.9994 -12 -35 -170 23-35 female 0.99 mask worn wrongly".split():
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("width", "lines_of_a_face", "pose"),
+    [(140, 1, True), (91, 1, True), (90, 2, True), (80, 2, True), (79, 2, False), (64, 2, False)],
+)
+def test_on_a_narrow_screen_the_box_takes_two_lines_and_then_the_pose_is_left_out(
+    engine: PictureEngine, tmp_path: Path, width: int, lines_of_a_face: int, pose: bool
+) -> None:
+    face = a_large_face(age=AGE, gender=GENDER, mask={"value": "without_mask"})
+    photo = photograph(tmp_path / "a-rather-long-name.png", (1, 2, 3), engine, [face])
+    words = ["scan", str(photo), "--url", engine.url]
+    text = CliRunner(env={"COLUMNS": str(width)}).invoke(make_app(["scan"]), words).stdout
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    assert ("2648, 3094" in lines[2]) == (lines_of_a_face == 1)
+    for word in ("1506", "3094", "0.9994", "23-35", "female 0.99", "no mask"):
+        assert word in text
+    assert ("-12  -35 -170" in text) == pose
+    assert ("the pose is left out: the screen is too narrow; --json has it" in lines) != pose
+
+
+def test_json_has_age_and_gender_as_the_engine_gives_them(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face(age=AGE, gender=GENDER)])
+    (picture,) = json.loads(run(engine, photo, "--json").stdout)["pictures"]
+    (face,) = picture["faces"]
+    assert (face["age"], face["gender"]) == (AGE, GENDER)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("pose", ("pose",)),
+        (" landmarks, calculator,landmarks", ("landmarks", "calculator")),
+        ("detector,pose", ("pose",)),  # it always runs
+        ("none", ("",)),
+    ],
+)
+def test_only_the_plugins_that_are_named_are_asked(
+    engine: PictureEngine, tmp_path: Path, words: str, asked: tuple[str, ...]
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
+    assert run(engine, photo, "--plugins", words).exit_code == 0
+    assert engine.asked == [asked]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("age,pose,beard", "has no age, beard"),
+        ("none,pose", "'none' stands alone"),
+        ("", "a name is missing in ''"),
+        ("pose,", "a name is missing in 'pose,'"),
+    ],
+)
+def test_plugins_that_the_engine_has_not_are_named_before_anything_is_asked(
+    engine: PictureEngine, tmp_path: Path, words: str, message: str
+) -> None:
+    photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
+    result = run(engine, photo, "--plugins", words)
+    assert isinstance(result.exception, UsageError)
+    assert message in result.exception.message
+    assert "calculator, landmarks, pose" in str(result.exception.hint)
+    assert engine.asked == []
+
+
 def test_json_is_one_document_with_the_engines_own_faces(
     engine: PictureEngine, tmp_path: Path
 ) -> None:
