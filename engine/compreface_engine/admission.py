@@ -43,10 +43,12 @@ class CallerLeft(Exception):
 class Ticket:
     """A caller's place: holds the bytes of its body until it is left (`with`)."""
 
-    __slots__ = ("_gate", "_held", "waited_s")
+    __slots__ = ("_gate", "_held", "number", "waited_s")
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, number: int) -> None:
         self._gate = gate
+        self.number = number
+        """Who came first has the lower one, and is given room first."""
         self._held = 0
         self.waited_s = 0.0
         """Seconds it has waited for room; they count as part of the longest wait."""
@@ -150,6 +152,7 @@ class Gate:
         self._max_wait_s = max_wait_s
         self._bytes = 0
         self._line: dict[asyncio.Future[None], tuple[Ticket, int]] = {}
+        self._admitted = 0
         self._ahead: Ticket | None = None  # may take bytes beyond the shared ones
         self._running: set[Permit] = set()
         self._waiting: dict[asyncio.Future[Permit], None] = {}
@@ -187,7 +190,8 @@ class Gate:
         """A place for a caller of whose body nothing is read yet. Raises Busy."""
         if self.full:
             raise self._busy(*(_STOPPING if self._closed else _FULL))
-        return Ticket(self)
+        self._admitted += 1
+        return Ticket(self, self._admitted)
 
     async def permit(
         self, until_gone: Callable[[], Awaitable[None]], *, waited_s: float = 0.0
@@ -269,7 +273,8 @@ class Gate:
 
     def _grant_in_turn(self) -> None:
         while self._line:
-            turn, (ticket, count) = next(iter(self._line.items()))
+            turn = min(self._line, key=lambda one: self._line[one][0].number)
+            ticket, count = self._line[turn]
             if not self._fits(count) and self._ahead is not ticket:
                 if self._ahead is not None:
                     return

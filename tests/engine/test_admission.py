@@ -252,6 +252,31 @@ def test_a_body_without_room_waits_until_another_is_done() -> None:
     play(scene)
 
 
+def test_who_came_first_is_given_room_first() -> None:
+    """A body comes in pieces: one that is half here goes before one that has not begun."""
+
+    async def scene() -> None:
+        one = gate(size=100, body=50)
+        with one.admit() as first, one.admit() as second, one.admit() as full, one.admit() as ahead:
+            await first.hold(10)
+            await full.hold(40)
+            await ahead.hold(10)  # the only one that may go on
+            late = asyncio.ensure_future(second.hold(20))
+            await settle()
+            early = asyncio.ensure_future(first.hold(30))
+            await settle()
+            assert not late.done()
+            assert not early.done()
+            full.__exit__(None, None, None)  # room for one of the two
+            await settle()
+            assert early.done()
+            assert not late.done()
+            ahead.__exit__(None, None, None)
+            await late
+
+    play(scene)
+
+
 def test_bodies_that_are_half_here_do_not_wait_for_one_another_for_ever() -> None:
     async def scene() -> None:
         one = gate(queue=50, size=300, body=100)
