@@ -69,7 +69,11 @@ class EngineClient:
 
     def status(self, *, timeout_s: float | None = None) -> dict[str, Any]:
         """The engine's `/status`."""
-        return self._read(self._request("GET", "/status", timeout_s=timeout_s))
+        return self.read("/status", timeout_s=timeout_s)
+
+    def read(self, path: str, *, timeout_s: float | None = None) -> dict[str, Any]:
+        """The JSON document at `path`; raises as `scan` does."""
+        return self._read(self._request("GET", path, timeout_s=timeout_s))
 
     def scan(
         self,

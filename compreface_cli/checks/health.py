@@ -70,6 +70,7 @@ class Seen:
     instances: Mapping[int, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)  # builds, records -> what is wrong
     trouble: Sequence[Finding] = ()  # what keeps the models from being looked at
+    uis: Sequence[Finding] = ()  # of each running instance with a UI: does it answer
 
 
 def judge(seen: Seen) -> list[Finding]:
@@ -84,6 +85,7 @@ def judge(seen: Seen) -> list[Finding]:
         *_docker(facts),
         *_nvidia(facts),
         *(_door(seen, number, fact) for (_, number), fact in facts.host.ports.items()),
+        *seen.uis,
         *(seen.settings or [ok("settings", "every value that is set is one that `cf up` takes")]),
         *seen.ui,
         *(seen.trouble or _models(seen.models)),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+from contextlib import suppress
 
 from compreface_cli import facts, paths
-from compreface_cli.checks import Finding, health
+from compreface_cli.checks import Finding, health, ui_routes
 from compreface_cli.checks.base import fail
 from compreface_cli.errors import CfError
-from compreface_cli.flows import doctor_settings
+from compreface_cli.flows import doctor_settings, routes
 
 _PROOF_S = 30.0
 # Import what the engine needs, and hold its networks against the hashes of their installation.
@@ -47,6 +48,7 @@ def look() -> health.Seen:
         models=_models(broken, trouble),
         environment=_environment(),
         instances=_instances(broken),
+        uis=_uis(),
         broken=broken,
         trouble=trouble,
     )
@@ -99,6 +101,22 @@ def _environment() -> health.Environment:
     said = run.stderr.strip().splitlines()
     trouble = "" if run.returncode == 0 else said[-1] if said else f"exit {run.returncode}"
     return health.Environment(str(found.folder), trouble, possible)
+
+
+def _uis() -> list[Finding]:
+    """One row for the UI of each running instance that has one."""
+    from compreface_cli.instances import Instances
+    from compreface_cli.launch.base import Deployment
+
+    found = []
+    for record in Instances(paths.instances_dir()).all()[0]:
+        if record.phase != "running" or not record.deployment.get("ui"):
+            continue
+        with suppress(KeyError, TypeError):  # a damaged record has a row of its own
+            ui = Deployment.from_dict(record.deployment).ui
+            if ui is not None:
+                found.append(ui_routes.judge(record.name, ui.url, routes.silent(ui.url)))
+    return found
 
 
 def _instances(broken: dict[str, str]) -> dict[int, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compreface_cli import paths
+from compreface_cli.checks import ui_routes
 from compreface_cli.engine_client import is_up
 from compreface_cli.errors import (
     CfError,
@@ -16,6 +17,7 @@ from compreface_cli.errors import (
     UnhealthyError,
     UsageError,
 )
+from compreface_cli.flows import routes
 from compreface_cli.instances import Instances, Record
 from compreface_cli.launch.base import Deployment, Kind, Launcher, ServiceState
 
@@ -115,7 +117,11 @@ def health(record: Record, *, busy: bool) -> Health:
     if broken is not None:
         word = "starting" if broken.state == "starting" else "unhealthy"
         return Health(word, services, _says(record, broken))
-    engine = deployment(record).engine
+    known = deployment(record)
+    if known.ui is not None and (silent := routes.silent(known.ui.url)):
+        found = ui_routes.judge(record.name, known.ui.url, silent)
+        return Health("unhealthy", services, "\n".join((found.message, found.hint)))
+    engine = known.engine
     if not is_up(engine.url, key=engine.key):
         return Health("unhealthy", services, "the engine gives no answer")
     sick = next((one for one in services if one.healthy is False), None)

@@ -1,0 +1,85 @@
+"""The UI as a browser asks it: which route keeps its page waiting, and what then helps."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from compreface_cli.checks import ui_routes
+from compreface_cli.flows import routes
+from compreface_cli.render import UI_ROUTES
+
+ADMIN, API, CORE = UI_ROUTES
+OK = (200, {"status": "OK"})
+
+
+@contextmanager
+def serving(answers: Mapping[str, tuple[int, Any]], *, slow: str = "") -> Iterator[str]:
+    """A server that answers each route so, and `slow` after three seconds."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == slow:
+                time.sleep(3)
+            status, document = answers.get(self.path, (404, {}))
+            body = document if isinstance(document, bytes) else json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_three_right_answers_leave_nothing_to_say() -> None:
+    with serving(dict.fromkeys(UI_ROUTES, OK)) as url:
+        assert routes.silent(url) == {}
+        assert ui_routes.judge("mine", url, {}).level == "ok"
+
+
+def test_each_wrong_answer_is_named_with_what_came() -> None:
+    page = b"<html>502 Bad Gateway</html>"
+    waits = (200, {"status": "NOT_READY"})
+    with serving({ADMIN: waits, API: (502, page), CORE: OK}) as url:
+        assert routes.silent(url) == {ADMIN: "it says 'NOT_READY'", API: "status 502"}
+    with serving({ADMIN: OK, API: (200, page), CORE: (503, {"message": "503 ..."})}) as url:
+        assert routes.silent(url) == {API: "status 200", CORE: "status 503"}
+
+
+def test_all_three_are_asked_at_once_and_none_for_longer_than_allowed() -> None:
+    with serving(dict.fromkeys(UI_ROUTES, OK), slow=API) as url:
+        began = time.monotonic()
+        assert routes.silent(url, timeout_s=0.5) == {API: "no answer"}
+        assert time.monotonic() - began < 2.5
+
+
+def test_where_nothing_listens_no_route_answers() -> None:
+    with serving({}) as url:
+        pass
+    silent = routes.silent(url)
+    assert set(silent) == set(UI_ROUTES)
+    assert "--service fe" in ui_routes.judge("mine", url, silent).hint
+
+
+def test_the_finding_names_the_instance_the_route_and_the_next_commands() -> None:
+    found = ui_routes.judge("mine", "http://127.0.0.1:8000", {API: "status 502", CORE: "no answer"})
+    assert (found.level, found.code) == ("fail", 8)
+    for word in ("mine", "http://127.0.0.1:8000", f"{API} (status 502)", f"{CORE} (no answer)"):
+        assert word in found.message
+    assert "cf logs mine --service api" in found.hint
+    assert "cf restart mine --all" in found.hint
