@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -242,6 +244,44 @@ def sign_up(ui: str) -> dict[str, str]:
     app = make("app", name="Front door")["id"]
     kinds = ("RECOGNITION", "DETECTION", "VERIFY")
     return {kind: make(f"app/{app}/model", name=kind, type=kind)["apiKey"] for kind in kinds}
+
+
+def sql(instance: str, text: str) -> str:
+    """Run SQL in the database of an instance; its rows, one a line and fields behind tabs."""
+    inside = (
+        'PGPASSWORD=$POSTGRES_PASSWORD exec psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
+        " -v ON_ERROR_STOP=1 -q -A -t -F '\t'"
+    )
+    done = subprocess.run(
+        ["docker", "exec", "-i", f"cf-{instance}-compreface-postgres-db-1", "sh", "-c", inside],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def restore(docker: Docker, instance: str, dump: Path) -> None:
+    """Put a dump (.sql.xz) in the place of the instance's database; admin and api start anew."""
+    text = lzma.decompress(dump.read_bytes()).decode()
+    # psql of an earlier minor version does not know these two commands.
+    text = re.sub(r"^\\(un)?restrict.*\n", "", text, flags=re.M)
+    sql(instance, f"drop schema public cascade; create schema public;\n{text}")
+    restart(docker, instance, "compreface-admin", "compreface-api")
+
+
+def restart(docker: Docker, instance: str, *services: str) -> None:
+    """Restart services of an instance, and wait until they are healthy."""
+    names = [f"cf-{instance}-{service}-1" for service in services]
+    docker("restart", *names)
+    wait_until(
+        lambda: all(
+            docker.inspect(name)["State"]["Health"]["Status"] == "healthy" for name in names
+        )
+    )
 
 
 def wait_until(true: Callable[[], bool], timeout_s: float = 60) -> None:
