@@ -280,7 +280,8 @@ def restart(docker: Docker, instance: str, *services: str) -> None:
     wait_until(
         lambda: all(
             docker.inspect(name)["State"]["Health"]["Status"] == "healthy" for name in names
-        )
+        ),
+        timeout_s=180,
     )
 
 

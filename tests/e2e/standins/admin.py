@@ -51,7 +51,8 @@ class Admin:
                 return self._sign_in(request)
         user = self._sessions.get(_cookies(request).get(SESSION, ""))
         if user is None:
-            return Answer(401, {"error": "unauthorized"})
+            said = "Full authentication is required to access this resource"
+            return Answer(401, {"error": "unauthorized", "error_description": said})
         match request.method, request.path.strip("/").split("/")[1:]:
             case "GET", ["apps"]:
                 return self._apps(user)
@@ -80,7 +81,7 @@ class Admin:
                     'select from public."user" where email = %s', (values[0],)
                 ).fetchone()
                 if known is not None:
-                    return refused(400, "This email is already in use", 3)
+                    return refused(400, "This email already registered", 4)
                 connection.execute(
                     'insert into public."user" (id, email, password, first_name, last_name, guid,'
                     " account_non_expired, account_non_locked, credentials_non_expired, enabled,"

@@ -18,6 +18,7 @@ from .front import Answer, Part, Request, serve
 
 ENDINGS = ("tif", "tiff", "jpg", "jpeg", "png", "bmp", "ico", "gif", "webp")
 FACE = ("age", "gender", "pose", "embedding", "box", "execution_time", "landmarks", "mask")
+KNOWN = ("age", "gender", "detector", "calculator", "mask", "pose")  # of times and versions
 TYPES = {"recognition": "R", "detection": "D", "verification": "V"}
 SAVES_IMAGES = os.environ.get("SAVE_IMAGES_TO_DB", "true") == "true"
 
@@ -31,6 +32,18 @@ class Refused(Exception):
 
 class Undefined(Exception):
     """Whatever the api did not foresee: 400 with code 0 and no reason."""
+
+
+class Fallen(Exception):
+    """An address that is no service's: the check of the key ends with an error of its own."""
+
+
+class NotAForm(Exception):
+    """415; the api's requests in JSON are not stood in for."""
+
+
+class Unreadable(Exception):
+    """A value that is of another type than it should be: 400 without a word."""
 
 
 def bytes_of(size: str) -> int:
@@ -83,6 +96,12 @@ class Api:
             return refused.answer
         except NoFace:
             return Refused(400, 28, "No face is found in the given image").answer
+        except Unreadable:
+            return Answer(400)
+        except NotAForm:
+            return Answer(415, None, ("Accept: multipart/form-data, application/json",))
+        except Fallen:
+            return _whitelabel(500, request.path)
         except EngineFailed as failed:
             said = f"Error during synchronization between servers: {failed}"
             return Refused(500, 41, said).answer
@@ -94,13 +113,17 @@ class Api:
         path = request.path
         if path == "/api/v1/consistence/status" and request.method == "GET":
             return self._consistence()
+        if path == "/v2/api-docs":
+            return Answer(200, {"swagger": "2.0"})
         key = self._key(request)
         route = ROUTES.get((request.method, path))
         if route is not None:
             return route(self, request, key)
         if request.method == "DELETE" and path.startswith("/api/v1/recognition/faces/"):
             return self._forget(key, path.rsplit("/", 1)[1])
-        raise Refused(404, 0, f"Request method '{request.method}' not supported")
+        if path in {known for _, known in ROUTES}:
+            raise Refused(404, 0, f"Request method '{request.method}' not supported")
+        return _whitelabel(404, path)
 
     def _key(self, request: Request) -> str:
         key = request.headers.get("x-api-key")
@@ -110,12 +133,14 @@ class Api:
             uuid.UUID(key)
         except ValueError:
             raise Refused(400, 26, "Service API key should be UUID") from None
-        kind = (request.path.removeprefix("/api/v1/").split("/") or [""])[0]
+        kind = request.path.removeprefix("/api/v1/").split("/")[0]
+        if kind not in TYPES:
+            raise Fallen
         with self.database.transaction() as connection:
             found = connection.execute(
                 "select type from public.model where api_key = %s", (key,)
             ).fetchone()
-        if found is None or found[0] != TYPES.get(kind):
+        if found is None or found[0] != TYPES[kind]:
             said = f"{kind.capitalize()} service with API Key {key} not found"
             raise Refused(404, 10, said)
         return key
@@ -253,6 +278,10 @@ class Api:
         )
 
     def _forget(self, key: str, one: str) -> Answer:
+        try:
+            uuid.UUID(one)
+        except ValueError:
+            raise Unreadable from None
         with self.database.transaction() as connection:
             row = connection.execute(
                 "select s.subject_name, e.img_id from public.embedding e"
@@ -276,20 +305,20 @@ class Api:
     def subjects(self, request: Request, key: str) -> Answer:
         with self.database.transaction() as connection:
             rows = connection.execute(
-                "select subject_name from public.subject where api_key = %s", (key,)
+                "select subject_name from public.subject where api_key = %s order by 1", (key,)
             ).fetchall()
         return Answer(200, {"subjects": [row[0] for row in rows]})
 
     def recognize(self, request: Request, key: str) -> Answer:
         photograph = _photograph(request, "file")
         form = request.form()
-        count = int(form.get("prediction_count", 1))
-        if count == 0 or count < -1:
+        count = _number(form, "prediction_count", 1)
+        if count < 1:
             raise Refused(400, 26, "prediction_count should be equal or greater than 1; ")
-        answer = self.found(photograph, form, limit=int(form.get("limit", 0)), calculator=True)
+        answer = self.found(photograph, form, limit=_limit(form), calculator=True)
         collection = self._collection(key)
         faces = [
-            {**self._shown(face, form), "subjects": self._likest(face, collection, count)}
+            {**_shown(face, form), "subjects": self._likest(face, collection, count)}
             for face in answer["result"]
         ]
         return Answer(200, _with_versions({"result": faces}, answer, form))
@@ -322,7 +351,7 @@ class Api:
         )
         return [
             {"subject": subject, "similarity": round(similarity, 5)}
-            for similarity, subject in (found if count == -1 else found[:count])
+            for similarity, subject in found[:count]
         ]
 
     def _similarity(self, one: list[float], other: list[float]) -> float:
@@ -332,14 +361,15 @@ class Api:
     def detect(self, request: Request, key: str) -> Answer:
         photograph = _photograph(request, "file")
         form = {**request.form(), "detect_faces": "true"}
-        answer = self.found(photograph, form, limit=int(form.get("limit", 0)), calculator=False)
-        faces = [self._shown(face, form) for face in answer["result"]]
+        answer = self.found(photograph, form, limit=_limit(form), calculator=False)
+        # Only here the api does not round the detector's probability.
+        faces = [{**_shown(face, form), "box": face["box"]} for face in answer["result"]]
         return Answer(200, _with_versions({"result": faces}, answer, form))
 
     def verify(self, request: Request, key: str) -> Answer:
         source, target = (_photograph(request, name) for name in ("source_image", "target_image"))
         form = {**request.form(), "detect_faces": "true"}
-        limit = int(form.get("limit", 0))
+        limit = _limit(form)
         first = self.found(source, form, limit=limit, calculator=True)
         if len(first["result"]) > 1:
             raise Refused(400, 31, "More than one face in the source image")
@@ -347,26 +377,16 @@ class Api:
         embedding = unit(first["result"][0]["embedding"])
         matches = [
             {
-                **self._shown(face, form),
+                **_shown(face, form),
                 "similarity": round(self._similarity(embedding, unit(face["embedding"])), 5),
             }
             for face in second["result"]
         ]
         shown = {
-            "source_image_face": self._shown(first["result"][0], form),
+            "source_image_face": _shown(first["result"][0], form),
             "face_matches": matches,
         }
         return Answer(200, {"result": [_with_versions(shown, first, form)]})
-
-    @staticmethod
-    def _shown(face: Mapping[str, Any], form: Mapping[str, str]) -> dict[str, Any]:
-        shown = {name: face[name] for name in FACE if face.get(name) is not None}
-        shown["box"] = {**face["box"], "probability": round(face["box"]["probability"], 5)}
-        if "calculator" not in form.get("face_plugins", ""):
-            shown.pop("embedding", None)
-        if form.get("status", "false") != "true":
-            shown.pop("execution_time", None)
-        return shown
 
 
 ROUTES: Mapping[tuple[str, str], Callable[[Api, Request, str], Answer]] = {
@@ -385,7 +405,41 @@ def unit(vector: list[float]) -> list[float]:
     return [value / length for value in vector]
 
 
+def _whitelabel(status: int, path: str) -> Answer:
+    """What answers where no handler of the api does."""
+    phrase = {404: "Not Found", 500: "Internal Server Error"}[status]
+    return Answer(status, {"status": status, "error": phrase, "path": path})
+
+
+def _number(form: Mapping[str, str], name: str, otherwise: int) -> int:
+    try:
+        return int(form.get(name) or otherwise)
+    except ValueError:
+        raise Unreadable from None
+
+
+def _limit(form: Mapping[str, str]) -> int:
+    limit = _number(form, "limit", 0)
+    if limit < 0:
+        raise Refused(400, 26, "Limit should be equal or greater than 0; ")
+    return limit
+
+
+def _shown(face: Mapping[str, Any], form: Mapping[str, str]) -> dict[str, Any]:
+    """A face as the api passes it on."""
+    shown = {name: face[name] for name in FACE if face.get(name) is not None}
+    shown["box"] = {**face["box"], "probability": round(face["box"]["probability"], 5)}
+    if "calculator" not in form.get("face_plugins", ""):
+        shown.pop("embedding", None)
+    times = shown.pop("execution_time", {})
+    if form.get("status", "false") == "true":
+        shown["execution_time"] = {key: float(times[key]) for key in KNOWN if key in times}
+    return shown
+
+
 def _photograph(request: Request, name: str) -> Part:
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise NotAForm
     parts = [part for part in request.parts() if part.name == name and part.filename is not None]
     if not parts:
         raise Refused(400, 34, f"Required part {name} is missing")
@@ -401,7 +455,8 @@ def _with_versions(
     shown: dict[str, Any], answer: Mapping[str, Any], form: Mapping[str, str]
 ) -> dict[str, Any]:
     if form.get("status", "false") == "true":
-        shown["plugins_versions"] = answer.get("plugins_versions")
+        versions = answer["plugins_versions"]
+        shown["plugins_versions"] = {key: versions[key] for key in KNOWN if key in versions}
     return shown
 
 

@@ -197,7 +197,7 @@ def _fresh(rows: _Rows) -> list[tuple[str, ...]]:
                 "email": "demo@demo.com",
                 "password": NOBODY,
                 "first_name": "Demo",
-                "last_name": "Demo",
+                "last_name": "User",
                 "guid": "00000000-0000-0000-0000-000000000001",
             }
         if rows.table == "public.install_info":
