@@ -175,6 +175,28 @@ def test_what_is_no_reason_to_try_again(answer: bytes) -> None:
         assert engine.asked == 1
 
 
+def test_an_answer_that_comes_before_the_form_is_through_is_read() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(
+                    b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+                )
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        asks = client(listener.getsockname()[1])
+        large = Photograph("a.jpg", "image/jpeg", b"x" * 30_000_000)
+        with pytest.raises(EngineFailed, match=r"\[413 Too Large\] during \[POST\]"):
+            asks.find_faces(
+                large, limit=0, det_prob_threshold=None, face_plugins="", detect_faces=True
+            )
+        refusing.join()
+
+
 def test_a_refused_connection_and_a_timeout_are_tried_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port: int = silent.getsockname()[1]

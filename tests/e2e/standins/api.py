@@ -35,7 +35,7 @@ class Undefined(Exception):
 
 
 class Fallen(Exception):
-    """An address that is no service's: the check of the key ends with an error of its own."""
+    """The check of the key has failed: no database, or an address that is no service's."""
 
 
 class NotAForm(Exception):
@@ -136,10 +136,13 @@ class Api:
         kind = request.path.removeprefix("/api/v1/").split("/")[0]
         if kind not in TYPES:
             raise Fallen
-        with self.database.transaction() as connection:
-            found = connection.execute(
-                "select type from public.model where api_key = %s", (key,)
-            ).fetchone()
+        try:
+            with self.database.transaction() as connection:
+                found = connection.execute(
+                    "select type from public.model where api_key = %s", (key,)
+                ).fetchone()
+        except psycopg.Error:
+            raise Fallen from None
         if found is None or found[0] != TYPES[kind]:
             said = f"{kind.capitalize()} service with API Key {key} not found"
             raise Refused(404, 10, said)
@@ -177,7 +180,10 @@ class Api:
     def found(
         self, photograph: Part, form: Mapping[str, str], *, limit: int, calculator: bool
     ) -> dict[str, Any]:
-        """The engine's answer; `calculator` puts that plugin in front of those asked for."""
+        """The engine's answer; `calculator` puts that plugin in front of those asked for.
+
+        What a 200 without a face comes to is each caller's own affair, and often an accident.
+        """
         plugins = form.get("face_plugins", "")
         if calculator and "calculator" not in plugins:
             plugins = f"calculator,{plugins}" if plugins.strip() else "calculator"
@@ -189,8 +195,6 @@ class Api:
             face_plugins=plugins,
             detect_faces=form.get("detect_faces", "true") == "true",
         )
-        if not answer.get("result"):
-            raise NoFace
         return answer
 
     def add(self, request: Request, key: str) -> Answer:
@@ -316,6 +320,8 @@ class Api:
         if count < 1:
             raise Refused(400, 26, "prediction_count should be equal or greater than 1; ")
         answer = self.found(photograph, form, limit=_limit(form), calculator=True)
+        if not answer["result"]:
+            return Answer(200, {"result": []})
         collection = self._collection(key)
         faces = [
             {**_shown(face, form), "subjects": self._likest(face, collection, count)}
@@ -362,6 +368,8 @@ class Api:
         photograph = _photograph(request, "file")
         form = {**request.form(), "detect_faces": "true"}
         answer = self.found(photograph, form, limit=_limit(form), calculator=False)
+        if "result" not in answer:
+            return Answer(200, {})
         # Only here the api does not round the detector's probability.
         faces = [{**_shown(face, form), "box": face["box"]} for face in answer["result"]]
         return Answer(200, _with_versions({"result": faces}, answer, form))
@@ -371,9 +379,13 @@ class Api:
         form = {**request.form(), "detect_faces": "true"}
         limit = _limit(form)
         first = self.found(source, form, limit=limit, calculator=True)
+        if not first or not first.get("result"):
+            raise NoFace
         if len(first["result"]) > 1:
             raise Refused(400, 31, "More than one face in the source image")
         second = self.found(target, form, limit=limit, calculator=True)
+        if not second["result"]:
+            raise Undefined
         embedding = unit(first["result"][0]["embedding"])
         matches = [
             {

@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -193,7 +194,7 @@ class EngineClient:
                 again = True
             else:
                 if 200 <= reply.status < 300:
-                    return json.loads(reply.body)
+                    return self._read(reply, f"reading {method} {self._url}{path}")
                 said = (
                     f"[{reply.status} {reply.reason}] during [{method}] to [{self._url}{path}] "
                     f"[FacesFeignClient#{call}]: [{_shown(reply.body)}]"
@@ -204,6 +205,15 @@ class EngineClient:
             if not again or attempt >= self._max_attempts:
                 raise EngineFailed(said)
             attempt += 1
+
+    @staticmethod
+    def _read(reply: _Reply, what: str) -> Any:
+        if not reply.body:
+            return None
+        try:
+            return json.loads(reply.body)
+        except ValueError as failed:
+            raise EngineFailed(f"{failed} {what}") from failed
 
     def _exchange(self, request: bytes, *, again: bool) -> _Reply:
         """One request on a kept or a new connection.
@@ -238,7 +248,8 @@ class EngineClient:
     def _answered(self, connection: socket.socket, request: bytes) -> _Reply:
         try:
             connection.settimeout(None)  # the JVM knows no limit for writing
-            connection.sendall(request)
+            with suppress(OSError):  # nor its failure: an early answer is read all the same
+                connection.sendall(request)
             connection.settimeout(self._read_timeout_s)
             with http.client.HTTPResponse(connection) as response:
                 response.begin()
@@ -341,6 +352,8 @@ def _as_java_says(failed: Exception, host: str) -> str:
             return "Connection refused"
         case http.client.RemoteDisconnected() | http.client.IncompleteRead():
             return "Unexpected end of file from server"
+        case http.client.BadStatusLine():
+            return "Invalid status(-1)"
         case ConnectionResetError():
             return "Connection reset"
         case OSError(strerror=str(reason)):
