@@ -21,17 +21,23 @@ def _converter() -> str:
     return digest.hexdigest()[:16]
 
 
+def places() -> store.Places:
+    """Where the tests keep what they have prepared; the shared weights are the mirror."""
+    cache = ROOT / ".cache" / "test-models" / _converter()
+    return store.Places(cache, cache / ".weights", cache / ".hashes", str(shared("models")))
+
+
 def prepared(build: str, models: Path, environment: EngineEnv) -> None:
     """Put the prepared models of a bundled build into the folder `models` of some `cf`."""
-    cache = ROOT / ".cache" / "test-models" / _converter()
+    kept = places()
     wanted = plan.resolve(load(build), settings.Settings()).models
     store.ensure(
         wanted,
         lambda label, total: nullcontext(lambda amount: None),
         python=lambda: environment.python,
         portrait=resources.portraits_dir() / "astronaut.png",
-        places=store.Places(cache, cache / ".weights", cache / ".hashes", str(shared("models"))),
+        places=kept,
     )
     models.mkdir(parents=True, exist_ok=True)
     for model in wanted:
-        (models / model.name).symlink_to(cache / model.name)
+        (models / model.name).symlink_to(kept.models / model.name)

@@ -142,6 +142,12 @@ def _check_face(got: Mapping[str, Any], want: Mapping[str, Any]) -> Difference:
         if shift == 0 and landmarks_equal:
             for angle, value in want["pose"].items():
                 assert math.isclose(got["pose"][angle], value, abs_tol=0.05), angle
+    if "gender" in want:
+        assert got["gender"]["value"] == want["gender"]["value"]
+    if "age" in want:
+        years = 1 if shift == 0 and landmarks_equal else 3  # no tolerance was measured for it
+        for edge in ("low", "high"):
+            assert abs(got["age"][edge] - want["age"][edge]) <= years
     cosine = math.nan
     if "embedding" in want:
         cosine = cosine_of(got["embedding"], want["embedding"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.machine import REGISTRY, STACK, STANDINS, TAG, Cf, Docker
+from tests.shared import SHARED, shared
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +26,15 @@ def docker() -> Iterator[Docker]:
 
 @pytest.fixture(scope="session")
 def stack(docker: Docker) -> dict[str, str]:
-    """Stand-ins of the four other services, as settings that choose them."""
+    """Stand-ins of the four other services, as settings that choose them.
+
+    The schema and the first rows are the real ones, from a dump in the shared folder.
+    """
+    if SHARED is None:
+        pytest.skip("the shared folder with a database of the real services is absent")
+    dump = f"--build-context=dump={shared('contract', 'stack')}"
     for name in STACK:
-        docker.build(STANDINS, f"{REGISTRY}{name}:{TAG}", f"--target={name}")
+        docker.build(STANDINS, f"{REGISTRY}{name}:{TAG}", f"--target={name}", dump)
     versions = {f"CF_{part}_VERSION": TAG for part in ("ADMIN", "API", "FE", "POSTGRES")}
     return {"CF_REGISTRY": REGISTRY, **versions}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -173,17 +175,14 @@ def free_port() -> int:
         return port
 
 
-def get(url: str, timeout_s: float = 10) -> tuple[int, Any]:
-    """Status and JSON document."""
-    try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            return refused.code, json.load(refused)
+def get(url: str, timeout_s: float = 10, *, key: str | None = None) -> tuple[int, Any]:
+    """Status and JSON document; `key` is the API key of a service."""
+    return _asked(urllib.request.Request(url, headers=_key(key)), timeout_s)
 
 
-def post_photograph(url: str, photograph: Path) -> tuple[int, Any]:
+def post_photograph(
+    url: str, photograph: Path, *, key: str | None = None, timeout_s: float = 30
+) -> tuple[int, Any]:
     """Send the photograph as the part `file` of a form; status and JSON document."""
     boundary = uuid.uuid4().hex
     head = (
@@ -191,15 +190,99 @@ def post_photograph(url: str, photograph: Path) -> tuple[int, Any]:
         f'name="file"; filename="{photograph.name}"\r\n\r\n'
     )
     body = head.encode() + photograph.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-    request = urllib.request.Request(
-        url, body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    )
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", **_key(key)}
+    return _asked(urllib.request.Request(url, body, headers), timeout_s)
+
+
+def _key(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"x-api-key": key}
+
+
+def _asked(request: urllib.request.Request, timeout_s: float) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code, json.load(refused)
+
+
+def sign_up(ui: str) -> dict[str, str]:
+    """Make the owner's account and an application, as a person does in the UI at `ui`.
+
+    Returns the API keys of one service of each kind: RECOGNITION, DETECTION and VERIFY.
+    """
+    person = {"email": "owner@example.com", "password": "Secret-12345"}
+    names = {"firstName": "Front", "lastName": "Door", "isAllowStatistics": False}
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+    def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        request = urllib.request.Request(f"{ui}/admin/{path}", body, headers)
+        with opener.open(request, timeout=30) as answer:
+            said: bytes = answer.read()
+            return said
+
+    def make(path: str, **values: object) -> Any:
+        made = post(path, json.dumps(values).encode(), {"Content-Type": "application/json"})
+        return json.loads(made or b"null")
+
+    make("user/register", **person, **names)
+    form = {"username": person["email"], "password": person["password"], "grant_type": "password"}
+    boundary = uuid.uuid4().hex
+    lines = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in form.items()
+    ]
+    post(
+        "oauth/token",
+        "".join([*lines, f"--{boundary}--\r\n"]).encode(),
+        {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Authorization": "Basic Q29tbW9uQ2xpZW50SWQ6cGFzc3dvcmQ=",
+        },
+    )
+    app = make("app", name="Front door")["id"]
+    kinds = ("RECOGNITION", "DETECTION", "VERIFY")
+    return {kind: make(f"app/{app}/model", name=kind, type=kind)["apiKey"] for kind in kinds}
+
+
+def sql(instance: str, text: str) -> str:
+    """Run SQL in the database of an instance; its rows, one a line and fields behind tabs."""
+    inside = (
+        'PGPASSWORD=$POSTGRES_PASSWORD exec psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
+        " -v ON_ERROR_STOP=1 -q -A -t -F '\t'"
+    )
+    done = subprocess.run(
+        ["docker", "exec", "-i", f"cf-{instance}-compreface-postgres-db-1", "sh", "-c", inside],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def restore(docker: Docker, instance: str, dump: Path) -> None:
+    """Put a dump (.sql.xz) in the place of the instance's database; admin and api start anew."""
+    text = lzma.decompress(dump.read_bytes()).decode()
+    # psql of an earlier minor version does not know these two commands.
+    text = re.sub(r"^\\(un)?restrict.*\n", "", text, flags=re.M)
+    sql(instance, f"drop schema public cascade; create schema public;\n{text}")
+    restart(docker, instance, "compreface-admin", "compreface-api")
+
+
+def restart(docker: Docker, instance: str, *services: str) -> None:
+    """Restart services of an instance, and wait until they are healthy."""
+    names = [f"cf-{instance}-{service}-1" for service in services]
+    docker("restart", *names)
+    wait_until(
+        lambda: all(
+            docker.inspect(name)["State"]["Health"]["Status"] == "healthy" for name in names
+        ),
+        timeout_s=180,
+    )
 
 
 def wait_until(true: Callable[[], bool], timeout_s: float = 60) -> None:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, post_photograph
+from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, post_photograph, sign_up
 
 
 def test_a_rendered_folder_runs_without_cf(
@@ -57,8 +57,11 @@ def test_a_rendered_folder_runs_without_cf(
     try:
         assert get(f"http://127.0.0.1:{engine}/status")[0] == 200
         api = f"http://127.0.0.1:{ui}/api/v1/recognition"
-        stored = post_photograph(f"{api}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg")
-        assert stored[0] == 201
+        key = sign_up(f"http://127.0.0.1:{ui}")["RECOGNITION"]
+        stored = post_photograph(
+            f"{api}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg", key=key
+        )
+        assert stored[0] == 201, stored
         assert docker.inspect(f"cf-{instance}-compreface-core-1")["Config"]["Image"] == name
     finally:
         compose("down", "--volumes")

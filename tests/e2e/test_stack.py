@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import misbehaving
-from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, post_photograph
+from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, post_photograph, sign_up
 
 
 @pytest.fixture
@@ -21,11 +21,13 @@ def test_rows_survive_down_and_up(
     docker: Docker, cf: Cf, instance: str, up: tuple[str, ...]
 ) -> None:
     assert "first account" in cf.ok(*up)
-    door = f"http://127.0.0.1:{up[up.index('--port') + 1]}"
-    api = f"{door}/api/v1/recognition"
+    ui = f"http://127.0.0.1:{up[up.index('--port') + 1]}"
+    api = f"{ui}/api/v1/recognition"
+    key = sign_up(ui)["RECOGNITION"]
     for subject, photograph in (("Grace", "grace_hopper.jpg"), ("Eileen", "astronaut.png")):
-        assert post_photograph(f"{api}/faces?subject={subject}", PORTRAITS / photograph)[0] == 201
-    assert get(f"{door}/core/status")[0] == 200
+        added = post_photograph(f"{api}/faces?subject={subject}", PORTRAITS / photograph, key=key)
+        assert added[0] == 201, added
+    assert get(f"{ui}/core/status")[0] == 200
     assert get(f"http://127.0.0.1:{up[up.index('--core-port') + 1]}/status")[0] == 200
 
     stopped = cf.ok("down", instance)
@@ -33,9 +35,13 @@ def test_rows_survive_down_and_up(
     assert docker.things_of(f"cf-{instance}") == [f"cf-{instance}_postgres-data"]
 
     cf.ok(*up)
-    assert get(f"{api}/subjects") == (200, {"subjects": ["Eileen", "Grace"]})
-    status = get(f"{door}/api/v1/consistence/status")
-    assert status[1]["dbIsInconsistent"] is False
+    status, listed = get(f"{api}/subjects", key=key)
+    assert (status, sorted(listed["subjects"])) == (200, ["Eileen", "Grace"])
+    assert get(f"{ui}/api/v1/consistence/status")[1]["dbIsInconsistent"] is False
+    found = post_photograph(f"{api}/recognize", PORTRAITS / "astronaut.png", key=key)
+    (face,) = found[1]["result"]
+    assert face["subjects"][0]["subject"] == "Eileen"
+    assert face["subjects"][0]["similarity"] > 0.99
 
 
 def test_a_volume_of_another_calculator_is_refused_and_not_touched(
@@ -67,12 +73,15 @@ def test_a_failed_later_start_keeps_the_volume_and_its_rows(
     docker: Docker, cf: Cf, instance: str, up: tuple[str, ...]
 ) -> None:
     cf.ok(*up)
-    api = f"http://127.0.0.1:{up[up.index('--port') + 1]}/api/v1/recognition"
-    assert post_photograph(f"{api}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg")[0] == 201
+    ui = f"http://127.0.0.1:{up[up.index('--port') + 1]}"
+    api = f"{ui}/api/v1/recognition"
+    key = sign_up(ui)["RECOGNITION"]
+    added = post_photograph(f"{api}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg", key=key)
+    assert added[0] == 201, added
     cf.ok("down", instance)
     cf.environment["CF_IMAGE"] = misbehaving(docker, "crash")
     assert cf.run(*up, "--no-build").returncode == 8
     assert docker.things_of(f"cf-{instance}") == [f"cf-{instance}_postgres-data"]
     del cf.environment["CF_IMAGE"]
     cf.ok(*up)
-    assert get(f"{api}/subjects") == (200, {"subjects": ["Grace"]})
+    assert get(f"{api}/subjects", key=key) == (200, {"subjects": ["Grace"]})

@@ -18,6 +18,7 @@ from tests.e2e.machine import (
     free_port,
     get,
     post_photograph,
+    sign_up,
     wait_until,
 )
 
@@ -86,9 +87,10 @@ def test_a_successor_that_fails_in_its_place_gives_way_to_the_old_one(
     up = ("up", "embedded", "--launcher", "compose", "--no-build", "--instance", instance, *doors)
     cf.ok(*up)
     project = _files(cf.project(instance))
-    subject = f"http://127.0.0.1:{ui}/api/v1/recognition"
-    stored = post_photograph(f"{subject}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg")
-    assert stored[0] == 201
+    api = f"http://127.0.0.1:{ui}/api/v1/recognition"
+    key = sign_up(f"http://127.0.0.1:{ui}")["RECOGNITION"]
+    stored = post_photograph(f"{api}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg", key=key)
+    assert stored[0] == 201, stored
 
     wrong = flipped(
         docker, embedded["image"], tmp_path / "wrong", only_beside="compreface-postgres-db"
@@ -103,7 +105,7 @@ def test_a_successor_that_fails_in_its_place_gives_way_to_the_old_one(
     core = docker.inspect(f"cf-{instance}-compreface-core-1")
     assert core["Image"] == embedded["id"]
     assert _files(cf.project(instance)) == project
-    assert get(f"{subject}/subjects") == (200, {"subjects": ["Grace"]})
+    assert get(f"{api}/subjects", key=key) == (200, {"subjects": ["Grace"]})
     listed = json.loads(cf.ok("status", "--json"))
     assert "running" in json.dumps(listed)
 
