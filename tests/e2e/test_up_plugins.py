@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, post_photograph
+from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, post_photograph, sign_up
 
 _BEFORE = "facenet.LandmarksDetector,facenet.PoseEstimator"
 
@@ -22,8 +22,10 @@ def test_a_stack_takes_age_and_gender_with_its_data_untouched(
     assert first.returncode == 0, first.stderr
     assert first.stderr.count("will show no faces: it reads age and gender of each") == 1
     subject = f"http://127.0.0.1:{ui}/api/v1/recognition"
-    stored = post_photograph(f"{subject}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg")
-    assert stored[0] == 201
+    key = sign_up(f"http://127.0.0.1:{ui}")["RECOGNITION"]
+    added = f"{subject}/faces?subject=Grace"
+    stored = post_photograph(added, PORTRAITS / "grace_hopper.jpg", key=key)
+    assert stored[0] == 201, stored
     volume = f"cf-{instance}_postgres-data"
     made = json.loads(docker("volume", "inspect", volume))[0]["CreatedAt"]
 
@@ -33,7 +35,7 @@ def test_a_stack_takes_age_and_gender_with_its_data_untouched(
     assert second.returncode == 0, second.stderr
     assert "will show no faces" not in second.stderr
     assert json.loads(second.stdout)["change"] == "replaced"
-    assert get(f"{subject}/subjects") == (200, {"subjects": ["Grace"]})
+    assert get(f"{subject}/subjects", key=key) == (200, {"subjects": ["Grace"]})
     assert json.loads(docker("volume", "inspect", volume))[0]["CreatedAt"] == made
     asked = f"http://127.0.0.1:{engine}/find_faces?face_plugins=landmarks,gender,age,pose"
     status, answer = post_photograph(asked, PORTRAITS / "astronaut.png")
