@@ -261,6 +261,21 @@ def test_a_name_is_kept_for_30_s_unless_the_jvm_is_told(monkeypatch: pytest.Monk
     ]
 
 
+def test_an_unknown_name_stays_unknown_for_10_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def unknown(host: str, *more: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    options = "-Dsun.net.inetaddr.ttl=0 -Dsun.net.inetaddr.negative.ttl=0"
+    asks = EngineClient("http://core:3000", max_attempts=10, java_options=options)
+    with pytest.raises(EngineFailed, match="^core executing POST http://core:3000/find_faces$"):
+        find(asks)
+    assert asked == ["core"]
+
+
 def test_200_threads_answer_and_the_rest_waits() -> None:
     at_once, most, lock = 0, 0, threading.Lock()
     released = threading.Event()
