@@ -271,7 +271,7 @@ def test_an_unknown_name_stays_unknown_for_10_s(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     options = "-Dsun.net.inetaddr.ttl=0 -Dsun.net.inetaddr.negative.ttl=0"
     asks = EngineClient("http://core:3000", max_attempts=10, java_options=options)
-    with pytest.raises(EngineFailed, match="^core executing POST http://core:3000/find_faces$"):
+    with pytest.raises(EngineFailed, match=r"^core executing POST http://core:3000/find_faces$"):
         find(asks)
     assert asked == ["core"]
 
