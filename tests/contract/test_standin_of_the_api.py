@@ -244,7 +244,9 @@ def test_five_connections_are_kept() -> None:
         assert len(asks._idle._kept) <= 5
 
 
-def test_a_name_is_kept_for_30_s_unless_the_jvm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_kept_for_30_s_unless_an_option_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[str] = []
 
     def resolved(host: str, *more: object) -> list[tuple[object, ...]]:
