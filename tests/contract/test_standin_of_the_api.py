@@ -244,7 +244,9 @@ def test_five_connections_are_kept() -> None:
         assert len(asks._idle._kept) <= 5
 
 
-def test_a_name_is_kept_for_30_s_unless_the_jvm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_kept_for_30_s_unless_an_option_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[str] = []
 
     def resolved(host: str, *more: object) -> list[tuple[object, ...]]:
@@ -259,6 +261,21 @@ def test_a_name_is_kept_for_30_s_unless_the_jvm_is_told(monkeypatch: pytest.Monk
     assert [always._names.address("core") for _ in range(3)] == [
         f"10.0.0.{number}" for number in (2, 3, 4)
     ]
+
+
+def test_an_unknown_name_stays_unknown_for_10_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def unknown(host: str, *more: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    options = "-Dsun.net.inetaddr.ttl=0 -Dsun.net.inetaddr.negative.ttl=0"
+    asks = EngineClient("http://core:3000", max_attempts=10, java_options=options)
+    with pytest.raises(EngineFailed, match=r"^core executing POST http://core:3000/find_faces$"):
+        find(asks)
+    assert asked == ["core"]
 
 
 def test_200_threads_answer_and_the_rest_waits() -> None:

@@ -100,9 +100,9 @@ def test_the_api_asks_for_the_key_of_the_right_service(
     assert get(subjects) == (400, {"message": "Missing header: x-api-key", "code": 20})
     said = {"message": "Service API key should be UUID", "code": 26}
     assert get(subjects, key="x" * 36) == (400, said)
-    stranger = str(uuid.uuid4())
-    message = f"Recognition service with API Key {stranger} not found"
-    assert get(subjects, key=stranger) == (404, {"message": message, "code": 10})
+    unknown = str(uuid.uuid4())
+    message = f"Recognition service with API Key {unknown} not found"
+    assert get(subjects, key=unknown) == (404, {"message": message, "code": 10})
     detection = "7672ee7c-2409-4e8d-a1b8-0f7eb31a49cf"
     assert get(subjects, key=detection)[0] == 404
     status, found = post_photograph(f"{running.ui}/api/v1/detection/detect", ASTRONAUT, key=KEY)

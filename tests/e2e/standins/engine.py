@@ -137,10 +137,8 @@ class EngineClient:
         self._connect_timeout_s, self._read_timeout_s = connect_timeout_s, read_timeout_s
         self._max_attempts = max_attempts
         said = dict(re.findall(r"-D([\w.]+)=(\S*)", java_options))
-        self._names = Names(
-            float(said.get("sun.net.inetaddr.ttl", 30)),
-            float(said.get("sun.net.inetaddr.negative.ttl", 10)),
-        )
+        # No option of this kind shortens the 10 s for an unknown name: java.security says them.
+        self._names = Names(float(said.get("sun.net.inetaddr.ttl", 30)))
         self._idle = Idle(int(said.get("http.maxConnections", 5)))
         threading.Thread(target=self._sweep, daemon=True).start()
 

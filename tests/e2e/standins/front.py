@@ -107,8 +107,8 @@ async def _exchange(
         query.setdefault(name, value)
     request = Request(method, address.path, query, headers, body)
     answer = await asyncio.get_running_loop().run_in_executor(pool, handler, request)
-    wish = headers.get("connection", "").lower()
-    stays = wish != "close" if version == "HTTP/1.1" else wish == "keep-alive"
+    asked = headers.get("connection", "").lower()
+    stays = asked != "close" if version == "HTTP/1.1" else asked == "keep-alive"
     writer.write(_answer(answer, stays))
     await writer.drain()
     return stays
