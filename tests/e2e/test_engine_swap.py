@@ -159,6 +159,7 @@ def test_no_request_fails_while_the_engine_is_replaced_and_restarted(running: St
     [
         ("CF_MAX_DETECT_SIZE", "700", set()),
         ("CF_API_JAVA_OPTIONS", "-Xmx3g", {"api"}),
+        ("CF_ADMIN_JAVA_OPTIONS", "-Xmx2g", {"admin"}),
         ("CF_MAX_BODY_BYTES", str(8 * 2**20), {"fe"}),  # of the engine too, which is never away
     ],
 )
