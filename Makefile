@@ -3,6 +3,8 @@ PYTHON  ?= python3
 MXNET_PYTHON ?= python3.11
 # Weights, photographs and recorded answers that are no part of the project; tests skip by name without it.
 SHARED  ?= $(abspath ../shared)
+# One environment for each Python: make VENV=.cache/venv-3.13 PYTHON=python3.13 test. Not taken from
+# the shell's environment (?=), since what it names is removed when it is made.
 VENV    := .venv
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -46,11 +48,16 @@ up: $(VENV)/.cli ## Set up, start the embedded default build, show photographs t
 	@$(BIN)/cf up embedded --launcher process
 	@$(BIN)/cf demo
 
-test: $(VENV)/.dev ## Set up and run the tests (no Docker, no framework)
+ifdef QUICK
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not docker and not frameworks and not slow" $(ARGS)
+else
+test: $(VENV)/.dev ## Set up and run the tests (no Docker, no framework); QUICK=1 leaves out the slow ones
 	$(BIN)/python -m pytest -m "not docker and not frameworks" --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --include='$(PURE)' --fail-under=100 --format=total >/dev/null || \
 	  { $(BIN)/coverage report --include='$(PURE)' --skip-covered; echo "pure modules must be covered to 100 %" >&2; exit 1; }
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of all lines and branches, 100 % of the pure modules"
+endif
 
 # --- the rest -----------------------------------------------------------------------------------------
 
@@ -116,4 +123,4 @@ dist: $(VENV)/.dev ## The wheel and the sdist, in dist/
 	$(BIN)/python -m hatchling build
 
 clean: ## Remove what make made here (not the instances, not the data)
-	rm -rf .venv .cache dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .cache dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
