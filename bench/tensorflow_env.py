@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.environments import ROOT
 from bench.environments import ensure as ensure_environment
 
 PACKAGES = {
-    "tensorflow": "tensorflow",
+    # as the judges pin it (`make test-frameworks`), whose environment this is too
+    "tensorflow": f"-r{ROOT / 'tests' / 'frameworks' / 'requirements.txt'}",
     "cv2": "opencv-python-headless",
     "starlette": "starlette",
     "uvicorn": "uvicorn",

@@ -34,13 +34,15 @@ class Runtime:
     """One runtime. `wheels` is the engine's set of requirements for it on a CPU.
 
     `formats`: sources that it loads itself, which the prepared model must keep; every other network
-    of its build runs as ONNX in ONNX Runtime.
+    of its build runs as ONNX in ONNX Runtime. `newest_python`: the last
+    (major, minor) that its pinned packages have wheels for, where `cf` itself runs with newer ones.
     """
 
     wheels: Literal["cpu", "openvino", "tensorflow", "mxnet"]
     flags: frozenset[str] = _V2
     gpu: bool = False
     formats: tuple[str, ...] = ()
+    newest_python: tuple[int, int] | None = None
     base_image: str = _BASE  # wheels bring CUDA and cuDNN, so a GPU needs no other
 
     def loads(self, format: str) -> bool:
@@ -53,8 +55,11 @@ RUNTIMES: Mapping[str, Runtime] = {
     "auto": Runtime("openvino", gpu=True),
     "onnxruntime": Runtime("cpu", gpu=True),
     "openvino": Runtime("openvino", _V2 | {"avx"}),
-    "tensorflow": Runtime("tensorflow", _V2 | {"avx"}, formats=("tensorflow-graph",)),
-    "mxnet": Runtime("mxnet", _V2 | {"avx", "avx2"}, formats=("mxnet",)),
+    "tensorflow": Runtime(
+        "tensorflow", _V2 | {"avx"}, formats=("tensorflow-graph",), newest_python=(3, 13)
+    ),
+    # NumPy 1.23 is the last that it imports with.
+    "mxnet": Runtime("mxnet", _V2 | {"avx", "avx2"}, formats=("mxnet",), newest_python=(3, 11)),
 }
 FLAGS: Mapping[str, frozenset[str]] = {name: row.flags for name, row in RUNTIMES.items()}
 

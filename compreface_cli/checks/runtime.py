@@ -1,10 +1,10 @@
-"""The runtime: one that is there for a framework's own files has something to run."""
+"""The runtime: a framework has files of its own to run, and packages for the Python at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import Finding, Own, warn
+from compreface_cli.checks.base import CONFIGURATION, Finding, Own, fail, warn
 from compreface_cli.facts import Facts
 from compreface_cli.plan import Plan
 from compreface_cli.runtimes import RUNTIMES
@@ -13,7 +13,21 @@ NAME = "runtime"
 
 
 def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
-    formats = RUNTIMES[plan.runtime].formats
+    runtime = RUNTIMES[plan.runtime]
+    newest = runtime.newest_python
+    if plan.launcher == "process" and newest is not None:  # an image has a Python of its own
+        major, minor = facts.host.python.split(".")[:2]
+        if (int(major), int(minor)) > newest:
+            named = ".".join(map(str, newest))
+            yield fail(
+                NAME,
+                CONFIGURATION,
+                f"runtime: {plan.runtime} ({plan.origins.get('runtime', 'default')}): this cf "
+                f"has no packages of {plan.runtime} for Python {facts.host.python}",
+                f"Run cf with Python {named}, or use --launcher compose. Without `runtime:` the "
+                "models are converted, and run in ONNX Runtime with any Python.",
+            )
+    formats = runtime.formats
     if formats and not any(model.keep_source for model in plan.models):
         yield warn(
             NAME,

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from compreface_cli import paths
 from compreface_cli.errors import CfError, ConflictError
@@ -188,9 +188,13 @@ class ProcessLauncher:
         if service not in (None, "core"):
             raise CfError(f"there is no service '{service}': the engine runs alone")
         path = log_file(deployment)
-        yield from _last_lines(path, tail)
+        lines, file = _last_lines(path, tail)
         if follow:
-            yield from _follow(path, lambda: self.services(deployment)[0])
+            yield from _follow(path, lines, file, lambda: self.services(deployment)[0])
+            return
+        if file is not None:
+            file.close()
+        yield from lines
 
     def keeps(self, deployment: Deployment) -> Mapping[str, str]:
         return {}
@@ -285,21 +289,27 @@ def _end(pid: int, timeout_s: float, *, group: bool) -> None:
         time.sleep(0.02)
 
 
-def _last_lines(path: Path, count: int) -> list[str]:
+def _last_lines(path: Path, count: int) -> tuple[list[str], TextIO | None]:
+    """The last lines, and the log open behind them: whoever follows it goes on from there."""
     lines: deque[str] = deque(maxlen=max(0, count))
+    file: TextIO | None = None
     for part in (path.with_name(f"{path.name}.1"), path):
-        with suppress(FileNotFoundError), part.open(encoding="utf-8", errors="replace") as file:
+        with suppress(FileNotFoundError):
+            opened = part.open(encoding="utf-8", errors="replace")
+            if file is not None:
+                file.close()
+            file = opened
             lines.extend(line.rstrip("\n") for line in file)
-    return list(lines)
+    return list(lines), file
 
 
-def _follow(path: Path, look: Callable[[], ServiceState]) -> Iterator[str]:
-    """New lines as they come, over rotations, until the service has ended."""
-    file = path.open(encoding="utf-8", errors="replace") if path.exists() else None
+def _follow(
+    path: Path, lines: Iterable[str], file: TextIO | None, look: Callable[[], ServiceState]
+) -> Iterator[str]:
+    """`lines`, then those that come in `file`, over rotations, until the service has ended."""
     rest = ""
     try:
-        if file is not None:
-            file.seek(0, os.SEEK_END)
+        yield from lines
         while True:
             ended = look().state in ("stopped", "failed", "missing")
             if file is None and path.exists():

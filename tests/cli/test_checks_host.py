@@ -10,7 +10,7 @@ import pytest
 from compreface_cli import checks
 from compreface_cli.checks import architecture, cpu, disk, memory
 from compreface_cli.checks import docker as docker_check
-from compreface_cli.checks.base import Own, size
+from compreface_cli.checks.base import Finding, Own, size
 from compreface_cli.facts.docker import PullFact
 from compreface_cli.facts.host import DiskFact
 from compreface_cli.runtimes import needed
@@ -57,6 +57,26 @@ def test_a_framework_with_a_file_of_its_own_is_no_finding() -> None:
     found_rows = checks.preflight(has, facts(host=host(cpu_flags=V2 | {"avx"})))
     assert not found("runtime", "warn", found_rows)
     assert not found("runtime", "warn", checks.preflight(plan(), facts()))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "newest", "newer"),
+    [("mxnet", "3.11.9", "3.12.1"), ("tensorflow", "3.13.5", "3.14.0")],
+)
+def test_a_framework_without_packages_for_this_python_is_refused(
+    runtime: str, newest: str, newer: str
+) -> None:
+    def rows(python: str, launcher: str) -> list[Finding]:
+        machine = facts(host=host(python=python, cpu_flags=V2 | {"avx", "avx2"}))
+        return checks.preflight(plan(runtime=runtime, launcher=launcher), machine)
+
+    row = only("runtime", "fail", rows(newer, "process"))
+    assert f"no packages of {runtime} for Python {newer}" in row.message
+    assert "--launcher compose" in row.hint
+    assert f"Python {newest.rsplit('.', 1)[0]}" in row.hint
+    assert row.code == 3
+    assert not found("runtime", "fail", rows(newest, "process"))
+    assert not found("runtime", "fail", rows(newer, "compose"))  # an image has its own Python
 
 
 @pytest.mark.parametrize(

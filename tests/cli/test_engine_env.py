@@ -192,6 +192,7 @@ def test_any_changed_input_gives_another_name(workshop: Workshop) -> None:
     assert len({*keys, workshop.inputs.key()}) == 4
 
 
+@pytest.mark.slow
 def test_a_cf_without_pip_of_its_own_makes_one_with_pip(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,7 @@ def test_it_gives_up_after_repeated_quick_crashes_and_says_so(supervised: Superv
     assert eventually(lambda: start_time(pid) is None)
 
 
+@pytest.mark.slow
 def test_crashes_of_a_child_that_ran_well_do_not_add_up(supervised: Supervised) -> None:
     script = "import time; time.sleep(0.2)"
     supervised.begin(script, give_up_after=2, quick_s=0.1)

@@ -59,6 +59,7 @@ def network(age: Path) -> Graph:
     return read_checkpoint(files(age), AGE)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_inception_v3_gives_what_tensorflow_gave(network: Graph) -> None:
     expected = recorded("tensorflow_folders.npz")[AGE][1:3]  # a smooth picture and noise
     batch = seeded.pictures(1, 4, 160, 160, 3)[1:3]

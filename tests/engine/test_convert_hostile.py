@@ -65,6 +65,7 @@ def test_a_file_cut_anywhere_is_refused(name: str) -> None:
             convert(data[:offset])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=6))

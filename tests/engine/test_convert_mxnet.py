@@ -80,6 +80,7 @@ def real(folder: str, prefix: str) -> tuple[Network, dict[str, Any]]:
         return net, dict(arrays)
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize("folder", ["arcface_mobilefacenet", "genderage_v1"])
 def test_real_networks_of_faces_give_what_mxnet_gave(folder: str) -> None:

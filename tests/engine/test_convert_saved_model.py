@@ -346,6 +346,7 @@ def test_a_graph_cut_anywhere_is_refused(name: str, tmp_path: Path) -> None:
             convert(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDED)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=6))
@@ -362,6 +363,7 @@ def test_flipped_bytes_are_converted_or_refused(
         convert(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDED)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(place=st.integers(0, 10**6), value=st.sampled_from([0, 0x7F, 0xFF]), count=st.integers(1, 9))

@@ -39,6 +39,7 @@ def _resolved(row: str, folder: Path) -> dict[str, str]:
     return dict(re.findall(r"^ \+ ([^=\s]+)==(\S+)", done.stdout + done.stderr, re.MULTILINE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_resolves_to_the_runtime_of_the_wheel_table(row: str, tmp_path: Path) -> None:
     found = _resolved(row, tmp_path)

@@ -74,7 +74,7 @@ class FaceDetector:
     def _landmarks(self, points: NDArray[np.float32], coefficient: float) -> NDArray[np.float64]:
         exact = points.astype(np.float64)
         if self._whole_pixels:
-            np.fix(exact, out=exact)
+            np.trunc(exact, out=exact)
         return exact * (1 / coefficient)
 
 

@@ -134,7 +134,7 @@ class Mtcnn:
         column = face.shape[1] - 1 - x if len(x) == 1 else x
         offsets = offset_map[0][:, y, column].T
         cells = np.stack((x, y), axis=1) * _STRIDE
-        boxes = np.hstack((np.fix((cells + 1) / scale), np.fix((cells + _CELL) / scale)))
+        boxes = np.hstack((np.trunc((cells + 1) / scale), np.trunc((cells + _CELL) / scale)))
         picked = suppress(boxes, scores, 0.5, of_best=_MOST_CANDIDATES)
         return boxes[picked], scores[picked], offsets[picked]
 
@@ -193,7 +193,7 @@ def _refine(boxes: Floats, offsets: NDArray[np.float32], inclusive: int) -> Floa
 
 def _whole(boxes: Floats) -> Floats:
     """Truncated toward zero."""
-    return np.asarray(np.fix(boxes), np.float64)
+    return np.asarray(np.trunc(boxes), np.float64)
 
 
 def _square(boxes: Floats) -> Floats:
