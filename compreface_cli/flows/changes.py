@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from compreface_cli.launch.base import Deployment
 
 
-def of(deployment: Deployment, *, rendered: str | None = None) -> Mapping[str, str]:
+def of(
+    deployment: Deployment, *, rendered: str | None = None, beside: bool = True
+) -> Mapping[str, str]:
     """Service ("core", "api", ...) -> why a start of this Compose project makes it anew.
 
-    `rendered`: a compose.yaml that does not stand in the project's folder yet.
+    `rendered`: a compose.yaml that does not stand in the project's folder yet. `beside`: whether
+    the engine is replaced beside the running one.
     """
     from compreface_cli.launch.compose import ComposeLauncher
 
-    return ComposeLauncher().changes(deployment, rendered=rendered)
+    return ComposeLauncher().changes(deployment, rendered=rendered, beside=beside)
 
 
 def start_seconds(deployment: Deployment) -> Mapping[str, float]:

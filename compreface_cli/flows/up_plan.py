@@ -84,20 +84,18 @@ def _change(
         launcher="compose" if plan.launcher == "compose" else "process",
         ui=Endpoint(plan.bind, int(plan.port)) if plan.services == "full" else None,
     )
-    rendered = None
-    if plan.launcher == "compose":
-        rendered = str(render.render(plan, with_models=False).files[render.COMPOSE_FILE])
-    obstacle = swap.obstacle(known, after, rendered=rendered)
-    if obstacle:
-        return _Change(names, obstacle=obstacle)
+    if plan.launcher != "compose" or known.launcher != "compose":
+        return _Change(names, obstacle=swap.obstacle(known, after))
     from compreface_cli.launch import compose
 
-    found = dict(changes.of(known, rendered=rendered))
+    rendered = str(render.render(plan, with_models=False).files[render.COMPOSE_FILE])
+    obstacle = swap.obstacle(known, after, rendered=rendered)
+    found = dict(changes.of(known, rendered=rendered, beside=not obstacle))
     if "core" not in found and build is not False and _to_build(plan, prepared, build):
         found["core"] = "its image is built anew"
     if "api" not in found and known.data.get("calculator") != compose.remembered(plan):
         found["api"] = "it keeps the coefficients of the old engine"
-    return _Change(names, found)
+    return _Change(tuple(found), found, obstacle)
 
 
 def _to_build(plan: Plan, prepared: Set[str], build: bool | None) -> bool:

@@ -118,13 +118,25 @@ class ComposeLauncher:
         with swap.beside(_of_swap(deployment)) as successor:
             yield successor
 
-    def changes(self, deployment: Deployment, *, rendered: str | None = None) -> Mapping[str, str]:
+    def changes(
+        self, deployment: Deployment, *, rendered: str | None = None, beside: bool = True
+    ) -> Mapping[str, str]:
         """Service in short -> why `start` makes its container anew, or starts it.
 
-        `rendered`: a compose.yaml that does not stand in the project's folder yet.
+        `rendered`: a compose.yaml that does not stand in the project's folder yet. `beside`: the
+        engine is replaced beside the running one, which those that depend on it do not notice.
         """
         with _command(deployment, rendered) as command:
-            return _changes(_project(deployment), str(_folder(deployment)), command)
+            document = _document(command)
+            found = _changes(_project(deployment), str(_folder(deployment)), command, document)
+        for service, one in document["services"].items():
+            needed = [name for name in one.get("depends_on") or () if name in found]
+            needed = [name for name in needed if not (beside and name == CORE)]
+            if needed and service not in found:
+                # Compose 2.26 stops such a service and starts it again, later ones may not.
+                why = f"it depends on {' and '.join(map(containers.short, needed))}"
+                found = {**found, service: why}
+        return {containers.short(service): why for service, why in found.items()}
 
     def start_seconds(self, deployment: Deployment) -> Mapping[str, float]:
         """How long each service took to be healthy at its last start, where Docker remembers."""
@@ -145,32 +157,8 @@ class ComposeLauncher:
             swap.leave_one(engines, _hashes(_compose(project, folder)).get(CORE, ""))
         before = {item.service: item.id for item in containers.of_project(project)}
 
-        said: set[str] = set()
-
-        def progress(line: str) -> None:
-            if line in said:  # Compose repeats what others wait for
-                return
-            said.add(line)
-            words = line.split()
-            if len(words) >= 3 and words[0] == "Container" and words[-1] in ("Started", "Healthy"):
-                service = words[1].removeprefix(f"{project}-").rstrip("0123456789").rstrip("-")
-                report(f"  {containers.short(service)} {words[-1].lower()}")
-            elif len(words) >= 2 and words[-1] in ("Pulling", "Pulled"):
-                report(f"  {' '.join(words)}")
-
         try:
-            docker_cli.run(
-                *_compose(project, folder),
-                "--progress=plain",
-                "up",
-                "--detach",
-                "--no-build",
-                "--remove-orphans",
-                doing=f"start {deployment.instance}",
-                timeout_s=None,  # images may have to be pulled; the watch sees what cannot end well
-                on_line=progress,
-                watch=_Hopeless(project, str(folder)),
-            )
+            _up(deployment, report)
         except CfError as failed:
             raise _with_service(failed, project, str(folder)) from failed
         if replacing is not None and replacing.data.get("calculator") != deployment.data.get(
@@ -304,21 +292,52 @@ def _hashes(command: Sequence[str]) -> dict[str, str]:
     return {service: sha for service, _, sha in (line.partition(" ") for line in text.split("\n"))}
 
 
-def _changes(project: str, folder: str, command: Sequence[str]) -> dict[str, str]:
-    document = _document(command)
+def _changes(
+    project: str, folder: str, command: Sequence[str], document: Mapping[str, Any]
+) -> dict[str, str]:
+    """Service -> why Compose makes or starts its container."""
     there = {item.service: item for item in containers.of_project(project, folder)}
     found = {}
     for service, sha in _hashes(command).items():
         container = there.get(service)
         if container is None:
-            found[containers.short(service)] = "it is not there"
+            found[service] = "it is not there"
         elif container.config_hash != sha:
-            found[containers.short(service)] = "its settings have changed"
+            found[service] = "its settings have changed"
         elif container.image != _image_id(document["services"][service]["image"]):
-            found[containers.short(service)] = "its image has changed"
+            found[service] = "its image has changed"
         elif container.state.get("Status") != "running":
-            found[containers.short(service)] = "it does not run"
+            found[service] = "it does not run"
     return found
+
+
+def _up(deployment: Deployment, report: Report) -> None:
+    project, folder = _project(deployment), _folder(deployment)
+    said: set[str] = set()
+
+    def progress(line: str) -> None:
+        if line in said:  # Compose repeats what others wait for
+            return
+        said.add(line)
+        words = line.split()
+        if len(words) >= 3 and words[0] == "Container" and words[-1] in ("Started", "Healthy"):
+            service = words[1].removeprefix(f"{project}-").rstrip("0123456789").rstrip("-")
+            report(f"  {containers.short(service)} {words[-1].lower()}")
+        elif len(words) >= 2 and words[-1] in ("Pulling", "Pulled"):
+            report(f"  {' '.join(words)}")
+
+    docker_cli.run(
+        *_compose(project, folder),
+        "--progress=plain",
+        "up",
+        "--detach",
+        "--no-build",
+        "--remove-orphans",
+        doing=f"start {deployment.instance}",
+        timeout_s=None,  # images may have to be pulled; the watch sees what cannot end well
+        on_line=progress,
+        watch=_Hopeless(project, str(folder)),
+    )
 
 
 def _image_id(name: str) -> str:

@@ -159,7 +159,8 @@ def test_no_request_fails_while_the_engine_is_replaced_and_restarted(running: St
     [
         ("CF_MAX_DETECT_SIZE", "700", set()),
         ("CF_API_JAVA_OPTIONS", "-Xmx3g", {"api"}),
-        ("CF_ADMIN_JAVA_OPTIONS", "-Xmx2g", {"admin"}),
+        # Compose 2.26 stops and starts the api too, since it depends on admin; later ones do not.
+        ("CF_ADMIN_JAVA_OPTIONS", "-Xmx2g", {"admin", "api"}),
         ("CF_MAX_BODY_BYTES", str(8 * 2**20), {"fe"}),  # of the engine too, which is never away
     ],
 )
@@ -178,7 +179,7 @@ def test_a_dry_run_says_what_will_be_away_and_just_that_is_made_anew(
 
     running.cf.ok(*running.up)
     now = changed(before, running.containers())
-    assert now - {"core"} == away
+    assert {name for name in now if name != "core"} in (away, away - {"api"})
     assert ("core" in now) == ("take over" in verbs)
     running.knows_grace()
 
@@ -241,7 +242,7 @@ def test_a_failure_after_the_swap_brings_the_old_engine_back_beside_the_new_one(
     assert "runs again and answers rightly" in failed.stderr
     assert result.failed == 0, str(result)
     assert sorted(running.docker.inspect(running.name_of("core"))["Config"]["Env"]) == old
-    assert changed(before, running.containers()) <= {"core", "admin"}
+    assert changed(before, running.containers()) <= {"core", "admin", "api"}
     for name in ("CF_MAX_DETECT_SIZE", "CF_ADMIN_IMAGE"):
         del running.cf.environment[name]
     assert "runs already" in running.cf.ok(*running.up)
