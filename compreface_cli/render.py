@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from compreface_cli import __version__, resources
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from compreface_cli.plan import (
-    DRAIN_BEHIND_API_S,
     KEYS_WAY_OUT,
     LABEL_BUILD,
     LABEL_CALCULATOR,
@@ -216,7 +216,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "engine_port": f"127.0.0.1:{plan.core_port}:3000",
         "core_port": "127.0.0.1::3000" if full else f"{_host(plan.bind)}:{plan.port}:3000",
         "behind_ui": full,
-        "engine_grace": f"{DRAIN_BEHIND_API_S + 10}s" if full else "20s",
+        "engine_grace": f"{math.ceil(float(plan.engine_limits.get('CF_DRAIN_S', 6)) + 10)}s",
         "max_body_bytes": plan.engine_limits.get("CF_MAX_BODY_BYTES", MAX_BODY_BYTES),
         "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",
         "ui_routes": UI_ROUTES,

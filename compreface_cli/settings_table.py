@@ -231,11 +231,23 @@ TABLE: tuple[Setting, ...] = (
         "Requests computed at once, 0 for the cores. Upstream: processes times threads.",
         upstream="uwsgi_processes",
     ),
-    Setting("max_wait_s", _seconds, 10.0, "How long a request may wait for its turn."),
+    Setting(
+        "max_wait_s",
+        _seconds,
+        10.0,
+        "How long a request may wait for its turn; beside the api nearly its read_timeout.",
+    ),
     # further ones, passed on when they are set: the engine knows their defaults
     Setting("threads", whole(1, 1024), None, "Threads of all computations; unset: the cores."),
     Setting("batching", _choice("auto", "on", "off"), None, "Batches across requests."),
-    Setting("max_queue", whole(0, 100_000), None, "Requests that may wait; unset: 64."),
+    Setting(
+        "max_queue",
+        whole(0, 100_000),
+        None,
+        "Requests that may wait; unset: 64, beside the api 256.",
+    ),
+    Setting("retry_after", _flag, None, "A busy engine says when to come back; not to the api."),
+    Setting("drain_s", _seconds, None, "What waits at a stop is served so long; unset: 6 or 30."),
     Setting("max_queue_bytes", whole(1, 10**12 - 1), None, "Bytes of all bodies; unset: 256 MiB."),
     # the least of these two lets in the portraits that an engine is checked with
     Setting("max_body_bytes", whole(2**20, 10**12 - 1), None, "Bytes of a body; unset: 64 MiB."),
@@ -342,8 +354,8 @@ TABLE: tuple[Setting, ...] = (
 # What the engine reads under the same variable, given only when somebody has set it.
 PASSED_ON: tuple[str, ...] = tuple(
     (
-        "threads batching max_queue max_queue_bytes max_body_bytes max_pixels body_timeout_s "
-        "apply_exif rate_limit rate_burst"
+        "threads batching max_queue retry_after drain_s max_queue_bytes max_body_bytes max_pixels "
+        "body_timeout_s apply_exif rate_limit rate_burst"
     ).split()
 )
 BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}

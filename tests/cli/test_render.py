@@ -134,9 +134,13 @@ def test_the_api_finds_the_engine_anew_and_asks_the_other_one() -> None:
 
 
 def test_an_engine_is_given_longer_to_end_than_it_needs_to_drain() -> None:
-    core = compose()["services"]["compreface-core"]
-    drain_s = float(core["environment"]["CF_DRAIN_S"])
-    assert int(core["stop_grace_period"].removesuffix("s")) > drain_s + 2
+    for core, drain_s in (
+        (compose()["services"]["compreface-core"], 30),
+        (compose(drain_s=90)["services"]["compreface-core"], 90),
+    ):
+        assert core["environment"]["CF_DRAIN_S"] == str(drain_s)
+        assert core["stop_grace_period"] == f"{drain_s + 10}s"
+    assert compose(services="core")["services"]["compreface-core"]["stop_grace_period"] == "16s"
     assert (
         "CF_DRAIN_S" not in compose(services="core")["services"]["compreface-core"]["environment"]
     )

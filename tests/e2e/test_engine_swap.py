@@ -154,6 +154,18 @@ def test_no_request_fails_while_the_engine_is_replaced_and_restarted(running: St
     assert json.loads(running.cf.ok("status", "--json"))["instances"][0]["state"] == "running"
 
 
+def test_a_restart_of_all_starts_every_service_anew_and_says_so_before(running: Stack) -> None:
+    before = running.containers()
+    said = json.loads(running.cf.ok("restart", running.instance, "--all", "--dry-run", "--json"))
+    assert {one["service"] for one in said["away"]} == {"core", "admin", "api", "fe", "postgres"}
+    assert running.containers() == before
+    alone = json.loads(running.cf.ok("restart", running.instance, "--dry-run", "--json"))
+    assert alone["away"] == []
+    running.cf.ok("restart", running.instance, "--all")
+    assert len(changed(before, running.containers())) == 5
+    running.knows_grace()
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "away"),
     [
