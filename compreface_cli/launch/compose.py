@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli.errors import CfError, UnhealthyError
-from compreface_cli.launch import containers, docker_cli, image, swap
+from compreface_cli.launch import compose_project, containers, docker_cli, image, swap
 from compreface_cli.launch.base import (
     STOP_TIMEOUT_S,
     CleanUp,
@@ -47,7 +47,10 @@ class ComposeLauncher:
             "the volumes made by this run", lambda: _remove_volumes(plan.project, keep=before)
         )
         services = docker_cli.run(
-            *_compose(plan.project, folder), "config", "--services", doing=f"read {folder}"
+            *compose_project.command(plan.project, folder),
+            "config",
+            "--services",
+            doing=f"read {folder}",
         ).split()
         return Deployment(
             launcher="compose",
@@ -108,8 +111,8 @@ class ComposeLauncher:
             return "it runs without the UI, which passes its port on"
         if (_project(before), _folder(before)) != (_project(after), _folder(after)):
             return "it becomes another project"
-        with _command(after, rendered) as command:
-            return swap.obstacle(_document(command), CORE)
+        with compose_project.command_for(_project(after), _folder(after), rendered) as words:
+            return swap.obstacle(compose_project.document(words), CORE)
 
     @contextmanager
     def beside(self, deployment: Deployment) -> Iterator[swap.Successor]:
@@ -126,16 +129,10 @@ class ComposeLauncher:
         `rendered`: a compose.yaml that does not stand in the project's folder yet. `beside`: the
         engine is replaced beside the running one, which those that depend on it do not notice.
         """
-        with _command(deployment, rendered) as command:
-            document = _document(command)
-            found = _changes(_project(deployment), str(_folder(deployment)), command, document)
-        for service, one in document["services"].items():
-            needed = [name for name in one.get("depends_on") or () if name in found]
-            needed = [name for name in needed if not (beside and name == CORE)]
-            if needed and service not in found:
-                # Compose 2.26 stops such a service and starts it again, later ones may not.
-                why = f"it depends on {' and '.join(map(containers.short, needed))}"
-                found = {**found, service: why}
+        unnoticed = CORE if beside else ""
+        project, folder = _project(deployment), _folder(deployment)
+        with compose_project.command_for(project, folder, rendered) as words:
+            found = compose_project.changes(project, folder, words, unnoticed=unnoticed)
         return {containers.short(service): why for service, why in found.items()}
 
     def start_seconds(self, deployment: Deployment) -> Mapping[str, float]:
@@ -154,9 +151,8 @@ class ComposeLauncher:
         _hold_tag(deployment)
         engines = _of_swap(deployment)
         if len(engines.engines()) > 1:
-            swap.leave_one(engines, _hashes(_compose(project, folder)).get(CORE, ""))
+            swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
         before = {item.service: item.id for item in containers.of_project(project)}
-
         try:
             _up(deployment, report)
         except CfError as failed:
@@ -193,7 +189,6 @@ class ComposeLauncher:
     def logs(
         self, deployment: Deployment, *, tail: int, follow: bool, service: str | None = None
     ) -> Iterator[str]:
-        project, folder = _project(deployment), _folder(deployment)
         chosen = []
         if service is not None:
             chosen = [n for n in deployment.data["services"] if service in (n, containers.short(n))]
@@ -201,7 +196,7 @@ class ComposeLauncher:
                 known = ", ".join(containers.short(n) for n in deployment.data["services"])
                 raise CfError(f"there is no service '{service}'", hint=f"It has: {known}.")
         lines = docker_cli.stream(
-            *_compose(project, folder),
+            *_words(deployment),
             "logs",
             "--no-color",
             f"--tail={tail}",
@@ -239,20 +234,6 @@ def _folder(deployment: Deployment) -> Path:
     return Path(deployment.data["folder"])
 
 
-def _compose(project: str, folder: Path, instead: Path | None = None) -> list[str]:
-    """`docker compose` for that project; by its name alone when its folder is gone.
-
-    `instead` is read in the place of its compose.yaml.
-    """
-    command = ["compose", "--ansi=never", f"--project-name={project}"]
-    file = instead or folder / "compose.yaml"
-    if file.is_file():
-        command += [f"--project-directory={folder}", f"--file={file}"]
-        if (folder / "compose.override.yaml").is_file():
-            command.append(f"--file={folder / 'compose.override.yaml'}")
-    return command
-
-
 def _hold_tag(deployment: Deployment) -> None:
     """The project names a tag; make it mean the very image this deployment was proven with."""
     proven, tag = deployment.data.get("image"), deployment.data.get("tag")
@@ -260,55 +241,13 @@ def _hold_tag(deployment: Deployment) -> None:
         docker_cli.run("tag", proven, tag, doing=f"find the image {tag}")
 
 
-@contextmanager
-def _command(deployment: Deployment, rendered: str | None) -> Iterator[Sequence[str]]:
-    """`docker compose` for that project, with another text in the place of its compose.yaml."""
-    project, folder = _project(deployment), _folder(deployment)
-    if rendered is None:
-        yield _compose(project, folder)
-        return
-    with tempfile.TemporaryDirectory(prefix="cf-plan-") as place:
-        file = Path(place) / "compose.yaml"
-        file.write_text(rendered, encoding="utf-8")
-        yield _compose(project, folder, file)
-
-
-def _document(command: Sequence[str]) -> dict[str, Any]:
-    """The project as Compose reads it, the user's own file included."""
-    document: dict[str, Any] = docker_cli.ask(
-        *command, "config", "--format=json", doing="read the project"
-    )
-    return document
+def _words(deployment: Deployment) -> list[str]:
+    """`docker compose` for its project."""
+    return compose_project.command(_project(deployment), _folder(deployment))
 
 
 def _of_swap(deployment: Deployment) -> swap.Project:
-    project = _project(deployment)
-    return swap.Project(_compose(project, _folder(deployment)), project, CORE, ENGINE_PORT)
-
-
-def _hashes(command: Sequence[str]) -> dict[str, str]:
-    """Service -> hash of all that its container is made from, the image's content aside."""
-    text = docker_cli.run(*command, "config", "--hash=*", doing="read the project")
-    return {service: sha for service, _, sha in (line.partition(" ") for line in text.split("\n"))}
-
-
-def _changes(
-    project: str, folder: str, command: Sequence[str], document: Mapping[str, Any]
-) -> dict[str, str]:
-    """Service -> why Compose makes or starts its container."""
-    there = {item.service: item for item in containers.of_project(project, folder)}
-    found = {}
-    for service, sha in _hashes(command).items():
-        container = there.get(service)
-        if container is None:
-            found[service] = "it is not there"
-        elif container.config_hash != sha:
-            found[service] = "its settings have changed"
-        elif container.image != _image_id(document["services"][service]["image"]):
-            found[service] = "its image has changed"
-        elif container.state.get("Status") != "running":
-            found[service] = "it does not run"
-    return found
+    return swap.Project(_words(deployment), _project(deployment), CORE, ENGINE_PORT)
 
 
 def _up(deployment: Deployment, report: Report) -> None:
@@ -327,7 +266,7 @@ def _up(deployment: Deployment, report: Report) -> None:
             report(f"  {' '.join(words)}")
 
     docker_cli.run(
-        *_compose(project, folder),
+        *_words(deployment),
         "--progress=plain",
         "up",
         "--detach",
@@ -340,15 +279,9 @@ def _up(deployment: Deployment, report: Report) -> None:
     )
 
 
-def _image_id(name: str) -> str:
-    return docker_cli.run(
-        "image", "inspect", "--format={{.Id}}", name, doing=f"look for {name}", check=False
-    ).strip()
-
-
 def _engine_alone(deployment: Deployment, project: str) -> dict[str, Any]:
     """The engine as a project of its own: any loopback port, no restart, no other service."""
-    document = _document(_compose(_project(deployment), _folder(deployment)))
+    document = compose_project.document(_words(deployment))
     core = dict(document["services"][CORE])
     for key in ("build", "depends_on", "container_name", "networks"):
         core.pop(key, None)

@@ -1,0 +1,86 @@
+"""A Compose project as Compose itself reads it: its command, its document, what it would change."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from compreface_cli.launch import containers, docker_cli
+
+
+def command(project: str, folder: Path, instead: Path | None = None) -> list[str]:
+    """`docker compose` for that project; by its name alone when its folder is gone.
+
+    `instead` is read in the place of its compose.yaml.
+    """
+    words = ["compose", "--ansi=never", f"--project-name={project}"]
+    file = instead or folder / "compose.yaml"
+    if file.is_file():
+        words += [f"--project-directory={folder}", f"--file={file}"]
+        if (folder / "compose.override.yaml").is_file():
+            words.append(f"--file={folder / 'compose.override.yaml'}")
+    return words
+
+
+@contextmanager
+def command_for(project: str, folder: Path, rendered: str | None) -> Iterator[Sequence[str]]:
+    """`docker compose` for that project, with another text in the place of its compose.yaml."""
+    if rendered is None:
+        yield command(project, folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="cf-plan-") as place:
+        file = Path(place) / "compose.yaml"
+        file.write_text(rendered, encoding="utf-8")
+        yield command(project, folder, file)
+
+
+def document(words: Sequence[str]) -> dict[str, Any]:
+    """The project as Compose reads it, the user's own file included; `words`: its command."""
+    found: dict[str, Any] = docker_cli.ask(
+        *words, "config", "--format=json", doing="read the project"
+    )
+    return found
+
+
+def hashes(words: Sequence[str]) -> dict[str, str]:
+    """Service -> hash of all that its container is made from, the image's content aside."""
+    text = docker_cli.run(*words, "config", "--hash=*", doing="read the project")
+    return {service: sha for service, _, sha in (line.partition(" ") for line in text.split("\n"))}
+
+
+def changes(
+    project: str, folder: Path, words: Sequence[str], *, unnoticed: str = ""
+) -> dict[str, str]:
+    """Service -> why `docker compose up` makes its container anew, starts or restarts it.
+
+    Those that depend on the service `unnoticed` do not notice that it changes.
+    """
+    services = document(words)["services"]
+    there = {item.service: item for item in containers.of_project(project, str(folder))}
+    found = {}
+    for service, sha in hashes(words).items():
+        container = there.get(service)
+        if container is None:
+            found[service] = "it is not there"
+        elif container.config_hash != sha:
+            found[service] = "its settings have changed"
+        elif container.image != _image_id(services[service]["image"]):
+            found[service] = "its image has changed"
+        elif container.state.get("Status") != "running":
+            found[service] = "it does not run"
+    for service, one in services.items():
+        needed = [name for name in one.get("depends_on") or () if name in found]
+        needed = [containers.short(name) for name in needed if name != unnoticed]
+        if needed and service not in found:
+            # Compose 2.26 stops such a service and starts it again, later ones may not.
+            found[service] = f"it depends on {' and '.join(needed)}"
+    return found
+
+
+def _image_id(name: str) -> str:
+    return docker_cli.run(
+        "image", "inspect", "--format={{.Id}}", name, doing=f"look for {name}", check=False
+    ).strip()
