@@ -22,6 +22,7 @@ _KNOWN_AFTER_S = 3.0
 _REACHED_AGAIN_S = 10.0
 _ENDED_WITHIN_S = 300.0  # far more than any engine's own time to drain
 _LOG_LINES = 12
+_ADDRESSES = ("ipv4_address", "ipv6_address", "mac_address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ def obstacle(document: Mapping[str, Any], service: str) -> str:
         return "it has a container name of its own"
     if core.get("network_mode"):
         return f"it is on the network `{core['network_mode']}`"
-    networks = [one for one in (core.get("networks") or {}).values() if one]
-    if any(one.get(key) for one in networks for key in ("ipv4_address", "ipv6_address")):
+    places = [core, *(one for one in (core.get("networks") or {}).values() if one)]
+    if any(one.get(key) for one in places for key in _ADDRESSES):
         return "it has an address of its own"
     return ""
 

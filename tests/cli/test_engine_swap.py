@@ -28,6 +28,8 @@ def project(**core: Any) -> dict[str, Any]:
         ({"network_mode": "host"}, "network `host`"),
         ({"networks": {"default": {"ipv4_address": "172.20.0.9"}}}, "address"),
         ({"networks": {"default": {"ipv6_address": "fd00::9"}}}, "address"),
+        ({"networks": {"default": {"mac_address": "02:42:ac:11:00:03"}}}, "address"),
+        ({"mac_address": "02:42:ac:11:00:03"}, "address"),
     ],
 )
 def test_what_two_containers_cannot_share_is_named(core: dict[str, Any], word: str) -> None:
