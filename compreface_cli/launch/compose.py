@@ -153,6 +153,9 @@ class ComposeLauncher:
         if len(engines.engines()) > 1:
             swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
         before = {item.service: item.id for item in containers.of_project(project)}
+        if before:
+            for name in compose_project.rejoin(project, folder, _words(deployment)):
+                report(f"  {name} is back in its network")
         try:
             _up(deployment, report)
         except CfError as failed:

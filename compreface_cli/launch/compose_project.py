@@ -80,6 +80,30 @@ def changes(
     return found
 
 
+def rejoin(project: str, folder: Path, words: Sequence[str]) -> list[str]:
+    """Bring containers back into the networks that somebody has taken them out of.
+
+    Compose itself does not see that. Returns the services in short.
+    """
+    read = document(words)
+    names = {key: one["name"] for key, one in (read.get("networks") or {}).items()}
+    found = []
+    for container in containers.of_project(project, str(folder)):
+        service = read["services"].get(container.service) or {}
+        for key, own in (service.get("networks") or {}).items():
+            name = names.get(key, "")
+            if not name or name in container.networks:
+                continue
+            aliases = [container.service, container.name, *((own or {}).get("aliases") or ())]
+            docker_cli.run(
+                *("network", "connect", *(f"--alias={alias}" for alias in aliases)),
+                *(name, container.id),
+                doing=f"bring {container.name} back into its network",
+            )
+            found.append(containers.short(container.service))
+    return found
+
+
 def _image_id(name: str) -> str:
     return docker_cli.run(
         "image", "inspect", "--format={{.Id}}", name, doing=f"look for {name}", check=False

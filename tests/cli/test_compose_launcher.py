@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from compreface_cli import builds, settings
 from compreface_cli.errors import CfError, UnhealthyError
-from compreface_cli.launch import containers
+from compreface_cli.launch import compose_project, containers
 from compreface_cli.launch.base import CleanUp, Deployment, Endpoint, Material
 from compreface_cli.launch.compose import ComposeLauncher
 from compreface_cli.plan import resolve
@@ -48,7 +49,13 @@ def deployment(folder: Path, calculator: str = "one", **more: Any) -> Deployment
     return Deployment("compose", "x", Endpoint("127.0.0.1", 3000), data=data)
 
 
-def row(service: str, folder: Path, identity: str = "1", **state: Any) -> str:
+def row(
+    service: str,
+    folder: Path,
+    identity: str = "1",
+    networks: Sequence[str] = ("cf-x_default",),
+    **state: Any,
+) -> str:
     document = {
         "Id": identity,
         "Name": f"/cf-x-{service}-1",
@@ -62,7 +69,10 @@ def row(service: str, folder: Path, identity: str = "1", **state: Any) -> str:
             }
         },
         "State": {"Status": "running", "ExitCode": 0, **state},
-        "NetworkSettings": {"Ports": {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "4567"}]}},
+        "NetworkSettings": {
+            "Ports": {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "4567"}]},
+            "Networks": {network: {"Aliases": [service]} for network in networks},
+        },
     }
     return json.dumps(document) + "\n"
 
@@ -70,6 +80,14 @@ def row(service: str, folder: Path, identity: str = "1", **state: Any) -> str:
 def stand(docker: FakeDocker, *rows: str) -> None:
     docker.answers("ps", "--all", "--quiet", out="".join(f"{n}\n" for n, _ in enumerate(rows)))
     docker.answers("container", "inspect", out="".join(rows))
+
+
+def reads(docker: FakeDocker, folder: Path) -> None:
+    """Compose reads a project of the engine and the api in one network."""
+    services = {name: {"networks": {"default": None}} for name in (CORE, API)}
+    document = {"services": services, "networks": {"default": {"name": "cf-x_default"}}}
+    command = compose_project.command("cf-x", folder)
+    docker.answers(*command, "config", "--format=json", out=json.dumps(document))
 
 
 def state_of(docker: FakeDocker, folder: Path, **state: Any) -> tuple[str, str]:
@@ -141,9 +159,23 @@ def test_api_is_restarted_when_the_calculator_changes(
     docker: FakeDocker, folder: Path, calculator: str
 ) -> None:
     stand(docker, row(CORE, folder, "core"), row(API, folder, "api"))
+    reads(docker, folder)
     new, old = deployment(folder, calculator), deployment(folder, "one")
     ComposeLauncher().start(new, lambda line: None, replacing=old)
     assert docker.was_asked(["restart", "api"]) is (calculator == "two")
+
+
+def test_a_container_that_was_taken_out_of_its_network_is_brought_back(
+    docker: FakeDocker, folder: Path
+) -> None:
+    stand(docker, row(CORE, folder, "core", networks=("other",)), row(API, folder, "api"))
+    reads(docker, folder)
+    said: list[str] = []
+    ComposeLauncher().start(deployment(folder), said.append)
+    joins = [asked for asked in docker.asked() if asked[:2] == ["network", "connect"]]
+    aliases = [f"--alias={CORE}", f"--alias=cf-x-{CORE}-1"]
+    assert joins == [["network", "connect", *aliases, "cf-x_default", "core"]]
+    assert said == ["  core is back in its network"]
 
 
 def test_a_failed_start_shows_the_service_its_cause_and_its_last_lines(
@@ -152,6 +184,7 @@ def test_a_failed_start_shows_the_service_its_cause_and_its_last_lines(
     stand(docker, row(API, folder), row(CORE, folder, Status="exited", ExitCode=132))
     docker.answers("compose", err="container cf-x-compreface-core-1 exited (132)\n", code=1)
     docker.answers("logs", out="loading\n", err="what it said last\n")
+    reads(docker, folder)
     with pytest.raises(UnhealthyError) as failed:
         ComposeLauncher().start(deployment(folder), lambda line: None)
     assert "illegal instruction" in failed.value.message

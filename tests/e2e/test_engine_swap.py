@@ -237,6 +237,18 @@ def test_status_and_doctor_name_the_route_that_the_ui_has_lost(running: Stack) -
     assert running.cf.run("status", running.instance).returncode == 0
 
 
+def test_up_brings_back_what_somebody_has_taken_out_of_the_network(running: Stack) -> None:
+    network = f"cf-{running.instance}_default"
+    for service in ("api", "core"):
+        running.docker("network", "disconnect", network, running.name_of(service))
+    assert running.cf.run("status", running.instance).returncode == 8
+    before = running.containers()
+    running.cf.ok(*running.up)
+    assert running.containers() == before
+    wait_until(running.answers)
+    running.knows_grace()
+
+
 def test_a_failure_after_the_swap_brings_the_old_engine_back_beside_the_new_one(
     running: Stack,
 ) -> None:

@@ -31,7 +31,7 @@ def test_image_names_its_build_models_and_source(docker: Docker, embedded: dict[
     labels = docker.inspect(embedded["image"])["Config"]["Labels"]
     assert labels["compreface-cli.build"] == "embedded"
     models = dict(pair.split("=") for pair in labels["compreface-cli.models"].split(","))
-    assert len(models) == 4
+    assert len(models) == 5
     assert all(len(digest) == 64 for digest in models.values())
     assert labels["org.opencontainers.image.revision"]
 
