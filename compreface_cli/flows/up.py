@@ -203,14 +203,18 @@ class _Run:
             running.launcher(self.before.launcher).services(self.before)
         )
         self.before_gave_way = False
+        self.image: str | None = None
         self.began: float | None = None
         self.start_s: Mapping[str, float] = {}
 
     def go(self, left_out: str) -> Result:
         # First on the stack, last undone: by then the old project folder is back in its place.
         self.undo.push("the record", self._put_record_back)
+        images = CleanUp(self.out.note)
+        self.undo.push("the image", lambda: self._forget_image(images))
         self.undo.push("the instance that ran before", self._start_old)
-        material, models = self._material()
+        material, models = self._material(images)
+        self.image = material.image
         answer = ready.known_answer(
             self.plan, models, lambda: answers.of(self.plan, self._converter, ready.PORTRAIT)
         )
@@ -253,8 +257,11 @@ class _Run:
         change = "replaced" if self.before_runs else "started"
         return Result(self.plan, change, new, services, proof, left_out=left_out)
 
-    def _material(self) -> tuple[Material, Mapping[str, Path]]:
-        """Models, environment or image and project: everything that is ready before a start."""
+    def _material(self, images: CleanUp) -> tuple[Material, Mapping[str, Path]]:
+        """Models, environment or image and project: everything that is ready before a start.
+
+        `images` undoes the image: it can go once no container of this run is left.
+        """
         plan = self.plan
         port, core_port = int(plan.port), int(plan.core_port)
         full = plan.services == "full"
@@ -283,7 +290,7 @@ class _Run:
         from compreface_cli.flows import up_project
 
         written = up_project.write(plan, models, self.undo)
-        image = up_project.image(plan, written, self.options.build, self.undo, self.out)
+        image = up_project.image(plan, written, self.options.build, images, self.out)
         return Material(engine, ui, folder=written, image=image), models
 
     def _refuse_another_model(self, answer: ready.KnownAnswer) -> None:
@@ -369,6 +376,13 @@ class _Run:
         ready.wait(before.engine, lambda: theirs.services(before)[0], deadline)
         ready.check(before.engine, answer, deadline)
         self.out.note("The instance that ran before runs again and answers rightly")
+
+    def _forget_image(self, images: CleanUp) -> None:
+        images.undo()
+        if self.image is not None:
+            from compreface_cli.launch import image
+
+            image.drop_nameless(self.image)  # its name is the old one's again
 
     def _put_record_back(self) -> None:
         if self.old is None:

@@ -254,9 +254,10 @@ def test_a_failure_after_the_swap_brings_the_old_engine_back_beside_the_new_one(
 ) -> None:
     before = running.containers()
     old = sorted(running.docker.inspect(running.name_of("core"))["Config"]["Env"])
+    images = running.docker("image", "ls", "--all", "--quiet", "--no-trunc")
     programs = running.scanning(2)
     programs.start()
-    running.cf.environment["CF_MAX_DETECT_SIZE"] = "700"
+    running.cf.environment["CF_PLUGINS"] = "facenet.LandmarksDetector"  # an image of its own
     running.cf.environment["CF_ADMIN_IMAGE"] = misbehaving(running.docker, "crash")
     try:
         failed = running.cf.run(*running.up)
@@ -264,10 +265,15 @@ def test_a_failure_after_the_swap_brings_the_old_engine_back_beside_the_new_one(
         result = programs.stop()
     assert failed.returncode == 8, failed.stderr
     assert "runs again and answers rightly" in failed.stderr
+    assert "could not undo" not in failed.stderr
     assert result.failed == 0, str(result)
+    assert set(running.docker("image", "ls", "--all", "--quiet", "--no-trunc").split()) <= {
+        *images.split(),
+        running.docker.inspect(running.cf.environment["CF_ADMIN_IMAGE"])["Id"],
+    }
     assert sorted(running.docker.inspect(running.name_of("core"))["Config"]["Env"]) == old
     assert changed(before, running.containers()) <= {"core", "admin", "api"}
-    for name in ("CF_MAX_DETECT_SIZE", "CF_ADMIN_IMAGE"):
+    for name in ("CF_PLUGINS", "CF_ADMIN_IMAGE"):
         del running.cf.environment[name]
     assert "runs already" in running.cf.ok(*running.up)
     running.knows_grace()
