@@ -90,7 +90,7 @@ class ProcessLauncher:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=supervisor.die_with_parent,
+                preexec_fn=supervisor.die_with(os.getpid()),
             )
 
         def look() -> ServiceState:

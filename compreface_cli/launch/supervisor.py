@@ -150,7 +150,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 bufsize=0,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=die_with(os.getpid()),
             )
         except OSError as error:
             self._say(f"the engine could not be started: {error}")
@@ -220,10 +220,19 @@ class Supervisor:
             self._say(f"the state could not be written: {error}")
 
 
-def die_with_parent() -> None:
-    """Ask Linux to send this process SIGTERM when its parent dies, however it dies."""
-    if sys.platform == "linux":
+def die_with(parent: int) -> Callable[[], None]:
+    """For `preexec_fn`: Linux sends the new process SIGTERM when `parent` dies, however it dies."""
+
+    def ask() -> None:
+        if sys.platform != "linux":
+            return
+        # Until the program is there, a handler of the parent's would hear it and do nothing.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died before it was asked for
+            os._exit(1)
+
+    return ask
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -204,3 +204,34 @@ def test_a_start_time_tells_a_process_from_a_later_one() -> None:
     assert eventually(lambda: start_time(other.pid) is None)  # ended, not yet waited for
     other.wait()
     assert start_time(other.pid) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_child_whose_parent_died_before_it_could_ask_ends_at_once() -> None:
+    orphan = subprocess.Popen(["sleep", "60"], preexec_fn=supervisor.die_with(2**30))
+    try:
+        assert orphan.wait(10) != 0
+    finally:
+        orphan.kill()
+        orphan.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_signal_before_the_program_is_there_is_not_lost_in_a_handler_of_the_parents() -> None:
+    """A parent that answers SIGTERM itself, as `cf` does while it works."""
+    asked = supervisor.die_with(os.getpid())
+
+    def ask() -> None:
+        asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    earlier = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        child = subprocess.Popen(["sleep", "60"], preexec_fn=ask)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+    try:
+        assert child.wait(10) == -signal.SIGTERM
+    finally:
+        child.kill()
+        child.wait()
