@@ -45,6 +45,7 @@ def restart(
         "instance": done.record.name,
         "build": done.record.build,
         "change": "dry run" if dry_run else "restarted",
+        "whole": done.whole,
         "engine_url": done.deployment.engine.url,
         "ui_url": done.deployment.ui.url if done.deployment.ui else None,
         "away": [dataclasses.asdict(one) for one in done.away],
@@ -53,7 +54,7 @@ def restart(
     }
     if done.proof is None:
         text = f"cf restart {done.record.name} would do this (nothing was changed):\n  restart: "
-        text += "everything" if whole else "the engine"
+        text += f"everything, because {done.whole}" if done.whole else "the engine"
         text += f"\n{away_words(done.away)}"
     else:
         text = (

@@ -10,7 +10,13 @@ from compreface_cli.errors import ConfigurationError, Interruption, UnhealthyErr
 from compreface_cli.flows import ready, running, swap
 from compreface_cli.flows.up import TIMEOUT_S
 from compreface_cli.instances import Record
-from compreface_cli.launch.base import Deployment, Launcher, ServiceState, interruptible
+from compreface_cli.launch.base import (
+    STOP_TIMEOUT_S,
+    Deployment,
+    Launcher,
+    ServiceState,
+    interruptible,
+)
 from compreface_cli.operations import Away
 from compreface_cli.output import Output
 
@@ -22,6 +28,7 @@ class Restarted:
     record: Record
     deployment: Deployment
     away: tuple[Away, ...]
+    whole: str = ""  # why everything restarts; empty: the engine alone
     services: tuple[ServiceState, ...] = ()
     proof: ready.Proof | None = None
 
@@ -45,20 +52,19 @@ def restart(
         known = _startable(record)
         launcher = running.launcher(known.launcher)
         services = launcher.services(known)
-        others_run = all(one.state == "running" for one in services if one.name != "core")
-        beside = not whole and others_run and not swap.obstacle(known, known)
-        away = () if beside else _away(services, record)
+        why = "--all asks for it" if whole else _obstacle(known, services)
+        away = _away(services, record) if why else ()
         if dry_run:
-            return Restarted(record, known, away)
+            return Restarted(record, known, away, why)
         limit_s = timeout_s or TIMEOUT_S[known.launcher]
         answer = ready.KnownAnswer.from_dict(record.answer)
-        if beside:
+        if not why:
             out.note(f"A new engine of '{name}' starts beside the running one")
             swap.swap(known, answer, out, limit_s=limit_s)
         else:
             _stop_and_start(launcher, known, name, out)
         proof = _prove(launcher, known, answer, limit_s)
-        return Restarted(record, known, away, launcher.services(known), proof)
+        return Restarted(record, known, away, why, launcher.services(known), proof)
 
 
 def _startable(record: Record) -> Deployment:
@@ -76,8 +82,22 @@ def _startable(record: Record) -> Deployment:
     return known
 
 
+def _obstacle(known: Deployment, services: tuple[ServiceState, ...]) -> str:
+    """Why the engine cannot be restarted alone; empty: it can."""
+    idle = next((one for one in services if one.state != "running"), None)
+    if idle is not None:
+        return f"{idle.name} is {idle.state}"
+    found = swap.obstacle(known, known)
+    return f"the engine cannot stand beside another: {found}" if found else ""
+
+
 def _away(services: tuple[ServiceState, ...], record: Record) -> tuple[Away, ...]:
-    return tuple(Away(one.name, record.start_s.get(one.name), "it restarts") for one in services)
+    """All are away from the first stop to the last start: one after the other at the worst."""
+    known = [record.start_s.get(one.name) for one in services]
+    whole_s = None if None in known else STOP_TIMEOUT_S + sum(one for one in known if one)
+    if len(services) == 1:
+        whole_s = known[0]
+    return tuple(Away(one.name, whole_s, "it restarts") for one in services)
 
 
 def _stop_and_start(launcher: Launcher, known: Deployment, name: str, out: Output) -> None:

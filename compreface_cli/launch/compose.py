@@ -30,6 +30,7 @@ CORE, API, DATABASE = "compreface-core", "compreface-api", "compreface-postgres-
 ENGINE_PORT = 3000  # inside the container
 TRIAL_LABEL = "compreface-cli.trial"  # names the instance whose next engine is being proven
 _LOG_LINES = 12
+_NGINX_S = 2.0  # nginx was seen to answer 1 to 2 s after the old one's end
 _PATIENCE = 3  # restarts of a service other than the engine, until its database is there
 
 
@@ -141,7 +142,10 @@ class ComposeLauncher:
             containers.short(item.service): containers.start_seconds(item)
             for item in containers.of_project(_project(deployment), str(_folder(deployment)))
         }
-        return {name: round(taken, 1) for name, taken in found.items() if taken is not None}
+        known = {name: round(taken, 1) for name, taken in found.items() if taken is not None}
+        if "fe" in known:  # its health check waits for the others, who asks it does not
+            known["fe"] = min(known["fe"], _NGINX_S)
+        return known
 
     def start(
         self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
@@ -327,6 +331,7 @@ class _Hopeless:
     def __init__(self, project: str, folder: str) -> None:
         self._where = (project, folder)
         self._suspects: frozenset[str] = frozenset()
+        self._ended_before = self._starts()
 
     def __call__(self) -> CfError | None:
         try:
@@ -335,6 +340,8 @@ class _Hopeless:
             return None  # the command itself will say what is wrong with Docker
         suspects = {}
         for container in found:
+            if self._ended_before.get(container.id) == container.state.get("StartedAt"):
+                continue  # not started yet: it waits for what it depends on
             state = containers.service_state(container)
             limit = 0 if container.service == CORE else _PATIENCE
             if state.restarts > limit or state.state == "failed":
@@ -348,6 +355,14 @@ class _Hopeless:
                 )
         self._suspects = frozenset(suspects)
         return None
+
+    def _starts(self) -> dict[str, Any]:
+        """When those that do not run now were started last."""
+        found = containers.of_project(*self._where)
+        ended = [
+            item for item in found if item.state.get("Status") not in ("running", "restarting")
+        ]
+        return {item.id: item.state.get("StartedAt") for item in ended}
 
 
 def _with_service(failed: CfError, project: str, folder: str) -> CfError:

@@ -192,6 +192,38 @@ def test_a_failed_start_shows_the_service_its_cause_and_its_last_lines(
     assert failed.value.details["service"] == "core"
 
 
+def test_a_service_that_was_stopped_by_hand_may_wait_for_what_it_depends_on(
+    docker: FakeDocker, folder: Path
+) -> None:
+    """It ended with a code other than 0 before this start, and is not started yet."""
+    ended: dict[str, Any] = {
+        "Status": "exited",
+        "ExitCode": 137,
+        "StartedAt": "2026-11-30T08:00:00Z",
+    }
+    stand(docker, row(CORE, folder, "core"), row(API, folder, "api", **ended))
+    reads(docker, folder)
+    docker.answers("compose", seconds=3.5)
+    reads(docker, folder)
+    ComposeLauncher().start(deployment(folder), lambda line: None)
+    assert docker.ended_by == ""
+
+
+def test_the_start_of_the_ui_is_that_of_nginx_and_not_of_all_it_waits_for(
+    docker: FakeDocker, folder: Path
+) -> None:
+    log = [
+        {"ExitCode": 1, "End": "2026-11-30T08:01:00Z"},
+        {"ExitCode": 0, "End": "2026-11-30T08:01:20Z"},
+    ]
+    state: dict[str, Any] = {
+        "StartedAt": "2026-11-30T08:00:00Z",
+        "Health": {"Status": "healthy", "Log": log},
+    }
+    stand(docker, row("compreface-fe", folder, "fe", **state), row(API, folder, "api", **state))
+    assert ComposeLauncher().start_seconds(deployment(folder)) == {"api": 80.0, "fe": 2.0}
+
+
 def test_a_trial_is_the_engine_alone_on_a_loopback_port(docker: FakeDocker, folder: Path) -> None:
     core = {
         "image": "compreface-core:x",
