@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from compreface_cli import paths
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.flows import running
-from compreface_cli.instances import Damaged, Record
+from compreface_cli.flows import running, unfinished, up_project
+from compreface_cli.instances import Damaged
 from compreface_cli.launch.base import STOP_TIMEOUT_S, interruptible
 from compreface_cli.launch.supervisor import start_time
 from compreface_cli.output import Output
@@ -40,29 +39,23 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
         raise _by_hand(broken[0]) from error
     with interruptible(), store.lock(name, f"cf down {name}"):
         record = running.pick(name, only_running=False)  # as it is now that nobody else works on it
-        known = running.deployment(record)
-        launcher = running.launcher(known.launcher)
-        runs = running.alive(launcher.services(known))
+        if record.unfinished:
+            unfinished.tell(record, out, going_down=True)
+            up_project.put_old_back(paths.project_dir(name))
+        began = unfinished.ending(record, f"cf down {name}")
+        found = unfinished.deployments(record)
+        launchers = [(running.launcher(known.launcher), known) for known in found]
+        runs = any(running.alive(launcher.services(known)) for launcher, known in launchers)
         out.note(f"Stopping '{name}' ...")
-        launcher.stop(known, timeout_s=timeout_s)
-        if record.phase == "starting" and record.previous_record is not None:
-            _stop_previous(record.previous_record, timeout_s)
-        kept = launcher.keeps(known)
-        launcher.remove(known)
-        if record.services == "full":
-            # The data outlive the instance's run, and so does the word which calculator made them.
-            store.save(replace(record, phase="stopped", previous_record=None))
-        else:
-            store.remove(name)
-    return Stopped(name, known.launcher, runs, kept)
-
-
-def _stop_previous(document: Mapping[str, Any], timeout_s: float) -> None:
-    """A replacement was killed half-way: what ran before goes as well."""
-    before = running.deployment(Record(**document))
-    launcher = running.launcher(before.launcher)
-    launcher.stop(before, timeout_s=timeout_s)
-    launcher.remove(before)
+        store.save(began)
+        kept: dict[str, str] = {}
+        for launcher, known in launchers:
+            launcher.stop(known, timeout_s=timeout_s)
+            kept |= launcher.keeps(known)
+            launcher.remove(known)
+        before = record.previous if record.unfinished else record
+        unfinished.ended(before or record, proven=before is not None)
+    return Stopped(name, found[-1].launcher if found else "", runs, kept)
 
 
 def _by_hand(broken: Damaged) -> ConfigurationError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from compreface_cli.flows import running
+from compreface_cli.flows import running, unfinished
 from compreface_cli.flows.running import Health
 from compreface_cli.instances import Damaged, Holder, Record
 from compreface_cli.launch.base import Deployment
@@ -25,7 +25,7 @@ class Status:
     @property
     def well(self) -> bool:
         """Whether it is as its user left it: running rightly, stopped, or being worked on."""
-        return self.busy is not None or self.health.state in ("running", "starting", "stopped")
+        return self.busy is not None or self.health.state in ("running", "stopped")
 
 
 def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
@@ -39,6 +39,7 @@ def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
 
 def _look(record: Record) -> Status:
     busy = running.instances().holder(record.name)
+    record = unfinished.actual(record)
     known = running.deployment(record) if record.deployment else None
     health = running.health(record, busy=busy is not None)
     said = running.runtimes(record) if health.state == "running" else {}

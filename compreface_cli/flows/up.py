@@ -15,7 +15,16 @@ from typing import Any
 from compreface_cli import builds, engine_env, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
-from compreface_cli.flows import answers, changes, fitting, ready, running, swap, up_wanted
+from compreface_cli.flows import (
+    answers,
+    changes,
+    fitting,
+    ready,
+    running,
+    swap,
+    unfinished,
+    up_wanted,
+)
 from compreface_cli.flows.patience import Patience
 from compreface_cli.instances import Record, now
 from compreface_cli.launch.base import (
@@ -80,9 +89,11 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         return _dry_run(plan, options, out)
     store = running.instances()
     with interruptible(), store.lock(plan.instance, f"cf up {plan.build}"):
-        old = _settle_interrupted(store.load(plan.instance), plan.instance, out)
+        old = unfinished.settle(plan.instance, out)
         plan = up_wanted.keeping_ports(plan, old)
-        if old is not None:
+        if old is not None and old.phase == "running":
+            known = running.deployment(old)
+            running.launcher(known.launcher).resume(known, out.note)
             same = _runs_already(plan, old, options)
             if same is not None:
                 return same
@@ -98,6 +109,9 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
     from compreface_cli.flows import up_plan
 
     old = running.instances().load(plan.instance)
+    if old is not None and old.unfinished:
+        out.note(f"An earlier `{old.command}` was cut off; `cf up` puts that right first")
+        old = old.previous
     plan = up_wanted.keeping_ports(plan, old)
     if old is not None and old.phase == "running":
         same = _runs_already(plan, old, options)
@@ -119,42 +133,6 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         away=away(seen),
         left_out=look.choice.leaves_out,
     )
-
-
-def _settle_interrupted(record: Record | None, name: str, out: Output) -> Record | None:
-    """Remove what a killed run left; what ran before it counts as the old one again."""
-    store = running.instances()
-    if record is None:
-        store.remove(name)
-        return None
-    if record.phase != "starting":
-        return record
-    out.note(f"An earlier start of '{name}' was killed; removing what it left")
-    before = Record(**record.previous_record) if record.previous_record else None
-    if record.deployment:
-        _take_back(running.deployment(record), before, out)
-    if before is None:
-        store.remove(name)
-        return None
-    store.save(before)
-    return before
-
-
-def _take_back(left: Deployment, before: Record | None, out: Output) -> None:
-    """Remove what was being started; of one Compose project the old state is brought back."""
-    launcher = running.launcher(left.launcher)
-    if left.launcher == "compose":
-        from compreface_cli.flows import up_project
-
-        up_project.put_old_back(Path(left.data["folder"]))
-        if before is not None and before.phase == "running":
-            old = running.deployment(before)
-            if old.launcher == "compose":
-                # What runs on as it was is left alone; of two engines the old one is kept.
-                launcher.start(old, out.note)
-                return
-    launcher.stop(left)
-    launcher.remove(left)
 
 
 def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:
@@ -210,6 +188,8 @@ class _Run:
     def go(self, left_out: str) -> Result:
         # First on the stack, last undone: by then the old project folder is back in its place.
         self.undo.push("the record", self._put_record_back)
+        record = self._begun()
+        self.store.save(record)
         images = CleanUp(self.out.note)
         self.undo.push("the image", lambda: self._forget_image(images))
         self.undo.push("the instance that ran before", self._start_old)
@@ -221,17 +201,10 @@ class _Run:
         self._refuse_another_model(answer)
         limit_s = self.options.timeout_s or TIMEOUT_S[self.launcher.kind]
         new = self.launcher.prepare(self.plan, material, self.undo, self.out.note)
-        record = Record(
-            name=self.plan.instance,
-            build=self.plan.build,
-            calculator=self.plan.calculator,
-            services=self.plan.services,
-            phase="starting",
-            created=now(),
+        record = replace(
+            record,
             digest=up_wanted.digest(self.plan),
             deployment=new.as_dict(),
-            previous_record=asdict(self.old) if self.old else None,
-            plan=self.plan.as_dict(),
             answer=asdict(answer),
             engine_env=material.python.parent.parent.name if material.python else "",
         )
@@ -250,12 +223,30 @@ class _Run:
             raise running.explain(error, new) from error
         known = self.old.start_s if self.old else {}
         start_s = {**known, **self.start_s, **changes.start_seconds(new)}
-        self.store.save(replace(record, phase="running", previous_record=None, start_s=start_s))
+        self.store.save(
+            replace(record, phase="running", previous_record=None, command="", start_s=start_s)
+        )
         self.undo.commit()
         self._discard_old()
         services = self.launcher.services(new)
         change = "replaced" if self.before_runs else "started"
         return Result(self.plan, change, new, services, proof, left_out=left_out)
+
+    def _begun(self) -> Record:
+        """What is written down before anything is changed; until then the old one is deployed."""
+        plan = self.plan
+        return Record(
+            name=plan.instance,
+            build=plan.build,
+            calculator=plan.calculator,
+            services=plan.services,
+            phase="starting",
+            created=now(),
+            deployment=self.old.deployment if self.old else {},
+            previous_record=asdict(self.old) if self.old else None,
+            plan=plan.as_dict(),
+            command=f"cf up {plan.build}",
+        )
 
     def _material(self, images: CleanUp) -> tuple[Material, Mapping[str, Path]]:
         """Models, environment or image and project: everything that is ready before a start.
@@ -368,7 +359,8 @@ class _Run:
         if self.old is None or self.before is None or not self.before_gave_way:
             return
         theirs, before = running.launcher(self.before.launcher), self.before
-        answer, limit_s = ready.KnownAnswer.from_dict(self.old.answer), TIMEOUT_S[before.launcher]
+        answer = ready.KnownAnswer.from_dict(self.old.answer)
+        limit_s = self.options.timeout_s or TIMEOUT_S[before.launcher]
         if not swap.obstacle(before, before) and "core" in changes.of(before):
             swap.swap(before, answer, self.out, limit_s=limit_s)
         theirs.start(before, self.out.note)
@@ -385,7 +377,12 @@ class _Run:
             image.drop_nameless(self.image)  # its name is the old one's again
 
     def _put_record_back(self) -> None:
-        if self.old is None:
+        if self.undo.failures:
+            self.out.warning(
+                f"what is left of '{self.plan.instance}' is known: the next `cf up` of it puts it "
+                f"right, `cf down {self.plan.instance}` stops it"
+            )
+        elif self.old is None:
             self.store.remove(self.plan.instance)
         else:
             self.store.save(self.old)

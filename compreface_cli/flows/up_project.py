@@ -21,31 +21,31 @@ def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
     from compreface_cli import project, render
 
     folder = paths.project_dir(plan.instance)
-    kept = _kept(folder)
+    before = kept(folder)
     rendered = render.render(plan, models)
     put_old_back(folder)
-    undo.push("the project folder", lambda: _put_back(folder, kept))
+    undo.push("the project folder", lambda: _undo(folder, before, undo))
     if folder.is_dir():
         # Links are enough: a file is never written in place, always replaced.
-        part = kept.with_suffix(".part")
+        part = before.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(folder, part, copy_function=os.link, symlinks=True)
-        part.rename(kept)
+        part.rename(before)
     project.write(rendered, folder)
     return folder
 
 
 def put_old_back(folder: Path) -> None:
     """The folder as it was before a run that was killed; nothing to do after any other."""
-    kept = _kept(folder)
-    if kept.is_dir():
-        _put_back(folder, kept)
+    before = kept(folder)
+    if before.is_dir():
+        _put_back(folder, before)
 
 
 def forget_old(plan: Plan) -> None:
     """The new project has proven itself: what only the old one needed goes."""
     images.drop_superseded(plan.build)
-    shutil.rmtree(_kept(paths.project_dir(plan.instance)), ignore_errors=True)
+    shutil.rmtree(kept(paths.project_dir(plan.instance)), ignore_errors=True)
 
 
 def image(plan: Plan, folder: Path, build: bool | None, undo: CleanUp, out: Output) -> str:
@@ -63,12 +63,19 @@ def image(plan: Plan, folder: Path, build: bool | None, undo: CleanUp, out: Outp
     return build_image(plan, folder, report=out.note, undo=undo, force=build is True).id
 
 
-def _kept(folder: Path) -> Path:
+def kept(folder: Path) -> Path:
+    """Where the folder as it was before a run stands, until that run has proven itself."""
     return folder.with_name(f".{folder.name}.before")
 
 
-def _put_back(folder: Path, kept: Path) -> None:
+def _undo(folder: Path, before: Path, undo: CleanUp) -> None:
+    """Left to the next run where something else is left: a volume has the password in `.env`."""
+    if not undo.failures:
+        _put_back(folder, before)
+
+
+def _put_back(folder: Path, before: Path) -> None:
     """The folder as it was before this run; gone if there was none."""
     shutil.rmtree(folder, ignore_errors=True)
-    if kept.is_dir():
-        kept.rename(folder)
+    if before.is_dir():
+        before.rename(folder)

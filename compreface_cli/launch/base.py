@@ -22,7 +22,9 @@ from compreface_cli.errors import CfError, Interruption
 from compreface_cli.plan import Plan
 
 Report: TypeAlias = Callable[[str], None]  # one line about what happens, for stderr
-State: TypeAlias = Literal["running", "starting", "restarting", "stopped", "failed", "missing"]
+State: TypeAlias = Literal[
+    "running", "starting", "restarting", "paused", "stopped", "failed", "missing"
+]
 Kind: TypeAlias = Literal["compose", "process"]
 
 # What an engine gets to finish its requests after SIGTERM, before it is killed.
@@ -130,6 +132,10 @@ class Launcher(Protocol):
         `replacing` is the running deployment of the same instance and launcher that gives way; its
         data and volumes stay. Starting the old one again, `replacing` the new, is the way back.
         """
+        ...
+
+    def resume(self, deployment: Deployment, report: Report) -> None:
+        """Let go on what somebody has paused."""
         ...
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:

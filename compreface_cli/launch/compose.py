@@ -155,6 +155,7 @@ class ComposeLauncher:
         _hold_tag(deployment)
         engines = _of_swap(deployment)
         if len(engines.engines()) > 1:
+            report("  one engine stays of those that an earlier run has left")
             swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
         before = {item.service: item.id for item in containers.of_project(project)}
         if before:
@@ -171,6 +172,12 @@ class ComposeLauncher:
             if API in now and now[API] == before.get(API):
                 report("  restarting api: it keeps the old calculator's coefficients")
                 docker_cli.run("restart", now[API], doing="restart api", timeout_s=120)
+
+    def resume(self, deployment: Deployment, report: Report) -> None:
+        for item in containers.of_project(_project(deployment), str(_folder(deployment))):
+            if item.state.get("Status") == "paused":
+                report(f"  {containers.short(item.service)} was paused; it goes on")
+                docker_cli.run("unpause", item.id, doing=f"unpause {item.name}", check=False)
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         _sweep_trials(deployment.instance)
@@ -217,7 +224,9 @@ class ComposeLauncher:
                 yield line.removeprefix("\x1b[2K")
 
     def keeps(self, deployment: Deployment) -> Mapping[str, str]:
-        kept = {"project folder": deployment.data["folder"]}
+        kept = {}
+        if _folder(deployment).is_dir():
+            kept["project folder"] = deployment.data["folder"]
         volume = deployment.data.get("volume")
         if volume and volume in _volumes(_project(deployment)):
             kept["volume"] = volume

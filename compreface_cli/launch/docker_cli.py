@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -22,6 +23,7 @@ from compreface_cli.errors import (
     HardwareError,
     UnhealthyError,
 )
+from compreface_cli.launch.supervisor import die_with
 
 Line: TypeAlias = Callable[[str], None]
 Watch: TypeAlias = Callable[[], CfError | None]
@@ -140,8 +142,8 @@ def run(
     `watch` is asked every second meanwhile, in a thread; the error it returns ends the command.
 
     The child has a session of its own, so that a Ctrl-C reaches only `cf`; whatever ends the wait
-    (a signal, a timeout) also ends the child and the plugin it started. `check=False` takes any
-    exit code and returns what was written to stdout.
+    (a signal, a timeout, the death of `cf`) also ends the child and the plugin it started.
+    `check=False` takes any exit code and returns what was written to stdout.
     """
     merged = on_line is not None
     lines: list[str] = []
@@ -180,16 +182,19 @@ def _lines(
     watch: Watch | None = None,
 ) -> Generator[str, None, None]:
     try:
-        child = subprocess.Popen(
-            ["docker", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            env={**os.environ, **env} if env else None,
-        )
+        with warnings.catch_warnings():  # of a fork beside threads; see `die_with`
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = subprocess.Popen(
+                ["docker", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                preexec_fn=die_with(os.getpid()),
+                env={**os.environ, **env} if env else None,
+            )
     except FileNotFoundError as absent:
         raise DockerError(
             f"{doing}: the program `docker` is not installed",

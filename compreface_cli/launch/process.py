@@ -141,6 +141,9 @@ class ProcessLauncher:
         if began.returncode:
             raise CfError("the supervisor could not be started", hint=began.stderr.strip()[-600:])
 
+    def resume(self, deployment: Deployment, report: Report) -> None:
+        """A process that was stopped by a signal is its user's own affair."""
+
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         folder = _folder(deployment)
         state = _read_state(folder)
