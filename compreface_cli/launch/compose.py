@@ -6,6 +6,7 @@ import json
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ ENGINE_PORT = 3000  # inside the container
 TRIAL_LABEL = "compreface-cli.trial"  # names the instance whose next engine is being proven
 _LOG_LINES = 12
 _NGINX_S = 2.0  # nginx was seen to answer 1 to 2 s after the old one's end
+_LOOKED_AT_AGAIN_S = 15.0  # interval and timeout of the health checks
 _PATIENCE = 3  # restarts of a service other than the engine, until its database is there
 
 
@@ -174,10 +176,17 @@ class ComposeLauncher:
                 docker_cli.run("restart", now[API], doing="restart api", timeout_s=120)
 
     def resume(self, deployment: Deployment, report: Report) -> None:
-        for item in containers.of_project(_project(deployment), str(_folder(deployment))):
-            if item.state.get("Status") == "paused":
-                report(f"  {containers.short(item.service)} was paused; it goes on")
-                docker_cli.run("unpause", item.id, doing=f"unpause {item.name}", check=False)
+        found = containers.of_project(_project(deployment), str(_folder(deployment)))
+        paused = [item for item in found if item.state.get("Status") == "paused"]
+        for item in paused:
+            report(f"  {containers.short(item.service)} was paused; it goes on")
+            docker_cli.run("unpause", item.id, doing=f"unpause {item.name}")
+        # Docker calls what is paused unhealthy, until the next look at it.
+        ids, deadline = [item.id for item in paused], time.monotonic() + _LOOKED_AT_AGAIN_S
+        while ids and time.monotonic() < deadline:
+            if all(item.health != "unhealthy" for item in containers.inspect(*ids)):
+                return
+            time.sleep(0.5)
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         _sweep_trials(deployment.instance)

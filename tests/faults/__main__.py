@@ -308,12 +308,10 @@ class Faults:
         (seen,) = json.loads(self._cf("status", self.instance, "--json").stdout)["instances"]
         if seen["state"] != "running":
             raise Failed(f"it is {seen['state']}: {seen['detail']}")
-        if (
-            f":{self.doors[1]}" not in seen["engine_url"]
-            or get(f"{seen['engine_url']}/status")[0] != 200
-        ):
-            raise Failed(f"the engine does not answer at {seen['engine_url']}")
-        left = [name for name in self.docker.things_of(f"cf-{self.instance}-trial")]
+        url = str(seen["engine_url"])
+        if not url.endswith(f":{self.doors[1]}") or get(f"{url}/status")[0] != 200:
+            raise Failed(f"the engine does not answer at {url}, its port is {self.doors[1]}")
+        left = self.docker.things_of(f"cf-{self.instance}-trial")
         home = self.cf.data / "projects"
         left += [path.name for path in home.iterdir() if path.name != self.instance]
         if left:
