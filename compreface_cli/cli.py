@@ -44,8 +44,6 @@ def _ended(work: Callable[[], int]) -> int:
         return _report(InterruptedByUser(str(signalled) or "interrupted"))
     except CfError as error:
         return _report(error)
-    except SystemExit as ended:  # how Rich and Typer leave when nobody reads on
-        return ended.code if isinstance(ended.code, int) else 1
     except Exception as error:
         return _report(_unexpected(error))
 
@@ -62,9 +60,8 @@ def _flushed(code: int) -> int:
     except OutputError as error:
         told = _report(error)
         return code or told
-    except (OSError, ValueError):  # nobody reads on
+    except ValueError:  # closed
         streams.drop(sys.stdout)
-        return code or 1
     return code
 
 
@@ -121,8 +118,6 @@ def _report(error: CfError) -> int:
         except OutputError as lost:
             for one in (error, lost):
                 Output().error(one)
-        except BrokenPipeError:
-            streams.drop(sys.stdout)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
