@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Interruption(f"interrupted by {signal.Signals(number).name}")
+    raise Interruption(signal.Signals(number).name)
 
 
 def main() -> None:
@@ -40,8 +40,12 @@ def main() -> None:
 def _ended(work: Callable[[], int]) -> int:
     try:
         return work()
-    except (KeyboardInterrupt, Interruption) as signalled:
-        return _report(InterruptedByUser(str(signalled) or "interrupted"))
+    except KeyboardInterrupt:
+        return _report(InterruptedByUser("interrupted"))
+    except Interruption as signalled:
+        by = "" if str(signalled) in ("", "SIGINT") else f" by {signalled}"
+        outcome = f"; {signalled.outcome}" if signalled.outcome else ""
+        return _report(InterruptedByUser(f"interrupted{by}{outcome}"))
     except CfError as error:
         return _report(error)
     except Exception as error:

@@ -282,12 +282,16 @@ def test_what_docker_says_of_its_daemon_is_said_once_and_is_no_log_line(
     docker.answers("version", err=f"{gone}\n", code=1)
     docker.answers("compose", err=f"{gone}\n", code=1)
     lines: list[str] = []
+
+    def read() -> None:
+        for line in ComposeLauncher().logs(deployment(folder), tail=5, follow=False):
+            lines.append(line)
+
     with pytest.raises(DockerError) as failed:
-        lines.extend(ComposeLauncher().logs(deployment(folder), tail=5, follow=False))
+        read()
     assert (lines, str(failed.value).count(gone)) == ([], 1)
 
     docker.answers("version")  # it went while the lines came
     with pytest.raises(DockerError) as failed:
-        for line in ComposeLauncher().logs(deployment(folder), tail=5, follow=False):
-            lines.append(line)
+        read()
     assert (lines, str(failed.value).count(gone)) == ([gone], 0)

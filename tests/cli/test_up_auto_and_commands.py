@@ -80,6 +80,6 @@ def test_a_restart_that_is_cut_says_how_to_start_again(local_cf: LocalCf) -> Non
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
-    assert "cf restart embedded" in rest
+    assert "'embedded' may be stopped now: `cf restart embedded --all` starts it" in rest
     assert local_cf.json("restart")["instance"] == "embedded"
     assert local_cf.status()["state"] == "running"
