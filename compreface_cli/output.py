@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from compreface_cli.errors import CfError
+from compreface_cli.errors import CfError, InterruptedByUser
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -114,7 +114,9 @@ class Output:
         if self.json_mode:
             self.write_json({"error": error.as_dict()})
             return
-        self._say(f"error: {error.message}", "bold red")
+        # What the user has asked for is no error.
+        label = "" if isinstance(error, InterruptedByUser) else "error: "
+        self._say(f"{label}{error.message}", "bold red")
         if error.hint:
             self._say(error.hint)
 
