@@ -203,6 +203,8 @@ class _Run:
             running.launcher(self.before.launcher).services(self.before)
         )
         self.before_gave_way = False
+        if self.before_runs:
+            undo.left = f"'{plan.instance}' runs as before"
         self.image: str | None = None
         self.began: float | None = None
         self.start_s: Mapping[str, float] = {}

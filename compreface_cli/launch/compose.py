@@ -202,6 +202,7 @@ class ComposeLauncher:
             if not chosen:
                 known = ", ".join(containers.short(n) for n in deployment.data["services"])
                 raise CfError(f"there is no service '{service}'", hint=f"It has: {known}.")
+        docker_cli.run("version", doing="ask the Docker engine")  # what it says is no log line
         lines = docker_cli.stream(
             *_words(deployment),
             "logs",
