@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from compreface_cli import builds, engine_env, paths, settings
+from compreface_cli import builds, engine_env, leftovers, paths, settings
 from compreface_cli import plan as plans
 from compreface_cli.errors import CfError, ConflictError, DockerError, UsageError
 from compreface_cli.flows import removal, rm, running
@@ -56,6 +56,10 @@ def _found(out: Output) -> Iterator[Thing]:
         yield from _environments(records)
         yield from _models(wanted, unclear, records)
     yield from _instances()
+    for prefix in ("cf-build-", "cf-trial-", "cf-plan-"):
+        for place in leftovers.sweep(prefix, only_look=True):
+            size, remove = removal.size_of(place), partial(leftovers.sweep, prefix)
+            yield Thing("leftover", str(place), size, remove, "of a cf that was killed")
 
 
 def _plans() -> tuple[list[Plan], dict[str, str]]:

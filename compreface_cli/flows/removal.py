@@ -52,15 +52,10 @@ def erase(place: Path) -> None:
 def size_of(place: Path) -> int:
     """The bytes that it takes on disk; of a file with other names only its share would be freed."""
     total = 0
-    for folder, _, files in (
-        os.walk(place) if place.is_dir() else [(str(place.parent), [], [place])]
-    ):
-        for file in files:
-            try:
-                found = os.lstat(os.path.join(folder, file))
-            except OSError:
-                continue
-            total += found.st_blocks * 512 // max(1, found.st_nlink)
+    for one in (place, *place.rglob("*")) if place.is_dir() else (place,):
+        with suppress(OSError):
+            found = one.lstat()
+            total += found.st_blocks * 512 // (1 if one.is_dir() else max(1, found.st_nlink))
     return total
 
 
