@@ -71,7 +71,9 @@ def rm(
         for one in found:
             for line in (f"To be removed of the {one.kind} '{one.name}':", *_said(one)):
                 out.note(line)
-        removal.consent([one.name for one in found if one.gone], confirmed, out)
+        empty = [one.name for one in found if not one.gone]
+        asked = [one.name for one in found if one.gone]
+        removal.consent(asked, [one for one in confirmed if one not in empty], out)
         for one in found:
             removal.remove(one.gone, out)
     return found
