@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from compreface_cli import paths
-from compreface_cli.errors import ConfigurationError
+from compreface_cli.errors import ConfigurationError, Interruption
 from compreface_cli.flows import running
 from compreface_cli.instances import Damaged, Record
 from compreface_cli.launch.base import STOP_TIMEOUT_S, interruptible
@@ -38,7 +38,7 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
         if not broken or error.hint == paths.WAY_OUT:  # or the folder may not be read at all
             raise
         raise _by_hand(broken[0]) from error
-    with interruptible(), store.lock(name, f"cf down {name}"):
+    with interruptible(), _said_if_cut(name), store.lock(name, f"cf down {name}"):
         record = running.pick(name, only_running=False)  # as it is now that nobody else works on it
         known = running.deployment(record)
         launcher = running.launcher(known.launcher)
@@ -55,6 +55,15 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
         else:
             store.remove(name)
     return Stopped(name, known.launcher, runs, kept)
+
+
+@contextmanager
+def _said_if_cut(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Interruption as signalled:
+        signalled.outcome = f"'{name}' may be half stopped: `cf down {name}` goes on"
+        raise
 
 
 def _stop_previous(document: Mapping[str, Any], timeout_s: float) -> None:

@@ -23,7 +23,7 @@ from compreface_engine.runtimes.ways import REFERENCE, Version, Way, demand, her
 
 _log = logging.getLogger("compreface_engine.runtimes")
 
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 _WORTH_IT: Final = 0.97  # another way must save more than what two runs of one and the same differ
 
 
@@ -37,7 +37,7 @@ class Wish:
 
     runtime: str = REFERENCE.runtime
     precision: str = "auto"
-    min_cosine: float = 0.9995
+    min_cosine: float = 0.998
     folder: Path | None = None
 
 
@@ -100,7 +100,7 @@ def choose(
 ) -> Choice:
     """The way for the calculator's network `path` on this host.
 
-    `probe` makes a batch of its usual input. Raises ConfigurationError where what is asked for is
+    `probe` makes rows of its usual input. Raises ConfigurationError where what is asked for is
     not installed, not possible on this CPU, or less accurate than allowed.
     """
     cpu = cpu or this_cpu()
