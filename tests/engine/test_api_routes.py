@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
 from compreface_engine.settings import Settings
 from tests.contract.process import MULTIPART, multipart, part, photograph_form
-from tests.engine.fakes import AsgiReply, Caller, FakePipeline
+from tests.engine.fakes import AsgiReply, Caller, FakeDecoded, FakePipeline
 
 CACHE = "max-age=0, no-cache, no-store, must-revalidate, proxy-revalidate"
 
@@ -285,6 +287,38 @@ def test_a_fault_of_the_engine_is_500_without_its_details(service: Service) -> N
     assert reply.status == 500
     assert message(reply).startswith("500 Internal Server Error: The engine failed")
     assert "secret" not in message(reply)
+
+
+@pytest.mark.parametrize(
+    ("picture", "query", "status"),
+    [
+        (b"2", "", 200),
+        (b"0", "", 400),
+        (b"2", "limit=abc", 400),
+        (b"0", "limit=abc", 400),
+        (b"2", "det_prob_threshold=x", 422),
+        (b"~0", "", 400),
+    ],
+)
+def test_no_answer_keeps_the_picture(
+    service: Service, picture: bytes, query: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = service.pipeline.decode
+    pictures: list[weakref.ref[Any]] = []
+
+    def watched(data: bytes | memoryview) -> FakeDecoded:
+        decoded = decode(data)
+        pictures.append(weakref.ref(decoded.image))
+        return decoded
+
+    monkeypatch.setattr(service.pipeline, "decode", watched)
+    gc.collect()
+    gc.disable()
+    try:
+        assert service.find(picture, query).status == status
+        assert [one() for one in pictures] == [None]
+    finally:
+        gc.enable()
 
 
 NO_FILE = "400 Bad Request: No file is attached"

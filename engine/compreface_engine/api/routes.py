@@ -150,7 +150,8 @@ def _scan(
         limit, bad_limit = limit_of(values), None
     except BadRequest as error:
         # "No face" comes before a bad limit, so faces are looked for; nothing else is computed.
-        limit, bad_limit, slugs = 0, error, frozenset()
+        # Without its traceback, whose frame is this one and would hold the picture.
+        limit, bad_limit, slugs = 0, error.with_traceback(None), frozenset()
     faces = engine.scan(decoded.image, min_score=threshold, detect=detect, slugs=slugs, limit=limit)
     if not faces:
         raise NoFaceFound(truncated=decoded.truncated)
