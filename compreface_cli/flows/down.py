@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from compreface_cli import paths
-from compreface_cli.errors import ConfigurationError
+from compreface_cli.errors import ConfigurationError, Interruption
 from compreface_cli.flows import running, unfinished, up_project
 from compreface_cli.instances import Damaged
 from compreface_cli.launch.base import STOP_TIMEOUT_S, interruptible
@@ -37,7 +36,7 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
         if not broken or error.hint == paths.WAY_OUT:  # or the folder may not be read at all
             raise
         raise _by_hand(broken[0]) from error
-    with interruptible(), store.lock(name, f"cf down {name}"):
+    with interruptible(), _said_if_cut(name), store.lock(name, f"cf down {name}"):
         record = running.pick(name, only_running=False)  # as it is now that nobody else works on it
         if record.unfinished:
             unfinished.tell(record, out, going_down=True)
@@ -53,14 +52,22 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
             launcher.stop(known, timeout_s=timeout_s)
             kept |= launcher.keeps(known)
             launcher.remove(known)
-        before = record.previous if record.unfinished else record
-        unfinished.ended(before or record, proven=before is not None)
+        unfinished.ended((record.previous if record.unfinished else None) or record)
     return Stopped(name, found[-1].launcher if found else "", runs, kept)
+
+
+@contextmanager
+def _said_if_cut(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Interruption as signalled:
+        signalled.outcome = f"'{name}' may be half stopped: `cf down {name}` goes on"
+        raise
 
 
 def _by_hand(broken: Damaged) -> ConfigurationError:
     """The error for a record that does not say what was started: how to end what may still run."""
-    pids = _processes(broken.path.parent)
+    pids = living(broken.name)
     if pids:
         end = f"End what still runs: kill {' '.join(map(str, pids))}"
     else:
@@ -76,10 +83,10 @@ def _by_hand(broken: Damaged) -> ConfigurationError:
     )
 
 
-def _processes(home: Path) -> list[int]:
+def living(name: str) -> list[int]:
     """Of each engine below the instance's folder: its supervisor, else itself; what lives."""
     found = []
-    for path in sorted(home.glob("engine-*/state.json")):
+    for path in sorted(running.instances().home(name).glob("engine-*/state.json")):
         with suppress(OSError, ValueError, TypeError, KeyError):
             state = json.loads(path.read_text(encoding="utf-8"))
             for one in filter(None, (state["supervisor"], state["child"])):

@@ -68,8 +68,10 @@ def restart(
             store.save(unfinished.begun(record, command))
             try:
                 swap.swap(known, answer, out, limit_s=limit_s)
-            except (UnhealthyError, Interruption, KeyboardInterrupt):
+            except (UnhealthyError, Interruption) as failed:
                 store.save(record)  # the running engine stayed as it was
+                if isinstance(failed, Interruption):
+                    failed.outcome = f"'{name}' runs on"
                 raise
         else:
             _stop_and_start(launcher, known, record, out)
@@ -122,11 +124,11 @@ def _stop_and_start(launcher: Launcher, known: Deployment, record: Record, out: 
         out.note(f"Starting '{name}' ...")
         store.save(unfinished.begun(record, command))
         launcher.start(known, out.note)
-    except Interruption:
-        out.note(f"'{name}' may be stopped now. To start it: {command}")
-        raise
     except UnhealthyError:
         store.save(record)
+        raise
+    except Interruption as signalled:
+        signalled.outcome = f"'{name}' may be stopped now: `{command}` starts it"
         raise
 
 

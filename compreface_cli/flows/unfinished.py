@@ -109,7 +109,7 @@ def settle(name: str, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Reco
         if not same:
             launcher.remove(known)
     if before is None or not goes_on:
-        return ended(before or record, proven=before is not None)
+        return ended(before or record)
     _bring_back(before, out)
     store.save(before)
     return before
@@ -126,15 +126,15 @@ def deployments(record: Record) -> list[Deployment]:
     return found
 
 
-def ended(record: Record, *, proven: bool) -> Record | None:
+def ended(record: Record) -> Record | None:
     """Write down that nothing of it runs any more; forget it when it has no data either.
 
-    `proven`: it has run, so that it has data. Returns what is written down.
+    Returns what is written down.
     """
     store = running.instances()
     if record.services == "full" and record.deployment:
         known = running.deployment(record)
-        if proven or "volume" in running.launcher(known.launcher).keeps(known):
+        if "volume" in running.launcher(known.launcher).keeps(known):
             # The data outlive the instance's run, and so does the word which calculator made them.
             stopped = replace(record, phase="stopped", previous_record=None, command="")
             store.save(stopped)
