@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from compreface_cli.errors import ConfigurationError, Interruption, UnhealthyError
+from compreface_cli.errors import CfError, ConfigurationError, Interruption, UnhealthyError
 from compreface_cli.flows import ready, running, swap, unfinished
 from compreface_cli.flows.up import TIMEOUT_S
 from compreface_cli.instances import Record
@@ -68,7 +68,8 @@ def restart(
             store.save(unfinished.begun(record, command))
             try:
                 swap.swap(known, answer, out, limit_s=limit_s)
-            except (UnhealthyError, Interruption) as failed:
+            except (CfError, Interruption) as failed:
+                launcher.tidy(known)
                 store.save(record)  # the running engine stayed as it was
                 if isinstance(failed, Interruption):
                     failed.outcome = f"'{name}' runs on"

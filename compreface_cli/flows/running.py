@@ -54,6 +54,11 @@ def launcher(kind: Kind) -> Launcher:
 
 def deployment(record: Record) -> Deployment:
     """What the record says is deployed; ConfigurationError when that cannot be understood."""
+    if not record.deployment:
+        raise ConfigurationError(
+            f"nothing of instance '{record.name}' was started yet",
+            hint=f"`{start_command(record)}` starts it, `cf down {record.name}` forgets it.",
+        )
     try:
         return Deployment.from_dict(record.deployment)
     except (KeyError, TypeError) as error:

@@ -249,6 +249,7 @@ class _Run:
             deployment=self.old.deployment if self.old else {},
             previous_record=asdict(self.old) if self.old else None,
             plan=plan.as_dict(),
+            engine_env=self.old.engine_env if self.old else "",
             command=f"cf up {plan.build}",
         )
 
@@ -360,9 +361,13 @@ class _Run:
 
     def _start_old(self) -> None:
         """The way back: the old one runs again and is asked for the known face."""
-        if self.old is None or self.before is None or not self.before_gave_way:
+        if self.old is None or self.before is None:
             return
         theirs, before = running.launcher(self.before.launcher), self.before
+        if not self.before_gave_way:
+            if self.before_runs:
+                theirs.tidy(before)
+            return
         answer = ready.KnownAnswer.from_dict(self.old.answer)
         limit_s = self.options.timeout_s or TIMEOUT_S[before.launcher]
         if not swap.obstacle(before, before) and "core" in changes.of(before):
@@ -409,4 +414,5 @@ def remove_unused_environments(*rows: str) -> None:
     if home.is_dir():
         records, _ = running.instances().all()
         current = [engine_env.inputs(row).key() for row in {"cpu", *rows}]
-        engine_env.remove_unused(home, [*current, *(one.engine_env for one in records)])
+        used = [one for record in records for one in (record, record.previous) if one is not None]
+        engine_env.remove_unused(home, [*current, *(one.engine_env for one in used)])

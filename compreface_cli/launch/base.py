@@ -134,6 +134,10 @@ class Launcher(Protocol):
         """
         ...
 
+    def tidy(self, deployment: Deployment) -> None:
+        """Remove what a swap or a trial that failed could not: the engine that runs stays."""
+        ...
+
     def resume(self, deployment: Deployment, report: Report) -> None:
         """Let go on what somebody has paused."""
         ...

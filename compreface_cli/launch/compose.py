@@ -151,12 +151,8 @@ class ComposeLauncher:
         self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
     ) -> None:
         project, folder = _project(deployment), _folder(deployment)
-        _sweep_trials(deployment.instance)
         _hold_tag(deployment)
-        engines = _of_swap(deployment)
-        if len(engines.engines()) > 1:
-            report("  one engine stays of those that an earlier run has left")
-            swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
+        self.tidy(deployment)
         before = {item.service: item.id for item in containers.of_project(project)}
         if before:
             for name in compose_project.rejoin(project, folder, _words(deployment)):
@@ -172,6 +168,12 @@ class ComposeLauncher:
             if API in now and now[API] == before.get(API):
                 report("  restarting api: it keeps the old calculator's coefficients")
                 docker_cli.run("restart", now[API], doing="restart api", timeout_s=120)
+
+    def tidy(self, deployment: Deployment) -> None:
+        _sweep_trials(deployment.instance)
+        engines = _of_swap(deployment)
+        if len(engines.engines()) > 1:
+            swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
 
     def resume(self, deployment: Deployment, report: Report) -> None:
         found = containers.of_project(_project(deployment), str(_folder(deployment)))

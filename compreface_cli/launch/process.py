@@ -141,6 +141,9 @@ class ProcessLauncher:
         if began.returncode:
             raise CfError("the supervisor could not be started", hint=began.stderr.strip()[-600:])
 
+    def tidy(self, deployment: Deployment) -> None:
+        """A trial ends with its `cf`."""
+
     def resume(self, deployment: Deployment, report: Report) -> None:
         """A process that was stopped by a signal is its user's own affair."""
 

@@ -1,6 +1,6 @@
 """`make faults`: kills `cf` and the Docker engine at random moments; one more `cf` puts it right.
 
-    python -m tests.faults [--kills 50] [--daemon-deaths 10] [--seed 7]
+    python -m tests.faults [--kills 50] [--daemon-deaths 10] [--first-starts 6] [--seed 7]
                            [--kill-daemon COMMAND --start-daemon COMMAND]
 
 A stack of real PostgreSQL and stand-ins of the Java services holds a face. In each try a command of
@@ -348,10 +348,8 @@ class Faults:
         self.prepare()
 
 
-def tries(
-    rng: random.Random, kills: int, deaths: int, *, first: bool
-) -> Iterator[tuple[Way, Fault]]:
-    """All ways in turn, in an order and with faults of the seed's."""
+def tries(rng: random.Random, kills: int, deaths: int, first: int) -> Iterator[tuple[Way, Fault]]:
+    """All ways in turn, in an order and with faults of the seed's; `first` more of first starts."""
     ways = [way for way in WAYS if not way.first]
     plan: list[tuple[Way, Fault]] = []
     for count, faults in ((kills, ()), (deaths, DEATHS)):
@@ -362,11 +360,10 @@ def tries(
             plan.append((ways[place % len(ways)], one))
     rng.shuffle(plan)
     yield from plan
-    if first:  # these last: they end with an instance without the face
-        yield WAYS[0], KILL
-        yield WAYS[0], TERMS[0]
-        if deaths:
-            yield WAYS[0], DEATHS[0]
+    # These last: they end with an instance without the face.
+    starts = (KILL, DEATHS[0], TERMS[0]) if deaths else (KILL, TERMS[0])
+    for place in range(first):
+        yield WAYS[0], starts[place % len(starts)]
 
 
 @contextmanager
@@ -386,6 +383,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50, help="of cf (default: 50)")
     parser.add_argument("--daemon-deaths", type=int, default=10, help="of the engine (10)")
+    parser.add_argument("--first-starts", type=int, default=6, help="cut off beside these (6)")
     parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to repeat it")
     parser.add_argument("--only", default="", help="a command's name, such as 'restart --all'")
     parser.add_argument("--kill-daemon", default="", metavar="COMMAND")
@@ -416,7 +414,7 @@ def main() -> int:
             print(
                 _ROW.format("", "command", "s", "fault", "status then", "data", "", "what it said")
             )
-            for way, fault in tries(rng, asked.kills, deaths, first=True):
+            for way, fault in tries(rng, asked.kills, deaths, asked.first_starts):
                 if asked.only in ("", way.name):
                     one.one(way, fault)
         finally:
