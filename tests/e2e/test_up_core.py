@@ -114,7 +114,7 @@ def test_an_interrupted_up_leaves_nothing(
         *up_core(instance, free_port()), when=lambda line: moment in line, number=number
     )
     assert code == 130, said
-    assert "Traceback" not in said
+    assert said.rstrip().endswith("; what this run had started is removed")
     assert docker.things_of(f"cf-{instance}") == []
     assert not cf.project(instance).exists()
     assert docker.inspect(embedded["image"])["Id"] == embedded["id"]
