@@ -160,6 +160,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HeadTooLarge
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise Malformed
         self._in_head = False
         self._head_bytes = self._fields_bytes = 0
         self._forget_head()
