@@ -155,8 +155,8 @@ def fault(url: str, *, key: str = "", timeout_s: float = 1.0) -> str | None:
         with EngineClient(url, key=key, timeout_s=timeout_s) as client:
             said = client.status()
     except Refused as refused:
-        status = f"{refused.status} "
-        return status + refused.message.removeprefix(status)
+        code = f"{refused.status} "
+        return code + refused.message.removeprefix(code)
     except UnhealthyError as error:
         status, body = error.details.get("status"), error.details.get("body")
         return "" if status is None else " ".join(f"{status} {body}".split())
