@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Interruption(f"interrupted by {signal.Signals(number).name}")
+    raise Interruption(signal.Signals(number).name)
 
 
 def main() -> None:
@@ -40,12 +40,14 @@ def main() -> None:
 def _ended(work: Callable[[], int]) -> int:
     try:
         return work()
-    except (KeyboardInterrupt, Interruption) as signalled:
-        return _report(InterruptedByUser(str(signalled) or "interrupted"))
+    except KeyboardInterrupt:
+        return _report(InterruptedByUser("interrupted"))
+    except Interruption as signalled:
+        by = "" if str(signalled) in ("", "SIGINT") else f" by {signalled}"
+        outcome = f"; {signalled.outcome}" if signalled.outcome else ""
+        return _report(InterruptedByUser(f"interrupted{by}{outcome}"))
     except CfError as error:
         return _report(error)
-    except SystemExit as ended:  # how Rich and Typer leave when nobody reads on
-        return ended.code if isinstance(ended.code, int) else 1
     except Exception as error:
         return _report(_unexpected(error))
 
@@ -62,9 +64,8 @@ def _flushed(code: int) -> int:
     except OutputError as error:
         told = _report(error)
         return code or told
-    except (OSError, ValueError):  # nobody reads on
+    except ValueError:  # closed
         streams.drop(sys.stdout)
-        return code or 1
     return code
 
 
@@ -121,8 +122,6 @@ def _report(error: CfError) -> int:
         except OutputError as lost:
             for one in (error, lost):
                 Output().error(one)
-        except BrokenPipeError:
-            streams.drop(sys.stdout)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

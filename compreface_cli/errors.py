@@ -93,8 +93,11 @@ class InterruptedByUser(CfError):
 class Interruption(BaseException):
     """Raised by a signal handler, so anywhere: an `except Exception` of a library must not take it.
 
-    `threading.Thread.start` is one: it would lose a thread that already runs.
+    `threading.Thread.start` is one: it would lose a thread that already runs. `outcome` says what
+    became of that run's work.
     """
+
+    outcome = ""
 
 
 class PreflightError(CfError):

@@ -13,17 +13,36 @@ from compreface_cli.errors import OutputError
 
 
 class _Stdout(io.TextIOWrapper):
-    """Raises OutputError where it cannot be written; BrokenPipeError when nobody reads on."""
+    """Raises OutputError where it cannot be written; drops the rest when its reader has left.
+
+    So `cf ... | head -1` ends with the command's own exit code: 0 when nothing else is wrong, which
+    `set -o pipefail` needs. A SIGPIPE (141) would call a good answer a failure.
+    """
+
+    unread = False
 
     def write(self, text: str, /) -> int:
         if text == "":  # how Typer tries what kind of stream it has: no failure may pass there
             return 0
-        with _told():
-            return super().write(text)
+        with self._told():
+            super().write(text)
+        return len(text)
 
     def flush(self) -> None:
-        with _told():
+        with self._told():
             super().flush()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            self.unread = True
+            drop(self)
+        except OSError as error:
+            drop(self)
+            why = error.strerror or str(error)
+            raise OutputError(f"the output cannot be written: {why}") from error
 
 
 class _Stderr(io.TextIOWrapper):
@@ -43,16 +62,9 @@ class _Stderr(io.TextIOWrapper):
             drop(self)
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        drop(sys.stdout)
-        why = error.strerror or str(error)
-        raise OutputError(f"the output cannot be written: {why}") from error
+def unread() -> bool:
+    """Whether the reader of stdout has left: what writes without end can end."""
+    return isinstance(sys.stdout, _Stdout) and sys.stdout.unread
 
 
 def prepare() -> None:

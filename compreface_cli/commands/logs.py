@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from compreface_cli import streams
 from compreface_cli.errors import UsageError
 from compreface_cli.output import Output
 
@@ -38,10 +39,8 @@ def logs(
     if json_mode:
         Output(json_mode=True).write_json({"instance": name, "lines": list(lines)})
         return
-    try:
+    with suppress(KeyboardInterrupt):  # the way to end -f
         for line in lines:
             print(line, flush=follow)
-    except KeyboardInterrupt:
-        return  # the way to end -f
-    except BrokenPipeError:
-        sys.stderr.close()  # `cf logs | head`: nobody reads on
+            if streams.unread():  # `cf logs | head`
+                break

@@ -60,7 +60,11 @@ def restart(
         answer = ready.KnownAnswer.from_dict(record.answer)
         if not why:
             out.note(f"A new engine of '{name}' starts beside the running one")
-            swap.swap(known, answer, out, limit_s=limit_s)
+            try:
+                swap.swap(known, answer, out, limit_s=limit_s)
+            except Interruption as signalled:
+                signalled.outcome = f"'{name}' runs on"
+                raise
         else:
             _stop_and_start(launcher, known, name, out)
         proof = _prove(launcher, known, answer, limit_s)
@@ -86,7 +90,7 @@ def _obstacle(known: Deployment, services: tuple[ServiceState, ...]) -> str:
     """Why the engine cannot be restarted alone; empty: it can."""
     idle = next((one for one in services if one.state != "running"), None)
     if idle is not None:
-        return f"{idle.name} is {idle.state}"
+        return idle.words
     found = swap.obstacle(known, known)
     return f"the engine cannot stand beside another: {found}" if found else ""
 
@@ -106,8 +110,8 @@ def _stop_and_start(launcher: Launcher, known: Deployment, name: str, out: Outpu
         launcher.stop(known)
         out.note(f"Starting '{name}' ...")
         launcher.start(known, out.note)
-    except Interruption:
-        out.note(f"'{name}' may be stopped now. To start it: cf restart {name} --all")
+    except Interruption as signalled:
+        signalled.outcome = f"'{name}' may be stopped now: `cf restart {name} --all` starts it"
         raise
 
 

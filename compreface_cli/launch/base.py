@@ -59,6 +59,17 @@ class ServiceState:
     restarts: int = 0
     since: str | None = None  # ISO 8601, UTC
 
+    @property
+    def words(self) -> str:
+        """What it does, as a sentence: `core ended with exit code 137: killed`."""
+        detail = self.detail
+        if self.state == "failed" and detail.startswith("exit code"):
+            return f"{self.name} ended with {detail}"
+        if self.state == "failed" and detail.startswith("ended by"):
+            return f"{self.name} {detail}"
+        says = "has failed" if self.state == "failed" else f"is {self.state}"
+        return f"{self.name} {says}" + (f": {detail}" if detail else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -169,6 +180,7 @@ class CleanUp:
         self._steps: list[tuple[str, Callable[[], None]]] = []
         self._report = report
         self.failures: list[str] = []
+        self.left = ""  # what is as before once all is undone: "'demo' runs as before"
 
     def push(self, what: str, undo: Callable[[], None]) -> None:
         self._steps.append((what, undo))
@@ -199,10 +211,20 @@ class CleanUp:
     ) -> None:
         if error is None:
             return
+        some = bool(self._steps)
+        if some and isinstance(error, Interruption):
+            self._report("Interrupted: undoing what this run has started ...")
         try:
             self.undo()
         except (Interruption, KeyboardInterrupt):  # a signal just before undo() heard them
             self.undo()
+        if some and isinstance(error, Interruption):
+            error.outcome = self._outcome()
+
+    def _outcome(self) -> str:
+        if self.failures:
+            return f"not all of it could be undone: {'; '.join(self.failures)}"
+        return ", ".join(filter(None, ("what this run had started is removed", self.left)))
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -219,7 +241,7 @@ def interruptible() -> AbstractContextManager[None]:
         nonlocal heard
         if not heard:
             heard = True
-            raise Interruption(f"interrupted by {signal.Signals(number).name}")
+            raise Interruption(signal.Signals(number).name)
 
     return _handlers(answer)
 

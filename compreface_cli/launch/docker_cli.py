@@ -104,7 +104,7 @@ _CAUSES: tuple[tuple[str, type[CfError], str, str], ...] = (
         r"is unhealthy|application not healthy|exited \(\d+\)|didn't complete successfully",
         UnhealthyError,
         "a service did not become healthy",
-        "Its log lines say why; `cf logs` shows more.",
+        "Its log lines say why.",
     ),
 )
 
@@ -119,7 +119,7 @@ def explain(text: str) -> tuple[type[CfError], str, str] | None:
 
 def failure(doing: str, output: str, *, code: int, lines: int = 8) -> CfError:
     """The error for a docker command that ended with `code`: cause first, then its last lines."""
-    tail = [line for line in output.splitlines() if line.strip()][-lines:]
+    tail = [line for line in output.splitlines() if line.strip()][-lines:] if lines else []
     known = explain(output)
     kind, what, hint = known or (CfError, f"docker ended with exit code {code}", None)
     message = f"{doing}: {what}" + "".join(f"\n    {line}" for line in tail)
@@ -165,8 +165,11 @@ def ask(*arguments: str, doing: str, timeout_s: float = 30.0) -> Any:
 
 
 def stream(*arguments: str, doing: str) -> Generator[str, None, None]:
-    """The lines of a command as they come, stderr too; closing the iterator ends the command."""
-    yield from _lines(arguments, doing, None, merged=True, env=None, check=True)
+    """The lines of a command as they come, stderr too; closing the iterator ends the command.
+
+    Its error does not repeat them.
+    """
+    yield from _lines(arguments, doing, None, merged=True, env=None, check=True, retold=0)
 
 
 def _lines(
@@ -178,6 +181,7 @@ def _lines(
     env: Mapping[str, str] | None,
     check: bool,
     watch: Watch | None = None,
+    retold: int = 8,
 ) -> Generator[str, None, None]:
     try:
         child = subprocess.Popen(
@@ -213,7 +217,7 @@ def _lines(
     if watcher.error is not None:
         raise watcher.error
     if check and code != 0:
-        raise failure(doing, errors, code=code)
+        raise failure(doing, errors, code=code, lines=retold)
 
 
 class _Watcher:

@@ -91,7 +91,7 @@ class BuildSpec(Strict):
     runtime: Runtime = "onnxruntime"
     precision: Precision = "auto"
     # tolerance of `auto`: the least cosine to fp32 that a runtime or precision must keep
-    min_cosine: Annotated[float, Field(ge=0.9, le=1)] = 0.9995
+    min_cosine: Annotated[float, Field(ge=0.9, le=1)] = 0.998
     device: Device = "cpu"
     gpu_index: Annotated[int, Field(ge=0, le=63)] = 0
     detector: Annotated[Plugin, _plugin("detector")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
@@ -100,20 +101,39 @@ class Permit:
         gate = self._gate
         context = copy_context()
         context.run(_current.set, self)
-        future = asyncio.get_running_loop().run_in_executor(
-            gate._pool, lambda: context.run(work, self, *args, **kwargs)
-        )
+
+        def compute() -> T:
+            try:
+                return context.run(work, self, *args, **kwargs)
+            except BaseException as error:
+                _let_go(error)
+                raise
+
+        future = asyncio.get_running_loop().run_in_executor(gate._pool, compute)
         future.add_done_callback(lambda _: gate._end(self))
         try:
             return await asyncio.shield(future)
         finally:
             self.wanted = False
+            del future  # An error that is raised here would hold the future that holds it.
 
     def give_back(self) -> None:
         """Ends a permit that was never used."""
         if not self._spent:
             self._spent = True
             self._gate._end(self)
+
+
+def _let_go(error: BaseException) -> None:
+    """Frees what the frames of a failed computation hold: pixels, above all. The lines stay."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            left += [one.__cause__, one.__context__]
 
 
 _current: ContextVar[Permit | None] = ContextVar("permit", default=None)

@@ -95,7 +95,7 @@ class Settings:
             gpu_idx=gpu_idx,
             runtime=env.choice("CF_RUNTIME", "onnxruntime", RUNTIMES),
             precision=env.choice("CF_PRECISION", "auto", PRECISIONS),
-            min_cosine=env.cosine("CF_MIN_COSINE", 0.9995),
+            min_cosine=env.cosine("CF_MIN_COSINE", 0.998),
             choices_dir=Path(choices) if choices else models_dir and models_dir / ".choices",
             batching=batching,
             models_dir=models_dir,

@@ -34,7 +34,7 @@ def plan(**changes: Any) -> Plan:
         plugins=UI_PLUGINS,
         runtime="onnxruntime",
         precision="auto",
-        min_cosine=0.9995,
+        min_cosine=0.998,
         device="cpu",
         gpu_index=-1,
         wheels="cpu",

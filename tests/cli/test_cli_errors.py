@@ -189,8 +189,7 @@ def test_a_signal_ends_a_command_with_130_and_one_line(number: signal.Signals) -
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted" in err
-    assert "Traceback" not in err
+    assert err == ("interrupted\n" if number == signal.SIGINT else "interrupted by SIGTERM\n")
 
 
 STARTING_THREADS = """
@@ -223,7 +222,7 @@ def test_a_signal_while_a_thread_starts_ends_with_one_line(turn: int) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "error: interrupted by SIGTERM\n"
+    assert err == "interrupted by SIGTERM\n"
 
 
 def test_the_whole_app_is_there_for_tools() -> None:

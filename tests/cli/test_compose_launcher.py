@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from compreface_cli import builds, settings
-from compreface_cli.errors import CfError, UnhealthyError
+from compreface_cli.errors import CfError, DockerError, UnhealthyError
 from compreface_cli.launch import compose_project, containers
 from compreface_cli.launch.base import CleanUp, Deployment, Endpoint, Material
 from compreface_cli.launch.compose import ComposeLauncher
@@ -273,3 +273,25 @@ def test_an_unknown_service_is_named_with_those_there_are(docker: FakeDocker, fo
     with pytest.raises(CfError, match="nginx") as failed:
         list(launcher.logs(deployment(folder), tail=5, follow=False, service="nginx"))
     assert "core" in str(failed.value.hint)
+
+
+def test_what_docker_says_of_its_daemon_is_said_once_and_is_no_log_line(
+    docker: FakeDocker, folder: Path
+) -> None:
+    gone = "Cannot connect to the Docker daemon at unix:///nowhere. Is the docker daemon running?"
+    docker.answers("version", err=f"{gone}\n", code=1)
+    docker.answers("compose", err=f"{gone}\n", code=1)
+    lines: list[str] = []
+
+    def read() -> None:
+        for line in ComposeLauncher().logs(deployment(folder), tail=5, follow=False):
+            lines.append(line)
+
+    with pytest.raises(DockerError) as failed:
+        read()
+    assert (lines, str(failed.value).count(gone)) == ([], 1)
+
+    docker.answers("version")  # it went while the lines came
+    with pytest.raises(DockerError) as failed:
+        read()
+    assert (lines, str(failed.value).count(gone)) == ([gone], 0)

@@ -87,6 +87,27 @@ def test_a_signal_is_an_error_of_the_run(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
+def test_an_interruption_says_what_became_of_the_run() -> None:
+    notes = Notes()
+    undo = CleanUp()
+    undo.left = "'demo' runs as before"
+    with pytest.raises(Interruption) as signalled:
+        interrupted(signal.SIGINT, undo, notes.step("a"))
+    assert signalled.value.outcome == (
+        "what this run had started is removed, 'demo' runs as before"
+    )
+
+    def fails() -> None:
+        raise CfError("stuck")
+
+    with pytest.raises(Interruption) as signalled:
+        interrupted(signal.SIGINT, CleanUp(), ("b", fails))
+    assert signalled.value.outcome == "not all of it could be undone: b: stuck"
+    with pytest.raises(Interruption) as signalled:
+        interrupted(signal.SIGINT, CleanUp())
+    assert signalled.value.outcome == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_what_nohup_and_the_background_ignore_stays_ignored(number: signal.Signals) -> None:
     notes = Notes()
@@ -113,7 +134,8 @@ def test_signals_during_the_clean_up_do_not_end_it() -> None:
     with pytest.raises(Interruption, match="SIGTERM"):
         interrupted(signal.SIGTERM, CleanUp(said.append), notes.step("first"), ("slow", slow))
     assert notes.done == ["slow", "first"]
-    assert said == ["still cleaning up, please wait"] * 2
+    undoing = "Interrupted: undoing what this run has started ..."
+    assert said == [undoing, *["still cleaning up, please wait"] * 2]
 
 
 def test_a_deferred_signal_comes_after_the_step() -> None:

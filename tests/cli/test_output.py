@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,3 +83,60 @@ def test_a_name_with_the_name_of_an_emoji_stays_as_it_is(
 ) -> None:
     Output().note("a:cat:.jpg")
     assert capsys.readouterr().err == "a:cat:.jpg\n"
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Rich takes for a terminal of 120 columns."""
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "120"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def test_a_short_wait_is_not_shown(capsys: pytest.CaptureFixture[str], terminal: None) -> None:
+    with Output().waiting("waiting for api"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_long_wait_is_a_spinner_with_its_time_and_leaves_no_line(
+    capsys: pytest.CaptureFixture[str], terminal: None
+) -> None:
+    out = Output()
+    with out.waiting("waiting for api", after_s=0.05) as say:
+        time.sleep(0.5)
+        out.note("something happened")
+        say("waiting for fe")
+        with out.progress("inside", total=2) as advance:
+            advance(1)
+            time.sleep(1.1)
+    seen = capsys.readouterr().err
+    assert re.search(r"waiting for api +0:00:00", seen)
+    assert re.search(r"waiting for fe +0:00:01", seen)
+    assert re.search(r"inside +\S+ +0:00:01", seen)
+    assert "something happened\n" in seen
+    assert "inside: 1 s\n" in seen
+    assert seen.endswith("\x1b[2K\x1b[?25h\r"), "the line is gone, the cursor is back"
+
+
+def test_a_long_wait_is_one_line_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(json_mode=True).waiting("waiting for api", after_s=0.05) as say:
+        time.sleep(0.4)
+        say("waiting for fe")
+    assert capsys.readouterr() == ("", "waiting for api ...\n")
+
+
+def test_a_wait_that_fails_ends_its_spinner(
+    capsys: pytest.CaptureFixture[str], terminal: None
+) -> None:
+    out = Output()
+
+    def fail() -> None:
+        time.sleep(0.3)
+        raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"), out.waiting("waiting", after_s=0.05):
+        fail()
+    capsys.readouterr()
+    time.sleep(0.3)
+    assert capsys.readouterr().err == ""

@@ -264,7 +264,7 @@ def test_precision_and_tolerance_come_from_flag_or_build() -> None:
     variables = plan(build).engine_environment()
     assert (variables["CF_PRECISION"], variables["CF_MIN_COSINE"]) == ("bf16", "0.999")
     assert plan(build, min_cosine=0.99).min_cosine == 0.99
-    assert plan().engine_environment()["CF_MIN_COSINE"] == "0.9995"
+    assert plan().engine_environment()["CF_MIN_COSINE"] == "0.998"
     assert plan(build).image != plan(build, min_cosine=0.99).image
 
 

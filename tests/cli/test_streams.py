@@ -104,7 +104,7 @@ def test_a_reader_that_leaves_early_ends_the_command_without_a_word(
     arguments: tuple[str, ...],
 ) -> None:
     done = run(*CF, *arguments, to="| exec 0<&-")
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_failure_keeps_its_code_when_nobody_reads_it() -> None:
@@ -130,3 +130,14 @@ cli.main()
 def test_bare_lines_on_a_full_disk_are_told_too(size: tuple[str, str]) -> None:
     done = run("-c", LOGGING, *size, to=">/dev/full")
     assert (done.returncode, done.stderr) == (1, NO_ROOM)
+
+
+@pytest.mark.parametrize(
+    "to", ["| head -1", "| head -c 10", "| exec 0<&-", "> >(exec 0<&-; sleep 0.5)"]
+)
+@pytest.mark.parametrize("size", [("1", "10"), ("9999", "90")])
+def test_the_exit_code_is_the_commands_own_however_much_of_it_is_read(
+    to: str, size: tuple[str, str]
+) -> None:
+    done = run("-c", LOGGING, *size, to=to)  # with pipefail
+    assert (done.returncode, done.stderr) == (0, "")

@@ -172,6 +172,10 @@ def test_an_interrupted_up_leaves_nothing(local_cf: LocalCf, number: signal.Sign
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert (local_cf.processes(), local_cf.files()) == ([], [])
+    by = "" if number == signal.SIGINT else " by SIGTERM"
+    said = err.splitlines()
+    assert "Interrupted: undoing what this run has started ..." in said
+    assert said[-1] == f"interrupted{by}; what this run had started is removed"
 
 
 def test_what_a_killed_up_left_is_told_and_the_next_up_clears_it(local_cf: LocalCf) -> None:

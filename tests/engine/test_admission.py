@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+import traceback
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -408,5 +411,72 @@ def test_workers_that_never_end_are_called_stuck(monkeypatch: pytest.MonkeyPatch
         assert is_stuck(one)
         permit.give_back()
         assert not is_stuck(one)
+
+    play(scene)
+
+
+class _Pixels:
+    """Something large that a computation holds."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Only references count: what a cycle holds stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_what_a_failed_computation_held_is_free_without_a_garbage_collection() -> None:
+    held: list[weakref.ref[_Pixels]] = []
+
+    def inner(pixels: _Pixels) -> None:
+        try:
+            raise KeyError("the decoder's own")
+        except KeyError as error:
+            raise ValueError("no face") from error
+
+    def work(_: Permit) -> None:
+        pixels = _Pixels()
+        held.append(weakref.ref(pixels))
+        inner(pixels)
+
+    async def scene() -> None:
+        one = gate()
+        for _ in range(3):
+            permit = await one.permit(stays)
+            try:
+                await permit.run(work)
+            except ValueError as error:
+                # The log still says where it failed, and what with.
+                text = "".join(traceback.format_exception(error))
+                assert "in inner" in text
+                assert "the decoder's own" in text
+                assert [one() for one in held] == [None] * len(held)
+        assert [one() for one in held] == [None] * 3
+
+    play(scene)
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_failed_computation_leaves_no_cycle_of_its_own() -> None:
+    errors: list[weakref.ref[BaseException]] = []
+
+    class Refused(Exception):
+        pass
+
+    def work(_: Permit) -> None:
+        raise Refused
+
+    async def scene() -> None:
+        permit = await gate().permit(stays)
+        try:
+            await permit.run(work)
+        except Refused as error:
+            errors.append(weakref.ref(error))
+        await settle()
+        assert errors[0]() is None
 
     play(scene)

@@ -15,15 +15,22 @@ from numpy.typing import NDArray
 
 import compreface_engine
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.geometry import aligned_crop
+from compreface_engine.core.image import decode
+from compreface_engine.pipeline import Pipeline, PipelineConfig
+from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.probe import real_faces
+from compreface_engine.runtimes import measure as measuring
 from compreface_engine.runtimes import ways
 from compreface_engine.runtimes.choice import Choice, Wish, choose
 from compreface_engine.runtimes.host import Cpu, this_cpu
 from compreface_engine.runtimes.measure import Measured, least_cosine, measure, measure_apart
 from compreface_engine.runtimes.ways import REFERENCE, Way
+from tests.shared import needs_shared, shared
 
 _MODELS = Path(compreface_engine.__file__).parent / "embedded_models"
 _RNET = _MODELS / "mtcnn_rnet.onnx"
+_CALCULATOR = "mobilefacenet192_fp16w.onnx"
 FP32, BF16 = Way("openvino", "fp32"), Way("openvino", "bf16")
 OLD, NEW = Cpu("old", frozenset({"avx2"})), Cpu("new", frozenset({"avx2", "avx512_bf16"}))
 VERSIONS = {"onnxruntime": "1.32.0", "openvino": "2026.4.1"}
@@ -86,14 +93,14 @@ def test_the_fastest_way_within_the_tolerance_is_taken_and_said() -> None:
         "device": "cpu",
         "sha256": None,
         "min_cosine": 0.9999,
-        "tolerance": 0.9995,
+        "tolerance": 0.998,
         "measured": [
             {"runtime": "onnxruntime", "precision": "fp32", "ms": 7},
             {"runtime": "openvino", "precision": "fp32", "ms": 8.5},
             {"runtime": "openvino", "precision": "bf16", "ms": 4},
         ],
     }
-    assert "openvino 2026.4.1 bf16 on cpu (cosine 0.999900, at least 0.9995" in str(choice)
+    assert "openvino 2026.4.1 bf16 on cpu (cosine 0.999900, at least 0.998" in str(choice)
 
 
 def test_what_is_less_exact_than_the_tolerance_is_left() -> None:
@@ -247,7 +254,7 @@ def test_a_file_that_cannot_be_put_in_place_leaves_no_half_one(
 
 
 def _rows() -> NDArray[np.float32]:
-    return np.random.default_rng(1).standard_normal((4, 3, 24, 24), np.float32)
+    return np.random.default_rng(1).standard_normal((8, 3, 24, 24), np.float32)
 
 
 def test_real_networks_are_timed_and_compared() -> None:
@@ -257,6 +264,33 @@ def test_real_networks_are_timed_and_compared() -> None:
     assert all(result.ms_alone > 0 and result.ms_batched > 0 for result in results)
     assert all(result.min_cosine > 0.999999 for result in results)
     assert not any(result.error for result in results)
+
+
+class _WrongAbout:
+    """A session that answers all rows alike, but for one."""
+
+    inputs, outputs = ("rows",), ("found",)
+
+    def __init__(self, wrong: float) -> None:
+        self._wrong = wrong
+
+    def run(
+        self, feeds: Mapping[str, NDArray[np.float32]], outputs: Sequence[str] | None = None
+    ) -> list[NDArray[np.float32]]:
+        found = np.ones((len(feeds["rows"]), 2), np.float32)
+        found[feeds["rows"][:, 0] == self._wrong, 0] = 0
+        return [found]
+
+
+@pytest.mark.parametrize("wrong", [0, 5, 6, 25])
+def test_every_row_is_compared_in_whichever_batch_it_runs(
+    monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    sessions = {REFERENCE: _WrongAbout(-1), FP32: _WrongAbout(wrong)}
+    monkeypatch.setattr(measuring, "open_file", lambda way, *_, **__: sessions[way])
+    probe = np.arange(26, dtype=np.float32).reshape(26, 1)
+    (_, other) = measure(Path("any"), probe, [REFERENCE, FP32], 1)
+    assert other.min_cosine == pytest.approx(0.5**0.5)
 
 
 def test_the_lowest_cosine_counts_of_all_rows_and_outputs() -> None:
@@ -297,9 +331,32 @@ def test_the_cpu_is_read_from_the_system(tmp_path: Path) -> None:
 
 def test_the_faces_to_measure_on_are_the_same_each_time_and_unlike_each_other() -> None:
     faces = real_faces(112)
-    assert faces.shape == (6, 112, 112, 3)
+    assert faces.shape == (26, 112, 112, 3)
     assert faces.dtype == np.uint8
     assert np.array_equal(faces, real_faces(112))
     assert all((a != b).mean() > 0.5 for a, b in itertools.pairwise(faces))
     steps = np.abs(np.diff(faces.astype(np.int16), axis=2))
     assert np.median(steps) < 10, "smoother than noise"
+
+
+@needs_shared
+@pytest.mark.skipif(not this_cpu().multiplies_bfloat16, reason="this CPU has no bfloat16")
+def test_real_faces_lose_no_more_by_bfloat16_than_those_that_are_measured() -> None:
+    """The promise of `auto`, held against the samples of CompreFace, faces of 37 px among them."""
+    pipeline = Pipeline.load(PipelineConfig(extras=()))
+    crops = []
+    for path in sorted(shared("faces", "compreface-samples").glob("*.jpg")):
+        picture = decode(path.read_bytes(), max_pixels=1 << 28).image
+        (faces,) = pipeline._detector.detect([picture], min_score=0.85)
+        crops += [aligned_crop(picture, f.landmarks, 112) for f in faces if f.landmarks is not None]
+    assert len(crops) >= 46
+    inputs = InputSpec(112, mean=(127.5,) * 3, scale=(128.0,) * 3)
+
+    def lowest(pictures: NDArray[np.uint8]) -> float:
+        rows = inputs.tensor(pictures)
+        (_, rounded) = measure(_MODELS / _CALCULATOR, rows, [REFERENCE, BF16], 1)
+        assert not rounded.error
+        return rounded.min_cosine
+
+    probed = lowest(real_faces(112))
+    assert Wish().min_cosine < probed <= lowest(np.stack(crops))

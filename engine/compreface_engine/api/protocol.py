@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 import sys
 from typing import Any
 
 from httptools import HttpParserCallbackError, HttpParserInvalidMethodError
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from compreface_engine.api.answers import error_answer
@@ -18,6 +19,10 @@ from compreface_engine.core.errors import RequestError
 
 MAX_HEAD_BYTES = 16 * 1024
 HEAD_TIMEOUT_S = 30.0
+LOOK_EVERY_S = 0.1
+"""How often a caller that sends no more is looked at, while its answer is computed."""
+ASK_EVERY = 20
+"""Every so many of these looks, from the second on, it is sent what only a living one bears."""
 
 _FIRST_LINE = re.compile(rb"[!#$%&'*+.^_`|~A-Za-z0-9-]+ (/[^ ?]*)[^ ]* HTTP/1\.[01]\r\n")
 
@@ -64,6 +69,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = False
         self._data = b""
         self._head_deadline: asyncio.TimerHandle | None = None
+        self._answering: RequestResponseCycle | None = None
+        self._sends_no_more = False
+        self._looks = 0
+        self._next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -71,7 +80,56 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
+        if self._next_look is not None:
+            self._next_look.cancel()
         super().connection_lost(exc)
+        if self._answering is not None and self._answering is not self.cycle:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """True keeps the connection for the answers to the requests that are completely here."""
+        self._sends_no_more = True
+        if self.cycle is None or self.cycle.response_complete or self._refused:
+            return False
+        if self.cycle.more_body:
+            if not self.pipeline:
+                return False
+            self.pipeline.popleft()  # the last one of several, which will never be complete
+        else:
+            self.cycle.keep_alive = False
+        self._next_look = self.loop.call_later(LOOK_EVERY_S, self._look)
+        return True
+
+    def _look(self) -> None:
+        """Ends the connection of a caller that is gone. Only what it answers to bytes shows that.
+
+        Until its answer begins, the one thing that may be sent to it is an interim response, which
+        a caller of HTTP/1.1 has to bear (RFC 9110, 15.2) and every client knows as 100.
+        """
+        if _is_gone(self.transport):
+            self.transport.abort()
+            return
+        self._looks += 1
+        now = self._answering
+        if (
+            self._looks % ASK_EVERY == 2
+            and now is not None
+            and not now.response_started
+            and now.scope["http_version"] == "1.1"
+        ):
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._next_look = self.loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        was_last = not self.pipeline
+        super().on_response_complete()
+        if self._sends_no_more and was_last:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self.parser is None or self._refused or self.transport.is_closing():
@@ -102,6 +160,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HeadTooLarge
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise Malformed
         self._in_head = False
         self._head_bytes = self._fields_bytes = 0
         self._forget_head()
@@ -164,3 +224,16 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
+
+
+def _is_gone(transport: asyncio.BaseTransport) -> bool:
+    """True once the caller's machine has refused what was sent; a poll for nothing costs 2 us.
+
+    False too where the platform has no poll (Windows).
+    """
+    wire = transport.get_extra_info("socket")
+    if wire is None or wire.fileno() < 0 or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(wire.fileno(), 0)
+    return bool(poll.poll(0))

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from compreface_engine.admission import Permit
 from compreface_engine.api.answers import TRUNCATED, Answer, Header, json_answer
-from compreface_engine.api.body import read_form, read_json_file
+from compreface_engine.api.body import read_json_file
+from compreface_engine.api.form import read_form
 from compreface_engine.api.params import detect_of, limit_of, merged, slugs_of, threshold_of
 from compreface_engine.core.errors import BadRequest, NoFaceFound
 from compreface_engine.core.types import BoundingBox, Image
@@ -149,7 +150,8 @@ def _scan(
         limit, bad_limit = limit_of(values), None
     except BadRequest as error:
         # "No face" comes before a bad limit, so faces are looked for; nothing else is computed.
-        limit, bad_limit, slugs = 0, error, frozenset()
+        # Without its traceback, whose frame is this one and would hold the picture.
+        limit, bad_limit, slugs = 0, error.with_traceback(None), frozenset()
     faces = engine.scan(decoded.image, min_score=threshold, detect=detect, slugs=slugs, limit=limit)
     if not faces:
         raise NoFaceFound(truncated=decoded.truncated)

@@ -23,7 +23,7 @@ from compreface_engine.runtimes.ways import REFERENCE, Version, Way, demand, her
 
 _log = logging.getLogger("compreface_engine.runtimes")
 
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 _WORTH_IT: Final = 0.97  # another way must save more than what two runs of one and the same differ
 
 
@@ -37,7 +37,7 @@ class Wish:
 
     runtime: str = REFERENCE.runtime
     precision: str = "auto"
-    min_cosine: float = 0.9995
+    min_cosine: float = 0.998
     folder: Path | None = None
 
 
@@ -52,10 +52,13 @@ class Choice:
     tolerance: float | None = None
     measured: tuple[Measured, ...] = ()
     sha256: str | None = None  # of the network's file, if it is known
+    threads_alone: int = 1  # of a run while nothing else computes
 
     def __str__(self) -> str:
         """For the log."""
         text = f"{self.way.runtime} {self.version} {self.way.precision} on {self.device}"
+        if self.threads_alone > 1:
+            text += f", {self.threads_alone} threads when alone"
         if self.min_cosine is None:
             return text
         times = ", ".join(f"{m.way} {m.error or f'{m.ms:.1f} ms'}" for m in self.measured)
@@ -69,6 +72,7 @@ class Choice:
             "precision": self.way.precision,
             "device": self.device,
             "sha256": self.sha256,
+            "threads_alone": self.threads_alone,
             "min_cosine": self.min_cosine,
             "tolerance": self.tolerance,
             "measured": [
@@ -100,7 +104,7 @@ def choose(
 ) -> Choice:
     """The way for the calculator's network `path` on this host.
 
-    `probe` makes a batch of its usual input. Raises ConfigurationError where what is asked for is
+    `probe` makes rows of its usual input. Raises ConfigurationError where what is asked for is
     not installed, not possible on this CPU, or less accurate than allowed.
     """
     cpu = cpu or this_cpu()
