@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import notation, resources
-from compreface_cli.engine_client import LATER, EngineClient, Refused, is_up, until
+from compreface_cli.engine_client import LATER, EngineClient, Refused, fault, until
 from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError
 from compreface_cli.launch.base import Endpoint, ServiceState
 from compreface_cli.models.prepare import read_record
@@ -147,6 +147,7 @@ def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) 
 
     Raises UnhealthyError at once when it has ended or crashed, and at `deadline` (time.monotonic).
     """
+    answered = ""
     while True:
         state = look()
         if state.state in ("failed", "stopped", "missing", "restarting") or state.restarts:
@@ -155,13 +156,26 @@ def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) 
                 f"the engine did not start{detail}", details={"state": state.state}
             )
         patience = max(0.2, min(2.0, until(deadline)))
-        if is_up(endpoint.url, key=endpoint.key, timeout_s=patience):
+        said = fault(endpoint.url, key=endpoint.key, timeout_s=patience)
+        if said is None:
             return
+        answered = said or answered
         if time.monotonic() >= deadline:
-            raise UnhealthyError(
-                "the engine was not ready in time", hint="Give it more with --timeout SECONDS."
-            )
+            raise _late(answered)
         time.sleep(_POLL_S)
+
+
+def _late(answered: str) -> UnhealthyError:
+    """The error of an engine that was not ready at the deadline; what it answered says the most."""
+    if not answered:
+        return UnhealthyError(
+            "the engine was not ready in time: it gave no answer",
+            hint="Give it more with --timeout SECONDS.",
+        )
+    return UnhealthyError(
+        f"the engine was not ready in time; its last answer was: {answered}",
+        details={"answer": answered},
+    )
 
 
 def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) -> None:
@@ -170,10 +184,7 @@ def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) ->
         states = look()
         for one in states:
             if one.state in ("failed", "stopped", "missing"):
-                raise UnhealthyError(
-                    f"the service {one.name} is {one.state}: {one.detail}",
-                    details={"service": one.name},
-                )
+                raise UnhealthyError(one.words, details={"service": one.name})
         waited_for = [one for one in states if one.state != "running" or one.healthy is False]
         if not waited_for:
             return

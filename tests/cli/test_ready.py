@@ -262,6 +262,41 @@ def test_waiting_ends_at_the_deadline() -> None:
     assert "--timeout" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((500, {"message": "500 Internal Server Error: no model"}), "500 Internal .* no model"),
+        ((502, "bad gateway"), "502 .*bad gateway"),
+        ((200, {"status": "loading"}), "200 .*loading"),
+    ],
+)
+def test_what_an_engine_that_is_not_well_answers_is_shown(
+    answer: tuple[int, Any], said: str
+) -> None:
+    engine = right()
+    engine.status = answer
+    with (
+        serving(engine) as endpoint,
+        pytest.raises(UnhealthyError, match=f"its last answer was: {said}") as caught,
+    ):
+        ready.wait(endpoint, lambda: RUNNING, time.monotonic() + 0.3)
+    assert "--timeout" not in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("state", "detail", "words"),
+    [
+        ("failed", "exit code 137: killed", "core ended with exit code 137: killed"),
+        ("failed", "ended by SIGKILL", "core ended by SIGKILL"),
+        ("failed", "gave up", "core has failed: gave up"),
+        ("missing", "no container", "core is missing: no container"),
+        ("stopped", "", "core is stopped"),
+    ],
+)
+def test_what_a_service_does_is_a_sentence(state: Any, detail: str, words: str) -> None:
+    assert ServiceState("core", state, detail).words == words
+
+
 def test_all_services_are_waited_for() -> None:
     looks = [
         [RUNNING, ServiceState("api", "starting")],
@@ -269,7 +304,7 @@ def test_all_services_are_waited_for() -> None:
         [RUNNING, ServiceState("api", "running", healthy=True)],
     ]
     ready.wait_for_all(_one_after_the_other(looks), time.monotonic() + 20)
-    with pytest.raises(UnhealthyError, match="api is failed: gone"):
+    with pytest.raises(UnhealthyError, match="api has failed: gone"):
         ready.wait_for_all(lambda: [ServiceState("api", "failed", "gone")], time.monotonic() + 20)
     with pytest.raises(UnhealthyError, match="not ready in time: api"):
         ready.wait_for_all(lambda: looks[0], time.monotonic())
