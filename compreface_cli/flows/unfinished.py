@@ -110,7 +110,7 @@ def settle(name: str, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Reco
             launcher.remove(known)
     if before is None or not goes_on:
         return ended(before or record)
-    _bring_back(before, out)
+    _bring_back(before, record, out)
     store.save(before)
     return before
 
@@ -170,12 +170,13 @@ def _shared(known: Deployment, before: Record | None) -> bool:
     return known.launcher == other.launcher == "compose"
 
 
-def _bring_back(before: Record, out: Output) -> None:
+def _bring_back(before: Record, record: Record, out: Output) -> None:
     known = running.deployment(before)
+    replacing = running.deployment(record) if _shared(known, record) else None
     if known.launcher == "process" and not Path(known.data["folder"]).is_dir():
         return
     try:
-        running.launcher(known.launcher).start(known, out.note)
+        running.launcher(known.launcher).start(known, out.note, replacing=replacing)
     except UnhealthyError as error:
         # It may be what `up` is about to replace.
         out.warning(f"what ran before does not start: {error.message}")

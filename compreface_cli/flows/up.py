@@ -372,7 +372,7 @@ class _Run:
         limit_s = self.options.timeout_s or TIMEOUT_S[before.launcher]
         if not swap.obstacle(before, before) and "core" in changes.of(before):
             swap.swap(before, answer, self.out, limit_s=limit_s)
-        theirs.start(before, self.out.note)
+        theirs.start(before, self.out.note, limit_s=self.options.timeout_s)
         deadline = time.monotonic() + limit_s
         ready.wait(before.engine, lambda: theirs.services(before)[0], deadline)
         ready.check(before.engine, answer, deadline)

@@ -136,9 +136,14 @@ class Launcher(Protocol):
         ...
 
     def start(
-        self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
+        self,
+        deployment: Deployment,
+        report: Report,
+        *,
+        replacing: Deployment | None = None,
+        limit_s: float | None = None,
     ) -> None:
-        """Start all services without waiting for readiness.
+        """Start all services without waiting for readiness, within `limit_s` if that is given.
 
         `replacing` is the running deployment of the same instance and launcher that gives way; its
         data and volumes stay. Starting the old one again, `replacing` the new, is the way back.

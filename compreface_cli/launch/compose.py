@@ -149,7 +149,12 @@ class ComposeLauncher:
         return known
 
     def start(
-        self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
+        self,
+        deployment: Deployment,
+        report: Report,
+        *,
+        replacing: Deployment | None = None,
+        limit_s: float | None = None,
     ) -> None:
         project, folder = _project(deployment), _folder(deployment)
         _hold_tag(deployment)
@@ -162,10 +167,10 @@ class ComposeLauncher:
             if deployment.data.get("database"):
                 database.ready(
                     deployment,
-                    lambda service: _up(deployment, report, service),
+                    lambda service: _up(deployment, report, service, limit_s=limit_s),
                     report,
                 )
-            _up(deployment, report)
+            _up(deployment, report, limit_s=limit_s)
         except CfError as failed:
             raise _with_service(failed, project, str(folder)) from failed
         if replacing is not None and replacing.data.get("calculator") != deployment.data.get(
@@ -290,7 +295,9 @@ def _of_swap(deployment: Deployment) -> swap.Project:
     return swap.Project(_words(deployment), _project(deployment), CORE, ENGINE_PORT)
 
 
-def _up(deployment: Deployment, report: Report, *services: str) -> None:
+def _up(
+    deployment: Deployment, report: Report, *services: str, limit_s: float | None = None
+) -> None:
     project, folder = _project(deployment), _folder(deployment)
     said: set[str] = set()
 
@@ -313,7 +320,7 @@ def _up(deployment: Deployment, report: Report, *services: str) -> None:
         "--no-build",
         *(services or ["--remove-orphans"]),
         doing=f"start {deployment.instance}",
-        timeout_s=None,  # images may have to be pulled; the watch sees what cannot end well
+        timeout_s=limit_s,  # images may have to be pulled; the watch sees what cannot end well
         on_line=progress,
         watch=_Hopeless(project, str(folder)),
     )

@@ -111,7 +111,12 @@ class ProcessLauncher:
                 engine.wait()
 
     def start(
-        self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
+        self,
+        deployment: Deployment,
+        report: Report,
+        *,
+        replacing: Deployment | None = None,
+        limit_s: float | None = None,
     ) -> None:
         if replacing is not None:  # one port serves one process
             self.stop(replacing)
