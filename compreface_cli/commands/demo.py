@@ -34,7 +34,7 @@ def demo(
     from compreface_cli.flows import scan
 
     out = Output(json_mode=json_mode)
-    with scan.client_of(instance, url) as client:
+    with out.waiting("Waiting for the engine's answers"), scan.client_of(instance, url) as client:
         shown = flow.run(client)
     out.result(_document(shown), lambda console: _draw(shown, console))
 

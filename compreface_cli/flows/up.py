@@ -88,9 +88,10 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
             same = _runs_already(plan, old, options)
             if same is not None:
                 return same
-        look = up_wanted.look(plan, old, out, may_build=options.build is not False)
+        with out.waiting("Checking this machine"):
+            look = up_wanted.look(plan, old, out, may_build=options.build is not False)
         look.raise_for()
-        with CleanUp(out.note) as undo:
+        with CleanUp(out.note, out.waiting) as undo:
             return _Run(up_wanted.with_ports(look.plan, old), old, options, out, undo).go(
                 look.choice.leaves_out
             )
@@ -332,7 +333,8 @@ class _Run:
             self.out.note("The new engine starts beside the running one")
             swap.swap(new, answer, self.out, limit_s=limit_s, taking_over=self._gives_way)
         self._gives_way()
-        self.launcher.start(new, self.out.note, replacing=before)
+        with self.out.waiting("Starting what has changed"):
+            self.launcher.start(new, self.out.note, replacing=before)
 
     def _gives_way(self) -> None:
         self.before_gave_way = True
@@ -343,12 +345,15 @@ class _Run:
         self.began = time.monotonic()
         same = self.before is not None and self.before.launcher == new.launcher
         if self.before is not None and not same:
-            running.launcher(self.before.launcher).stop(self.before)
-        self.launcher.start(new, self.out.note, replacing=self.before if same else None)
+            with self.out.waiting("Stopping the running instance"):
+                running.launcher(self.before.launcher).stop(self.before)
+        with self.out.waiting("Starting the services"):
+            self.launcher.start(new, self.out.note, replacing=self.before if same else None)
 
     def _try(self, new: Deployment, answer: ready.KnownAnswer, deadline_s: float) -> None:
         deadline = time.monotonic() + deadline_s
-        with self.launcher.trial(new, self.out.note) as (endpoint, look):
+        waiting = self.out.waiting("Waiting for the new engine's answer")
+        with waiting, self.launcher.trial(new, self.out.note) as (endpoint, look):
             try:
                 ready.wait(endpoint, look, deadline)
                 ready.check(endpoint, answer, deadline)
