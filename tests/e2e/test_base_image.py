@@ -128,10 +128,12 @@ def test_a_named_image_is_pulled_and_refused_for_another_build(
     docker("image", "rm", name)
     cf.environment["CF_IMAGE"] = name
     core = ("--services", "core", "--instance", instance, "--port", str(free_port()))
-    refused = cf.run("up", "yunet-embedded", *core)
+    cf.environment["CF_DETECTOR"] = "facenet.FaceDetector"
+    refused = cf.run("up", "embedded", *core)
+    del cf.environment["CF_DETECTOR"]
     assert refused.returncode == 3, refused.stderr
     assert f"{name} (environment CF_IMAGE) is of the build embedded" in refused.stderr
-    assert "cf up embedded" in refused.stderr
+    assert "it has the detector embedded.FaceDetector@mtcnn, not facenet" in refused.stderr
     assert docker.things_of(f"cf-{instance}") == []
     docker("image", "rm", name)
     done = cf.run("up", "embedded", *core, "--json")
