@@ -6,8 +6,9 @@ stands still with the engine's (suspend, `docker pause`), and an engine that a s
 not silent, so neither counts. `faulthandler.dump_traceback_later` of the standard library needs no
 second process, but its deadline goes on while the engine is stopped.
 
-The watcher is forked before anything is loaded, and lives as long as the engine does. Nothing inside
-a container kills its process 1: there the first process watches, and the second is the engine.
+The watcher is forked before anything is loaded, and lives as long as the engine does. Nothing
+inside a container kills its process 1: there the first process watches, and the second is the
+engine.
 """
 
 from __future__ import annotations

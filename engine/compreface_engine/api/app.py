@@ -19,7 +19,7 @@ from compreface_engine.api.answers import (
     Send,
     error_answer,
 )
-from compreface_engine.api.body import Disconnected, boundary_of, is_json, read_body
+from compreface_engine.api.body import Disconnected, is_json, read_body
 from compreface_engine.api.errors import (
     NO_FILE,
     BadRequest,
@@ -34,6 +34,7 @@ from compreface_engine.api.errors import (
     Unavailable,
     UnprocessableInput,
 )
+from compreface_engine.api.form import boundary_of
 from compreface_engine.api.guard import Guard
 from compreface_engine.api.head import Head
 from compreface_engine.api.params import query_values

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from compreface_engine.admission import Permit
 from compreface_engine.api.answers import TRUNCATED, Answer, Header, json_answer
-from compreface_engine.api.body import read_form, read_json_file
+from compreface_engine.api.body import read_json_file
+from compreface_engine.api.form import read_form
 from compreface_engine.api.params import detect_of, limit_of, merged, slugs_of, threshold_of
 from compreface_engine.core.errors import BadRequest, NoFaceFound
 from compreface_engine.core.kinds import kind_of

@@ -12,11 +12,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import uvicorn
 
 from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
+from compreface_engine.api.connections import MOST_BACKLOG, Connections, room
 from compreface_engine.api.routes import Engine
 from compreface_engine.api.telemetry import Telemetry
 from compreface_engine.core.errors import ConfigurationError
@@ -24,7 +27,6 @@ from compreface_engine.logs import NAME
 from compreface_engine.settings import Settings
 from compreface_engine.watchdog import EXIT_STUCK, Heart
 
-BACKLOG = 1024
 KEEP_ALIVE_S = 75
 CUT_OFF_S = 2.0
 """After the drain, what still runs is cut off after so long."""
@@ -66,11 +68,11 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def listen(bound: socket.socket) -> str:
+def listen(bound: socket.socket, backlog: int = MOST_BACKLOG) -> str:
     """Opens the port; returns its address as a URL. Raises PortTaken."""
     host, port = bound.getsockname()[:2]
     try:
-        bound.listen(BACKLOG)
+        bound.listen(backlog)
     except OSError as error:
         raise PortTaken(_why(host, port, error)) from error
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -109,7 +111,11 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         # For the person or program that started us; stdout stays free for results.
         for one in sockets or []:
-            print(f"compreface-engine: ready at {listen(one)}", file=sys.stderr, flush=True)
+            print(
+                f"compreface-engine: ready at {listen(one, self.config.backlog)}",
+                file=sys.stderr,
+                flush=True,
+            )
         self.gate.described = self._let_hear
         self._let_hear()
         self._beats = asyncio.create_task(self._beat())
@@ -187,13 +193,17 @@ def serve(
         max_body=settings.max_body_bytes,
         stuck_s=settings.stuck_s,
     )
-    listen(bound)
-    httptools = importlib.util.find_spec("httptools") is not None
-    if httptools:
+    connections, backlog = room()
+    log.info("at most %d connections at once, %d more may wait", connections, backlog)
+    listen(bound, backlog)
+    http: Any = "h11"
+    if importlib.util.find_spec("httptools") is not None:
         from compreface_engine.api.protocol import BoundedProtocol
+
+        http = partial(BoundedProtocol, open_connections=Connections(connections))
     config = uvicorn.Config(
         App(settings, engine, gate, telemetry),
-        http=BoundedProtocol if httptools else "h11",
+        http=http,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -202,7 +212,7 @@ def serve(
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        backlog=BACKLOG,
+        backlog=backlog,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_s + CUT_OFF_S),
     )
