@@ -90,7 +90,7 @@ def _obstacle(known: Deployment, services: tuple[ServiceState, ...]) -> str:
     """Why the engine cannot be restarted alone; empty: it can."""
     idle = next((one for one in services if one.state != "running"), None)
     if idle is not None:
-        return f"{idle.name} is {idle.state}"
+        return idle.words
     found = swap.obstacle(known, known)
     return f"the engine cannot stand beside another: {found}" if found else ""
 

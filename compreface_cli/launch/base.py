@@ -59,6 +59,17 @@ class ServiceState:
     restarts: int = 0
     since: str | None = None  # ISO 8601, UTC
 
+    @property
+    def words(self) -> str:
+        """What it does, as a sentence: `core ended with exit code 137: killed`."""
+        detail = self.detail
+        if self.state == "failed" and detail.startswith("exit code"):
+            return f"{self.name} ended with {detail}"
+        if self.state == "failed" and detail.startswith("ended by"):
+            return f"{self.name} {detail}"
+        says = "has failed" if self.state == "failed" else f"is {self.state}"
+        return f"{self.name} {says}" + (f": {detail}" if detail else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
