@@ -41,17 +41,16 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
         if record.unfinished:
             unfinished.tell(record, out, going_down=True)
             up_project.put_old_back(paths.project_dir(name))
-        began = unfinished.ending(record, f"cf down {name}")
         found = unfinished.deployments(record)
         launchers = [(running.launcher(known.launcher), known) for known in found]
         runs = any(running.alive(launcher.services(known)) for launcher, known in launchers)
-        out.note(f"Stopping '{name}' ...")
-        store.save(began)
+        store.save(unfinished.ending(record, f"cf down {name}"))
         kept: dict[str, str] = {}
-        for launcher, known in launchers:
-            launcher.stop(known, timeout_s=timeout_s)
-            kept |= launcher.keeps(known)
-            launcher.remove(known)
+        with out.progress(f"Stopping '{name}'"):
+            for launcher, known in launchers:
+                launcher.stop(known, timeout_s=timeout_s)
+                kept |= launcher.keeps(known)
+                launcher.remove(known)
         unfinished.ended((record.previous if record.unfinished else None) or record)
     return Stopped(name, found[-1].launcher if found else "", runs, kept)
 

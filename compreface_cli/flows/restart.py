@@ -77,7 +77,8 @@ def restart(
         else:
             _stop_and_start(launcher, known, record, out)
         store.save(record)
-        proof = _prove(launcher, known, answer, limit_s)
+        with out.waiting("Waiting for the engine's answer"):
+            proof = _prove(launcher, known, answer, limit_s)
         return Restarted(record, known, away, why, launcher.services(known), proof)
 
 
@@ -119,12 +120,12 @@ def _stop_and_start(launcher: Launcher, known: Deployment, record: Record, out: 
     store, name = running.instances(), record.name
     command = f"cf restart {name} --all"
     try:
-        out.note(f"Stopping '{name}' ...")
         store.save(unfinished.begun(record, command, stopping=True))
-        launcher.stop(known)
-        out.note(f"Starting '{name}' ...")
+        with out.progress(f"Stopping '{name}'"):
+            launcher.stop(known)
         store.save(unfinished.begun(record, command))
-        launcher.start(known, out.note)
+        with out.progress(f"Starting '{name}'"):
+            launcher.start(known, out.note)
     except UnhealthyError:
         store.save(record)
         raise

@@ -110,14 +110,22 @@ def _pids(process: Deployment) -> frozenset[int]:
     return frozenset(one.pid for one in services if one.pid is not None)
 
 
-def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> preflight.Preflight:
+def look(
+    plan: Plan,
+    old: Record | None,
+    out: Output,
+    *,
+    may_build: bool,
+    must_build: bool = False,
+) -> preflight.Preflight:
     before = running.deployment(old) if old is not None and old.deployment else None
     pids = _pids(before) if before and before.launcher == "process" else frozenset[int]()
     # What was started from this user's folder of that name is ours, with a record or without one.
     folder = str(paths.project_dir(plan.instance))
     if before and before.launcher == "compose":
         folder = str(before.data["folder"])
-    own = Own(folder, pids, others=neighbours(plan.instance), may_build=may_build)
+    others = neighbours(plan.instance)
+    own = Own(folder, pids, others=others, may_build=may_build, must_build=must_build)
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
     seen = preflight.run(plan, own=own, folders=folders)
     if plan.launcher == "auto":
