@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -44,6 +44,7 @@ class Record:
     answer: Mapping[str, Any] = field(default_factory=dict)  # what a right engine says
     engine_env: str = ""  # key of the environment a process runs in
     start_s: Mapping[str, float] = field(default_factory=dict)  # of each service, as last measured
+    touched: Sequence[str] = ()  # services that the run stops or makes anew, as users know them
     command: str = ""  # which `cf` is starting or stopping it, as its user would write it
     schema: int = SCHEMA
 

@@ -21,6 +21,7 @@ from compreface_cli.flows import lost, routes
 from compreface_cli.instances import Instances, Record
 from compreface_cli.launch.base import Deployment, Kind, Launcher, ServiceState
 
+TIMEOUT_S = {"process": 120.0, "compose": 300.0}  # from a start to the first answer
 _LOG_LINES = 12
 _BROKEN = ("failed", "stopped", "missing")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from compreface_cli import paths
 from compreface_cli.errors import CfError, UnhealthyError
-from compreface_cli.flows import lost, running
+from compreface_cli.flows import changes, lost, ready, running, swap
 from compreface_cli.instances import Phase, Record
 from compreface_cli.launch.base import STOP_TIMEOUT_S, Deployment, Endpoint
 from compreface_cli.output import Output
@@ -175,11 +175,24 @@ def _bring_back(before: Record, record: Record, out: Output) -> None:
     replacing = running.deployment(record) if _shared(known, record) else None
     if known.launcher == "process" and not Path(known.data["folder"]).is_dir():
         return
+    launcher = running.launcher(known.launcher)
+    launcher.tidy(known, record.touched)
     try:
-        running.launcher(known.launcher).start(known, out.note, replacing=replacing)
+        if replacing is not None and _another_engine(known):
+            out.note("The engine that ran before starts beside the new one")
+            answer = ready.KnownAnswer.from_dict(before.answer)
+            swap.swap(known, answer, out, limit_s=running.TIMEOUT_S[known.launcher])
+        launcher.start(known, out.note, replacing=replacing)
     except UnhealthyError as error:
         # It may be what `up` is about to replace.
         out.warning(f"what ran before does not start: {error.message}")
+
+
+def _another_engine(known: Deployment) -> bool:
+    """Whether an engine runs that is not this one, and that this one can stand beside."""
+    if swap.obstacle(known, known) or "core" not in changes.of(known):
+        return False
+    return running.launcher(known.launcher).services(known)[0].state == "running"
 
 
 def _forget_project_before(name: str) -> None:

@@ -7,7 +7,7 @@ successor has answered rightly; when that one fails, the old one runs again and 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from compreface_cli.operations import Away, away
 from compreface_cli.output import Output
 from compreface_cli.plan import Operation, Plan, with_launcher
 
-TIMEOUT_S = {"process": 120.0, "compose": 300.0}
+TIMEOUT_S = running.TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +218,14 @@ class _Run:
         if self.before_runs:
             undo.left = f"'{plan.instance}' runs as before"
         self.image: str | None = None
+        self.record = self._begun()
         self.began: float | None = None
         self.start_s: Mapping[str, float] = {}
 
     def go(self, left_out: str) -> Result:
         # First on the stack, last undone: by then the old project folder is back in its place.
         self.undo.push("the record", self._put_record_back)
-        record = self._begun()
-        self.store.save(record)
+        self.store.save(self.record)
         images = CleanUp(self.out.note)
         self.undo.push("the image", lambda: self._forget_image(images))
         self.undo.push("the instance that ran before", self._start_old)
@@ -237,14 +237,14 @@ class _Run:
         self._refuse_another_model(answer)
         limit_s = self.options.timeout_s or TIMEOUT_S[self.launcher.kind]
         new = self.launcher.prepare(self.plan, material, self.undo, self.out.note)
-        record = replace(
-            record,
+        self.record = replace(
+            self.record,
             digest=up_wanted.digest(self.plan),
             deployment=new.as_dict(),
             answer=asdict(answer),
             engine_env=material.python.parent.parent.name if material.python else "",
         )
-        self.store.save(record)
+        self.store.save(self.record)
         if self.before is not None and self.before_runs and not swap.obstacle(self.before, new):
             self._change_running(self.before, new, answer, limit_s)
         else:
@@ -260,7 +260,14 @@ class _Run:
         known = self.old.start_s if self.old else {}
         start_s = {**known, **self.start_s, **changes.start_seconds(new)}
         self.store.save(
-            replace(record, phase="running", previous_record=None, command="", start_s=start_s)
+            replace(
+                self.record,
+                phase="running",
+                previous_record=None,
+                touched=(),
+                command="",
+                start_s=start_s,
+            )
         )
         self.undo.commit()
         self._discard_old()
@@ -358,17 +365,26 @@ class _Run:
             self.out.note("The new engine starts beside the running one")
             swap.swap(new, answer, self.out, limit_s=limit_s, taking_over=self._gives_way)
         self._gives_way()
+        self._touches(changes.of(new))
         with self.out.waiting("Starting what has changed"):
             self.launcher.start(new, self.out.note, replacing=before)
 
     def _gives_way(self) -> None:
         self.before_gave_way = True
 
+    def _touches(self, services: Iterable[str]) -> None:
+        """Write down what may be half stopped if this run is cut off from here on."""
+        self.record = replace(self.record, touched=tuple(services))
+        self.store.save(self.record)
+
     def _switch_to(self, new: Deployment) -> None:
         """Start the new one; what ran before gives way."""
         self.before_gave_way = self.before_runs
         self.began = time.monotonic()
         same = self.before is not None and self.before.launcher == new.launcher
+        if self.before is not None and self.before_runs and self.before.launcher == "compose":
+            theirs = running.launcher("compose").services(self.before)
+            self._touches(changes.of(new, beside=False) if same else (one.name for one in theirs))
         if self.before is not None and not same:
             with self.out.waiting("Stopping the running instance"):
                 running.launcher(self.before.launcher).stop(self.before)
@@ -408,6 +424,7 @@ class _Run:
             return
         answer = ready.KnownAnswer.from_dict(self.old.answer)
         limit_s = self.options.timeout_s or TIMEOUT_S[before.launcher]
+        theirs.tidy(before, self.record.touched)
         if not swap.obstacle(before, before) and "core" in changes.of(before):
             swap.swap(before, answer, self.out, limit_s=limit_s)
         theirs.start(before, self.out.note, limit_s=self.options.timeout_s)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -151,8 +151,11 @@ class Launcher(Protocol):
         """
         ...
 
-    def tidy(self, deployment: Deployment) -> None:
-        """Remove what a swap or a trial that failed could not: the engine that runs stays."""
+    def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
+        """Remove what a swap or a trial that was cut off could not: one engine stays.
+
+        The services `touched` may be about to end, though they still answer: that is waited for.
+        """
         ...
 
     def resume(self, deployment: Deployment, report: Report) -> None:

@@ -181,8 +181,13 @@ class ComposeLauncher:
                 report("  restarting api: it keeps the old calculator's coefficients")
                 docker_cli.run("restart", now[API], doing="restart api", timeout_s=120)
 
-    def tidy(self, deployment: Deployment) -> None:
+    def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
         _sweep_trials(deployment.instance)
+        found = containers.of_project(_project(deployment), str(_folder(deployment)))
+        ending = [one.id for one in found if containers.short(one.service) in touched]
+        if ending:
+            # Each has its own time to end; a stop that Docker is already at is waited for.
+            docker_cli.run("stop", *ending, doing="end what was being ended", timeout_s=None)
         engines = _of_swap(deployment)
         if len(engines.engines()) > 1:
             swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -146,7 +146,7 @@ class ProcessLauncher:
         if began.returncode:
             raise CfError("the supervisor could not be started", hint=began.stderr.strip()[-600:])
 
-    def tidy(self, deployment: Deployment) -> None:
+    def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
         """A trial ends with its `cf`."""
 
     def resume(self, deployment: Deployment, report: Report) -> None:
