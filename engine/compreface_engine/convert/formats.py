@@ -132,6 +132,8 @@ def _from_onnx(spec: ModelSpec, data: bytes) -> Converted:
         try:
             return [np.asarray(found) for found in runner.run(None, {info.input: batch})]
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
+            if "bad_alloc" in str(error):
+                raise MemoryError from error
             raise ConvertError(f"ONNX Runtime cannot run the file: {error}") from error
 
     def original(batch: Array) -> list[Array]:
