@@ -38,8 +38,11 @@ def folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
             os.close(handle)
 
 
-def sweep(prefix: str, parent: Path | None = None) -> list[Path]:
-    """Remove the folders of that prefix that `folder` made in a process which lives no more."""
+def sweep(prefix: str, parent: Path | None = None, *, only_look: bool = False) -> list[Path]:
+    """Remove the folders of that prefix that `folder` made in a process which lives no more.
+
+    Returns them; with `only_look` they stay.
+    """
     place = Path(tempfile.gettempdir()) if parent is None else parent
     removed = []
     for path in sorted(place.glob(f"{prefix}*/{_LOCK}")):
@@ -50,7 +53,8 @@ def sweep(prefix: str, parent: Path | None = None) -> list[Path]:
             handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(made, ignore_errors=True)
+                if not only_look:
+                    shutil.rmtree(made, ignore_errors=True)
                 removed.append(made)
             finally:
                 os.close(handle)
