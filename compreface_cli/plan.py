@@ -57,6 +57,7 @@ LABEL_BUILD = "compreface-cli.build"
 LABEL_CALCULATOR = "compreface-cli.calculator"
 LABEL_MODELS = "compreface-cli.models"
 LABEL_RUNTIME = "compreface-cli.runtime"
+LABEL_KEYS = "compreface-cli.keys"
 LABEL_ROUTES = "compreface-cli.routes"
 
 
