@@ -54,11 +54,13 @@ KEYS_WAY_OUT = (
 # Labels of images, containers and volumes; what they say must never change its meaning.
 LABEL_INSTANCE = "compreface-cli.instance"
 LABEL_BUILD = "compreface-cli.build"
+LABEL_DETECTOR = "compreface-cli.detector"
 LABEL_CALCULATOR = "compreface-cli.calculator"
 LABEL_MODELS = "compreface-cli.models"
 LABEL_RUNTIME = "compreface-cli.runtime"
 LABEL_KEYS = "compreface-cli.keys"
 LABEL_ROUTES = "compreface-cli.routes"
+LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built upon
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,11 @@ class Plan:
             "the engine is to ask for API keys (api_keys), and CompreFace's own api has none to "
             "show: the full stack would not work"
         )
+
+    @property
+    def image_given(self) -> bool:
+        """Whether somebody has named the engine's image: `up` takes it as it is."""
+        return self.origins.get("image", "default") != "default"
 
     @property
     def project(self) -> str:
