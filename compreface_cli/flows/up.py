@@ -318,6 +318,7 @@ class _Run:
                 portrait=resources.portraits_dir() / ready.PORTRAIT,
                 note=self.out.note,
                 accept_hash=self.options.accept_hash,
+                timeout_s=self.options.timeout_s,
             )
             fitting.check(plan, self._converter)
         if self.launcher.kind == "process":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from compreface_cli import paths
+from compreface_cli.child_processes import die_with
 from compreface_cli.errors import CfError, ConflictError
 from compreface_cli.launch import supervisor
 from compreface_cli.launch.base import (
@@ -90,7 +91,7 @@ class ProcessLauncher:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=supervisor.die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
             )
 
         def look() -> ServiceState:
