@@ -39,6 +39,11 @@ def test_up_scans_a_photograph_and_down_leaves_nothing(
     assert instance in json.dumps(listed)
     assert "find_faces" in cf.ok("logs", instance)
 
+    docker("rm", "--force", started["services"][0]["container"])
+    lost = json.loads(cf.ok(*up_core(instance, port), "--dry-run", "--json"))["operations"]
+    assert [one["verb"] for one in lost] == ["start", "check"]
+    assert lost[0]["cause"] == "core is missing: no container"
+
     cf.ok("down")
     assert docker.things_of(f"cf-{instance}") == []
 
