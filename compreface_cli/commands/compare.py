@@ -52,7 +52,8 @@ def compare(
     with scan.client_of(instance, url) as client:
         engine = scan.describe(client)
         if len(gathered.pictures) == 2:
-            seen = list(scan.scan(client, gathered.pictures, ["calculator"]))
+            with out.waiting("Waiting for the engine's answers"):
+                seen = list(scan.scan(client, gathered.pictures, ["calculator"]))
         else:
             count = len(gathered.pictures)
             with out.progress(f"scanning {count} pictures", count) as done:

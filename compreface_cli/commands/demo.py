@@ -35,7 +35,7 @@ def demo(
     from compreface_cli.flows import demo as flow
 
     out = Output(json_mode=json_mode)
-    with scan.client_of(instance, url) as client:
+    with out.waiting("Waiting for the engine's answers"), scan.client_of(instance, url) as client:
         shown = flow.run(client)
     border = compare.border_of(shown.engine, instance, url)
     out.result(_document(shown), lambda console: _draw(shown, border, console))

@@ -108,7 +108,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
             if same is not None:
                 return same
         look = _look(plan, old, options, out)
-        with CleanUp(out.note) as undo:
+        with CleanUp(out.note, out.waiting) as undo:
             return _Run(up_wanted.with_ports(look.plan, old), old, options, out, undo).go(
                 look.choice.leaves_out
             )
@@ -117,7 +117,8 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
 def _look(plan: Plan, old: Record | None, options: Options, out: Output) -> Preflight:
     """The checks of the plan; raises for all that stands in the way."""
     may, must = options.build is not False, options.build is True
-    look = up_wanted.look(plan, old, out, may_build=may, must_build=must)
+    with out.waiting("Checking this machine"):
+        look = up_wanted.look(plan, old, out, may_build=may, must_build=must)
     look.raise_for()
     return look
 
@@ -317,6 +318,7 @@ class _Run:
                 portrait=resources.portraits_dir() / ready.PORTRAIT,
                 note=self.out.note,
                 accept_hash=self.options.accept_hash,
+                timeout_s=self.options.timeout_s,
             )
             fitting.check(plan, self._converter)
         if self.launcher.kind == "process":
@@ -365,7 +367,8 @@ class _Run:
             self.out.note("The new engine starts beside the running one")
             swap.swap(new, answer, self.out, limit_s=limit_s, taking_over=self._gives_way)
         self._gives_way()
-        self.launcher.start(new, self.out.note, replacing=before)
+        with self.out.waiting("Starting what has changed"):
+            self.launcher.start(new, self.out.note, replacing=before)
 
     def _gives_way(self) -> None:
         self.before_gave_way = True
@@ -376,12 +379,15 @@ class _Run:
         self.began = time.monotonic()
         same = self.before is not None and self.before.launcher == new.launcher
         if self.before is not None and not same:
-            running.launcher(self.before.launcher).stop(self.before)
-        self.launcher.start(new, self.out.note, replacing=self.before if same else None)
+            with self.out.waiting("Stopping the running instance"):
+                running.launcher(self.before.launcher).stop(self.before)
+        with self.out.waiting("Starting the services"):
+            self.launcher.start(new, self.out.note, replacing=self.before if same else None)
 
     def _try(self, new: Deployment, answer: ready.KnownAnswer, deadline_s: float) -> None:
         deadline = time.monotonic() + deadline_s
-        with self.launcher.trial(new, self.out.note) as (endpoint, look):
+        waiting = self.out.waiting("Waiting for the new engine's answer")
+        with waiting, self.launcher.trial(new, self.out.note) as (endpoint, look):
             try:
                 ready.wait(endpoint, look, deadline)
                 ready.check(endpoint, answer, deadline)
@@ -412,6 +418,7 @@ class _Run:
         deadline = time.monotonic() + limit_s
         ready.wait(before.engine, lambda: theirs.services(before)[0], deadline)
         ready.check(before.engine, answer, deadline)
+        ready.wait_for_all(lambda: theirs.services(before), deadline)
         self.out.note("The instance that ran before runs again and answers rightly")
 
     def _forget_image(self, images: CleanUp) -> None:

@@ -62,11 +62,13 @@ def entries(path: Path = PATH) -> Mapping[str, Any]:
     return found
 
 
+@cache
 def about(path: Path = PATH) -> Mapping[str, About]:
     """By model name, in the order of the file."""
     return {name: _about(entry) for name, entry in entries(path).items()}
 
 
+@cache
 def built_in(path: Path = PATH) -> Mapping[str, tuple[str, About]]:
     """The networks inside the engine, by the plugin without its model: name and terms."""
     return {
@@ -76,6 +78,7 @@ def built_in(path: Path = PATH) -> Mapping[str, tuple[str, About]]:
     }
 
 
+@cache
 def training_data(path: Path = PATH) -> Mapping[str, TrainingData]:
     """The sets that models were trained on, by name."""
     return {name: TrainingData(**one) for name, one in _document(path)["training_data"].items()}
