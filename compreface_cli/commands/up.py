@@ -57,7 +57,12 @@ def up(
         bool, typer.Option("--dry-run", help="Check everything, change nothing, say what to do.")
     ] = False,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=1.0, help="Seconds from start to answer.")
+        float | None,
+        typer.Option(
+            "--timeout",
+            min=1.0,
+            help="Seconds from start to answer, and for each model's preparing.",
+        ),
     ] = None,
     accept_hash: Annotated[
         list[str] | None,

@@ -101,7 +101,7 @@ def settle(name: str, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Reco
     up_project.put_old_back(folder)
     goes_on = before is not None and before.phase == "running"
     for known in deployments(record):
-        same = before is not None and known.as_dict() == dict(before.deployment)
+        same = known == running.deployment(before) if before and before.deployment else False
         if goes_on and record.phase == "starting" and (same or _shared(known, before)):
             continue  # what is left of it runs on, and the start below makes it whole
         launcher = running.launcher(known.launcher)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any, TypeAlias
 
+from compreface_cli.child_processes import die_with
 from compreface_cli.errors import (
     CfError,
     ConflictError,
@@ -23,7 +24,6 @@ from compreface_cli.errors import (
     HardwareError,
     UnhealthyError,
 )
-from compreface_cli.launch.supervisor import die_with
 
 Line: TypeAlias = Callable[[str], None]
 Watch: TypeAlias = Callable[[], CfError | None]
