@@ -44,7 +44,7 @@ class Record:
     answer: Mapping[str, Any] = field(default_factory=dict)  # what a right engine says
     engine_env: str = ""  # key of the environment a process runs in
     start_s: Mapping[str, float] = field(default_factory=dict)  # of each service, as last measured
-    touched: Sequence[str] = ()  # services that the run stops or makes anew, as users know them
+    touched: Sequence[str] = field(default_factory=list)  # services that it stops or makes anew
     command: str = ""  # which `cf` is starting or stopping it, as its user would write it
     schema: int = SCHEMA
 

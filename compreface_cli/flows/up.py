@@ -264,7 +264,7 @@ class _Run:
                 self.record,
                 phase="running",
                 previous_record=None,
-                touched=(),
+                touched=[],
                 command="",
                 start_s=start_s,
             )
@@ -375,7 +375,7 @@ class _Run:
 
     def _touches(self, services: Iterable[str]) -> None:
         """Write down what may be half stopped if this run is cut off from here on."""
-        self.record = replace(self.record, touched=tuple(services))
+        self.record = replace(self.record, touched=list(services))
         self.store.save(self.record)
 
     def _switch_to(self, new: Deployment) -> None:
