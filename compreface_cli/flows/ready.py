@@ -20,7 +20,7 @@ from compreface_cli.plan import Plan
 PORTRAIT, SECOND = "astronaut.png", "grace_hopper.jpg"
 BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently, by a pixel at most
 MIN_COSINE = 0.999
-SAME_PERSON = 0.5  # upstream's similarity: 0.5 is where its coefficients put "the same"
+SAME_PERSON = 0.5  # where nobody knows the calculator's border: half of the similarity's range
 _POLL_S = 0.1
 _AGAIN_S = 0.5
 # The portrait is 512 px wide. A smaller limit makes the detector see a smaller picture; measured
@@ -36,7 +36,8 @@ class KnownAnswer:
 
     `box` (x_min, y_min, x_max, y_max) px, `embedding` of any norm, `similarity` (c0, c1), `shrink`
     at most 1: the factor by which the engine's limit shrinks the portrait before it detects;
-    `least` is the cosine that is right, lower where the build lets its runtime be less exact.
+    `least` is the cosine that is right, lower where the build lets its runtime be less exact;
+    `border` the similarity from which on two faces may be one person's.
     """
 
     calculator: str
@@ -46,6 +47,7 @@ class KnownAnswer:
     shrink: float
     source: str
     least: float = MIN_COSINE
+    border: float = SAME_PERSON
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> KnownAnswer:
@@ -127,6 +129,7 @@ def _answer(
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path} holds no known answer: {error}") from error
     shrink = min(1.0, (plan.max_detect_size or _PORTRAIT_PX) / _PORTRAIT_PX)
+    border = plan.border
     return KnownAnswer(
         plan.calculator,
         (x_min, y_min, x_max, y_max),
@@ -135,6 +138,7 @@ def _answer(
         shrink,
         str(path),
         min(MIN_COSINE, plan.min_cosine),
+        SAME_PERSON if border is None else border.at,
     )
 
 
@@ -220,8 +224,8 @@ def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
         raise _wrong(what, _head(wanted), _head(got), cosine=cosine)
     apart = math.dist(_unit(got), _unit(second["embedding"]))
     other = _similarity(apart, answer.similarity)
-    if not other < SAME_PERSON:
-        what, most = "similarity of two people", f"below {SAME_PERSON}"
+    if not other < answer.border:
+        what, most = "similarity of two people", f"below {answer.border}"
         raise _wrong(what, most, round(other, 4), hint=_too_alike(apart, answer))
     return Proof(off, cosine, other, time.monotonic() - started)
 

@@ -28,7 +28,7 @@ def digest(plan: Plan) -> str:
     """Over all that decides what runs: the plan, its models, this cf, the engine's wheel."""
     from compreface_cli.models import store
 
-    document = {**plan.as_dict(), "origins": None, "api_keys": plan.api_keys}
+    document = {**plan.as_dict(), "origins": None, "api_keys": ["in a file", plan.api_keys]}
     engine = engine_env.inputs(plan.wheels).key()
     weights = [store.fingerprint(model) for model in plan.models]
     text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
@@ -108,7 +108,14 @@ def _pids(process: Deployment) -> frozenset[int]:
     return frozenset(one.pid for one in services if one.pid is not None)
 
 
-def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> preflight.Preflight:
+def look(
+    plan: Plan,
+    old: Record | None,
+    out: Output,
+    *,
+    may_build: bool,
+    must_build: bool = False,
+) -> preflight.Preflight:
     before = running.deployment(old) if old is not None and old.deployment else None
     pids = _pids(before) if before and before.launcher == "process" else frozenset[int]()
     folder = str(before.data["folder"]) if before and before.launcher == "compose" else None
@@ -118,6 +125,7 @@ def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> pre
         calculator=old.calculator if old is not None and old.services == "full" else "",
         others=neighbours(plan.instance),
         may_build=may_build,
+        must_build=must_build,
     )
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
     seen = preflight.run(plan, own=own, folders=folders)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
@@ -22,6 +22,7 @@ from compreface_cli.errors import CfError, Interruption
 from compreface_cli.plan import Plan
 
 Report: TypeAlias = Callable[[str], None]  # one line about what happens, for stderr
+Waiting: TypeAlias = Callable[[str], AbstractContextManager[object]]  # shows that a block lasts
 State: TypeAlias = Literal["running", "starting", "restarting", "stopped", "failed", "missing"]
 Kind: TypeAlias = Literal["compose", "process"]
 
@@ -33,12 +34,15 @@ STOP_TIMEOUT_S = 15.0
 class Endpoint:
     """Where a service answers: `bind` is what it listens on, `url` what this machine calls.
 
-    `key` is what it asks for, if it asks for API keys.
+    `key` is what it asks for, if it asks for API keys; it never goes into a record.
     """
 
     bind: str
     port: int
     key: str = field(default="", repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"bind": self.bind, "port": self.port}
 
     @property
     def url(self) -> str:
@@ -85,14 +89,14 @@ class Deployment:
         return {
             "launcher": self.launcher,
             "instance": self.instance,
-            "engine": asdict(self.engine),
-            "ui": asdict(self.ui) if self.ui else None,
+            "engine": self.engine.as_dict(),
+            "ui": self.ui.as_dict() if self.ui else None,
             "data": dict(self.data),
         }
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Deployment:
-        """The inverse of `as_dict`; raises KeyError or TypeError on anything else."""
+        """The inverse of `as_dict`, the key aside; KeyError or TypeError on anything else."""
         ui = document["ui"]
         return cls(
             launcher=document["launcher"],
@@ -176,9 +180,12 @@ class CleanUp:
     therefore bear that the thing was never made. While undoing, further signals only get a line.
     """
 
-    def __init__(self, report: Report = lambda line: None) -> None:
+    def __init__(
+        self, report: Report = lambda line: None, waiting: Waiting = lambda label: nullcontext()
+    ) -> None:
         self._steps: list[tuple[str, Callable[[], None]]] = []
         self._report = report
+        self._waiting = waiting
         self.failures: list[str] = []
         self.left = ""  # what is as before once all is undone: "'demo' runs as before"
 
@@ -211,14 +218,18 @@ class CleanUp:
     ) -> None:
         if error is None:
             return
-        some = bool(self._steps)
-        if some and isinstance(error, Interruption):
-            self._report("Interrupted: undoing what this run has started ...")
-        try:
-            self.undo()
-        except (Interruption, KeyboardInterrupt):  # a signal just before undo() heard them
-            self.undo()
-        if some and isinstance(error, Interruption):
+        if not self._steps:
+            return
+        label = "Undoing what this run has started"
+        if isinstance(error, Interruption):
+            self._report(f"Interrupted: {label[0].lower()}{label[1:]} ...")
+            label = "Still undoing"
+        with self._waiting(label):
+            try:
+                self.undo()
+            except (Interruption, KeyboardInterrupt):  # a signal just before undo() heard them
+                self.undo()
+        if isinstance(error, Interruption):
             error.outcome = self._outcome()
 
     def _outcome(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import quote
 
-from compreface_cli import paths
+from compreface_cli import leftovers, paths
 from compreface_cli.errors import FetchError, UsageError
 from compreface_cli.models import accepted, prepare
 from compreface_cli.models.accepted import Accepted
@@ -104,15 +104,18 @@ def ensure(
     accept_hash: Accepted | None = None,
     places: Places | None = None,
     limits: Limits | None = None,
+    timeout_s: float | None = None,
 ) -> dict[str, Path]:
     """The prepared folder of each model, found, fetched and made as needed.
 
+    `timeout_s` bounds the preparing of each; by default prepare.CONVERT_TIMEOUT_S.
     `python` gives the interpreter of the engine's environment and is called only if a model has to
     be prepared. Raises FetchError (missing, wrong or unaccepted file), UsageError (`accept_hash`
     names no model of these), ConflictError (another cf holds the lock).
     """
     places = places or Places()
     accept_hash = _of_these(models, accept_hash)
+    leftovers.sweep(".", places.models)
     ready = {}
     for model in models:
         folder = places.models / model.name
@@ -122,7 +125,10 @@ def ensure(
                 _check_mirror(places)
                 found = _obtain_all(model, places, said, progress, note, limits)
                 with progress(f"preparing model {model.name}", None):
-                    prepare.prepare(model, found, folder, python=python(), portrait=portrait)
+                    prepare.prepare(
+                        model, found, folder,
+                        python=python(), portrait=portrait, timeout_s=timeout_s,
+                    )  # fmt: skip
                 # Now: a file that the converter refuses was accepted in vain.
                 digests = [digest for _, digest in found.values()]
                 accepted.record(places.accepted, model.name, _beyond_the_entry(model, digests))

@@ -95,7 +95,7 @@ class App:
             "/status": Route(read=lambda: status),
             "/metrics": Route(read=lambda: Answer(200, metrics.text(), CONTENT_TYPE)),
             "/healthcheck": Route(read=lambda: ops.healthcheck(gate), open=True),
-            "/live": Route(read=ops.live, open=True),
+            "/live": Route(read=lambda: ops.live(gate), open=True),
             "/ready": Route(read=lambda: ops.ready(gate), open=True),
             **{path: Route(read=read, open=True) for path, read in documents.items()},
         }
@@ -222,6 +222,7 @@ class App:
                 permit = await gate.permit(lambda: _hung_up(receive), waited_s=ticket.waited_s)
             finally:
                 request.waited(time.perf_counter() - began)
+            permit.about = f"request {request.id}"
             watch = asyncio.ensure_future(_note_leaving(permit, receive)) if head.read else None
             try:
                 answer = await permit.run(work, self._engine, Upload(body, boundary, query))

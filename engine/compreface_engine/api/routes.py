@@ -12,6 +12,7 @@ from compreface_engine.api.body import read_json_file
 from compreface_engine.api.form import read_form
 from compreface_engine.api.params import detect_of, limit_of, merged, slugs_of, threshold_of
 from compreface_engine.core.errors import BadRequest, NoFaceFound
+from compreface_engine.core.kinds import kind_of
 from compreface_engine.core.types import BoundingBox, Image
 
 SCANNER_VERSION = "ScannerWithPlugins"
@@ -82,7 +83,7 @@ class Upload:
 
 def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
     """/find_faces and /find_faces_base64: detect, run the plugins asked for."""
-    data, values = _photograph(upload)
+    data, values = _photograph(permit, upload)
     slugs = slugs_of(values)
     detect = detect_of(values)
     faces, headers = _scan(engine, data, values, detect=detect, slugs=slugs)
@@ -100,7 +101,7 @@ def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
 
 def scan_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
     """/scan_faces: detection and embedding, nothing else."""
-    data, values = _photograph(upload)
+    data, values = _photograph(permit, upload)
     faces, headers = _scan(engine, data, values, detect=True, slugs=frozenset({"calculator"}))
     return json_answer(
         {
@@ -128,11 +129,15 @@ def status(engine: Engine, build_version: str) -> Answer:
     )
 
 
-def _photograph(upload: Upload) -> tuple[bytes | memoryview, Mapping[str, str]]:
+def _photograph(permit: Permit, upload: Upload) -> tuple[bytes | memoryview, Mapping[str, str]]:
+    data: bytes | memoryview
     if upload.boundary is None:
-        return read_json_file(upload.body), upload.query
-    form = read_form(upload.body, upload.boundary)
-    return form.file, merged(upload.query, form.fields)
+        data, values = read_json_file(upload.body), upload.query
+    else:
+        form = read_form(upload.body, upload.boundary)
+        data, values = form.file, merged(upload.query, form.fields)
+    permit.describe(f"{permit.about} ({kind_of(data)}, {len(data)} bytes)")
+    return data, values
 
 
 def _scan(

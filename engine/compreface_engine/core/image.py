@@ -12,9 +12,21 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageFile, UnidentifiedImageError
+from PIL import ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from compreface_engine.core.errors import BrokenImage, TooCostly, TooManyPixels, TruncatedHeader
+from compreface_engine.core.errors import (
+    BrokenImage,
+    RequestError,
+    TooCostly,
+    TooManyPixels,
+    TruncatedHeader,
+)
+from compreface_engine.core.pieces import (
+    MOST_READS,
+    MOST_READS_IN_PYTHON,
+    check_chunks,
+    check_parts,
+)
 from compreface_engine.core.scans import check_scans
 from compreface_engine.core.spare import Spare
 from compreface_engine.core.types import Image
@@ -32,7 +44,9 @@ _READ_TO_THE_END: Final = ("JPEG2000",)
 _PLAIN_PPM: Final = (b"P1", b"P2", b"P3")  # numbers as text, which the original refuses too
 # JPEG 2000 is decoded while no other thread runs Python; both take 15 to 20 bytes a pixel.
 _MOST_PIXELS: Final = {"JPEG2000": 1 << 23, "WEBP": 1 << 26}
+_MOST_BYTES: Final = {"JPEG2000": 1 << 24}
 _MOST_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
+_MOST_READS_FOR_PIXELS: Final = 1 << 18
 # Pillow reads it piece by piece in Python, and joins EXIF segments at a cost that is quadratic.
 _MOST_JPEG_HEADER: Final = 8 << 20  # bytes
 # After these the decoder of simplejpeg went on to the picture's last row.
@@ -56,11 +70,25 @@ class Decoded:
 
 
 class _Source(io.BytesIO):
-    """A file in memory that remembers being asked for more than it has."""
+    """A file in memory that remembers being asked for more than it has, and is not asked for ever.
+
+    Headers are read in Python, a block or a byte at a time. Raises TooCostly.
+    """
 
     ran_out = False
+    reads_left = MOST_READS
+
+    def _count(self) -> None:
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise TooCostly("The picture is cut into more pieces than any photograph")
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self._count()
+        return super().readline(size)
 
     def read(self, size: int | None = -1, /) -> bytes:
+        self._count()
         data = super().read(size)
         if not data and size:
             self.ran_out = True
@@ -112,6 +140,7 @@ def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
 
 
 def _decode_other(data: Data, max_pixels: int, apply_exif: bool) -> Decoded:
+    check_chunks(data)
     source = _Source(data)
     if data[:2] in _PLAIN_PPM:
         raise BrokenImage
@@ -120,7 +149,7 @@ def _decode_other(data: Data, max_pixels: int, apply_exif: bool) -> Decoded:
             _check_size(width, height, min(max_pixels, _MOST_PIXELS_IN_PYTHON))
         with Pillow.open(source, formats=_FORMATS) as picture:
             _check_size(*picture.size, max_pixels)
-            _check_cost(picture)
+            source.reads_left = _check_cost(picture, len(data))
             source.ran_out = False
             picture.load()
             cut_short = source.ran_out and picture.format not in _READ_TO_THE_END
@@ -128,7 +157,7 @@ def _decode_other(data: Data, max_pixels: int, apply_exif: bool) -> Decoded:
             if apply_exif:
                 decoded = _turned(decoded, picture.getexif().get(_ORIENTATION, 1))
             return decoded
-    except TooManyPixels:
+    except RequestError:
         raise
     except UnidentifiedImageError as error:
         raise BrokenImage from error
@@ -161,16 +190,26 @@ def _icon_sizes(data: Data) -> Iterator[tuple[int, int]]:
             yield abs(width), abs(height)
 
 
-def _check_cost(picture: Pillow.Image) -> None:
+def _check_cost(picture: Pillow.Image, size: int) -> int:
     """A lower limit for what Pillow decodes slowly, with many copies or all others standing still.
 
-    Raises TooManyPixels. Large pictures of these kinds are no photographs that people send.
+    How often its decoder may read of the `size` bytes. Raises TooManyPixels and TooCostly. Large
+    pictures of these kinds are no photographs that people send.
     """
+    reads = _MOST_READS_FOR_PIXELS
     most = _MOST_PIXELS.get(picture.format or "")
     if any(tile[0] in Pillow.DECODERS for tile in getattr(picture, "tile", ())):
-        most = _MOST_PIXELS_IN_PYTHON
+        most, reads = _MOST_PIXELS_IN_PYTHON, MOST_READS_IN_PYTHON
     if most is not None:
         _check_size(*picture.size, most)
+    most_bytes = _MOST_BYTES.get(picture.format or "", size)
+    if size > most_bytes:
+        raise TooCostly(
+            f"The {picture.format} file has {size} bytes, at most {most_bytes} are decoded"
+        )
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        check_parts(picture.tag_v2, *picture.size)
+    return reads
 
 
 def _to_rgb(picture: Pillow.Image) -> Image:
