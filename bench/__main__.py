@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import (
+    alone,
     attributes,
     crowd,
     decode,
@@ -43,6 +44,7 @@ CHAPTERS: Mapping[str, Callable[[argparse.Namespace], list[Chapter]]] = {
     "decode": lambda options: [decode.measure(options.shared)],
     "mtcnn": lambda options: [mtcnn.measure(options.shared)],
     "attributes": lambda options: [attributes.measure(options.shared)],
+    "alone": lambda options: [alone.measure(options.shared)],
     "efficiency": lambda options: [efficiency.measure(options.shared)],
     "facenet": _facenet,
     "mobilenet": lambda options: [mobilenet.measure(options.shared, requests=options.requests)],

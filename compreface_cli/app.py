@@ -22,6 +22,8 @@ COMMANDS: Mapping[str, str] = {
     "up": "Start a build; returns when it knows a known face.",
     "down": "Stop an instance; its data stay.",
     "restart": "Restart an instance.",
+    "rm": "Remove instances, or builds of your own and their images.",
+    "prune": "Remove what nothing uses: images, environments, models.",
     "status": "Show the instances.",
     "logs": "Print the last log lines of an instance.",
     "scan": "Find the faces in photographs.",

@@ -120,6 +120,13 @@ class Output:
         if error.hint:
             self._say(error.hint)
 
+    def ask(self, question: str) -> str | None:
+        """What the user types; None where nobody can be asked: `--json`, or no terminal."""
+        if self.json_mode or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return None
+        self.console(stderr=True).print(question, end="", markup=False, soft_wrap=True)
+        return sys.stdin.readline().strip()
+
     def _say(self, text: str, style: str | None = None) -> None:
         self.console(stderr=True).print(text, style=style, markup=False, soft_wrap=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,14 +27,63 @@ def down(
     timeout: Annotated[
         float, typer.Option("--timeout", min=1.0, help="Seconds to finish before it is killed.")
     ] = 15.0,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="Remove its data too: accounts, faces, all of it.")
+    ] = False,
+    confirm: Annotated[
+        list[str] | None,
+        typer.Option("--confirm", metavar="NAME", help="Its name once more, not to be asked."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed; change nothing.")
+    ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Stop an instance; its data stay."""
+    """Stop an instance; its data stay, unless --volumes takes them."""
     from compreface_cli.flows import down as flow
 
     out = Output(json_mode=json_mode)
+    if dry_run or volumes:
+        _with_volumes(instance, out, timeout, confirm or [], volumes=volumes, dry_run=dry_run)
+        return
     stopped = flow.down(instance, out, timeout_s=timeout)
-    out.result(dataclasses.asdict(stopped), lambda console: _draw(stopped, console))
+    out.result({**_NOTHING_ELSE, **dataclasses.asdict(stopped)}, lambda c: _draw(stopped, c))
+
+
+_NOTHING_ELSE: dict[str, Any] = {"change": "stopped", "removed": []}
+
+
+def _with_volumes(
+    instance: str | None,
+    out: Output,
+    timeout: float,
+    confirm: list[str],
+    *,
+    volumes: bool,
+    dry_run: bool,
+) -> None:
+    from compreface_cli.flows import removal
+    from compreface_cli.flows.rm import down_with_volumes
+
+    name, stopped, gone = down_with_volumes(
+        instance, out, timeout_s=timeout, volumes=volumes, confirmed=confirm, dry_run=dry_run
+    )
+    if stopped is None:
+        document: dict[str, Any] = {"instance": name, "change": "dry run"}
+        text = f"cf down would stop '{name}' (nothing was changed)"
+        text += " and remove:" if gone else "; its data stay"
+    else:
+        document = {**_NOTHING_ELSE, **dataclasses.asdict(stopped)}
+        text = "removed:" if gone else "It had no data."
+    document["removed"] = [one.row() for one in gone]
+
+    def draw(console: Console) -> None:
+        if stopped is not None:
+            _draw(stopped, console)
+        for line in (text, *removal.lines(gone)):
+            console.print(line, markup=False, highlight=False)
+
+    out.result(document, draw)
 
 
 def _draw(stopped: Stopped, console: Console) -> None:

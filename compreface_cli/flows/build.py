@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compreface_cli import builds, engine_env, paths, resources, settings
+from compreface_cli import builds, engine_env, leftovers, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.checks import raise_for
 from compreface_cli.errors import PreflightError, UsageError
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_BUILD = "embedded"
 _NAME = r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
 _PORTRAIT = "astronaut.png"
+_FOLDER = "cf-build-"  # where an image is built from
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ def build(request: Request, out: Output) -> Built:
     is refused before, and leaves nothing.
     """
     with interruptible():
+        leftovers.sweep(_FOLDER)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
         found = settings.resolve(flags)
         for note in found.notes:
@@ -183,9 +184,6 @@ def _in_a_folder_of_its_own(
     from compreface_cli import project, render
 
     models = prepared_models(plan, out, accept_hash=request.accept_hash)
-    folder = Path(tempfile.mkdtemp(prefix="cf-build-"))
-    try:
+    with leftovers.folder(_FOLDER) as folder:
         project.write(render.render(plan, models), folder)
         return build_image(plan, folder, report=out.note, undo=undo, no_cache=request.no_cache)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from compreface_cli import paths
@@ -49,7 +48,7 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
             _stop_previous(record.previous_record, timeout_s)
         kept = launcher.keeps(known)
         launcher.remove(known)
-        if record.services == "full":
+        if record.services == "full" and "volume" in kept:
             # The data outlive the instance's run, and so does the word which calculator made them.
             store.save(replace(record, phase="stopped", previous_record=None))
         else:
@@ -76,7 +75,7 @@ def _stop_previous(document: Mapping[str, Any], timeout_s: float) -> None:
 
 def _by_hand(broken: Damaged) -> ConfigurationError:
     """The error for a record that does not say what was started: how to end what may still run."""
-    pids = _processes(broken.path.parent)
+    pids = living(broken.name)
     if pids:
         end = f"End what still runs: kill {' '.join(map(str, pids))}"
     else:
@@ -92,10 +91,10 @@ def _by_hand(broken: Damaged) -> ConfigurationError:
     )
 
 
-def _processes(home: Path) -> list[int]:
+def living(name: str) -> list[int]:
     """Of each engine below the instance's folder: its supervisor, else itself; what lives."""
     found = []
-    for path in sorted(home.glob("engine-*/state.json")):
+    for path in sorted(running.instances().home(name).glob("engine-*/state.json")):
         with suppress(OSError, ValueError, TypeError, KeyError):
             state = json.loads(path.read_text(encoding="utf-8"))
             for one in filter(None, (state["supervisor"], state["child"])):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import builds, engine_env, paths, resources, settings
+from compreface_cli import builds, engine_env, leftovers, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
 from compreface_cli.flows import answers, changes, fitting, ready, running, swap, up_wanted
@@ -80,6 +80,8 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         return _dry_run(plan, options, out)
     store = running.instances()
     with interruptible(), store.lock(plan.instance, f"cf up {plan.build}"):
+        for prefix in ("cf-build-", "cf-plan-", "cf-trial-"):
+            leftovers.sweep(prefix)
         old = _settle_interrupted(store.load(plan.instance), plan.instance, out)
         plan = up_wanted.keeping_ports(plan, old)
         if old is not None:

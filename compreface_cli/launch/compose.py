@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from compreface_cli import leftovers
 from compreface_cli.errors import CfError, UnhealthyError
 from compreface_cli.launch import compose_project, containers, docker_cli, image, swap
 from compreface_cli.launch.base import (
@@ -76,33 +75,32 @@ class ComposeLauncher:
         _sweep_trials(deployment.instance)
         _hold_tag(deployment)
         project = f"{_project(deployment)}-trial-{secrets.token_hex(3)}"
-        folder = Path(tempfile.mkdtemp(prefix="cf-trial-"))
-        try:
-            file = folder / "compose.json"
-            file.write_text(json.dumps(_engine_alone(deployment, project)), encoding="utf-8")
-            docker_cli.run(
-                "compose",
-                f"--project-name={project}",
-                f"--file={file}",
-                "up",
-                "--detach",
-                "--no-build",
-                "--quiet-pull",
-                doing="start the new engine beside the running one",
-                on_line=lambda line: None,
-                timeout_s=120,
-            )
-            started = containers.of_project(project)
-            if not started:
-                raise UnhealthyError("the new engine's container is gone right after its start")
-            yield (
-                Endpoint("127.0.0.1", _published(started[0]), deployment.engine.key),
-                lambda: _look(project, CORE),
-            )
-        finally:
-            with deferred():
-                shutil.rmtree(folder, ignore_errors=True)
-                _remove_project(project, None, timeout_s=2)
+        with leftovers.folder("cf-trial-") as folder:
+            try:
+                file = folder / "compose.json"
+                file.write_text(json.dumps(_engine_alone(deployment, project)), encoding="utf-8")
+                docker_cli.run(
+                    "compose",
+                    f"--project-name={project}",
+                    f"--file={file}",
+                    "up",
+                    "--detach",
+                    "--no-build",
+                    "--quiet-pull",
+                    doing="start the new engine beside the running one",
+                    on_line=lambda line: None,
+                    timeout_s=120,
+                )
+                started = containers.of_project(project)
+                if not started:
+                    raise UnhealthyError("the new engine's container is gone right after its start")
+                yield (
+                    Endpoint("127.0.0.1", _published(started[0]), deployment.engine.key),
+                    lambda: _look(project, CORE),
+                )
+            finally:
+                with deferred():
+                    _remove_project(project, None, timeout_s=2)
 
     def obstacle(
         self, before: Deployment, after: Deployment, *, rendered: str | None = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from compreface_cli import leftovers
 from compreface_cli.launch import containers, docker_cli
 
 
@@ -31,8 +31,8 @@ def command_for(project: str, folder: Path, rendered: str | None) -> Iterator[Se
     if rendered is None:
         yield command(project, folder)
         return
-    with tempfile.TemporaryDirectory(prefix="cf-plan-") as place:
-        file = Path(place) / "compose.yaml"
+    with leftovers.folder("cf-plan-") as place:
+        file = place / "compose.yaml"
         file.write_text(rendered, encoding="utf-8")
         yield command(project, folder, file)
 

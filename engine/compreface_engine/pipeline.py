@@ -107,7 +107,7 @@ class Pipeline:
         """Loads and warms everything up. Raises ConfigurationError where that cannot be done."""
         cv2.setNumThreads(1)  # its own pool would fight the crew's threads for the cores
         crew = Crew(_hands(config))
-        opener = Opener(config.wish, _lanes(config))
+        opener = Opener(config.wish, _lanes(config), idle=crew.idle)
         context = Context(
             open_session=opener.file,
             models_dir=config.models_dir,
@@ -118,14 +118,14 @@ class Pipeline:
             open_model=opener.model,
             rows=None if config.gpu_idx < 0 else ROWS_ON_GPU,
         )
-        runtimes: dict[str, Choice] = {}
+        networks: dict[str, Path] = {}
 
         def loaded(make: Callable[[str, Context], P], text: str, slug: str = "") -> P:
             # A context of its own, so that a shared network is asked for by each who runs it.
             plugin = make(text, replace(context, opened={}))
-            choice = opener.asked()
-            if choice is not None:
-                runtimes[slug or getattr(plugin, "slug", text)] = choice
+            path = opener.asked()
+            if path is not None:
+                networks[slug or getattr(plugin, "slug", text)] = path
             return plugin
 
         pipeline = cls(
@@ -135,11 +135,13 @@ class Pipeline:
             config,
             crew,
         )
-        pipeline._runtimes = runtimes
-        _log.info(
-            "networks: %s", "; ".join(f"{slug} in {choice}" for slug, choice in runtimes.items())
-        )
         pipeline._warm_up()
+        opener.settle()
+        pipeline._runtimes = {slug: opener.choice(path) for slug, path in networks.items()}
+        _log.info(
+            "networks: %s",
+            "; ".join(f"{slug} in {choice}" for slug, choice in pipeline._runtimes.items()),
+        )
         return_freed_memory()
         pipeline._observe = observe
         opener.ran = partial(observe, "batch")

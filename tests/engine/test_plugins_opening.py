@@ -53,8 +53,9 @@ def test_by_default_all_networks_run_in_onnx_runtime_and_nothing_is_measured() -
     opener = Opener(Wish(), Lanes())
     for model in (CALCULATOR, DETECTOR, replace(ANALYZER, batch=1)):
         assert isinstance(opener.model(model), OnnxSession)
-        choice = opener.asked()
-        assert choice is not None
+        path = opener.asked()
+        assert path is not None
+        choice = opener.choice(path)
         assert (str(choice.way), choice.device, choice.measured) == (
             "onnxruntime fp32",
             "cpu",
@@ -76,9 +77,9 @@ def test_who_asks_again_gets_the_same_session_and_is_told_of_it_too() -> None:
 def test_openvino_runs_the_calculator_and_leaves_the_rest_alone() -> None:
     opener = Opener(Wish("openvino", "fp32"), Lanes())
     session = opener.model(CALCULATOR)
-    choice = opener.asked()
-    assert choice is not None
-    assert str(choice.way) == "openvino fp32"
+    path = opener.asked()
+    assert path is not None
+    assert str(opener.choice(path).way) == "openvino fp32"
     rows = np.random.default_rng(3).standard_normal((3, 3, 112, 112), np.float32)
     (mine,) = session.run({session.inputs[0]: rows})
     (its,) = OnnxSession(FILE, threads=1).run({session.inputs[0]: rows})

@@ -44,6 +44,7 @@ class Crew:
         share_one_heap()
         self._hands = hands
         self._busy = 0
+        self._helping = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(hands - 1, "crew") if hands > 1 else None
 
@@ -59,13 +60,17 @@ class Crew:
                 self._busy -= 1
 
     def idle(self) -> int:
-        """Hands that no request uses now."""
-        return max(0, self._hands - self._busy)
+        """Hands that no request uses now, neither its own nor for its parts."""
+        return max(0, self._hands - self._busy - self._helping)
 
     def spread(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """See `Spread`; the calling thread works too."""
-        idle = min(self.idle(), len(items) - 1)
-        if self._pool is None or idle < 1:
+        if self._pool is None:
+            return in_turn(work, items)
+        with self._lock:
+            idle = max(0, min(self.idle(), len(items) - 1))
+            self._helping += idle
+        if not idle:
             return in_turn(work, items)
         parts = _Parts(work, items)
         helpers = [self._pool.submit(parts.drain) for _ in range(idle)]
@@ -73,6 +78,8 @@ class Crew:
             parts.drain()
         finally:
             _settle(helpers)
+            with self._lock:
+                self._helping -= idle
         return parts.results()
 
 

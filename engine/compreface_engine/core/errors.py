@@ -67,3 +67,7 @@ class TooManyPixels(UnprocessableInput):
         super().__init__(f"Image size ({pixels} pixels) exceeds limit of {limit} pixels")
         self.pixels = pixels
         self.limit = limit
+
+
+class TooCostly(UnprocessableInput):
+    """A picture made so that decoding it takes far longer than one of its size; text says how."""

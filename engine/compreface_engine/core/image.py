@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageFile, UnidentifiedImageError
 
-from compreface_engine.core.errors import BrokenImage, TooManyPixels, TruncatedHeader
+from compreface_engine.core.errors import BrokenImage, TooCostly, TooManyPixels, TruncatedHeader
+from compreface_engine.core.scans import check_scans
 from compreface_engine.core.spare import Spare
 from compreface_engine.core.types import Image
 
@@ -32,6 +33,10 @@ _PLAIN_PPM: Final = (b"P1", b"P2", b"P3")  # numbers as text, which the original
 # JPEG 2000 is decoded while no other thread runs Python; both take 15 to 20 bytes a pixel.
 _MOST_PIXELS: Final = {"JPEG2000": 1 << 23, "WEBP": 1 << 26}
 _MOST_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
+# Pillow reads it piece by piece in Python, and joins EXIF segments at a cost that is quadratic.
+_MOST_JPEG_HEADER: Final = 8 << 20  # bytes
+# After these the decoder of simplejpeg went on to the picture's last row.
+_WARNINGS: Final = ("Corrupt JPEG data", "Premature end of JPEG", "Inconsistent progression")
 _BAND: Final = 1 << 18  # pixels
 _ORIENTATION: Final = 0x0112
 _SPARE: Final = Spare()
@@ -70,30 +75,40 @@ def decode(data: Data, *, max_pixels: int, apply_exif: bool = False) -> Decoded:
     or more than is bearable of a kind that is costly to decode.
     """
     if data[:3] == b"\xff\xd8\xff":
+        scans = check_scans(data)
         decoded = _decode_jpeg(data, max_pixels)
         if decoded is not None:
-            return _turned(decoded, _jpeg_orientation(data)) if apply_exif else decoded
+            return _turned(decoded, _orientation(data[scans.exif])) if apply_exif else decoded
+        if scans.header > _MOST_JPEG_HEADER:
+            raise TooCostly(
+                f"The JPEG, of a rare kind or broken, has {scans.header} bytes before its first "
+                f"scan, at most {_MOST_JPEG_HEADER} are read"
+            )
     return _decode_other(data, max_pixels, apply_exif)
 
 
 def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
     """libjpeg-turbo's pixels; None where the file needs Pillow (CMYK, rare codings, broken)."""
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        # Strictly: after a warning about the header no row would be written below.
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except (ValueError, KeyError):  # KeyError: a subsampling without a name
         return None
     _check_size(width, height, max_pixels)
     if colours not in ("YCbCr", "Gray", "RGB"):
         return None
+    size = width * height * 3
+    memory = _SPARE.lend(size) or np.empty(size, np.uint8).data
     try:
-        whole = simplejpeg.decode_jpeg(data, "RGB", buffer=_SPARE.lend(width * height * 3))
+        whole = simplejpeg.decode_jpeg(data, "RGB", buffer=memory)
         return Decoded(whole, truncated=False)
     except ValueError as error:
-        cut_short = "premature end" in str(error).lower()
-    try:  # memory of its own: a damaged picture may leave some of it as it is
-        return Decoded(simplejpeg.decode_jpeg(data, "RGB", strict=False), truncated=cut_short)
-    except ValueError:
+        reason = str(error)
+    if not reason.startswith(_WARNINGS):
         return None
+    # With a warning every row was written, as far as the file goes.
+    found = np.frombuffer(memory, np.uint8).reshape(height, width, 3)
+    return Decoded(found, truncated="premature end" in reason.lower())
 
 
 def _decode_other(data: Data, max_pixels: int, apply_exif: bool) -> Decoded:
@@ -202,10 +217,11 @@ def _to_8_bit(picture: Pillow.Image) -> float:
     return 255.0 if 0 < top <= 1 else 1.0 if top <= 255 else 1 / 256 if top < 65536 else 255 / top
 
 
-def _jpeg_orientation(data: Data) -> int:
+def _orientation(exif: Data) -> int:
+    found = Pillow.Exif()
     try:
-        with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as picture:
-            return int(picture.getexif().get(_ORIENTATION, 1))
+        found.load(bytes(exif))
+        return int(found.get(_ORIENTATION, 1))
     except Exception:  # unreadable metadata must not cost the picture
         return 1
 

@@ -11,14 +11,23 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from compreface_engine.core.crew import nobody
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.plugins.prepared import PreparedModel
 from compreface_engine.plugins.probe import real_faces
+from compreface_engine.runtimes.alone import WideWhenAlone
 from compreface_engine.runtimes.base import Session
 from compreface_engine.runtimes.batcher import Batcher, Ran
 from compreface_engine.runtimes.choice import Choice, Wish, choose, reference_choice
 from compreface_engine.runtimes.onnxruntime import OnnxSession
-from compreface_engine.runtimes.ways import Version, Way, demand, open_file, version_of
+from compreface_engine.runtimes.ways import (
+    REFERENCE,
+    Version,
+    Way,
+    demand,
+    open_file,
+    version_of,
+)
 
 _Opening: TypeAlias = Callable[[], tuple[Session, Choice]]
 
@@ -26,6 +35,7 @@ _Opening: TypeAlias = Callable[[], tuple[Session, Choice]]
 _FRAMEWORKS: Final = {"tensorflow": "tensorflow-graph", "mxnet": "mxnet"}
 _MEASURED_FROM: Final = 16 * 1024 * 1024  # bytes; an analyzer below costs next to nothing anyway
 _ROWS_ON_CPU: Final = 6
+_SMALL: Final = 16 * 1024 * 1024  # bytes: a second session is about as large as the file
 ROWS_ON_GPU: Final = 32
 """The most faces of one run there."""
 
@@ -46,8 +56,17 @@ class Lanes:
 class Opener:
     """One session a file, whoever asks for it."""
 
-    def __init__(self, wish: Wish, lanes: Lanes, version_of: Version = version_of) -> None:
-        """Raises ConfigurationError where the runtime that is asked for is not installed."""
+    def __init__(
+        self,
+        wish: Wish,
+        lanes: Lanes,
+        version_of: Version = version_of,
+        idle: Callable[[], int] = nobody,
+    ) -> None:
+        """`idle` says how many cores compute nothing now.
+
+        Raises ConfigurationError where the runtime that is asked for is not installed.
+        """
         self._version = "" if wish.runtime == "auto" else demand(wish.runtime, version_of)
         if lanes.gpu_idx >= 0 and wish.runtime == "openvino":
             raise ConfigurationError(
@@ -63,8 +82,10 @@ class Opener:
             )
         self._wish = wish
         self._lanes = lanes
+        self._idle = idle
         self._opened: dict[Path, tuple[Session, Choice]] = {}
-        self._asked: list[Choice] = []
+        self._asked: list[Path] = []
+        self._unsettled: dict[Path, WideWhenAlone] = {}
         self.ran: Ran | None = None
         """Told of each run of a network that several requests share."""
 
@@ -76,19 +97,30 @@ class Opener:
         """A prepared model. Raises ConfigurationError where it cannot be loaded."""
         return self._once(model.path, lambda: self._by_wish(model), model.sha256)
 
-    def asked(self) -> Choice | None:
-        """How the first network runs that was asked for since the last call."""
-        choice = self._asked[0] if self._asked else None
+    def asked(self) -> Path | None:
+        """The file of the first network that was asked for since the last call."""
+        path = self._asked[0] if self._asked else None
         self._asked.clear()
-        return choice
+        return path
+
+    def choice(self, path: Path) -> Choice:
+        """How the network of `path`, which was asked for, runs."""
+        return self._opened[path][1]
+
+    def settle(self) -> None:
+        """Decides which networks get all cores when nothing else runs, once all have run."""
+        for path, session in self._unsettled.items():
+            session.settle()
+            opened, choice = self._opened[path]
+            self._opened[path] = opened, replace(choice, threads_alone=session.threads)
+        self._unsettled.clear()
 
     def _once(self, path: Path, opening: _Opening, sha256: str = "") -> Session:
         if path not in self._opened:
             session, choice = opening()
             self._opened[path] = session, replace(choice, sha256=sha256 or _sha256(path))
-        session, choice = self._opened[path]
-        self._asked.append(choice)
-        return session
+        self._asked.append(path)
+        return self._opened[path][0]
 
     def _by_wish(self, model: PreparedModel) -> tuple[Session, Choice]:
         wish, lanes = self._wish, self._lanes
@@ -102,15 +134,30 @@ class Opener:
                 model.path, lambda: _probe(model), wish, threads=lanes.threads, lanes=lanes.count
             )
             session = open_file(choice.way, model.path, threads=lanes.threads, lanes=lanes.count)
+            if choice.way == REFERENCE:
+                session = self._wide_when_alone(session, model.path)
             return self._batched(session, batched), choice
         return self._onnx(model.path, batched=batched)
 
     def _onnx(self, path: Path, *, batched: bool) -> tuple[Session, Choice]:
         # The wheels of TensorFlow and MXNet come with ONNX Runtime for the CPU.
         gpu_idx = -1 if self._wish.runtime in _FRAMEWORKS else self._lanes.gpu_idx
-        session = OnnxSession(path, threads=self._lanes.threads, gpu_idx=gpu_idx)
+        session: Session = OnnxSession(path, threads=self._lanes.threads, gpu_idx=gpu_idx)
+        if gpu_idx < 0:
+            session = self._wide_when_alone(session, path)
         choice = reference_choice(f"cuda:{gpu_idx}" if gpu_idx >= 0 else "cpu")
         return self._batched(session, batched), choice
+
+    def _wide_when_alone(self, narrow: Session, path: Path) -> Session:
+        """`narrow`, or where the network is small enough to have two: it and one for all cores."""
+        cores = self._lanes.count
+        if cores < 2 or self._lanes.threads > 1 or self._lanes.batching:
+            return narrow
+        if path.stat().st_size > _SMALL:
+            return narrow
+        session = WideWhenAlone(narrow, OnnxSession(path, threads=cores), cores, self._idle)
+        self._unsettled[path] = session
+        return session
 
     def _batched(self, session: Session, batched: bool) -> Session:
         if not (batched and self._lanes.batching):

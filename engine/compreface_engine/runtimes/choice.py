@@ -52,10 +52,13 @@ class Choice:
     tolerance: float | None = None
     measured: tuple[Measured, ...] = ()
     sha256: str | None = None  # of the network's file, if it is known
+    threads_alone: int = 1  # of a run while nothing else computes
 
     def __str__(self) -> str:
         """For the log."""
         text = f"{self.way.runtime} {self.version} {self.way.precision} on {self.device}"
+        if self.threads_alone > 1:
+            text += f", {self.threads_alone} threads when alone"
         if self.min_cosine is None:
             return text
         times = ", ".join(f"{m.way} {m.error or f'{m.ms:.1f} ms'}" for m in self.measured)
@@ -69,6 +72,7 @@ class Choice:
             "precision": self.way.precision,
             "device": self.device,
             "sha256": self.sha256,
+            "threads_alone": self.threads_alone,
             "min_cosine": self.min_cosine,
             "tolerance": self.tolerance,
             "measured": [

@@ -1,0 +1,87 @@
+"""A lone request on idle cores: each small network as it is opened, over one thread."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import compreface_engine
+from bench.result import Chapter, at_least, at_most
+from compreface_engine.core.crew import Crew
+from compreface_engine.plugins.opening import Lanes, Opener
+from compreface_engine.runtimes.base import Session
+from compreface_engine.runtimes.choice import Wish
+from compreface_engine.runtimes.onnxruntime import OnnxSession
+
+ROUNDS = 15
+CORES = 2
+NEEDED_ALONE = 1.05  # of one thread's time: never slower, but for the clock
+NEEDED_TOGETHER = 0.95  # of one thread's runs a second, with a request on each core
+_EMBEDDED = Path(compreface_engine.__file__).parent / "embedded_models"
+
+
+def measure(shared: Path) -> Chapter:
+    """Medians of interleaved runs in this process, alone and with a caller on each core."""
+    networks = {
+        "SCRFD-2.5G, 480 x 640": (
+            shared / "models/scrfd/scrfd_2.5g_bnkps.onnx",
+            (1, 3, 480, 640),
+        ),
+        "YuNet, 480 x 640": (shared / "models/yunet/yunet_n_dynamic.onnx", (1, 3, 480, 640)),
+        "w600k_mbf, a face": (
+            shared / "models/w600k_mbf/w600k_mbf_dequantised_fp32.onnx",
+            (1, 3, 112, 112),
+        ),
+        "MobileFaceNet-192, a face": (
+            _EMBEDDED / "mobilefacenet192_fp16w.onnx",
+            (1, 3, 112, 112),
+        ),
+    }
+    lines, rows, document = [], [], {}
+    for name, (path, shape) in networks.items():
+        crew = Crew(CORES)
+        opener = Opener(Wish(), Lanes(count=CORES), idle=crew.idle)
+        opened = opener.file(path)
+        feeds = {opened.inputs[0]: np.random.default_rng(0).random(shape, np.float32)}
+        opened.run(feeds)
+        opener.settle()
+        one = OnnxSession(path, threads=1)
+        alone = _in_turn(crew, opened, one, feeds)
+        together = _together(crew, opened, feeds) / _together(crew, one, feeds)
+        threads = opener.choice(path).threads_alone
+        lines.append(f"  {name:<28}{threads} threads when alone")
+        rows += [
+            at_most(f"{name}: time alone, over one thread", alone, NEEDED_ALONE),
+            at_least(f"{name}: runs a second, {CORES} callers", together, NEEDED_TOGETHER),
+        ]
+        document[name] = {"threads_alone": threads, "alone": alone, "together": together}
+    return Chapter("A lone request inside a network", lines, rows, document)
+
+
+def _in_turn(crew: Crew, opened: Session, one: Session, feeds: dict[str, Any]) -> float:
+    ratios = []
+    for _ in range(ROUNDS):
+        times = []
+        for session in (opened, one):
+            with crew.aboard():
+                started = time.perf_counter()
+                session.run(feeds)
+                times.append(time.perf_counter() - started)
+        ratios.append(times[0] / times[1])
+    return statistics.median(ratios)
+
+
+def _together(crew: Crew, session: Session, feeds: dict[str, Any]) -> float:
+    def call(_: int) -> None:
+        with crew.aboard():
+            session.run(feeds)
+
+    with ThreadPoolExecutor(CORES) as pool:
+        started = time.perf_counter()
+        list(pool.map(call, range(ROUNDS * CORES)))
+        return ROUNDS * CORES / (time.perf_counter() - started)

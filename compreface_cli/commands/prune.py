@@ -1,0 +1,55 @@
+"""`cf prune`: remove what nothing uses any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compreface_cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compreface_cli.flows.removal import Thing
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="prune")(prune)
+
+
+def prune(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed; change nothing.")
+    ] = False,
+    json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Remove images, environments, models and leftovers of cf that nothing uses.
+
+    What an instance has stays, and what a build needs that you can start from this folder; no data
+    are touched.
+    """
+    from compreface_cli.flows import prune as flow
+
+    out = Output(json_mode=json_mode)
+    found = flow.prune(out, yes=yes, dry_run=dry_run)
+    document = {
+        "change": "dry run" if dry_run else "removed",
+        "removed": [one.row() for one in found],
+        "bytes": sum(one.size or 0 for one in found),
+    }
+    out.result(document, lambda console: _draw(found, console, dry_run=dry_run))
+
+
+def _draw(found: tuple[Thing, ...], console: Console, *, dry_run: bool) -> None:
+    from compreface_cli.flows import removal
+
+    if not found:
+        told = ["Nothing: all that cf made here is in use."]
+    else:
+        total = removal.words(sum(one.size or 0 for one in found))
+        head = "cf prune would remove (nothing was changed):" if dry_run else "removed:"
+        told = [head, *removal.lines(found), f"{total} at most: images share layers"]
+    for line in told:
+        console.print(line, markup=False, highlight=False)

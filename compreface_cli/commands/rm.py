@@ -1,0 +1,90 @@
+"""`cf rm`: forget an instance or a build."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compreface_cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compreface_cli.flows.rm import Removal
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="rm")(rm)
+
+
+def rm(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Instances or builds.", show_default=False),
+    ] = None,
+    instance: Annotated[
+        list[str] | None,
+        typer.Option("--instance", metavar="NAME", help="The instance, if a build is called so."),
+    ] = None,
+    build: Annotated[
+        list[str] | None,
+        typer.Option("--build", metavar="NAME", help="The build, if an instance is called so."),
+    ] = None,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="Remove the data of an instance too.")
+    ] = False,
+    confirm: Annotated[
+        list[str] | None,
+        typer.Option("--confirm", metavar="NAME", help="A name once more, not to be asked."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed; change nothing.")
+    ] = False,
+    json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Remove stopped instances, or builds of your own and their images.
+
+    An instance loses its record, project and passwords, with --volumes its data too. Of a build
+    that came with cf only the images go, those that nothing uses.
+    """
+    from compreface_cli.flows import rm as flow
+
+    out = Output(json_mode=json_mode)
+    found = flow.rm(
+        names or (),
+        out,
+        instances=instance or (),
+        named_builds=build or (),
+        volumes=volumes,
+        confirmed=confirm or (),
+        dry_run=dry_run,
+    )
+    document = {
+        "change": "dry run" if dry_run else "removed",
+        "removed": [
+            {"of": one.name, "of_kind": one.kind, **thing.row()}
+            for one in found
+            for thing in one.gone
+        ],
+        "kept": [
+            {"of": one.name, "of_kind": one.kind, **thing.row()}
+            for one in found
+            for thing in one.kept
+        ],
+    }
+    out.result(document, lambda console: _draw(found, console, dry_run=dry_run))
+
+
+def _draw(found: tuple[Removal, ...], console: Console, *, dry_run: bool) -> None:
+    from compreface_cli.flows import removal
+
+    words = "cf rm would remove (nothing was changed)" if dry_run else "removed"
+    for one in found:
+        told = [f"{words}, of the {one.kind} '{one.name}':", *removal.lines(one.gone)]
+        if not one.gone:
+            told = [f"nothing of the {one.kind} '{one.name}' can go"]
+        if one.kept:
+            told += ["kept:", *removal.lines(one.kept)]
+        for line in (*told, *one.notes):
+            console.print(line, markup=False, highlight=False)

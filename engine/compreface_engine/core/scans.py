@@ -1,0 +1,98 @@
+"""How often a JPEG makes its decoder go over the picture, read from its markers alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from compreface_engine.core.errors import TooCostly
+
+MOST_SCANS: Final = 100
+"""libjpeg's own progression has 10 (18 for CMYK), mozjpeg's search ends with fewer than 20; one
+scan for each bit of each component would be 60. libtiff stops at 100 too."""
+MOST_PASSED: Final = 6_000_000_000
+"""Samples that all scans together go over, empty ones included: 33 for each of 179 million pixels,
+where libjpeg's own progression has 14 (24 for CMYK). One thread of a Zen 4 core takes a second."""
+MOST_SEGMENTS: Final = 4096
+"""Of 64 KiB each they would hold 256 MiB."""
+
+# What ends a run of coded samples. FF 00 is a sample, FF D0 to FF D7 a restart between samples, and
+# FF before any of these a fill byte.
+_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_WINDOW: Final = 1 << 20  # bytes searched before other threads get their turn
+_SOF: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_FIRST_WITH_LENGTH: Final = 0xC0
+
+
+@dataclass(frozen=True, slots=True)
+class Scans:
+    """`count` scans, of `components` all together; `pixels` of the first frame header, 0 if none.
+
+    `header` is the number of bytes in front of the first scan, `exif` where the first segment of
+    EXIF data in them begins and ends.
+    """
+
+    count: int
+    components: int
+    pixels: int
+    header: int
+    exif: slice
+
+
+def read_scans(data: bytes | memoryview) -> Scans:
+    """The scans of the first picture in `data`, a JPEG, as libjpeg-turbo would come to them.
+
+    It walks from marker to marker, over what a segment's length spans, so scans of thumbnails and
+    of pictures behind the first one's end do not count. Where libjpeg-turbo would give up, a few
+    more may be counted than it decodes, never fewer. Raises TooCostly above MOST_SEGMENTS.
+    """
+    at, segments, count, components, pixels, header = 2, 0, 0, 0, 0, len(data)
+    exif = slice(0)
+    while (found := _next_marker(data, at)) is not None:
+        kind, at = data[found + 1], found + 2
+        if kind in (_SOI, _EOI):
+            break
+        if kind < _FIRST_WITH_LENGTH:
+            continue
+        segments += 1
+        if segments > MOST_SEGMENTS:
+            raise TooCostly(f"The JPEG has more than {MOST_SEGMENTS} segments")
+        if kind == _SOS:
+            header = min(header, found)
+            count += 1
+            components += max(1, min(4, _number(data, at + 2, 1)))
+        elif kind in _SOF and not pixels:
+            pixels = _number(data, at + 3, 2) * _number(data, at + 5, 2)
+        elif kind == _APP1 and not exif.stop and bytes(data[at + 2 : at + 8]) == b"Exif\0\0":
+            exif = slice(at + 2, at + _number(data, at, 2))
+        at += max(2, _number(data, at, 2))
+    return Scans(count, components, pixels, header, exif)
+
+
+def check_scans(data: bytes | memoryview) -> Scans:
+    """The scans of a JPEG. Raises TooCostly for more than any camera or encoder makes."""
+    scans = read_scans(data)
+    if scans.count > MOST_SCANS:
+        raise TooCostly(f"The JPEG has {scans.count} scans, at most {MOST_SCANS} are decoded")
+    if scans.count > 1 and scans.pixels * scans.components > MOST_PASSED:
+        raise TooCostly(
+            f"The JPEG has {scans.count} scans of {scans.pixels} pixels, which go over "
+            f"{scans.pixels * scans.components} samples; at most {MOST_PASSED} are decoded"
+        )
+    return scans
+
+
+def _next_marker(data: bytes | memoryview, at: int) -> int | None:
+    while at < len(data):
+        found = _MARKER.search(data, at, at + _WINDOW + 1)
+        if found is not None:
+            return found.start()
+        at += _WINDOW
+    return None
+
+
+def _number(data: bytes | memoryview, at: int, size: int) -> int:
+    """Big-endian; what lies behind the end counts as missing bytes."""
+    return int.from_bytes(data[at : at + size], "big")
