@@ -13,10 +13,12 @@ import sys
 
 import uvicorn
 
+from compreface_engine import limits
 from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
 from compreface_engine.api.routes import Engine
 from compreface_engine.api.telemetry import Telemetry
+from compreface_engine.budget import Budget
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.logs import NAME
 from compreface_engine.settings import Settings
@@ -109,17 +111,28 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: Settings, engine: Engine, bound: socket.socket, telemetry: Telemetry) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what runs. Raises PortTaken.
+    """Serves until SIGTERM or SIGINT, then finishes what runs.
+
+    Raises PortTaken, and ConfigurationError where the memory is too little.
 
     Who computes beyond the grace is left behind: the process ends at once then, with exit code 0.
     """
+    memory = limits.shares(
+        settings.max_memory_bytes,
+        bodies=settings.max_queue_bytes,
+        body=settings.max_body_bytes,
+        workers=settings.max_concurrency,
+    )
+    log.info(str(memory))
     gate = Gate(
         concurrency=settings.max_concurrency,
         max_queue=settings.max_queue,
-        max_bytes=settings.max_queue_bytes,
+        max_bytes=memory.bodies,
         max_wait_s=settings.max_wait_s,
         max_body=settings.max_body_bytes,
+        budget=Budget() if memory.pictures is None else Budget(memory.pictures),
     )
+    gate.start_workers()
     listen(bound)
     httptools = importlib.util.find_spec("httptools") is not None
     if httptools:

@@ -35,8 +35,8 @@ def of_jpeg(data: Data, width: int, height: int, stored: float = RGB) -> int:
 
 
 def of_other(kind: str, mode: str, width: int, height: int, data: Data) -> int:
-    """Bytes for a file that Pillow decodes, of its format `kind`; copies of the file count too."""
-    pixels, copies = width * height, 2 * len(data) + _BANDS
+    """Bytes for a file that Pillow decodes, of its format `kind`; a copy of the file counts too."""
+    pixels, copies = width * height, len(data) + _BANDS
     if kind in _WHOLE:
         return int(pixels * _WHOLE[kind]) + copies
     stored = _STORED.get(mode, 4)
