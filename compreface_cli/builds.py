@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compreface_cli import notation, paths, resources
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
-from compreface_cli.models.types import Model, ModelFile
+from compreface_cli.models.types import Border, Model, ModelFile
 from compreface_cli.yamlfile import Fault, did_you_mean, read, refuse
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ def model_of(entry: ModelSpec, beside: str = "") -> Model:
         scale=channels(entry.input.scale),
         align=entry.align,
         similarity=entry.similarity,
+        border=None if entry.border is None else Border(**entry.border.model_dump()),
         network=entry.network,
         beside=beside,
     )
@@ -220,6 +221,7 @@ def _known_model(name: str, entry: Mapping[str, Any]) -> Model:
         scale=channels(inputs["scale"]),
         align=entry.get("align"),
         similarity=None if similarity is None else (float(similarity[0]), float(similarity[1])),
+        border=Border(**entry["border"]) if "border" in entry else None,
         network=entry.get("network"),
     )
 
@@ -264,6 +266,7 @@ def _facts_that_hold(
         ],
         "licence": _licence(facts.get("licence"), base, changed, calculator and detector),
         "upstream": facts.get("upstream") if calculator and detector else None,
+        "note": facts.get("note") if calculator and detector else None,
     }
     return {key: value for key, value in kept.items() if value}
 

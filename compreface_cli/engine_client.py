@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -142,11 +143,24 @@ def _truncated(response: httpx2.Response) -> bool:
 
 def is_up(url: str, *, key: str = "", timeout_s: float = 1.0) -> bool:
     """Whether an engine answers `/status` there now."""
+    return fault(url, key=key, timeout_s=timeout_s) is None
+
+
+def fault(url: str, *, key: str = "", timeout_s: float = 1.0) -> str | None:
+    """What `/status` answers there where it is not OK: `500 no model`; "" for no answer.
+
+    None when it is OK.
+    """
     try:
         with EngineClient(url, key=key, timeout_s=timeout_s) as client:
-            return client.status().get("status") == "OK"
-    except (UnhealthyError, Refused):
-        return False
+            said = client.status()
+    except Refused as refused:
+        code = f"{refused.status} "
+        return code + refused.message.removeprefix(code)
+    except UnhealthyError as error:
+        status, body = error.details.get("status"), error.details.get("body")
+        return "" if status is None else " ".join(f"{status} {body}".split())
+    return None if said.get("status") == "OK" else f"200 {json.dumps(said)[:200]}"
 
 
 def until(deadline: float) -> float:

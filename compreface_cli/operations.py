@@ -17,6 +17,7 @@ class Observed:
     models: Set[str] = frozenset()  # names of the plan's models that are prepared and intact
     engine_env: bool = False  # process: the engine's environment is made and proven
     image: bool = False  # compose: the engine's image is here, made from exactly these files
+    base_moved: bool = False  # compose: but upon another image than its base's name means by now
     stack_images: Set[str] = frozenset()  # compose: images of the other services that are here
     project: Literal["absent", "same", "differs"] = "absent"  # compose: the rendered folder
     volume: bool = False  # compose: the database volume exists
@@ -40,11 +41,17 @@ class Away:
 
 
 def operations(
-    wanted: Plan, observed: Observed, *, rebuild: bool = False, build: bool = True
+    wanted: Plan,
+    observed: Observed,
+    *,
+    rebuild: bool = False,
+    build: bool = True,
+    pull: bool = False,
 ) -> tuple[Operation, ...]:
     """What `up` will do, in order; empty when what runs is what is wanted.
 
-    `wanted.launcher` is settled (not auto). `rebuild` is --build, `build=False` is --no-build.
+    `wanted.launcher` is settled (not auto). `rebuild` is --build, `build=False` is --no-build,
+    `pull` asks the registries for newer images of all that are used.
     """
     if observed.running == "same" and not rebuild:
         return ()
@@ -58,7 +65,7 @@ def operations(
             cause = "the engine runs in an environment of its own, which is not made yet"
             found.append(Operation("make environment", wanted.wheels, cause))
     else:
-        found += _compose(wanted, observed, rebuild=rebuild, build=build)
+        found += _compose(wanted, observed, rebuild=rebuild, build=build, pull=pull)
     if observed.running == "other" and not observed.obstacle:
         found += _beside(observed.changes)
     elif observed.running == "other":
@@ -118,19 +125,31 @@ def _needs(wanted: Plan, model: str) -> str:
     return f"{' and '.join(named)} {'needs' if len(named) == 1 else 'need'} it"
 
 
-def _compose(wanted: Plan, observed: Observed, *, rebuild: bool, build: bool) -> list[Operation]:
+def _compose(
+    wanted: Plan, observed: Observed, *, rebuild: bool, build: bool, pull: bool
+) -> list[Operation]:
     found: list[Operation] = []
     if observed.project != "same":
         cause = "it is not there yet" if observed.project == "absent" else "the plan has changed"
         found.append(Operation("write project", wanted.project, cause))
-    if build and (rebuild or not observed.image):
-        cause = "--build asks for it" if observed.image else "no image was made from these files"
+    newer = "--pull asks its registry for a newer one"
+    builds = build and (rebuild or not wanted.image_given)
+    if pull and (builds or wanted.image_given):
+        found.append(Operation("pull image", wanted.base_image if builds else wanted.image, newer))
+    elif not builds and not observed.image:
+        found.append(Operation("pull image", wanted.image, "it is not here"))
+    if builds and (rebuild or observed.base_moved or not observed.image):
+        cause = "--build asks for it"
+        if not observed.image:
+            cause = "no image was made from these files"
+        elif observed.base_moved:
+            cause = f"{wanted.base_image} is another image by now than the one it was built upon"
         found.append(Operation("build image", wanted.image, cause))
-    found += [
-        Operation("pull image", image, f"{service} needs it and it is not here")
-        for service, image in wanted.stack_images.items()
-        if image not in observed.stack_images
-    ]
+    for service, image in wanted.stack_images.items():
+        if pull:
+            found.append(Operation("pull image", image, newer))
+        elif image not in observed.stack_images:
+            found.append(Operation("pull image", image, f"{service} needs it and it is not here"))
     if wanted.services == "full" and not observed.volume:
         cause = f"the database keeps its data there, as of {wanted.calculator}"
         found.append(Operation("create volume", wanted.volume, cause))

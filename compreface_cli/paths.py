@@ -102,6 +102,36 @@ def refused(error: OSError) -> CfError | None:
     return ConfigurationError(message, hint=WAY_OUT)
 
 
+def _folders() -> dict[str, Path]:
+    """The variable that says where each folder is -> the folder."""
+    return {
+        "XDG_STATE_HOME": state_dir(),
+        "XDG_DATA_HOME": data_dir(),
+        "XDG_CACHE_HOME": cache_dir(),
+        "XDG_CONFIG_HOME": config_dir(),
+    }
+
+
+def moved_by(path: Path) -> str:
+    """The variable that moves what `cf` writes at this path elsewhere; "" when none does."""
+    import tempfile
+
+    temporary = Path(tempfile.gettempdir())
+    for variable, folder in _folders().items():
+        above = folder.is_relative_to(path) and path != temporary
+        if above or path.is_relative_to(folder):
+            return variable
+    return "TMPDIR" if path.is_relative_to(temporary) else ""
+
+
+def room(path: Path) -> str:
+    """What to do where this path lies on a full disk."""
+    variable = moved_by(path)
+    if not variable:
+        return "Free some space there."
+    return f"Free some space, or set {variable} to a folder on a larger disk."
+
+
 def _full(error: OSError, path: Path | None) -> CfError:
     if path is None:
         return CfError(
@@ -109,18 +139,14 @@ def _full(error: OSError, path: Path | None) -> CfError:
             hint="Free some space, or set XDG_DATA_HOME, XDG_STATE_HOME or XDG_CACHE_HOME "
             "to a folder on a larger disk.",
         )
-    folders = {
-        "XDG_STATE_HOME": state_dir(),
-        "XDG_DATA_HOME": data_dir(),
-        "XDG_CACHE_HOME": cache_dir(),
-        "XDG_CONFIG_HOME": config_dir(),
-    }
-    for variable, folder in folders.items():
-        if path.is_relative_to(folder) or folder.is_relative_to(path):
-            return CfError(
-                f"cf cannot write in its folder {folder}: {path}: {error.strerror}",
-                hint=f"Free some space, or set {variable} to a folder on a larger disk.",
-            )
+    variable = moved_by(path)
+    if variable == "TMPDIR":
+        return CfError(f"{path} cannot be written: {error.strerror}", hint=room(path))
+    if variable:
+        folder = _folders()[variable]
+        return CfError(
+            f"cf cannot write in its folder {folder}: {path}: {error.strerror}", hint=room(path)
+        )
     return CfError(f"{path} cannot be written: {error.strerror}", hint="Free some space there.")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compreface_cli import __version__, notation
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.models.types import Model, ModelFile
+from compreface_cli.models.types import Border, Model, ModelFile
 from compreface_cli.plan_models import of_plugins
 from compreface_cli.runtimes import RUNTIMES, bf16_fault
 from compreface_cli.settings_table import BY_KEY, MAX_BODY_BYTES, MAX_QUEUE_BYTES, PASSED_ON
@@ -54,10 +54,12 @@ KEYS_WAY_OUT = (
 # Labels of images, containers and volumes; what they say must never change its meaning.
 LABEL_INSTANCE = "compreface-cli.instance"
 LABEL_BUILD = "compreface-cli.build"
+LABEL_DETECTOR = "compreface-cli.detector"
 LABEL_CALCULATOR = "compreface-cli.calculator"
 LABEL_MODELS = "compreface-cli.models"
 LABEL_RUNTIME = "compreface-cli.runtime"
 LABEL_ROUTES = "compreface-cli.routes"
+LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built upon
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,15 @@ class Plan:
         """The one of them that `cf` itself shows."""
         return self.api_keys.partition(",")[0]
 
+    @property
+    def border(self) -> Border | None:
+        """The calculator's: what the build states of its model, else what the catalogue has."""
+        from compreface_cli.models import catalogue
+
+        name = notation.model_of(self.calculator)
+        own = next((model.border for model in self.models if model.name == name), None)
+        return own or catalogue.border(self.calculator)
+
     def keys_fault(self) -> str:
         """Why the keys do not fit the services; empty when they do."""
         if not self.api_keys or self.services == "core" or self.launcher == "process":
@@ -118,6 +129,11 @@ class Plan:
             "the engine is to ask for API keys (api_keys), and CompreFace's own api has none to "
             "show: the full stack would not work"
         )
+
+    @property
+    def image_given(self) -> bool:
+        """Whether somebody has named the engine's image: `up` takes it as it is."""
+        return self.origins.get("image", "default") != "default"
 
     @property
     def project(self) -> str:
@@ -368,6 +384,13 @@ def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _of_image(model: Model) -> dict[str, Any]:
+    """What of a model goes into an image: neither where its file lay nor what is known of it."""
+    entry = asdict(replace(model, beside=""))
+    del entry["border"]
+    return entry
+
+
 def _image(plan: Plan) -> str:
     """A name that two different cores never share: it ends in a hash of all that was chosen."""
     choice = {
@@ -375,7 +398,7 @@ def _image(plan: Plan) -> str:
         "plugins": [plan.detector, plan.calculator, *plan.plugins],
         "runtime": [plan.runtime, plan.precision, plan.min_cosine, plan.device],
         "packages": [plan.gpu_index, plan.wheels, plan.base_image],
-        "models": [asdict(replace(model, beside="")) for model in plan.models],
+        "models": [_of_image(model) for model in plan.models],
     }
     digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()
     return f"{IMAGE}:{plan.build}-{digest[:8]}"

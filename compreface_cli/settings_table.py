@@ -248,6 +248,7 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("retry_after", _flag, None, "A busy engine says when to come back; not to the api."),
     Setting("drain_s", _seconds, None, "What waits at a stop is served so long; unset: 6 or 30."),
+    Setting("stuck_s", _seconds, None, "A computation this long ends the engine; unset: 60."),
     Setting("max_queue_bytes", whole(1, 10**12 - 1), None, "Bytes of all bodies; unset: 256 MiB."),
     # the least of these two lets in the portraits that an engine is checked with
     Setting("max_body_bytes", whole(2**20, 10**12 - 1), None, "Bytes of a body; unset: 64 MiB."),
@@ -354,8 +355,8 @@ TABLE: tuple[Setting, ...] = (
 # What the engine reads under the same variable, given only when somebody has set it.
 PASSED_ON: tuple[str, ...] = tuple(
     (
-        "threads batching max_queue retry_after drain_s max_queue_bytes max_body_bytes max_pixels "
-        "body_timeout_s apply_exif rate_limit rate_burst"
+        "threads batching max_queue retry_after drain_s stuck_s max_queue_bytes max_body_bytes "
+        "max_pixels body_timeout_s apply_exif rate_limit rate_burst"
     ).split()
 )
 BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}

@@ -71,10 +71,14 @@ def refuse(faults: Iterable[Fault]) -> ConfigurationError:
     )
 
 
+_MEANS = {"gpu": "cuda"}  # words that look like another one than they mean
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     from difflib import get_close_matches
 
-    close = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    words, meant = list(known), _MEANS.get(word.lower())
+    close = [meant] if meant in words else get_close_matches(word.lower(), words, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else None
 
 

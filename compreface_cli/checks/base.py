@@ -58,13 +58,15 @@ class Own:
 
     `folder`: the project folder of its record, None when this user has no such Compose instance;
     `pids`: its supervisor and engine when it runs as a process;
-    `others`: what else this user runs; `may_build` is False with `--no-build`.
+    `others`: what else this user runs; `may_build` is False with `--no-build`, `must_build` True
+    with `--build`.
     """
 
     folder: str | None = None
     pids: frozenset[int] = frozenset()
     others: tuple[Neighbour, ...] = ()
     may_build: bool = True
+    must_build: bool = False
 
     def has(self, container: Container, plan: Plan) -> bool:
         """Whether the container belongs to this instance: its project, started from its folder."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+from compreface_cli import paths
 from compreface_cli.checks.base import CONFIGURATION, HARDWARE, Finding, Own, fail, ok, size, warn
 from compreface_cli.facts import Facts
 from compreface_cli.facts.host import DiskFact
@@ -47,19 +49,15 @@ def judge_folders(disks: Iterable[DiskFact]) -> Iterator[Finding]:
 
 
 def judge_folder(path: str, free: int) -> Finding:
+    way = paths.room(Path(path))
     if free < LITTLE:
-        return fail(
-            NAME,
-            HARDWARE,
-            f"only {size(free)} are free at {path}",
-            "Free some space, or set XDG_DATA_HOME to a folder on a larger disk.",
-        )
-    if free < DATA_FOLDER:
+        return fail(NAME, HARDWARE, f"only {size(free)} are free at {path}", way)
+    if free < DATA_FOLDER and paths.moved_by(Path(path)) != "TMPDIR":
         return warn(
             NAME,
             f"only {size(free)} are free at {path}; an engine's environment with its models takes "
             f"up to {size(DATA_FOLDER)}",
-            "Free some space, or set XDG_DATA_HOME to a folder on a larger disk.",
+            way,
         )
     return ok(NAME, f"{size(free)} free at {path}")
 

@@ -16,7 +16,7 @@ NAME = "docker"
 MIN_ENGINE = (25, 0)
 MIN_COMPOSE = (2, 20, 3)
 
-_WITHOUT = "Without Docker: --launcher process runs the engine alone."
+_WITHOUT = "Without Docker the engine runs alone: --services core --launcher process."
 
 
 def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from compreface_cli.checks.base import FETCH, Finding, Own, fail, ok, warn
+from compreface_cli.checks.base import CONFIGURATION, FETCH, Finding, Own, fail, ok, warn
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts, PullFact
-from compreface_cli.plan import Plan
+from compreface_cli.plan import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR, Plan
 
 NAME = "image"
 
@@ -31,8 +31,18 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:
         return
-    if docker.image(plan.image):
+    given = plan.image_given and not own.must_build  # it is taken as it is
+    here = docker.image(plan.image)
+    if here and given:
+        yield misfit(plan, here.labels) or ok(NAME, f"{plan.image} is here")
+    elif here:
         yield ok(NAME, f"{plan.image} is here")
+    elif given and own.may_build:
+        way = (
+            "Correct its name, load it from a file (docker load -i FILE), or build it under that "
+            f"name: cf up {plan.build} --build"
+        )
+        yield from _obtainable(docker, plan.image, plan.origins["image"], way)
     elif not own.may_build:
         yield fail(
             NAME,
@@ -44,6 +54,38 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
         yield from _obtainable(docker, plan.base_image, f"the base image of {plan.image}")
     for image in plan.stack_images.values():
         yield from _obtainable(docker, image, "an image of the full stack")
+
+
+def misfit(plan: Plan, labels: Mapping[str, str]) -> Finding | None:
+    """Why the image that somebody named cannot be the engine of this plan; by its labels."""
+    name = f"the image {plan.image} ({plan.origins.get('image', 'default')})"
+    build = labels.get(LABEL_BUILD)
+    if build is None:
+        return fail(
+            NAME,
+            CONFIGURATION,
+            f"{name} is no engine that cf built: it lacks the label {LABEL_BUILD}",
+            "Name one that `cf build` made, or leave the name out: then cf builds its own.",
+        )
+    pairs = {
+        "the detector": (labels.get(LABEL_DETECTOR), plan.detector),
+        "the calculator": (labels.get(LABEL_CALCULATOR), plan.calculator),
+    }
+    other = [
+        f"{what} {has}, not {wanted}"
+        for what, (has, wanted) in pairs.items()
+        if has is not None and has != wanted
+    ]
+    if not other:
+        return None
+    return fail(
+        NAME,
+        CONFIGURATION,
+        f"{name} is of the build {build}, and {plan.build} is to be started: it has "
+        + " and ".join(other),
+        f"Start the build that the image is of: cf up {build}. Where that build is not known, save "
+        f"what `cf show {build}` prints on the machine that built it as builds/{build}.yaml.",
+    )
 
 
 def lacking(plan: Plan, docker: DockerFacts) -> str:
@@ -69,7 +111,13 @@ def _out_of_reach(pull: PullFact) -> bool:
     return pull.pullable is None or any(one in pull.reason.lower() for one in _OUT_OF_REACH)
 
 
-def _obtainable(docker: DockerFacts, image: str, role: str) -> Iterator[Finding]:
+_WAY = (
+    "Load it from a file (docker load), build it under that name, or correct its name. "
+    "The engine alone needs no other image: --services core, or --launcher process."
+)
+
+
+def _obtainable(docker: DockerFacts, image: str, role: str, way: str = _WAY) -> Iterator[Finding]:
     if docker.image(image):
         yield ok(NAME, f"{image} is here")
         return
@@ -86,6 +134,5 @@ def _obtainable(docker: DockerFacts, image: str, role: str) -> Iterator[Finding]
             NAME,
             FETCH,
             f"{image} ({role}) is not here and cannot be pulled: {pull.reason}",
-            "Load it from a file (docker load), build it under that name, or correct its name. "
-            "The engine alone needs no other image: --services core, or --launcher process.",
+            way,
         )

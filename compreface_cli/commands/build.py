@@ -60,6 +60,9 @@ def build(
     ] = None,
     push: Annotated[bool, typer.Option("--push", help="Push the image to its registry.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Build every step anew.")] = False,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="Ask the registry for a newer base image first.")
+    ] = False,
     accept_hash: Annotated[
         list[str] | None,
         typer.Option("--accept-hash", metavar="MODEL=SHA256", help="Take this file for the model."),
@@ -89,6 +92,7 @@ def build(
         tag=tag,
         push=push,
         no_cache=no_cache,
+        pull=pull,
         accept_hash=accepted.parse(accept_hash or ()),
     )
     made = flow.build(request, out)

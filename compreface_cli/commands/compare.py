@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from compreface_cli.flows.compare import Pair
     from compreface_cli.flows.scan import Engine, Seen
+    from compreface_cli.models.types import Border
 
 
 def register(app: typer.Typer) -> None:
@@ -51,28 +52,37 @@ def compare(
     with scan.client_of(instance, url) as client:
         engine = scan.describe(client)
         if len(gathered.pictures) == 2:
-            seen = list(scan.scan(client, gathered.pictures, ["calculator"]))
+            with out.waiting("Waiting for the engine's answers"):
+                seen = list(scan.scan(client, gathered.pictures, ["calculator"]))
         else:
             count = len(gathered.pictures)
             with out.progress(f"scanning {count} pictures", count) as done:
                 seen = list(scan.scan(client, gathered.pictures, ["calculator"], done=done))
-    pairs = flow.compare(engine, seen)
+    border = flow.border_of(engine, instance, url)
+    pairs = flow.compare(engine, seen, border)
     remarks = flow.remarks(seen)
     out.result(
-        _document(engine, seen, pairs, remarks),
-        lambda console: _draw(engine, seen, pairs, remarks, console),
+        _document(engine, border, seen, pairs, remarks),
+        lambda console: _draw(engine, border, seen, pairs, remarks, console),
     )
     if any(one.error or not one.faces for one in seen):
         raise typer.Exit(1)
 
 
 def _document(
-    engine: Engine, seen: Sequence[Seen], pairs: Sequence[Pair], remarks: Sequence[str]
+    engine: Engine,
+    border: Border | None,
+    seen: Sequence[Seen],
+    pairs: Sequence[Pair],
+    remarks: Sequence[str],
 ) -> dict[str, Any]:
+    from dataclasses import asdict
+
     return {
         "engine": engine.url,
         "calculator": engine.calculator,
         "similarity_coefficients": list(engine.similarity),
+        "border": asdict(border) if border else None,
         "pictures": [
             {
                 "picture": one.picture.name,
@@ -100,6 +110,7 @@ def _document(
 
 def _draw(
     engine: Engine,
+    border: Border | None,
     seen: Sequence[Seen],
     pairs: Sequence[Pair],
     remarks: Sequence[str],
@@ -107,6 +118,7 @@ def _draw(
 ) -> None:
     from rich.text import Text
 
+    from compreface_cli.flows.compare import scale
     from compreface_cli.tables import print_trimmed
 
     for text in remarks:
@@ -118,11 +130,7 @@ def _draw(
         _rows(seen, pairs, console)
     else:
         _matrix(seen, pairs, console)
-    scale = (
-        f"By {engine.calculator}: 1 is the same picture of a face, 0.5 the border between the same"
-        " person and another. It is no proof."
-    )
-    print_trimmed(console, Text(scale))
+    print_trimmed(console, Text(scale(engine.calculator, border)))
 
 
 def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None:
@@ -139,14 +147,19 @@ def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None
     if len(pairs) > 1:
         table.add_column("face", justify="right")
     table.add_column("similarity", justify="right", no_wrap=True)
-    table.add_column("verdict")
+    if any(pair.verdict for pair in pairs):
+        table.add_column("verdict")
     short = short_names([one.picture.name for one in seen])
     for pair in pairs:
         face = [str(pair.face_b + 1)] if len(pairs) > 1 else []
         names = [Text(short[at]) for at in (pair.a, pair.b)]
-        style = "green" if pair.similarity >= 0.5 else ""
-        table.add_row(*names, *face, f"{pair.similarity:.3f}", Text(pair.verdict, style=style))
+        said = [Text(pair.verdict, style=_style(pair))] if pair.verdict else []
+        table.add_row(*names, *face, f"{pair.similarity:.3f}", *said)
     print_trimmed(console, table)
+
+
+def _style(pair: Pair) -> str:
+    return "green" if pair.verdict and pair.verdict.endswith("the same") else ""
 
 
 def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None:
@@ -163,7 +176,7 @@ def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> No
     if 20 + 6 * len(with_face) > console.width:
         _rows(seen, pairs, console)
         return
-    values = {(pair.a, pair.b): pair.similarity for pair in pairs}
+    values = {(pair.a, pair.b): pair for pair in pairs}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("picture", overflow="fold")
     for at in with_face:
@@ -171,8 +184,7 @@ def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> No
     for row in with_face:
         cells: list[Text] = []
         for column in with_face:
-            value = values.get((min(row, column), max(row, column)))
-            style = "green" if value is not None and value >= 0.5 else ""
-            cells.append(Text("-" if value is None else f"{value:.2f}", style=style))
+            pair = values.get((min(row, column), max(row, column)))
+            cells.append(Text(f"{pair.similarity:.2f}", style=_style(pair)) if pair else Text("-"))
         table.add_row(Text(f"{row + 1}  {short[row]}"), *cells)
     print_trimmed(console, table)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compreface_cli.flows.demo import Shown
+    from compreface_cli.models.types import Border
 
 
 def register(app: typer.Typer) -> None:
@@ -30,13 +31,14 @@ def demo(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Send two shipped portraits through the running engine and show what it sees."""
+    from compreface_cli.flows import compare, scan
     from compreface_cli.flows import demo as flow
-    from compreface_cli.flows import scan
 
     out = Output(json_mode=json_mode)
-    with scan.client_of(instance, url) as client:
+    with out.waiting("Waiting for the engine's answers"), scan.client_of(instance, url) as client:
         shown = flow.run(client)
-    out.result(_document(shown), lambda console: _draw(shown, console))
+    border = compare.border_of(shown.engine, instance, url)
+    out.result(_document(shown), lambda console: _draw(shown, border, console))
 
 
 def _document(shown: Shown) -> dict[str, Any]:
@@ -50,12 +52,13 @@ def _document(shown: Shown) -> dict[str, Any]:
     }
 
 
-def _draw(shown: Shown, console: Console) -> None:
+def _draw(shown: Shown, border: Border | None, console: Console) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from compreface_cli import faces
+    from compreface_cli.flows.compare import scale
     from compreface_cli.tables import print_trimmed
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
@@ -75,11 +78,7 @@ def _draw(shown: Shown, console: Console) -> None:
     likenesses.add_column("the other")
     likenesses.add_column("similarity", justify="right")
     for one in shown.likenesses:
-        style = "green" if one.similarity >= 0.5 else ""
+        style = "green" if border and one.similarity >= border.at else ""
         likenesses.add_row(one.one, one.other, Text(f"{one.similarity:.3f}", style=style))
     print_trimmed(console, likenesses)
-    console.print(
-        f"By {shown.engine.calculator} at {shown.engine.url}: 1 is the same face, "
-        "0.5 the border between the same person and another.",
-        markup=False,
-    )
+    console.print(scale(f"{shown.engine.calculator} at {shown.engine.url}", border), markup=False)

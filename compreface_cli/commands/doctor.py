@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
         from compreface_cli.flows import doctor as flow
         from compreface_cli.output import Output
 
-        rows, code = flow.run()
+        out = Output(json_mode=as_json)
+        with out.waiting("Looking at this machine"):
+            rows, code = flow.run()
 
         def human(console: Console) -> None:
             from rich.text import Text
@@ -46,8 +48,6 @@ def register(app: typer.Typer) -> None:
                 )
             )
 
-        Output(json_mode=as_json).result(
-            {"rows": [row.as_dict() for row in rows], "exit_code": code}, human
-        )
+        out.result({"rows": [row.as_dict() for row in rows], "exit_code": code}, human)
         if code:
             raise typer.Exit(code)

@@ -22,7 +22,18 @@ def list_builds(
     gpu: Annotated[bool, typer.Option("--gpu", help="Only builds for an NVIDIA GPU.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Only builds for the CPU.")] = False,
     commercial: Annotated[
-        bool, typer.Option("--commercial", help="Not those whose weights exclude commercial use.")
+        bool,
+        typer.Option(
+            "--commercial",
+            help="Only builds whose weights, and what these were trained on, allow commercial use.",
+        ),
+    ] = False,
+    commercial_unclear: Annotated[
+        bool,
+        typer.Option(
+            "--commercial-unclear",
+            help="These, and those of which that is unclear: see the reason.",
+        ),
     ] = False,
     runnable: Annotated[
         bool, typer.Option("--runnable", help="Only what this host can run now.")
@@ -33,19 +44,23 @@ def list_builds(
     from compreface_cli.flows.list_builds import observe
 
     devices = {"cuda"} if gpu and not cpu else {"cpu"} if cpu and not gpu else {"cuda", "cpu"}
-    found = [
-        row
-        for row in observe()
-        if row.device in devices
-        and not (commercial and row.commercial == "excluded")
-        and not (runnable and not row.runnable)
+    passing = {"allowed", "unclear"} if commercial_unclear else {"allowed"}
+    fitting = [
+        row for row in observe() if row.device in devices and not (runnable and not row.runnable)
     ]
+    found = fitting
+    if commercial or commercial_unclear:
+        found = [row for row in fitting if row.commercial in passing]
+    left_out = [row.name for row in fitting if row.commercial == "unclear" and row not in found]
     Output(json_mode=json_mode).result(
-        {"builds": [_document(row) for row in found]}, lambda console: _draw(found, console)
+        {"builds": [_document(row) for row in found], "left_out_as_unclear": left_out},
+        lambda console: _draw(found, left_out, console),
     )
 
 
 def _document(row: Row) -> dict[str, Any]:
+    from dataclasses import asdict
+
     from compreface_cli.flows.list_builds import DEFAULT
 
     return {
@@ -63,6 +78,9 @@ def _document(row: Row) -> dict[str, Any]:
         "cpu_flags": row.cpu_flags,
         "accuracy": row.accuracy,
         "licence": row.licence,
+        "trained_on": row.trained_on,
+        "border": asdict(row.border) if row.border else None,
+        "note": row.note or None,
         "upstream": row.upstream or None,
         "models": {
             "state": None if row.models_state == "?" else row.models_state,
@@ -83,29 +101,25 @@ def _yes(found: tuple[str, ...] | None, word: str) -> str:
     return "?" if found is None else word if found else "-"
 
 
-_LEGEND = (
-    "-: no, or no figure   ?: not known (no Docker, or a broken file)   "
-    "missing: `cf up` fetches the models   "
-    "to give: `cf up` says which file is needed, and where it goes"
+# Shown where a line of the table has the word.
+_WORDS = {
+    "?": "?: not known (no Docker, or a broken file)",
+    "missing": "missing: `cf up` fetches the models",
+    "damaged": "damaged: `cf up` makes the models anew",
+    "to give": "to give: `cf up` says which file is needed, and where it goes",
+}
+_COLUMNS = (
+    "LFW: percent right, as published; LFW10: measured here over the same 4950 pairs\n"
+    "BORDER: from this similarity on two faces may be one person (`cf compare`)\n"
+    "`cf show BUILD` has sources, licences and training data; --json those of all"
 )
 
 
-class _Notes:
-    """Numbers for texts that are too long for a column; equal texts share one."""
+def _draw(found: list[Row], left_out: list[str], console: Console) -> None:
+    from textwrap import wrap
 
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def mark(self, text: str) -> str:
-        if text not in self.texts:
-            self.texts.append(text)
-        return f"[{self.texts.index(text) + 1}]"
-
-
-def _draw(found: list[Row], console: Console) -> None:
-    notes = _Notes()
-    head = ["BUILD", "DEVICE", "PUBLISHED", "MEASURED", "COMMERCIAL", "MODELS", "IMAGE", "RUNS"]
-    cells = [[*_cells(row, notes)] for row in found]
+    head = ["BUILD", "LFW", "LFW10", "BORDER", "COMMERCIAL", "MODELS", "IMAGE", "RUNNING"]
+    cells = [[*_cells(row)] for row in found]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
 
     def line(text: str = "", style: str | None = None) -> None:
@@ -114,6 +128,11 @@ def _draw(found: list[Row], console: Console) -> None:
     def table_line(values: list[str]) -> str:
         return "  ".join(value.ljust(width) for value, width in zip(values, widths, strict=True))
 
+    def below(text: str, style: str) -> None:
+        width = max(40, console.width - 4)
+        for part in wrap(text, width, break_long_words=False, break_on_hyphens=False):
+            line(f"    {part}", style)
+
     line(table_line(head), "bold")
     for row, values in zip(found, cells, strict=True):
         line(table_line(values), "bold" if row.running else None)
@@ -121,35 +140,35 @@ def _draw(found: list[Row], console: Console) -> None:
             for fault in row.fault.splitlines():
                 line(f"    {fault}", "red")
             continue
-        line(f"    {row.detector} + {row.calculator}", "dim")
+        gpu = "NVIDIA GPU: " if row.device == "cuda" else ""
+        below(f"{gpu}{row.detector} + {row.calculator}", "dim")
+        if row.note:
+            below(row.note, "yellow")
         if row.to_give:
-            line(f"    no address gives {', '.join(row.to_give)}: yours to give", "yellow")
+            below(f"no address gives {', '.join(row.to_give)}: yours to give", "yellow")
     if not found:
         line("(no build fits)")
+    if left_out:
+        line()
+        line(f"Not listed, as it is unclear for their weights: {', '.join(left_out)}")
+        line("`cf list-builds --commercial-unclear` lists them too; `cf show BUILD` says why.")
     line()
-    line(_LEGEND)
-    for runtime, flags in sorted({(row.runtime, row.cpu_flags) for row in found}):
-        line(f"CPU flags that {runtime} needs: {' '.join(flags)}")
-    for number, text in enumerate(notes.texts, start=1):
-        line(f"[{number}] {text}")
+    line(_COLUMNS)
+    shown = {value for values in cells for value in values}
+    for word, text in _WORDS.items():
+        if word in shown:
+            line(text)
 
 
-def _cells(row: Row, notes: _Notes) -> list[str]:
+def _cells(row: Row) -> list[str]:
     from compreface_cli.flows.list_builds import DEFAULT
 
-    figures = []
-    for kind in ("published", "measured"):
-        one = row.best(kind)
-        note = notes.mark(f"{one.get('set')}: {one.get('source')}") if one else ""
-        figures.append(f"{one.get('value')} {note}" if one else "-")
-    commercial, reason = row.commercial, row.licence.get("reason")
-    if reason:
-        commercial += " " + notes.mark(f"{row.licence.get('weights')}; {reason}")
+    figures = (row.figure("LFW"), row.figure("LFW10"))
     return [
         row.name + (" (default)" if row.name == DEFAULT else ""),
-        row.device,
-        *figures,
-        commercial,
+        *("-" if value is None else str(value) for value in figures),
+        f"{row.border.at:.2f}" if row.border else "-",
+        row.commercial,
         row.models_state,
         _yes(row.images, "built"),
         _yes(row.running, "yes"),

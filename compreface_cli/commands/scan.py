@@ -105,7 +105,8 @@ def _scanned(
     from compreface_cli.flows import scan as flow
 
     if len(pictures) == 1:
-        yield from flow.scan(client, pictures, plugins, keep_data=keep_data)
+        with out.waiting("Waiting for the engine's answer"):
+            yield from flow.scan(client, pictures, plugins, keep_data=keep_data)
         return
     with out.progress(f"scanning {len(pictures)} pictures", len(pictures)) as advance:
         yield from flow.scan(client, pictures, plugins, keep_data=keep_data, done=advance)

@@ -34,7 +34,10 @@ def show(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show a build file, or the plan that would run with the origin of each value."""
+    from dataclasses import asdict
+
     from compreface_cli.flows import show as flow
+    from compreface_cli.flows.compare import scale
 
     out = Output(json_mode=json_mode)
     findings = flow.unfit(build)
@@ -54,20 +57,28 @@ def show(
         _warn(findings, out)
         return
     found = flow.shown(build)
-    text = found.path.read_text("utf-8")
+    file = found.path.read_text("utf-8")
     runtimes = flow.runtimes(found.name)
+    border, weights = flow.border(found), flow.weights(found)
     document = {
         "build": found.spec.model_dump(mode="json", by_alias=True),
         "origin": found.origin,
         "path": str(found.path),
         "tolerance": found.spec.min_cosine,
         "runtimes": runtimes,
+        "border": asdict(border) if border else None,
+        "licence": weights.licence,
+        "trained_on": weights.trained_on,
         "findings": [finding.as_dict() for finding in findings],
     }
 
     def draw(console: Console) -> None:
         console.print(f"# {found.path}", style="dim", markup=False)
-        console.print(text.rstrip("\n"), markup=False)
+        console.print(file.rstrip("\n"), markup=False)
+        said = [f"commercial use of the weights: {weights.licence['commercial']}"]
+        said += [f"  {name}: {terms}" for name, terms in weights.terms.items()]
+        for text in (*said, scale(found.spec.calculator, border)):
+            console.print(f"# {text}", style="dim", markup=False, highlight=False)
         _draw_runtimes(found, runtimes, console)
 
     out.result(document, draw)

@@ -32,7 +32,8 @@ def status(
     from compreface_cli.flows import status as flow
 
     out = Output(json_mode=json_mode)
-    found, damaged = flow.status(instance)
+    with out.waiting("Asking the instances"):
+        found, damaged = flow.status(instance)
     for one in damaged:
         out.warning(f"the record {one.path} is damaged and was left out: {one.reason}")
     out.result(_document(found, damaged), lambda console: _draw(found, console))

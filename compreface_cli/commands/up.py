@@ -49,11 +49,20 @@ def up(
             "--build/--no-build", help="Build the image anew, or never.", show_default=False
         ),
     ] = None,
+    pull: Annotated[
+        bool,
+        typer.Option("--pull", help="Ask the registries for newer images first, the base's too."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, change nothing, say what to do.")
     ] = False,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=1.0, help="Seconds from start to answer.")
+        float | None,
+        typer.Option(
+            "--timeout",
+            min=1.0,
+            help="Seconds from start to answer, and for each model's preparing.",
+        ),
     ] = None,
     accept_hash: Annotated[
         list[str] | None,
@@ -89,21 +98,26 @@ def up(
                 "a local process is the engine alone; --services full needs Docker",
                 hint="Leave --launcher process out, or take --services core.",
             )
-        idle = {"--core-port": core_port, "--build or --no-build": build_image}
+        idle = {
+            "--core-port": core_port,
+            "--build or --no-build": build_image,
+            "--pull": pull or None,
+        }
         for flag in (name for name, given in idle.items() if given is not None):
             out.warning(f"{flag} has no effect on a local process, which is the engine alone")
     options = flow.Options(
         build=build_image,
+        pull=pull,
         dry_run=dry_run,
         timeout_s=timeout,
         accept_hash=accepted.parse(accept_hash or ()),
         wheels=wheels,
     )
     result = flow.up(plan, options, out)
-    out.result(_document(result), lambda console: _draw(result, console))
+    out.result(_document(result, plan.services), lambda console: _draw(result, console))
 
 
-def _document(result: Result) -> dict[str, Any]:
+def _document(result: Result, services: str) -> dict[str, Any]:
     from compreface_cli.flows.running import service_rows
 
     plan, runs = result.plan, result.deployment
@@ -112,7 +126,7 @@ def _document(result: Result) -> dict[str, Any]:
         "build": plan.build,
         "change": result.change,
         "launcher": plan.launcher,
-        "services_wanted": plan.services,
+        "services_wanted": services,
         "calculator": plan.calculator,
         "engine_url": runs.engine.url if runs else None,
         "ui_url": runs.ui.url if runs and runs.ui else None,

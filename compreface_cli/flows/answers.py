@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import notation, paths, resources
+from compreface_cli import child_processes, notation, paths, resources
 from compreface_cli.errors import CfError, FetchError
 from compreface_cli.models import prepare, store
 from compreface_cli.models.files import disk_error, make_folder
@@ -66,17 +65,9 @@ def _compute(plan: Plan, python: Path, portrait: Path) -> dict[str, Any]:
         "--calculator", plan.calculator, "--models-dir", str(paths.models_dir()),
         "--portrait", str(portrait), "--json",
     ]  # fmt: skip
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("CF_")}
     pair = f"{plan.detector} with {plan.calculator}"
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            env=environment,
-            check=False,
-        )
+        done = child_processes.run(command, timeout_s=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         raise CfError(f"the known answer of {pair} was not there after {_TIMEOUT_S:g} s") from error
     try:

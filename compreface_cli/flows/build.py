@@ -15,7 +15,7 @@ from compreface_cli.checks import raise_for
 from compreface_cli.errors import PreflightError, UsageError
 from compreface_cli.flows import fitting, reach
 from compreface_cli.launch import image
-from compreface_cli.launch.base import CleanUp, Report, interruptible
+from compreface_cli.launch.base import CleanUp, interruptible
 from compreface_cli.output import Output
 from compreface_cli.plan import Plan
 
@@ -38,6 +38,7 @@ class Request:
     tag: str | None = None
     push: bool = False
     no_cache: bool = False
+    pull: bool = False
     accept_hash: Mapping[str, Sequence[str]] | None = None
 
 
@@ -82,7 +83,11 @@ def build(request: Request, out: Output) -> Built:
             tag = request.tag if ":" in request.tag.rpartition("/")[2] else f"{request.tag}:latest"
             image.add_tag(made, tag)
             tags.append(tag)
-        digest = image.push(tags[-1], out.note) if request.push else None
+        digest = (
+            image.push(tags[-1], lambda label: out.waiting(label, after_s=0))
+            if request.push
+            else None
+        )
         image.drop_superseded(plan.build)
         return Built(plan, made, tuple(tags), digest, kept)
 
@@ -91,19 +96,36 @@ def build_image(
     plan: Plan,
     folder: Path,
     *,
-    report: Report,
+    out: Output,
     undo: CleanUp | None = None,
     no_cache: bool = False,
     force: bool = False,
+    pull: bool = False,
 ) -> image.Image:
     """The engine's image from a written project, built only if these very files have none yet.
 
+    So it is when the base image is another one by now; `pull` asks its registry first.
     `force` builds it all the same, from the cache where that has a step.
 
     With `undo`, a run that fails later removes the new image and gives its name back.
     """
     core = folder / "core"
-    return image.build(core, plan.image, report=report, undo=undo, no_cache=no_cache, force=force)
+    return image.build(
+        core,
+        plan.image,
+        report=out.note,
+        base=plan.base_image,
+        waiting=shown(out),
+        undo=undo,
+        no_cache=no_cache,
+        force=force,
+        pull=pull,
+    )
+
+
+def shown(out: Output) -> image.Waiting:
+    """Waits of Docker as `out` shows them, from their beginning."""
+    return lambda label: out.waiting(label, after_s=0)
 
 
 def prepared_models(
@@ -164,7 +186,7 @@ def _preflight(plan: Plan, kept: Path | None) -> None:
     from compreface_cli.checks import image as images
 
     raise_for(reach.out_of_reach(plan))  # Docker would be asked in vain
-    own = Own()
+    own = Own(must_build=True)
     asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
     seen = facts.gather(asked)
     checks = (docker.check, images.check, architecture.check, disk.check)
@@ -186,4 +208,6 @@ def _in_a_folder_of_its_own(
     models = prepared_models(plan, out, accept_hash=request.accept_hash)
     with leftovers.folder(_FOLDER) as folder:
         project.write(render.render(plan, models), folder)
-        return build_image(plan, folder, report=out.note, undo=undo, no_cache=request.no_cache)
+        return build_image(
+            plan, folder, out=out, undo=undo, no_cache=request.no_cache, pull=request.pull
+        )

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from compreface_cli import notation
 from compreface_cli.errors import CfError
+from compreface_cli.flows import running
 from compreface_cli.flows.scan import CUT_SHORT, Engine, Seen
-
-# Upstream's similarity is 0.5 where its coefficients put the border between same and different.
-BORDER = 0.5
-CLEAR = 0.85
+from compreface_cli.models import catalogue
+from compreface_cli.models.types import Border
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,56 @@ class Pair:
     face_b: int
     distance: float  # of the two embeddings at unit length, 0..2
     similarity: float  # 0..1
+    verdict: str | None  # None where the calculator's border is not known
 
-    @property
-    def verdict(self) -> str:
-        if self.similarity >= CLEAR:
-            return "probably the same"
-        if self.similarity >= BORDER:
-            return "perhaps the same"
-        return "probably different"
+
+def border_of(engine: Engine, instance: str | None, url: str | None) -> Border | None:
+    """The border of the engine's calculator: what its build states, else the catalogue's.
+
+    An engine at `url` names its calculator and coefficients, and nothing of its build.
+    """
+    if url is None:
+        record = running.pick(instance, only_running=instance is None)
+        name = notation.model_of(engine.calculator)
+        for model in record.plan.get("models", ()):
+            if model["name"] == name and model.get("border"):
+                return Border(**model["border"])
+    return catalogue.border(engine.calculator, engine.similarity)
+
+
+def verdict(similarity: float, border: Border | None) -> str | None:
+    """What a similarity says by that border; nothing without one."""
+    if border is None:
+        return None
+    if border.sure is not None and similarity >= border.sure:
+        return "probably the same"
+    return "perhaps the same" if similarity >= border.at else "probably different"
+
+
+def scale(calculator: str, border: Border | None) -> str:
+    """What the similarities of this calculator mean, and how often its verdicts are wrong."""
+    said = f"By {calculator}: 1 is the same picture of a face. "
+    if border is None:
+        return said + (
+            "Nobody has measured from which similarity on two faces are one person by this "
+            "calculator, so there is no verdict; a build that knows states it as `border` of its "
+            "model."
+        )
+    said += f"Perhaps the same person from {border.at:.2f}"
+    if border.sure is not None:
+        said += f", probably from {border.sure:.2f}"
+    figures = []
+    if border.equal_error is not None:
+        figures.append(f"{border.equal_error:g} % are wrong at {border.at:.2f}")
+    if border.sure is not None and border.sure_different is not None:
+        reach = f"{border.sure_different:g} % of different people's reach {border.sure:.2f}"
+        missed = (
+            "" if border.sure_same is None else f", {border.sure_same:g} % of one person's do not"
+        )
+        figures.append(reach + missed)
+    if figures:
+        said += f"; of {border.set or 'the pairs it was measured on'} {'; '.join(figures)}"
+    return said + ". It is no proof."
 
 
 def distance(one: Sequence[float], other: Sequence[float]) -> float:
@@ -55,7 +97,7 @@ def _unit(vector: Sequence[float]) -> list[float]:
     return [value / length for value in vector]
 
 
-def compare(engine: Engine, seen: Sequence[Seen]) -> list[Pair]:
+def compare(engine: Engine, seen: Sequence[Seen], border: Border | None) -> list[Pair]:
     """Two pictures: the largest face of the first with each face of the second; more: the largest
     face of each with that of every other. Pictures without face are left out.
 
@@ -76,7 +118,8 @@ def compare(engine: Engine, seen: Sequence[Seen]) -> list[Pair]:
                     f"the embeddings of {seen[a].picture.name} and {seen[b].picture.name} cannot "
                     f"be compared: {error}"
                 ) from error
-            pairs.append(Pair(a, b, 0, face_b, apart, similarity(apart, engine.similarity)))
+            like = similarity(apart, engine.similarity)
+            pairs.append(Pair(a, b, 0, face_b, apart, like, verdict(like, border)))
     return pairs
 
 

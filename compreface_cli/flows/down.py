@@ -42,8 +42,8 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
         known = running.deployment(record)
         launcher = running.launcher(known.launcher)
         runs = running.alive(launcher.services(known))
-        out.note(f"Stopping '{name}' ...")
-        launcher.stop(known, timeout_s=timeout_s)
+        with out.progress(f"Stopping '{name}'"):
+            launcher.stop(known, timeout_s=timeout_s)
         if record.phase == "starting" and record.previous_record is not None:
             _stop_previous(record.previous_record, timeout_s)
         kept = launcher.keeps(known)

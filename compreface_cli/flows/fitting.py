@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from compreface_cli import engine_env, notation, paths
+from compreface_cli import child_processes, engine_env, notation, paths
 from compreface_cli.errors import CfError, FetchError
 from compreface_cli.flows.answers import FOLDER
 from compreface_cli.models import prepare, store
@@ -48,16 +47,8 @@ def check(plan: Plan, python: Callable[[], Path]) -> None:
         return
     plugins = (plan.detector, plan.calculator, *plan.plugins)
     command = [str(python()), "-c", _TRIAL, str(paths.models_dir()), *plugins]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("CF_")}
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            env=environment,
-            check=False,
-        )
+        done = child_processes.run(command, timeout_s=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         raise CfError(f"the plugins did not load their models in {_TIMEOUT_S:g} s") from error
     if done.returncode == prepare.REFUSED:

@@ -12,9 +12,9 @@ from typing import Any
 from compreface_cli import builds, docker_quick, notation, paths, plan, settings
 from compreface_cli.docker_quick import Quick
 from compreface_cli.errors import CfError
-from compreface_cli.models import licence
+from compreface_cli.models import catalogue, licence
 from compreface_cli.models.catalogue import with_address
-from compreface_cli.models.types import Model
+from compreface_cli.models.types import Border, Model
 from compreface_cli.runtimes import FLAGS
 
 DEFAULT = "embedded"
@@ -38,6 +38,9 @@ class Row:
     accuracy: tuple[Mapping[str, Any], ...] = ()
     licence: Mapping[str, Any] = field(default_factory=dict)
     upstream: str = ""
+    note: str = ""
+    border: Border | None = None  # of the calculator, if it is known
+    trained_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by network
     models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing | damaged
     to_give: tuple[str, ...] = ()  # models that no address gives, and that are not in reach
     images: tuple[str, ...] | None = None
@@ -59,14 +62,12 @@ class Row:
         states = set(self.models.values())
         return next(one for one in ("damaged", "missing", "here") if one in states)
 
-    def best(self, kind: str) -> Mapping[str, Any] | None:
-        """The first figure of recognition that was published, or measured."""
+    def figure(self, of_set: str) -> Any:
+        """The first figure of recognition on that set; None without one."""
         for one in self.accuracy:
-            if (
-                one.get("kind", "published") == kind
-                and one.get("of", "recognition") == "recognition"
-            ):
-                return one
+            same = str(one.get("set", "")).lower() == of_set.lower()
+            if same and one.get("of", "recognition") == "recognition":
+                return one.get("value")
         return None
 
 
@@ -122,6 +123,9 @@ def _row(
         licence=_mapping(facts.get("licence"))
         or ({} if fault else licence.together((detector, calculator, *plugins))),
         upstream=str(facts.get("upstream", "")),
+        note=str(facts.get("note", "")),
+        border=None if fault else _border(one, calculator),
+        trained_on={} if fault else licence.trained_on((detector, calculator, *plugins)),
         models=models,
         to_give=to_give,
         images=None if docker is None else docker.images.get(one.name, ()),
@@ -139,6 +143,14 @@ def _refusal(one: builds.Listed) -> str:
     except CfError as error:
         return error.message
     return ""
+
+
+def _border(one: builds.Listed, calculator: str) -> Border | None:
+    """What a build without a fault states of its calculator's model, else what was measured."""
+    name = notation.model_of(calculator)
+    own = [entry for entry in one.data.get("models") or () if entry.get("name") == name]
+    stated = own[0].get("border") if own else None
+    return Border(**stated) if stated else catalogue.border(calculator)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -25,7 +25,8 @@ def prune(out: Output, *, yes: bool = False, dry_run: bool = False) -> tuple[Thi
     What goes is said with its size, and asked for; `yes` is the answer given before.
     """
     with interruptible():
-        found = tuple(_found(out))
+        with out.waiting("Looking what nothing uses"):
+            found = tuple(_found(out))
         if dry_run or not found:
             return found
         for line in ("To be removed:", *removal.lines(found)):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import notation, resources
-from compreface_cli.engine_client import LATER, EngineClient, Refused, is_up, until
+from compreface_cli.engine_client import LATER, EngineClient, Refused, fault, until
 from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError
 from compreface_cli.launch.base import Endpoint, ServiceState
 from compreface_cli.models.prepare import read_record
@@ -20,7 +20,7 @@ from compreface_cli.plan import Plan
 PORTRAIT, SECOND = "astronaut.png", "grace_hopper.jpg"
 BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently, by a pixel at most
 MIN_COSINE = 0.999
-SAME_PERSON = 0.5  # upstream's similarity: 0.5 is where its coefficients put "the same"
+SAME_PERSON = 0.5  # where nobody knows the calculator's border: half of the similarity's range
 _POLL_S = 0.1
 _AGAIN_S = 0.5
 # The portrait is 512 px wide. A smaller limit makes the detector see a smaller picture; measured
@@ -36,7 +36,8 @@ class KnownAnswer:
 
     `box` (x_min, y_min, x_max, y_max) px, `embedding` of any norm, `similarity` (c0, c1), `shrink`
     at most 1: the factor by which the engine's limit shrinks the portrait before it detects;
-    `least` is the cosine that is right, lower where the build lets its runtime be less exact.
+    `least` is the cosine that is right, lower where the build lets its runtime be less exact;
+    `border` the similarity from which on two faces may be one person's.
     """
 
     calculator: str
@@ -46,6 +47,7 @@ class KnownAnswer:
     shrink: float
     source: str
     least: float = MIN_COSINE
+    border: float = SAME_PERSON
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> KnownAnswer:
@@ -127,6 +129,7 @@ def _answer(
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path} holds no known answer: {error}") from error
     shrink = min(1.0, (plan.max_detect_size or _PORTRAIT_PX) / _PORTRAIT_PX)
+    border = plan.border
     return KnownAnswer(
         plan.calculator,
         (x_min, y_min, x_max, y_max),
@@ -135,6 +138,7 @@ def _answer(
         shrink,
         str(path),
         min(MIN_COSINE, plan.min_cosine),
+        SAME_PERSON if border is None else border.at,
     )
 
 
@@ -143,6 +147,7 @@ def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) 
 
     Raises UnhealthyError at once when it has ended or crashed, and at `deadline` (time.monotonic).
     """
+    answered = ""
     while True:
         state = look()
         if state.state in ("failed", "stopped", "missing", "restarting") or state.restarts:
@@ -151,13 +156,26 @@ def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) 
                 f"the engine did not start{detail}", details={"state": state.state}
             )
         patience = max(0.2, min(2.0, until(deadline)))
-        if is_up(endpoint.url, key=endpoint.key, timeout_s=patience):
+        said = fault(endpoint.url, key=endpoint.key, timeout_s=patience)
+        if said is None:
             return
+        answered = said or answered
         if time.monotonic() >= deadline:
-            raise UnhealthyError(
-                "the engine was not ready in time", hint="Give it more with --timeout SECONDS."
-            )
+            raise _late(answered)
         time.sleep(_POLL_S)
+
+
+def _late(answered: str) -> UnhealthyError:
+    """The error of an engine that was not ready at the deadline; what it answered says the most."""
+    if not answered:
+        return UnhealthyError(
+            "the engine was not ready in time: it gave no answer",
+            hint="Give it more with --timeout SECONDS.",
+        )
+    return UnhealthyError(
+        f"the engine was not ready in time; its last answer was: {answered}",
+        details={"answer": answered},
+    )
 
 
 def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) -> None:
@@ -166,10 +184,7 @@ def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) ->
         states = look()
         for one in states:
             if one.state in ("failed", "stopped", "missing"):
-                raise UnhealthyError(
-                    f"the service {one.name} is {one.state}: {one.detail}",
-                    details={"service": one.name},
-                )
+                raise UnhealthyError(one.words, details={"service": one.name})
         waited_for = [one for one in states if one.state != "running" or one.healthy is False]
         if not waited_for:
             return
@@ -209,8 +224,8 @@ def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
         raise _wrong(what, _head(wanted), _head(got), cosine=cosine)
     apart = math.dist(_unit(got), _unit(second["embedding"]))
     other = _similarity(apart, answer.similarity)
-    if not other < SAME_PERSON:
-        what, most = "similarity of two people", f"below {SAME_PERSON}"
+    if not other < answer.border:
+        what, most = "similarity of two people", f"below {answer.border}"
         raise _wrong(what, most, round(other, 4), hint=_too_alike(apart, answer))
     return Proof(off, cosine, other, time.monotonic() - started)
 

@@ -101,5 +101,5 @@ def consent(names: Sequence[str], given: Sequence[str], out: Output) -> None:
 def remove(things: Sequence[Thing], out: Output) -> None:
     """One after another; the first that cannot be removed ends it, and the next run goes on."""
     for one in things:
-        out.note(f"Removing the {one.kind} {one.name} ...")
-        one.remove()
+        with out.progress(f"Removing the {one.kind} {one.name}"):
+            one.remove()

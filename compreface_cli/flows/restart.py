@@ -67,7 +67,8 @@ def restart(
                 raise
         else:
             _stop_and_start(launcher, known, name, out)
-        proof = _prove(launcher, known, answer, limit_s)
+        with out.waiting("Waiting for the engine's answer"):
+            proof = _prove(launcher, known, answer, limit_s)
         return Restarted(record, known, away, why, launcher.services(known), proof)
 
 
@@ -90,7 +91,7 @@ def _obstacle(known: Deployment, services: tuple[ServiceState, ...]) -> str:
     """Why the engine cannot be restarted alone; empty: it can."""
     idle = next((one for one in services if one.state != "running"), None)
     if idle is not None:
-        return f"{idle.name} is {idle.state}"
+        return idle.words
     found = swap.obstacle(known, known)
     return f"the engine cannot stand beside another: {found}" if found else ""
 
@@ -106,10 +107,10 @@ def _away(services: tuple[ServiceState, ...], record: Record) -> tuple[Away, ...
 
 def _stop_and_start(launcher: Launcher, known: Deployment, name: str, out: Output) -> None:
     try:
-        out.note(f"Stopping '{name}' ...")
-        launcher.stop(known)
-        out.note(f"Starting '{name}' ...")
-        launcher.start(known, out.note)
+        with out.progress(f"Stopping '{name}'"):
+            launcher.stop(known)
+        with out.progress(f"Starting '{name}'"):
+            launcher.start(known, out.note)
     except Interruption as signalled:
         signalled.outcome = f"'{name}' may be stopped now: `cf restart {name} --all` starts it"
         raise

@@ -62,10 +62,11 @@ def rm(
             for kind, name in wanted:
                 if kind == "instance":
                     locks.enter_context(store.lock(name, f"cf rm {name}"))
-        found = tuple(
-            _instance(name, volumes) if kind == "instance" else _build(name)
-            for kind, name in wanted
-        )
+        with out.waiting("Looking what there is"):
+            found = tuple(
+                _instance(name, volumes) if kind == "instance" else _build(name)
+                for kind, name in wanted
+            )
         if dry_run:
             return found
         for one in found:
@@ -97,7 +98,8 @@ def down_with_volumes(
     The name is asked for before anything stops. Cut short it is called again, by that name.
     """
     name = running.pick(name, only_running=True, command="cf down").name
-    data = tuple(_volumes(name)) if volumes and _is_docker(_record(name)) else ()
+    with out.waiting("Looking what there is"):
+        data = tuple(_volumes(name)) if volumes and _is_docker(_record(name)) else ()
     if dry_run:
         return name, None, data
     if data:

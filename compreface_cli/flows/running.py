@@ -28,9 +28,9 @@ _PORT_TAKEN = "another program took the port"
 # What the last lines of a service say about the cause, in the order they are tried.
 _CAUSES: tuple[tuple[str, str], ...] = (
     (r"address already in use|port .* is (taken|in use)", _PORT_TAKEN),
-    (r"illegal instruction|SIGILL|exit code -4\b|exit code 132", "this CPU lacks an instruction"),
+    (r"illegal instruction|SIGILL|exit code 132", "this CPU lacks an instruction"),
     (r"no space left", "the disk is full"),
-    (r"out of memory|MemoryError|SIGKILL|exit code -9\b|exit code 137", "memory ran out"),
+    (r"out of memory|MemoryError|SIGKILL|exit code 137", "memory ran out"),
     (r"CUDA|libcudart|cudnn", "the GPU cannot be used; `cf doctor` says more"),
     (r"No such file|FileNotFoundError", "a file is missing"),
     (r"^compreface-engine: ", "the engine refused its settings"),
@@ -132,7 +132,7 @@ def health(record: Record, *, busy: bool) -> Health:
 
 def _says(record: Record, broken: ServiceState) -> str:
     """What is wrong with a service, and the ways on where it was ended: perhaps by half a `down`"""
-    said = f"{broken.name} is {broken.state}" + (f": {broken.detail}" if broken.detail else "")
+    said = broken.words
     if broken.state not in ("stopped", "missing"):
         return said
     down = f"`cf down {record.name}` removes what is left"

@@ -96,6 +96,11 @@ def chosen(engine: Engine, words: str | None) -> tuple[str, ...]:
         )
     if "none" in named:
         raise UsageError("--plugins: 'none' stands alone", hint=hint)
+    if named == ["detector"]:
+        raise UsageError(
+            "--plugins: the detector is no plugin to ask for: it always runs",
+            hint=f"{hint} For boxes alone write none.",
+        )
     unknown = [name for name in named if name not in (*engine.plugins, "detector")]
     if unknown:
         raise UsageError(

@@ -13,6 +13,7 @@ from compreface_cli.builds import BuildFile
 from compreface_cli.checks import Finding, ui
 from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.flows import reach, running
+from compreface_cli.models.types import Border
 from compreface_cli.plan import Plan
 from compreface_cli.yamlfile import Fault, read, refuse
 
@@ -49,6 +50,38 @@ def unfit(name: str | None) -> list[Finding]:
     except CfError:
         return []  # a build is shown whatever the settings are worth
     return [finding for finding in ui.judge(plan) if finding.level != "ok"]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What may be done with the weights of a build, and by network why, and what trained it."""
+
+    licence: Mapping[str, Any]  # that its file states, else by the catalogue
+    terms: Mapping[str, str]
+    trained_on: Mapping[str, tuple[str, ...]]  # no set: not known
+
+
+def weights(build: BuildFile) -> Weights:
+    """What is known of the build's networks."""
+    from compreface_cli.models import licence
+
+    spec = build.spec
+    plugins = (spec.detector, spec.calculator, *spec.plugins)
+    stated = spec.facts.licence
+    own = stated.model_dump(exclude_none=True) if stated else None
+    return Weights(
+        own or licence.together(plugins),
+        {name: str(one) for name, one in licence.of(plugins, own).items()},
+        licence.trained_on(plugins),
+    )
+
+
+def border(build: BuildFile) -> Border | None:
+    """The similarity border of its calculator, None if nobody knows it or the build has a fault."""
+    try:
+        return plans.resolve(build, _NOTHING).border
+    except CfError:
+        return None
 
 
 def runtimes(build: str) -> dict[str, Mapping[str, Any]]:

@@ -39,12 +39,14 @@ def swap(
     from compreface_cli.launch.compose import ComposeLauncher
 
     key = after.engine.key
-    with ComposeLauncher().beside(after) as successor:
+    waiting = out.waiting("Waiting for the new engine's answer")
+    with waiting as say, ComposeLauncher().beside(after) as successor:
         deadline = time.monotonic() + limit_s
         try:
             endpoint = successor.endpoint(key)
             ready.wait(endpoint, successor.look, deadline)
             ready.check(endpoint, answer, deadline)
+            say("The new engine takes over")
             taking_over()
             successor.take_over(lambda at: is_up(at.url, key=key), key, out.note)
         except UnhealthyError as error:

@@ -17,6 +17,7 @@ from compreface_cli import plan as plans
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
 from compreface_cli.flows import answers, changes, fitting, ready, running, swap, up_wanted
 from compreface_cli.flows.patience import Patience
+from compreface_cli.flows.preflight import Preflight
 from compreface_cli.instances import Record, now
 from compreface_cli.launch.base import (
     CleanUp,
@@ -38,6 +39,7 @@ class Options:
     """What `cf up` was told beside the plan; build: None as needed, True always, False never."""
 
     build: bool | None = None
+    pull: bool = False
     dry_run: bool = False
     timeout_s: float | None = None
     accept_hash: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -65,6 +67,10 @@ def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
     for note in chosen.notes:
         out.note(note)
     plan = plans.resolve(builds.load(chosen.get("build")), chosen)
+    asked = _asks_for_docker(plan) if plan.launcher == "auto" else ""
+    if asked:
+        out.note(f"Launcher: compose, because {asked}")
+        plan = replace(plan, launcher="compose")
     services = chosen.given("services")
     ignored = services is not None and services.value == "full" and services.layer != "flag"
     if plan.launcher == "process" and services is not None and ignored:
@@ -72,6 +78,19 @@ def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
     if chosen.given("rate_burst") and not chosen.given("rate_limit"):
         out.warning("rate_burst has no effect without rate_limit")
     return plan
+
+
+def _asks_for_docker(plan: Plan) -> str:
+    """What somebody has said, in whatever layer, that only Docker can give; "" when nothing."""
+    full = plan.services == "full"
+    said = [("image", plan.image)]
+    said += [("services", "full"), ("core_port", str(plan.core_port))] if full else []
+    found = [
+        f"{key} is {value} ({plan.origins[key]})"
+        for key, value in said
+        if plan.origins.get(key, "default") != "default"
+    ]
+    return " and ".join(found)
 
 
 def up(plan: Plan, options: Options, out: Output) -> Result:
@@ -88,12 +107,20 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
             same = _runs_already(plan, old, options)
             if same is not None:
                 return same
-        look = up_wanted.look(plan, old, out, may_build=options.build is not False)
-        look.raise_for()
-        with CleanUp(out.note) as undo:
+        look = _look(plan, old, options, out)
+        with CleanUp(out.note, out.waiting) as undo:
             return _Run(up_wanted.with_ports(look.plan, old), old, options, out, undo).go(
                 look.choice.leaves_out
             )
+
+
+def _look(plan: Plan, old: Record | None, options: Options, out: Output) -> Preflight:
+    """The checks of the plan; raises for all that stands in the way."""
+    may, must = options.build is not False, options.build is True
+    with out.waiting("Checking this machine"):
+        look = up_wanted.look(plan, old, out, may_build=may, must_build=must)
+    look.raise_for()
+    return look
 
 
 def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
@@ -105,14 +132,13 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         same = _runs_already(plan, old, options)
         if same is not None:
             return same
-    look = up_wanted.look(plan, old, out, may_build=options.build is not False)
-    look.raise_for()
+    look = _look(plan, old, options, out)
     if plan.models:
         from compreface_cli.models import store
 
         store.foresee(plan.models, options.accept_hash)
     settled = replace(look, plan=up_wanted.with_ports(look.plan, old))
-    steps, seen = up_plan.steps(settled, old, build=options.build)
+    steps, seen = up_plan.steps(settled, old, build=options.build, pull=options.pull)
     return Result(
         look.plan,
         "dry run",
@@ -164,7 +190,8 @@ def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:
     if old.phase != "running":
         return None
     deployment = running.deployment(old)
-    if options.build and deployment.launcher == "compose":
+    composed = deployment.launcher == "compose"
+    if composed and (options.build or options.pull):
         return None
     wanted = up_wanted.with_ports(_as_launched(plan, deployment), old)
     if up_wanted.digest(wanted) != old.digest:
@@ -172,6 +199,11 @@ def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:
     found = running.health(old, busy=False)
     if found.state != "running":
         return None
+    if composed:
+        from compreface_cli.flows import up_project
+
+        if up_project.upon_another_base(plan, options.build):
+            return None
     try:
         answer = ready.KnownAnswer.from_dict(old.answer)
         proof = ready.check(deployment.engine, answer, time.monotonic() + 10.0)
@@ -286,6 +318,7 @@ class _Run:
                 portrait=resources.portraits_dir() / ready.PORTRAIT,
                 note=self.out.note,
                 accept_hash=self.options.accept_hash,
+                timeout_s=self.options.timeout_s,
             )
             fitting.check(plan, self._converter)
         if self.launcher.kind == "process":
@@ -294,7 +327,9 @@ class _Run:
         from compreface_cli.flows import up_project
 
         written = up_project.write(plan, models, self.undo)
-        image = up_project.image(plan, written, self.options.build, images, self.out)
+        image = up_project.image(
+            plan, written, self.options.build, images, self.out, pull=self.options.pull
+        )
         return Material(engine, ui, folder=written, image=image), models
 
     def _refuse_another_model(self, answer: ready.KnownAnswer) -> None:
@@ -332,7 +367,8 @@ class _Run:
             self.out.note("The new engine starts beside the running one")
             swap.swap(new, answer, self.out, limit_s=limit_s, taking_over=self._gives_way)
         self._gives_way()
-        self.launcher.start(new, self.out.note, replacing=before)
+        with self.out.waiting("Starting what has changed"):
+            self.launcher.start(new, self.out.note, replacing=before)
 
     def _gives_way(self) -> None:
         self.before_gave_way = True
@@ -343,12 +379,15 @@ class _Run:
         self.began = time.monotonic()
         same = self.before is not None and self.before.launcher == new.launcher
         if self.before is not None and not same:
-            running.launcher(self.before.launcher).stop(self.before)
-        self.launcher.start(new, self.out.note, replacing=self.before if same else None)
+            with self.out.waiting("Stopping the running instance"):
+                running.launcher(self.before.launcher).stop(self.before)
+        with self.out.waiting("Starting the services"):
+            self.launcher.start(new, self.out.note, replacing=self.before if same else None)
 
     def _try(self, new: Deployment, answer: ready.KnownAnswer, deadline_s: float) -> None:
         deadline = time.monotonic() + deadline_s
-        with self.launcher.trial(new, self.out.note) as (endpoint, look):
+        waiting = self.out.waiting("Waiting for the new engine's answer")
+        with waiting, self.launcher.trial(new, self.out.note) as (endpoint, look):
             try:
                 ready.wait(endpoint, look, deadline)
                 ready.check(endpoint, answer, deadline)

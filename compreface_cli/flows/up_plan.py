@@ -7,20 +7,22 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from compreface_cli import engine_env, paths, render
+from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.flows import changes, running, swap
 from compreface_cli.flows.preflight import Preflight
 from compreface_cli.instances import Record
 from compreface_cli.launch.base import Deployment, Endpoint, ServiceState
 from compreface_cli.operations import Observed, operations
-from compreface_cli.plan import Operation, Plan
+from compreface_cli.plan import LABEL_BASE, Operation, Plan
 
 
 def steps(
-    look: Preflight, old: Record | None, *, build: bool | None
+    look: Preflight, old: Record | None, *, build: bool | None, pull: bool = False
 ) -> tuple[tuple[Operation, ...], Observed]:
     """What `up` will do for the settled plan of `look`; `old` is the record, if there is one."""
     seen = observe(look, old, build=build)
-    return operations(look.plan, seen, rebuild=build is True, build=build is not False), seen
+    how = {"rebuild": build is True, "build": build is not False, "pull": pull}
+    return operations(look.plan, seen, **how), seen
 
 
 def observe(look: Preflight, old: Record | None, *, build: bool | None) -> Observed:
@@ -46,6 +48,7 @@ def observe(look: Preflight, old: Record | None, *, build: bool | None) -> Obser
         models=here,
         engine_env=environment,
         image=docker is not None and docker.image(plan.image) is not None,
+        base_moved=docker is not None and _base_moved(plan, docker),
         stack_images={
             image for image in plan.stack_images.values() if docker and docker.image(image)
         },
@@ -104,9 +107,15 @@ def _to_build(plan: Plan, prepared: Set[str], build: bool | None) -> bool:
 
     if build:
         return True
-    if plan.origins.get("image", "default") != "default":
+    if plan.image_given:
         return False
     if any(model.name not in prepared for model in plan.models):
         return True
     models = {model.name: paths.models_dir() / model.name for model in plan.models}
-    return not images.made_of(plan.image, render.render(plan, models).hashes())
+    return not images.made_of(plan.image, render.render(plan, models).hashes(), plan.base_image)
+
+
+def _base_moved(plan: Plan, docker: DockerFacts) -> bool:
+    """Whether the image was built upon another one than its base's name means by now."""
+    made, base = docker.image(plan.image), docker.image(plan.base_image)
+    return made is not None and base is not None and made.labels.get(LABEL_BASE) != base.id

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compreface_cli import paths
+from compreface_cli.checks import raise_for
+from compreface_cli.checks.image import misfit
 from compreface_cli.errors import FetchError
-from compreface_cli.flows.build import build_image
+from compreface_cli.flows.build import build_image, shown
 from compreface_cli.launch import image as images
 from compreface_cli.launch.base import CleanUp
 from compreface_cli.output import Output
@@ -48,19 +50,47 @@ def forget_old(plan: Plan) -> None:
     shutil.rmtree(_kept(paths.project_dir(plan.instance)), ignore_errors=True)
 
 
-def image(plan: Plan, folder: Path, build: bool | None, undo: CleanUp, out: Output) -> str:
-    """The id of the image to start: None builds what is not there yet, True always, False never."""
-    named = plan.origins.get("image", "default") != "default"
-    if build is False or (build is None and named):
-        found = images.find(plan.image)
-        if found is not None:
-            return found.id
-        if build is False:
+def image(
+    plan: Plan,
+    folder: Path,
+    build: bool | None,
+    undo: CleanUp,
+    out: Output,
+    *,
+    pull: bool = False,
+) -> str:
+    """The id of the image to start: None builds what is not there yet, True always, False never.
+
+    `pull` asks the registries for newer ones of all images, of the base where this builds.
+    """
+
+    def obtain(name: str) -> images.Image:
+        return images.obtain(name, report=out.note, waiting=shown(out), pull=pull)
+
+    if pull:
+        for name in plan.stack_images.values():
+            obtain(name)
+    if plan.image_given and (build is None or (build is False and pull)):
+        found = obtain(plan.image)
+        raise_for([finding for finding in [misfit(plan, found.labels)] if finding])
+        return found.id
+    if build is False:
+        local = images.find(plan.image)
+        if local is None:
             raise FetchError(
                 f"the image {plan.image} is not here, and --no-build forbids to build it",
                 hint=f"Build it first: cf build {plan.build}",
             )
-    return build_image(plan, folder, report=out.note, undo=undo, force=build is True).id
+        return local.id
+    return build_image(plan, folder, out=out, undo=undo, force=build is True, pull=pull).id
+
+
+def upon_another_base(plan: Plan, build: bool | None) -> bool:
+    """Whether `up` builds the image anew because its base's name means another one by now."""
+    if build is False or plan.image_given:
+        return False
+    found = images.find(plan.image)
+    return found is not None and images.upon_another(found, plan.base_image)
 
 
 def _kept(folder: Path) -> Path:

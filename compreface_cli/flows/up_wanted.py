@@ -108,11 +108,19 @@ def _pids(process: Deployment) -> frozenset[int]:
     return frozenset(one.pid for one in services if one.pid is not None)
 
 
-def look(plan: Plan, old: Record | None, out: Output, *, may_build: bool) -> preflight.Preflight:
+def look(
+    plan: Plan,
+    old: Record | None,
+    out: Output,
+    *,
+    may_build: bool,
+    must_build: bool = False,
+) -> preflight.Preflight:
     before = running.deployment(old) if old is not None and old.deployment else None
     pids = _pids(before) if before and before.launcher == "process" else frozenset[int]()
     folder = str(before.data["folder"]) if before and before.launcher == "compose" else None
-    own = Own(folder, pids, others=neighbours(plan.instance), may_build=may_build)
+    others = neighbours(plan.instance)
+    own = Own(folder, pids, others=others, may_build=may_build, must_build=must_build)
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
     seen = preflight.run(plan, own=own, folders=folders)
     if plan.launcher == "auto":

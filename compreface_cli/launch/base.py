@@ -12,7 +12,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -22,6 +22,7 @@ from compreface_cli.errors import CfError, Interruption
 from compreface_cli.plan import Plan
 
 Report: TypeAlias = Callable[[str], None]  # one line about what happens, for stderr
+Waiting: TypeAlias = Callable[[str], AbstractContextManager[object]]  # shows that a block lasts
 State: TypeAlias = Literal["running", "starting", "restarting", "stopped", "failed", "missing"]
 Kind: TypeAlias = Literal["compose", "process"]
 
@@ -58,6 +59,17 @@ class ServiceState:
     container: str | None = None
     restarts: int = 0
     since: str | None = None  # ISO 8601, UTC
+
+    @property
+    def words(self) -> str:
+        """What it does, as a sentence: `core ended with exit code 137: killed`."""
+        detail = self.detail
+        if self.state == "failed" and detail.startswith("exit code"):
+            return f"{self.name} ended with {detail}"
+        if self.state == "failed" and detail.startswith("ended by"):
+            return f"{self.name} {detail}"
+        says = "has failed" if self.state == "failed" else f"is {self.state}"
+        return f"{self.name} {says}" + (f": {detail}" if detail else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +177,12 @@ class CleanUp:
     therefore bear that the thing was never made. While undoing, further signals only get a line.
     """
 
-    def __init__(self, report: Report = lambda line: None) -> None:
+    def __init__(
+        self, report: Report = lambda line: None, waiting: Waiting = lambda label: nullcontext()
+    ) -> None:
         self._steps: list[tuple[str, Callable[[], None]]] = []
         self._report = report
+        self._waiting = waiting
         self.failures: list[str] = []
         self.left = ""  # what is as before once all is undone: "'demo' runs as before"
 
@@ -200,14 +215,18 @@ class CleanUp:
     ) -> None:
         if error is None:
             return
-        some = bool(self._steps)
-        if some and isinstance(error, Interruption):
-            self._report("Interrupted: undoing what this run has started ...")
-        try:
-            self.undo()
-        except (Interruption, KeyboardInterrupt):  # a signal just before undo() heard them
-            self.undo()
-        if some and isinstance(error, Interruption):
+        if not self._steps:
+            return
+        label = "Undoing what this run has started"
+        if isinstance(error, Interruption):
+            self._report(f"Interrupted: {label[0].lower()}{label[1:]} ...")
+            label = "Still undoing"
+        with self._waiting(label):
+            try:
+                self.undo()
+            except (Interruption, KeyboardInterrupt):  # a signal just before undo() heard them
+                self.undo()
+        if isinstance(error, Interruption):
             error.outcome = self._outcome()
 
     def _outcome(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from compreface_cli import leftovers
 from compreface_cli.errors import CfError, UnhealthyError
-from compreface_cli.launch import compose_project, containers, docker_cli, image, swap
+from compreface_cli.launch import compose_project, containers, database, docker_cli, image, swap
 from compreface_cli.launch.base import (
     STOP_TIMEOUT_S,
     CleanUp,
@@ -64,6 +64,7 @@ class ComposeLauncher:
                 "tag": plan.image,
                 "services": sorted(services),
                 "volume": plan.volume if plan.services == "full" else None,
+                "database": _database(plan),
                 "calculator": remembered(plan),
             },
         )
@@ -159,6 +160,12 @@ class ComposeLauncher:
             for name in compose_project.rejoin(project, folder, _words(deployment)):
                 report(f"  {name} is back in its network")
         try:
+            if deployment.data.get("database"):
+                database.ready(
+                    deployment,
+                    lambda service: _up(deployment, report, service),
+                    report,
+                )
             _up(deployment, report)
         except CfError as failed:
             raise _with_service(failed, project, str(folder)) from failed
@@ -232,6 +239,13 @@ def remembered(plan: Plan) -> list[str]:
     ]
 
 
+def _database(plan: Plan) -> dict[str, str] | None:
+    """Who asks the project's own database, and for what; None when the services use another."""
+    if plan.services != "full" or plan.stack["postgres_host"] != DATABASE:
+        return None
+    return {"user": plan.stack["postgres_user"], "name": plan.stack["postgres_db"]}
+
+
 def _project(deployment: Deployment) -> str:
     return str(deployment.data["project"])
 
@@ -256,7 +270,7 @@ def _of_swap(deployment: Deployment) -> swap.Project:
     return swap.Project(_words(deployment), _project(deployment), CORE, ENGINE_PORT)
 
 
-def _up(deployment: Deployment, report: Report) -> None:
+def _up(deployment: Deployment, report: Report, *services: str) -> None:
     project, folder = _project(deployment), _folder(deployment)
     said: set[str] = set()
 
@@ -277,7 +291,7 @@ def _up(deployment: Deployment, report: Report) -> None:
         "up",
         "--detach",
         "--no-build",
-        "--remove-orphans",
+        *(services or ["--remove-orphans"]),
         doing=f"start {deployment.instance}",
         timeout_s=None,  # images may have to be pulled; the watch sees what cannot end well
         on_line=progress,

@@ -24,7 +24,7 @@ _EXITS = {
     126: "its program may not be executed",
     127: "its program does not exist in the image",
     132: "an illegal instruction: this processor lacks one that the program needs",
-    _KILLED: "killed; that is mostly the kernel when memory runs out",
+    _KILLED: "killed, mostly for want of memory",
     139: "a segmentation fault",
     143: "stopped by SIGTERM",
 }
@@ -173,13 +173,13 @@ def _end_of(container: Container, error: str) -> str:
             elif not code:
                 code = int(event.get("Actor", {}).get("Attributes", {}).get("exitCode", 0))
     if oom:
-        return f"out of memory: the kernel killed it at its memory limit (exit code {code})"
+        return f"exit code {code}: out of memory, killed by the kernel at its memory limit"
     if error:
         return f"exit code {code}: {error}"
     if not code and container.restarts:
         return ""  # too long ago for the engine to remember
     meaning = _EXITS.get(code)
-    return f"exit code {code}" + (f" ({meaning})" if meaning else "")
+    return f"exit code {code}" + (f": {meaning}" if meaning else "")
 
 
 def _events(container: Container) -> list[dict[str, Any]]:

@@ -104,7 +104,7 @@ _CAUSES: tuple[tuple[str, type[CfError], str, str], ...] = (
         r"is unhealthy|application not healthy|exited \(\d+\)|didn't complete successfully",
         UnhealthyError,
         "a service did not become healthy",
-        "Its log lines say why; `cf logs` shows more.",
+        "Its log lines say why.",
     ),
 )
 

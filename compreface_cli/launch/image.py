@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from compreface_cli.errors import CfError
+from compreface_cli.errors import CfError, FetchError
 from compreface_cli.launch import docker_cli
-from compreface_cli.plan import LABEL_BUILD
+from compreface_cli.plan import LABEL_BASE, LABEL_BUILD
 
 if TYPE_CHECKING:
     from compreface_cli.launch.base import CleanUp, Report
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 RENDER_LABEL = "compreface-cli.render"  # hash of all that the image was built from
 
 
-_STEP = re.compile(r"#\d+ \[(?:\S+ +)?\d+/\d+\] .*")
+# A wait that is shown: yields `say(label)`; Output.waiting is one.
+Waiting: TypeAlias = Callable[[str], AbstractContextManager[Callable[[str], None]]]
+
+_STEP = re.compile(r"#(\d+) \[(?:\S+ +)?\d+/\d+\] (.*)")
+_ENDED = re.compile(r"#(\d+) (CACHED|DONE) ?(?:(\d+)(?:\.\d+)?s)?")
+_STEPS = ("ADD", "COPY", "RUN", "WORKDIR")  # instructions that are steps of a build, beside FROM
+_WIDTH = 90  # of a step's words
 _FAILED = re.compile(r"#(\d+) ERROR:? ")
 _PREFIX = re.compile(r"#\d+ (?:\d+\.\d+ )?")
 
@@ -74,8 +81,11 @@ def _total(files: Mapping[Path, str]) -> str:
     return total.hexdigest()
 
 
-def made_of(tag: str, project: Mapping[str, str]) -> bool:
-    """Whether the image of that name was made from a project's `core/`; SHA-256 by path."""
+def made_of(tag: str, project: Mapping[str, str], base: str) -> bool:
+    """Whether the image of that name was made from a project's `core/`, upon that base.
+
+    `project`: SHA-256 by path.
+    """
     core = Path("core")
     files = {
         path.relative_to(core): sha
@@ -83,7 +93,11 @@ def made_of(tag: str, project: Mapping[str, str]) -> bool:
         if path.is_relative_to(core)
     }
     found = find(tag)
-    return found is not None and found.labels.get(RENDER_LABEL) == _total(files)
+    return (
+        found is not None
+        and found.labels.get(RENDER_LABEL) == _total(files)
+        and not upon_another(found, base)
+    )
 
 
 def up_to_date(tag: str, context: Path) -> Image | None:
@@ -94,57 +108,142 @@ def up_to_date(tag: str, context: Path) -> Image | None:
     return None
 
 
+@contextmanager
+def _silent(label: str) -> Iterator[Callable[[str], None]]:
+    yield lambda text: None
+
+
+def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool = False) -> Image:
+    """The image of that name on this machine; pulled if it is not there, or if `pull` asks for it.
+
+    Raises FetchError when it cannot be pulled.
+    """
+    before = find(name)
+    if before is not None and not pull:
+        return before
+    try:
+        with waiting(f"pulling {name}"):
+            docker_cli.run(
+                *("pull", "--quiet", name),
+                doing=f"pull {name}",
+                timeout_s=None,
+                on_line=lambda line: None,
+            )
+    except CfError as failed:
+        if before is None or not isinstance(failed, FetchError):
+            raise
+        said = failed.details.get("output") or [failed.message]
+        raise FetchError(
+            f"--pull: {name} cannot be pulled: {said[-1]}",
+            hint="Check the network and the name. Without --pull the image that is here is taken.",
+            details=failed.details,
+        ) from failed
+    now = find(name)
+    if now is None:
+        raise CfError(f"{name} was pulled, but Docker does not find it")
+    if before is not None:
+        report(f"{name} is the newest" if now.id == before.id else f"{name}: a newer one is here")
+    return now
+
+
+def upon_another(image: Image, base: str) -> bool:
+    """Whether the base's name means another image here than the one this image was built upon."""
+    found = find(base)
+    return found is not None and image.labels.get(LABEL_BASE) != found.id
+
+
 def build(
     context: Path,
     tag: str,
     *,
     report: Report,
+    base: str = "",
+    waiting: Waiting = _silent,
     undo: CleanUp | None = None,
     no_cache: bool = False,
     force: bool = False,
+    pull: bool = False,
 ) -> Image:
     """Build `context` as `tag` unless the image of that name was made from the same files.
 
+    So it is when the name `base` means another image by now; `pull` asks its registry first.
     `force` builds it all the same, with what the cache has; `no_cache` builds every step anew.
 
     With `undo`, a run that fails later gives the name back to the image that had it, and removes
     the new one. A build that is interrupted leaves no image; its finished steps stay in the cache.
     """
     made_from = fingerprint(context)
+    if base and pull:
+        obtain(base, report=report, waiting=waiting, pull=True)
     before = find(tag)
     known = before is not None and before.labels.get(RENDER_LABEL) == made_from
     if before is not None and known and not (no_cache or force):
-        return before
+        if not base or not upon_another(before, base):
+            return before
+        report(f"{base} is another image by now than the one {tag} was built upon")
+    labels = [f"--label={RENDER_LABEL}={made_from}"]
+    if base:
+        found = obtain(base, report=report, waiting=waiting)
+        labels.append(f"--label={LABEL_BASE}={found.id}")
     if undo is not None:
         undo.push(f"the image {tag}", lambda: _give_back(tag, before, made_from))
-    report(f"building the image {tag}")
-    _run_build(
-        "build",
-        "--progress=plain",
-        f"--tag={tag}",
-        f"--label={RENDER_LABEL}={made_from}",
-        *(["--no-cache"] if no_cache else []),
-        str(context),
-        tag=tag,
-        report=report,
-    )
+    with waiting(f"building the image {tag}") as say:
+        _run_build(
+            "build",
+            "--progress=plain",
+            f"--tag={tag}",
+            *labels,
+            *(["--no-cache"] if no_cache else []),
+            str(context),
+            tag=tag,
+            steps=_Steps(tag, _count(context / "Dockerfile"), report, say),
+        )
     made = find(tag)
     if made is None:
         raise CfError(f"the image {tag} was built, but Docker does not find it")
     return Image(made.id, tag, made.size, made.labels, made.digests, built=True)
 
 
-def _run_build(*arguments: str, tag: str, report: Report) -> None:
+def _count(dockerfile: Path) -> int:
+    """How many steps a build of ours has; those upon one and the same image share one."""
+    lines = dockerfile.read_text("utf-8").splitlines()
+    words = [line.split() for line in lines if line[:1].isupper()]
+    bases = {one[1] for one in words if one[0] == "FROM"}
+    return len(bases) + sum(one[0] in _STEPS for one in words)
+
+
+class _Steps:
+    """Tells the steps of a build from BuildKit's lines: which one runs, and each that is done."""
+
+    def __init__(self, tag: str, total: int, report: Report, say: Callable[[str], None]) -> None:
+        self._tag = tag
+        self._total = total
+        self._report = report
+        self._say = say
+        self._running: dict[str, str] = {}  # number in BuildKit's log -> its words
+        self._done: set[str] = set()
+
+    def hear(self, line: str) -> None:
+        if (step := _STEP.fullmatch(line)) and step[1] not in self._done:
+            self._running[step[1]] = " ".join(step[2].split())
+        elif (end := _ENDED.fullmatch(line)) and end[1] in self._running:
+            words = self._running.pop(end[1])
+            self._done.add(end[1])
+            words = words if len(words) <= _WIDTH else f"{words[: _WIDTH - 3]}..."
+            took = "cached" if end[2] == "CACHED" else f"{end[3] or 0} s"
+            self._report(f"  {len(self._done)}/{self._total}  {words}  ({took})")
+        else:
+            return
+        now = next(iter(self._running.values()), "")
+        self._say(f"{self._tag}: {len(self._done)} of {self._total} steps  {now}".rstrip())
+
+
+def _run_build(*arguments: str, tag: str, steps: _Steps) -> None:
     lines: list[str] = []
-    said: set[str] = set()
 
     def watch(line: str) -> None:
         lines.append(line)
-        step = line.partition(" ")[2]
-        if _STEP.fullmatch(line) and step not in said:
-            said.add(step)
-            words = " ".join(step.split())
-            report("  " + (words if len(words) < 100 else words[:97] + "..."))
+        steps.hear(line)
 
     try:
         docker_cli.run(
@@ -189,12 +288,12 @@ def add_tag(image: Image, tag: str) -> None:
     docker_cli.run("tag", image.id, tag, doing=f"name the image {tag}")
 
 
-def push(tag: str, report: Report) -> str:
+def push(tag: str, waiting: Waiting = _silent) -> str:
     """Push to the registry in the name; returns its digest, "sha256:..."."""
-    report(f"pushing {tag}")
-    text = docker_cli.run(
-        "push", tag, doing=f"push {tag}", timeout_s=None, on_line=lambda line: None
-    )
+    with waiting(f"pushing {tag}"):
+        text = docker_cli.run(
+            "push", tag, doing=f"push {tag}", timeout_s=None, on_line=lambda line: None
+        )
     found = re.search(r"digest: (sha256:[0-9a-f]{64})", text)
     if found is None:
         raise CfError(f"push {tag}: the registry named no digest", details={"output": text[-500:]})

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from compreface_cli import paths
+from compreface_cli.child_processes import die_with
 from compreface_cli.errors import CfError, ConflictError
 from compreface_cli.launch import supervisor
 from compreface_cli.launch.base import (
@@ -90,14 +91,14 @@ class ProcessLauncher:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=supervisor.die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
             )
 
         def look() -> ServiceState:
             code = engine.poll()
             if code is None:
                 return ServiceState("core", "running", pid=engine.pid)
-            return ServiceState("core", "failed", f"ended with exit code {code}")
+            return ServiceState("core", "failed", _end_words(code))
 
         try:
             yield endpoint, look
@@ -163,7 +164,7 @@ class ProcessLauncher:
             return ServiceState("core", "missing", "nothing was started")
         watcher, child = _alive(state["supervisor"]), _alive(state["child"])
         phase, exit_code, restarts = state["phase"], state["last_exit"], state["restarts"]
-        ended = f"last exit code {exit_code}" if exit_code is not None else ""
+        ended = "" if exit_code is None else f"last {_end_words(exit_code)}"
         now: State
         if phase == "stopped":
             now, detail = "stopped", ""
@@ -225,6 +226,14 @@ def _keep(model: Path, target: Path) -> None:
                 os.link(path, name)
             except OSError:  # another file system
                 shutil.copy2(path, name)
+
+
+def _end_words(code: int) -> str:
+    """How a process ended, by its return code as `subprocess` gives it."""
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"ended by {name}" + (", mostly for want of memory" if name == "SIGKILL" else "")
 
 
 def _folder(deployment: Deployment) -> Path:

@@ -2,12 +2,11 @@
 
 Reads FOLDER/spec.json ({argv, env} and what DEFAULTS names), writes FOLDER/state.json and
 FOLDER/engine.log. With `--detach` it returns once the state is written and goes on by itself.
-Standard library only, and imports nothing of `cf`: it runs for as long as the engine does.
+Imports little beside the standard library: it runs for as long as the engine does.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -20,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, TypeAlias
+
+from compreface_cli.child_processes import die_with
 
 State: TypeAlias = dict[str, Any]
 
@@ -218,21 +219,6 @@ class Supervisor:
             temporary.replace(self._folder / "state.json")
         except OSError as error:
             self._say(f"the state could not be written: {error}")
-
-
-def die_with(parent: int) -> Callable[[], None]:
-    """For `preexec_fn`: Linux sends the new process SIGTERM when `parent` dies, however it dies."""
-
-    def ask() -> None:
-        if sys.platform != "linux":
-            return
-        # Until the program is there, a handler of the parent's would hear it and do nothing.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before it was asked for
-            os._exit(1)
-
-    return ask
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import signal
 import subprocess
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compreface_cli import child_processes, leftovers
 from compreface_cli.errors import CfError, FetchError
 from compreface_cli.models.files import disk_error, make_folder, sha256_of
 from compreface_cli.models.types import Model
@@ -106,20 +106,20 @@ def prepare(
     *,
     python: Path,
     portrait: Path,
-    timeout_s: float = CONVERT_TIMEOUT_S,
-    run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run,
+    timeout_s: float | None = None,
 ) -> None:
     """Make `folder` from the source files (path in the entry -> where it lies, its SHA-256).
 
-    Raises FetchError for a file that is no such model, CfError when the converter fails otherwise;
-    what stood in `folder` is replaced only by a whole new one.
+    The converter has `timeout_s` (by default CONVERT_TIMEOUT_S) and ends with this process. Raises
+    FetchError for a file that is no such model, CfError when the converter fails otherwise; what
+    stood in `folder` is replaced only by a whole new one.
     """
     make_folder(folder.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{model.name}.", dir=folder.parent) as work:
-            made = _convert(model, sources, Path(work), python, portrait, timeout_s, run)
+        with leftovers.folder(f".{model.name}.", folder.parent) as work:
+            made = _convert(model, sources, work, python, portrait, timeout_s)
             _record(model, sources, made)
-            _swap(made, folder, Path(work))
+            _swap(made, folder, work)
     except OSError as error:
         raise disk_error(error, folder) from error
 
@@ -130,8 +130,7 @@ def _convert(
     work: Path,
     python: Path,
     portrait: Path,
-    timeout_s: float,
-    run: Callable[..., subprocess.CompletedProcess[str]],
+    timeout_s: float | None,
 ) -> Path:
     spec, out = work / "entry.json", work / "out"
     entry = entry_of(model)
@@ -145,15 +144,15 @@ def _convert(
     ]  # fmt: skip
     if model.keep_source:
         command.append("--keep-source")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("CF_")}
+    limit_s = timeout_s or CONVERT_TIMEOUT_S
     try:
-        done = run(
-            command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
-        )
+        done = child_processes.run(command, timeout_s=limit_s)
     except subprocess.TimeoutExpired as error:
-        raise CfError(
-            f"model {model.name} was not ready after {timeout_s:g} s",
-            hint="Run the command again on a machine with less to do.",
+        more = "give it more with --timeout SECONDS" if timeout_s else "take a faster machine"
+        raise FetchError(
+            f"model {model.name} was not ready after {limit_s:g} s",
+            hint=f"Look at {', '.join(files)}: a network may be made to run without an end. If it "
+            f"is right, {more}.",
         ) from error
     if done.returncode == REFUSED:
         raise FetchError(
@@ -174,7 +173,16 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
         return str(json.loads(done.stdout)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         lines = [line for line in done.stderr.splitlines() if line.strip()]
+        if done.returncode < 0:
+            return f"the converter was ended by {_signal_name(-done.returncode)}"
         return " / ".join(lines[-3:]) or f"the converter ended with {done.returncode}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _record(model: Model, sources: Mapping[str, tuple[Path, str]], made: Path) -> None:

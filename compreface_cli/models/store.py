@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import quote
 
-from compreface_cli import paths
+from compreface_cli import leftovers, paths
 from compreface_cli.errors import FetchError, UsageError
 from compreface_cli.models import accepted, prepare
 from compreface_cli.models.accepted import Accepted
@@ -104,25 +104,31 @@ def ensure(
     accept_hash: Accepted | None = None,
     places: Places | None = None,
     limits: Limits | None = None,
+    timeout_s: float | None = None,
 ) -> dict[str, Path]:
     """The prepared folder of each model, found, fetched and made as needed.
 
+    `timeout_s` bounds the preparing of each; by default prepare.CONVERT_TIMEOUT_S.
     `python` gives the interpreter of the engine's environment and is called only if a model has to
     be prepared. Raises FetchError (missing, wrong or unaccepted file), UsageError (`accept_hash`
     names no model of these), ConflictError (another cf holds the lock).
     """
     places = places or Places()
     accept_hash = _of_these(models, accept_hash)
+    leftovers.sweep(".", places.models)
     ready = {}
     for model in models:
         folder = places.models / model.name
         with locked(folder, note=note):
-            if not _usable(model, places, note):
+            said = accept_hash.get(model.name, ())
+            if not _usable(model, places, note, said):
                 _check_mirror(places)
-                said = accept_hash.get(model.name, ())
                 found = _obtain_all(model, places, said, progress, note, limits)
                 with progress(f"preparing model {model.name}", None):
-                    prepare.prepare(model, found, folder, python=python(), portrait=portrait)
+                    prepare.prepare(
+                        model, found, folder,
+                        python=python(), portrait=portrait, timeout_s=timeout_s,
+                    )  # fmt: skip
                 # Now: a file that the converter refuses was accepted in vain.
                 digests = [digest for _, digest in found.values()]
                 accepted.record(places.accepted, model.name, _beyond_the_entry(model, digests))
@@ -168,8 +174,10 @@ def _of_these(models: Sequence[Model], accept_hash: Accepted | None) -> Accepted
     return accept_hash or {}
 
 
-def _usable(model: Model, places: Places, note: Callable[[str], None]) -> bool:
-    """Whether what is prepared can be used as it is; says why not."""
+def _usable(
+    model: Model, places: Places, note: Callable[[str], None], accept: Sequence[str] = ()
+) -> bool:
+    """Whether what is prepared can be used as it is; says why not, but for a file not accepted."""
     found = state(model, places, by_hash=True)
     if found == "damaged":
         note(f"model {model.name} is damaged in {places.models / model.name}: preparing it anew")
@@ -186,7 +194,8 @@ def _usable(model: Model, places: Places, note: Callable[[str], None]) -> bool:
             if one.sha256 and digest not in (*one.sha256, *known):
                 note(f"{path} is not the file that model {model.name} was made from")
                 continue
-            note(f"{path} has changed: preparing model {model.name} anew")
+            if digest in (*one.sha256, *known, *accept):
+                note(f"{path} has changed: preparing model {model.name} anew")
             return False
     return True
 
@@ -200,11 +209,14 @@ def _fits(model: Model, sources: Mapping[str, str], places: Places) -> bool:
 class _Unaccepted(Exception):
     """A file is there, and nobody has said yet that its hash is right."""
 
-    def __init__(self, path: Path, digest: str, wrong: str = "") -> None:
+    def __init__(self, path: Path, digest: str, wrong: str = "", *, changed: bool = False) -> None:
         super().__init__(str(path))
         self.path, self.digest = path, digest
         self.wrong = wrong  # what is said of a file whose right hash is known
-        self.said = wrong or f"the hash of {path} is not known yet; it is {digest}"
+        unknown = f"the hash of {path} is not known yet; it is {digest}"
+        if changed:
+            unknown = f"{path} has changed since you accepted it; its hash is now {digest}"
+        self.said = wrong or unknown
 
 
 def _obtain_all(
@@ -309,7 +321,7 @@ def _lying_here(
         if digest in wanted:
             return path, digest
         if not one.sha256:
-            raise _Unaccepted(path, digest)
+            raise _Unaccepted(path, digest, changed=_accepted_before(model, one, places))
         wrong.append((path, digest))
         if urls:  # else the error below says it
             note(
@@ -321,6 +333,15 @@ def _lying_here(
         other = "another file than the entry names"
         raise _Unaccepted(*wrong[0], f"{other}: {has}, expected {' or '.join(wanted)}")
     return None
+
+
+def _accepted_before(model: Model, one: ModelFile, places: Places) -> bool:
+    """Whether a former content of that file was accepted, by all that is on record."""
+    known = accepted.read(places.accepted).get(model.name, ())
+    prepared = prepare.read_record(places.models / model.name)
+    if prepared is not None:
+        return prepared.sources.get(one.path) in known
+    return bool(known) and len(model.files) == 1
 
 
 def _local(model: Model, one: ModelFile, places: Places, *, mirror: bool = True) -> Iterable[Path]:

@@ -18,6 +18,23 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Border:
+    """Where a calculator's similarity parts one person from another; the rest in percent of pairs.
+
+    `at` is the similarity of equal error, `sure` the least from there on that at most 0.1 % of
+    different people reach: `sure_different` do, and `sure_same` of one person's pairs do not. None
+    where nobody has measured it.
+    """
+
+    at: float
+    equal_error: float | None = None
+    sure: float | None = None
+    sure_different: float | None = None
+    sure_same: float | None = None
+    set: str = ""  # the pairs that it was measured on
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model to be prepared before the engine starts (the embedded ones are none)."""
 
@@ -32,6 +49,7 @@ class Model:
     scale: tuple[float, ...] | None
     align: Literal["arcface5", "facenet-margin"] | None  # calculators only, as similarity
     similarity: tuple[float, float] | None
+    border: Border | None = None
     network: Network | None = None  # for files without a graph
     keep_source: bool = False  # the runtime loads the source files, so they stay beside the ONNX
     beside: str = (

@@ -11,7 +11,16 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from compreface_cli import notation
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.runtimes import bf16_fault
-from compreface_cli.spec.entry import MODEL_NAME, SHA256, File, Input, ModelSpec, Strict, misfit
+from compreface_cli.spec.entry import (
+    MODEL_NAME,
+    SHA256,
+    Border,
+    File,
+    Input,
+    ModelSpec,
+    Strict,
+    misfit,
+)
 from compreface_cli.spec.faults import fault
 from compreface_cli.yamlfile import Document, Fault, parse, read, refuse
 
@@ -80,6 +89,7 @@ class Facts(Strict):
     accuracy: list[Accuracy] = Field(default_factory=list)
     licence: Licence | None = None
     upstream: Text | None = None  # the image of upstream it stands for, and what that has on top
+    note: Text | None = None  # what a choice has to know besides
 
 
 class BuildSpec(Strict):
@@ -140,6 +150,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "models": ModelSpec,
     "files": File,
     "input": Input,
+    "border": Border,
     "facts": Facts,
     "accuracy": Accuracy,
     "licence": Licence,

@@ -81,6 +81,29 @@ class Input(Strict):
         return self
 
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Border(Strict):
+    """Where the similarity parts one person from another; all but `at` is what was measured there.
+
+    As `models.types.Border` has it; tools/measure_accuracy.py prints one.
+    """
+
+    at: Annotated[float, Field(gt=0, lt=1)]
+    equal_error: Percent | None = None
+    sure: Annotated[float, Field(gt=0, lt=1)] | None = None
+    sure_different: Percent | None = None
+    sure_same: Percent | None = None
+    set: Annotated[str, Field(max_length=200)] = ""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Border:
+        if self.sure is not None and self.sure < self.at:
+            raise misfit(("sure",), f"sure: must be {self.at:g} (at) or more, not {self.sure:g}")
+        return self
+
+
 # The networks that the converter builds itself, for files that hold weights and no graph.
 NETWORKS: Mapping[Format, tuple[Network, ...]] = {
     "mxnet-gluon": ("mobilenet_v2", "resnet18_v1"),
@@ -99,6 +122,7 @@ class ModelSpec(Strict):
     input: Input
     align: Literal["arcface5", "facenet-margin"] | None = None
     similarity: tuple[Real, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    border: Border | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -114,6 +138,8 @@ class ModelSpec(Strict):
                 raise misfit((key,), f"{key} is missing: a calculator's answer depends on it")
             if self.role != "calculator" and value is not None:
                 raise misfit((key,), f"{key} is for the role calculator only, not {self.role}")
+        if self.role != "calculator" and self.border is not None:
+            raise misfit(("border",), f"border is for the role calculator only, not {self.role}")
         if self.similarity is not None and not 0 < self.similarity[0] < 2:
             why = "unit embeddings are 0 to 2 apart, and here the similarity is to be one half"
             raise misfit(

@@ -62,6 +62,9 @@ def fault(
         expected = str(context.get("expected", ""))
         message = f"{name}: {data!r} is not one of {expected}"
         hint = did_you_mean(str(data), re.findall(r"'([^']+)'", expected)) or ""
+    elif kind == "list_type" and data is None:
+        message = f"{name}: there is no list"
+        hint = f"write {location[-1]}: [] for an empty one, or leave the key out"
     elif kind == "string_type":
         message = f"{name}: must be text, not {data!r}"
         hint = "put it in quotes"

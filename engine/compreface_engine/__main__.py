@@ -10,6 +10,7 @@ from types import FrameType
 from compreface_engine import __version__, logs
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.settings import Settings
+from compreface_engine.watchdog import Heart, guarded
 
 EXIT_CONFIGURATION = 3
 EXIT_PORT_TAKEN = 4
@@ -28,6 +29,10 @@ def main(arguments: list[str]) -> int:
     if arguments:
         print(USAGE, file=sys.stdout if arguments in (["-h"], ["--help"]) else sys.stderr)
         return 0 if arguments in (["-h"], ["--help"]) else 2
+    return guarded(_serve)
+
+
+def _serve(heart: Heart) -> int:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     # Imported here so that --version and a wrong setting answer at once.
@@ -69,7 +74,7 @@ def main(arguments: list[str]) -> int:
                 ),
                 telemetry.observe,
             )
-            serve(settings, pipeline, bound, telemetry)
+            serve(settings, pipeline, bound, telemetry, heart)
     except ConfigurationError as error:
         return _refuse(str(error), EXIT_CONFIGURATION)
     except PortTaken as error:

@@ -19,9 +19,6 @@ from compreface_engine.core.errors import ConfigurationError
 T = TypeVar("T")
 P = ParamSpec("P")
 
-STUCK_AFTER_S = 120.0
-"""A computation that runs longer is taken for stuck: the largest picture needs seconds."""
-
 _FULL = "queue", "the queue is full"
 _MEMORY = "memory", "the bodies that wait take all the memory set aside for them"
 _PICTURES = "pictures", "other pictures take all the memory set aside for them"
@@ -82,7 +79,7 @@ class Ticket:
 class Permit:
     """The right to compute once. Handlers demand one as a parameter; only the gate can make it."""
 
-    __slots__ = ("_gate", "_spent", "share", "since", "wanted")
+    __slots__ = ("_gate", "_spent", "about", "ran_s", "share", "since", "wanted")
 
     def __init__(self, key: object, gate: Gate, share: Share) -> None:
         if key is not _KEY:
@@ -92,6 +89,10 @@ class Permit:
         """Memory for this computation, given back at its end."""
         self._spent = False
         self.since = time.monotonic()
+        self.ran_s = 0.0
+        """Seconds that passed since then, without those in which the process stood still."""
+        self.about = ""
+        """What it computes, for a line in the log: a request's id, a picture's format and size."""
         self.wanted = True
         """False once nobody waits for the result: the work may stop where it likes."""
 
@@ -128,6 +129,11 @@ class Permit:
         finally:
             self.wanted = False
             del future  # An error that is raised here would hold the future that holds it.
+
+    def describe(self, about: str) -> None:
+        """Sets `about`; for the thread that computes, before it begins."""
+        self.about = about
+        self._gate.described()
 
     def give_back(self) -> None:
         """Ends a permit that was never used."""
@@ -175,6 +181,7 @@ class Gate:
         max_wait_s: float,
         max_body: int = 0,
         budget: Budget | None = None,
+        stuck_s: float = 60.0,
     ) -> None:
         self.concurrency = concurrency
         self.max_queue = max_queue
@@ -184,7 +191,10 @@ class Gate:
         """What pictures may take."""
         self.stopping = False
         """Set once the engine is on its way out: what is in is served, nobody should send more."""
+        self.described: Callable[[], None] = lambda: None
+        """Called in a worker thread once it knows what it computes."""
         self._max_wait_s = max_wait_s
+        self._stuck_s = stuck_s
         self._bytes = 0
         self._line: dict[asyncio.Future[None], tuple[Ticket, int]] = {}
         self._admitted = 0
@@ -215,10 +225,20 @@ class Gate:
         return self._closed or (at_work and self.waiting >= self.max_queue)
 
     @property
-    def stuck(self) -> bool:
-        """True when every worker has been at one computation for longer than any picture takes."""
-        return len(self._running) >= self.concurrency and all(
-            time.monotonic() - permit.since > STUCK_AFTER_S for permit in self._running
+    def stuck(self) -> list[Permit]:
+        """Computations that have run for longer than any picture takes, the longest first."""
+        found = [permit for permit in self._running if permit.ran_s > self._stuck_s]
+        return sorted(found, key=lambda permit: -permit.ran_s)
+
+    def age(self, seconds: float) -> None:
+        """So much time has passed in which everything that is under way could run."""
+        for permit in self._running:
+            permit.ran_s += seconds
+
+    def at_work(self) -> str:
+        """What is computed now, in words for a log; for any thread."""
+        return "; ".join(
+            f"{one.about or 'a request'} for {one.ran_s:.0f} s" for one in list(self._running)
         )
 
     def start_workers(self) -> None:

@@ -51,7 +51,6 @@ def set_up(level: int, build_version: str, stream: TextIO | None = None) -> logg
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
     logging.getLogger("PIL").setLevel(logging.ERROR)
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
     logger = logging.getLogger(NAME)
     logger.setLevel(level)

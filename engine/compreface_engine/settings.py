@@ -53,6 +53,7 @@ class Settings:
     max_wait_s: float
     retry_after: bool
     drain_s: float
+    stuck_s: float
     max_queue: int
     max_queue_bytes: int
     max_body_bytes: int
@@ -108,6 +109,7 @@ class Settings:
             max_wait_s=env.seconds("CF_MAX_WAIT_S", 10.0),
             retry_after=env.flag("CF_RETRY_AFTER", True),
             drain_s=env.seconds("CF_DRAIN_S", 6.0),
+            stuck_s=env.seconds("CF_STUCK_S", 60.0),
             max_queue=env.integer("CF_MAX_QUEUE", 64, low=0),
             max_queue_bytes=env.integer("CF_MAX_QUEUE_BYTES", 256 * MEBIBYTE, low=1),
             max_body_bytes=env.integer("CF_MAX_BODY_BYTES", 64 * MEBIBYTE, low=1),

@@ -29,6 +29,7 @@ class TalkingEngine:
     calculator: str = CALCULATOR
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     delay_s: float = 0.0
+    status: tuple[int, Any] | None = None  # the answer of /status, if another than OK
     raw: bytes | None = None  # sent instead of any JSON
     asked: list[str] = field(default_factory=list)
 
@@ -39,6 +40,8 @@ class TalkingEngine:
         self.asked.append(path)
         time.sleep(self.delay_s)
         if path.startswith("/status"):
+            if self.status is not None:
+                return self.status
             return 200, {"status": "OK", "calculator_version": self.calculator}
         for portrait, answer in self.answers.items():
             if (resources.portraits_dir() / portrait).read_bytes() in body:

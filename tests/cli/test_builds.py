@@ -10,6 +10,7 @@ import pytest
 
 from compreface_cli import builds, notation, resources, spec
 from compreface_cli.errors import ConfigurationError, ConflictError
+from compreface_cli.models import licence as terms_of
 from compreface_cli.models.catalogue import about, entries, with_address
 from compreface_cli.plan import resolve
 from compreface_cli.settings import Settings
@@ -37,9 +38,7 @@ def test_every_bundled_build_is_sound_and_says_what_it_may_be_used_for(
 ) -> None:
     build = builds.load(name)
     assert build.origin == "bundled"
-    licence = build.spec.facts.licence
-    assert licence is not None
-    assert licence.commercial == "allowed" or licence.reason
+    assert build.spec.facts.licence is None  # so that the one rule of the catalogue says it
     assert all(one.source for one in build.spec.facts.accuracy)
     assert (build.spec.device == "cuda") == name.endswith("-gpu")
 
@@ -172,8 +171,7 @@ def test_a_file_that_has_an_address_has_a_hash_and_every_model_says_what_it_may_
     for model in builds.catalogue().values():
         assert all(one.sha256 for one in model.files if one.sources)
     for name, one in about().items():
-        assert one.commercial in ("allowed", "unclear", "excluded"), name
-        assert all((one.what, one.origin, one.licence, one.reason)), name
+        assert all((one.what, one.origin, one.licence, terms_of.terms(one).reason)), name
 
 
 def test_the_red_first_models_are_the_same_files_under_another_name() -> None:
@@ -305,11 +303,12 @@ def test_terms_of_an_own_model_are_what_its_build_said(place: Path, said: str | 
     facts = {"facts": {"licence": terms}} if said else {}
     own = builds.load(write(place, build_data(plugins=[], **facts)))
     made = builds.customise(own, "other", {"detector": "yunet.FaceDetector@yunet_n"})
+    yunet = "yunet_n: trained on WIDER FACE (CC BY-NC-ND 4.0); "
     licence = made.facts.licence
     assert licence is not None
     assert licence.commercial == (said or "unclear")
     assert licence.reason == (
-        "my-model: a friend asked" if said else "my-model: nothing is known of its terms"
+        "my-model: a friend asked" if said else f"{yunet}my-model: nothing is known of its terms"
     )
 
 
@@ -323,6 +322,14 @@ def test_another_device_or_plugin_and_the_same_model_by_its_other_name_keep_the_
         "calculator": "facenet.Calculator@20180402-114759",
     }
     assert builds.customise(base, "mine", changes).facts == base.spec.facts
+
+
+def test_a_note_is_of_the_detector_and_calculator_it_was_made_for(place: Path) -> None:
+    base = builds.load("mobilenet")
+    assert "40 of 46" in str(base.spec.facts.note)
+    assert builds.customise(base, "mine", {"device": "cuda"}).facts.note == base.spec.facts.note
+    changes = {"detector": "retinaface.FaceDetector@retinaface_mnet025_rgb"}
+    assert builds.customise(base, "mine", changes).facts.note is None
 
 
 def _entry_of_the_catalogue(name: str, **changes: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from compreface_cli import checks
 from compreface_cli.checks import architecture, cpu, disk, memory
 from compreface_cli.checks import docker as docker_check
 from compreface_cli.checks.base import Finding, Own, size
-from compreface_cli.facts.docker import PullFact
+from compreface_cli.facts.docker import LocalImage, PullFact
 from compreface_cli.facts.host import DiskFact
+from compreface_cli.plan import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR, Plan
 from compreface_cli.runtimes import needed
 from tests.cli.build_files import catalogue
 from tests.cli.fake_facts import BASE, CORE, STACK, V2, docker, facts, host, images, plan, remote
@@ -148,6 +150,63 @@ def test_an_absent_core_image_that_may_not_be_built_is_refused() -> None:
     assert "cf build embedded" in row.hint
 
 
+def given(**labels: str) -> Any:
+    """What is there for a user who has named the engine's image: one with these labels."""
+    one = LocalImage("sha256:1", ("corp/core:1",), 1, labels)
+    return docker(images=(one, *images(BASE, *STACK.values())))
+
+
+def named_plan(**changes: Any) -> Plan:
+    return plan(image="corp/core:1", origins={"image": "environment CF_IMAGE"}, **changes)
+
+
+OF_FACENET = {
+    LABEL_BUILD: "corp-faces",
+    LABEL_DETECTOR: "facenet.FaceDetector",
+    LABEL_CALCULATOR: "facenet.Calculator",
+}
+
+
+def test_a_named_image_without_an_engine_is_refused() -> None:
+    row = only("image", "fail", checks.preflight(named_plan(), facts(docker=given())))
+    assert row.message == (
+        "the image corp/core:1 (environment CF_IMAGE) is no engine that cf built: "
+        f"it lacks the label {LABEL_BUILD}"
+    )
+    assert row.code == 3
+    assert not found("image", "fail", checks.preflight(plan(), facts(docker=given())))
+
+
+def test_a_named_image_of_another_build_is_refused_with_its_build() -> None:
+    seen = facts(docker=given(**OF_FACENET))
+    row = only("image", "fail", checks.preflight(named_plan(), seen))
+    assert "is of the build corp-faces, and embedded is to be started" in row.message
+    assert "the detector facenet.FaceDetector, not embedded.FaceDetector@mtcnn" in row.message
+    assert "the calculator facenet.Calculator, not embedded.Calculator@mobile" in row.message
+    assert "cf up corp-faces." in row.hint
+    assert "cf show corp-faces" in row.hint
+    assert row.code == 3
+    same = named_plan(detector="facenet.FaceDetector", calculator="facenet.Calculator")
+    assert not found("image", "fail", checks.preflight(same, seen))
+    built = checks.preflight(named_plan(), seen, Own(must_build=True))
+    assert not found("image", "fail", built), "it is made anew under that name"
+
+
+def test_a_named_image_that_is_nowhere_is_refused_and_not_built_under_its_name() -> None:
+    pulls = {"corp/core:1": PullFact("corp/core:1", False, "manifest unknown")}
+    seen = facts(docker=docker(images=images(BASE, *STACK.values()), pulls=pulls))
+    row = only("image", "fail", checks.preflight(named_plan(), seen))
+    assert row.message == (
+        "corp/core:1 (environment CF_IMAGE) is not here and cannot be pulled: manifest unknown"
+    )
+    assert "cf up embedded --build" in row.hint
+    assert row.code == 9
+    assert not found("image", "fail", checks.preflight(named_plan(), seen, Own(must_build=True)))
+    pulls = {"corp/core:1": PullFact("corp/core:1", True)}
+    seen = facts(docker=docker(images=images(*STACK.values()), pulls=pulls))
+    assert not found("image", "fail", checks.preflight(named_plan(), seen))
+
+
 def test_the_architecture_of_the_engine_that_will_run_counts() -> None:
     seen = facts(host=host(architecture="riscv64"))
     assert not found("architecture", "fail", checks.preflight(plan(), seen))
@@ -269,6 +328,27 @@ def test_the_disk_of_our_own_folders_counts(free: int, level: str) -> None:
     seen = host(disks={"/data": DiskFact("/data", "/", free, 10**12)})
     wanted = plan(launcher="process", services="core", port=3000)
     assert only("disk", level, checks.preflight(wanted, facts(host=seen)))
+
+
+def test_a_full_disk_names_the_variable_that_moves_what_fills_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    for name in ("DATA", "STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    wanted = plan(launcher="process", services="core", port=3000)
+    for variable, path in {
+        "TMPDIR": tmp_path / "temporary",
+        "XDG_DATA_HOME": tmp_path / "DATA" / "compreface-cli",
+        "XDG_STATE_HOME": tmp_path / "STATE" / "compreface-cli" / "logs",
+        "XDG_CACHE_HOME": tmp_path / "CACHE" / "compreface-cli",
+    }.items():
+        full = host(disks={str(path): DiskFact(str(path), "/", 10, 10**12)})
+        row = only("disk", "fail", checks.preflight(wanted, facts(host=full)))
+        assert row.hint == f"Free some space, or set {variable} to a folder on a larger disk."
+    full = host(disks={"/mnt": DiskFact("/mnt", "/", 10, 10**12)})
+    row = only("disk", "fail", checks.preflight(wanted, facts(host=full)))
+    assert row.hint == "Free some space there."
 
 
 def test_two_folders_on_one_disk_are_one_finding() -> None:

@@ -15,15 +15,24 @@ from typer.testing import CliRunner, Result
 
 from compreface_cli.app import make_app
 from compreface_cli.errors import CfError, UsageError
-from compreface_cli.flows.compare import Pair, distance, similarity
+from compreface_cli.flows.compare import distance, scale, similarity, verdict
+from compreface_cli.instances import Instances, Record
+from compreface_cli.launch.base import Deployment, Endpoint
+from compreface_cli.models import catalogue
+from compreface_cli.models.types import Border
 from tests.cli.picture_engine import NO_FACE, PictureEngine, a_face, picture_engine
 
 NORTH, NORTH_EAST, EAST = (0.0, 2.0), (1.0, 1.0), (3.0, 0.0)
+EMBEDDED = "embedded.Calculator@mobilefacenet192"
+# similarity and the border's place of calculators that were measured
+FACENET = ("facenet.Calculator", [1.1817961, 5.291995557])
 
 
 @pytest.fixture
 def engine() -> Iterator[PictureEngine]:
+    """It says that it runs the embedded calculator, whose border is 0.52."""
     with picture_engine() as started:
+        started.status = {**started.status, "calculator_version": EMBEDDED}
         yield started
 
 
@@ -46,7 +55,7 @@ def test_two_pictures_give_similarity_and_verdict(engine: PictureEngine, tmp_pat
     expected = (math.tanh((1.1 - math.sqrt(2)) * 6.0) + 1) / 2
     assert result.exit_code == 0
     assert f"{expected:.3f}  probably different" in result.stdout
-    assert "custom.Calculator@stand-in" in result.stdout
+    assert EMBEDDED in result.stdout
     assert engine.asked == [("calculator",), ("calculator",)]
 
 
@@ -94,7 +103,7 @@ def test_a_matrix_wider_than_the_screen_becomes_a_list(
         photograph(tmp_path, f"{n:02}.jpg", engine, [a_face(embedding=NORTH)]) for n in range(12)
     ]
     result = run(engine, *photos)
-    assert len([line for line in result.stdout.splitlines() if "probably" in line]) == 66
+    assert len([line for line in result.stdout.splitlines() if "probably the same" in line]) == 66
     assert all(len(line) <= 80 for line in result.stdout.splitlines())
 
 
@@ -159,11 +168,109 @@ def test_an_embedding_without_direction_is_named(engine: PictureEngine, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("value", "verdict"),
-    [(0.99, "probably the same"), (0.6, "perhaps the same"), (0.4, "probably different")],
+    ("calculator", "value", "said"),
+    [
+        ("facenet.Calculator", 0.94, "probably the same"),
+        ("facenet.Calculator", 0.93, "perhaps the same"),
+        ("facenet.Calculator", 0.80, "probably different"),
+        ("insightface.Calculator", 0.78, "probably the same"),
+        ("insightface.Calculator", 0.69, "perhaps the same"),
+        ("insightface.Calculator", 0.6, "probably different"),
+        (EMBEDDED, 0.66, "probably the same"),
+        (EMBEDDED, 0.6, "perhaps the same"),
+        (EMBEDDED, 0.5, "probably different"),
+        ("custom.Calculator@my-model", 0.99, None),
+    ],
 )
-def test_a_verdict_never_says_that_it_is_certain(value: float, verdict: str) -> None:
-    assert Pair(0, 1, 0, 0, 1.0, value).verdict == verdict
+def test_a_verdict_follows_from_the_calculators_border_and_never_says_that_it_is_certain(
+    calculator: str, value: float, said: str | None
+) -> None:
+    assert verdict(value, catalogue.border(calculator)) == said
+
+
+def test_a_border_alone_makes_nothing_probable() -> None:
+    assert verdict(0.99, Border(0.7)) == "perhaps the same"
+    assert verdict(0.69, Border(0.7)) == "probably different"
+    assert scale("x", Border(0.7)) == (
+        "By x: 1 is the same picture of a face. Perhaps the same person from 0.70. It is no proof."
+    )
+
+
+def at_similarity(value: float, coefficients: list[float]) -> tuple[float, float]:
+    """An embedding that is as far from (1, 0) as gives this similarity."""
+    apart = coefficients[0] - math.atanh(2 * value - 1) / coefficients[1]
+    angle = 2 * math.asin(apart / 2)
+    return math.cos(angle), math.sin(angle)
+
+
+def test_two_strangers_of_facenet_at_three_quarters_are_probably_different(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
+    """Two presidents, 0.743: 19 % of different people are above 0.5 by this calculator."""
+    name, coefficients = FACENET
+    engine.status = {
+        **engine.status,
+        "calculator_version": name,
+        "similarity_coefficients": coefficients,
+    }
+    a = photograph(tmp_path, "a.jpg", engine, [a_face(embedding=(1.0, 0.0))])
+    b = photograph(
+        tmp_path, "b.jpg", engine, [a_face(embedding=at_similarity(0.743, coefficients))]
+    )
+    result = run(engine, a, b)
+    assert "0.743  probably different" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert "Perhaps the same person from 0.81, probably from 0.94" in said
+    assert "of LFW10 (4950 pairs) 1.98 % are wrong at 0.81" in said
+    assert "0.07 % of different people's reach 0.94, 4.44 % of one person's do not" in said
+    document = json.loads(run(engine, a, b, "--json").stdout)
+    assert document["border"]["at"] == 0.81
+    assert document["pairs"][0]["verdict"] == "probably different"
+
+
+@pytest.mark.parametrize("calculator", ["custom.Calculator@stand-in", "facenet.Calculator"])
+def test_without_a_border_of_these_coefficients_there_is_no_verdict(
+    engine: PictureEngine, tmp_path: Path, calculator: str
+) -> None:
+    engine.status = {**engine.status, "calculator_version": calculator}
+    a = photograph(tmp_path, "a.jpg", engine, [a_face(embedding=NORTH)])
+    result = run(engine, a, a)
+    assert result.exit_code == 0
+    said = " ".join(result.stdout.split())
+    assert "there is no verdict" in said
+    assert not {"probably", "perhaps"} & set(said.lower().split())
+    document = json.loads(run(engine, a, a, "--json").stdout)
+    assert document["border"] is None
+    assert document["pairs"][0]["verdict"] is None
+    assert "there is no verdict" in " ".join(run(engine, a, a, a).stdout.split())
+
+
+def test_a_build_may_state_the_border_of_its_own_model(
+    engine: PictureEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    engine.status = {**engine.status, "calculator_version": "custom.Calculator@stand-in"}
+    store = Instances(tmp_path / "state" / "compreface-cli" / "instances")
+    stated = {"name": "stand-in", "border": {"at": 0.3, "sure": 0.9}}
+    port = int(engine.url.rpartition(":")[2])
+    deployment = Deployment("process", "mine", Endpoint("127.0.0.1", port))
+    store.save(
+        Record(
+            name="mine",
+            build="my-build",
+            calculator="custom.Calculator@stand-in",
+            services="core",
+            phase="running",
+            created="2026-01-01T00:00:00+00:00",
+            deployment=deployment.as_dict(),
+            plan={"models": [{"name": "other", "border": {"at": 0.1}}, stated]},
+        )
+    )
+    a = photograph(tmp_path, "a.jpg", engine, [a_face(embedding=NORTH)])
+    words = ["compare", str(a), str(a), "--instance", "mine", "--json"]
+    document = json.loads(CliRunner().invoke(make_app(["compare"]), words).stdout)
+    assert (document["border"]["at"], document["border"]["sure"]) == (0.3, 0.9)
+    assert document["pairs"][0]["verdict"] == "probably the same"
 
 
 @given(

@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from compreface_cli.errors import (
 )
 from compreface_cli.launch import docker_cli, image
 from compreface_cli.launch.base import CleanUp, interruptible
+from compreface_cli.plan import LABEL_BASE
 from tests.cli.fake_docker import FakeDocker
 
 TAG = "compreface-core:test-1"
@@ -100,12 +103,41 @@ def test_a_base_image_that_cannot_be_pulled_is_a_fetch_error(
         image.build(context, TAG, report=lambda line: None)
 
 
-def test_each_step_is_reported_once(docker: FakeDocker, context: Path) -> None:
+def test_each_step_is_told_once_it_is_done_with_its_number_and_time(
+    docker: FakeDocker, context: Path
+) -> None:
     present(docker, "sha256:new", "")
-    docker.answers("build", out=f"{STEP}\n{STEP}\n#5 DONE 1s\n")
+    (context / "Dockerfile").write_text(
+        "FROM base AS one\nRUN pip \\\n    install numpy\n"
+        "FROM base\nCOPY --from=one /a /b\nENV A=B\n"
+    )
+    docker.answers(
+        "build",
+        out="#1 [internal] load build definition\n#1 DONE 0.1s\n"
+        "#4 [one 1/2] FROM base\n#4 CACHED\n"
+        "#5 [one 2/2] RUN pip     install numpy\n#5 ...\n"
+        "#6 [stage-1 2/2] COPY --from=one /a /b\n#6 DONE 0.0s\n"
+        "#5 [one 2/2] RUN pip     install numpy\n#5 3.1 Collecting\n#5 DONE 12.7s\n"
+        "#5 [one 2/2] RUN pip     install numpy\n"
+        "#7 exporting to image\n#7 DONE 0.2s\n",
+    )
     said: list[str] = []
-    image.build(context, TAG, report=said.append)
-    assert [line for line in said if "pip install" in line] == [f"  {STEP[3:]}"]
+    labels: list[str] = []
+
+    @contextmanager
+    def waiting(label: str) -> Iterator[Callable[[str], None]]:
+        labels.append(label)
+        yield labels.append
+
+    image.build(context, TAG, report=said.append, waiting=waiting)
+    assert said == [
+        "  1/3  FROM base  (cached)",
+        "  2/3  COPY --from=one /a /b  (0 s)",
+        "  3/3  RUN pip install numpy  (12 s)",
+    ]
+    assert labels[0] == f"building the image {TAG}"
+    assert f"{TAG}: 1 of 3 steps  RUN pip install numpy" in labels
+    assert labels[-1] == f"{TAG}: 3 of 3 steps"
 
 
 def test_an_image_from_the_same_files_is_not_built_again(docker: FakeDocker, context: Path) -> None:
@@ -125,6 +157,48 @@ def test_any_changed_file_asks_for_a_new_image(docker: FakeDocker, context: Path
     (context / "models" / "model.onnx").write_bytes(b"weights")
     (context / "models" / "model.onnx").rename(context / "models" / "other.onnx")
     assert image.up_to_date(TAG, context) is None
+
+
+def has(docker: FakeDocker, name: str, identity: str, **labels: str) -> None:
+    row = {"Id": identity, "Size": 5, "Config": {"Labels": labels}, "RepoDigests": []}
+    docker.answers("image", "inspect", "--format", "{{json .}}", name, out=json.dumps(row))
+
+
+def test_an_image_whose_base_has_moved_is_built_anew_and_that_is_said(
+    docker: FakeDocker, context: Path
+) -> None:
+    made = {image.RENDER_LABEL: image.fingerprint(context), LABEL_BASE: "sha256:old"}
+    has(docker, TAG, "sha256:here", **made)
+    has(docker, "corp/base:1", "sha256:old")
+    said: list[str] = []
+    assert not image.build(context, TAG, base="corp/base:1", report=said.append).built
+    assert (said, docker.was_asked(["build"])) == ([], False)
+    has(docker, "corp/base:1", "sha256:new")
+    assert image.build(context, TAG, base="corp/base:1", report=said.append).built
+    assert said == [f"corp/base:1 is another image by now than the one {TAG} was built upon"]
+    (built,) = [words for words in docker.asked() if words[0] == "build"]
+    assert f"--label={LABEL_BASE}=sha256:new" in built
+    assert not docker.was_asked(["pull"])
+
+
+def test_without_its_base_here_an_image_stays_as_it_is(docker: FakeDocker, context: Path) -> None:
+    docker.answers("version", out="26")
+    has(docker, TAG, "sha256:here", **{image.RENDER_LABEL: image.fingerprint(context)})
+    made = image.build(context, TAG, base="corp/base:1", report=lambda line: None)
+    assert (made.id, made.built) == ("sha256:here", False)
+
+
+def test_a_pull_that_fails_names_the_image_and_what_works_without_it(
+    docker: FakeDocker, context: Path
+) -> None:
+    has(docker, "corp/base:1", "sha256:old")
+    refused = 'Error response from daemon: Get "https://corp/v2/": dial tcp: no such host'
+    docker.answers("pull", err=f"{refused}\n", code=1)
+    with pytest.raises(FetchError) as failed:
+        image.build(context, TAG, base="corp/base:1", report=lambda line: None, pull=True)
+    assert failed.value.message == f"--pull: corp/base:1 cannot be pulled: {refused}"
+    assert "Without --pull" in str(failed.value.hint)
+    assert not docker.was_asked(["build"])
 
 
 def test_a_failed_run_gives_the_name_back_to_the_image_that_had_it(
@@ -149,7 +223,7 @@ def test_a_failed_first_run_removes_its_image(docker: FakeDocker, context: Path)
 def test_push_reads_the_digest(docker: FakeDocker) -> None:
     digest = "sha256:" + "a" * 64
     docker.answers("push", out=f"latest: digest: {digest} size: 1\n")
-    assert image.push("registry.example/x:1", lambda line: None) == digest
+    assert image.push("registry.example/x:1") == digest
 
 
 @pytest.mark.parametrize(

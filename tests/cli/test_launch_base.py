@@ -12,6 +12,7 @@ import pytest
 
 from compreface_cli.errors import CfError, Interruption
 from compreface_cli.launch.base import CleanUp, Deployment, Endpoint, deferred, interruptible
+from compreface_cli.output import Output
 
 
 def fail(undo: CleanUp, *steps: tuple[str, Callable[[], None]], commit_first: int = 0) -> None:
@@ -106,6 +107,16 @@ def test_an_interruption_says_what_became_of_the_run() -> None:
     with pytest.raises(Interruption) as signalled:
         interrupted(signal.SIGINT, CleanUp())
     assert signalled.value.outcome == ""
+
+
+def test_an_undo_that_lasts_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    with pytest.raises(KeyError):
+        fail(CleanUp(out.note, out.waiting), ("slow", lambda: time.sleep(1.2)))
+    assert capsys.readouterr().err == "Undoing what this run has started ...\n"
+    with pytest.raises(KeyError):
+        fail(CleanUp(out.note, out.waiting), ("quick", lambda: None))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

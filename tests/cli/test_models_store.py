@@ -179,9 +179,12 @@ def test_a_changed_file_of_unknown_hash_is_not_used_unasked(bench: Bench) -> Non
     model = a_model(files=UNKNOWN, beside=str(bench.folder / "mirror"))
     bench.put("own/mine.onnx")
     bench.ensure(model, accept_hash={"mine": [SHA]})
-    bench.put("own/mine.onnx", b"second")
-    with pytest.raises(FetchError, match=hashlib.sha256(b"second").hexdigest()):
+    path = bench.put("own/mine.onnx", b"second")
+    bench.notes.clear()
+    with pytest.raises(FetchError, match=hashlib.sha256(b"second").hexdigest()) as caught:
         bench.ensure(model)
+    assert f"{path} has changed since you accepted it" in caught.value.message
+    assert bench.notes == []  # nothing is prepared anew
     assert store.state(model, bench.places, by_hash=True) == "here"
     bench.ensure(model, accept_hash={"mine": [hashlib.sha256(b"second").hexdigest()]})
     assert (bench.places.models / "mine" / "model.onnx").read_bytes() == b"onnxsecond"

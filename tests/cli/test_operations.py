@@ -23,6 +23,7 @@ def verbs(wanted: Plan, observed: Observed, **how: bool) -> list[str]:
 
 
 FULL = plan(launcher="compose")
+CORE = plan(launcher="compose", services="core")
 PROCESS = plan(launcher="process")
 
 
@@ -111,3 +112,34 @@ def test_where_two_engines_cannot_stand_side_by_side_all_that_runs_is_away() -> 
     assert away(seen) == (Away("core", 0.4, "it has a port of its own"),)
     assert away_words(away(seen)) == "away meanwhile: core for about 1 s"
     assert away(Observed()) == ()
+
+
+def test_an_image_upon_a_base_that_has_moved_is_built_anew() -> None:
+    here = Observed(image=True, project="same", base_moved=True)
+    (built,) = [one for one in operations(CORE, here) if one.verb == "build image"]
+    assert built.cause == (
+        f"{CORE.base_image} is another image by now than the one it was built upon"
+    )
+    assert verbs(CORE, here, build=False) == ["start", "check"]
+
+
+def test_a_pull_asks_for_every_image_that_is_used() -> None:
+    here = Observed(image=True, stack_images=set(FULL.stack_images.values()), project="same")
+
+    def pulled(wanted: Plan, **how: bool) -> list[str]:
+        found = operations(wanted, here, pull=True, **how)
+        return [one.target for one in found if one.verb == "pull image"]
+
+    assert pulled(FULL) == [FULL.base_image, *FULL.stack_images.values()]
+    assert pulled(FULL, build=False) == list(FULL.stack_images.values())
+    given = plan(launcher="compose", services="core", image="corp/core:1")
+    assert pulled(given) == ["corp/core:1"]
+    assert pulled(given, build=False) == ["corp/core:1"]
+    assert pulled(given, rebuild=True) == [given.base_image]
+
+
+def test_an_image_that_somebody_named_is_pulled_and_not_built() -> None:
+    given = plan(launcher="compose", services="core", image="corp/core:1")
+    assert verbs(given, Observed(project="same")) == ["pull image", "start", "check"]
+    assert verbs(given, Observed(project="same", image=True)) == ["start", "check"]
+    assert verbs(given, Observed(project="same"), rebuild=True) == ["build image", "start", "check"]

@@ -17,6 +17,7 @@ from compreface_cli.flows import ready
 from compreface_cli.flows.ready import KnownAnswer
 from compreface_cli.launch.base import Endpoint, ServiceState
 from compreface_cli.models import prepare
+from compreface_cli.models.types import Border
 from tests.cli.local_cf import free_port
 from tests.cli.talking_engine import CALCULATOR, TalkingEngine, face, serving
 
@@ -61,6 +62,38 @@ def test_a_wrong_similarity_of_the_entry_is_named_as_what_is_likely_wrong() -> N
     assert "1.41 apart" in hint
     assert "`similarity` says that the same person is below 1.9" in hint
     assert "lower first number" in hint
+
+
+def test_two_people_are_told_apart_by_the_border_of_the_calculator() -> None:
+    """Distance 1.0, a similarity of 0.77 by (1.1, 6.0): below facenet's border, above 0.52."""
+    engine = right()
+    engine.says("grace_hopper.jpg", face((1, 1, 9, 9), [0.3, 0.4, 0.866]))
+    assert check(engine, replace(ANSWER, border=0.81)).second_similarity > 0.7
+    seen = refusal(engine, replace(ANSWER, border=0.52))
+    assert (seen["expected"], 0.7 < seen["got"] < 0.81) == ("below 0.52", True)
+
+
+def test_the_border_is_the_builds_or_the_catalogues_or_half() -> None:
+    def border(wanted: plan.Plan) -> float:
+        said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
+        return ready.known_answer(wanted, {}, lambda: said).border
+
+    own = _own_model_plan()
+    (model,) = own.models
+    stated = replace(own, models=(replace(model, border=Border(0.7)),))
+    assert [border(_plan(name)) for name in ("embedded", "facenet", "mobilenet")] == [
+        0.52,
+        0.81,
+        0.69,
+    ]
+    assert border(stated) == 0.7
+    assert border(replace(own, models=(replace(model, border=None),))) == 0.5
+
+
+def test_an_answer_that_was_kept_without_a_border_is_read() -> None:
+    kept = asdict(ANSWER)
+    del kept["border"]
+    assert KnownAnswer.from_dict(kept) == ANSWER
 
 
 def test_two_pixels_and_a_longer_vector_are_still_right() -> None:
@@ -229,6 +262,41 @@ def test_waiting_ends_at_the_deadline() -> None:
     assert "--timeout" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((500, {"message": "500 Internal Server Error: no model"}), "500 Internal .* no model"),
+        ((502, "bad gateway"), "502 .*bad gateway"),
+        ((200, {"status": "loading"}), "200 .*loading"),
+    ],
+)
+def test_what_an_engine_that_is_not_well_answers_is_shown(
+    answer: tuple[int, Any], said: str
+) -> None:
+    engine = right()
+    engine.status = answer
+    with (
+        serving(engine) as endpoint,
+        pytest.raises(UnhealthyError, match=f"its last answer was: {said}") as caught,
+    ):
+        ready.wait(endpoint, lambda: RUNNING, time.monotonic() + 0.3)
+    assert "--timeout" not in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("state", "detail", "words"),
+    [
+        ("failed", "exit code 137: killed", "core ended with exit code 137: killed"),
+        ("failed", "ended by SIGKILL", "core ended by SIGKILL"),
+        ("failed", "gave up", "core has failed: gave up"),
+        ("missing", "no container", "core is missing: no container"),
+        ("stopped", "", "core is stopped"),
+    ],
+)
+def test_what_a_service_does_is_a_sentence(state: Any, detail: str, words: str) -> None:
+    assert ServiceState("core", state, detail).words == words
+
+
 def test_all_services_are_waited_for() -> None:
     looks = [
         [RUNNING, ServiceState("api", "starting")],
@@ -236,7 +304,7 @@ def test_all_services_are_waited_for() -> None:
         [RUNNING, ServiceState("api", "running", healthy=True)],
     ]
     ready.wait_for_all(_one_after_the_other(looks), time.monotonic() + 20)
-    with pytest.raises(UnhealthyError, match="api is failed: gone"):
+    with pytest.raises(UnhealthyError, match="api has failed: gone"):
         ready.wait_for_all(lambda: [ServiceState("api", "failed", "gone")], time.monotonic() + 20)
     with pytest.raises(UnhealthyError, match="not ready in time: api"):
         ready.wait_for_all(lambda: looks[0], time.monotonic())

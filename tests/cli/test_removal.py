@@ -141,7 +141,7 @@ def test_at_a_terminal_the_name_is_typed(
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["PYTHONPATH"] = str(ROOT)
-        os.execv(sys.executable, [sys.executable, "-m", "compreface_cli.cli", "rm", "mine"])
+        os.execv(sys.executable, [sys.executable, "-m", "compreface_cli.cli", "rm", "mine"])  # noqa: S606
     seen = b""
     while b"to remove it: " not in seen:
         seen += os.read(terminal, 4096)

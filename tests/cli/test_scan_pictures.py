@@ -184,6 +184,7 @@ def test_only_the_plugins_that_are_named_are_asked(
         ("none,pose", "'none' stands alone"),
         ("", "a name is missing in ''"),
         ("pose,", "a name is missing in 'pose,'"),
+        ("detector", "the detector is no plugin to ask for: it always runs"),
     ],
 )
 def test_plugins_that_the_engine_has_not_are_named_before_anything_is_asked(

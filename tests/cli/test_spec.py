@@ -79,6 +79,9 @@ def test_a_build_cannot_be_changed() -> None:
         ({"name": 12}, "name: must be text, not 12 (put it in quotes)"),
         ({"schema": 2}, "schema: 2 is not one of 1"),
         ({"device": "gpu"}, "device: 'gpu' is not one of 'cpu' or 'cuda'"),
+        ({"device": "gpu"}, "(did you mean 'cuda'?)"),
+        ({"plugins": None}, "plugins: there is no list (write plugins: [] for an empty one, or"),
+        ({"models": None}, "models: there is no list (write models: []"),
         ({"device": "cpuu"}, "(did you mean 'cpu'?)"),
         ({"runtime": "onxruntime"}, "(did you mean 'onnxruntime'?)"),
         ({"plugins": "facenet.PoseEstimator"}, "plugins: must be a valid list"),
@@ -123,6 +126,9 @@ def test_a_fault_is_told_in_words(changes: dict[str, Any], words: str) -> None:
         ({"similarity": [-1.1, 6]}, "similarity.0: must be between 0 and 2, not -1.1"),
         ({"similarity": [1.1, 0]}, "similarity.1: must be greater than 0"),
         ({"similarity": [float("nan"), 1]}, "similarity.0"),
+        ({"border": {"at": 1.2}}, "models.0.border.at: must be less than 1"),
+        ({"border": {"at": 0.7, "sure": 0.6}}, "border.sure: must be 0.7 (at) or more, not 0.6"),
+        ({"border": {"at": 0.7, "surr": 0.8}}, "unknown key 'surr' (did you mean 'sure'?)"),
         ({"input": {"size": 112, "mean": 1}}, "mean and scale go together"),
         ({"input": {"size": 112, "mean": 1, "scale": 0}}, "scale must not be 0"),
         ({"input": {"size": 112, "mean": [1, 2, 3], "scale": [1, 0, 1]}}, "scale must not be 0"),
@@ -260,6 +266,8 @@ def test_only_a_calculator_is_aligned_and_only_a_detector_takes_any_size() -> No
         assert build.models[0].align is None
     assert "similarity is missing" in fault(models=[without(model_entry(), "similarity")])
     assert "align is for the role calculator only" in fault(models=[model_entry(role="analyzer")])
+    entry = model_entry(role="analyzer", align=None, similarity=None, border={"at": 0.7})
+    assert "border is for the role calculator only" in fault(models=[entry])
     assert "only a detector takes pictures of any size" in model_fault(input=any_size)
     standardised = {**detector, "input": {"size": None}}
     assert "a detector's picture is not standardised" in fault(models=[standardised])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from compreface_cli.child_processes import die_with
 from compreface_cli.launch import supervisor
 from compreface_cli.launch.supervisor import RotatingLog, start_time
 from tests.cli.local_cf import eventually
@@ -208,7 +209,7 @@ def test_a_start_time_tells_a_process_from_a_later_one() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 def test_a_child_whose_parent_died_before_it_could_ask_ends_at_once() -> None:
-    orphan = subprocess.Popen(["sleep", "60"], preexec_fn=supervisor.die_with(2**30))
+    orphan = subprocess.Popen(["sleep", "60"], preexec_fn=die_with(2**30))
     try:
         assert orphan.wait(10) != 0
     finally:
@@ -219,7 +220,7 @@ def test_a_child_whose_parent_died_before_it_could_ask_ends_at_once() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 def test_a_signal_before_the_program_is_there_is_not_lost_in_a_handler_of_the_parents() -> None:
     """A parent that answers SIGTERM itself, as `cf` does while it works."""
-    asked = supervisor.die_with(os.getpid())
+    asked = die_with(os.getpid())
 
     def ask() -> None:
         asked()

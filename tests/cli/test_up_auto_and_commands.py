@@ -26,6 +26,32 @@ def test_auto_without_docker_runs_the_engine_alone_and_says_what_that_leaves_out
     assert f"http://127.0.0.1:{port}" in up.stdout
     again = json.loads(local_cf.run("up", "embedded", "--port", port, "--json", **NO_DOCKER).stdout)
     assert again["change"] == "already running"
+    assert (again["launcher"], again["services_wanted"]) == ("process", "full")
+    # What runs is no reason to take less than what is said.
+    full = local_cf.run("up", "embedded", "--services", "full", "--json", **NO_DOCKER)
+    assert json.loads(full.stdout)["error"]["exit_code"] == full.returncode == 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "said"),
+    [
+        (("--services", "full"), {}, "services is full (flag --services)"),
+        (("--core-port", "3777"), {}, "core_port is 3777 (flag --core-port)"),
+        ((), {"CF_SERVICES": "full"}, "services is full (environment CF_SERVICES)"),
+        ((), {"CF_IMAGE": "corp/core:1"}, "image is corp/core:1 (environment CF_IMAGE)"),
+    ],
+)
+def test_what_only_docker_can_give_is_obeyed_or_fails(
+    local_cf: LocalCf, flags: tuple[str, ...], environment: dict[str, str], said: str
+) -> None:
+    up = local_cf.run("up", "embedded", "--port", "auto", *flags, **NO_DOCKER, **environment)
+    assert up.returncode == 6, up.stderr
+    assert f"Launcher: compose, because {said}" in up.stderr
+    assert "the Docker engine does not run" in up.stderr
+    assert local_cf.json("status")["instances"] == []
+    here = local_cf.run("up", "embedded", "--dry-run", "--services", "core", **NO_DOCKER)
+    assert here.returncode == 0, here.stderr
+    assert "Launcher: process" in here.stderr
 
 
 def test_without_an_instance_the_commands_say_what_to_do(local_cf: LocalCf) -> None:

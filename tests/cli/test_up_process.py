@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 
@@ -39,6 +43,8 @@ def test_up_answers_for_a_known_face_and_a_second_up_finds_it_running(local_cf: 
         "launcher": "process",
         "was_running": True,
         "kept": {},
+        "change": "stopped",
+        "removed": [],
     }
     assert local_cf.processes() == []
     assert local_cf.files() == []
@@ -149,7 +155,7 @@ def test_a_killed_engine_is_started_again(local_cf: LocalCf) -> None:
     assert eventually(lambda: local_cf.status()["state"] == "running")
     again = local_cf.status()["services"][0]
     assert (again["restarts"], again["pid"] != first["pid"]) == (1, True)
-    assert "-9" in again["detail"]
+    assert "SIGKILL" in again["detail"]
 
 
 def test_a_killed_supervisor_is_told_and_mended_by_up(local_cf: LocalCf) -> None:
@@ -176,6 +182,27 @@ def test_an_interrupted_up_leaves_nothing(local_cf: LocalCf, number: signal.Sign
     said = err.splitlines()
     assert "Interrupted: undoing what this run has started ..." in said
     assert said[-1] == f"interrupted{by}; what this run had started is removed"
+
+
+def test_a_wait_shows_its_seconds_at_a_terminal(local_cf: LocalCf) -> None:
+    local_cf.up("--port", "auto")
+    os.kill(local_cf.status()["services"][0]["pid"], signal.SIGSTOP)  # it hears no SIGTERM
+    terminal, end = pty.openpty()
+    down = subprocess.Popen(
+        [sys.executable, "-m", "compreface_cli.cli", "down", "--timeout", "1"],
+        env={**local_cf.env, "TERM": "xterm"},
+        stdin=end,
+        stdout=end,
+        stderr=end,
+    )
+    os.close(end)
+    seen = b""
+    with suppress(OSError):  # how a terminal ends
+        while part := os.read(terminal, 4096):
+            seen += part
+    os.close(terminal)
+    assert down.wait() == 0
+    assert re.search(rb"Stopping 'embedded'\S* .*0:00:01", seen), seen
 
 
 def test_what_a_killed_up_left_is_told_and_the_next_up_clears_it(local_cf: LocalCf) -> None:

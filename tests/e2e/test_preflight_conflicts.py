@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import misbehaving
 from tests.e2e.machine import ROOT, Cf, Docker, free_port, wait_until
 
 BASE = "python:3.11-slim-bookworm"
@@ -30,9 +31,9 @@ def foreign(docker: Docker) -> Iterator[str]:
 
 
 @pytest.fixture
-def ready(cf: Cf, stack: dict[str, str]) -> Cf:
+def ready(cf: Cf, docker: Docker, stack: dict[str, str]) -> Cf:
     """A `cf` for which every image of the full stack is here."""
-    cf.environment.update(stack, CF_IMAGE=BASE)
+    cf.environment.update(stack, CF_IMAGE=misbehaving(docker, "well"))
     return cf
 
 
@@ -300,15 +301,19 @@ def test_an_engine_out_of_reach_is_refused_and_auto_takes_a_process(
     assert error["exit_code"] == 6
     assert words in error["message"]
     assert "--launcher process" in error["message"]
+    said = ready.run("up", "embedded", "--instance", instance, "--port", "auto", "--dry-run")
+    assert said.returncode == 6, said.stderr
+    del ready.environment["CF_IMAGE"]  # which a process could not obey
     done = ready.run("up", "embedded", "--instance", instance, "--port", "auto", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "Launcher: process" in done.stderr
 
 
 def test_auto_is_compose_when_every_image_is_here(ready: Cf, instance: str) -> None:
+    del ready.environment["CF_IMAGE"]
     done = ready.run(
-        *("up", "embedded", "--instance", instance, "--no-build", "--dry-run"),
-        *("--port", "auto", "--core-port", "auto"),
+        *("up", "embedded", "--instance", instance, "--dry-run"),
+        *("--port", "auto", "--services", "core"),
     )
     assert done.returncode == 0, done.stderr
-    assert "Launcher: compose" in done.stderr
+    assert "Launcher: compose, because Docker answers" in done.stderr

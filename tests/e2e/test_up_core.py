@@ -65,6 +65,18 @@ def test_a_crash_loop_is_told_with_its_last_lines_and_removed(
     assert not cf.project(instance).exists()
 
 
+def test_what_an_engine_that_is_not_well_answers_is_told(
+    docker: Docker, cf: Cf, instance: str
+) -> None:
+    cf.environment["CF_IMAGE"] = misbehaving(docker, "unhealthy")
+    failed = cf.run(*up_core(instance, free_port(), "--no-build", "--timeout", "3"))
+    assert failed.returncode == 8, failed.stderr
+    assert "its last answer was: 500 Internal Server Error: no model" in failed.stderr
+    assert "--timeout" not in failed.stderr
+    assert "cf logs" not in failed.stderr  # the instance is gone
+    assert docker.things_of(f"cf-{instance}") == []
+
+
 def test_memory_that_runs_out_is_named_as_the_cause(docker: Docker, cf: Cf, instance: str) -> None:
     cf.environment["CF_IMAGE"] = misbehaving(docker, "hungry")
     override = cf.project(instance) / "compose.override.yaml"

@@ -16,7 +16,7 @@ def test_a_stack_takes_age_and_gender_with_its_data_untouched(
     cf.environment |= stack
     ui, engine = free_port(), free_port()
     doors = ("--port", str(ui), "--core-port", str(engine))
-    up = ("up", "embedded", "--launcher", "compose", "--instance", instance, *doors)
+    up = ("up", "embedded", "--launcher", "compose", "--build", "--instance", instance, *doors)
     cf.environment |= {"CF_PLUGINS": _BEFORE, "CF_IMAGE": docker.own_name("bare")}
     first = cf.run(*up, "--json", timeout_s=400)
     assert first.returncode == 0, first.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -70,3 +71,94 @@ def jpeg_of_sequential_scans(count: int, *, width: int = 32, height: int = 32) -
     frame = segment(0xC0, struct.pack(">BHHB", 8, 32, 32, 2) + bytes((1, 0x11, 0, 2, 0x11, 0)))
     head = head[:start] + frame + head[start + 2 + length :]
     return jpeg_of_size(head + scan * count + EOI, width, height)
+
+
+def png_chunk(kind: bytes, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(*chunks: bytes, side: int = 8) -> bytes:
+    """An RGB PNG with `chunks` in front of its image data, which is black."""
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    pixels = png_chunk(b"IDAT", zlib.compress(bytes(side * (1 + 3 * side))))
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + pixels + png_chunk(b"IEND")
+
+
+def gif(extension: bytes) -> bytes:
+    whole = saved(grain(8, 8, 1), "GIF")
+    start = whole.index(b"\x2c\0\0\0\0")
+    return whole[:start] + extension + whole[start:]
+
+
+def tiff(tags: dict[int, tuple[str, bytes | list[int]]], data: bytes, order: str = "<") -> bytes:
+    """A TIFF of one directory: `data` at byte 8, then `tags` (types B, H and I of `struct`)."""
+    types = {"B": 1, "H": 3, "I": 4}
+    start = 8 + len(data) + len(data) % 2
+    body, entries = b"", b""
+    values_at = start + 2 + 12 * len(tags) + 4
+    for tag, (kind, values) in sorted(tags.items()):
+        size = struct.calcsize(kind)
+        raw = (
+            values
+            if isinstance(values, bytes)
+            else struct.pack(f"{order}{len(values)}{kind}", *values)
+        )
+        entry = struct.pack(f"{order}HHI", tag, types[kind], len(raw) // size)
+        if len(raw) > 4:
+            entries += entry + struct.pack(f"{order}I", values_at + len(body))
+            body += raw + bytes(len(raw) % 2)
+        else:
+            entries += entry + raw.ljust(4, b"\0")
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    head = mark + struct.pack(f"{order}I", start) + data + bytes(len(data) % 2)
+    count = struct.pack(f"{order}H", len(tags))
+    return head + count + entries + bytes(4) + body
+
+
+def tiff_of_shared_tiles(count: int, *, height: int = 16, order: str = "<") -> bytes:
+    """One row of pixels, 16 wide and `height` high tiles, all of them the same compressed bytes."""
+    data = zlib.compress(bytes(16 * height), 9)
+    return tiff(
+        {
+            256: ("I", [16 * count]),
+            257: ("I", [1]),
+            258: ("H", [8]),
+            259: ("H", [8]),
+            262: ("H", [1]),
+            277: ("H", [1]),
+            322: ("I", [16]),
+            323: ("I", [height]),
+            324: ("I", struct.pack(f"{order}I", 8) * count),
+            325: ("I", struct.pack(f"{order}I", len(data)) * count),
+        },
+        data,
+        order,
+    )
+
+
+def tiff_of_shared_strips(rows: int, comment_bytes: int) -> bytes:
+    """Each row of pixels the same long JPEG."""
+    jpeg = saved(Pillow.new("RGB", (16, 1)), "JPEG", subsampling=0)
+    data = jpeg[:2] + b"\xff\xfe\0\2" * (comment_bytes // 4) + jpeg[2:]
+    return tiff(
+        {
+            256: ("I", [16]),
+            257: ("I", [rows]),
+            258: ("H", [8, 8, 8]),
+            259: ("H", [7]),
+            262: ("H", [6]),
+            277: ("H", [3]),
+            278: ("I", [1]),
+            530: ("H", [1, 1]),
+            273: ("I", struct.pack("<I", 8) * rows),
+            279: ("I", struct.pack("<I", len(data)) * rows),
+        },
+        data,
+    )
+
+
+def bmp_of_runs(runs: bytes, side: int = 64) -> bytes:
+    """A run-length coded BMP of 8 bits a pixel."""
+    head = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    start = 14 + len(head) + 1024
+    return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + head + bytes(1024) + runs

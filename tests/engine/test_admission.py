@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compreface_engine import admission
 from compreface_engine.admission import Busy, CallerLeft, Gate, Permit
 from compreface_engine.budget import MOST_PASSES, Budget, Share
 from compreface_engine.core.errors import ConfigurationError, NoRoom, TooMuchMemory
@@ -51,10 +50,6 @@ async def settle() -> None:
 
 def is_full(one: Gate) -> bool:
     return one.full
-
-
-def is_stuck(one: Gate) -> bool:
-    return one.stuck
 
 
 def double(permit: Permit, number: int) -> int:
@@ -408,15 +403,27 @@ def test_closing_refuses_who_waits_and_who_comes_and_lets_work_end() -> None:
     play(scene)
 
 
-def test_workers_that_never_end_are_called_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_worker_that_never_ends_is_called_stuck_after_a_time_that_really_passed() -> None:
     async def scene() -> None:
-        one = gate()
-        permit = await one.permit(stays)
-        assert not is_stuck(one)
-        monkeypatch.setattr(admission, "STUCK_AFTER_S", -1.0)
-        assert is_stuck(one)
-        permit.give_back()
-        assert not is_stuck(one)
+        one = gate(concurrency=2)
+        first = await one.permit(stays)
+        one.age(40)
+        second = await one.permit(stays)
+        first.about, second.about = "request a (JPEG, 7 bytes)", "request b"
+        one.age(20)
+        assert one.stuck == []
+        one.age(0.5)
+        assert one.stuck == [first]
+        assert one.at_work().count("; ") == 1
+        assert "request a (JPEG, 7 bytes) for 60 s" in one.at_work()
+        assert "request b for 20 s" in one.at_work()
+        one.age(40)
+        assert one.stuck == [first, second]
+        first.give_back()
+        assert one.stuck == [second]
+        second.give_back()
+        assert not one.stuck
+        assert not one.at_work()
 
     play(scene)
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
-from compreface_engine import admission
 from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
 from compreface_engine.settings import Settings
@@ -78,18 +75,24 @@ def test_an_engine_on_its_way_out_is_not_ready_and_serves_what_still_comes() -> 
     asyncio.run(session())
 
 
-def test_workers_stuck_for_minutes_are_neither_well_nor_ready_and_the_process_lives(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_stuck_worker_is_neither_alive_nor_well_nor_ready_and_named() -> None:
     async def session() -> None:
         service = Service()
         service.pipeline.go.clear()
         first = service.find()
         while not service.gate.running:
             await asyncio.sleep(0.001)
-        monkeypatch.setattr(admission, "STUCK_AFTER_S", 0.0)
-        assert await service.health() == {"/live": 200, "/healthcheck": 503, "/ready": 503}
+        service.gate.age(60)
+        assert await service.health() == {**WELL}
+        service.gate.age(1)
+        assert await service.health() == {"/live": 503, "/healthcheck": 503, "/ready": 503}
+        said = (await service.get("/live")).json()["message"]
         service.pipeline.go.set()
-        await first
+        request_id = (await first).headers["x-request-id"]
+        assert said == (
+            f"503 Service Unavailable: A worker has been stuck for 61 s at request {request_id} "
+            "(unknown, 1 bytes); the engine ends itself to be started again"
+        )
+        assert await service.health() == WELL
 
     asyncio.run(session())

@@ -166,6 +166,29 @@ def test_limit_follows_pythons_int(service: Service, text: str, faces: int) -> N
     assert len(service.find(b"3", f"limit={text}").json()["result"]) == faces
 
 
+@pytest.mark.parametrize(
+    ("text", "faces"),
+    [
+        ("1" * 5000, 3),
+        ("0" * 5000, 3),
+        (" +" + "0_" * 5000 + "2\n", 2),
+        ("0" * 5000 + "\N{ARABIC-INDIC DIGIT ONE}", 1),
+        ("-" + "0" * 5000, 3),
+    ],
+)
+def test_a_limit_may_be_of_any_length(service: Service, text: str, faces: int) -> None:
+    assert len(service.find(b"3", limit=text).json()["result"]) == faces
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("-" + "1" * 5000, "value"), ("1" * 5000 + "x", "format"), ("1_" * 5000, "format")],
+)
+def test_a_long_limit_is_refused_as_a_short_one(service: Service, text: str, reason: str) -> None:
+    said = message(service.find(b"3", limit=text))
+    assert said == f"400 Bad Request: Limit {reason} is invalid (limit >= 0)"
+
+
 @pytest.mark.parametrize("text", ["1.5", "1e1", "abc", "%20"])
 def test_a_limit_that_is_no_integer_is_refused(service: Service, text: str) -> None:
     reply = service.find(b"3", f"limit={text}&face_plugins=calculator")
@@ -390,6 +413,29 @@ def test_a_form_of_too_many_parts_is_413(service: Service) -> None:
 def test_a_photograph_may_hold_bytes_like_a_boundary(service: Service) -> None:
     picture = b"2\r\n--a-boundary-of-the-test\r\n--a-boundary-of-the-tests!\r\n"
     assert service.find(picture).status == 200
+
+
+def test_base64_may_hold_any_number_of_commas(service: Service) -> None:
+    text = base64.b64encode(b"2 and more bytes").decode()
+    assert service.find_base64({"file": ',[{\\"' * 9_000 + text}).status == 200
+    assert service.find_base64({"file": "," * 1_000_000 + text}).status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"1," * 20_000 + b"1]",
+        b'["",' + b"1," * 20_000 + b'",",""]',
+        b"[" + b'"",' * 20_000 + b'""]',
+        json.dumps(["\u0122", *range(20_000), "\u0122"], ensure_ascii=False).encode("utf-16"),
+        b'{"file":NaN,"x":"' + b"," * 20_000 + b'"}',
+    ],
+    ids=["numbers", "between strings", "strings", "UTF-16", "not strict"],
+)
+def test_a_document_of_too_many_values_is_413(service: Service, body: bytes) -> None:
+    reply = service.find_base64(body)
+    assert reply.status == 413
+    assert "more than 10000 values" in message(reply)
 
 
 def test_base64_is_read_leniently(service: Service) -> None:

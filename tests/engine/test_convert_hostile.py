@@ -193,11 +193,36 @@ def test_two_nodes_of_one_name_are_refused() -> None:
         read(node("out", "Relu", "input"), node("out", "Abs", "input"))
 
 
-def test_a_graph_without_its_output_or_input_says_which() -> None:
-    with pytest.raises(ConvertError, match="no node 'out'"):
-        read(node("other", "Relu", "input"))
-    with pytest.raises(ConvertError, match="none of the input nodes images"):
-        read_graphdef(node("out", "Relu", "x"), inputs=("images",), outputs=("out",))
+def placeholder(name: str, dtype: int = 1) -> bytes:
+    return node(name, "Placeholder", dtype=field(6, dtype))
+
+
+def test_a_graph_of_any_names_is_read_by_its_only_input_and_what_nobody_uses() -> None:
+    graph = read_graphdef(
+        placeholder("x")
+        + placeholder("phase_train", dtype=10)
+        + placeholder("keep_probability")
+        + node("size", "Const", value=tensor([2], struct.pack("<2f", 1, 2)))
+        + node("middle", "Add", "x", "size")
+        + node("end", "Relu", "middle:0")
+        + node("side", "Abs", "middle")
+        + node("elsewhere", "Neg", "size"),
+        inputs=("input",),
+        outputs=("embeddings",),
+    )
+    assert list(graph.inputs) == ["x"]
+    assert graph.outputs == ("end", "side")
+
+
+def test_a_graph_without_an_output_or_with_other_inputs_says_which() -> None:
+    with pytest.raises(ConvertError, match="computed from its input 'input'"):
+        read(node("other", "Relu", "nobody"))
+    for inputs, said in (((), r"0 inputs of floats \(none\)"), (("a", "b"), r"2 .*\(a, b\)")):
+        nodes = [*map(placeholder, inputs), node("out", "Relu", "a")]
+        with pytest.raises(ConvertError, match=said):
+            read_graphdef(b"".join(nodes), inputs=("images",), outputs=("out",))
+    with pytest.raises(ConvertError, match="a cycle"):
+        specialise(read(node("out", "Add", "input", "back"), node("back", "Neg", "out")))
 
 
 @pytest.mark.parametrize("depth", [20_000])

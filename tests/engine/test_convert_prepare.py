@@ -192,11 +192,20 @@ def test_a_network_that_takes_nhwc_is_turned(desk: Desk) -> None:
     assert np.abs(found - expected).max() < 1e-5
 
 
-def test_a_tflite_file_is_prepared(desk: Desk) -> None:
+@pytest.mark.parametrize("name", ["small.tflite", "small_halves.tflite"])
+def test_a_tflite_file_is_prepared(desk: Desk, name: str) -> None:
     desk.entry |= {"format": "tflite"}
     desk.entry["input"] |= {"size": 24, "layout": "nhwc"}
-    code, said = desk.prepare((RECORDINGS / "small.tflite").read_bytes())
+    code, said = desk.prepare((RECORDINGS / name).read_bytes())
     assert (code, said["model"]["dimension"]) == (0, 7)
+
+
+def test_a_frozen_graph_of_any_names_is_prepared(desk: Desk) -> None:
+    desk.entry |= {"format": "tensorflow-graph"}
+    desk.entry["input"] |= {"size": 24, "layout": "nhwc"}
+    code, said = desk.prepare((RECORDINGS / "small_frozen.pb").read_bytes())
+    assert (code, said["model"]["dimension"]) == (0, 7)
+    assert said["model"]["outputs"] == ["Identity"], "where TensorFlow finds it"
 
 
 def test_a_frozen_graph_is_prepared(desk: Desk) -> None:

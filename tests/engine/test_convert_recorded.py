@@ -77,10 +77,31 @@ def test_the_batch_of_a_converted_graph_is_free() -> None:
     assert np.abs(together - np.concatenate(alone)).max() < 1e-6
 
 
-def test_a_small_tflite_file_gives_what_its_interpreter_gives() -> None:
-    arrays = recorded("small.npz")
-    graph = read_tflite((RECORDINGS / "small.tflite").read_bytes())
+@pytest.mark.parametrize("name", ["small", "small_halves"])
+def test_a_small_tflite_file_gives_what_its_interpreter_gives(name: str) -> None:
+    arrays = recorded(f"{name}.npz")
+    graph = read_tflite((RECORDINGS / f"{name}.tflite").read_bytes())
     (judged,) = run(graph, {next(iter(graph.inputs)): arrays["input_nhwc"]})
+    (found,) = run_onnx(as_onnx(graph, 24), nchw(arrays["input_nhwc"]), ["embeddings"])
+    assert np.abs(judged - arrays["output"]).max() < 1e-6
+    assert np.abs(found - arrays["output"]).max() < 1e-6
+
+
+def test_weights_in_float16_are_widened_and_their_operators_gone() -> None:
+    data = (RECORDINGS / "small_halves.tflite").read_bytes()
+    assert len(data) < 0.75 * len((RECORDINGS / "small.tflite").read_bytes())
+    graph = read_tflite(data)
+    assert "Dequantize" not in {node.op for node in graph.nodes.values()}
+    named = {need for node in graph.nodes.values() for need in node.inputs}
+    kinds = {value.dtype.str for name, value in graph.constants.items() if name in named}
+    assert kinds == {"<f4", "<i4"}
+
+
+def test_a_graph_frozen_by_tensorflow_2_gives_what_tensorflow_gives() -> None:
+    arrays = recorded("small_frozen.npz")
+    graph = read_graphdef((RECORDINGS / "small_frozen.pb").read_bytes())
+    assert (list(graph.inputs), graph.outputs) == (["x"], ("Identity",))
+    (judged,) = run(graph, {"x": arrays["input_nhwc"]})
     (found,) = run_onnx(as_onnx(graph, 24), nchw(arrays["input_nhwc"]), ["embeddings"])
     assert np.abs(judged - arrays["output"]).max() < 1e-6
     assert np.abs(found - arrays["output"]).max() < 1e-6

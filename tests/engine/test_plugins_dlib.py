@@ -102,6 +102,13 @@ def test_eyes_far_outside_the_picture_give_a_crop_too(
     assert ByEyes(32)(fn.face(fn.smooth(40, 50), landmarks=_eyes(*eyes))).shape == (32, 32, 3)
 
 
+def test_eyes_at_one_place_are_answered_from_a_black_crop(tmp_path: Path) -> None:
+    _, plugin = _made(GENDER, tmp_path, [0.25, 0.75])
+    face = fn.face(fn.smooth(40, 50), landmarks=_eyes((20, 20), (20, 20)))
+    assert not ByEyes(32)(face).any()
+    assert fn.answers(plugin, [face]) == [{"value": "male", "probability": 0.75}]
+
+
 def test_without_landmarks_the_whole_picture_is_the_face() -> None:
     image = fn.smooth(80, 90)
     expected = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)

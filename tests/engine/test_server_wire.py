@@ -236,13 +236,49 @@ def test_a_caller_that_asks_first_is_not_told_to_send_what_is_too_large(engine: 
 
 
 @pytest.mark.parametrize(
-    "bytes_sent", [b"\x16\x03\x01\x02\x00\x01\x00", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
+    "bytes_sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"HELLO\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /status\r\n\r\n",
+        b"GET /status HTTP/0.9\r\n\r\n",
+        b"GET /status HTTP/2.0\r\n\r\n",
+    ],
 )
 def test_what_is_not_http_gets_a_json_400(engine: Engine, bytes_sent: bytes) -> None:
     said = talk(engine, bytes_sent)
     assert said.startswith(b"HTTP/1.1 400 ")
     assert b'{"message":"400 Bad Request: ' in said
     assert b"\r\nx-request-id: " in said
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n"])
+def test_a_request_is_answered_whatever_its_host(engine: Engine, hosts: bytes) -> None:
+    said = talk(engine, b"GET /status HTTP/1.1\r\nConnection: close\r\n" + hosts + b"\r\n")
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_a_photograph_in_a_base64_part_is_read(engine: Engine, end: str) -> None:
+    """As upstream's own `benchmark.sh` sends them."""
+    lines = [
+        "--b",
+        'Content-Disposition: form-data; name="file"; filename="a.jpg"',
+        "Content-Transfer-Encoding: base64",
+        "",
+        *base64.encodebytes(PORTRAIT).decode().splitlines(),
+        "--b--",
+    ]
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    reply = engine.request("POST", "/find_faces", end.join(lines).encode(), kind)
+    assert reply.json()["result"][0]["box"] == engine.find(PORTRAIT).json()["result"][0]["box"]
+
+
+def test_a_photograph_as_a_text_field_is_no_file(engine: Engine) -> None:
+    body = multipart([part("file", PORTRAIT + bytes(100_000))])
+    reply = engine.request("POST", "/find_faces", body, {"Content-Type": MULTIPART})
+    assert refusal(reply) == (400, "400 Bad Request: No file is attached")
 
 
 def test_headers_without_end_are_refused(engine: Engine) -> None:

@@ -20,17 +20,17 @@ v1: Any = tf.compat.v1
 CROPS = Path(__file__).resolve().parent.parent / "engine" / "recordings" / "crops.npz"
 
 
-def run_graph(data: bytes, batches: list[Any]) -> list[Any]:
-    """`embeddings` of a frozen graph for each NHWC batch, `phase_train` false."""
+def run_graph(
+    data: bytes, batches: list[Any], *, feed: str = "input", fetch: str = "embeddings"
+) -> list[Any]:
+    """The node `fetch` of a frozen graph for each NHWC batch, `phase_train` false."""
     definition = v1.GraphDef()
     definition.ParseFromString(data)
     graph = tf.Graph()
     with graph.as_default(), v1.Session(graph=graph) as session:
         v1.import_graph_def(definition, name="")
-        return [
-            session.run("embeddings:0", {"input:0": batch, "phase_train:0": False})
-            for batch in batches
-        ]
+        switches = {"phase_train:0": False} if feed == "input" else {}
+        return [session.run(f"{fetch}:0", {f"{feed}:0": batch, **switches}) for batch in batches]
 
 
 def record_sandberg(out: Path) -> None:
@@ -44,13 +44,19 @@ def record_sandberg(out: Path) -> None:
     np.savez_compressed(out / "sandberg_small.npz", input_nhwc=batch, embeddings=embeddings)
 
 
-def record_small_tflite(out: Path) -> None:
-    """The small TFLite file, an input and what its interpreter gives."""
-    path = out / "small.tflite"
-    path.write_bytes(small_tflite.small_tflite())
+def record_small_networks(out: Path) -> None:
+    """The small network in three files, an input and what TensorFlow gives for each."""
     shape = (1, small_tflite.SIZE, small_tflite.SIZE, 3)
     batch = np.random.default_rng(4).standard_normal(shape).astype(np.float32)
-    np.savez_compressed(out / "small.npz", input_nhwc=batch, output=run_tflite(path, batch)[0])
+    for name, halves in (("small", False), ("small_halves", True)):
+        path = out / f"{name}.tflite"
+        path.write_bytes(small_tflite.small_tflite(halves=halves))
+        found = run_tflite(path, batch)[0]
+        np.savez_compressed(out / f"{name}.npz", input_nhwc=batch, output=found)
+    data = small_tflite.small_frozen_graph()
+    (out / "small_frozen.pb").write_bytes(data)
+    (found,) = run_graph(data, [batch], feed="x", fetch="Identity")
+    np.savez_compressed(out / "small_frozen.npz", input_nhwc=batch, output=found)
 
 
 def standardised(crops: Any) -> Any:
@@ -109,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     record_sandberg(options.out)
-    record_small_tflite(options.out)
+    record_small_networks(options.out)
     if options.facenet:
         record_facenet(options.facenet, options.out)
     if options.tflite:

@@ -113,6 +113,14 @@ def test_a_graph_with_a_queue_and_training_switches_runs_in_tensorflow(tmp_path:
     assert_alike(found, model, batches, 1e-4)
 
 
+def test_a_graph_of_other_names_runs_in_tensorflow(tmp_path: Path) -> None:
+    graph = RECORDINGS / "small_frozen.pb"
+    model = prepared(tmp_path, [graph], entry("small", "tensorflow-graph", 24))
+    batches = {"one": noise(1, 3, 24, 24)}
+    found = answers("tensorflow", tmp_path, source_of(model), ["Identity"], **batches)
+    assert_alike(found, model, batches, 1e-4)
+
+
 @needs_shared
 def test_facenet_runs_in_tensorflow(tmp_path: Path) -> None:
     graph = shared("models", "facenet", "20180402-114759.pb")

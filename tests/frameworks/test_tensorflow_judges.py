@@ -47,7 +47,9 @@ def arrays(path: Path) -> dict[str, Any]:
         return dict(found)
 
 
-@pytest.mark.parametrize("name", ["sandberg_small.npz", "small.npz"])
+@pytest.mark.parametrize(
+    "name", ["sandberg_small.npz", "small.npz", "small_halves.npz", "small_frozen.npz"]
+)
 def test_the_committed_recordings_are_what_tensorflow_gives(fresh: Path, name: str) -> None:
     assert_equal(arrays(fresh / name), recorded(name))
 
@@ -77,9 +79,13 @@ def test_a_graph_frozen_just_now_converts_to_the_same_numbers(fresh: Path) -> No
     assert np.abs(converted - found["embeddings"]).max() < 1e-6
 
 
-def test_a_tflite_file_made_just_now_converts_to_the_same_numbers(fresh: Path) -> None:
-    graph = read_tflite((fresh / "small.tflite").read_bytes())
-    found = arrays(fresh / "small.npz")
+@pytest.mark.parametrize("name", ["small.tflite", "small_halves.tflite", "small_frozen.pb"])
+def test_a_small_network_saved_just_now_converts_to_the_same_numbers(
+    fresh: Path, name: str
+) -> None:
+    read = read_graphdef if name.endswith(".pb") else read_tflite
+    graph = read((fresh / name).read_bytes())
+    found = arrays(fresh / f"{Path(name).stem}.npz")
     (converted,) = run_onnx(as_onnx(graph, 24), nchw(found["input_nhwc"]), ["embeddings"])
     assert np.abs(converted - found["output"]).max() < 1e-6
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["compreface_engine", "PIL", "python_multipart"]):
+with atheris.instrument_imports(include=["compreface_engine", "PIL"]):
     from tests.fuzz.targets import TARGETS
 
 HERE = Path(__file__).resolve().parent

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from compreface_engine.api import body
+from compreface_engine.api import body, form
 from compreface_engine.core.errors import RequestError
 from compreface_engine.core.image import decode
 
@@ -39,7 +39,7 @@ def body_target(data: bytes) -> None:
         if body.is_json(content_type):
             body.read_json_file(content)
         else:
-            body.read_form(content, body.boundary_of(content_type))
+            form.read_form(content, form.boundary_of(content_type))
     except RequestError:
         return
 

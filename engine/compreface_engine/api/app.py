@@ -19,7 +19,7 @@ from compreface_engine.api.answers import (
     Send,
     error_answer,
 )
-from compreface_engine.api.body import Disconnected, boundary_of, is_json, read_body
+from compreface_engine.api.body import Disconnected, is_json, read_body
 from compreface_engine.api.errors import (
     NO_FILE,
     BadRequest,
@@ -34,6 +34,7 @@ from compreface_engine.api.errors import (
     Unavailable,
     UnprocessableInput,
 )
+from compreface_engine.api.form import boundary_of
 from compreface_engine.api.guard import Guard
 from compreface_engine.api.head import Head
 from compreface_engine.api.params import query_values
@@ -95,7 +96,7 @@ class App:
             "/status": Route(read=lambda: status),
             "/metrics": Route(read=lambda: Answer(200, metrics.text(), CONTENT_TYPE)),
             "/healthcheck": Route(read=lambda: ops.healthcheck(gate), open=True),
-            "/live": Route(read=ops.live, open=True),
+            "/live": Route(read=lambda: ops.live(gate), open=True),
             "/ready": Route(read=lambda: ops.ready(gate), open=True),
             **{path: Route(read=read, open=True) for path, read in documents.items()},
         }
@@ -229,6 +230,7 @@ class App:
             room = 0
             while True:
                 permit = await self._permit(ticket, room, request, receive)
+                permit.about = f"request {request.id}"
                 try:
                     return await self._run(permit, work, upload, head, receive)
                 except NoRoom as short:

@@ -10,13 +10,6 @@ from compreface_engine.admission import Gate
 from compreface_engine.api.answers import Answer, json_answer
 
 _OK = json_answer({"status": "OK"})
-_STUCK = json_answer(
-    {
-        "message": "503 Service Unavailable: Every worker has been stuck for minutes; "
-        "restart the engine"
-    },
-    503,
-)
 _FULL = json_answer(
     {"message": "503 Service Unavailable: The queue is full"}, 503, ((b"retry-after", b"1"),)
 )
@@ -25,23 +18,35 @@ _STOPPING = json_answer(
 )
 
 
-def live() -> Answer:
-    """The process answers."""
-    return _OK
+def live(gate: Gate) -> Answer:
+    """The process answers, and no worker is stuck."""
+    return _stuck(gate) or _OK
 
 
 def healthcheck(gate: Gate) -> Answer:
     """The models are loaded (else nobody would answer) and the workers move."""
-    return _STUCK if gate.stuck else _OK
+    return _stuck(gate) or _OK
 
 
 def ready(gate: Gate) -> Answer:
     """A new picture would be let in, and is welcome."""
-    if gate.stuck:
-        return _STUCK
+    stuck = _stuck(gate)
+    if stuck is not None:
+        return stuck
     if gate.stopping:
         return _STOPPING
     return _FULL if gate.full else _OK
+
+
+def _stuck(gate: Gate) -> Answer | None:
+    stuck = gate.stuck
+    if not stuck:
+        return None
+    message = (
+        f"503 Service Unavailable: A worker has been stuck for {stuck[0].ran_s:.0f} s at "
+        f"{stuck[0].about or 'a request'}; the engine ends itself to be started again"
+    )
+    return json_answer({"message": message}, 503)
 
 
 def documents(*, keys: bool) -> dict[str, Callable[[], Answer]]:

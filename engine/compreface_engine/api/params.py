@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import unicodedata
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -15,6 +17,7 @@ from compreface_engine.api.errors import (
 )
 
 _SEPARATORS = re.compile(r"[,\s]+")
+_WHOLE_NUMBER = re.compile(r"([+-]?)(\d++(?:_\d++)*+)")
 
 
 def query_values(query: bytes) -> dict[str, str]:
@@ -40,10 +43,22 @@ def limit_of(values: Mapping[str, str]) -> int:
     try:
         limit = int(text)
     except ValueError as error:
-        raise BadRequest(BAD_LIMIT) from error
+        limit = _long(text, error)
     if limit < 0:
         raise BadRequest(NEGATIVE_LIMIT)
     return limit
+
+
+def _long(text: str, error: ValueError) -> int:
+    """What int() refuses for its length alone (over 4300 digits); beyond 64 bits the largest."""
+    number = _WHOLE_NUMBER.fullmatch(text.strip())
+    if number is None:
+        raise BadRequest(BAD_LIMIT) from error
+    sign, digits = number.groups()
+    plain = "".join(str(unicodedata.decimal(digit)) for digit in digits if digit != "_")
+    plain = plain.lstrip("0")
+    size = min(sys.maxsize, int(plain[:20] or "0"))
+    return -size if sign == "-" else size
 
 
 def threshold_of(values: Mapping[str, str]) -> float | None:

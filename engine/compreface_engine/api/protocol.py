@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from compreface_engine.api.answers import error_answer
 from compreface_engine.api.app import LINGER_S, App
+from compreface_engine.api.connections import Connections
 from compreface_engine.core.errors import RequestError
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -59,8 +60,11 @@ class BoundedProtocol(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        open_connections: Connections,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._open_connections = open_connections
         self._head_bytes = 0
         """Bytes that came since the head began, for a head that does not end."""
         self._fields_bytes = 0
@@ -77,8 +81,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch_head()
+        self._open_connections.came(self)
+
+    def drop(self) -> None:
+        """Closes at once, for another connection."""
+        if self._app is not None:
+            self._app.telemetry.metrics.refused("connections")
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._open_connections.left(self)
         self._forget_head()
         if self._next_look is not None:
             self._next_look.cancel()
@@ -128,8 +140,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         was_last = not self.pipeline
         super().on_response_complete()
-        if self._sends_no_more and was_last:
-            self.transport.close()
+        if was_last:
+            self._open_connections.idle(self)
+            if self._sends_no_more:
+                self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self.parser is None or self._refused or self.transport.is_closing():
@@ -138,6 +152,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if (self._in_head or discarding) and self._head_deadline is None:
             self._watch_head()
         if self._in_head:
+            if not self._head_bytes and (self.cycle is None or self.cycle.response_complete):
+                self._open_connections.idle(self)
             self._head_bytes += len(data)
         self._data = data
         super().data_received(data)
@@ -160,13 +176,17 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HeadTooLarge
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise Malformed
         self._in_head = False
         self._head_bytes = self._fields_bytes = 0
         self._forget_head()
+        self._open_connections.in_body(self)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_head = True
+        self._open_connections.computed(self)
         self._forget_head()
         super().on_message_complete()
 

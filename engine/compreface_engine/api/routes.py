@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 from compreface_engine.admission import Permit
 from compreface_engine.api.answers import TRUNCATED, Answer, Header, json_answer
-from compreface_engine.api.body import read_form, read_json_file
+from compreface_engine.api.body import read_json_file
+from compreface_engine.api.form import read_form
 from compreface_engine.api.params import detect_of, limit_of, merged, slugs_of, threshold_of
 from compreface_engine.core.errors import BadRequest, NoFaceFound
+from compreface_engine.core.kinds import kind_of
 from compreface_engine.core.types import BoundingBox, Image
 
 SCANNER_VERSION = "ScannerWithPlugins"
@@ -84,7 +86,7 @@ class Upload:
 def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
     """/find_faces and /find_faces_base64: detect, run the plugins asked for."""
     reserve = _reserve(permit, upload)
-    data, values = _photograph(upload)
+    data, values = _photograph(permit, upload)
     slugs = slugs_of(values)
     detect = detect_of(values)
     faces, headers = _scan(engine, data, reserve, values, detect=detect, slugs=slugs)
@@ -104,7 +106,7 @@ def scan_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
     """/scan_faces: detection and embedding, nothing else."""
     slugs = frozenset({"calculator"})
     reserve = _reserve(permit, upload)
-    data, values = _photograph(upload)
+    data, values = _photograph(permit, upload)
     faces, headers = _scan(engine, data, reserve, values, detect=True, slugs=slugs)
     return json_answer(
         {
@@ -139,11 +141,15 @@ def _reserve(permit: Permit, upload: Upload) -> Callable[[int], None]:
     return lambda count: permit.share.reserve(copies + count)
 
 
-def _photograph(upload: Upload) -> tuple[bytes | memoryview, Mapping[str, str]]:
+def _photograph(permit: Permit, upload: Upload) -> tuple[bytes | memoryview, Mapping[str, str]]:
+    data: bytes | memoryview
     if upload.boundary is None:
-        return read_json_file(upload.body), upload.query
-    form = read_form(upload.body, upload.boundary)
-    return form.file, merged(upload.query, form.fields)
+        data, values = read_json_file(upload.body), upload.query
+    else:
+        form = read_form(upload.body, upload.boundary)
+        data, values = form.file, merged(upload.query, form.fields)
+    permit.describe(f"{permit.about} ({kind_of(data)}, {len(data)} bytes)")
+    return data, values
 
 
 def _scan(

@@ -18,16 +18,25 @@ _LACKING = 1
 _REFUSED = 9
 _PACKAGES: Final = {"onnx": "onnx>=1.18", "onnxruntime": "onnxruntime>=1.23"}
 """The packages that a plain install lacks, as the groups `convert` and `cpu` name them."""
-_ADDRESS_SPACE = 24 << 30
+_TOO_MUCH: Final = "the network takes more memory than one of its size needs"
+_MEMORY: Final = 2 << 30
+_MEMORY_A_BYTE: Final = 12
+_MEMORY_A_CORE: Final = 16 << 20
+"""FaceNet's graph of 95 MB takes 1.05 GB at its peak; a core has stacks of 8 MB in two pools."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0 done, 1 a package is missing, 9 refused; results as JSON on stdout, progress on stderr."""
+def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> int:
+    """0 done, 1 a package is missing, 9 refused; results as JSON on stdout, progress on stderr.
+
+    `limited`: this process may take only so much memory as a model of that size can need.
+    """
     options = _parser().parse_args(arguments)
+    if limited:
+        _limit_memory(getattr(options, "models_source", []))
     try:
         result = _COMMANDS[options.command](options)
     except (ConvertError, MemoryError) as error:
-        return _fail("refused", str(error) or "the model takes more memory than there is", _REFUSED)
+        return _fail("refused", str(error) or _TOO_MUCH, _REFUSED)
     except ModuleNotFoundError as error:
         if error.name not in _PACKAGES:
             raise
@@ -86,17 +95,21 @@ def _answer(options: argparse.Namespace) -> dict[str, object]:
 _COMMANDS: Final = {"prepare": _prepare, "embedded": _embedded, "answer": _answer}
 
 
-def _limit_memory() -> None:
-    """A hostile file ends in an error, not in the machine's swap."""
+def _limit_memory(sources: Sequence[Path]) -> None:
+    """A hostile file ends in an error, not in the machine's swap.
+
+    Written memory counts, not address space, which grows with the cores.
+    """
     try:
         import resource
 
-        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        limit = min(_ADDRESS_SPACE, max(present, 4 << 30))
+        size = sum(path.stat().st_size for path in sources if path.is_file())
+        cores = os.cpu_count() or 1
+        limit = _MEMORY + _MEMORY_A_BYTE * size + _MEMORY_A_CORE * cores
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if hard != resource.RLIM_INFINITY:
             limit = min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     except (ImportError, OSError, ValueError):  # not on this system
         return
 
@@ -133,5 +146,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    _limit_memory()
-    sys.exit(main())
+    sys.exit(main(limited=True))

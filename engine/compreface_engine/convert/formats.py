@@ -82,14 +82,19 @@ def _from_graph(spec: ModelSpec, graph: Graph) -> Converted:
         )
     ):
         raise ConvertError(f"the input '{name}' has the shape {list(shape)}, not {size}x{size}x3")
+    if spec.role == "calculator" and len(graph.outputs) != 1:
+        names = ", ".join(graph.outputs)[:300]
+        raise ConvertError(
+            f"the network has {len(graph.outputs)} outputs ({names}); a calculator has one"
+        )
     outputs: tuple[str, ...] = (_OUTPUT,)
-    if spec.role != "calculator":
+    # The nodes of a frozen graph are looked for by their names where TensorFlow runs it.
+    if spec.role != "calculator" or spec.format == "tensorflow-graph":
         outputs = tuple(output.partition(":")[0] for output in graph.outputs)
-    elif len(graph.outputs) != 1:
-        raise ConvertError(f"the network has {len(graph.outputs)} outputs; a calculator has one")
     traced = simplify(specialise(graph), (size, size, 3))
-    if any(len(traced.shapes[output]) != 2 for output in traced.graph.outputs):
-        raise ConvertError("the output is no vector a picture")
+    for output in traced.graph.outputs:
+        if len(traced.shapes[output]) != 2:
+            raise ConvertError(f"the output '{output}' is no vector a picture")
     made = to_bytes(emit(traced, Form((size, size, 3), outputs)))
 
     def original(batch: Array) -> list[Array]:
@@ -132,6 +137,8 @@ def _from_onnx(spec: ModelSpec, data: bytes) -> Converted:
         try:
             return [np.asarray(found) for found in runner.run(None, {info.input: batch})]
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
+            if "bad_alloc" in str(error):
+                raise MemoryError from error
             raise ConvertError(f"ONNX Runtime cannot run the file: {error}") from error
 
     def original(batch: Array) -> list[Array]:

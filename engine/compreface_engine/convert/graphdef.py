@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from compreface_engine.convert import wire
 from compreface_engine.convert.errors import ConvertError
+from compreface_engine.convert.evaluate import FIXED_FEEDS
 from compreface_engine.convert.graph import MAX_NODES, Array, Graph, Node, Shape
 
 # DataType numbers of TensorFlow's types.proto that a weight or a parameter can have.
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "<u1", 5: "<i2", 6: "<i1", 9: "<i8", 10: "?", 19: "<f2"}
-_STRING = 7
+_FLOAT, _STRING = 1, 7
 MAX_ELEMENTS = 1 << 27
 _MAX_REPEATED = 1 << 20
 """Values a constant may have beyond those that stand in the file."""
@@ -22,11 +24,13 @@ _MAX_CONSTANT_BYTES = 64 << 20
 
 
 def read_graphdef(
-    data: bytes | memoryview, *, inputs: tuple[str, ...] = (), outputs: tuple[str, ...]
+    data: bytes | memoryview, *, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()
 ) -> Graph:
-    """The graph as it stands in the file; the first of `inputs` that it has becomes its input.
+    """The graph as it stands in the file.
 
-    Raises ConvertError for a broken file, an output that is missing, or no known input.
+    Its input is the first of `inputs` that it has, else its only placeholder of floats; its outputs
+    are `outputs` where it has all of them, else what depends on the input and nobody else uses.
+    Raises ConvertError for a broken file, and where there is no such input or output.
     """
     nodes: dict[str, Node] = {}
     constants: dict[str, Array] = {}
@@ -45,19 +49,45 @@ def read_graphdef(
             size += node.attrs["value"].nbytes
             if size > len(data) + _MAX_CONSTANT_BYTES:
                 raise ConvertError("the constants of the graph claim more than the file holds")
-    for name in outputs:
-        if name not in nodes:
-            raise ConvertError(
-                f"the graph has no node '{name}'; is this a frozen graph of FaceNet?"
-            )
-    found: dict[str, Shape] = {}
-    for name in inputs:
-        if name in nodes:
-            found[name] = nodes[name].attrs.get("shape") or ()
-            break
-    if not found:
-        raise ConvertError(f"the graph has none of the input nodes {', '.join(inputs)}")
-    return Graph(nodes, constants, found, outputs)
+    name = next((name for name in inputs if name in nodes), "") or _only_input(nodes)
+    given = {name: nodes[name].attrs.get("shape") or ()}
+    if not outputs or not all(output in nodes for output in outputs):
+        outputs = _ends(nodes, name)
+    return Graph(nodes, constants, given, outputs)
+
+
+def _only_input(nodes: Mapping[str, Node]) -> str:
+    found = [
+        node.name
+        for node in nodes.values()
+        if node.op == "Placeholder"
+        and node.attrs.get("dtype") == _FLOAT
+        and node.name not in FIXED_FEEDS
+    ]
+    if len(found) != 1:
+        names = ", ".join(found)[:300] or "none"
+        raise ConvertError(
+            f"the graph has {len(found)} inputs of floats ({names}); one is supported"
+        )
+    return found[0]
+
+
+def _ends(nodes: Mapping[str, Node], start: str) -> tuple[str, ...]:
+    """What depends on `start` and is used by no other node, in the file's order."""
+    users: dict[str, list[str]] = {}
+    for node in nodes.values():
+        for source in node.inputs:
+            users.setdefault(source.partition(":")[0], []).append(node.name)
+    reached, stack = {start}, [start]
+    while stack:
+        for user in users.get(stack.pop(), ()):
+            if user not in reached:
+                reached.add(user)
+                stack.append(user)
+    ends = tuple(name for name in nodes if name in reached and name not in users)
+    if not ends or ends == (start,):
+        raise ConvertError(f"nothing in the graph is computed from its input '{start}'")
+    return ends
 
 
 def read_node(data: memoryview) -> Node:

@@ -19,6 +19,24 @@ _PLAIN = {
     14: "Sigmoid", 28: "Tanh", 25: "Softmax", 54: "Prelu", 34: "Pad", 40: "Mean", 74: "Sum",
     82: "Max", 22: "Reshape", 43: "Squeeze",
 }  # fmt: skip
+_DEQUANTIZE = 6
+# The same numbers' names, from 0, for what is not supported.
+_NAMES = (
+    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE "
+    "EMBEDDING_LOOKUP FLOOR FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D "
+    "LOCAL_RESPONSE_NORMALIZATION LOGISTIC LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU RELU_N1_TO_1 "
+    "RELU6 RESHAPE RESIZE_BILINEAR RNN SOFTMAX SPACE_TO_DEPTH SVDF TANH CONCAT_EMBEDDINGS "
+    "SKIP_GRAM CALL CUSTOM EMBEDDING_LOOKUP_SPARSE PAD UNIDIRECTIONAL_SEQUENCE_RNN GATHER "
+    "BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND TRANSPOSE MEAN SUB DIV SQUEEZE "
+    "UNIDIRECTIONAL_SEQUENCE_LSTM STRIDED_SLICE BIDIRECTIONAL_SEQUENCE_RNN EXP TOPK_V2 SPLIT "
+    "LOG_SOFTMAX DELEGATE BIDIRECTIONAL_SEQUENCE_LSTM CAST PRELU MAXIMUM ARG_MAX MINIMUM LESS NEG "
+    "PADV2 GREATER GREATER_EQUAL LESS_EQUAL SELECT SLICE SIN TRANSPOSE_CONV SPARSE_TO_DENSE TILE "
+    "EXPAND_DIMS EQUAL NOT_EQUAL LOG SUM SQRT RSQRT SHAPE POW ARG_MIN FAKE_QUANT REDUCE_PROD "
+    "REDUCE_MAX PACK LOGICAL_OR ONE_HOT LOGICAL_AND LOGICAL_NOT UNPACK REDUCE_MIN FLOOR_DIV "
+    "REDUCE_ANY SQUARE ZEROS_LIKE FILL FLOOR_MOD RANGE RESIZE_NEAREST_NEIGHBOR LEAKY_RELU "
+    "SQUARED_DIFFERENCE MIRROR_PAD ABS SPLIT_V UNIQUE CEIL REVERSE_V2 ADD_N GATHER_ND COS WHERE "
+    "RANK ELU REVERSE_SEQUENCE MATRIX_DIAG QUANTIZE MATRIX_SET_DIAG ROUND HARD_SWISH IF WHILE"
+).split()
 _REDUCE = {"Mean", "Sum", "Max"}
 _FUSED = {1: "Relu", 3: "Relu6"}
 _DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 4: "<i8"}
@@ -117,7 +135,9 @@ class _Reader:
         outputs = [self._at(i) for i in operator.array(2, "<i4").tolist()]
         options = operator.table(4)
         if len(outputs) != 1 or not inputs:
-            raise ConvertError(f"operator {code} with {len(outputs)} outputs is not supported")
+            raise ConvertError(
+                f"the operator {_name(code)} with {len(outputs)} outputs is not supported"
+            )
         out = outputs[0].name
         names = tuple(tensor.name for tensor in inputs)
         if code in (3, 4):
@@ -137,8 +157,21 @@ class _Reader:
             self._put("ConcatV2", (*names, axis), out, {}, _byte(options, 1))
         elif code in _PLAIN:
             self._plain(_PLAIN[code], names, outputs[0], options)
+        elif code == _DEQUANTIZE:
+            self._widen(inputs[0], outputs[0])
         else:
-            raise ConvertError(f"operator {code} (at '{out}') is not supported")
+            raise ConvertError(f"the operator {_name(code)} (at '{out}') is not supported")
+
+    def _widen(self, given: _Tensor, out: _Tensor) -> None:
+        """Weights in float16 are constants that each have their own operator."""
+        if given.value is None or given.value.dtype != np.float16:
+            raise ConvertError(
+                f"the operator DEQUANTIZE (at '{out.name}') works on no constant of float16; "
+                "give the model in float32 or float16"
+            )
+        if out.name in self.constants or out.name in self.nodes:
+            raise ConvertError(f"the tensor '{out.name}' is computed twice")
+        out.value = self.constants[out.name] = given.value.astype(np.float32)
 
     def _plain(self, op: str, names: tuple[str, ...], out: _Tensor, options: Table | None) -> None:
         attrs: dict[str, Any] = {}
@@ -223,6 +256,10 @@ class _Reader:
         self.nodes[name] = Node(name, op, inputs, attrs)
         if fused:
             self.nodes[out] = Node(out, _FUSED[fused], (name,))
+
+
+def _name(code: int) -> str:
+    return f"{_NAMES[code]} ({code})" if 0 <= code < len(_NAMES) else str(code)
 
 
 def _byte(options: Table | None, index: int) -> int:

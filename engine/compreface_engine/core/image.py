@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageFile, UnidentifiedImageError
+from PIL import ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from compreface_engine.core import costs
 from compreface_engine.core.errors import (
@@ -23,6 +23,12 @@ from compreface_engine.core.errors import (
     TooCostly,
     TooManyPixels,
     TruncatedHeader,
+)
+from compreface_engine.core.pieces import (
+    MOST_READS,
+    MOST_READS_IN_PYTHON,
+    check_chunks,
+    check_parts,
 )
 from compreface_engine.core.scans import check_scans
 from compreface_engine.core.spare import Spare
@@ -44,7 +50,9 @@ _READ_TO_THE_END: Final = ("JPEG2000",)
 _PLAIN_PPM: Final = (b"P1", b"P2", b"P3")  # numbers as text, which the original refuses too
 # JPEG 2000 is decoded while no other thread runs Python; both take 15 to 20 bytes a pixel.
 _MOST_PIXELS: Final = {"JPEG2000": 1 << 23, "WEBP": 1 << 26}
+_MOST_BYTES: Final = {"JPEG2000": 1 << 24}
 _MOST_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
+_MOST_READS_FOR_PIXELS: Final = 1 << 18
 # Pillow reads it piece by piece in Python, and joins EXIF segments at a cost that is quadratic.
 _MOST_JPEG_HEADER: Final = 8 << 20  # bytes
 # After these the decoder of simplejpeg went on to the picture's last row.
@@ -70,11 +78,25 @@ class Decoded:
 
 
 class _Source(io.BytesIO):
-    """A file in memory that remembers being asked for more than it has."""
+    """A file in memory that remembers being asked for more than it has, and is not asked for ever.
+
+    Headers are read in Python, a block or a byte at a time. Raises TooCostly.
+    """
 
     ran_out = False
+    reads_left = MOST_READS
+
+    def _count(self) -> None:
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise TooCostly("The picture is cut into more pieces than any photograph")
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self._count()
+        return super().readline(size)
 
     def read(self, size: int | None = -1, /) -> bytes:
+        self._count()
         data = super().read(size)
         if not data and size:
             self.ran_out = True
@@ -137,6 +159,7 @@ def _decode_jpeg(data: Data, max_pixels: int, reserve: Reserve, *, turns: bool) 
 
 
 def _decode_other(data: Data, max_pixels: int, apply_exif: bool, reserve: Reserve) -> Decoded:
+    check_chunks(data)
     if data[:2] in _PLAIN_PPM:
         raise BrokenImage
     canvas = costs.webp_size(data)
@@ -150,7 +173,7 @@ def _decode_other(data: Data, max_pixels: int, apply_exif: bool, reserve: Reserv
             _take(reserve, width, height, costs.of_other("ICO", "RGBA", width, height, data))
         with Pillow.open(source, formats=_FORMATS) as picture:
             _check_size(*picture.size, max_pixels)
-            _check_cost(picture)
+            source.reads_left = _check_cost(picture, len(data))
             width, height = picture.size
             peak = costs.of_other(picture.format or "", picture.mode, width, height, data)
             peak += _tile_bytes(picture)
@@ -225,16 +248,26 @@ def _icon_sizes(data: Data) -> Iterator[tuple[int, int]]:
             yield abs(width), abs(height)
 
 
-def _check_cost(picture: Pillow.Image) -> None:
+def _check_cost(picture: Pillow.Image, size: int) -> int:
     """A lower limit for what Pillow decodes slowly, with many copies or all others standing still.
 
-    Raises TooManyPixels. Large pictures of these kinds are no photographs that people send.
+    How often its decoder may read of the `size` bytes. Raises TooManyPixels and TooCostly. Large
+    pictures of these kinds are no photographs that people send.
     """
+    reads = _MOST_READS_FOR_PIXELS
     most = _MOST_PIXELS.get(picture.format or "")
     if any(tile[0] in Pillow.DECODERS for tile in getattr(picture, "tile", ())):
-        most = _MOST_PIXELS_IN_PYTHON
+        most, reads = _MOST_PIXELS_IN_PYTHON, MOST_READS_IN_PYTHON
     if most is not None:
         _check_size(*picture.size, most)
+    most_bytes = _MOST_BYTES.get(picture.format or "", size)
+    if size > most_bytes:
+        raise TooCostly(
+            f"The {picture.format} file has {size} bytes, at most {most_bytes} are decoded"
+        )
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        check_parts(picture.tag_v2, *picture.size)
+    return reads
 
 
 def _to_rgb(picture: Pillow.Image) -> Image:

@@ -42,7 +42,10 @@ def _over(notation: Notation, context: Context, width: int) -> FaceNetwork:
 
 @dataclass(frozen=True, slots=True)
 class ByEyes:
-    """A `Cut`: turned and scaled so that the eyes meet dlib's places; the whole image if none."""
+    """A `Cut`: turned and scaled so that the eyes meet dlib's places; the whole image if none.
+
+    All black where both eyes are at one place, as an aligned crop is: nothing fits them then.
+    """
 
     size: int
 
@@ -51,6 +54,8 @@ class ByEyes:
         marks = face.detection.landmarks
         if marks is None:
             return whole_crop(face.image, self.size)
+        if not np.ptp(marks[:2], axis=0).any():
+            return np.zeros((self.size, self.size, 3), np.uint8)
         places = (_EYES + _MARGIN) / (1 + 2 * _MARGIN) * self.size
         return shrinking_warp(face.image, similarity_matrix(marks[:2], places), self.size)
 

@@ -19,10 +19,10 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     --auth-local=trust -E UTF8 --no-instructions
   rm -f "$passwords"
   echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
-  pg_ctl -D "$PGDATA" -o "-c listen_addresses='' -k /tmp" -w start
-  [ "$database" = postgres ] || createdb -h /tmp -U "$user" "$database"
-  psql -h /tmp -U "$user" -d "$database" -c 'CREATE EXTENSION IF NOT EXISTS "uuid-ossp"'
+  pg_ctl -D "$PGDATA" -o "-c listen_addresses=''" -w start
+  [ "$database" = postgres ] || createdb -U "$user" "$database"
+  psql -U "$user" -d "$database" -c 'CREATE EXTENSION IF NOT EXISTS "uuid-ossp"'
   pg_ctl -D "$PGDATA" -m fast -w stop
 fi
 
-exec postgres -D "$PGDATA" -c listen_addresses='*' -k /tmp
+exec postgres -D "$PGDATA" -c listen_addresses='*'

@@ -1,0 +1,292 @@
+"""What a stack's database holds: asked of PostgreSQL in its container, or of a volume at rest."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LOOK_S = 10.0  # all of a look; a healthy database answers in a tenth of a second
+STATEMENT_S = 5  # of it, each statement: to count a million embeddings takes about two
+REST_S = 60.0  # a volume at rest may have to be recovered first
+
+# CompreFace's own demo: twenty faces of a calculator that no engine has, in each new database.
+_COLLECTIONS = (
+    "select jsonb_build_object('collections', coalesce(jsonb_agg(r), '[]')) as found from ("
+    "select m.id as service_id, m.name as service, a.name as application, e.calculator,"
+    " count(*) as faces, bool_and(m.api_key = '00000000-0000-0000-0000-000000000002'"
+    " and e.calculator = 'Facenet2018') as demo from public.embedding e"
+    " join public.subject s on s.id = e.subject_id join public.model m on m.api_key = s.api_key"
+    " left join public.app a on a.id = m.app_id group by m.id, m.name, a.name, e.calculator"
+    " order by a.name, m.name, m.id, e.calculator) r;"
+)
+# CompreFace before 0.6 kept its faces in a table of that name; its successor moves them.
+_OLD = "to_regclass('public.face') is not null"
+_LOCK = (
+    "select jsonb_build_object('lock', jsonb_build_object('holder', coalesce(lockedby, ''),"
+    " 'since', coalesce(to_char(lockgranted, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS'), '')))"
+    " from public.databasechangeloglock where locked limit 1;"
+)
+# Liquibase keeps its connection as long as it holds its lock.
+_SESSIONS = (
+    "select jsonb_build_object('sessions', count(*)) from pg_stat_activity where"
+    " datname = current_database() and pid <> pg_backend_pid() and"
+    " backend_type = 'client backend' and application_name not like 'psql%';"
+)
+_TABLES = f"""
+select to_regclass('public.databasechangeloglock') is not null as has_lock,
+       to_regclass('public.embedding') is not null as has_faces, {_OLD} as is_old \\gset
+"""
+# The first connection is the services' own way in: over the network, with their password.
+_LOOK = f"""
+user=${{POSTGRES_USER:-postgres}}; database=${{POSTGRES_DB:-$user}}
+export PGCONNECT_TIMEOUT=3 PGPASSWORD="$POSTGRES_PASSWORD" LC_ALL=C
+export PGOPTIONS='-c statement_timeout={STATEMENT_S}s -c lc_messages=C'
+set -- psql -X -A -t -q -w -v ON_ERROR_STOP=1 -U "$user" -d "$database"
+address=$(hostname -i); address=${{address%% *}}
+echo @login; "$@" -h "$address" -c 'select 1' 2>&1 >/dev/null
+echo @found; "$@" 2>&1 <<'END'
+{_TABLES}
+\\if :has_lock
+{_LOCK}
+\\endif
+{_SESSIONS}
+select jsonb_build_object('old', :'is_old'::boolean);
+\\if :has_faces
+{_COLLECTIONS}
+\\else
+select '{{"collections": []}}';
+\\endif
+END
+echo @end
+"""
+_FREE = """
+user=${POSTGRES_USER:-postgres}; database=${POSTGRES_DB:-$user}
+export PGCONNECT_TIMEOUT=3 PGPASSWORD="$POSTGRES_PASSWORD"
+psql -X -q -w -v ON_ERROR_STOP=1 -v "holder=$1" -U "$user" -d "$database" <<'END'
+update public.databasechangeloglock set locked = false, lockgranted = null, lockedby = null
+where locked and coalesce(lockedby, '') = :'holder';
+END
+"""
+# What decides whether a data folder holds anything: the names of its files (checks/database.py).
+_FILES = """
+cd "${PGDATA:-/var/lib/postgresql/data}" || exit 1
+[ -s PG_VERSION ] && echo @version
+grep -Eq '^[[:space:]]*host[[:space:]]+all[[:space:]]+all[[:space:]]+all[[:space:]]' pg_hba.conf \
+  2>/dev/null && echo @open
+echo @large; find . -path './base/*' -name 2613 -size +0
+echo @files; find . -mindepth 1 -maxdepth 3 ! -type d
+echo @end
+"""
+# Of a volume whose database does not run: one process without a network reads it and ends.
+_REST = f"""
+postgres --single -c lc_messages=C -c statement_timeout={STATEMENT_S}s \
+  -D "${{PGDATA:-/var/lib/postgresql/data}}" "$0" 2>&1 <<'END'
+select jsonb_build_object('old', {_OLD}) as found;
+{_COLLECTIONS}
+END
+echo @end
+"""
+_NO_TABLE = 'relation "public.embedding" does not exist'
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The faces of one calculator in one service."""
+
+    service: str
+    service_id: int
+    application: str
+    calculator: str
+    faces: int
+    demo: bool = False  # CompreFace's own, in every database
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Liquibase's lock of the schema, as it is held."""
+
+    holder: str  # "host name (address)", as Liquibase writes it
+    since: str  # the holder's own local time, ISO 8601 without a zone
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """One look at a database; `error`: why what is None is not known."""
+
+    error: str = ""
+    login: str | None = (
+        None  # what it says to the services' login; "" lets them in; None: not asked
+    )
+    collections: tuple[Collection, ...] | None = None
+    lock: Lock | None = None
+    sessions: int | None = None  # of other programs
+    old: bool = False  # the schema of a CompreFace before 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """The files of a data folder, three levels deep; `error`: they could not be listed whole."""
+
+    error: str = ""
+    version: bool = False  # PG_VERSION says one: the image will not initialise it
+    open: bool = False  # pg_hba.conf has the image's line for all hosts
+    files: tuple[str, ...] = ()  # "base/5/2619"
+    large: bool = False  # there are large objects
+
+
+def look(container: str, *, timeout_s: float = LOOK_S) -> DatabaseFacts:
+    """Ask the database that runs in the container; never raises for one that does not answer."""
+    said, error = _docker("exec", container, "sh", "-c", _LOOK, timeout_s=timeout_s)
+    return DatabaseFacts(error=error) if error else read(said)
+
+
+def at_rest(volume: str, image: str, database: str) -> DatabaseFacts:
+    """Read a volume whose database does not run, by the image's own PostgreSQL.
+
+    The caller has made sure that no container runs on it, and that it holds a finished database.
+    """
+    said, error = _docker(
+        *("run", "--rm", "--pull=never", "--network=none", "--user=postgres", "--entrypoint=sh"),
+        *(f"--volume={volume}:/var/lib/postgresql/data", image, "-c", _REST, database),
+        timeout_s=REST_S,
+    )
+    return DatabaseFacts(error=error) if error else read_single(said)
+
+
+def folder_in(container: str) -> DataFolder:
+    """The files below the database that runs in the container."""
+    said, error = _docker("exec", container, "sh", "-c", _FILES, timeout_s=LOOK_S)
+    return DataFolder(error) if error else read_folder(said)
+
+
+def folder_of(volume: str, image: str) -> DataFolder:
+    """The files in a volume, mounted for reading alone; `image` is the database's."""
+    said, error = _docker(
+        *("run", "--rm", "--pull=never", "--network=none", "--entrypoint=sh"),
+        *(f"--volume={volume}:/var/lib/postgresql/data:ro", image, "-c", _FILES),
+        timeout_s=REST_S,
+    )
+    return DataFolder(error) if error else read_folder(said)
+
+
+def free_lock(container: str, lock: Lock) -> str:
+    """Take the lock away from that holder; returns what went wrong, "" when it is free."""
+    return _docker("exec", container, "sh", "-c", _FREE, "sh", lock.holder, timeout_s=LOOK_S)[1]
+
+
+def read(text: str) -> DatabaseFacts:
+    """What the look in a container has written."""
+    parts = _parts(text)
+    if "end" not in parts:
+        return DatabaseFacts(error=_line(text) or "it gave no answer")
+    login = " ".join(parts.get("login", ())).strip()
+    documents, errors = _documents(parts.get("found", ()))
+    return _facts(documents, " ".join(errors), login)
+
+
+def read_single(text: str) -> DatabaseFacts:
+    """What PostgreSQL writes alone: each value as `1: found = "{...}" (typeid = ...`."""
+    if not text.rstrip().endswith("@end"):
+        return DatabaseFacts(error=_line(text) or "it gave no answer")
+    values = re.findall(r'^\s+1: found = "(.*)"\t\(typeid', text, re.MULTILINE)
+    documents, _ = _documents(values)
+    errors = re.findall(r"(?:ERROR|FATAL|PANIC):\s+(.*)", text)
+    if "collections" not in documents and any(_NO_TABLE in line for line in errors):
+        documents["collections"] = []
+        errors = []
+    return _facts(documents, " ".join(errors), None)
+
+
+def read_folder(text: str) -> DataFolder:
+    """What the look at the files has written."""
+    parts = _parts(text)
+    if "end" not in parts:
+        return DataFolder(_line(text) or "its files could not be listed")
+    return DataFolder(
+        version="version" in parts,
+        open="open" in parts,
+        files=tuple(sorted(line.removeprefix("./") for line in parts.get("files", ()))),
+        large=bool(parts.get("large")),
+    )
+
+
+def _facts(documents: Mapping[str, Any], error: str, login: str | None) -> DatabaseFacts:
+    rows, lock = documents.get("collections"), documents.get("lock")
+    try:
+        return DatabaseFacts(
+            error=error or ("" if rows is not None else "it did not say what it holds"),
+            login=login,
+            collections=None if rows is None else tuple(_collection(row) for row in rows),
+            lock=Lock(str(lock["holder"]), str(lock["since"])) if lock else None,
+            sessions=documents.get("sessions"),
+            old=bool(documents.get("old")),
+        )
+    except (KeyError, TypeError, ValueError) as odd:
+        return DatabaseFacts(error=f"its answer is not understood: {odd!r}", login=login)
+
+
+def _collection(row: Mapping[str, Any]) -> Collection:
+    return Collection(
+        service=str(row["service"]),
+        service_id=int(row["service_id"]),
+        application=str(row["application"] or ""),
+        calculator=str(row["calculator"]),
+        faces=int(row["faces"]),
+        demo=bool(row["demo"]),
+    )
+
+
+def _parts(text: str) -> dict[str, list[str]]:
+    """The lines behind each mark `@name`; a mark that is not there has no entry."""
+    found: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("@"):
+            current = found.setdefault(line[1:], [])
+        elif line.strip():
+            current.append(line)
+    return found
+
+
+def _documents(lines: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The JSON objects among the lines as one, and the other lines."""
+    found: dict[str, Any] = {}
+    errors = []
+    for line in lines:
+        try:
+            document = json.loads(line)
+            found |= document
+        except (ValueError, TypeError):
+            errors.append(line.strip())
+    return found, errors
+
+
+def _line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip() and line[0] != "@"]
+    return lines[-1][:300] if lines else ""
+
+
+def _docker(*arguments: str, timeout_s: float) -> tuple[str, str]:
+    """What `docker ARGUMENTS` wrote, and why it failed; "" when it did not."""
+    try:
+        done = subprocess.run(
+            ["docker", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"no answer within {timeout_s:g} s"
+    except OSError as error:
+        return "", str(error)
+    if done.returncode:
+        return done.stdout, _line(done.stderr) or f"docker ended with exit code {done.returncode}"
+    return done.stdout, ""

@@ -1,0 +1,26 @@
+"""The format that a picture's first bytes name, for logs; a decoder may find another, or none."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_SIGNATURES: Final = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"RIFF", "WEBP"),
+    (b"BM", "BMP"),
+    (b"II", "TIFF"),
+    (b"MM", "TIFF"),
+    (b"\0\0\0\x0cjP", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"8BPS", "PSD"),
+    (b"\0\0\1\0", "ICO"),
+    (b"P", "PPM"),
+)
+
+
+def kind_of(data: bytes | memoryview) -> str:
+    """A format's name as Pillow has it; "unknown" for the rarer ones and for rubbish."""
+    start = bytes(data[:8])
+    return next((kind for mark, kind in _SIGNATURES if start.startswith(mark)), "unknown")

@@ -1,0 +1,160 @@
+"""What a look at a database means: never taken for empty when it is not, and the way back."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from compreface_cli.checks import database
+from compreface_cli.facts.database import Collection, DatabaseFacts, DataFolder, Lock
+
+OURS, THEIRS = "embedded.Calculator@mobilefacenet192", "facenet.Calculator"
+PLACE = database.Place("x", "cf-x-compreface-postgres-db-1", "cf-x-compreface-api-1")
+VOLUME = "cf-x_postgres-data"
+FRESH = ("PG_VERSION", "base/1/2619", "base/5/2619_fsm", "global/pg_control", "pg_hba.conf")
+
+
+def of(
+    calculator: str, faces: int = 3, *, service: int = 7, name: str = "People", demo: bool = False
+) -> Collection:
+    return Collection(name, service, "Front door", calculator, faces, demo)
+
+
+def seen(*collections: Collection, **more: object) -> DatabaseFacts:
+    return DatabaseFacts(collections=collections, **more)  # type: ignore[arg-type]
+
+
+def folder(*more: str, **changes: bool | str) -> DataFolder:
+    rest: dict[str, bool | str] = {"version": True, "open": True, **changes}
+    return DataFolder(files=(*FRESH, *more), **rest)  # type: ignore[arg-type]
+
+
+def test_a_folder_as_initdb_leaves_it_holds_nothing() -> None:
+    assert database.holds_nothing(folder())
+    assert database.holds_nothing(folder("base/16384/112", "postmaster.pid", "pg_wal/000000010"))
+    assert database.holds_nothing(DataFolder())
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        folder("base/5/16384"),  # a table, in whichever database
+        folder("base/16384/16390"),
+        folder("base/16384/24576_vm"),
+        folder("base/16384/t3_16400"),
+        folder("pg_tblspc/16390"),
+        folder("pg_twophase/00000001"),
+        folder("backup_label"),
+        folder("standby.signal"),
+        folder("15/PG_VERSION"),  # a data folder below this one
+        folder("notes.txt"),
+        folder(large=True),
+        folder(error="no answer within 60 s"),
+    ],
+)
+def test_whatever_else_lies_there_is_kept(doubt: DataFolder) -> None:
+    assert not database.holds_nothing(doubt)
+    assert database.cut(doubt, DatabaseFacts('FATAL:  database "frs" does not exist')) == ""
+
+
+def test_each_stage_of_the_initialisation_is_told_apart() -> None:
+    absent = DatabaseFacts(error='FATAL:  database "frs" does not exist')
+    assert "has not made its files" in database.cut(folder(version=False, open=False))
+    assert "lets no other container in" in database.cut(folder(open=False))
+    assert "has no database" in database.cut(folder(), absent)
+    assert database.cut(folder(), DatabaseFacts(error="no answer within 10 s")) == ""
+    assert database.cut(folder()) == ""
+    assert database.cut(DataFolder()) == "", "an empty volume is initialised by its image"
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "way_out"),
+    [
+        ('password authentication failed for user "postgres"', "another password", "_PASSWORD"),
+        ('role "other" does not exist', "no user other", "CF_POSTGRES_USER"),
+        ('database "frs" does not exist', "none of this name", "CF_POSTGRES_DB"),
+        ('no pg_hba.conf entry for host "172.18.0.2"', "not let its services in", "pg_hba.conf"),
+    ],
+)
+def test_a_login_that_is_refused_names_the_setting(said: str, words: str, way_out: str) -> None:
+    facts = DatabaseFacts(login=f"psql: error: connection failed: FATAL:  {said}")
+    found = database.login(VOLUME, facts)
+    assert found is not None
+    assert (found.level, found.code) == ("fail", 4)
+    assert words in found.message
+    assert VOLUME in found.message
+    assert way_out in found.hint
+    assert "docker volume rm" not in found.hint
+    empty = database.login(VOLUME, facts, nothing=True)
+    assert empty is not None
+    assert f"docker volume rm {VOLUME}" in empty.hint
+
+
+@pytest.mark.parametrize("said", [None, "", "FATAL:  the database system is starting up"])
+def test_a_login_that_may_yet_come_is_no_finding(said: str | None) -> None:
+    assert database.login(VOLUME, DatabaseFacts(login=said)) is None
+
+
+def test_an_empty_database_takes_any_calculator_and_a_foreign_one_is_refused() -> None:
+    demo = of("Facenet2018", 20, demo=True)
+    assert database.takes(seen(), OURS) is True
+    assert database.takes(seen(demo), OURS) is True
+    assert database.takes(seen(demo, of(OURS)), OURS) is True
+    assert database.takes(seen(demo, of(THEIRS)), OURS) is False
+    assert database.takes(seen(of(THEIRS), of(OURS)), OURS) is True
+    assert database.takes(DatabaseFacts(error="no answer"), OURS) is None
+    assert database.takes(seen(old=True), OURS) is None
+    refused = database.refused(VOLUME, seen(demo, of(THEIRS), of("Facenet2018", 1)), OURS)
+    assert refused.code == 5
+    assert f'3 faces of {THEIRS} in "People" of "Front door"' in refused.message
+    assert "1 face of Facenet2018" in refused.message
+    assert "--instance" in refused.hint
+
+
+def test_a_mixed_collection_is_named_with_commands_that_a_shell_takes() -> None:
+    odd = of("it's $(rm)", 1)
+    (found,) = database.collections(PLACE, seen(of(OURS), of(THEIRS, 1), odd), OURS)
+    assert found.code == 5
+    assert f"3 faces of {OURS}, 1 face of {THEIRS}" in found.message
+    commands = [line for line in found.hint.splitlines() if line.startswith("docker ")]
+    assert commands[-1] == "docker restart cf-x-compreface-api-1"
+    first, second = (shlex.split(line) for line in commands[:-1])
+    assert first[:4] == ["docker", "exec", "cf-x-compreface-postgres-db-1", "psql"]
+    assert f"m.id = 7 and e.calculator = $${THEIRS}$$" in first[-1]
+    assert "e.calculator = 'it''s $(rm)'" in second[-1]
+
+
+def test_a_collection_of_another_calculator_alone_has_another_way_back() -> None:
+    other = of(THEIRS, service=8, name="Doors")
+    (found,) = database.collections(PLACE, seen(of(OURS), other), OURS)
+    assert '"Doors" of "Front door" holds no face that this engine can compare' in found.message
+    assert "delete these subjects" in found.hint
+
+
+def test_the_demo_is_named_only_when_faces_were_added_to_it() -> None:
+    demo = of("Facenet2018", 20, demo=True)
+    assert list(database.collections(PLACE, seen(demo), OURS)) == []
+    (found,) = database.collections(PLACE, seen(demo, of(OURS, 1)), OURS)
+    assert "$$Facenet2018$$" in found.hint
+
+
+def test_the_doctor_has_a_row_for_each_database() -> None:
+    (well,) = database.judge(
+        PLACE, seen(of(OURS), of("Facenet2018", 20, service=1, demo=True)), OURS
+    )
+    assert (well.level, well.message) == ("ok", f"the database of x holds 3 faces, all of {OURS}")
+    (unknown,) = database.judge(PLACE, DatabaseFacts(error="no answer within 10 s"), OURS)
+    assert unknown.level == "warn"
+    assert "no answer within 10 s" in unknown.message
+    (silent,) = database.judge(PLACE, DatabaseFacts(), OURS)
+    assert "no answer" in silent.message
+    lock = Lock("0123456789ab (172.18.0.3)", "2026-11-30T08:00:00.000")
+    (locked,) = database.judge(PLACE, seen(lock=lock, sessions=0), OURS)
+    assert (locked.level, locked.code) == ("fail", 8)
+    assert "0123456789ab" in locked.message
+    assert "cf restart x --all" in locked.hint
+    assert database.judge(PLACE, seen(lock=lock, sessions=2), OURS)[0].level == "ok"
+    nameless = Collection("People", 7, "", THEIRS, 1)
+    (row,) = database.judge(PLACE, seen(nameless), OURS)
+    assert row.message.startswith('x: "People" holds no face')

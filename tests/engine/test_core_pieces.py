@@ -1,0 +1,142 @@
+"""Files made to cost far more than their pixels are read in a bounded number of steps, or refused.
+
+Each stands for the worst that was found of its kind; what they cost was measured once, in seconds,
+and stands in the engine's README. Here only steps are counted.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from compreface_engine.core import image as core_image
+from compreface_engine.core.errors import BrokenImage, TooCostly
+from compreface_engine.core.image import decode
+from compreface_engine.core.pieces import (
+    MOST_CHUNKS,
+    MOST_OTHER_CHUNKS,
+    MOST_PARTS,
+    MOST_READS,
+    check_chunks,
+)
+from tests.engine.costly_pictures import (
+    bmp_of_runs,
+    gif,
+    grain,
+    png,
+    png_chunk,
+    saved,
+    tiff_of_shared_strips,
+    tiff_of_shared_tiles,
+)
+
+LIMIT = 178_956_970
+ALL_IN_PIECES = MOST_READS + 10
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of all reads of the decoders."""
+    found: list[int] = []
+
+    class Noted(core_image._Source):
+        def read(self, size: int | None = -1, /) -> bytes:
+            found.append(size or 0)
+            return super().read(size)
+
+        def readline(self, size: int | None = -1, /) -> bytes:
+            found.append(size or 0)
+            return super().readline(size)
+
+    monkeypatch.setattr(core_image, "_Source", Noted)
+    return found
+
+
+PROFILE = png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 20), 9))
+COSTLY = {
+    "png, profiles that unpack": png(PROFILE * (MOST_OTHER_CHUNKS + 1)),
+    "png, profiles behind the pixels": png()[:-12] + PROFILE * (MOST_OTHER_CHUNKS + 1),
+    "png, texts": png(png_chunk(b"tEXt", b"a\0b") * 100_000),
+    "png, image data in nothings": png(png_chunk(b"IDAT") * (MOST_CHUNKS + 1)),
+    "gif, blocks of a byte": gif(b"!\xff" + b"\1a" * ALL_IN_PIECES + b"\0"),
+    "gif, comments": gif(b"!\xfe\1a\0" * ALL_IN_PIECES),
+    "ppm, a comment": b"P6\n#" + b"a" * ALL_IN_PIECES + b"\n8 8\n255\n" + bytes(192),
+    "ppm, blanks": b"P6\n" + b" " * ALL_IN_PIECES + b"8 8\n255\n" + bytes(192),
+    "xpm, lines": b"/* XPM */\n" + b"\n" * ALL_IN_PIECES,
+    "im, comments": b"Image type: RGB image\r\n" + b"Comment: a\r\n" * ALL_IN_PIECES,
+    "tiff, tiles of the same bytes": tiff_of_shared_tiles(MOST_PARTS + 1),
+    "tiff, tiles beyond the picture": tiff_of_shared_tiles(100, height=40_000),
+    "tiff, the other byte order": tiff_of_shared_tiles(100, height=40_000, order=">"),
+    "tiff, strips of the same bytes": tiff_of_shared_strips(3000, 100_000),
+    "jpeg2000, many bytes": saved(grain(32, 32), "JPEG2000") + bytes(1 << 24),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_costs_more_than_its_pixels_is_refused_with_a_reason(
+    name: str, reads: list[int]
+) -> None:
+    with pytest.raises(TooCostly) as refused:
+        decode(COSTLY[name], max_pixels=LIMIT)
+    assert len(reads) <= MOST_READS + 1
+    assert len(str(refused.value)) > len("422 Unprocessable Entity: ") + 20
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(PROFILE * 3, png_chunk(b"tEXt", b"a\0b") * 200),
+        png(png_chunk(b"IDAT") * 20_000),
+        png()[:-12] + png_chunk(b"tEXt", b"a\0b") * 200 + png_chunk(b"IEND"),
+        gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 2000 + b"\0"),
+        b"P6\n#" + b"a" * 5000 + b"\n8 8\n255\n" + bytes(192),
+        tiff_of_shared_tiles(100),
+        tiff_of_shared_tiles(100, order=">"),
+        tiff_of_shared_strips(16, 1000),
+        saved(grain(64, 64), "TIFF", compression="tiff_lzw"),
+        saved(grain(64, 64), "JPEG2000"),
+    ],
+)
+def test_what_real_files_hold_of_it_is_read(data: bytes, reads: list[int]) -> None:
+    assert decode(data, max_pixels=LIMIT).image.size
+    assert len(reads) <= MOST_READS
+
+
+@pytest.mark.parametrize("run", [b"\0\0", b"\0\2\0\0", b"\1\7"])
+def test_runs_that_lead_nowhere_end(
+    run: bytes, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_image, "MOST_READS_IN_PYTHON", 20_000)
+    side = 200
+    whole = decode(bmp_of_runs((b"\1\7" * 30 + b"\0\0") * 30 + b"\0\1", 30), max_pixels=LIMIT)
+    assert whole.image.shape == (30, 30, 3)
+    with pytest.raises(TooCostly):
+        decode(bmp_of_runs(run * 100_000, side), max_pixels=LIMIT)
+    assert len(reads) < 25_000
+
+
+def test_chunks_are_counted_to_the_end_of_the_picture_and_no_further() -> None:
+    check_chunks(png() + png_chunk(b"tEXt") * 10_000)
+    check_chunks(memoryview(png()))
+    check_chunks(b"no PNG" + bytes(100))
+    check_chunks(png()[:20])
+    with pytest.raises(TooCostly):
+        check_chunks(png()[:-12] + png_chunk(b"tEXt") * 10_000)
+
+
+def test_a_tiff_of_sizes_that_are_none_is_broken_and_nothing_worse() -> None:
+    data = bytearray(tiff_of_shared_tiles(4))
+    for tag in (322, 323, 325, 277, 284):
+        at = data.find(struct.pack("<H", tag), 8)
+        if at > 0:
+            for value in (0, 0xFFFFFFFF):
+                changed = bytearray(data)
+                struct.pack_into("<I", changed, at + 8, value)
+                try:
+                    found = decode(bytes(changed), max_pixels=LIMIT)
+                except (TooCostly, BrokenImage):
+                    continue
+                assert found.image.dtype == np.uint8

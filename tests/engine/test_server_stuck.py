@@ -1,0 +1,217 @@
+"""A worker or an event loop that hangs ends the engine within a bound, and nothing else does."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compreface_cli.launch import supervisor
+from tests.contract.process import MULTIPART, Engine, photograph_form, wait_until
+from tests.engine.costly_pictures import grain, saved
+from tests.engine.hanging_engine import BRIEF, HANGS, HOLDS_THE_LOCK
+from tests.shared import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, stops processes"),
+]
+
+BOUND_S = 1.0
+
+
+def picture(height: int) -> bytes:
+    return saved(grain(height, 40), "PNG")
+
+
+def engine(**variables: str) -> Engine:
+    settings = {"CF_STUCK_S": f"{BOUND_S:g}", "CF_MAX_CONCURRENCY": "2", "EXTRA_PLUGINS": ","}
+    return Engine("-m", "tests.engine.hanging_engine", **{**settings, **variables})
+
+
+def lines(log: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+
+
+def ask(one: Engine, height: int, pool: ThreadPoolExecutor) -> Any:
+    return pool.submit(one.find, picture(height))
+
+
+def test_a_hung_worker_is_named_and_ends_the_engine_after_what_runs_beside_it() -> None:
+    with engine() as one, ThreadPoolExecutor(3) as pool:
+        assert one.request("GET", "/live").status == 200
+        hung = ask(one, HANGS, pool)
+        time.sleep(BOUND_S * 0.7)
+        beside = ask(one, BRIEF, pool)  # still computes when the other is found
+        found: list[str] = []
+
+        def dead() -> bool:
+            reply = one.request("GET", "/live")
+            if reply.status == 503:
+                found.append(reply.json()["message"])
+                assert one.request("GET", "/healthcheck").status == 503
+                assert one.find(picture(40)).status == 503
+            return bool(found)
+
+        assert wait_until(dead)
+        assert beside.result().status == 200
+        assert one.process.wait(20) == 5
+        assert isinstance(hung.exception(), OSError | http.client.HTTPException)
+    size = len(picture(HANGS))
+    assert "A worker has been stuck for" in found[0]
+    assert f"(PNG, {size} bytes); the engine ends itself" in found[0]
+    (said,) = [line for line in lines(one.log) if line["severity"] == "CRITICAL"]
+    assert "a worker has been stuck for" in said["message"]
+    assert f"(PNG, {size} bytes); the engine ends itself (exit code 5)" in said["message"]
+
+
+def test_an_event_loop_that_hangs_in_c_is_killed_with_the_lines_it_hung_at() -> None:
+    with engine() as one, ThreadPoolExecutor(1) as pool:
+        asked = ask(one, HOLDS_THE_LOCK, pool)
+        assert one.process.wait(20) == -signal.SIGKILL
+        assert isinstance(asked.exception(), OSError | http.client.HTTPException)
+    size = len(picture(HOLDS_THE_LOCK))
+    (said,) = [line for line in lines(one.log) if line["severity"] == "CRITICAL"]
+    assert "the engine has not moved for" in said["message"]
+    assert f"(PNG, {size} bytes)" in said["message"]
+    assert "hanging_engine.py" in one.log, "what hung is shown"
+    assert "in detect" in one.log
+
+
+def test_a_start_that_takes_longer_than_the_bound_is_none() -> None:
+    with engine(LOADS_FOR_S=str(BOUND_S * 3)) as one:
+        assert one.find(picture(40)).status == 200
+        assert one.stop() == 0
+
+
+def test_an_engine_that_was_stopped_goes_on_where_it_was() -> None:
+    with engine() as one, ThreadPoolExecutor(1) as pool:
+        began = ask(one, BRIEF, pool)
+        time.sleep(0.2)
+        one.process.send_signal(signal.SIGSTOP)
+        time.sleep(BOUND_S * 4)
+        one.process.send_signal(signal.SIGCONT)
+        assert began.result().status == 200
+        time.sleep(BOUND_S * 2)
+        assert one.find(picture(40)).status == 200
+        assert one.stop() == 0
+
+
+def test_a_whole_group_that_was_stopped_goes_on() -> None:
+    """As `docker pause` and a suspended machine do: the watcher stands still too."""
+    with engine() as one:
+        family = [one.process.pid, *children(one.process.pid)]
+        assert len(family) == 2
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(BOUND_S * 4)
+        for pid in reversed(family):  # the watcher first, so that it finds silence
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(BOUND_S * 2)
+        assert one.find(picture(40)).status == 200
+        assert one.stop() == 0
+
+
+def test_sigterm_ends_an_engine_with_a_hung_worker_as_ever() -> None:
+    with engine(CF_STUCK_S="60", CF_DRAIN_S="0.5") as one, ThreadPoolExecutor(1) as pool:
+        ask(one, HANGS, pool)
+        assert wait_until(lambda: "compreface_running 1" in text(one))
+        assert one.stop() == 0
+        assert "left 1 computations unfinished" in one.log
+
+
+def text(one: Engine) -> str:
+    return one.request("GET", "/metrics").body.decode()
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    return supervisor.start_time(pid) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_watcher_ends_with_the_engine(number: signal.Signals) -> None:
+    with engine() as one:
+        (watcher,) = children(one.process.pid)
+        os.kill(watcher, signal.SIGTERM)  # as systemd and a terminal send it to the whole group
+        assert one.find(picture(40)).status == 200
+        assert not gone(watcher)
+        one.stop(number)
+        assert wait_until(lambda: gone(watcher), 5)
+
+
+def test_without_its_watcher_the_engine_goes_on() -> None:
+    with engine() as one:
+        (watcher,) = children(one.process.pid)
+        os.kill(watcher, signal.SIGKILL)
+        time.sleep(BOUND_S)
+        assert one.find(picture(40)).status == 200
+        assert one.stop() == 0
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Path]:
+    spec = {
+        "argv": [sys.executable, "-m", "tests.engine.hanging_engine"],
+        "cwd": str(ROOT),
+        "env": {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            "PYTHONPATH": f"{ROOT / 'engine'}{os.pathsep}{ROOT}",
+            "CF_STUCK_S": f"{BOUND_S:g}",
+            "CF_PORT": str(free_port()),
+            "EXTRA_PLUGINS": ",",
+        },
+        "quick_s": 0.01,
+    }
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    process = subprocess.Popen([sys.executable, "-I", supervisor.__file__, str(tmp_path)])
+    yield tmp_path
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        number: int = one.getsockname()[1]
+        return number
+
+
+@pytest.mark.parametrize(("height", "code"), [(HANGS, 5), (HOLDS_THE_LOCK, -9)])
+def test_the_supervisor_starts_it_again(supervised: Path, height: int, code: int) -> None:
+    port = int(json.loads((supervised / "spec.json").read_text())["env"]["CF_PORT"])
+
+    def find(height: int, seconds: float = 5) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+        try:
+            form = photograph_form(picture(height))
+            connection.request("POST", "/find_faces", form, {"Content-Type": MULTIPART})
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
+
+    assert wait_until(lambda: find(40) == 200)
+    find(height, 0.2)
+    assert wait_until(lambda: json.loads((supervised / "state.json").read_text())["restarts"] == 1)
+    assert wait_until(lambda: find(40) == 200)
+    state = json.loads((supervised / "state.json").read_text())
+    assert state["last_exit"] == code
+    log = (supervised / "engine.log").read_text()
+    assert f"(PNG, {len(picture(height))} bytes)" in log
+    assert "supervisor: the engine ended" in log
