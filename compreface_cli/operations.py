@@ -29,6 +29,7 @@ class Observed:
     # why the new engine cannot take over from the running one beside it; empty: it can
     obstacle: str = "it is not a stack with the UI"
     start_s: Mapping[str, float] = field(default_factory=dict)  # service -> seconds, where known
+    lost: str = ""  # why an instance that should run does not: "core is missing: no container"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def operations(
         cause = "the new engine has answered; beside the running one it cannot stand: "
         found.append(Operation("replace", wanted.instance, cause + observed.obstacle))
     else:
-        found.append(Operation("start", wanted.instance, "it does not run"))
+        found.append(Operation("start", wanted.instance, observed.lost or "it does not run"))
     found.append(Operation("check", "a known face", "ready means that the answer is right"))
     return tuple(found)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compreface_cli.errors import ConfigurationError
 from compreface_cli.output import Output
 
 if TYPE_CHECKING:
@@ -18,18 +19,47 @@ def register(app: typer.Typer) -> None:
 
 
 def validate(
-    file: Annotated[Path, typer.Argument(help="The build file.", show_default=False)],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="The build files.", show_default=False)
+    ],
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check a build file; prints every fault with its line, exit code 3 if there is one."""
+    """Check build files; prints every fault with its line, exit code 3 if there is one."""
     from compreface_cli.flows.show import checked
 
-    found = checked(file)
+    sound, wrong = [], []
+    for file in files:
+        try:
+            sound.append((file, checked(file)))
+        except ConfigurationError as error:
+            wrong.append(error)
+    out = Output(json_mode=json_mode)
+    if wrong:
+        for file, found in sound:
+            out.note(f"{file}: the build {found.build.name} is sound")
+        raise _together(wrong)
 
     def draw(console: Console) -> None:
-        console.print(f"{file}: the build {found.build.name} is sound", markup=False)
-        for note in found.notes:
-            console.print(f"note: {note}", markup=False, style="yellow")
+        for file, found in sound:
+            console.print(f"{file}: the build {found.build.name} is sound", markup=False)
+            for note in found.notes:
+                console.print(f"note: {note}", markup=False, style="yellow")
 
-    out = Output(json_mode=json_mode)
-    out.result({"file": str(file), "build": found.build.name, "notes": found.notes}, draw)
+    rows = [
+        {"file": str(file), "build": found.build.name, "notes": found.notes}
+        for file, found in sound
+    ]
+    out.result({**(rows[0] if len(rows) == 1 else {}), "files": rows}, draw)
+
+
+def _together(wrong: list[ConfigurationError]) -> ConfigurationError:
+    """One error with all the faults."""
+    if len(wrong) == 1:
+        return wrong[0]
+    hints = dict.fromkeys(one.hint for one in wrong if one.hint)
+    faults = [fault for one in wrong for fault in one.details.get("faults", ())]
+    return ConfigurationError(
+        "\n".join(one.message for one in wrong),
+        hint="\n".join(hints) or None,
+        details={"faults": faults},
+    )

@@ -418,6 +418,7 @@ class _Run:
         deadline = time.monotonic() + limit_s
         ready.wait(before.engine, lambda: theirs.services(before)[0], deadline)
         ready.check(before.engine, answer, deadline)
+        ready.wait_for_all(lambda: theirs.services(before), deadline)
         self.out.note("The instance that ran before runs again and answers rightly")
 
     def _forget_image(self, images: CleanUp) -> None:

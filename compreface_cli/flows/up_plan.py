@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from compreface_cli import engine_env, paths, render
+from compreface_cli import engine_env, paths, project, render
 from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.flows import changes, running, swap
 from compreface_cli.flows.preflight import Preflight
@@ -32,18 +32,19 @@ def observe(look: Preflight, old: Record | None, *, build: bool | None) -> Obser
     plan, docker = look.plan, look.facts.docker
     here = {model.name for model in plan.models if store.state(model) == "here"}
     runs: Literal["no", "other"] = "no"
-    change = _Change()
+    change, lost = _Change(), ""
     if old is not None and old.phase == "running":
         known = running.deployment(old)
         services = running.launcher(known.launcher).services(known)
         if running.alive(services):
             runs = "other"
             change = _change(plan, known, services, here, build=build)
+        else:
+            lost = services[0].words
     environment = False
     if plan.launcher == "process":
         home = paths.data_dir() / "engine-env"
         environment = engine_env.find(home, engine_env.inputs(plan.wheels)) is not None
-    folder = paths.project_dir(plan.instance)
     return Observed(
         models=here,
         engine_env=environment,
@@ -52,7 +53,7 @@ def observe(look: Preflight, old: Record | None, *, build: bool | None) -> Obser
         stack_images={
             image for image in plan.stack_images.values() if docker and docker.image(image)
         },
-        project="differs" if (folder / "compose.yaml").exists() else "absent",
+        project=_project(plan, here),
         volume=docker is not None and any(one.name == plan.volume for one in docker.volumes),
         running=runs,
         instance_of=old.build if old else "",
@@ -60,7 +61,19 @@ def observe(look: Preflight, old: Record | None, *, build: bool | None) -> Obser
         changes=change.changes,
         obstacle=change.obstacle,
         start_s=old.start_s if old else {},
+        lost=lost,
     )
+
+
+def _project(plan: Plan, prepared: Set[str]) -> Literal["absent", "same", "differs"]:
+    """The project's folder beside what would be written into it."""
+    folder = paths.project_dir(plan.instance)
+    if plan.launcher == "process" or not (folder / render.COMPOSE_FILE).exists():
+        return "absent"
+    if any(model.name not in prepared for model in plan.models):
+        return "differs"
+    models = {model.name: paths.models_dir() / model.name for model in plan.models}
+    return project.state(render.render(plan, models), folder)
 
 
 @dataclass(frozen=True, slots=True)

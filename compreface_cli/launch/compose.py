@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +188,10 @@ class ComposeLauncher:
             image.drop_nameless(deployment.data["image"])
 
     def services(self, deployment: Deployment) -> tuple[ServiceState, ...]:
-        found = {
-            item.service: containers.service_state(item)
-            for item in containers.of_project(_project(deployment), str(_folder(deployment)))
-        }
+        several: dict[str, list[containers.Container]] = {}
+        for item in containers.of_project(_project(deployment), str(_folder(deployment))):
+            several.setdefault(item.service, []).append(item)
+        found = {service: _of_several(items) for service, items in several.items()}
         wanted: Sequence[str] = deployment.data.get("services") or [CORE]
         names = sorted({*wanted, *found}, key=lambda name: (name != CORE, name))
         return tuple(
@@ -228,6 +229,16 @@ class ComposeLauncher:
         if volume and volume in _volumes(_project(deployment)):
             kept["volume"] = volume
         return kept
+
+
+def _of_several(items: Sequence[containers.Container]) -> ServiceState:
+    """What a service does: the container that runs, the first made; more than one is told."""
+    one = min(items, key=lambda item: (item.state.get("Status") != "running", item.number))
+    state = containers.service_state(one)
+    if len(items) == 1:
+        return state
+    more = f"{state.name} has {len(items)} containers, and cf makes one"
+    return replace(state, detail=", ".join(filter(None, (state.detail, more))))
 
 
 def remembered(plan: Plan) -> list[str]:

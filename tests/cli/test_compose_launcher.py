@@ -295,3 +295,10 @@ def test_what_docker_says_of_its_daemon_is_said_once_and_is_no_log_line(
     with pytest.raises(DockerError) as failed:
         read()
     assert (lines, str(failed.value).count(gone)) == ([gone], 0)
+
+
+def test_a_second_container_of_a_service_is_told(docker: FakeDocker, folder: Path) -> None:
+    stand(docker, row(CORE, folder, "1"), row(CORE, folder, "2"), row(API, folder, "3"))
+    core, api = ComposeLauncher().services(deployment(folder))
+    assert (core.state, core.detail) == ("running", "core has 2 containers, and cf makes one")
+    assert api.detail == ""

@@ -64,6 +64,14 @@ def test_another_build_that_runs_stays_until_the_new_one_answers() -> None:
     assert found[0].cause == "the plan has changed"
 
 
+def test_an_instance_that_lost_its_engine_is_started_for_that_reason() -> None:
+    seen = Observed(image=True, project="same", lost="core is missing: no container")
+    found = operations(CORE, seen)
+    assert [(one.verb, one.cause) for one in found][:1] == [
+        ("start", "core is missing: no container")
+    ]
+
+
 def test_a_model_that_is_not_here_is_prepared_first() -> None:
     wanted = plan(launcher="process", calculator="facenet.Calculator")
     assert operations(wanted, Observed())[0].target == "20180402-114759"

@@ -170,6 +170,22 @@ def test_validate_does_not_look_at_the_settings_of_this_folder(cf: Cf, tmp_path:
     assert cf("show", "embedded", "--resolved").code == 3
 
 
+def test_validate_takes_several_files_and_tells_the_faults_of_all(cf: Cf, tmp_path: Path) -> None:
+    good = write(tmp_path, plain_data())
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("schema: 1\nname: first\ncolour: red\n")
+    second.write_text("schema: 2\n")
+    document = cf("validate", str(good), str(good), "--json").document
+    assert [one["file"] for one in document["files"]] == [str(good)] * 2
+    done = cf("validate", str(first), str(good), str(second))
+    assert done.code == 3
+    assert "colour" in done.err
+    assert f"{second}:1" in done.err
+    assert f"{good}: the build" in done.err
+    found = cf("validate", str(first), str(second), "--json").document["error"]["details"]["faults"]
+    assert {Path(one["file"]).name for one in found} == {"first.yaml", "second.yaml"}
+
+
 def test_validate_of_nothing_says_so(cf: Cf) -> None:
     done = cf("validate", "no.yaml")
     assert done.code == 3
