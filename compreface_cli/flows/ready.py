@@ -137,9 +137,17 @@ def _answer(
         (c0, c1),
         shrink,
         str(path),
-        min(MIN_COSINE, plan.min_cosine),
+        _least(plan),
         SAME_PERSON if border is None else border.at,
     )
+
+
+def _least(plan: Plan) -> float:
+    """The cosine that is right: `min_cosine` counts where a runtime may round, or if it is given."""
+    exact = plan.runtime not in ("auto", "openvino") or plan.precision == "fp32"
+    if exact and plan.origins.get("min_cosine", "default") == "default":
+        return MIN_COSINE
+    return min(MIN_COSINE, plan.min_cosine)
 
 
 def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) -> None:

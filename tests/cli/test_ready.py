@@ -213,7 +213,12 @@ def test_a_pair_that_no_answer_covers_is_asked_of_the_converter(tmp_path: Path) 
 def test_a_build_that_may_be_less_exact_is_held_to_its_own_tolerance() -> None:
     plan = _plan("embedded")
     assert ready.known_answer(plan, {}, never).least == 0.999
-    assert ready.known_answer(replace(plan, min_cosine=0.99), {}, never).least == 0.99
+    rounding = replace(plan, runtime="auto")
+    assert ready.known_answer(rounding, {}, never).least == plan.min_cosine < 0.999
+    for exact in (replace(rounding, precision="fp32"), replace(plan, runtime="tensorflow")):
+        assert ready.known_answer(exact, {}, never).least == 0.999
+    given = replace(plan, min_cosine=0.99, origins={"min_cosine": "cf.yaml"})
+    assert ready.known_answer(given, {}, never).least == 0.99
 
 
 def test_a_shipped_answer_counts_for_the_files_it_was_made_from(tmp_path: Path) -> None:
