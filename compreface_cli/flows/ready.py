@@ -143,7 +143,7 @@ def _answer(
 
 
 def _least(plan: Plan) -> float:
-    """The cosine that is right: `min_cosine` counts where a runtime may round, or if it is given."""
+    """The cosine that is right: `min_cosine` is, where a runtime may round or somebody gave it."""
     exact = plan.runtime not in ("auto", "openvino") or plan.precision == "fp32"
     if exact and plan.origins.get("min_cosine", "default") == "default":
         return MIN_COSINE
