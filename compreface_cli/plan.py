@@ -58,6 +58,7 @@ LABEL_DETECTOR = "compreface-cli.detector"
 LABEL_CALCULATOR = "compreface-cli.calculator"
 LABEL_MODELS = "compreface-cli.models"
 LABEL_RUNTIME = "compreface-cli.runtime"
+LABEL_KEYS = "compreface-cli.keys"
 LABEL_ROUTES = "compreface-cli.routes"
 LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built upon
 

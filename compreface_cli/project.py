@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from compreface_cli import __version__
 from compreface_cli.errors import CfError, ConflictError
-from compreface_cli.render import ENV_FILE, FileRef, RenderedProject, env_text
+from compreface_cli.render import ENV_FILE, KEYS_FOLDER, FileRef, RenderedProject, env_text
 
 MANIFEST = ".cf-manifest.json"
 OVERRIDE = "compose.override.yaml"
@@ -131,6 +131,8 @@ def _swap(
                 os.replace(target, old)
             if path in moves:
                 target.parent.mkdir(parents=True, exist_ok=True)
+                if target.parent == folder / KEYS_FOLDER:
+                    target.parent.chmod(0o700)
                 os.replace(stage / "new" / path, target)
     except BaseException:
         for path in reversed(done):

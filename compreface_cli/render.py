@@ -20,6 +20,7 @@ from compreface_cli.plan import (
     LABEL_CALCULATOR,
     LABEL_DETECTOR,
     LABEL_INSTANCE,
+    LABEL_KEYS,
     LABEL_MODELS,
     LABEL_ROUTES,
     LABEL_RUNTIME,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 ENV_FILE = ".env"
+KEYS_FOLDER = "keys"  # of mode 0700; the container sees the file alone
+KEYS_FILE = f"{KEYS_FOLDER}/sha256"
 COMPOSE_FILE = "compose.yaml"
 ROUTES_FILE = "ui/nginx.conf.template"
 # What the UI's page asks, at each load, until each has answered 200 with "status": "OK".
@@ -117,10 +120,22 @@ def render(
         routes = jinja.get_template("nginx.conf.j2").render(context)
         files[ROUTES_FILE] = routes
         context["routes_digest"] = hashlib.sha256(routes.encode()).hexdigest()[:16]
+    if plan.api_keys:
+        files[KEYS_FILE] = digests = key_digests(plan.api_keys)
+        context["keys_digest"] = hashlib.sha256(digests.encode()).hexdigest()[:16]
     files[COMPOSE_FILE] = jinja.get_template("compose.yaml.j2").render(context)
     files["README.md"] = jinja.get_template("README.md.j2").render(context)
     _prove(plan, str(files[COMPOSE_FILE]))
     return RenderedProject(plan.instance, dict(sorted(files.items())), plan.secrets)
+
+
+def key_digests(keys: str) -> str:
+    """What the engine in a container knows its keys by: `sha256:` and 64 hex digits a line.
+
+    So the file holds no key, and may be read by the user of the container, which owns no file here.
+    """
+    digests = (hashlib.sha256(key.encode()).hexdigest() for key in keys.split(","))
+    return "".join(f"sha256:{digest}\n" for digest in digests)
 
 
 def env_text(instance: str, secrets: Mapping[str, str]) -> str:
@@ -212,7 +227,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "volumes": ["partials/volumes.yaml.j2"] if full else [],
         "devices": ["partials/gpu.yaml.j2"] if plan.device == "cuda" else [],
         "core_environment": sorted(in_compose.items()),
-        "asks_for_keys": bool(plan.api_keys),
+        "keys_file": KEYS_FILE if plan.api_keys else "",
         "ui_port": f"{_host(plan.bind)}:{plan.port}:80",
         "engine_port": f"127.0.0.1:{plan.core_port}:3000",
         "core_port": "127.0.0.1::3000" if full else f"{_host(plan.bind)}:{plan.port}:3000",
@@ -227,6 +242,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "label_build": LABEL_BUILD,
         "label_calculator": LABEL_CALCULATOR,
         "label_routes": LABEL_ROUTES,
+        "label_keys": LABEL_KEYS,
         "doors": _doors(plan),
         "model_lines": _model_lines(plan),
     }

@@ -144,6 +144,8 @@ def _keys(value: Any) -> str:
     for number, key in enumerate(keys, start=1):
         if not re.fullmatch(r"[!-+\--~]{8,}", key):  # printable ASCII, no comma
             raise BadValue(f"key {number} must have at least 8 characters, all printable ASCII")
+        if key.startswith("sha256:"):
+            raise BadValue(f"key {number} is a digest, and cf shows the engine the key itself")
     if not keys:
         raise BadValue("holds no key; leave it out to let everybody in")
     return ",".join(keys)

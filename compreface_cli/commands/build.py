@@ -55,10 +55,16 @@ def build(
         typer.Option("--name", help="Keep it as a build of that name; else custom-build."),
     ] = None,
     tag: Annotated[
-        str | None,
-        typer.Option("--tag", metavar="REPOSITORY[:TAG]", help="A further name for the image."),
+        list[str] | None,
+        typer.Option(
+            "--tag",
+            metavar="REPOSITORY[:TAG]",
+            help="A further name for the image; again for more.",
+        ),
     ] = None,
-    push: Annotated[bool, typer.Option("--push", help="Push the image to its registry.")] = False,
+    push: Annotated[
+        bool, typer.Option("--push", help="Push to the registries that --tag names.")
+    ] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Build every step anew.")] = False,
     pull: Annotated[
         bool, typer.Option("--pull", help="Ask the registry for a newer base image first.")
@@ -89,7 +95,7 @@ def build(
         build=build,
         changes=changes,
         name=name,
-        tag=tag,
+        tags=tuple(tag or ()),
         push=push,
         no_cache=no_cache,
         pull=pull,
@@ -105,7 +111,8 @@ def _document(made: Built) -> dict[str, Any]:
         "image": made.plan.image,
         "id": made.image.id,
         "tags": list(made.tags),
-        "digest": made.digest,
+        "digest": next(iter(made.pushed.values()), None),
+        "pushed": dict(made.pushed),
         "size": made.image.size,
         "built": made.image.built,
         "labels": dict(made.image.labels),
@@ -125,8 +132,8 @@ def _draw(made: Built, console: Console) -> None:
     line(f"  size    {made.image.size / 1e6:.0f} MB with its base, {made.plan.base_image}")
     for tag in made.tags[1:]:
         line(f"  name    {tag}")
-    if made.digest:
-        line(f"  pushed  {made.tags[-1].rpartition(':')[0]}@{made.digest}")
+    for tag, digest in made.pushed.items():
+        line(f"  pushed  {tag.rpartition(':')[0]}@{digest}")
     if made.kept:
         line(f"  kept    {made.kept}")
     line("Next:")

@@ -32,7 +32,7 @@ def list_builds(
         bool,
         typer.Option(
             "--commercial-unclear",
-            help="These, and those of which that is unclear: see the reason.",
+            help="The same, and builds for which that is unclear: `cf show BUILD` says why.",
         ),
     ] = False,
     runnable: Annotated[
@@ -152,8 +152,9 @@ def _draw(found: list[Row], left_out: list[str], console: Console) -> None:
         line()
         line(f"Not listed, as it is unclear for their weights: {', '.join(left_out)}")
         line("`cf list-builds --commercial-unclear` lists them too; `cf show BUILD` says why.")
-    line()
-    line(_COLUMNS)
+    if found:
+        line()
+        line(_COLUMNS)
     shown = {value for values in cells for value in values}
     for word, text in _WORDS.items():
         if word in shown:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from compreface_cli import builds, engine_env, leftovers, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.checks import raise_for
+from compreface_cli.checks.base import DOCKER
 from compreface_cli.errors import PreflightError, UsageError
 from compreface_cli.flows import fitting, reach
 from compreface_cli.launch import image
@@ -21,9 +22,17 @@ from compreface_cli.plan import Plan
 
 if TYPE_CHECKING:
     from compreface_cli.builds import BuildFile
+    from compreface_cli.spec import BuildSpec
 
 DEFAULT_BUILD = "embedded"
 _NAME = r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
+# What Docker takes for the name of an image: its host, its parts and its tag
+# (distribution/reference, "Grammar").
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
+_REFERENCE = rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
+_LONGEST = 255
+_WITHOUT = "Without Docker: cf up {} --launcher process"
 _PORTRAIT = "astronaut.png"
 _FOLDER = "cf-build-"  # where an image is built from
 
@@ -35,7 +44,7 @@ class Request:
     build: str | None = None
     changes: Mapping[str, Any] | None = None
     name: str | None = None
-    tag: str | None = None
+    tags: Sequence[str] = ()
     push: bool = False
     no_cache: bool = False
     pull: bool = False
@@ -49,23 +58,24 @@ class Built:
     plan: Plan
     image: image.Image
     tags: tuple[str, ...]
-    digest: str | None  # of the pushed manifest
+    pushed: Mapping[str, str]  # name -> digest of its manifest
     kept: Path | None  # the user's own build file, when flags made one
 
 
 def build(request: Request, out: Output) -> Built:
     """Build the image, and with flags keep what they made as a build of the user's own.
 
-    The file is kept before Docker is asked, as it is of use without it; a build that makes no sense
-    is refused before, and leaves nothing.
+    It is kept once its image is built, so that a run that fails leaves an earlier build of that
+    name as it is; and without Docker, where the file alone is of use.
     """
+    tags = [_reference(tag) for tag in request.tags]
     with interruptible():
         leftovers.sweep(_FOLDER)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
         found = settings.resolve(flags)
         for note in found.notes:
             out.note(note)
-        chosen, kept = _settle(request, found, out)
+        chosen, own = _settle(request, found)
         # A build is not an instance: a port that only `up` can settle must not stop it.
         plan = replace(
             plans.resolve(chosen, found),
@@ -74,22 +84,38 @@ def build(request: Request, out: Output) -> Built:
             services="core",
             launcher="compose",
         )
-        _preflight(plan, kept)
+        remote = _to_push(tags or [plan.image]) if request.push else []
+        _preflight(plan, own, out)
         with CleanUp(out.note) as undo:
             made = _in_a_folder_of_its_own(plan, request, undo, out)
+            kept = own.keep(out) if own is not None else None
             undo.commit()
-        tags = [plan.image]
-        if request.tag:
-            tag = request.tag if ":" in request.tag.rpartition("/")[2] else f"{request.tag}:latest"
+        for tag in tags:
             image.add_tag(made, tag)
-            tags.append(tag)
-        digest = (
-            image.push(tags[-1], lambda label: out.waiting(label, after_s=0))
-            if request.push
-            else None
-        )
+        pushed = {tag: image.push(tag, shown(out)) for tag in remote}
         image.drop_superseded(plan.build)
-        return Built(plan, made, tuple(tags), digest, kept)
+        return Built(plan, made, (plan.image, *tags), pushed, kept)
+
+
+def _reference(tag: str) -> str:
+    """The name of an image with its tag; UsageError for what is none."""
+    if not re.fullmatch(_REFERENCE, tag) or len(tag) > _LONGEST:
+        raise UsageError(
+            f"flag --tag: {tag!r} is no name for an image",
+            hint="Names are like registry.example/team/engine:1, in lower-case letters.",
+        )
+    return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
+
+
+def _to_push(names: Sequence[str]) -> list[str]:
+    """Those that name a registry, or an account at Docker Hub; UsageError if none does."""
+    found = [name for name in names if "/" in name]
+    if not found:
+        raise UsageError(
+            f"flag --push: {names[-1]} names no registry to push to",
+            hint="Name one with --tag REGISTRY/NAME:TAG.",
+        )
+    return found
 
 
 def build_image(
@@ -153,10 +179,32 @@ def prepared_models(
     return models
 
 
-def _settle(
-    request: Request, found: settings.Settings, out: Output
-) -> tuple[BuildFile, Path | None]:
-    """The build that is meant, and where it was kept if it is a new one."""
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """A build that flags have made, not kept yet."""
+
+    spec: BuildSpec
+    beside: Path | None  # the folder of its models
+    path: Path  # where it is kept
+
+    @property
+    def replaces(self) -> bool:
+        """Whether another build of that name is kept there."""
+        return self.path.is_file() and self.path.read_text("utf-8") != builds.text_of(self.spec)
+
+    def keep(self, out: Output) -> Path:
+        former = " in the place of the former one" if self.replaces else ""
+        path = builds.save_custom(self.spec, self.beside)
+        out.note(f"kept as the build {self.spec.name}{former}: {path}")
+        if (resources.builds_dir() / path.name).is_file():
+            out.warning(
+                f"{self.spec.name} now means this file, no longer the build of cf with that name."
+            )
+        return path
+
+
+def _settle(request: Request, found: settings.Settings) -> tuple[BuildFile, _Own | None]:
+    """The build that is meant, and what is to be kept if it is a new one."""
     base = builds.load(request.build or DEFAULT_BUILD)
     changes = {key: value for key, value in (request.changes or {}).items() if value is not None}
     if not changes and request.name is None:
@@ -170,32 +218,36 @@ def _settle(
     # Model files are looked for beside the build file, so such a build stays where its base is.
     beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
     spec = builds.customise(base, name, changes)
-    builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
+    path = builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
     raise_for(reach.out_of_reach(plans.resolve(base, found)))
-    kept = builds.save_custom(spec, beside)
-    out.note(f"kept as the build {name}: {kept}")
-    if (resources.builds_dir() / f"{name}.yaml").is_file():
-        out.warning(f"{name} now means this file, no longer the build of cf with that name.")
-    return builds.load(str(kept)), kept
+    return builds.BuildFile(spec, "path", path.absolute()), _Own(spec, beside, path)
 
 
-def _preflight(plan: Plan, kept: Path | None) -> None:
+def _preflight(plan: Plan, own: _Own | None, out: Output) -> None:
     """All that stands in the way of the image, in one report. A GPU is none: `up` looks for it."""
     from compreface_cli import facts
     from compreface_cli.checks import Own, architecture, disk, docker
     from compreface_cli.checks import image as images
 
     raise_for(reach.out_of_reach(plan))  # Docker would be asked in vain
-    own = Own(must_build=True)
+    mine = Own(must_build=True)
     asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
     seen = facts.gather(asked)
     checks = (docker.check, images.check, architecture.check, disk.check)
     try:
-        raise_for([finding for check in checks for finding in check(plan, seen, own)])
+        raise_for([finding for check in checks for finding in check(plan, seen, mine)])
     except PreflightError as refused:
-        refused.hint = f"Without Docker: cf up {plan.build} --launcher process"
-        if kept is not None:
-            refused.hint += f"\nThe build file is kept: {kept}"
+        kept = None
+        if own is None:
+            refused.hint = _WITHOUT.format(plan.build)
+        elif refused.code == DOCKER:
+            # A build that worked stays, unless no Docker is on this machine at all.
+            absent = seen.docker is None or seen.docker.client is None
+            if absent or not own.replaces:
+                kept = own.keep(out)
+                refused.hint = f"{_WITHOUT.format(plan.build)}\nThe build file is kept: {kept}"
+            else:
+                refused.hint = f"The build {plan.build} stays as it was: {own.path}"
         refused.details["kept"] = str(kept) if kept else None
         raise
 

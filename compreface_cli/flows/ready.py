@@ -137,17 +137,15 @@ def _answer(
         (c0, c1),
         shrink,
         str(path),
-        _least(plan),
+        _least_cosine(plan),
         SAME_PERSON if border is None else border.at,
     )
 
 
-def _least(plan: Plan) -> float:
-    """The cosine that is right: `min_cosine` is, where a runtime may round or somebody gave it."""
-    exact = plan.runtime not in ("auto", "openvino") or plan.precision == "fp32"
-    if exact and plan.origins.get("min_cosine", "default") == "default":
-        return MIN_COSINE
-    return min(MIN_COSINE, plan.min_cosine)
+def _least_cosine(plan: Plan) -> float:
+    """Lower only where the engine may compute in another precision than float32."""
+    rounds = plan.runtime in ("auto", "openvino") and plan.precision != "fp32"
+    return min(MIN_COSINE, plan.min_cosine) if rounds else MIN_COSINE
 
 
 def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) -> None:

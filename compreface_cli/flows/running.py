@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compreface_cli import paths
@@ -53,9 +53,16 @@ def launcher(kind: Kind) -> Launcher:
 
 
 def deployment(record: Record) -> Deployment:
-    """What the record says is deployed; ConfigurationError when that cannot be understood."""
+    """What the record says is deployed, with the key that its engine asks for.
+
+    Raises ConfigurationError when that cannot be understood.
+    """
+    from compreface_cli.launch import keys
+
     try:
-        return Deployment.from_dict(record.deployment)
+        known = Deployment.from_dict(record.deployment)
+        key = known.engine.key or keys.first(known)
+        return replace(known, engine=replace(known.engine, key=key))
     except (KeyError, TypeError) as error:
         raise ConfigurationError(
             f"the record of instance '{record.name}' does not say what was started",

@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
@@ -34,12 +34,15 @@ STOP_TIMEOUT_S = 15.0
 class Endpoint:
     """Where a service answers: `bind` is what it listens on, `url` what this machine calls.
 
-    `key` is what it asks for, if it asks for API keys.
+    `key` is what it asks for, if it asks for API keys; it never goes into a record.
     """
 
     bind: str
     port: int
     key: str = field(default="", repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"bind": self.bind, "port": self.port}
 
     @property
     def url(self) -> str:
@@ -86,14 +89,14 @@ class Deployment:
         return {
             "launcher": self.launcher,
             "instance": self.instance,
-            "engine": asdict(self.engine),
-            "ui": asdict(self.ui) if self.ui else None,
+            "engine": self.engine.as_dict(),
+            "ui": self.ui.as_dict() if self.ui else None,
             "data": dict(self.data),
         }
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Deployment:
-        """The inverse of `as_dict`; raises KeyError or TypeError on anything else."""
+        """The inverse of `as_dict`, the key aside; KeyError or TypeError on anything else."""
         ui = document["ui"]
         return cls(
             launcher=document["launcher"],

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from compreface_cli import paths
 from compreface_cli.child_processes import die_with
 from compreface_cli.errors import CfError, ConflictError
-from compreface_cli.launch import supervisor
+from compreface_cli.launch import keys, supervisor
 from compreface_cli.launch.base import (
     STOP_TIMEOUT_S,
     CleanUp,
@@ -58,7 +58,7 @@ class ProcessLauncher:
         folder.mkdir(mode=0o700, parents=True)
         environment = plan.engine_environment()
         if plan.api_keys:
-            environment["CF_API_KEYS"] = plan.api_keys
+            environment["CF_API_KEYS_FILE"] = str(keys.write(folder, plan.api_keys))
         # What was measured on this host holds for every instance of it.
         environment["CF_CHOICES_DIR"] = str(paths.cache_dir() / "runtimes")
         if material.models_dir is not None:
@@ -124,7 +124,11 @@ class ProcessLauncher:
         }
         with suppress(FileNotFoundError):
             (folder / "trial.log").unlink()
-        (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+        # 0600: the environment that an earlier cf wrote has the keys
+        handle = os.open(folder / "spec.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            os.fchmod(handle, 0o600)
+            json.dump(spec, file)
         with deferred():  # cut between fork and state, nobody would know of it
             began = subprocess.run(
                 [sys.executable, "-I", supervisor.__file__, "--detach", str(folder)],

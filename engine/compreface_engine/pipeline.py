@@ -103,10 +103,18 @@ class Pipeline:
         self._runtimes: Mapping[str, Choice] = {}
 
     @classmethod
-    def load(cls, config: PipelineConfig, observe: Observe = _unobserved) -> Pipeline:
-        """Loads and warms everything up. Raises ConfigurationError where that cannot be done."""
+    def load(
+        cls,
+        config: PipelineConfig,
+        observe: Observe = _unobserved,
+        check: Callable[[], None] = lambda: None,
+    ) -> Pipeline:
+        """Loads and warms everything up. Raises ConfigurationError where that cannot be done.
+
+        `check` is called between the parts of a stage, and ends the request by raising.
+        """
         cv2.setNumThreads(1)  # its own pool would fight the crew's threads for the cores
-        crew = Crew(_hands(config))
+        crew = Crew(_hands(config), check)
         opener = Opener(config.wish, _lanes(config), idle=crew.idle)
         context = Context(
             open_session=opener.file,

@@ -39,6 +39,9 @@ _SAME_AS_UNSET = {
 }
 _UWSGI = frozenset({"UWSGI_PROCESSES", "UWSGI_THREADS"})
 MIN_KEY_LENGTH = 8
+DIGEST = "sha256:"
+"""Begins a key that is given by its SHA-256."""
+_HEX = re.compile(r"[0-9a-f]{64}")
 _COMMENT = re.compile(r"(^|\s)#.*")
 
 _LEVELS = {
@@ -179,8 +182,12 @@ class Variables:
                 if not key:
                     continue
                 keys.append(key)
+                place = f"the key in line {number}" if path else f"key {len(keys)}"
+                if key.startswith(DIGEST) and not _HEX.fullmatch(key.removeprefix(DIGEST)):
+                    raise ConfigurationError(
+                        f"{source}: {place} must have the 64 hex digits of a SHA-256 after {DIGEST}"
+                    )
                 if len(key) < MIN_KEY_LENGTH or not (key.isascii() and key.isprintable()):
-                    place = f"the key in line {number}" if path else f"key {len(keys)}"
                     raise ConfigurationError(
                         f"{source}: {place} must have at least {MIN_KEY_LENGTH} characters, "
                         "all of them printable ASCII"

@@ -36,6 +36,7 @@ class LonelyCf:
                 "PYTHONPATH": str(ROOT),
                 "NO_COLOR": "1",
                 "LANG": os.environ.get("LANG", "C.UTF-8"),
+                "DOCKER_HOST": "unix:///nowhere/docker.sock",
             },
             timeout=60,
             check=False,
@@ -180,3 +181,46 @@ def test_a_bad_flag_is_usage_and_leaves_nothing(cf: LonelyCf, flags: tuple[str, 
     assert done.returncode == 2, done.stderr
     assert flags[0] in done.stderr
     assert not cf.kept().parent.exists()
+
+
+@pytest.mark.parametrize("tag", ["Bad Tag", "name:", "a//b", "name:tag:tag", "UPPER", "x@sha256:1"])
+def test_a_tag_that_is_no_name_is_usage_before_anything_is_built(cf: LonelyCf, tag: str) -> None:
+    done = cf("build", "--tag", "good/name:1", "--tag", tag, "--runtime", "openvino")
+    assert done.returncode == 2, done.stderr
+    assert f"flag --tag: {tag!r} is no name for an image" in done.stderr
+    assert not cf.kept().exists()
+
+
+@pytest.mark.parametrize("tags", [(), ("--tag", "engine:1")])
+def test_a_push_to_no_registry_is_usage_before_anything_is_built(
+    cf: LonelyCf, tags: tuple[str, ...]
+) -> None:
+    done = cf("build", "--push", *tags)
+    assert done.returncode == 2, done.stderr
+    assert "names no registry to push to" in done.stderr
+    assert "--tag REGISTRY/NAME:TAG" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "tag", ["a/b", "localhost:5000/a_b/c__d:V1.2", "[::1]:5000/x", "Reg.example/x", "engine"]
+)
+def test_a_tag_that_is_a_name_goes_on_to_docker(cf: LonelyCf, tag: str) -> None:
+    assert cf("build", "--tag", tag).returncode == 6
+
+
+def test_a_build_that_worked_stays_where_the_docker_engine_does_not_run(cf: LonelyCf) -> None:
+    program = cf.programs / "docker"
+    program.write_text("#!/bin/sh\necho 2.26.1\n")
+    program.chmod(0o755)
+    first = cf("build", "--runtime", "openvino")
+    assert first.returncode == 6, first.stderr
+    assert f"The build file is kept: {cf.kept()}" in first.stderr, "there was none before"
+    former = cf.kept().read_text()
+    again = cf("build", "--plugin", "facenet.PoseEstimator")
+    assert again.returncode == 6, again.stderr
+    assert f"The build custom-build stays as it was: {cf.kept()}" in again.stderr
+    assert cf.kept().read_text() == former
+    program.unlink()
+    without = cf("build", "--plugin", "facenet.PoseEstimator")
+    assert "kept as the build custom-build in the place of the former one" in without.stderr
+    assert cf.kept().read_text() != former

@@ -100,6 +100,7 @@ def test_commercial_lists_what_allows_it_and_a_second_flag_what_is_unclear(
     assert "(no build fits)" in done.out
     assert "unclear for their weights: embedded, yunet-embedded, facenet" in done.out
     assert "`cf list-builds --commercial-unclear` lists them too" in done.out
+    assert "LFW10:" not in done.out  # nothing is listed that it would explain
     terms = {"weights": "ours", "commercial": "allowed"}
     write(tmp_path / "builds", build_data(facts={"licence": terms}))
     assert set(builds(cf, "--commercial")) == {"my-build"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import urllib.error
@@ -67,6 +68,7 @@ def test_limits_that_are_set_reach_process_and_compose_and_no_others_do(tmp_path
         ("CF_RATE_LIMIT", "0"),
         ("CF_API_KEYS", "short"),
         ("CF_API_KEYS", " , "),
+        ("CF_API_KEYS", f"sha256:{'0' * 64}"),
         ("CF_API_KEYS_FILE", "no-such-file"),
         ("CF_APPLY_EXIF", "maybe"),
         ("CF_MAX_PIXELS", "300000"),
@@ -101,8 +103,31 @@ def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) ->
     folder = project.write(rendered, tmp_path / "folder").folder
     assert project.read_env(folder / ".env")["CF_API_KEYS"] == wanted.api_keys
     assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+    assert _files_with(KEY, folder) == [folder / ".env"]
+    document = yaml.safe_load((folder / "compose.yaml").read_text())
+    core = document["services"]["compreface-core"]
+    assert core["environment"]["CF_API_KEYS_FILE"] == "/run/secrets/api-keys"
+    given = folder / document["secrets"]["api-keys"]["file"]
+    assert given.parent.stat().st_mode & 0o777 == 0o700
+    assert EngineSettings.from_env({"CF_API_KEYS_FILE": str(given)}).api_keys == tuple(
+        f"sha256:{hashlib.sha256(key.encode()).hexdigest()}" for key in wanted.api_keys.split(",")
+    )
     project.write(render.render(_plan({})), folder)
     assert "CF_API_KEYS" not in project.read_env(folder / ".env")
+    assert not given.parent.exists()
+
+
+def test_other_keys_make_another_container() -> None:
+    texts = {
+        str(render.render(_plan({"CF_API_KEYS": key})).files["compose.yaml"])
+        for key in (KEY, f"{KEY},second-key", "another-key")
+    }
+    assert len(texts) == 3
+
+
+def _files_with(text: str, folder: Path) -> list[Path]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [path for path in files if text.encode() in path.read_bytes()]
 
 
 def test_keys_beside_a_file_of_keys_are_refused(tmp_path: Path) -> None:
@@ -175,7 +200,10 @@ def test_an_engine_with_keys_and_a_limit_is_started_used_and_left_open_again(
     again = local_cf.json("up", "--launcher", "process", "--port", port, **asked)
     assert again["change"] == "already running"
 
-    # The instance's record has the key; an address alone has none.
+    # One file of the instance has the key, for its user alone; an address alone has none.
+    (file,) = _files_with(KEY, local_cf.state)
+    assert (file.name, file.stat().st_mode & 0o777) == ("api-keys", 0o600)
+    assert (file.parent / "spec.json").stat().st_mode & 0o777 == 0o600
     assert local_cf.status()["state"] == "running"
     # The limit of two a second is waited for.
     seen = local_cf.json("scan", *[str(PORTRAIT)] * 4)["pictures"]
@@ -193,6 +221,35 @@ def test_an_engine_with_keys_and_a_limit_is_started_used_and_left_open_again(
     assert opened.returncode == 0, opened.stderr
     assert "will ask for none now" in opened.stderr
     assert _status(port) == 200
+
+
+@pytest.mark.slow
+def test_an_instance_of_an_earlier_cf_keeps_its_keys_and_gets_them_as_a_file(
+    local_cf: LocalCf,
+) -> None:
+    """It had them in its record and in the environment of its process."""
+    port = str(free_port())
+    keys: Any = {"CF_API_KEYS": f"#{KEY}"}
+    local_cf.json("up", "--launcher", "process", "--port", port, **keys)
+    (file,) = _files_with(KEY, local_cf.state)
+    (record,) = local_cf.state.rglob("instance.json")
+    document = json.loads(record.read_text())
+    document["deployment"]["engine"]["key"] = f"#{KEY}"
+    environment = document["deployment"]["data"]["env"]
+    del environment["CF_API_KEYS_FILE"]
+    environment["CF_API_KEYS"] = f"#{KEY}"
+    document["digest"] = "of an earlier cf"
+    record.write_text(json.dumps(document))
+    file.unlink()
+
+    assert local_cf.status()["state"] == "running"
+    local_cf.json("restart")
+    assert _status(port, f"#{KEY}") == 200
+    again = local_cf.json("up", "--launcher", "process", "--port", port, **keys)
+    assert again["change"] == "replaced"
+    assert _status(port, f"#{KEY}") == 200
+    (file,) = _files_with(KEY, local_cf.state)
+    assert (file.name, file.stat().st_mode & 0o777) == ("api-keys", 0o600)
 
 
 def _status(port: str, key: str = "") -> int:

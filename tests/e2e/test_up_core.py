@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +58,36 @@ def test_the_container_is_locked_down(
     assert found["Config"]["User"] not in ("", "0", "root")
     bindings = found["HostConfig"]["PortBindings"]["3000/tcp"]
     assert [binding["HostIp"] for binding in bindings] == ["127.0.0.1"]
+
+
+def test_keys_reach_the_container_as_a_file_that_holds_none(
+    docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any]
+) -> None:
+    key, other = "the-key-of-the-test", "another-key-of-the-test"
+    cf.environment["CF_API_KEYS"] = key
+    port = free_port()
+    cf.ok(*up_core(instance, port))
+    container = f"cf-{instance}-compreface-core-1"
+    assert key not in json.dumps(docker.inspect(container))
+    given = docker("exec", container, "cat", "/run/secrets/api-keys")
+    assert given.strip() == f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+    asked = f"http://127.0.0.1:{port}/find_faces", PORTRAITS / "grace_hopper.jpg"
+    assert post_photograph(*asked)[0] == 401
+    assert post_photograph(*asked, key=key)[0] == 200
+    assert json.loads(cf.ok("scan", str(asked[1]), "--json"))["pictures"][0]["faces"]
+    holding = [path for path in cf.data.parent.parent.rglob("*") if _holds(path, key)]
+    assert holding == [cf.project(instance) / ".env"]
+    assert holding[0].stat().st_mode & 0o777 == 0o600
+
+    cf.environment["CF_API_KEYS"] = other
+    changed = json.loads(cf.ok(*up_core(instance, port), "--json"))
+    assert changed["change"] == "replaced"
+    assert post_photograph(*asked, key=key)[0] == 401
+    assert post_photograph(*asked, key=other)[0] == 200
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and not path.is_symlink() and text.encode() in path.read_bytes()
 
 
 def test_a_crash_loop_is_told_with_its_last_lines_and_removed(

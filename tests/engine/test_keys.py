@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
 from compreface_engine.api.guard import MAX_CLIENTS, Keys, Rate
+from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.settings import Settings
 from tests.contract.process import MULTIPART, photograph_form
 from tests.engine.fakes import AsgiReply, Caller, FakePipeline
@@ -43,6 +46,24 @@ class Service:
             headers={"Content-Type": MULTIPART, **named},
             body=photograph_form(b"1"),
         )
+
+
+def test_a_key_may_be_given_by_its_digest(tmp_path: Path) -> None:
+    digest = hashlib.sha256(FIRST.encode()).hexdigest()
+    file = tmp_path / "keys"
+    file.write_text(f"sha256:{digest}  # of the backend\n{SECOND}\n")
+    service = Service(CF_API_KEYS_FILE=str(file))
+    assert service.find(X_Api_Key=FIRST).status == 200
+    assert service.find(X_Api_Key=SECOND).status == 200
+    assert service.find(X_Api_Key=digest).status == 401
+    assert service.find(X_Api_Key=f"sha256:{digest}").status == 401
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 63, "0" * 65, "g" * 64, "A" * 64])
+def test_what_is_no_digest_is_refused_and_not_shown(digest: str) -> None:
+    with pytest.raises(ConfigurationError, match="key 1 must have the 64 hex digits") as caught:
+        Service(CF_API_KEYS=f"sha256:{digest}")
+    assert not digest or digest not in str(caught.value)
 
 
 @pytest.fixture

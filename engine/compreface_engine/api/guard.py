@@ -11,16 +11,25 @@ from collections.abc import Callable, Hashable
 
 from compreface_engine.api.errors import TooManyRequests, Unauthorized
 from compreface_engine.settings import Settings
+from compreface_engine.variables import DIGEST
 
 MAX_CLIENTS = 10_000
 """Clients whose requests are counted; beyond, who was longest away starts anew."""
 
 
 class Keys:
-    """The accepted keys, by their digests. A comparison takes the same time for every wrong key."""
+    """The accepted keys, by their digests. A comparison takes the same time for every wrong key.
+
+    A key may be given as what `DIGEST` begins, the SHA-256 of it in hex.
+    """
 
     def __init__(self, keys: tuple[str, ...]) -> None:
-        self._digests = [_digest(key.encode()) for key in keys]
+        self._digests = [
+            bytes.fromhex(key.removeprefix(DIGEST))
+            if key.startswith(DIGEST)
+            else _digest(key.encode())
+            for key in keys
+        ]
 
     def place(self, key: bytes) -> int | None:
         """Which key of the list this is; None for no key of it."""
