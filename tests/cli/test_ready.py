@@ -220,7 +220,7 @@ def test_a_build_that_may_be_less_exact_is_held_to_its_own_tolerance() -> None:
         ({"runtime": "auto", "precision": "fp32"}, 0.999),
         ({"runtime": "auto", "min_cosine": 0.9999}, 0.999),
     ):
-        wanted = replace(plan, **changes)  # type: ignore[arg-type]
+        wanted = replace(plan, **changes)
         assert ready.known_answer(wanted, {}, never).least == least, changes
 
 
