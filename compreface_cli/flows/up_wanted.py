@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -124,8 +124,14 @@ def look(
     folder = str(paths.project_dir(plan.instance))
     if before and before.launcher == "compose":
         folder = str(before.data["folder"])
-    others = neighbours(plan.instance)
-    own = Own(folder, pids, others=others, may_build=may_build, must_build=must_build)
+    own = Own(
+        folder,
+        pids,
+        calculator=old.calculator if old is not None and old.services == "full" else "",
+        others=neighbours(plan.instance),
+        may_build=may_build,
+        must_build=must_build,
+    )
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
     seen = preflight.run(plan, own=own, folders=folders)
     if plan.launcher == "auto":
@@ -134,11 +140,10 @@ def look(
         out.note(f"Launcher: {chosen.kind}, because {chosen.reason}{left_out}")
         if os.environ.get("CF_DEBUG") and chosen.detail:
             out.note(f"  {chosen.detail}")
-    for finding in seen.warnings:
-        out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
+    say(seen.warnings, out)
     if before is not None and before.engine.key and not plan.api_keys:
         out.warning(f"instance '{plan.instance}' asked for API keys and will ask for none now.")
-    if old is not None and old.calculator != plan.calculator:
+    if old is not None and old.calculator != plan.calculator and not _volume_decides(seen, old):
         refused = Finding(
             "calculator",
             "fail",
@@ -161,6 +166,18 @@ def look(
         )
         seen = replace(seen, findings=(*seen.findings, refused))
     return replace(seen, findings=(*seen.findings, *_keys(seen.plan), *reach.out_of_reach(plan)))
+
+
+def say(warnings: Sequence[Finding], out: Output) -> None:
+    for finding in warnings:
+        out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
+
+
+def _volume_decides(seen: preflight.Preflight, old: Record) -> bool:
+    """Whether the calculator is a matter of the database alone, which checks/volume.py judges."""
+    plan, docker = seen.plan, seen.facts.docker
+    both = plan.services == old.services == "full" and plan.launcher == "compose"
+    return both and docker is not None and docker.reachable
 
 
 def _keys(plan: Plan) -> list[Finding]:
