@@ -11,9 +11,10 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from compreface_engine.core import image as core_image
-from compreface_engine.core.errors import BrokenImage, TooCostly
+from compreface_engine.core.errors import BrokenImage, TooCostly, TooManyPixels
 from compreface_engine.core.image import decode
 from compreface_engine.core.pieces import (
     MOST_CHUNKS,
@@ -116,6 +117,18 @@ def test_runs_that_lead_nowhere_end(
     with pytest.raises(TooCostly):
         decode(bmp_of_runs(run * 100_000, side), max_pixels=LIMIT)
     assert len(reads) < 25_000
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "lzma"])
+def test_only_common_compressions_of_tiff_may_be_as_large_as_any(compression: str) -> None:
+    large = saved(Pillow.new("L", (4096, 2049)), "TIFF", compression=compression)
+    if compression != "lzma":
+        assert decode(large, max_pixels=LIMIT).image.shape == (2049, 4096, 3)
+        return
+    with pytest.raises(TooManyPixels, match="exceeds limit of 8388608 pixels"):
+        decode(large, max_pixels=LIMIT)
+    small = saved(grain(64, 64), "TIFF", compression=compression)
+    assert decode(small, max_pixels=LIMIT).image.shape == (64, 64, 3)
 
 
 def test_chunks_are_counted_to_the_end_of_the_picture_and_no_further() -> None:
