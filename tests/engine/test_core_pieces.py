@@ -131,6 +131,26 @@ def test_only_common_compressions_of_tiff_may_be_as_large_as_any(compression: st
     assert decode(small, max_pixels=LIMIT).image.shape == (64, 64, 3)
 
 
+@pytest.mark.parametrize("mode", ["F", "I", "LAB"])
+def test_modes_that_are_slow_to_convert_have_a_lower_limit(mode: str) -> None:
+    with pytest.raises(TooManyPixels, match="exceeds limit of 67108864 pixels"):
+        decode(tiff_of_mode(mode, 8192, 8193), max_pixels=LIMIT)
+    assert decode(tiff_of_mode(mode, 64, 48), max_pixels=LIMIT).image.shape == (48, 64, 3)
+
+
+def tiff_of_mode(mode: str, width: int, height: int) -> bytes:
+    """Said to be so large; the data are those of a small one."""
+    data = bytearray(saved(Pillow.new(mode, (64, 48)), "TIFF", compression="tiff_lzw"))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from("<HH", data, entry)
+        if tag in (256, 257):
+            value = width if tag == 256 else height
+            struct.pack_into("<H" if kind == 3 else "<I", data, entry + 8, value)
+    return bytes(data)
+
+
 def test_chunks_are_counted_to_the_end_of_the_picture_and_no_further() -> None:
     check_chunks(png() + png_chunk(b"tEXt") * 10_000)
     check_chunks(memoryview(png()))
