@@ -14,12 +14,14 @@ import argparse
 import base64
 import collections
 import http.client
+import io
 import json
 import os
 import random
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from bench import servers
 from bench.load import multipart, progress
@@ -88,6 +92,8 @@ def requests(shared: Path | None) -> list[Request]:
         "half a picture": first[: len(first) // 2],
         "a flipped picture": bytes(b ^ 0x55 for b in first[:4000]),
         "text": b"no picture at all " * 50,
+        "a JPEG of 90 scans over 36 megapixels": _of_scans(90, 6000),
+        "a JPEG of 5000 scans": _of_scans(5000, 13_000),
     }
     found = [
         Request(f"find {name}", "POST", f"/find_faces{_ALL}", *multipart(data))
@@ -112,6 +118,16 @@ def requests(shared: Path | None) -> list[Request]:
         Request("live", "GET", "/live"),
     ]
     return found
+
+
+def _of_scans(count: int, side: int) -> bytes:
+    """A grey progressive JPEG of a few hundred bytes a scan, the last of them again and again."""
+    out = io.BytesIO()
+    Image.new("L", (32, 32), 90).save(out, "JPEG", progressive=True)
+    jpeg = bytearray(out.getvalue())
+    struct.pack_into(">HH", jpeg, jpeg.index(b"\xff\xc2") + 5, side, side)
+    last = jpeg.rindex(b"\xff\xda")
+    return bytes(jpeg[:-2] + jpeg[last:-2] * (count - jpeg.count(b"\xff\xda")) + jpeg[-2:])
 
 
 class Soak:
