@@ -120,6 +120,10 @@ def _look(plan: Plan, old: Record | None, options: Options, out: Output) -> Pref
     with out.waiting("Checking this machine"):
         look = up_wanted.look(plan, old, out, may_build=may, must_build=must)
     look.raise_for()
+    if look.plan.launcher == "compose":
+        from compreface_cli.flows import up_project
+
+        up_project.refuse_broken(look.plan)
     return look
 
 

@@ -122,6 +122,8 @@ def look(
     others = neighbours(plan.instance)
     own = Own(folder, pids, others=others, may_build=may_build, must_build=must_build)
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
+    if plan.launcher != "process":
+        folders.append(paths.project_dir(plan.instance))
     seen = preflight.run(plan, own=own, folders=folders)
     if plan.launcher == "auto":
         chosen = seen.choice
