@@ -252,6 +252,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("drain_s", _seconds, None, "What waits at a stop is served so long; unset: 6 or 30."),
     Setting("stuck_s", _seconds, None, "A computation this long ends the engine; unset: 60."),
     Setting("max_queue_bytes", whole(1, 10**12 - 1), None, "Bytes of all bodies; unset: 256 MiB."),
+    Setting(
+        "max_memory_bytes",
+        whole(2**28, 10**12 - 1),
+        None,
+        "Memory of the engine's process; unset: what its container, ulimit or machine allow.",
+    ),
     # the least of these two lets in the portraits that an engine is checked with
     Setting("max_body_bytes", whole(2**20, 10**12 - 1), None, "Bytes of a body; unset: 64 MiB."),
     Setting("max_pixels", whole(512 * 600, 10**12 - 1), None, "Width x height; unset: 178956970."),
@@ -358,7 +364,7 @@ TABLE: tuple[Setting, ...] = (
 PASSED_ON: tuple[str, ...] = tuple(
     (
         "threads batching max_queue retry_after drain_s stuck_s max_queue_bytes max_body_bytes "
-        "max_pixels body_timeout_s apply_exif rate_limit rate_burst"
+        "max_memory_bytes max_pixels body_timeout_s apply_exif rate_limit rate_burst"
     ).split()
 )
 BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}

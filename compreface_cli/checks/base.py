@@ -58,12 +58,14 @@ class Own:
 
     `folder`: the project folder of its record, None when this user has no such Compose instance;
     `pids`: its supervisor and engine when it runs as a process;
+    `calculator`: of what its record says that lies in its database, "" when it has none;
     `others`: what else this user runs; `may_build` is False with `--no-build`, `must_build` True
     with `--build`.
     """
 
     folder: str | None = None
     pids: frozenset[int] = frozenset()
+    calculator: str = ""
     others: tuple[Neighbour, ...] = ()
     may_build: bool = True
     must_build: bool = False

@@ -71,6 +71,7 @@ class Seen:
     broken: Mapping[str, str] = field(default_factory=dict)  # builds, records -> what is wrong
     trouble: Sequence[Finding] = ()  # what keeps the models from being looked at
     uis: Sequence[Finding] = ()  # of each running instance with a UI: does it answer
+    databases: Sequence[Finding] = ()  # of each running instance with a database: what it holds
 
 
 def judge(seen: Seen) -> list[Finding]:
@@ -86,6 +87,7 @@ def judge(seen: Seen) -> list[Finding]:
         *_nvidia(facts),
         *(_door(seen, number, fact) for (_, number), fact in facts.host.ports.items()),
         *seen.uis,
+        *seen.databases,
         *(seen.settings or [ok("settings", "every value that is set is one that `cf up` takes")]),
         *seen.ui,
         *(seen.trouble or _models(seen.models)),

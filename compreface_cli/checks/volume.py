@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compreface_cli.checks import database
 from compreface_cli.checks.base import (
     CONFLICT,
     DATA,
@@ -14,9 +15,26 @@ from compreface_cli.checks.base import (
     whose,
 )
 from compreface_cli.facts import Facts
+from compreface_cli.facts.database import DatabaseFacts
 from compreface_cli.plan import LABEL_CALCULATOR, Plan
 
 NAME = "volume"
+
+
+def in_doubt(plan: Plan, facts: Facts, own: Own) -> bool:
+    """Whether only a look into the volume tells if this calculator may work on it.
+
+    Its label names the calculator it was made with and cannot be changed; the record of the
+    instance knows better, and the database best of all.
+    """
+    docker = facts.docker
+    if plan.launcher == "process" or plan.services != "full" or docker is None:
+        return False
+    volume = next((item for item in docker.volumes if item.name == plan.volume), None)
+    if volume is None or volume.project != plan.project:
+        return False
+    made_with = volume.labels.get(LABEL_CALCULATOR)
+    return made_with is not None and (own.calculator or made_with) != plan.calculator
 
 
 def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
@@ -39,15 +57,11 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
         )
         clean = False
         yield fail(NAME, CONFLICT, f"the volume {volume.name} already exists and {owner}", another)
-    elif made_with != plan.calculator:
-        clean = False
-        yield fail(
-            NAME,
-            DATA,
-            f"the volume {volume.name} holds embeddings of {made_with}; "
-            f"this build computes those of {plan.calculator}, which do not compare with them",
-            f"{another} To keep the data, start a build with the calculator {made_with}.",
-        )
+    elif in_doubt(plan, facts, own):
+        known = own.calculator or made_with
+        found = _another_calculator(volume.name, known, plan.calculator, facts.database)
+        clean = found.level == "ok"
+        yield found
     for container in docker.containers:
         if volume.name in container.volumes and container.active and not own.has(container, plan):
             clean = False
@@ -59,4 +73,25 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
                 f"Stop that container first: docker stop {container.name}",
             )
     if clean:
-        yield ok(NAME, f"the volume {volume.name} is ours and was made with {plan.calculator}")
+        yield ok(NAME, f"the volume {volume.name} is ours, and {plan.calculator} may work on it")
+
+
+def _another_calculator(
+    volume: str, known: str, wanted: str, seen: DatabaseFacts | None
+) -> Finding:
+    """The database decides where it can be read, else what is known of the volume."""
+    takes = None if seen is None else database.takes(seen, wanted)
+    if seen is not None and takes is not None:
+        # Of two calculators in one database the known one is this instance's.
+        if takes and not database.foreign(seen, wanted):
+            return ok(NAME, f"the volume {volume} holds no embedding of another calculator")
+        return database.refused(volume, seen, wanted)
+    unread = f" (its database cannot be read: {seen.error})" if seen and seen.error else ""
+    return fail(
+        NAME,
+        DATA,
+        f"the volume {volume} holds embeddings of {known}{unread}; "
+        f"this build computes those of {wanted}, which do not compare with them",
+        "Start it as another instance (--instance NAME), or here a build with the calculator "
+        f"{known}. Nothing in the volume was touched.",
+    )

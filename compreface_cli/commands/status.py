@@ -59,6 +59,7 @@ def _document(found: list[Status], damaged: list[Damaged]) -> dict[str, Any]:
                 "busy": dataclasses.asdict(one.busy) if one.busy else None,
                 "services": service_rows(one.health.services),
                 "runtimes": dict(one.runtimes),
+                "database": [finding.as_dict() for finding in one.database],
             }
             for one in found
         ],

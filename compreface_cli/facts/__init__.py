@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compreface_cli.facts.database import DatabaseFacts
 from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.facts.gpu import GpuFacts, ProbeFact
 from compreface_cli.facts.host import HostFacts
@@ -17,6 +18,7 @@ class Facts:
     docker: DockerFacts | None = None
     gpu: GpuFacts | None = None
     probe: ProbeFact | None = None
+    database: DatabaseFacts | None = None  # what the volume holds, where that decides something
 
 
 @dataclass(frozen=True, slots=True)

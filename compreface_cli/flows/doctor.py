@@ -49,6 +49,7 @@ def look() -> health.Seen:
         environment=_environment(),
         instances=_instances(broken),
         uis=_uis(),
+        databases=_databases(),
         broken=broken,
         trouble=trouble,
     )
@@ -116,6 +117,20 @@ def _uis() -> list[Finding]:
             ui = Deployment.from_dict(record.deployment).ui
             if ui is not None:
                 found.append(ui_routes.judge(record.name, ui.url, routes.silent(ui.url)))
+    return found
+
+
+def _databases() -> list[Finding]:
+    """The rows for the database of each running instance that has one."""
+    from compreface_cli.flows import databases
+    from compreface_cli.instances import Instances
+    from compreface_cli.launch.base import Deployment
+
+    found = []
+    for record in Instances(paths.instances_dir()).all()[0]:
+        with suppress(KeyError, TypeError):  # a damaged record has a row of its own
+            if record.deployment:
+                found += databases.look(record, Deployment.from_dict(record.deployment))
     return found
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compreface_cli import checks, facts
+from compreface_cli.checks import database as of_database
+from compreface_cli.checks import volume
+from compreface_cli.facts import database
 from compreface_cli.plan import Plan, with_launcher
 
 
@@ -31,9 +34,31 @@ class Preflight:
 def run(
     plan: Plan, *, own: checks.Own | None = None, folders: Iterable[str | Path] = ()
 ) -> Preflight:
-    """Ask what this plan must know and judge it; a GPU probe removes its container."""
+    """Ask what this plan must know and judge it; what is started to look removes its container."""
     mine = own or checks.Own()
     seen = facts.gather(checks.questions(plan, folders))
     choice = checks.choose(plan, seen, mine)
     settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan
+    if volume.in_doubt(settled, seen, mine):
+        seen = replace(seen, database=into_volume(settled, seen))
     return Preflight(settled, choice, seen, tuple(checks.preflight(settled, seen, mine)))
+
+
+def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
+    """What the volume of the plan holds, asked of its database or read at rest; None: neither."""
+    if seen.docker is None or not seen.docker.reachable:
+        return None
+    users = [one for one in seen.docker.containers if plan.volume in one.volumes and one.active]
+    ours = (one for one in users if one.project == plan.project and one.state == "running")
+    runs = next(ours, None)
+    if runs is not None:
+        return database.look(runs.id)
+    image = plan.stack["postgres_image"]
+    if users or seen.docker.image(image) is None:
+        return None
+    folder = database.folder_of(plan.volume, image)
+    if folder.error:
+        return database.DatabaseFacts(folder.error)
+    if of_database.holds_nothing(folder):
+        return database.DatabaseFacts(collections=())
+    return database.at_rest(plan.volume, image, plan.stack["postgres_db"])

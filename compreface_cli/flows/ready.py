@@ -137,9 +137,15 @@ def _answer(
         (c0, c1),
         shrink,
         str(path),
-        min(MIN_COSINE, plan.min_cosine),
+        _least_cosine(plan),
         SAME_PERSON if border is None else border.at,
     )
+
+
+def _least_cosine(plan: Plan) -> float:
+    """Lower only where the engine may compute in another precision than float32."""
+    rounds = plan.runtime in ("auto", "openvino") and plan.precision != "fp32"
+    return min(MIN_COSINE, plan.min_cosine) if rounds else MIN_COSINE
 
 
 def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) -> None:

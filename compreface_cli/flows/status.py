@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from compreface_cli.flows import running
+from compreface_cli.checks import Finding
+from compreface_cli.flows import databases, running
 from compreface_cli.flows.running import Health
 from compreface_cli.instances import Damaged, Holder, Record
 from compreface_cli.launch.base import Deployment
@@ -21,6 +22,7 @@ class Status:
     health: Health
     busy: Holder | None = None
     runtimes: Mapping[str, Any] = field(default_factory=dict)  # what its engine says of them
+    database: Sequence[Finding] = ()  # what is wrong with what it has stored
 
     @property
     def well(self) -> bool:
@@ -42,4 +44,14 @@ def _look(record: Record) -> Status:
     known = running.deployment(record) if record.deployment else None
     health = running.health(record, busy=busy is not None)
     said = running.runtimes(record) if health.state == "running" else {}
-    return Status(record, known, health, busy, said)
+    found: list[Finding] = []
+    if busy is None and any(
+        one.name == "postgres" and one.state == "running" for one in health.services
+    ):
+        found = [one for one in databases.look(record, known) if one.level == "fail"]
+    if found:
+        lines = [line for one in found for line in (one.message, one.hint)]
+        state = "unhealthy" if health.state == "running" else health.state
+        text = "\n".join([health.detail, *lines] if health.detail else lines)
+        health = replace(health, state=state, detail=text)
+    return Status(record, known, health, busy, said, found)

@@ -338,8 +338,8 @@ class _Run:
 
     def _refuse_another_model(self, answer: ready.KnownAnswer) -> None:
         """One name, two files: the embeddings of the instance must stay comparable."""
-        if self.old is None or not self.old.answer:
-            return
+        if self.old is None or not self.old.answer or self.old.calculator != self.plan.calculator:
+            return  # another name was refused before, unless nothing is stored yet
         if not ready.same_space(ready.KnownAnswer.from_dict(self.old.answer), answer):
             raise DataRefusedError(
                 f"the model behind {self.plan.calculator} is another one than instance "

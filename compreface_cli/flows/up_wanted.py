@@ -119,8 +119,14 @@ def look(
     before = running.deployment(old) if old is not None and old.deployment else None
     pids = _pids(before) if before and before.launcher == "process" else frozenset[int]()
     folder = str(before.data["folder"]) if before and before.launcher == "compose" else None
-    others = neighbours(plan.instance)
-    own = Own(folder, pids, others=others, may_build=may_build, must_build=must_build)
+    own = Own(
+        folder,
+        pids,
+        calculator=old.calculator if old is not None and old.services == "full" else "",
+        others=neighbours(plan.instance),
+        may_build=may_build,
+        must_build=must_build,
+    )
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
     if plan.launcher != "process":
         folders.append(paths.project_dir(plan.instance))
@@ -135,7 +141,7 @@ def look(
         out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
     if before is not None and before.engine.key and not plan.api_keys:
         out.warning(f"instance '{plan.instance}' asked for API keys and will ask for none now.")
-    if old is not None and old.calculator != plan.calculator:
+    if old is not None and old.calculator != plan.calculator and not _volume_decides(seen, old):
         refused = Finding(
             "calculator",
             "fail",
@@ -158,6 +164,13 @@ def look(
         )
         seen = replace(seen, findings=(*seen.findings, refused))
     return replace(seen, findings=(*seen.findings, *_keys(seen.plan), *reach.out_of_reach(plan)))
+
+
+def _volume_decides(seen: preflight.Preflight, old: Record) -> bool:
+    """Whether the calculator is a matter of the database alone, which checks/volume.py judges."""
+    plan, docker = seen.plan, seen.facts.docker
+    both = plan.services == old.services == "full" and plan.launcher == "compose"
+    return both and docker is not None and docker.reachable
 
 
 def _keys(plan: Plan) -> list[Finding]:

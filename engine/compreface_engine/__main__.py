@@ -36,6 +36,7 @@ def _serve(heart: Heart) -> int:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     # Imported here so that --version and a wrong setting answer at once.
+    from compreface_engine.admission import stop_if_left
     from compreface_engine.api.server import PortTaken, bind, serve
     from compreface_engine.api.telemetry import Telemetry
 
@@ -73,6 +74,7 @@ def _serve(heart: Heart) -> int:
                     max_pixels=settings.max_pixels,
                 ),
                 telemetry.observe,
+                stop_if_left,
             )
             serve(settings, pipeline, bound, telemetry, heart)
     except ConfigurationError as error:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from compreface_engine.budget import Budget, Share
+from compreface_engine.core.errors import ConfigurationError
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 _FULL = "queue", "the queue is full"
 _MEMORY = "memory", "the bodies that wait take all the memory set aside for them"
+_PICTURES = "pictures", "other pictures take all the memory set aside for them"
 _STOPPING = "stopping", "the engine is stopping"
 
 _KEY = object()
@@ -25,7 +30,7 @@ _KEY = object()
 class Busy(Exception):
     """No room, or no free worker in time. `retry_after` is a guess in whole seconds.
 
-    `cause` is one word for whoever counts: queue, memory, wait or stopping.
+    `cause` is one word for whoever counts: queue, memory, pictures, wait or stopping.
     """
 
     def __init__(self, cause: str, reason: str, retry_after: int) -> None:
@@ -74,12 +79,14 @@ class Ticket:
 class Permit:
     """The right to compute once. Handlers demand one as a parameter; only the gate can make it."""
 
-    __slots__ = ("_gate", "_spent", "about", "ran_s", "since", "wanted")
+    __slots__ = ("_gate", "_spent", "about", "ran_s", "share", "since", "wanted")
 
-    def __init__(self, key: object, gate: Gate) -> None:
+    def __init__(self, key: object, gate: Gate, share: Share) -> None:
         if key is not _KEY:
             raise TypeError("a permit comes from Gate.permit(), nowhere else")
         self._gate = gate
+        self.share = share
+        """Memory for this computation, given back at its end."""
         self._spent = False
         self.since = time.monotonic()
         self.ran_s = 0.0
@@ -94,7 +101,8 @@ class Permit:
     ) -> T:
         """`work(permit, ...)` in a worker thread; the permit ends with it, whoever left before.
 
-        The thread sees the caller's context variables, and `stop_if_left` works in it.
+        The thread sees the caller's context variables, and `stop_if_left` works in it. Raises what
+        `work` raises; NoRoom: ask for a permit with that much room, and begin anew.
         """
         if self._spent:
             raise RuntimeError("a permit is good for one computation")
@@ -110,7 +118,11 @@ class Permit:
                 _let_go(error)
                 raise
 
-        future = asyncio.get_running_loop().run_in_executor(gate._pool, compute)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(gate._pool, compute)
+        except RuntimeError:  # no thread could be started
+            gate._end(self)
+            raise
         future.add_done_callback(lambda _: gate._end(self))
         try:
             return await asyncio.shield(future)
@@ -168,12 +180,15 @@ class Gate:
         max_bytes: int,
         max_wait_s: float,
         max_body: int = 0,
+        budget: Budget | None = None,
         stuck_s: float = 60.0,
     ) -> None:
         self.concurrency = concurrency
         self.max_queue = max_queue
         self.max_bytes = max_bytes
         self._shared_bytes = max_bytes - max_body
+        self.budget = budget or Budget()
+        """What pictures may take."""
         self.stopping = False
         """Set once the engine is on its way out: what is in is served, nobody should send more."""
         self.described: Callable[[], None] = lambda: None
@@ -186,13 +201,14 @@ class Gate:
         self._ahead: Ticket | None = None  # may take bytes beyond the shared ones
         self._running: set[Permit] = set()
         self._waiting: dict[asyncio.Future[Permit], None] = {}
+        self._short: dict[asyncio.Future[Permit], tuple[int, int]] = {}  # number, bytes
         self._mean_s = 0.1
         self._closed = False
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="compute")
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._short)
 
     @property
     def running(self) -> int:
@@ -205,9 +221,8 @@ class Gate:
     @property
     def full(self) -> bool:
         """True when a new caller would be refused."""
-        return self._closed or (
-            len(self._running) >= self.concurrency and len(self._waiting) >= self.max_queue
-        )
+        at_work = len(self._running) >= self.concurrency or self.waiting > 0
+        return self._closed or (at_work and self.waiting >= self.max_queue)
 
     @property
     def stuck(self) -> list[Permit]:
@@ -226,6 +241,22 @@ class Gate:
             f"{one.about or 'a request'} for {one.ran_s:.0f} s" for one in list(self._running)
         )
 
+    def start_workers(self) -> None:
+        """Starts all threads now: later there may be no address space for a stack of theirs.
+
+        Raises ConfigurationError.
+        """
+        all_here = threading.Barrier(self.concurrency)
+        try:
+            started = [self._pool.submit(all_here.wait) for _ in range(self.concurrency)]
+        except RuntimeError as error:
+            all_here.abort()
+            raise ConfigurationError(
+                f"the system does not let {self.concurrency} threads start ({error}); "
+                "set CF_MAX_CONCURRENCY lower"
+            ) from error
+        wait(started)
+
     def admit(self) -> Ticket:
         """A place for a caller of whose body nothing is read yet. Raises Busy."""
         if self.full:
@@ -234,21 +265,32 @@ class Gate:
         return Ticket(self, self._admitted)
 
     async def permit(
-        self, until_gone: Callable[[], Awaitable[None]], *, waited_s: float = 0.0
+        self,
+        until_gone: Callable[[], Awaitable[None]],
+        *,
+        waited_s: float = 0.0,
+        room: int = 0,
+        number: int = 0,
     ) -> Permit:
         """A permit, at once or after a wait. `until_gone` returns when the caller has hung up.
 
-        `waited_s` of the longest wait are over already. Raises Busy (queue full, waited too long,
-        closing) or CallerLeft.
+        `waited_s` of the longest wait are over already. `room` bytes of the budget come with it,
+        for a computation that found no room: of several such the one of the lowest `number` has
+        its turn first, and all of them before those whose pictures nobody has seen yet. Raises
+        Busy (queue full, waited too long, closing) or CallerLeft.
         """
         if self._closed:
             raise self._busy(*_STOPPING)
-        if len(self._running) < self.concurrency and not self._waiting:
+        if not room and len(self._running) < self.concurrency and not self._waiting:
             return self._start()
-        if len(self._waiting) >= self.max_queue:
-            raise self._busy(*_FULL)
+        if self.waiting >= self.max_queue:
+            raise self._busy(*(_PICTURES if room else _FULL))
         turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = None
+        if room:
+            self._join_the_short(turn, number, room)
+            self._serve()
+        else:
+            self._waiting[turn] = None
         gone = asyncio.ensure_future(until_gone())
         try:
             either: set[asyncio.Future[Any]] = {turn, gone}
@@ -258,6 +300,8 @@ class Gate:
                 raise CallerLeft
             if turn.done():
                 return turn.result()
+            if room:
+                raise self._busy(_PICTURES[0], f"{_PICTURES[1]}, for {self._max_wait_s:g} s")
             raise self._busy("wait", f"no worker was free within {self._max_wait_s:g} s")
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
@@ -265,32 +309,64 @@ class Gate:
             raise
         finally:
             self._waiting.pop(turn, None)
+            if turn in self._short:
+                self._leave_the_short(turn)
+                self._serve()
             turn.cancel()
             gone.cancel()
 
     def close(self) -> None:
         """Refuses whoever waits and whoever comes; what runs goes on."""
         self.stopping = self._closed = True
-        waiting: list[asyncio.Future[Any]] = [*self._waiting, *self._line]
+        waiting: list[asyncio.Future[Any]] = [*self._waiting, *self._short, *self._line]
         for turn in waiting:
             if not turn.done():
                 turn.set_exception(self._busy(*_STOPPING))
         self._waiting.clear()
+        self._short.clear()
         self._line.clear()
 
-    def _start(self) -> Permit:
-        permit = Permit(_KEY, self)
+    def _start(self, held: int = 0) -> Permit:
+        permit = Permit(_KEY, self, Share(self.budget, held))
         self._running.add(permit)
         return permit
 
     def _end(self, permit: Permit) -> None:
         self._running.discard(permit)
+        permit.share.give_back()
         self._mean_s += 0.1 * (time.monotonic() - permit.since - self._mean_s)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Starts whoever can start now: first those that know how much memory they need."""
+        for turn in list(self._short):
+            if len(self._running) >= self.concurrency:
+                return
+            room = self._short[turn][1]
+            first = turn is next(iter(self._short))
+            if turn.done():
+                self._leave_the_short(turn)
+            elif self.budget.take_first(room) if first else self.budget.take(room):
+                self._leave_the_short(turn)
+                turn.set_result(self._start(room))
         while self._waiting and len(self._running) < self.concurrency:
             turn = next(iter(self._waiting))
             del self._waiting[turn]
             if not turn.done():
                 turn.set_result(self._start())
+
+    def _join_the_short(self, turn: asyncio.Future[Permit], number: int, room: int) -> None:
+        first = next(iter(self._short), None)
+        self._short[turn] = number, room
+        self._short = dict(sorted(self._short.items(), key=lambda one: one[1]))
+        if next(iter(self._short)) is not first:
+            self.budget.waited_for(True)
+
+    def _leave_the_short(self, turn: asyncio.Future[Permit]) -> None:
+        first = next(iter(self._short))
+        del self._short[turn]
+        if turn is first:
+            self.budget.waited_for(bool(self._short))
 
     async def _take_bytes(self, ticket: Ticket, count: int) -> None:
         if self._ahead is ticket or (not self._line and self._fits(count)):
@@ -339,6 +415,10 @@ class Gate:
             self._ahead = None
         self._grant_in_turn()
 
+    def out_of_memory(self) -> Busy:
+        """What a caller is told whose computation found no memory, whatever the budget said."""
+        return self._busy("out_of_memory", "the engine has run out of memory")
+
     def _busy(self, cause: str, reason: str) -> Busy:
-        ahead = (len(self._waiting) + len(self._running)) / self.concurrency * self._mean_s
+        ahead = (self.waiting + len(self._running)) / self.concurrency * self._mean_s
         return Busy(cause, reason, min(60, max(1, math.ceil(ahead))))

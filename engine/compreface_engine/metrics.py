@@ -26,6 +26,15 @@ _BATCHES = (1, 2, 4, 8, 16, 32)
 _HOW = ("runtime", "precision", "device", "sha256")
 
 
+class Lent(Protocol):
+    """Memory that is lent, and how much of it is out now; in bytes."""
+
+    size: int
+
+    @property
+    def taken(self) -> int: ...
+
+
 class Room(Protocol):
     """What is read from the gate when somebody asks; nothing is counted for it before."""
 
@@ -46,6 +55,9 @@ class Room(Protocol):
 
     @property
     def max_bytes(self) -> int: ...
+
+    @property
+    def budget(self) -> Lent: ...
 
 
 class Metrics:
@@ -78,7 +90,7 @@ class Metrics:
         )
         self._refused = Counter(
             "compreface_refused",
-            "Requests refused before any work, by cause.",
+            "Requests refused before any work or for want of memory, by cause.",
             ("cause",),
             registry=self._registry,
         )
@@ -167,6 +179,8 @@ class _Gauges(Collector):
             ("running_limit", "Pictures that may be computed at once.", room.concurrency),
             ("body_bytes", "Bytes of bodies held in memory.", room.bytes_held),
             ("body_bytes_limit", "Bytes of bodies that may be held.", room.max_bytes),
+            ("picture_bytes", "Bytes set aside for pictures in work.", room.budget.taken),
+            ("picture_bytes_limit", "Bytes that pictures may take.", room.budget.size),
         ):
             yield GaugeMetricFamily(f"compreface_{name}", text, value)
 

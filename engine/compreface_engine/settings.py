@@ -30,7 +30,10 @@ _ON_GPU = 8
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that is set from outside; times in seconds, `max_pixels` is width x height."""
+    """All that is set from outside; times in seconds, `max_pixels` is width x height.
+
+    `max_memory_bytes` is 0 where nobody has set it.
+    """
 
     host: str
     port: int
@@ -54,6 +57,7 @@ class Settings:
     max_queue: int
     max_queue_bytes: int
     max_body_bytes: int
+    max_memory_bytes: int
     max_pixels: int
     body_timeout_s: float
     apply_exif: bool
@@ -109,6 +113,7 @@ class Settings:
             max_queue=env.integer("CF_MAX_QUEUE", 64, low=0),
             max_queue_bytes=env.integer("CF_MAX_QUEUE_BYTES", 256 * MEBIBYTE, low=1),
             max_body_bytes=env.integer("CF_MAX_BODY_BYTES", 64 * MEBIBYTE, low=1),
+            max_memory_bytes=env.integer("CF_MAX_MEMORY_BYTES", 0, low=1),
             max_pixels=env.integer("CF_MAX_PIXELS", 178956970, low=1),
             body_timeout_s=env.seconds("CF_BODY_TIMEOUT_S", 30.0),
             apply_exif=env.flag("CF_APPLY_EXIF", False),

@@ -212,8 +212,16 @@ def test_a_pair_that_no_answer_covers_is_asked_of_the_converter(tmp_path: Path) 
 
 def test_a_build_that_may_be_less_exact_is_held_to_its_own_tolerance() -> None:
     plan = _plan("embedded")
-    assert ready.known_answer(plan, {}, never).least == 0.999
-    assert ready.known_answer(replace(plan, min_cosine=0.99), {}, never).least == 0.99
+    for changes, least in (
+        ({}, 0.999),
+        ({"min_cosine": 0.99}, 0.999),
+        ({"runtime": "auto"}, 0.998),
+        ({"runtime": "openvino", "min_cosine": 0.99}, 0.99),
+        ({"runtime": "auto", "precision": "fp32"}, 0.999),
+        ({"runtime": "auto", "min_cosine": 0.9999}, 0.999),
+    ):
+        wanted = replace(plan, **changes)
+        assert ready.known_answer(wanted, {}, never).least == least, changes
 
 
 def test_a_shipped_answer_counts_for_the_files_it_was_made_from(tmp_path: Path) -> None:

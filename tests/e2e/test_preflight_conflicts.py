@@ -173,13 +173,21 @@ def ours(docker: Docker, instance: str, calculator: str) -> str:
     return volume
 
 
-def test_a_volume_of_another_calculator_is_refused_as_data(
+def test_a_volume_of_another_calculator_is_refused_as_data_when_it_cannot_be_read(
     docker: Docker, ready: Cf, instance: str
 ) -> None:
-    ours(docker, instance, "facenet.Calculator")
+    volume = ours(docker, instance, "facenet.Calculator")
+    filled = "mkdir /data/15; echo 15 > /data/15/PG_VERSION"
+    docker("run", "--rm", f"--volume={volume}:/data", BASE, "sh", "-c", filled)
     error = refused(ready, docker, instance)
     assert error["exit_code"] == 5
     assert "holds embeddings of facenet.Calculator" in error["message"]
+    assert "cannot be read" in error["message"]
+
+
+def test_an_empty_volume_takes_any_calculator(docker: Docker, ready: Cf, instance: str) -> None:
+    ours(docker, instance, "facenet.Calculator")
+    assert ready.run(*up(instance), "--dry-run").returncode == 0
 
 
 def test_a_volume_mounted_by_a_running_container_is_refused(

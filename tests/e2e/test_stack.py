@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import signal
+import subprocess
 from typing import Any
 
 import pytest
 
+from compreface_cli.project import read_env
 from tests.e2e.conftest import misbehaving
-from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, post_photograph, sign_up
+from tests.e2e.machine import (
+    PORTRAITS,
+    Cf,
+    Docker,
+    free_port,
+    get,
+    post_photograph,
+    restart,
+    sign_up,
+    sql,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -44,19 +60,128 @@ def test_rows_survive_down_and_up(
     assert face["subjects"][0]["similarity"] > 0.99
 
 
-def test_a_volume_of_another_calculator_is_refused_and_not_touched(
+def test_the_database_decides_which_calculator_may_work_on_it(
+    docker: Docker, cf: Cf, instance: str, up: tuple[str, ...]
+) -> None:
+    """The label of the volume is only what it was made with: an empty one takes any calculator."""
+    volume = labelled(docker, instance, "facenet.Calculator")
+    cf.ok(*up)
+    ui = f"http://127.0.0.1:{up[up.index('--port') + 1]}"
+    api = f"{ui}/api/v1/recognition"
+    key = sign_up(ui)["RECOGNITION"]
+    other = ("up", "facenet", *up[2:])
+    allowed = cf.run(*other, "--dry-run")
+    assert "do not compare" not in allowed.stderr, "it holds no face yet, the demo's aside"
+    added = post_photograph(f"{api}/faces?subject=Grace", PORTRAITS / "grace_hopper.jpg", key=key)
+    assert added[0] == 201, added
+    assert '1 face of embedded.Calculator@mobilefacenet192 in "RECOGNITION" of "Front door"' in (
+        refused(cf, other)
+    )
+    assert cf.run("status", instance).returncode == 0
+
+    # One face under another calculator: with it the collection is dead once the api starts anew.
+    sql(
+        instance,
+        "insert into public.embedding (id, subject_id, embedding, calculator) select"
+        " gen_random_uuid(), subject_id, array_fill(0.04::float8, array[512]),"
+        " 'facenet.Calculator' from public.embedding where calculator like 'embedded%'",
+    )
+    restart(docker, instance, "compreface-api")
+    photograph = PORTRAITS / "grace_hopper.jpg"
+    assert post_photograph(f"{api}/recognize", photograph, key=key)[0] == 400
+    sick = cf.run("status", instance, "--json")
+    assert sick.returncode == 8
+    (told,) = json.loads(sick.stdout)["instances"][0]["database"]
+    assert '"RECOGNITION" of "Front door" holds faces of several calculators' in told["message"]
+    assert "1 face of facenet.Calculator" in told["message"]
+    diagnosed = cf.run("doctor", "--json")
+    rows = json.loads(diagnosed.stdout)["rows"]
+    assert [row["message"] for row in rows if row["check"] == "database"] == [told["message"]]
+    commands = [line for line in told["hint"].splitlines() if line.startswith("docker ")]
+    for command in commands:
+        subprocess.run(["sh", "-c", command], check=True, timeout=60)
+    wait_until(lambda: cf.run("status", instance).returncode == 0)
+    status, found = post_photograph(f"{api}/recognize", photograph, key=key)
+    assert (status, found["result"][0]["subjects"][0]["subject"]) == (200, "Grace")
+
+    render = ("render", "facenet", "--no-models", "-o", str(cf.here / "rendered"))
+    assert "1 face of embedded" in refused(cf, (*render, "--instance", instance))
+    assert not (cf.here / "rendered").exists()
+    rendered = cf.run("render", "embedded", "-o", "rendered", "--instance", instance)
+    assert rendered.returncode == 0, rendered.stderr
+    assert f"it stands in {cf.project(instance) / '.env'}" in rendered.stderr
+
+    cf.ok("down", instance)
+    before = docker.inspect(volume)
+    assert "embedded.Calculator@mobilefacenet192" in refused(cf, other)
+    assert "facenet.Calculator" in refused(cf, (*other, "--dry-run"))
+    assert docker.inspect(volume) == before
+    assert docker.things_of(f"cf-{instance}") == [volume]
+    # Without its record only the label is left to be believed, and the database is asked.
+    password = read_env(cf.project(instance) / ".env")["POSTGRES_PASSWORD"]
+    shutil.rmtree(cf.home)
+    cf.home.mkdir()
+    cf.environment["CF_POSTGRES_PASSWORD"] = password
+    cf.ok(*up, "--dry-run")
+
+
+def refused(cf: Cf, command: tuple[str, ...]) -> str:
+    done = cf.run(*command)
+    assert done.returncode == 5, done.stderr
+    assert done.stderr.count("do not compare") + done.stderr.count("cannot be compared") == 1
+    return done.stderr
+
+
+def labelled(docker: Docker, instance: str, calculator: str) -> str:
+    """An empty volume, as an earlier `up` of this instance would have made it."""
+    labels = {
+        "com.docker.compose.project": f"cf-{instance}",
+        "com.docker.compose.volume": "postgres-data",
+        "compreface-cli.instance": instance,
+        "compreface-cli.calculator": calculator,
+    }
+    volume = f"cf-{instance}_postgres-data"
+    docker("volume", "create", *(f"--label={key}={value}" for key, value in labels.items()), volume)
+    return volume
+
+
+def test_another_password_is_found_before_the_services_start(
     docker: Docker, cf: Cf, instance: str, up: tuple[str, ...]
 ) -> None:
     cf.ok(*up)
     cf.ok("down", instance)
     volume = docker.inspect(f"cf-{instance}_postgres-data")
-    other = ("up", "facenet", *up[2:])
-    refused = cf.run(*other)
-    assert refused.returncode == 5, refused.stderr
-    assert "embedded.Calculator@mobilefacenet192" in refused.stderr
-    assert "facenet.Calculator" in refused.stderr
-    assert docker.inspect(f"cf-{instance}_postgres-data") == volume
+    password = read_env(cf.project(instance) / ".env")["POSTGRES_PASSWORD"]
+    shutil.rmtree(cf.home)  # as another user, or after the settings were removed
+    cf.home.mkdir()
+    failed = cf.run(*up)
+    assert failed.returncode == 4, failed.stderr
+    assert "another password" in failed.stderr
+    assert "CF_POSTGRES_PASSWORD" in failed.stderr
+    assert "admin started" not in failed.stderr
     assert docker.things_of(f"cf-{instance}") == [f"cf-{instance}_postgres-data"]
+    assert docker.inspect(f"cf-{instance}_postgres-data") == volume
+    cf.environment["CF_POSTGRES_PASSWORD"] = password
+    cf.ok(*up)
+
+
+def test_a_start_killed_while_the_database_is_made_and_a_lock_left_behind_are_healed(
+    docker: Docker, cf: Cf, instance: str, up: tuple[str, ...]
+) -> None:
+    code, said = cf.interrupted(
+        *up, when=lambda line: "postgres started" in line, number=signal.SIGKILL
+    )
+    assert code == -signal.SIGKILL, said
+    cf.ok(*up)
+    sql(
+        instance,
+        "update public.databasechangeloglock set locked = true, lockgranted = now(),"
+        " lockedby = '0123456789ab (172.18.0.9)'",
+    )
+    cf.ok("down", instance)
+    again = cf.run(*up)
+    assert again.returncode == 0, again.stderr
+    assert "held by 0123456789ab (172.18.0.9), which is gone" in again.stderr
 
 
 def test_a_failed_first_start_leaves_no_volume(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,8 @@ class FakeFace:
 class FakePipeline:
     """Finds as many faces as the first byte of a picture says: b"2..." has two, the largest first.
 
-    b"!" is no picture, b"~2" is a cut one, b"X" makes the engine fail. `hold` lets scans wait.
+    b"!" is no picture, b"~2" is a cut one, b"X" makes the engine fail, b"M" for want of memory.
+    A byte of it needs 1000 bytes. `hold` lets scans wait.
     """
 
     plugins: Mapping[str, str] = {"calculator": "fake.Calculator", "detector": "fake.Detector"}
@@ -47,12 +48,17 @@ class FakePipeline:
         self._running = 0
         self._lock = threading.Lock()
 
-    def decode(self, data: bytes | memoryview) -> FakeDecoded:
+    def decode(
+        self, data: bytes | memoryview, reserve: Callable[[int], None] = lambda _: None
+    ) -> FakeDecoded:
         data = bytes(data)
+        reserve(1000 * len(data))
         truncated = data.startswith(b"~")
         if truncated:
             data = data[1:]
         if data == b"X":
+            raise RuntimeError("secret file name")
+        if data == b"M":
             raise MemoryError("secret file name")
         if not data[:1].isdigit():
             raise BrokenImage

@@ -1,7 +1,8 @@
 """`python -m tests.engine.hanging_engine`: the real engine, with a detector that hangs on demand.
 
 A picture of 7 pixels' height hangs its worker; one of 9 pixels' hangs with Python's lock held, one
-of 11 takes a moment.
+of 11 takes a moment, one
+of 13 a minute in many parts.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import time
 from collections.abc import Sequence
 
 from compreface_engine.__main__ import main
+from compreface_engine.core.crew import Spread
 from compreface_engine.core.types import BoundingBox, Detection, Image
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import Detector
 from compreface_engine.plugins.context import Context
 
-HANGS, HOLDS_THE_LOCK, BRIEF = 7, 9, 11
+HANGS, HOLDS_THE_LOCK, BRIEF, IN_PARTS = 7, 9, 11, 13
 BRIEF_S = 0.7
 _FOR_EVER_S = 600
 
@@ -29,12 +31,18 @@ class Hanging:
     version = "hanging.FaceDetector"
     default_min_score = 0.5
 
+    def __init__(self, spread: Spread) -> None:
+        self._spread = spread
+
     def detect(self, images: Sequence[Image], *, min_score: float) -> list[list[Detection]]:
         (image,) = images
+        print(f"detecting in {image.shape[0]} rows", file=sys.stderr, flush=True)
         if image.shape[0] == HANGS:
             time.sleep(_FOR_EVER_S)
         elif image.shape[0] == HOLDS_THE_LOCK:
             ctypes.PyDLL(None).sleep(_FOR_EVER_S)  # PyDLL: the lock is kept during the call
+        elif image.shape[0] == IN_PARTS:
+            self._spread(lambda _: time.sleep(0.02), range(5000))
         elif image.shape[0] == BRIEF:
             time.sleep(BRIEF_S)
         return [[self.whole(image)]]
@@ -47,7 +55,7 @@ def _load(text: str, context: Context) -> Detector:
     seconds = float(os.environ.get("LOADS_FOR_S", "0"))
     if seconds:  # with the lock held, as a compiler in C may
         ctypes.PyDLL(None).usleep(int(seconds * 1e6))
-    return Hanging()
+    return Hanging(context.spread)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compreface_engine.admission import Busy, CallerLeft, Gate, Permit
+from compreface_engine.budget import MOST_PASSES, Budget, Share
+from compreface_engine.core.errors import ConfigurationError, NoRoom, TooMuchMemory
 
 
 def gate(
@@ -31,6 +33,10 @@ def gate(
 
 async def stays() -> None:
     await asyncio.Event().wait()
+
+
+async def leaves() -> None:
+    return None
 
 
 def play(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -52,7 +58,7 @@ def double(permit: Permit, number: int) -> int:
 
 def test_a_permit_cannot_be_made_outside_the_gate() -> None:
     with pytest.raises(TypeError):
-        Permit(object(), gate())
+        Permit(object(), gate(), Share(Budget()))
 
 
 def test_a_free_worker_is_given_at_once_and_the_work_runs_in_a_thread() -> None:
@@ -485,5 +491,209 @@ def test_a_failed_computation_leaves_no_cycle_of_its_own() -> None:
             errors.append(weakref.ref(error))
         await settle()
         assert errors[0]() is None
+
+    play(scene)
+
+
+def large(permit: Permit, size: int, go: threading.Event) -> int:
+    """Takes `size` bytes and holds them until it may go on."""
+    permit.share.reserve(size)
+    go.wait(10)
+    return size
+
+
+async def patiently(one: Gate, size: int, go: threading.Event, number: int = 1) -> int:
+    """As the application does: again, with room, where there was none."""
+    room = 0
+    while True:
+        permit = await one.permit(stays, room=room, number=number)
+        try:
+            return await permit.run(large, size, go)
+        except NoRoom as short:
+            room = short.needed
+
+
+def with_budget(size: int, concurrency: int = 4, queue: int = 20, wait: float = 20.0) -> Gate:
+    return Gate(
+        concurrency=concurrency,
+        max_queue=queue,
+        max_bytes=1000,
+        max_wait_s=wait,
+        budget=Budget(size),
+    )
+
+
+def opened() -> threading.Event:
+    go = threading.Event()
+    go.set()
+    return go
+
+
+def test_pictures_hold_no_more_than_the_budget_and_all_have_their_turn() -> None:
+    async def scene() -> None:
+        one = with_budget(100)
+        most = 0
+
+        def work(permit: Permit) -> None:
+            nonlocal most
+            permit.share.reserve(40)
+            most = max(most, one.budget.taken)
+
+        async def ask(number: int) -> None:
+            room = 0
+            while True:
+                permit = await one.permit(stays, room=room, number=number)
+                try:
+                    return await permit.run(work)
+                except NoRoom as short:
+                    room = short.needed
+
+        await asyncio.gather(*(ask(number) for number in range(1, 15)))
+        await settle()
+        assert 40 <= most <= 100
+        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
+
+    play(scene)
+
+
+def test_what_can_never_fit_is_refused_for_good() -> None:
+    async def scene() -> None:
+        one = with_budget(100)
+        with pytest.raises(TooMuchMemory, match="CF_MAX_MEMORY_BYTES"):
+            await patiently(one, 101, opened())
+        assert await patiently(one, 100, opened()) == 100
+        await settle()
+        assert one.budget.taken == 0
+
+    play(scene)
+
+
+def test_a_picture_without_room_leaves_its_worker_and_small_ones_pass_it_a_few_times() -> None:
+    async def scene() -> None:
+        one = with_budget(100, concurrency=2)
+        go = threading.Event()
+        holder = asyncio.ensure_future(patiently(one, 60, go))
+        while one.budget.taken < 60:
+            await asyncio.sleep(0.001)
+        waits = asyncio.ensure_future(patiently(one, 80, opened(), 2))
+        while not one._short:
+            await asyncio.sleep(0.001)
+        for number in range(MOST_PASSES):
+            assert await patiently(one, 10, opened(), 3 + number) == 10
+        late = asyncio.ensure_future(patiently(one, 10, opened(), 50))
+        while len(one._short) < 2:
+            await asyncio.sleep(0.001)
+        assert not late.done()  # from now on the large one comes first
+        go.set()
+        assert await waits == 80
+        assert await late == 10
+        assert await holder == 60
+        await settle()
+        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
+
+    play(scene)
+
+
+def test_two_that_need_more_later_never_wait_for_each_other() -> None:
+    def grows(permit: Permit) -> int:
+        permit.share.reserve(40)
+        permit.share.reserve(70)
+        return permit.share.held
+
+    async def ask(one: Gate, number: int) -> int:
+        room = 0
+        while True:
+            permit = await one.permit(stays, room=room, number=number)
+            try:
+                return await permit.run(grows)
+            except NoRoom as short:
+                room = short.needed
+
+    async def scene() -> None:
+        one = with_budget(100)
+        assert await asyncio.gather(*(ask(one, number) for number in range(1, 9))) == [70] * 8
+
+    play(scene)
+
+
+def test_who_finds_no_room_in_time_or_leaves_is_let_go_and_the_next_has_its_turn() -> None:
+    async def scene() -> None:
+        one = with_budget(100, wait=0.2)
+        go = threading.Event()
+        holder = asyncio.ensure_future(patiently(one, 60, go))
+        while one.budget.taken < 60:
+            await asyncio.sleep(0.001)
+        with pytest.raises(Busy, match="other pictures") as busy:
+            await patiently(one, 80, opened(), 2)
+        assert busy.value.cause == "pictures"
+        with pytest.raises(CallerLeft):
+            await one.permit(leaves, room=80, number=3)
+        assert await patiently(one, 40, opened(), 4) == 40
+        go.set()
+        await holder
+        await settle()
+        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
+
+    play(scene)
+
+
+def test_those_that_wait_for_room_count_in_the_queue_and_are_refused_at_the_end() -> None:
+    async def scene() -> None:
+        one = with_budget(100, queue=1)
+        go = threading.Event()
+        holder = asyncio.ensure_future(patiently(one, 60, go))
+        while one.budget.taken < 60:
+            await asyncio.sleep(0.001)
+        waits = asyncio.ensure_future(patiently(one, 80, opened(), 2))
+        while not one.waiting:
+            await asyncio.sleep(0.001)
+        assert one.full
+        with pytest.raises(Busy, match="other pictures"):
+            await patiently(one, 80, opened(), 3)
+        one.close()
+        with pytest.raises(Busy, match="stopping"):
+            await waits
+        go.set()
+        await holder
+        await settle()
+        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
+
+    play(scene)
+
+
+def test_workers_are_threads_from_the_start() -> None:
+    before = threading.active_count()
+    gate(concurrency=3).start_workers()
+    assert threading.active_count() == before + 3
+
+
+def test_a_worker_that_cannot_be_started_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scene() -> None:
+        one = gate()
+        permit = await one.permit(stays)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await permit.run(double, 1)
+        assert one.running == 0
+        with pytest.raises(ConfigurationError, match="CF_MAX_CONCURRENCY"):
+            gate().start_workers()
+
+    play(scene)
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=30), st.integers(1, 5))
+def test_any_sizes_are_all_served_and_nothing_stays_taken(
+    sizes: list[int], concurrency: int
+) -> None:
+    async def scene() -> None:
+        one = with_budget(100, concurrency=concurrency, queue=100)
+        asked = [patiently(one, size, opened(), number) for number, size in enumerate(sizes, 1)]
+        assert await asyncio.gather(*asked) == sizes
+        await settle()
+        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
+        one._pool.shutdown()
 
     play(scene)

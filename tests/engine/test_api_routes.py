@@ -7,12 +7,14 @@ import base64
 import gc
 import json
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
+from compreface_engine.budget import Budget
 from compreface_engine.settings import Settings
 from tests.contract.process import MULTIPART, multipart, part, photograph_form
 from tests.engine.fakes import AsgiReply, Caller, FakeDecoded, FakePipeline
@@ -26,6 +28,7 @@ class Service:
     def __init__(self, **variables: str) -> None:
         self.pipeline = FakePipeline()
         self.settings = Settings.from_env(variables, cores=2)
+        self.budget = Budget()
 
     def call(self, method: str, path: str, **request: Any) -> AsgiReply:
         async def once() -> AsgiReply:
@@ -36,6 +39,7 @@ class Service:
                 max_bytes=settings.max_queue_bytes,
                 max_wait_s=settings.max_wait_s,
                 max_body=settings.max_body_bytes,
+                budget=self.budget,
             )
             app = App(settings, self.pipeline, gate)
             return await asyncio.wait_for(Caller(app, method, path, **request).run(), 20)
@@ -289,6 +293,29 @@ def test_a_fault_of_the_engine_is_500_without_its_details(service: Service) -> N
     assert "secret" not in message(reply)
 
 
+@pytest.mark.parametrize("words", ["", "false"])
+def test_no_memory_is_503_and_says_nothing_of_the_picture(words: str, caplog: Any) -> None:
+    reply = Service(CF_RETRY_AFTER=words).find(b"M")
+    assert reply.status == 503
+    assert message(reply).startswith("503 Service Unavailable: The engine has run out of memory")
+    assert ("retry-after" in reply.headers) == (words == "")
+    assert "secret" not in message(reply)
+    assert [record.message for record in caplog.records] == ["a request found no memory"]
+
+
+def test_a_picture_beyond_the_budget_is_refused_for_good_and_told_what_to_change() -> None:
+    service = Service()
+    service.budget = Budget(5000)
+    reply = service.find(b"2" * 6)
+    assert reply.status == 422
+    assert "CF_MAX_MEMORY_BYTES" in message(reply)
+    assert service.find(b"2" * 5).status == 200
+    # A JSON body is held twice more, as text and as the file in it.
+    encoded = {"file": base64.b64encode(b"2" * 5).decode()}
+    assert service.find_base64(encoded).status == 422
+    assert service.budget.taken == 0
+
+
 @pytest.mark.parametrize(
     ("picture", "query", "status"),
     [
@@ -306,8 +333,8 @@ def test_no_answer_keeps_the_picture(
     decode = service.pipeline.decode
     pictures: list[weakref.ref[Any]] = []
 
-    def watched(data: bytes | memoryview) -> FakeDecoded:
-        decoded = decode(data)
+    def watched(data: bytes | memoryview, reserve: Callable[[int], None]) -> FakeDecoded:
+        decoded = decode(data, reserve)
         pictures.append(weakref.ref(decoded.image))
         return decoded
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from compreface_engine import __version__
-from compreface_engine.admission import Busy, CallerLeft, Gate, Permit
+from compreface_engine.admission import Busy, CallerLeft, Gate, Permit, Ticket
 from compreface_engine.api import ops, routes
 from compreface_engine.api.answers import (
     Answer,
@@ -40,6 +40,7 @@ from compreface_engine.api.head import Head
 from compreface_engine.api.params import query_values
 from compreface_engine.api.routes import Engine, Upload
 from compreface_engine.api.telemetry import Request, Telemetry
+from compreface_engine.core.errors import NoRoom, is_shortage
 from compreface_engine.logs import NAME
 from compreface_engine.metrics import CONTENT_TYPE
 from compreface_engine.settings import Settings
@@ -140,9 +141,8 @@ class App:
             # Only the server cancels, when its grace is over.
             self.telemetry.metrics.refused("stopping")
             answer = error_answer(Unavailable("the engine is stopping", STOPPED_RETRY_S))
-        except Exception:
-            log.exception("a request failed")
-            answer = error_answer(Failed(request.id))
+        except Exception as error:
+            answer = self._failed(error, request)
         with suppress(asyncio.CancelledError):
             await _send(head, receive, send, answer, request.id.encode())
         request.end(answer.status)
@@ -152,6 +152,15 @@ class App:
         if busy.cause == "stopping" or self._settings.retry_after:
             return busy.retry_after
         return None
+
+    def _failed(self, error: Exception, request: Request) -> Answer:
+        if not is_shortage(error):
+            log.exception("a request failed")
+            return error_answer(Failed(request.id))
+        log.exception("a request found no memory")
+        busy = self._gate.out_of_memory()
+        self.telemetry.metrics.refused(busy.cause)
+        return error_answer(Unavailable(str(busy), self._retry_after(busy)))
 
     async def _answer(
         self,
@@ -217,21 +226,42 @@ class App:
                 body = await read_body(receive, ticket.hold, settings.body_timeout_s)
                 head.read = True
                 request.stage("body", time.perf_counter() - began - ticket.waited_s)
-            began = time.perf_counter() - ticket.waited_s
-            try:
-                permit = await gate.permit(lambda: _hung_up(receive), waited_s=ticket.waited_s)
-            finally:
-                request.waited(time.perf_counter() - began)
-            permit.about = f"request {request.id}"
-            watch = asyncio.ensure_future(_note_leaving(permit, receive)) if head.read else None
-            try:
-                answer = await permit.run(work, self._engine, Upload(body, boundary, query))
-            finally:
-                if watch is not None:
-                    watch.cancel()
-            if watch is not None and watch.done():
-                raise CallerLeft
-            return answer
+            upload = Upload(body, boundary, query)
+            room = 0
+            while True:
+                permit = await self._permit(ticket, room, request, receive)
+                permit.about = f"request {request.id}"
+                try:
+                    return await self._run(permit, work, upload, head, receive)
+                except NoRoom as short:
+                    room = short.needed
+
+    async def _permit(
+        self, ticket: Ticket, room: int, request: Request, receive: Receive
+    ) -> Permit:
+        already = ticket.waited_s
+        began = time.perf_counter()
+        try:
+            return await self._gate.permit(
+                lambda: _hung_up(receive), waited_s=already, room=room, number=ticket.number
+            )
+        finally:
+            seconds = time.perf_counter() - began
+            ticket.waited_s += seconds
+            request.waited(seconds if room else already + seconds)
+
+    async def _run(
+        self, permit: Permit, work: Work, upload: Upload, head: Head, receive: Receive
+    ) -> Answer:
+        watch = asyncio.ensure_future(_note_leaving(permit, receive)) if head.read else None
+        try:
+            answer = await permit.run(work, self._engine, upload)
+        finally:
+            if watch is not None:
+                watch.cancel()
+        if watch is not None and watch.done():
+            raise CallerLeft
+        return answer
 
 
 async def _send(

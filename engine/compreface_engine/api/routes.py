@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,7 +57,9 @@ class Engine(Protocol):
     @property
     def similarity_coefficients(self) -> tuple[float, float]: ...
 
-    def decode(self, data: bytes | memoryview) -> DecodedImage: ...
+    def decode(self, data: bytes | memoryview, reserve: Callable[[int], None]) -> DecodedImage:
+        """`reserve` is called before memory is taken, with all bytes that the picture needs."""
+        ...
 
     def scan(
         self,
@@ -83,10 +85,11 @@ class Upload:
 
 def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
     """/find_faces and /find_faces_base64: detect, run the plugins asked for."""
+    reserve = _reserve(permit, upload)
     data, values = _photograph(permit, upload)
     slugs = slugs_of(values)
     detect = detect_of(values)
-    faces, headers = _scan(engine, data, values, detect=detect, slugs=slugs)
+    faces, headers = _scan(engine, data, reserve, values, detect=detect, slugs=slugs)
     return json_answer(
         {
             "plugins_versions": dict(engine.versions(slugs, detect)),
@@ -101,8 +104,10 @@ def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
 
 def scan_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
     """/scan_faces: detection and embedding, nothing else."""
+    slugs = frozenset({"calculator"})
+    reserve = _reserve(permit, upload)
     data, values = _photograph(permit, upload)
-    faces, headers = _scan(engine, data, values, detect=True, slugs=frozenset({"calculator"}))
+    faces, headers = _scan(engine, data, reserve, values, detect=True, slugs=slugs)
     return json_answer(
         {
             "calculator_version": SCANNER_VERSION,
@@ -129,6 +134,13 @@ def status(engine: Engine, build_version: str) -> Answer:
     )
 
 
+def _reserve(permit: Permit, upload: Upload) -> Callable[[int], None]:
+    """What asks for memory: for copies of a JSON body (its text, and the file) at once."""
+    copies = 2 * len(upload.body) if upload.boundary is None else 0
+    permit.share.reserve(copies)
+    return lambda count: permit.share.reserve(copies + count)
+
+
 def _photograph(permit: Permit, upload: Upload) -> tuple[bytes | memoryview, Mapping[str, str]]:
     data: bytes | memoryview
     if upload.boundary is None:
@@ -143,13 +155,14 @@ def _photograph(permit: Permit, upload: Upload) -> tuple[bytes | memoryview, Map
 def _scan(
     engine: Engine,
     data: bytes | memoryview,
+    reserve: Callable[[int], None],
     values: Mapping[str, str],
     *,
     detect: bool,
     slugs: frozenset[str],
 ) -> tuple[Sequence[Face], tuple[Header, ...]]:
     """The faces, in the contract's order of checks: picture, threshold, "no face", limit."""
-    decoded = engine.decode(data)
+    decoded = engine.decode(data, reserve)
     threshold = threshold_of(values)
     try:
         limit, bad_limit = limit_of(values), None

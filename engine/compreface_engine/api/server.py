@@ -17,11 +17,13 @@ from typing import Any
 
 import uvicorn
 
+from compreface_engine import limits
 from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
 from compreface_engine.api.connections import MOST_BACKLOG, Connections, room
 from compreface_engine.api.routes import Engine
 from compreface_engine.api.telemetry import Telemetry
+from compreface_engine.budget import Budget
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.logs import NAME
 from compreface_engine.settings import Settings
@@ -180,19 +182,30 @@ def serve(
     telemetry: Telemetry,
     heart: Heart | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what runs. Raises PortTaken.
+    """Serves until SIGTERM or SIGINT, then finishes what runs.
+
+    Raises PortTaken, and ConfigurationError where the memory is too little.
 
     Who computes beyond the grace is left behind: the process ends at once then, with exit code 0.
     Once a worker is stuck it ends with EXIT_STUCK, when the others have finished or GRACE_S later.
     """
+    memory = limits.shares(
+        settings.max_memory_bytes,
+        bodies=settings.max_queue_bytes,
+        body=settings.max_body_bytes,
+        workers=settings.max_concurrency,
+    )
+    log.info(str(memory))
     gate = Gate(
         concurrency=settings.max_concurrency,
         max_queue=settings.max_queue,
-        max_bytes=settings.max_queue_bytes,
+        max_bytes=memory.bodies,
         max_wait_s=settings.max_wait_s,
         max_body=settings.max_body_bytes,
+        budget=Budget() if memory.pictures is None else Budget(memory.pictures),
         stuck_s=settings.stuck_s,
     )
+    gate.start_workers()
     connections, backlog = room()
     log.info("at most %d connections at once, %d more may wait", connections, backlog)
     listen(bound, backlog)

@@ -32,6 +32,10 @@ def nobody() -> int:
     return 0
 
 
+def _go_on() -> None:
+    """The check of work that nobody interrupts."""
+
+
 class Crew:
     """As many hands as cores; every request is one, and takes the idle ones for parts of its work.
 
@@ -39,9 +43,13 @@ class Crew:
     inside a run, and a request that is alone fills them with its parts.
     """
 
-    def __init__(self, hands: int) -> None:
-        """`hands` >= 1: threads that may compute at once."""
+    def __init__(self, hands: int, check: Callable[[], None] = _go_on) -> None:
+        """`hands` >= 1: threads that may compute at once.
+
+        `check` is called before each part of what is spread, and ends it by raising.
+        """
         share_one_heap()
+        self._check = check
         self._hands = hands
         self._busy = 0
         self._helping = 0
@@ -65,14 +73,19 @@ class Crew:
 
     def spread(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """See `Spread`; the calling thread works too."""
+
+        def checked(item: T) -> R:
+            self._check()
+            return work(item)
+
         if self._pool is None:
-            return in_turn(work, items)
+            return in_turn(checked, items)
         with self._lock:
             idle = max(0, min(self.idle(), len(items) - 1))
             self._helping += idle
         if not idle:
-            return in_turn(work, items)
-        parts = _Parts(work, items)
+            return in_turn(checked, items)
+        parts = _Parts(checked, items)
         helpers = [self._pool.submit(parts.drain) for _ in range(idle)]
         try:
             parts.drain()

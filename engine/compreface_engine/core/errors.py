@@ -71,3 +71,48 @@ class TooManyPixels(UnprocessableInput):
 
 class TooCostly(UnprocessableInput):
     """A picture made so that decoding it takes far longer than one of its size; text says how."""
+
+
+class TooMuchMemory(UnprocessableInput):
+    """A picture that takes more memory than this engine will ever have for pictures; in bytes."""
+
+    def __init__(self, needed: int, budget: int) -> None:
+        super().__init__(
+            f"The picture takes {_megabytes(needed)} MB of memory, and this engine has "
+            f"{_megabytes(budget)} MB for pictures: send a smaller one, or give the engine more "
+            "memory (CF_MAX_MEMORY_BYTES, or the limit of its container)"
+        )
+        self.needed = needed
+        self.budget = budget
+
+
+class NoRoom(EngineError):
+    """Other pictures hold the memory; the computation may begin anew once there is room."""
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(f"{needed} bytes are not free now")
+        self.needed = needed
+
+
+_SHORTAGES = (
+    # NumPy and Python; C++ and what is built on it (ONNX Runtime, OpenVINO); OpenCV; threads
+    *("unable to allocate", "bad_alloc", "bad allocation", "failed to allocate"),
+    *("insufficient memory", "cannot allocate memory", "out of memory", "can't start new thread"),
+)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether `error`, or what it came from, means that there was no memory left."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        text = str(one).lower()
+        if isinstance(one, MemoryError) or any(words in text for words in _SHORTAGES):
+            return True
+        one = one.__cause__ or one.__context__
+    return False
+
+
+def _megabytes(count: int) -> int:
+    return round(count / 1e6)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import mmap
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageFile, TiffImagePlugin, UnidentifiedImageError
 
+from compreface_engine.core import costs
 from compreface_engine.core.errors import (
     BrokenImage,
-    RequestError,
+    EngineError,
     TooCostly,
     TooManyPixels,
     TruncatedHeader,
@@ -32,6 +35,9 @@ from compreface_engine.core.spare import Spare
 from compreface_engine.core.types import Image
 
 Data: TypeAlias = bytes | memoryview
+Reserve: TypeAlias = Callable[[int, int, int], None]
+"""Called before a picture is decoded: width, height, and the bytes that decoding takes at its
+peak. It may be called again with more, and what it raises ends the decoding."""
 
 # What Pillow may try. Left out: formats that start another program (EPS, WMF), containers whose
 # inner size escapes the header check (ICNS), and AVIF and QOI, which the original engine refuses.
@@ -53,6 +59,8 @@ _MOST_JPEG_HEADER: Final = 8 << 20  # bytes
 _WARNINGS: Final = ("Corrupt JPEG data", "Premature end of JPEG", "Inconsistent progression")
 _BAND: Final = 1 << 18  # pixels
 _ORIENTATION: Final = 0x0112
+_TILE_WIDTH, _TILE_LENGTH, _TILE_PIXEL = 322, 323, 8  # TIFF's tags; bytes, four of 16 bits
+_SHORTAGES: Final = ("insufficient memory", "memory allocation failure", "out of memory")
 _SPARE: Final = Spare()
 
 # Pillow's own guard only warns, through a filter that all threads share; ours refuses instead.
@@ -95,16 +103,23 @@ class _Source(io.BytesIO):
         return data
 
 
-def decode(data: Data, *, max_pixels: int, apply_exif: bool = False) -> Decoded:
+def _nothing(width: int, height: int, peak: int) -> None:
+    """A `Reserve` for whoever has memory enough."""
+
+
+def decode(
+    data: Data, *, max_pixels: int, apply_exif: bool = False, reserve: Reserve = _nothing
+) -> Decoded:
     """The first frame of a picture, uint8 [H, W, 3] RGB, in stored orientation by default.
 
     Raises BrokenImage where the data is no readable picture, TruncatedHeader where it ends before
     the first pixel, TooManyPixels where the header announces more than `max_pixels`,
-    or more than is bearable of a kind that is costly to decode.
+    or more than is bearable of a kind that is costly to decode, and MemoryError, which says nothing
+    about the picture.
     """
     if data[:3] == b"\xff\xd8\xff":
         scans = check_scans(data)
-        decoded = _decode_jpeg(data, max_pixels)
+        decoded = _decode_jpeg(data, max_pixels, reserve, turns=apply_exif)
         if decoded is not None:
             return _turned(decoded, _orientation(data[scans.exif])) if apply_exif else decoded
         if scans.header > _MOST_JPEG_HEADER:
@@ -112,10 +127,10 @@ def decode(data: Data, *, max_pixels: int, apply_exif: bool = False) -> Decoded:
                 f"The JPEG, of a rare kind or broken, has {scans.header} bytes before its first "
                 f"scan, at most {_MOST_JPEG_HEADER} are read"
             )
-    return _decode_other(data, max_pixels, apply_exif)
+    return _decode_other(data, max_pixels, apply_exif, reserve)
 
 
-def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
+def _decode_jpeg(data: Data, max_pixels: int, reserve: Reserve, *, turns: bool) -> Decoded | None:
     """libjpeg-turbo's pixels; None where the file needs Pillow (CMYK, rare codings, broken)."""
     try:
         # Strictly: after a warning about the header no row would be written below.
@@ -126,12 +141,16 @@ def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
     if colours not in ("YCbCr", "Gray", "RGB"):
         return None
     size = width * height * 3
+    peak = costs.of_jpeg(data, width, height)
+    _take(reserve, width, height, max(peak, 2 * size) if turns else peak)
     memory = _SPARE.lend(size) or np.empty(size, np.uint8).data
     try:
         whole = simplejpeg.decode_jpeg(data, "RGB", buffer=memory)
         return Decoded(whole, truncated=False)
     except ValueError as error:
         reason = str(error)
+    if _is_shortage(reason):
+        raise MemoryError(reason)
     if not reason.startswith(_WARNINGS):
         return None
     # With a warning every row was written, as far as the file goes.
@@ -139,17 +158,26 @@ def _decode_jpeg(data: Data, max_pixels: int) -> Decoded | None:
     return Decoded(found, truncated="premature end" in reason.lower())
 
 
-def _decode_other(data: Data, max_pixels: int, apply_exif: bool) -> Decoded:
+def _decode_other(data: Data, max_pixels: int, apply_exif: bool, reserve: Reserve) -> Decoded:
     check_chunks(data)
-    source = _Source(data)
     if data[:2] in _PLAIN_PPM:
         raise BrokenImage
+    canvas = costs.webp_size(data)
+    if canvas is not None:  # Pillow takes memory for it when it opens it
+        _check_size(*canvas, min(max_pixels, _MOST_PIXELS["WEBP"]))
+        _take(reserve, *canvas, costs.of_other("WEBP", "RGBA", *canvas, data))
+    source = _Source(data)
     try:
         for width, height in _icon_sizes(data):  # Pillow reads an icon whole when it opens it
             _check_size(width, height, min(max_pixels, _MOST_PIXELS_IN_PYTHON))
+            _take(reserve, width, height, costs.of_other("ICO", "RGBA", width, height, data))
         with Pillow.open(source, formats=_FORMATS) as picture:
             _check_size(*picture.size, max_pixels)
             source.reads_left = _check_cost(picture, len(data))
+            width, height = picture.size
+            peak = costs.of_other(picture.format or "", picture.mode, width, height, data)
+            peak += _tile_bytes(picture)
+            _take(reserve, width, height, peak + apply_exif * 3 * width * height)
             source.ran_out = False
             picture.load()
             cut_short = source.ran_out and picture.format not in _READ_TO_THE_END
@@ -157,16 +185,46 @@ def _decode_other(data: Data, max_pixels: int, apply_exif: bool) -> Decoded:
             if apply_exif:
                 decoded = _turned(decoded, picture.getexif().get(_ORIENTATION, 1))
             return decoded
-    except RequestError:
+    except (EngineError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise BrokenImage from error
     except OSError as error:
+        if _is_shortage(str(error)):
+            raise MemoryError(str(error)) from error
         if "Truncated File Read" in str(error):
             raise TruncatedHeader from error
         raise BrokenImage from error
     except Exception as error:  # a decoder may fail in any way on hostile bytes
         raise BrokenImage from error
+
+
+def _take(reserve: Reserve, width: int, height: int, peak: int) -> None:
+    """Asks for the memory, then sees whether the system has the address space for it.
+
+    Some decoders take a failed allocation for the end of the file, and Pillow hides which.
+    """
+    reserve(width, height, peak)
+    if sys.platform == "win32" or peak < 1:
+        return
+    try:
+        mmap.mmap(-1, peak, flags=mmap.MAP_PRIVATE).close()
+    except OSError as error:
+        raise MemoryError(f"no address space of {peak} bytes") from error
+
+
+def _is_shortage(text: str) -> bool:
+    """Whether a decoder's message means that it got no memory: libjpeg's, Pillow's."""
+    return any(words in text.lower() for words in _SHORTAGES)
+
+
+def _tile_bytes(picture: Pillow.Image) -> int:
+    """What a TIFF makes its decoder hold beside the picture: one tile of any size it likes."""
+    tags = getattr(picture, "tag_v2", None)
+    if picture.format != "TIFF" or tags is None:
+        return 0
+    width, height = (tags.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+    return int(width) * int(height) * _TILE_PIXEL
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -261,6 +319,8 @@ def _orientation(exif: Data) -> int:
     try:
         found.load(bytes(exif))
         return int(found.get(_ORIENTATION, 1))
+    except MemoryError:
+        raise
     except Exception:  # unreadable metadata must not cost the picture
         return 1
 

@@ -1,0 +1,24 @@
+"""What the databases of running instances hold, judged for `status` and `doctor`."""
+
+from __future__ import annotations
+
+from compreface_cli.checks import Finding
+from compreface_cli.checks import database as checks
+from compreface_cli.facts import database
+from compreface_cli.instances import Record
+from compreface_cli.launch.base import Deployment
+
+_LOOK_S = 6.0
+
+
+def look(record: Record, known: Deployment | None) -> list[Finding]:
+    """The findings about the database of an instance that runs; none when it has no own one."""
+    if record.phase != "running" or known is None or known.launcher != "compose":
+        return []
+    from compreface_cli.launch.database import place
+
+    where = place(known)
+    if where is None:
+        return []
+    seen = database.look(where.database, timeout_s=_LOOK_S)
+    return checks.judge(where, seen, record.calculator)
