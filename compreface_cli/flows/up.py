@@ -15,7 +15,16 @@ from typing import Any
 from compreface_cli import builds, engine_env, leftovers, paths, resources, settings
 from compreface_cli import plan as plans
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
-from compreface_cli.flows import answers, changes, fitting, ready, running, swap, up_wanted
+from compreface_cli.flows import (
+    answers,
+    changes,
+    databases,
+    fitting,
+    ready,
+    running,
+    swap,
+    up_wanted,
+)
 from compreface_cli.flows.patience import Patience
 from compreface_cli.flows.preflight import Preflight
 from compreface_cli.instances import Record, now
@@ -106,6 +115,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         if old is not None:
             same = _runs_already(plan, old, options)
             if same is not None:
+                databases.warn(old, same.deployment, out)
                 return same
         look = _look(plan, old, options, out)
         with CleanUp(out.note, out.waiting) as undo:
