@@ -66,6 +66,7 @@ class RenderedProject:
     files: Mapping[str, Content]
     # passwords that the user has set; the others are made once
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    calculator: str = ""  # of what its database will hold; "" without one
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file."""
@@ -126,7 +127,12 @@ def render(
     files[COMPOSE_FILE] = jinja.get_template("compose.yaml.j2").render(context)
     files["README.md"] = jinja.get_template("README.md.j2").render(context)
     _prove(plan, str(files[COMPOSE_FILE]))
-    return RenderedProject(plan.instance, dict(sorted(files.items())), plan.secrets)
+    return RenderedProject(
+        plan.instance,
+        dict(sorted(files.items())),
+        plan.secrets,
+        plan.calculator if plan.services == "full" else "",
+    )
 
 
 def key_digests(keys: str) -> str:
@@ -232,6 +238,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "engine_port": f"127.0.0.1:{plan.core_port}:3000",
         "core_port": "127.0.0.1::3000" if full else f"{_host(plan.bind)}:{plan.port}:3000",
         "behind_ui": full,
+        "memory_limit": "" if plan.memory_limit == "none" else plan.memory_limit,
         "engine_grace": f"{math.ceil(float(plan.engine_limits.get('CF_DRAIN_S', 6)) + 10)}s",
         "max_body_bytes": plan.engine_limits.get("CF_MAX_BODY_BYTES", MAX_BODY_BYTES),
         "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",

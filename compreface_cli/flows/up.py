@@ -14,8 +14,18 @@ from typing import Any
 
 from compreface_cli import builds, engine_env, leftovers, paths, resources, settings
 from compreface_cli import plan as plans
+from compreface_cli.checks import Finding, bind
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
-from compreface_cli.flows import answers, changes, fitting, ready, running, swap, up_wanted
+from compreface_cli.flows import (
+    answers,
+    changes,
+    databases,
+    fitting,
+    ready,
+    running,
+    swap,
+    up_wanted,
+)
 from compreface_cli.flows.patience import Patience
 from compreface_cli.flows.preflight import Preflight
 from compreface_cli.instances import Record, now
@@ -59,6 +69,7 @@ class Result:
     replaces: bool = False  # a dry run: something runs that this would change
     away: tuple[Away, ...] = ()  # services that would not answer meanwhile
     left_out: str = ""
+    findings: tuple[Finding, ...] = ()  # what the checks warn of
 
 
 def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
@@ -106,12 +117,19 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         if old is not None:
             same = _runs_already(plan, old, options)
             if same is not None:
-                return same
+                databases.warn(old, same.deployment, out)
+                return _as_it_is(same, out)
         look = _look(plan, old, options, out)
         with CleanUp(out.note, out.waiting) as undo:
-            return _Run(up_wanted.with_ports(look.plan, old), old, options, out, undo).go(
-                look.choice.leaves_out
-            )
+            run = _Run(up_wanted.with_ports(look.plan, old), old, options, out, undo)
+            return replace(run.go(look.choice.leaves_out), findings=look.warnings)
+
+
+def _as_it_is(same: Result, out: Output) -> Result:
+    """What runs already, with what is to be said of it each time."""
+    findings = tuple(bind.judge(same.plan))
+    up_wanted.say(findings, out)
+    return replace(same, findings=findings)
 
 
 def _look(plan: Plan, old: Record | None, options: Options, out: Output) -> Preflight:
@@ -120,6 +138,10 @@ def _look(plan: Plan, old: Record | None, options: Options, out: Output) -> Pref
     with out.waiting("Checking this machine"):
         look = up_wanted.look(plan, old, out, may_build=may, must_build=must)
     look.raise_for()
+    if look.plan.launcher == "compose":
+        from compreface_cli.flows import up_project
+
+        up_project.refuse_broken(look.plan)
     return look
 
 
@@ -131,7 +153,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
     if old is not None and old.phase == "running":
         same = _runs_already(plan, old, options)
         if same is not None:
-            return same
+            return _as_it_is(same, out)
     look = _look(plan, old, options, out)
     if plan.models:
         from compreface_cli.models import store
@@ -146,6 +168,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         replaces=seen.running == "other",
         away=away(seen),
         left_out=look.choice.leaves_out,
+        findings=look.warnings,
     )
 
 

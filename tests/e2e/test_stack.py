@@ -94,6 +94,9 @@ def test_the_database_decides_which_calculator_may_work_on_it(
     (told,) = json.loads(sick.stdout)["instances"][0]["database"]
     assert '"RECOGNITION" of "Front door" holds faces of several calculators' in told["message"]
     assert "1 face of facenet.Calculator" in told["message"]
+    again = cf.run(*up)
+    assert again.returncode == 0, again.stderr
+    assert told["message"] in again.stderr
     diagnosed = cf.run("doctor", "--json")
     rows = json.loads(diagnosed.stdout)["rows"]
     assert [row["message"] for row in rows if row["check"] == "database"] == [told["message"]]
@@ -103,6 +106,13 @@ def test_the_database_decides_which_calculator_may_work_on_it(
     wait_until(lambda: cf.run("status", instance).returncode == 0)
     status, found = post_photograph(f"{api}/recognize", photograph, key=key)
     assert (status, found["result"][0]["subjects"][0]["subject"]) == (200, "Grace")
+
+    render = ("render", "facenet", "--no-models", "-o", str(cf.here / "rendered"))
+    assert "1 face of embedded" in refused(cf, (*render, "--instance", instance))
+    assert not (cf.here / "rendered").exists()
+    rendered = cf.run("render", "embedded", "-o", "rendered", "--instance", instance)
+    assert rendered.returncode == 0, rendered.stderr
+    assert f"it stands in {cf.project(instance) / '.env'}" in rendered.stderr
 
     cf.ok("down", instance)
     before = docker.inspect(volume)
