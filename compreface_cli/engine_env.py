@@ -133,12 +133,13 @@ def ensure(
         try:
             sibling = _with_packages(home, wanted)
             if sibling is not None:
-                report("Taking the packages of the environment that is here for the new engine ...")
-                _derive(folder, sibling, wanted)
+                label = "Taking the packages of the environment that is here for the new engine"
+                with progress(label, None):
+                    _derive(folder, sibling, wanted)
             else:
                 _make(folder, wanted, wheels, report, progress)
-            report("Proving the environment with a known face ...")
-            _prove(folder, wanted)
+            with progress("Proving the environment with a known face", None):
+                _prove(folder, wanted)
             proven = {"packages": wanted.packages(), "wheel": wanted.wheel.name}
             (folder / "proven.json").write_text(json.dumps(proven), encoding="utf-8")
         except BaseException:
@@ -195,8 +196,8 @@ def _make(
     folder: Path, wanted: EngineInputs, wheels: Path | None, report: Report, progress: Progress
 ) -> None:
     python = folder / "bin" / "python"
-    report("Making a private Python environment for the engine ...")
-    _create(folder)
+    with progress("Making a private Python environment for the engine", None):
+        _create(folder)
     names = sum(
         1
         for path in wanted.requirements
