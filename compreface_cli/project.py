@@ -50,6 +50,25 @@ def state(rendered: RenderedProject, folder: Path) -> Literal["absent", "same", 
     return "same" if same else "differs"
 
 
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """What stands in a folder: the project of which instance, and what its database holds."""
+
+    instance: str = ""  # "": not known
+    calculator: str = ""  # "": none, or not known
+    password: bool = False  # of the database, in `.env`
+
+
+def whose(folder: Path) -> Whose:
+    """What was rendered into the folder, as its manifest says; nothing for any other folder."""
+    manifest = _manifest(folder) or {}
+    return Whose(
+        str(manifest.get("instance", "")),
+        str(manifest.get("calculator", "")),
+        bool(read_env(folder / ENV_FILE).get("POSTGRES_PASSWORD")),
+    )
+
+
 def write(rendered: RenderedProject, folder: Path) -> Written:
     """Bring the folder to this project; a failure leaves it as it was.
 
@@ -107,9 +126,10 @@ def _write(rendered: RenderedProject, folder: Path) -> Written:
             _write_text(stage / "new" / ENV_FILE, env, 0o600)
         moves = [*changed, *([ENV_FILE] if env_changed else [])]
         # Said before the first move: a run that is killed in between is no hand edit.
-        _save_manifest(folder, known, wanted)
-        _swap(folder, stage, moves, removed, known)
-        _save_manifest(folder, wanted, {})
+        _save_manifest(folder, known, wanted, manifest)
+        _swap(folder, stage, moves, removed, manifest)
+        of = {"instance": rendered.instance, "calculator": rendered.calculator}
+        _save_manifest(folder, wanted, {}, of)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     for path in removed:
@@ -118,7 +138,7 @@ def _write(rendered: RenderedProject, folder: Path) -> Written:
 
 
 def _swap(
-    folder: Path, stage: Path, moves: list[str], removed: list[str], known: Mapping[str, str]
+    folder: Path, stage: Path, moves: list[str], removed: list[str], manifest: Mapping[str, Any]
 ) -> None:
     """Put the staged files in place; if one cannot be, all go back."""
     done: list[str] = []
@@ -142,7 +162,7 @@ def _swap(
             else:
                 with suppress(FileNotFoundError, NotADirectoryError):
                     (folder / path).unlink()
-        _save_manifest(folder, known, {})
+        _save_manifest(folder, manifest["files"], {}, manifest)
         raise
 
 
@@ -250,8 +270,11 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     return document
 
 
-def _save_manifest(folder: Path, files: Mapping[str, str], pending: Mapping[str, str]) -> None:
-    document = {"schema": 1, "version": __version__, "files": dict(sorted(files.items()))}
+def _save_manifest(
+    folder: Path, files: Mapping[str, str], pending: Mapping[str, str], of: Mapping[str, Any]
+) -> None:
+    whose = {key: of[key] for key in ("instance", "calculator") if key in of}
+    document = {"schema": 1, "version": __version__, **whose, "files": dict(sorted(files.items()))}
     if pending:
         document["pending"] = dict(sorted(pending.items()))
     part = folder / f"{MANIFEST}.part"

@@ -66,6 +66,7 @@ class RenderedProject:
     files: Mapping[str, Content]
     # passwords that the user has set; the others are made once
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    calculator: str = ""  # of what its database will hold; "" without one
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file."""
@@ -126,7 +127,12 @@ def render(
     files[COMPOSE_FILE] = jinja.get_template("compose.yaml.j2").render(context)
     files["README.md"] = jinja.get_template("README.md.j2").render(context)
     _prove(plan, str(files[COMPOSE_FILE]))
-    return RenderedProject(plan.instance, dict(sorted(files.items())), plan.secrets)
+    return RenderedProject(
+        plan.instance,
+        dict(sorted(files.items())),
+        plan.secrets,
+        plan.calculator if plan.services == "full" else "",
+    )
 
 
 def key_digests(keys: str) -> str:

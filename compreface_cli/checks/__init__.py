@@ -8,6 +8,7 @@ from typing import Protocol
 
 from compreface_cli.checks import (
     architecture,
+    bind,
     cpu,
     disk,
     docker,
@@ -47,6 +48,7 @@ class Check(Protocol):
 CHECKS: tuple[Check, ...] = (
     docker.check,
     port.check,
+    bind.check,
     project.check,
     volume.check,
     image.check,

@@ -133,6 +133,7 @@ def _document(result: Result, services: str) -> dict[str, Any]:
         "services": service_rows(result.services),
         "proof": dataclasses.asdict(result.proof) if result.proof else None,
         "left_out": result.left_out,
+        "findings": [one.as_dict() for one in result.findings],
         "operations": [dataclasses.asdict(one) for one in result.operations],
         "away": [dataclasses.asdict(one) for one in result.away],
     }

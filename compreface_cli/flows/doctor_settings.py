@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from compreface_cli import builds, resources, settings
 from compreface_cli import plan as plans
-from compreface_cli.checks import Finding, Own, health, port, ui
+from compreface_cli.checks import Finding, Own, bind, health, port, ui
 from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
 from compreface_cli.errors import CfError
 from compreface_cli.facts import Facts
@@ -70,12 +70,15 @@ def doors(chosen: Settings) -> tuple[dict[tuple[str, int], health.Door], list[Fi
 
 
 def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
-    """Whether the UI can show what the build answers; nothing where no plan can be made."""
+    """Whether the UI can show what the build answers, and who may ask.
+
+    Nothing where no plan can be made.
+    """
     try:
         plan = plans.resolve(builds.load(chosen.get("build")), chosen)
     except CfError:
         return ()
-    return tuple(ui.check(plan, facts, Own()))
+    return (*ui.check(plan, facts, Own()), *bind.judge(plan))
 
 
 def refused(error: CfError) -> list[Finding]:

@@ -40,18 +40,19 @@ def run(
     choice = checks.choose(plan, seen, mine)
     settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan
     if volume.in_doubt(settled, seen, mine):
-        seen = replace(seen, database=into_volume(settled, seen, mine))
+        seen = replace(seen, database=into_volume(settled, seen))
     return Preflight(settled, choice, seen, tuple(checks.preflight(settled, seen, mine)))
 
 
-def into_volume(plan: Plan, seen: facts.Facts, own: checks.Own) -> database.DatabaseFacts | None:
+def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
     """What the volume of the plan holds, asked of its database or read at rest; None: neither."""
     if seen.docker is None or not seen.docker.reachable:
         return None
     users = [one for one in seen.docker.containers if plan.volume in one.volumes and one.active]
-    ours = next((one for one in users if own.has(one, plan) and one.state == "running"), None)
-    if ours is not None:
-        return database.look(ours.id)
+    ours = (one for one in users if one.project == plan.project and one.state == "running")
+    runs = next(ours, None)
+    if runs is not None:
+        return database.look(runs.id)
     image = plan.stack["postgres_image"]
     if users or seen.docker.image(image) is None:
         return None

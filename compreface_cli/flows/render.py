@@ -11,7 +11,7 @@ from compreface_cli import project
 from compreface_cli import render as renderer
 from compreface_cli.checks import port, raise_for
 from compreface_cli.errors import UsageError
-from compreface_cli.flows import reach, show
+from compreface_cli.flows import reach, render_place, show
 from compreface_cli.flows.build import prepared_models
 from compreface_cli.launch.base import interruptible
 from compreface_cli.output import Output
@@ -47,6 +47,7 @@ def render(
     both = port.clash(plan)
     if both is not None:
         raise UsageError(both, hint="Give another --core-port.")
+    render_place.refuse(plan, folder, out)
     if with_models:
         raise_for(reach.out_of_reach(plan))
     with interruptible():

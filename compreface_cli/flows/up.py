@@ -14,6 +14,7 @@ from typing import Any
 
 from compreface_cli import builds, engine_env, leftovers, paths, resources, settings
 from compreface_cli import plan as plans
+from compreface_cli.checks import Finding, bind
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
 from compreface_cli.flows import answers, changes, fitting, ready, running, swap, up_wanted
 from compreface_cli.flows.patience import Patience
@@ -59,6 +60,7 @@ class Result:
     replaces: bool = False  # a dry run: something runs that this would change
     away: tuple[Away, ...] = ()  # services that would not answer meanwhile
     left_out: str = ""
+    findings: tuple[Finding, ...] = ()  # what the checks warn of
 
 
 def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
@@ -106,12 +108,18 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         if old is not None:
             same = _runs_already(plan, old, options)
             if same is not None:
-                return same
+                return _as_it_is(same, out)
         look = _look(plan, old, options, out)
         with CleanUp(out.note, out.waiting) as undo:
-            return _Run(up_wanted.with_ports(look.plan, old), old, options, out, undo).go(
-                look.choice.leaves_out
-            )
+            run = _Run(up_wanted.with_ports(look.plan, old), old, options, out, undo)
+            return replace(run.go(look.choice.leaves_out), findings=look.warnings)
+
+
+def _as_it_is(same: Result, out: Output) -> Result:
+    """What runs already, with what is to be said of it each time."""
+    findings = tuple(bind.judge(same.plan))
+    up_wanted.say(findings, out)
+    return replace(same, findings=findings)
 
 
 def _look(plan: Plan, old: Record | None, options: Options, out: Output) -> Preflight:
@@ -131,7 +139,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
     if old is not None and old.phase == "running":
         same = _runs_already(plan, old, options)
         if same is not None:
-            return same
+            return _as_it_is(same, out)
     look = _look(plan, old, options, out)
     if plan.models:
         from compreface_cli.models import store
@@ -146,6 +154,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         replaces=seen.running == "other",
         away=away(seen),
         left_out=look.choice.leaves_out,
+        findings=look.warnings,
     )
 
 

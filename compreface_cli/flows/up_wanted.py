@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -135,8 +135,7 @@ def look(
         out.note(f"Launcher: {chosen.kind}, because {chosen.reason}{left_out}")
         if os.environ.get("CF_DEBUG") and chosen.detail:
             out.note(f"  {chosen.detail}")
-    for finding in seen.warnings:
-        out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
+    say(seen.warnings, out)
     if before is not None and before.engine.key and not plan.api_keys:
         out.warning(f"instance '{plan.instance}' asked for API keys and will ask for none now.")
     if old is not None and old.calculator != plan.calculator and not _volume_decides(seen, old):
@@ -162,6 +161,11 @@ def look(
         )
         seen = replace(seen, findings=(*seen.findings, refused))
     return replace(seen, findings=(*seen.findings, *_keys(seen.plan), *reach.out_of_reach(plan)))
+
+
+def say(warnings: Sequence[Finding], out: Output) -> None:
+    for finding in warnings:
+        out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
 
 
 def _volume_decides(seen: preflight.Preflight, old: Record) -> bool:

@@ -25,12 +25,12 @@ def write(folder: Path, keys: str) -> Path:
 
 def first(deployment: Deployment) -> str:
     """The key that `cf` shows the engine; "" where that asks for none."""
-    folder = Path(deployment.data["folder"])
     try:
+        folder = Path(deployment.data["folder"])
         if deployment.launcher == "compose":
             keys = read_env(folder / ENV_FILE).get(_VARIABLE, "")
         else:
             keys = (folder / _FILE).read_text(encoding="ascii").strip().removeprefix(",")
-    except (OSError, UnicodeDecodeError):
+    except (KeyError, OSError, UnicodeDecodeError):
         keys = deployment.data.get("env", {}).get(_VARIABLE, "")
     return keys.partition(",")[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from compreface_cli import paths
 from tests.cli.in_process import Cf, in_folder
 
 
@@ -126,3 +127,31 @@ def test_what_upstreams_env_says_without_effect_is_said(cf: Cf, tmp_path: Path) 
     (tmp_path / ".env").write_text("CORE_VERSION=1\nmax_request_size=20M\n")
     assert "CORE_VERSION has no effect" in cf("render", "embedded", "-o", "out").err
     assert 'MAX_REQUEST_SIZE: "20MB"' in (tmp_path / "out" / "compose.yaml").read_text()
+
+
+def test_a_folder_of_another_calculator_is_refused_and_stays(cf: Cf, tmp_path: Path) -> None:
+    cf("render", "embedded", "-o", "out", "--instance", "two")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    done = cf("render", "facenet", "-o", "out", "--instance", "two", "--no-models")
+    assert done.code == 5
+    assert "rendered for embedded.Calculator@mobilefacenet192" in done.err
+    assert "computes embeddings of facenet.Calculator" in done.err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    core = ("--services", "core", "--no-models")
+    assert cf("render", "facenet", "-o", "alone", "--instance", "two", *core).code == 0
+    assert cf("render", "embedded", "-o", "alone", "--instance", "two", *core).code == 0
+
+
+@pytest.mark.parametrize("services", ["full", "core"])
+def test_a_folder_of_another_instance_is_refused(cf: Cf, tmp_path: Path, services: str) -> None:
+    cf("render", "embedded", "-o", "out", "--instance", "one", "--services", services)
+    done = cf("render", "embedded", "-o", "out", "--instance", "two", "--services", services)
+    assert done.code == 4
+    assert "out is the project of the instance 'one', and this one is 'two'" in done.err
+    assert "--instance one" in done.err
+    # The folder that `cf up` keeps for an instance belongs to that one, whatever lies in it.
+    theirs = paths.project_dir("one")
+    theirs.mkdir(parents=True)
+    assert cf("render", "embedded", "-o", str(theirs), "--instance", "two").code == 4
+    assert list(theirs.iterdir()) == []
+    assert cf("render", "embedded", "-o", str(theirs), "--instance", "one").code == 0

@@ -104,6 +104,13 @@ def test_the_database_decides_which_calculator_may_work_on_it(
     status, found = post_photograph(f"{api}/recognize", photograph, key=key)
     assert (status, found["result"][0]["subjects"][0]["subject"]) == (200, "Grace")
 
+    render = ("render", "facenet", "--no-models", "-o", str(cf.here / "rendered"))
+    assert "1 face of embedded" in refused(cf, (*render, "--instance", instance))
+    assert not (cf.here / "rendered").exists()
+    rendered = cf.run("render", "embedded", "-o", "rendered", "--instance", instance)
+    assert rendered.returncode == 0, rendered.stderr
+    assert f"it stands in {cf.project(instance) / '.env'}" in rendered.stderr
+
     cf.ok("down", instance)
     before = docker.inspect(volume)
     assert "embedded.Calculator@mobilefacenet192" in refused(cf, other)
