@@ -125,7 +125,7 @@ def ensure(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = wanted.key()
     folder = home / key
-    with _locked(home / f"{key}.lock", report):
+    with _locked(home / f"{key}.lock", progress):
         env = find(home, wanted)
         if env is not None:  # another cf made it while this one waited
             return env
@@ -337,18 +337,18 @@ def _clean(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _locked(path: Path, report: Report | None) -> Iterator[None]:
-    """Hold the lock file; waits for its holder, with a line; without `report` BlockingIOError."""
+def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
+    """Hold the lock file; waits for its holder; without `progress` BlockingIOError."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if report is None:
+                if progress is None:
                     raise
-                report("Another cf is making the engine's environment; waiting for it ...")
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                with progress("Waiting for another cf that makes the engine's environment", None):
+                    fcntl.flock(handle, fcntl.LOCK_EX)
             if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
                 try:
                     yield

@@ -128,6 +128,8 @@ def look(
         must_build=must_build,
     )
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
+    if plan.launcher != "process":
+        folders.append(paths.project_dir(plan.instance))
     seen = preflight.run(plan, own=own, folders=folders)
     if plan.launcher == "auto":
         chosen = seen.choice

@@ -64,15 +64,15 @@ class Workshop:
         self.next = replace(self.inputs, wheel=wheel(root / "two", ENGINE, "VALUE = 1  # new\n"))
         self.said: list[str] = []
 
-    def ensure(self, wanted: EngineInputs, wheels: Path | None = None) -> EngineEnv:
-        return engine_env.ensure(
-            self.home, wanted, report=self.said.append, progress=self.progress, wheels=wheels
-        )
-
     @contextmanager
     def progress(self, label: str, total: float | None) -> Iterator[Callable[[float], None]]:
         self.said.append(label)
         yield lambda amount: None
+
+    def ensure(self, wanted: EngineInputs, wheels: Path | None = None) -> EngineEnv:
+        return engine_env.ensure(
+            self.home, wanted, report=self.said.append, progress=self.progress, wheels=wheels
+        )
 
     def left(self) -> list[str]:
         return sorted(path.name for path in self.home.iterdir()) if self.home.exists() else []
@@ -89,8 +89,7 @@ def test_it_is_made_once_and_then_found(workshop: Workshop) -> None:
     assert subprocess.run([made.python, "-I", *WORKS], check=False).returncode == 0
     assert engine_env.find(workshop.home, workshop.inputs) == made
     steps = [" ".join(line.split()[:2]) for line in workshop.said]
-    making = ["Making a", "Preparing the", "All packages"]
-    assert steps == [*making, "Proving the", "The engine's"]
+    assert steps == [*("Making a", "Preparing the", "All packages", "Proving the", "The engine's")]
     assert workshop.left() == [made.key]
     # No wheels and no network are needed any more: nothing is asked.
     assert workshop.ensure(workshop.inputs, workshop.home / "nowhere") == made
