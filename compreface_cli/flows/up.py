@@ -16,7 +16,16 @@ from compreface_cli import builds, engine_env, leftovers, paths, resources, sett
 from compreface_cli import plan as plans
 from compreface_cli.checks import Finding, bind
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
-from compreface_cli.flows import answers, changes, fitting, ready, running, swap, up_wanted
+from compreface_cli.flows import (
+    answers,
+    changes,
+    databases,
+    fitting,
+    ready,
+    running,
+    swap,
+    up_wanted,
+)
 from compreface_cli.flows.patience import Patience
 from compreface_cli.flows.preflight import Preflight
 from compreface_cli.instances import Record, now
@@ -108,6 +117,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         if old is not None:
             same = _runs_already(plan, old, options)
             if same is not None:
+                databases.warn(old, same.deployment, out)
                 return _as_it_is(same, out)
         look = _look(plan, old, options, out)
         with CleanUp(out.note, out.waiting) as undo:
@@ -128,6 +138,10 @@ def _look(plan: Plan, old: Record | None, options: Options, out: Output) -> Pref
     with out.waiting("Checking this machine"):
         look = up_wanted.look(plan, old, out, may_build=may, must_build=must)
     look.raise_for()
+    if look.plan.launcher == "compose":
+        from compreface_cli.flows import up_project
+
+        up_project.refuse_broken(look.plan)
     return look
 
 
