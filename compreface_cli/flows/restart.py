@@ -95,6 +95,11 @@ def _startable(record: Record) -> Deployment:
             f"instance '{name}' cannot start again: {known.data['folder']} is gone",
             hint=f"Start it anew with `{start}`.",
         )
+    if known.launcher == "compose":  # before anything is stopped
+        from compreface_cli.launch import compose_project
+
+        folder = Path(known.data["folder"])
+        compose_project.read(compose_project.command(known.data["project"], folder), "--quiet")
     return known
 
 

@@ -19,6 +19,7 @@ from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
 from compreface_cli.flows import (
     answers,
     changes,
+    databases,
     fitting,
     ready,
     running,
@@ -119,6 +120,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
             running.launcher(known.launcher).resume(known, out.note)
             same = _runs_already(plan, old, options)
             if same is not None:
+                databases.warn(old, same.deployment, out)
                 return _as_it_is(same, out)
         look = _look(plan, old, options, out)
         with CleanUp(out.note, out.waiting) as undo:
@@ -139,6 +141,10 @@ def _look(plan: Plan, old: Record | None, options: Options, out: Output) -> Pref
     with out.waiting("Checking this machine"):
         look = up_wanted.look(plan, old, out, may_build=may, must_build=must)
     look.raise_for()
+    if look.plan.launcher == "compose":
+        from compreface_cli.flows import up_project
+
+        up_project.refuse_broken(look.plan)
     return look
 
 

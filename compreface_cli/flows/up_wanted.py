@@ -133,6 +133,8 @@ def look(
         must_build=must_build,
     )
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
+    if plan.launcher != "process":
+        folders.append(paths.project_dir(plan.instance))
     seen = preflight.run(plan, own=own, folders=folders)
     if plan.launcher == "auto":
         chosen = seen.choice
@@ -149,8 +151,8 @@ def look(
             "fail",
             f"instance '{old.name}' has the calculator {old.calculator}, the build wants "
             f"{plan.calculator}: their embeddings cannot be compared",
-            f"Start the build as another instance (--instance NAME), or `cf down {old.name}` first"
-            + (" and remove its volume." if old.services == "full" else "."),
+            "Start the build as another instance (--instance NAME), or remove this one first: "
+            f"cf down {old.name}" + (" --volumes" if old.services == "full" else ""),
             _DATA,
         )
         seen = replace(seen, findings=(*seen.findings, refused))

@@ -49,12 +49,8 @@ class ComposeLauncher:
         undo.push(
             "the volumes made by this run", lambda: _remove_volumes(plan.project, keep=before)
         )
-        services = docker_cli.run(
-            *compose_project.command(plan.project, folder),
-            "config",
-            "--services",
-            doing=f"read {folder}",
-        ).split()
+        words = compose_project.command(plan.project, folder)
+        services = compose_project.read(words, "--services").split()
         return Deployment(
             launcher="compose",
             instance=plan.instance,
