@@ -26,18 +26,19 @@ def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
     from compreface_cli import project, render
 
     folder = paths.project_dir(plan.instance)
-    kept = _kept(folder)
+    before = kept(folder)
     rendered = render.render(plan, models)
     put_old_back(folder)
     was_there = folder.is_dir()
 
     def undone() -> None:
-        if kept.is_dir() or not was_there:  # else nothing was changed yet
-            _put_back(folder, kept)
+        # Left to the next run where something else is left: a volume has its password in `.env`.
+        if not undo.failures and (before.is_dir() or not was_there):  # else nothing was changed yet
+            _put_back(folder, before)
 
     undo.push("the project folder", undone)
     if was_there:
-        _keep(folder, kept)
+        _keep(folder, before)
     project.write(rendered, folder)
     return folder
 
@@ -74,15 +75,15 @@ def _keep(folder: Path, kept: Path) -> None:
 
 def put_old_back(folder: Path) -> None:
     """The folder as it was before a run that was killed; nothing to do after any other."""
-    kept = _kept(folder)
-    if kept.is_dir():
-        _put_back(folder, kept)
+    before = kept(folder)
+    if before.is_dir():
+        _put_back(folder, before)
 
 
 def forget_old(plan: Plan) -> None:
     """The new project has proven itself: what only the old one needed goes."""
     images.drop_superseded(plan.build)
-    shutil.rmtree(_kept(paths.project_dir(plan.instance)), ignore_errors=True)
+    shutil.rmtree(kept(paths.project_dir(plan.instance)), ignore_errors=True)
 
 
 def image(
@@ -128,12 +129,13 @@ def upon_another_base(plan: Plan, build: bool | None) -> bool:
     return found is not None and images.upon_another(found, plan.base_image)
 
 
-def _kept(folder: Path) -> Path:
+def kept(folder: Path) -> Path:
+    """Where the folder as it was before a run stands, until that run has proven itself."""
     return folder.with_name(f".{folder.name}.before")
 
 
-def _put_back(folder: Path, kept: Path) -> None:
+def _put_back(folder: Path, before: Path) -> None:
     """The folder as it was before this run; gone if there was none."""
     shutil.rmtree(folder, ignore_errors=True)
-    if kept.is_dir():
-        kept.rename(folder)
+    if before.is_dir():
+        before.rename(folder)
