@@ -85,6 +85,7 @@ class Plan:
     max_detect_size: int
     max_concurrency: int  # 0: as many as there are cores
     max_wait_s: float
+    memory_limit: str  # of its container, as Compose takes it; "none": there is none
     # the instance
     instance: str
     launcher: LauncherKind
@@ -273,6 +274,8 @@ def resolve(
         max_detect_size=pick("max_detect_size", spec.limits.max_detect_size),
         max_concurrency=pick("max_concurrency", spec.limits.max_concurrency),
         max_wait_s=float(pick("max_wait_s", spec.limits.max_wait_s)),
+        # On a GPU the host's memory that CUDA takes was never measured.
+        memory_limit=pick("memory_limit") or (row.memory_limit if device == "cpu" else "none"),
         instance=instance,
         launcher=launcher,
         services=services,

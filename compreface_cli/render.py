@@ -238,6 +238,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "engine_port": f"127.0.0.1:{plan.core_port}:3000",
         "core_port": "127.0.0.1::3000" if full else f"{_host(plan.bind)}:{plan.port}:3000",
         "behind_ui": full,
+        "memory_limit": "" if plan.memory_limit == "none" else plan.memory_limit,
         "engine_grace": f"{math.ceil(float(plan.engine_limits.get('CF_DRAIN_S', 6)) + 10)}s",
         "max_body_bytes": plan.engine_limits.get("CF_MAX_BODY_BYTES", MAX_BODY_BYTES),
         "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",

@@ -24,6 +24,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+# What the engine takes, of which 1 GiB is for pictures and bodies. Highest memory of a container's
+# cgroup from the start on, the cache of files included: FaceNet with `auto`, which measures and
+# compiles with OpenVINO, 683 MiB; its ONNX Runtime 420 MB after many scans; embedded 295 MB.
+_WITH_FRAMEWORK = "4096m"  # TensorFlow alone takes 2.1 GB for FaceNet (docs/performance.md)
+
 # Names of /proc/cpuinfo; `pni` is SSE3. Together they are the level x86-64-v2.
 _V2 = frozenset({"pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "lahf_lm"})
 _BASE = "python:3.11-slim-bookworm"
@@ -43,6 +48,7 @@ class Runtime:
     gpu: bool = False
     formats: tuple[str, ...] = ()
     newest_python: tuple[int, int] | None = None
+    memory_limit: str = "2048m"  # of the engine's container on a CPU
     base_image: str = _BASE  # wheels bring CUDA and cuDNN, so a GPU needs no other
 
     def loads(self, format: str) -> bool:
@@ -56,10 +62,20 @@ RUNTIMES: Mapping[str, Runtime] = {
     "onnxruntime": Runtime("cpu", gpu=True),
     "openvino": Runtime("openvino", _V2 | {"avx"}),
     "tensorflow": Runtime(
-        "tensorflow", _V2 | {"avx"}, formats=("tensorflow-graph",), newest_python=(3, 13)
+        "tensorflow",
+        _V2 | {"avx"},
+        formats=("tensorflow-graph",),
+        newest_python=(3, 13),
+        memory_limit=_WITH_FRAMEWORK,
     ),
     # NumPy 1.23 is the last that it imports with.
-    "mxnet": Runtime("mxnet", _V2 | {"avx", "avx2"}, formats=("mxnet",), newest_python=(3, 11)),
+    "mxnet": Runtime(
+        "mxnet",
+        _V2 | {"avx", "avx2"},
+        formats=("mxnet",),
+        newest_python=(3, 11),
+        memory_limit=_WITH_FRAMEWORK,
+    ),
 }
 FLAGS: Mapping[str, frozenset[str]] = {name: row.flags for name, row in RUNTIMES.items()}
 

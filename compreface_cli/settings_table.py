@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 # What the engine takes unless it is told otherwise.
 MAX_BODY_BYTES = 64 * 2**20
 MAX_QUEUE_BYTES = 256 * 2**20
+LEAST_MEMORY_MIB = 512  # the default build starts in it, and reads JPEGs of 40 megapixels
 
 Parse: TypeAlias = Callable[[Any], Any]
 
@@ -109,6 +110,17 @@ def _size(value: Any) -> str:
     if not match or int(match[1]) == 0:
         raise BadValue("must be a size like 10M (K, M or G)")
     return f"{int(match[1])}{match[2].upper()}"
+
+
+def _memory(value: Any) -> str:
+    """A limit as Compose takes it, 2048m; `none` for none."""
+    if str(value).strip().lower() == "none":
+        return "none"
+    match = re.fullmatch(r"\s*(\d{1,7})\s*([MG])i?B?\s*", str(value), re.IGNORECASE)
+    mebibytes = int(match[1]) * (1024 if match[2].upper() == "G" else 1) if match else 0
+    if mebibytes < LEAST_MEMORY_MIB:
+        raise BadValue(f"must be a size like 2G (M or G), at least {LEAST_MEMORY_MIB}M, or none")
+    return f"{mebibytes}m"
 
 
 def _address(value: Any) -> str:
@@ -257,6 +269,12 @@ TABLE: tuple[Setting, ...] = (
         whole(2**28, 10**12 - 1),
         None,
         "Memory of the engine's process; unset: what its container, ulimit or machine allow.",
+    ),
+    Setting(
+        "memory_limit",
+        _memory,
+        None,
+        "Memory limit of the engine's container, none for no limit; unset: what fits the build.",
     ),
     # the least of these two lets in the portraits that an engine is checked with
     Setting("max_body_bytes", whole(2**20, 10**12 - 1), None, "Bytes of a body; unset: 64 MiB."),

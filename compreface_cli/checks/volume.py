@@ -60,8 +60,9 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
     elif in_doubt(plan, facts, own):
         known = own.calculator or made_with
         found = _another_calculator(volume.name, known, plan.calculator, facts.database)
-        clean = found.level == "ok"
-        yield found
+        if found is not None:
+            clean = False
+            yield found
     for container in docker.containers:
         if volume.name in container.volumes and container.active and not own.has(container, plan):
             clean = False
@@ -78,13 +79,13 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
 
 def _another_calculator(
     volume: str, known: str, wanted: str, seen: DatabaseFacts | None
-) -> Finding:
+) -> Finding | None:
     """The database decides where it can be read, else what is known of the volume."""
     takes = None if seen is None else database.takes(seen, wanted)
     if seen is not None and takes is not None:
         # Of two calculators in one database the known one is this instance's.
         if takes and not database.foreign(seen, wanted):
-            return ok(NAME, f"the volume {volume} holds no embedding of another calculator")
+            return None
         return database.refused(volume, seen, wanted)
     unread = f" (its database cannot be read: {seen.error})" if seen and seen.error else ""
     return fail(

@@ -7,6 +7,7 @@ from compreface_cli.checks import database as checks
 from compreface_cli.facts import database
 from compreface_cli.instances import Record
 from compreface_cli.launch.base import Deployment
+from compreface_cli.output import Output
 
 _LOOK_S = 6.0
 
@@ -22,3 +23,10 @@ def look(record: Record, known: Deployment | None) -> list[Finding]:
         return []
     seen = database.look(where.database, timeout_s=_LOOK_S)
     return checks.judge(where, seen, record.calculator)
+
+
+def warn(record: Record, known: Deployment | None, out: Output) -> None:
+    """Say on stderr what is wrong with what an instance that runs has stored."""
+    for one in look(record, known):
+        if one.level == "fail":
+            out.warning(f"{one.message}\n{one.hint}")

@@ -33,12 +33,12 @@ def ready(deployment: Deployment, up: Callable[[str], None], report: Report) -> 
     """
     work = _Database(deployment, report)
     if work.runs():
-        work.wait(anew=None)
+        seen = work.wait(anew=None)
     else:
         existed = work.volume_exists()
         up(SERVICE)
-        work.wait(anew=(lambda: up(SERVICE)) if existed else None)
-    work.admit()
+        seen = work.wait(anew=(lambda: up(SERVICE)) if existed else None)
+    work.admit(seen)
 
 
 def place(deployment: Deployment) -> checks.Place | None:
@@ -77,8 +77,8 @@ class _Database:
         )
         return self.volume in found.split()
 
-    def wait(self, *, anew: Callable[[], None] | None) -> None:
-        """Until it answers; `anew` starts it again once on an empty volume, if that may be."""
+    def wait(self, *, anew: Callable[[], None] | None) -> facts.DatabaseFacts:
+        """What it says once it answers; `anew` starts it once more on an empty volume."""
         looked = anew is None
         while True:
             found = self.container()
@@ -100,22 +100,20 @@ class _Database:
             if state.healthy or (state.state == "running" and found.health == "none"):
                 break
             time.sleep(_POLL_S)
-        if anew is None or looked:
-            return
-        # It answers, and may yet be without what the image makes last.
         seen = facts.look(found.id)
-        if seen.login or seen.error:
+        # It answers, and may yet be without what the image makes last.
+        if anew is not None and not looked and (seen.login or seen.error):
             reason = checks.cut(facts.folder_in(found.id), seen)
             if reason:
                 self._anew(found, reason, anew)
-                self.wait(anew=None)
+                return self.wait(anew=None)
+        return seen
 
-    def admit(self) -> None:
+    def admit(self, seen: facts.DatabaseFacts) -> None:
         """Raise for a password or a calculator that does not fit; free a lock nobody holds."""
         found = self.container()
         if found is None:
             return  # gone meanwhile: Compose will say so
-        seen = facts.look(found.id)
         self._judge(found, seen)
         began, said = time.monotonic(), False
         while seen.lock is not None and not self._freed(found, seen.lock, seen.sessions):

@@ -43,6 +43,7 @@ def plan(**changes: Any) -> Plan:
         max_detect_size=640,
         max_concurrency=0,
         max_wait_s=10.0,
+        memory_limit="2048m",
         instance="embedded",
         launcher="compose",
         services="full",

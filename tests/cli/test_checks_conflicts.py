@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from compreface_cli import checks
+from compreface_cli.checks import volume
 from compreface_cli.checks.base import Finding, Neighbour, Own
 from compreface_cli.errors import PreflightError
+from compreface_cli.facts.database import Collection, DatabaseFacts
 from compreface_cli.facts.docker import Network, Volume
 from compreface_cli.facts.host import PortFact
 from tests.cli.fake_facts import (
@@ -277,6 +279,55 @@ def test_a_volume_of_another_calculator_is_refused_as_data() -> None:
     row = only("volume", "fail", checks.preflight(plan(), seen))
     assert row.code == 5
     assert "facenet.Calculator" in row.message
+
+
+THEIRS = {**OURS, "compreface-cli.calculator": "facenet.Calculator"}
+
+
+def judged(database: DatabaseFacts | None, own: Own = OWN) -> tuple[Finding, bool]:
+    """The volume's finding, where the label names another calculator than the plan; is it asked?"""
+    seen = facts(docker=docker(volumes=(Volume(VOLUME, THEIRS),)))
+    asked = volume.in_doubt(plan(), seen, own)
+    (row,) = volume.check(plan(), replace(seen, database=database), own)
+    return row, asked
+
+
+def test_the_database_decides_where_it_can_be_read_and_else_the_label() -> None:
+    empty, asked = judged(DatabaseFacts(collections=()))
+    assert (empty.level, asked) == ("ok", True)
+    mine = Collection("People", 7, "Door", CALCULATOR, 3)
+    theirs = Collection("People", 7, "Door", "facenet.Calculator", 1)
+    assert judged(DatabaseFacts(collections=(mine,)))[0].level == "ok"
+    for found in ((theirs,), (mine, theirs)):
+        row, _ = judged(DatabaseFacts(collections=found))
+        assert (row.level, row.code) == ("fail", 5)
+        assert '1 face of facenet.Calculator in "People" of "Door"' in row.message
+    unread, _ = judged(DatabaseFacts("no answer within 60 s"))
+    assert "holds embeddings of facenet.Calculator (its database cannot be read: no answer" in (
+        unread.message
+    )
+    old, _ = judged(DatabaseFacts(collections=(), old=True))
+    assert old.code == 5
+
+
+def test_the_record_knows_better_than_the_label() -> None:
+    row, asked = judged(None, replace(OWN, calculator=CALCULATOR))
+    assert (row.level, asked) == ("ok", False)
+    row, asked = judged(None, replace(OWN, calculator="mine.Calculator"))
+    assert asked
+    assert "holds embeddings of mine.Calculator;" in row.message
+
+
+def test_only_a_volume_of_ours_is_looked_into() -> None:
+    for labels in ({}, {**THEIRS, "com.docker.compose.project": "shop"}):
+        seen = facts(docker=docker(volumes=(Volume(VOLUME, labels),)))
+        assert not volume.in_doubt(plan(), seen, OWN)
+    unlabelled = {"com.docker.compose.project": "cf-embedded"}
+    seen = facts(docker=docker(volumes=(Volume(VOLUME, unlabelled),)))
+    assert not volume.in_doubt(plan(), seen, OWN)
+    assert not volume.in_doubt(plan(), facts(docker=docker()), OWN)
+    assert not volume.in_doubt(plan(services="core"), seen, OWN)
+    assert not volume.in_doubt(plan(), facts(docker=None), OWN)
 
 
 def test_a_volume_mounted_by_a_running_container_is_refused() -> None:

@@ -261,3 +261,37 @@ def _status(port: str, key: str = "") -> int:
     except urllib.error.HTTPError as error:
         with error:
             return error.code
+
+
+def _core(plan: plan.Plan) -> dict[str, Any]:
+    document = yaml.safe_load(str(render.render(plan).files["compose.yaml"]))
+    found: dict[str, Any] = document["services"]["compreface-core"]
+    return found
+
+
+def test_the_engines_container_has_a_memory_limit_that_fits_and_no_swap_beyond_it() -> None:
+    core = _core(_plan({}))
+    assert (core["mem_limit"], core["memswap_limit"]) == ("2048m", "2048m")
+    assert _plan({"CF_RUNTIME": "tensorflow"}).memory_limit == "4096m"
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"), [("3G", "3072m"), ("700 mb", "700m"), ("1GiB", "1024m")]
+)
+def test_the_memory_limit_can_be_set(said: str, limit: str) -> None:
+    wanted = _plan({"CF_MEMORY_LIMIT": said})
+    assert wanted.origins["memory_limit"] == "environment CF_MEMORY_LIMIT"
+    core = _core(wanted)
+    assert (core["mem_limit"], core["memswap_limit"]) == (limit, limit)
+
+
+def test_the_memory_limit_can_be_left_out() -> None:
+    core = _core(_plan({"CF_MEMORY_LIMIT": "None"}))
+    assert not {"mem_limit", "memswap_limit"} & core.keys()
+
+
+@pytest.mark.parametrize("said", ["511M", "0", "2", "2T", "much", "-1G"])
+def test_a_memory_limit_below_what_an_engine_needs_is_named(said: str) -> None:
+    with pytest.raises(ConfigurationError, match="CF_MEMORY_LIMIT") as caught:
+        settings.resolve({}, environ={"CF_MEMORY_LIMIT": said})
+    assert "at least 512M, or none" in caught.value.message

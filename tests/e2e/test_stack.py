@@ -94,6 +94,9 @@ def test_the_database_decides_which_calculator_may_work_on_it(
     (told,) = json.loads(sick.stdout)["instances"][0]["database"]
     assert '"RECOGNITION" of "Front door" holds faces of several calculators' in told["message"]
     assert "1 face of facenet.Calculator" in told["message"]
+    again = cf.run(*up)
+    assert again.returncode == 0, again.stderr
+    assert told["message"] in again.stderr
     diagnosed = cf.run("doctor", "--json")
     rows = json.loads(diagnosed.stdout)["rows"]
     assert [row["message"] for row in rows if row["check"] == "database"] == [told["message"]]

@@ -55,6 +55,7 @@ def test_the_container_is_locked_down(
     found = docker.inspect(f"cf-{instance}-compreface-core-1")
     assert found["HostConfig"]["ReadonlyRootfs"] is True
     assert found["HostConfig"]["CapDrop"] == ["ALL"]
+    assert found["HostConfig"]["Memory"] == found["HostConfig"]["MemorySwap"] == 2 << 30
     assert found["Config"]["User"] not in ("", "0", "root")
     bindings = found["HostConfig"]["PortBindings"]["3000/tcp"]
     assert [binding["HostIp"] for binding in bindings] == ["127.0.0.1"]
