@@ -30,7 +30,7 @@ def shared_environment() -> engine_env.EngineEnv:
 
 
 ONE_INSTANCE = 3
-"""Processes of one: a supervisor, an engine, and the one that watches the engine."""
+"""Processes of a running instance: its supervisor, the engine, and the one that watches it."""
 
 
 class LocalCf:
