@@ -15,7 +15,7 @@ C := compreface_cli
 E := engine/compreface_engine
 PURE := $(C)/spec.py,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/plan_models.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 
-.PHONY: help up demo test check format bench soak fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check format bench soak faults fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -79,6 +79,14 @@ bench: $(VENV)/.dev ## Speed, side by side with the alternative (downloads Tenso
 
 soak: $(VENV)/.dev ## Half an hour of good and bad requests, with kills (ARGS="--minutes 1" for less)
 	PYTHONPATH=engine $(BIN)/python -m bench.soak $(ARGS)
+
+# How the Docker engine is killed and started again; without both that half is skipped by name.
+DAEMON_PID   := $(wildcard /run/docker-engine/dockerd.pid)
+KILL_DAEMON  ?= $(if $(DAEMON_PID),kill -9 $$(cat $(DAEMON_PID)))
+START_DAEMON ?= $(if $(DAEMON_PID),$(SHARED)/tools/docker-engine up)
+
+faults: $(VENV)/.dev ## cf and the Docker engine killed at random moments, half an hour (ARGS="--kills 6 --daemon-deaths 2 --seed 7")
+	$(BIN)/python -m tests.faults --kill-daemon '$(KILL_DAEMON)' --start-daemon '$(START_DAEMON)' $(ARGS)
 
 .cache/venv-fuzz/.made: tests/fuzz/requirements.txt engine/requirements/cpu.txt
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)

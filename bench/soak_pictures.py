@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ _SCANS: Final = 150
 
 def large() -> dict[str, bytes]:
     """By name. None has a face; the last one is refused."""
+    small = _saved(Image.new("L", (32, 32), 90), "JPEG", progressive=True)
     plain = _slope(*_20_MEGAPIXELS)
     whole = _saved(plain, "JPEG", quality=80)
     progressive = _saved(plain, "JPEG", quality=80, progressive=True, subsampling=0)
@@ -26,7 +28,8 @@ def large() -> dict[str, bytes]:
         "20 MP, progressive": progressive,
         "20 MP, PNG": _saved(plain, "PNG", compress_level=6),
         "169 MP": _saved(_slope(*_169_MEGAPIXELS).convert("L"), "JPEG", quality=80),
-        "150 scans": _rescanned(progressive),
+        "36 MP, 90 scans": _of_size(_rescanned(small, 84), 6000, 6000),
+        "150 scans": _rescanned(progressive, _SCANS),
     }
 
 
@@ -44,10 +47,17 @@ def _slope(width: int, height: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _rescanned(jpeg: bytes) -> bytes:
-    """The JPEG with its last scan many times."""
+def _rescanned(jpeg: bytes, times: int) -> bytes:
+    """The JPEG with its last scan so many times."""
     last = jpeg.rindex(b"\xff\xda")
-    return jpeg[:last] + jpeg[last:-2] * _SCANS + jpeg[-2:]
+    return jpeg[:last] + jpeg[last:-2] * times + jpeg[-2:]
+
+
+def _of_size(jpeg: bytes, width: int, height: int) -> bytes:
+    """The coded data of a small progressive JPEG under a header that says another size."""
+    frame = bytearray(jpeg)
+    struct.pack_into(">HH", frame, frame.index(b"\xff\xc2") + 5, height, width)
+    return bytes(frame)
 
 
 def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:

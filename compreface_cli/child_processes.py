@@ -28,14 +28,18 @@ def run(command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProc
 
 
 def die_with(parent: int) -> Callable[[], None]:
-    """For `preexec_fn`: Linux sends the new process SIGTERM when `parent` dies, however it dies."""
+    """For `preexec_fn`: Linux sends the new process SIGTERM when `parent` dies, however it dies.
+
+    Takes no lock that another thread could hold, so it may be used beside threads.
+    """
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def ask() -> None:
-        if sys.platform != "linux":
+        if prctl is None:
             return
         # Until the program is there, a handler of the parent's would hear it and do nothing.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
+        prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
         if os.getppid() != parent:  # it died before it was asked for
             os._exit(1)
 

@@ -125,7 +125,7 @@ def ensure(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = wanted.key()
     folder = home / key
-    with _locked(home / f"{key}.lock", report):
+    with _locked(home / f"{key}.lock", progress):
         env = find(home, wanted)
         if env is not None:  # another cf made it while this one waited
             return env
@@ -133,12 +133,13 @@ def ensure(
         try:
             sibling = _with_packages(home, wanted)
             if sibling is not None:
-                report("Taking the packages of the environment that is here for the new engine ...")
-                _derive(folder, sibling, wanted)
+                label = "Taking the packages of the environment that is here for the new engine"
+                with progress(label, None):
+                    _derive(folder, sibling, wanted)
             else:
                 _make(folder, wanted, wheels, report, progress)
-            report("Proving the environment with a known face ...")
-            _prove(folder, wanted)
+            with progress("Proving the environment with a known face", None):
+                _prove(folder, wanted)
             proven = {"packages": wanted.packages(), "wheel": wanted.wheel.name}
             (folder / "proven.json").write_text(json.dumps(proven), encoding="utf-8")
         except BaseException:
@@ -195,8 +196,8 @@ def _make(
     folder: Path, wanted: EngineInputs, wheels: Path | None, report: Report, progress: Progress
 ) -> None:
     python = folder / "bin" / "python"
-    report("Making a private Python environment for the engine ...")
-    _create(folder)
+    with progress("Making a private Python environment for the engine", None):
+        _create(folder)
     names = sum(
         1
         for path in wanted.requirements
@@ -336,18 +337,18 @@ def _clean(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _locked(path: Path, report: Report | None) -> Iterator[None]:
-    """Hold the lock file; waits for its holder, with a line; without `report` BlockingIOError."""
+def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
+    """Hold the lock file; waits for its holder; without `progress` BlockingIOError."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if report is None:
+                if progress is None:
                     raise
-                report("Another cf is making the engine's environment; waiting for it ...")
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                with progress("Waiting for another cf that makes the engine's environment", None):
+                    fcntl.flock(handle, fcntl.LOCK_EX)
             if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
                 try:
                     yield

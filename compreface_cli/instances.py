@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from compreface_cli import paths
 from compreface_cli.errors import ConfigurationError, ConflictError
@@ -21,8 +21,10 @@ from compreface_cli.errors import ConfigurationError, ConflictError
 SCHEMA = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
-# starting: a run of `cf` is (or was, when it died) between its first step and the known answer
-Phase: TypeAlias = Literal["starting", "running", "stopped"]
+# starting: a run of `cf` is (or was, when it was cut off) between its first step and its last;
+# stopping: so is a `cf down`, or a `cf restart` before it starts anything
+Phase: TypeAlias = Literal["starting", "running", "stopping", "stopped"]
+_PHASES = get_args(Phase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,24 @@ class Record:
     created: str  # ISO 8601, UTC
     digest: str = ""  # of all that `up` would start; the same digest means nothing to do
     deployment: Mapping[str, Any] = field(default_factory=dict)
-    previous_record: Mapping[str, Any] | None = None  # of what ran before, while starting
+    previous_record: Mapping[str, Any] | None = None  # of what the run of `cf` found and replaces
     plan: Mapping[str, Any] = field(default_factory=dict)
     answer: Mapping[str, Any] = field(default_factory=dict)  # what a right engine says
     engine_env: str = ""  # key of the environment a process runs in
     start_s: Mapping[str, float] = field(default_factory=dict)  # of each service, as last measured
+    touched: Sequence[str] = field(default_factory=list)  # services that it stops or makes anew
+    command: str = ""  # which `cf` is starting or stopping it, as its user would write it
     schema: int = SCHEMA
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a run of `cf` works on it, or was cut off before its last step."""
+        return self.phase in ("starting", "stopping")
+
+    @property
+    def previous(self) -> Record | None:
+        """What that run found."""
+        return Record(**self.previous_record) if self.previous_record else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +239,6 @@ def _parse(name: str, text: str) -> Record:
         record = Record(**{key: value for key, value in document.items() if key in known})
     except TypeError as error:
         raise ValueError("a field is missing") from error
-    if record.phase not in ("starting", "running", "stopped") or not isinstance(
-        record.deployment, dict
-    ):
+    if record.phase not in _PHASES or not isinstance(record.deployment, dict):
         raise ValueError("a field has a value that cf never writes")
     return record

@@ -87,7 +87,7 @@ def _with_volumes(
 
 
 def _draw(stopped: Stopped, console: Console) -> None:
-    words = "is stopped" if stopped.was_running else "did not run any more; what was left is gone"
+    words = "is stopped" if stopped.was_running else "had stopped already"
     console.print(f"'{stopped.instance}' {words}", markup=False)
     for what, where in stopped.kept.items():
         console.print(f"  kept: {what} {where}", markup=False)

@@ -144,7 +144,7 @@ def _instances(broken: dict[str, str]) -> dict[int, str]:
     return {
         int(door["port"]): record.name
         for record in records
-        if record.phase == "running"
+        if record.phase != "stopped"
         for key in ("engine", "ui")
         if isinstance(door := record.deployment.get(key), dict) and "port" in door
     }

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 from compreface_cli import paths
 from compreface_cli.errors import ConfigurationError, Interruption
-from compreface_cli.flows import running
-from compreface_cli.instances import Damaged, Record
+from compreface_cli.flows import running, unfinished, up_project
+from compreface_cli.instances import Damaged
 from compreface_cli.launch.base import STOP_TIMEOUT_S, interruptible
 from compreface_cli.launch.supervisor import start_time
 from compreface_cli.output import Output
@@ -39,21 +38,21 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
         raise _by_hand(broken[0]) from error
     with interruptible(), _said_if_cut(name), store.lock(name, f"cf down {name}"):
         record = running.pick(name, only_running=False)  # as it is now that nobody else works on it
-        known = running.deployment(record)
-        launcher = running.launcher(known.launcher)
-        runs = running.alive(launcher.services(known))
+        if record.unfinished:
+            unfinished.tell(record, out, going_down=True)
+            up_project.put_old_back(paths.project_dir(name))
+        found = unfinished.deployments(record)
+        launchers = [(running.launcher(known.launcher), known) for known in found]
+        runs = any(running.alive(launcher.services(known)) for launcher, known in launchers)
+        store.save(unfinished.ending(record, f"cf down {name}"))
+        kept: dict[str, str] = {}
         with out.progress(f"Stopping '{name}'"):
-            launcher.stop(known, timeout_s=timeout_s)
-        if record.phase == "starting" and record.previous_record is not None:
-            _stop_previous(record.previous_record, timeout_s)
-        kept = launcher.keeps(known)
-        launcher.remove(known)
-        if record.services == "full" and "volume" in kept:
-            # The data outlive the instance's run, and so does the word which calculator made them.
-            store.save(replace(record, phase="stopped", previous_record=None))
-        else:
-            store.remove(name)
-    return Stopped(name, known.launcher, runs, kept)
+            for launcher, known in launchers:
+                launcher.stop(known, timeout_s=timeout_s)
+                kept |= launcher.keeps(known)
+                launcher.remove(known)
+        unfinished.ended((record.previous if record.unfinished else None) or record)
+    return Stopped(name, found[-1].launcher if found else "", runs, kept)
 
 
 @contextmanager
@@ -63,14 +62,6 @@ def _said_if_cut(name: str) -> Iterator[None]:
     except Interruption as signalled:
         signalled.outcome = f"'{name}' may be half stopped: `cf down {name}` goes on"
         raise
-
-
-def _stop_previous(document: Mapping[str, Any], timeout_s: float) -> None:
-    """A replacement was killed half-way: what ran before goes as well."""
-    before = running.deployment(Record(**document))
-    launcher = running.launcher(before.launcher)
-    launcher.stop(before, timeout_s=timeout_s)
-    launcher.remove(before)
 
 
 def _by_hand(broken: Damaged) -> ConfigurationError:

@@ -22,6 +22,7 @@ BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently,
 MIN_COSINE = 0.999
 SAME_PERSON = 0.5  # where nobody knows the calculator's border: half of the similarity's range
 _POLL_S = 0.1
+_ENDED = ("failed", "paused", "stopped", "missing")
 _AGAIN_S = 0.5
 # The portrait is 512 px wide. A smaller limit makes the detector see a smaller picture; measured
 # from 120 to 500 px its box then moves by up to 10 px and the cosine stays above 0.99.
@@ -156,7 +157,7 @@ def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) 
     answered = ""
     while True:
         state = look()
-        if state.state in ("failed", "stopped", "missing", "restarting") or state.restarts:
+        if state.state in (*_ENDED, "restarting") or state.restarts:
             detail = f": {state.detail}" if state.detail else ""
             raise UnhealthyError(
                 f"the engine did not start{detail}", details={"state": state.state}
@@ -189,7 +190,7 @@ def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) ->
     while True:
         states = look()
         for one in states:
-            if one.state in ("failed", "stopped", "missing"):
+            if one.state in _ENDED:
                 raise UnhealthyError(one.words, details={"service": one.name})
         waited_for = [one for one in states if one.state != "running" or one.healthy is False]
         if not waited_for:

@@ -91,7 +91,7 @@ def consent(names: Sequence[str], given: Sequence[str], out: Output) -> None:
         typed = out.ask(f"This cannot be undone. Type {name} to remove it: ")
         if typed is None:
             raise UsageError(
-                f"'{name}' is only removed when its name is said once more",
+                f"nothing is removed until the name '{name}' is said once more",
                 hint=f"Add --confirm {name}. To see first what goes: --dry-run",
             )
         if typed != name:

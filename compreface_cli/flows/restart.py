@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from compreface_cli.errors import ConfigurationError, Interruption, UnhealthyError
-from compreface_cli.flows import ready, running, swap
+from compreface_cli.errors import CfError, ConfigurationError, Interruption, UnhealthyError
+from compreface_cli.flows import ready, running, swap, unfinished
 from compreface_cli.flows.up import TIMEOUT_S
 from compreface_cli.instances import Record
 from compreface_cli.launch.base import (
@@ -47,10 +47,15 @@ def restart(
     """
     store = running.instances()
     name = running.pick(name, only_running=True, command="cf restart").name
-    with interruptible(), store.lock(name, f"cf restart {name}"):
+    command = f"cf restart {name}"
+    with interruptible(), store.lock(name, command):
         record = running.pick(name, only_running=False)
+        if not dry_run:
+            record = unfinished.settle(name, out) or record
         known = _startable(record)
         launcher = running.launcher(known.launcher)
+        if not dry_run:
+            launcher.resume(known, out.note)
         services = launcher.services(known)
         why = "--all asks for it" if whole else _obstacle(known, services)
         away = _away(services, record) if why else ()
@@ -60,13 +65,18 @@ def restart(
         answer = ready.KnownAnswer.from_dict(record.answer)
         if not why:
             out.note(f"A new engine of '{name}' starts beside the running one")
+            store.save(unfinished.begun(record, command))
             try:
                 swap.swap(known, answer, out, limit_s=limit_s)
-            except Interruption as signalled:
-                signalled.outcome = f"'{name}' runs on"
+            except (CfError, Interruption) as failed:
+                launcher.tidy(known)
+                store.save(record)  # the running engine stayed as it was
+                if isinstance(failed, Interruption):
+                    failed.outcome = f"'{name}' runs on"
                 raise
         else:
-            _stop_and_start(launcher, known, name, out)
+            _stop_and_start(launcher, known, record, out)
+        store.save(record)
         with out.waiting("Waiting for the engine's answer"):
             proof = _prove(launcher, known, answer, limit_s)
         return Restarted(record, known, away, why, launcher.services(known), proof)
@@ -74,16 +84,22 @@ def restart(
 
 def _startable(record: Record) -> Deployment:
     name = record.name
+    start = running.start_command(record)
     if record.phase != "running":
         raise ConfigurationError(
-            f"instance '{name}' does not run", hint=f"Start it with `cf up {record.build}`."
+            f"instance '{name}' does not run", hint=f"Start it with `{start}`."
         )
     known = running.deployment(record)
     if not Path(known.data["folder"]).is_dir():
         raise ConfigurationError(
             f"instance '{name}' cannot start again: {known.data['folder']} is gone",
-            hint=f"Start it anew with `cf up {record.build}`.",
+            hint=f"Start it anew with `{start}`.",
         )
+    if known.launcher == "compose":  # before anything is stopped
+        from compreface_cli.launch import compose_project
+
+        folder = Path(known.data["folder"])
+        compose_project.read(compose_project.command(known.data["project"], folder), "--quiet")
     return known
 
 
@@ -105,14 +121,21 @@ def _away(services: tuple[ServiceState, ...], record: Record) -> tuple[Away, ...
     return tuple(Away(one.name, whole_s, "it restarts") for one in services)
 
 
-def _stop_and_start(launcher: Launcher, known: Deployment, name: str, out: Output) -> None:
+def _stop_and_start(launcher: Launcher, known: Deployment, record: Record, out: Output) -> None:
+    store, name = running.instances(), record.name
+    command = f"cf restart {name} --all"
     try:
+        store.save(unfinished.begun(record, command, stopping=True))
         with out.progress(f"Stopping '{name}'"):
             launcher.stop(known)
+        store.save(unfinished.begun(record, command))
         with out.progress(f"Starting '{name}'"):
             launcher.start(known, out.note)
+    except UnhealthyError:
+        store.save(record)
+        raise
     except Interruption as signalled:
-        signalled.outcome = f"'{name}' may be stopped now: `cf restart {name} --all` starts it"
+        signalled.outcome = f"'{name}' may be stopped now: `{command}` starts it"
         raise
 
 

@@ -155,7 +155,9 @@ def _record(name: str) -> Record | None:
 
 
 def _is_docker(record: Record | None) -> bool:
-    return record is None or running.deployment(record).launcher == "compose"
+    if record is None or not record.deployment:
+        return True
+    return running.deployment(record).launcher == "compose"
 
 
 def _volumes(name: str) -> list[Thing]:

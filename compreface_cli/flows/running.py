@@ -17,10 +17,11 @@ from compreface_cli.errors import (
     UnhealthyError,
     UsageError,
 )
-from compreface_cli.flows import routes
+from compreface_cli.flows import lost, routes
 from compreface_cli.instances import Instances, Record
 from compreface_cli.launch.base import Deployment, Kind, Launcher, ServiceState
 
+TIMEOUT_S = {"process": 120.0, "compose": 300.0}  # from a start to the first answer
 _LOG_LINES = 12
 _BROKEN = ("failed", "stopped", "missing")
 
@@ -59,6 +60,11 @@ def deployment(record: Record) -> Deployment:
     """
     from compreface_cli.launch import keys
 
+    if not record.deployment:
+        raise ConfigurationError(
+            f"nothing of instance '{record.name}' was started yet",
+            hint=f"`{start_command(record)}` starts it, `cf down {record.name}` forgets it.",
+        )
     try:
         known = Deployment.from_dict(record.deployment)
         key = known.engine.key or keys.first(known)
@@ -79,7 +85,7 @@ def pick(name: str | None, *, only_running: bool, command: str = "") -> Record:
     """
     store = instances()
     if name is not None:
-        record = store.load(name)
+        record = store.load(name) or lost.instance(name)
         if record is None:
             raise ConfigurationError(
                 f"there is no instance '{name}'", hint="`cf status` lists the instances."
@@ -112,14 +118,16 @@ def health(record: Record, *, busy: bool) -> Health:
     """Look at every service and ask the engine; `busy` tells that another `cf` holds the lock."""
     if record.phase == "stopped":
         return Health("stopped", ())
-    if record.phase == "starting" and not busy:
-        return Health("interrupted", _services(record), "the `cf` that was starting it was killed")
     try:
-        services = _services(record)
+        services = _services(record) if record.deployment else ()
     except CfError as error:
+        if record.unfinished and not busy:
+            return Health("interrupted", (), f"{_cut_off(record, runs=False)}\n{error.message}")
         return Health("unknown", (), error.message)
-    if busy and record.phase == "starting":
-        return Health("starting", services)
+    if record.unfinished and not busy:
+        return Health("interrupted", services, _cut_off(record, runs=_answers(record)))
+    if record.unfinished and not _answers(record):
+        return Health("stopping" if record.phase == "stopping" else "starting", services)
     broken = next((one for one in services if one.state != "running"), None)
     if broken is not None:
         word = "starting" if broken.state == "starting" else "unhealthy"
@@ -137,9 +145,31 @@ def health(record: Record, *, busy: bool) -> Health:
     return Health("running", services, next((one.detail for one in services if one.detail), ""))
 
 
+def _answers(record: Record) -> bool:
+    if not record.deployment:
+        return False
+    engine = deployment(record).engine
+    return is_up(engine.url, key=engine.key)
+
+
+def _cut_off(record: Record, *, runs: bool) -> str:
+    """What became of an instance whose `cf` was cut off, and the ways on."""
+    now = f"; {record.build} answers" if runs else ""
+    ways = f"`{start_command(record)}` puts that right, `cf down {record.name}` stops what is left"
+    return f"`{record.command or 'cf up'}` was cut off before its end{now}. {ways}"
+
+
+def start_command(record: Record) -> str:
+    """The `cf up` that starts this very instance."""
+    named = "" if record.name == record.build else f" --instance {record.name}"
+    return f"cf up {record.build}{named}"
+
+
 def _says(record: Record, broken: ServiceState) -> str:
     """What is wrong with a service, and the ways on where it was ended: perhaps by half a `down`"""
     said = broken.words
+    if broken.state == "paused":
+        return f"{said}; `cf restart {record.name}` lets it go on"
     if broken.state not in ("stopped", "missing"):
         return said
     down = f"`cf down {record.name}` removes what is left"

@@ -12,7 +12,7 @@ from typing import Any
 from compreface_cli import settings
 from compreface_cli.engine_client import LATER, EngineClient, Refused, is_up
 from compreface_cli.errors import CfError, UnhealthyError, UsageError
-from compreface_cli.flows import running
+from compreface_cli.flows import running, unfinished
 from compreface_cli.flows.pictures import ENDINGS, Picture, Unfit
 
 _BUSY_TRIES = 5
@@ -50,10 +50,11 @@ def client_of(instance: str | None, url: str | None) -> EngineClient:
     if url:
         keys: str = settings.resolve().get("api_keys") or ""
         return EngineClient(url, key=keys.partition(",")[0])
-    record = running.pick(instance, only_running=instance is None)
-    if record.phase == "stopped":
+    record = unfinished.actual(running.pick(instance, only_running=instance is None))
+    if record.phase == "stopped" or not record.deployment:
         raise UnhealthyError(
-            f"instance '{record.name}' is stopped", hint=f"Start it: cf restart {record.name}"
+            f"instance '{record.name}' is stopped",
+            hint=f"Start it: {running.start_command(record)}",
         )
     engine = running.deployment(record).engine
     return EngineClient(engine.url, key=engine.key)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compreface_cli.checks import Finding
-from compreface_cli.flows import databases, running
+from compreface_cli.flows import databases, running, unfinished
 from compreface_cli.flows.running import Health
 from compreface_cli.instances import Damaged, Holder, Record
 from compreface_cli.launch.base import Deployment
@@ -27,7 +27,7 @@ class Status:
     @property
     def well(self) -> bool:
         """Whether it is as its user left it: running rightly, stopped, or being worked on."""
-        return self.busy is not None or self.health.state in ("running", "starting", "stopped")
+        return self.busy is not None or self.health.state in ("running", "stopped")
 
 
 def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
@@ -41,6 +41,7 @@ def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
 
 def _look(record: Record) -> Status:
     busy = running.instances().holder(record.name)
+    record = unfinished.actual(record)
     known = running.deployment(record) if record.deployment else None
     health = running.health(record, busy=busy is not None)
     said = running.runtimes(record) if health.state == "running" else {}

@@ -7,7 +7,7 @@ successor has answered rightly; when that one fails, the old one runs again and 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from compreface_cli.flows import (
     ready,
     running,
     swap,
+    unfinished,
     up_wanted,
 )
 from compreface_cli.flows.patience import Patience
@@ -41,7 +42,7 @@ from compreface_cli.operations import Away, away
 from compreface_cli.output import Output
 from compreface_cli.plan import Operation, Plan, with_launcher
 
-TIMEOUT_S = {"process": 120.0, "compose": 300.0}
+TIMEOUT_S = running.TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,11 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
     with interruptible(), store.lock(plan.instance, f"cf up {plan.build}"):
         for prefix in ("cf-build-", "cf-plan-", "cf-trial-"):
             leftovers.sweep(prefix)
-        old = _settle_interrupted(store.load(plan.instance), plan.instance, out)
+        old = unfinished.settle(plan.instance, out)
         plan = up_wanted.keeping_ports(plan, old)
-        if old is not None:
+        if old is not None and old.phase == "running":
+            known = running.deployment(old)
+            running.launcher(known.launcher).resume(known, out.note)
             same = _runs_already(plan, old, options)
             if same is not None:
                 databases.warn(old, same.deployment, out)
@@ -138,6 +141,10 @@ def _look(plan: Plan, old: Record | None, options: Options, out: Output) -> Pref
     with out.waiting("Checking this machine"):
         look = up_wanted.look(plan, old, out, may_build=may, must_build=must)
     look.raise_for()
+    if look.plan.launcher == "compose":
+        from compreface_cli.flows import up_project
+
+        up_project.refuse_broken(look.plan)
     return look
 
 
@@ -145,6 +152,9 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
     from compreface_cli.flows import up_plan
 
     old = running.instances().load(plan.instance)
+    if old is not None and old.unfinished:
+        out.note(f"An earlier `{old.command}` was cut off; `cf up` puts that right first")
+        old = old.previous
     plan = up_wanted.keeping_ports(plan, old)
     if old is not None and old.phase == "running":
         same = _runs_already(plan, old, options)
@@ -166,42 +176,6 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         left_out=look.choice.leaves_out,
         findings=look.warnings,
     )
-
-
-def _settle_interrupted(record: Record | None, name: str, out: Output) -> Record | None:
-    """Remove what a killed run left; what ran before it counts as the old one again."""
-    store = running.instances()
-    if record is None:
-        store.remove(name)
-        return None
-    if record.phase != "starting":
-        return record
-    out.note(f"An earlier start of '{name}' was killed; removing what it left")
-    before = Record(**record.previous_record) if record.previous_record else None
-    if record.deployment:
-        _take_back(running.deployment(record), before, out)
-    if before is None:
-        store.remove(name)
-        return None
-    store.save(before)
-    return before
-
-
-def _take_back(left: Deployment, before: Record | None, out: Output) -> None:
-    """Remove what was being started; of one Compose project the old state is brought back."""
-    launcher = running.launcher(left.launcher)
-    if left.launcher == "compose":
-        from compreface_cli.flows import up_project
-
-        up_project.put_old_back(Path(left.data["folder"]))
-        if before is not None and before.phase == "running":
-            old = running.deployment(before)
-            if old.launcher == "compose":
-                # What runs on as it was is left alone; of two engines the old one is kept.
-                launcher.start(old, out.note)
-                return
-    launcher.stop(left)
-    launcher.remove(left)
 
 
 def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:
@@ -259,12 +233,14 @@ class _Run:
         if self.before_runs:
             undo.left = f"'{plan.instance}' runs as before"
         self.image: str | None = None
+        self.record = self._begun()
         self.began: float | None = None
         self.start_s: Mapping[str, float] = {}
 
     def go(self, left_out: str) -> Result:
         # First on the stack, last undone: by then the old project folder is back in its place.
         self.undo.push("the record", self._put_record_back)
+        self.store.save(self.record)
         images = CleanUp(self.out.note)
         self.undo.push("the image", lambda: self._forget_image(images))
         self.undo.push("the instance that ran before", self._start_old)
@@ -276,21 +252,14 @@ class _Run:
         self._refuse_another_model(answer)
         limit_s = self.options.timeout_s or TIMEOUT_S[self.launcher.kind]
         new = self.launcher.prepare(self.plan, material, self.undo, self.out.note)
-        record = Record(
-            name=self.plan.instance,
-            build=self.plan.build,
-            calculator=self.plan.calculator,
-            services=self.plan.services,
-            phase="starting",
-            created=now(),
+        self.record = replace(
+            self.record,
             digest=up_wanted.digest(self.plan),
             deployment=new.as_dict(),
-            previous_record=asdict(self.old) if self.old else None,
-            plan=self.plan.as_dict(),
             answer=asdict(answer),
             engine_env=material.python.parent.parent.name if material.python else "",
         )
-        self.store.save(record)
+        self.store.save(self.record)
         if self.before is not None and self.before_runs and not swap.obstacle(self.before, new):
             self._change_running(self.before, new, answer, limit_s)
         else:
@@ -305,12 +274,38 @@ class _Run:
             raise running.explain(error, new) from error
         known = self.old.start_s if self.old else {}
         start_s = {**known, **self.start_s, **changes.start_seconds(new)}
-        self.store.save(replace(record, phase="running", previous_record=None, start_s=start_s))
+        self.store.save(
+            replace(
+                self.record,
+                phase="running",
+                previous_record=None,
+                touched=[],
+                command="",
+                start_s=start_s,
+            )
+        )
         self.undo.commit()
         self._discard_old()
         services = self.launcher.services(new)
         change = "replaced" if self.before_runs else "started"
         return Result(self.plan, change, new, services, proof, left_out=left_out)
+
+    def _begun(self) -> Record:
+        """What is written down before anything is changed; until then the old one is deployed."""
+        plan = self.plan
+        return Record(
+            name=plan.instance,
+            build=plan.build,
+            calculator=plan.calculator,
+            services=plan.services,
+            phase="starting",
+            created=now(),
+            deployment=self.old.deployment if self.old else {},
+            previous_record=asdict(self.old) if self.old else None,
+            plan=plan.as_dict(),
+            engine_env=self.old.engine_env if self.old else "",
+            command=f"cf up {plan.build}",
+        )
 
     def _material(self, images: CleanUp) -> tuple[Material, Mapping[str, Path]]:
         """Models, environment or image and project: everything that is ready before a start.
@@ -386,17 +381,26 @@ class _Run:
             self.out.note("The new engine starts beside the running one")
             swap.swap(new, answer, self.out, limit_s=limit_s, taking_over=self._gives_way)
         self._gives_way()
+        self._touches(changes.of(new))
         with self.out.waiting("Starting what has changed"):
             self.launcher.start(new, self.out.note, replacing=before)
 
     def _gives_way(self) -> None:
         self.before_gave_way = True
 
+    def _touches(self, services: Iterable[str]) -> None:
+        """Write down what may be half stopped if this run is cut off from here on."""
+        self.record = replace(self.record, touched=list(services))
+        self.store.save(self.record)
+
     def _switch_to(self, new: Deployment) -> None:
         """Start the new one; what ran before gives way."""
         self.before_gave_way = self.before_runs
         self.began = time.monotonic()
         same = self.before is not None and self.before.launcher == new.launcher
+        if self.before is not None and self.before_runs and self.before.launcher == "compose":
+            theirs = running.launcher("compose").services(self.before)
+            self._touches(changes.of(new, beside=False) if same else (one.name for one in theirs))
         if self.before is not None and not same:
             with self.out.waiting("Stopping the running instance"):
                 running.launcher(self.before.launcher).stop(self.before)
@@ -427,13 +431,19 @@ class _Run:
 
     def _start_old(self) -> None:
         """The way back: the old one runs again and is asked for the known face."""
-        if self.old is None or self.before is None or not self.before_gave_way:
+        if self.old is None or self.before is None:
             return
         theirs, before = running.launcher(self.before.launcher), self.before
-        answer, limit_s = ready.KnownAnswer.from_dict(self.old.answer), TIMEOUT_S[before.launcher]
+        if not self.before_gave_way:
+            if self.before_runs:
+                theirs.tidy(before)
+            return
+        answer = ready.KnownAnswer.from_dict(self.old.answer)
+        limit_s = self.options.timeout_s or TIMEOUT_S[before.launcher]
+        theirs.tidy(before, self.record.touched)
         if not swap.obstacle(before, before) and "core" in changes.of(before):
             swap.swap(before, answer, self.out, limit_s=limit_s)
-        theirs.start(before, self.out.note)
+        theirs.start(before, self.out.note, limit_s=self.options.timeout_s)
         deadline = time.monotonic() + limit_s
         ready.wait(before.engine, lambda: theirs.services(before)[0], deadline)
         ready.check(before.engine, answer, deadline)
@@ -448,7 +458,12 @@ class _Run:
             image.drop_nameless(self.image)  # its name is the old one's again
 
     def _put_record_back(self) -> None:
-        if self.old is None:
+        if self.undo.failures:
+            self.out.warning(
+                f"what is left of '{self.plan.instance}' is known: the next `cf up` of it puts it "
+                f"right, `cf down {self.plan.instance}` stops it"
+            )
+        elif self.old is None:
             self.store.remove(self.plan.instance)
         else:
             self.store.save(self.old)
@@ -471,4 +486,5 @@ def remove_unused_environments(*rows: str) -> None:
     if home.is_dir():
         records, _ = running.instances().all()
         current = [engine_env.inputs(row).key() for row in {"cpu", *rows}]
-        engine_env.remove_unused(home, [*current, *(one.engine_env for one in records)])
+        used = [one for record in records for one in (record, record.previous) if one is not None]
+        engine_env.remove_unused(home, [*current, *(one.engine_env for one in used)])

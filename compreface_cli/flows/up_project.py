@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -10,12 +11,14 @@ from pathlib import Path
 from compreface_cli import paths
 from compreface_cli.checks import raise_for
 from compreface_cli.checks.image import misfit
-from compreface_cli.errors import FetchError
+from compreface_cli.errors import ConfigurationError, FetchError
 from compreface_cli.flows.build import build_image, shown
+from compreface_cli.launch import compose_project
 from compreface_cli.launch import image as images
 from compreface_cli.launch.base import CleanUp
 from compreface_cli.output import Output
 from compreface_cli.plan import Plan
+from compreface_cli.project import OVERRIDE
 
 
 def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
@@ -23,31 +26,64 @@ def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
     from compreface_cli import project, render
 
     folder = paths.project_dir(plan.instance)
-    kept = _kept(folder)
+    before = kept(folder)
     rendered = render.render(plan, models)
     put_old_back(folder)
-    undo.push("the project folder", lambda: _put_back(folder, kept))
-    if folder.is_dir():
-        # Links are enough: a file is never written in place, always replaced.
-        part = kept.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(folder, part, copy_function=os.link, symlinks=True)
-        part.rename(kept)
+    was_there = folder.is_dir()
+
+    def undone() -> None:
+        # Left to the next run where something else is left: a volume has its password in `.env`.
+        if not undo.failures and (before.is_dir() or not was_there):  # else nothing was changed yet
+            _put_back(folder, before)
+
+    undo.push("the project folder", undone)
+    if was_there:
+        _keep(folder, before)
     project.write(rendered, folder)
     return folder
 
 
+def refuse_broken(plan: Plan) -> None:
+    """Raises ConfigurationError when Compose cannot read the user's own file beside the project."""
+    folder = paths.project_dir(plan.instance)
+    if (folder / OVERRIDE).is_file():
+        compose_project.read(compose_project.command(plan.project, folder), "--quiet")
+
+
+def _keep(folder: Path, kept: Path) -> None:
+    """A copy of the folder, which the undo puts in its place. Raises ConfigurationError."""
+    part = kept.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        # Links are enough: a file is never written in place, always replaced.
+        shutil.copytree(folder, part, copy_function=os.link, symlinks=True)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        words = error.strerror
+        if isinstance(error, shutil.Error):  # which has all that failed, with the system's words
+            words = str(error.args[0][0][2])
+        if os.strerror(errno.EXDEV) in str(words):
+            raise ConfigurationError(
+                f"the project folder {folder} is a mount of its own, and cf replaces it as a whole",
+                hint="Unmount it; XDG_DATA_HOME moves all data of cf to another disk.",
+            ) from error
+        raise ConfigurationError(
+            f"the project folder {folder} cannot be replaced: {words}", hint=paths.WAY_OUT
+        ) from error
+    part.rename(kept)
+
+
 def put_old_back(folder: Path) -> None:
     """The folder as it was before a run that was killed; nothing to do after any other."""
-    kept = _kept(folder)
-    if kept.is_dir():
-        _put_back(folder, kept)
+    before = kept(folder)
+    if before.is_dir():
+        _put_back(folder, before)
 
 
 def forget_old(plan: Plan) -> None:
     """The new project has proven itself: what only the old one needed goes."""
     images.drop_superseded(plan.build)
-    shutil.rmtree(_kept(paths.project_dir(plan.instance)), ignore_errors=True)
+    shutil.rmtree(kept(paths.project_dir(plan.instance)), ignore_errors=True)
 
 
 def image(
@@ -93,12 +129,13 @@ def upon_another_base(plan: Plan, build: bool | None) -> bool:
     return found is not None and images.upon_another(found, plan.base_image)
 
 
-def _kept(folder: Path) -> Path:
+def kept(folder: Path) -> Path:
+    """Where the folder as it was before a run stands, until that run has proven itself."""
     return folder.with_name(f".{folder.name}.before")
 
 
-def _put_back(folder: Path, kept: Path) -> None:
+def _put_back(folder: Path, before: Path) -> None:
     """The folder as it was before this run; gone if there was none."""
     shutil.rmtree(folder, ignore_errors=True)
-    if kept.is_dir():
-        kept.rename(folder)
+    if before.is_dir():
+        before.rename(folder)

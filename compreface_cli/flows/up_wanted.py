@@ -13,7 +13,7 @@ from compreface_cli import __version__, engine_env, notation, paths
 from compreface_cli.checks import Finding, Neighbour, Own
 from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.flows import preflight, reach, running
+from compreface_cli.flows import preflight, reach, running, unfinished
 from compreface_cli.instances import Record
 from compreface_cli.launch.base import Deployment, Endpoint
 from compreface_cli.output import Output
@@ -95,7 +95,9 @@ def neighbours(but: str) -> tuple[Neighbour, ...]:
             known = running.deployment(record)
         except ConfigurationError:
             continue  # a damaged record is in nobody's way
-        doors = frozenset(door.port for door in (known.engine, known.ui) if door is not None)
+        ours = unfinished.deployments(record) if record.unfinished else [known]
+        ends = [end for one in ours for end in (one.engine, one.ui)]
+        doors = frozenset(end.port for end in ends if end is not None)
         if known.launcher == "process":
             found.append(Neighbour(record.name, doors, pids=_pids(known)))
         else:
@@ -118,7 +120,10 @@ def look(
 ) -> preflight.Preflight:
     before = running.deployment(old) if old is not None and old.deployment else None
     pids = _pids(before) if before and before.launcher == "process" else frozenset[int]()
-    folder = str(before.data["folder"]) if before and before.launcher == "compose" else None
+    # What was started from this user's folder of that name is ours, with a record or without one.
+    folder = str(paths.project_dir(plan.instance))
+    if before and before.launcher == "compose":
+        folder = str(before.data["folder"])
     own = Own(
         folder,
         pids,
@@ -128,6 +133,8 @@ def look(
         must_build=must_build,
     )
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
+    if plan.launcher != "process":
+        folders.append(paths.project_dir(plan.instance))
     seen = preflight.run(plan, own=own, folders=folders)
     if plan.launcher == "auto":
         chosen = seen.choice
@@ -144,8 +151,8 @@ def look(
             "fail",
             f"instance '{old.name}' has the calculator {old.calculator}, the build wants "
             f"{plan.calculator}: their embeddings cannot be compared",
-            f"Start the build as another instance (--instance NAME), or `cf down {old.name}` first"
-            + (" and remove its volume." if old.services == "full" else "."),
+            "Start the build as another instance (--instance NAME), or remove this one first: "
+            f"cf down {old.name}" + (" --volumes" if old.services == "full" else ""),
             _DATA,
         )
         seen = replace(seen, findings=(*seen.findings, refused))

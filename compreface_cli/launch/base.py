@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,9 @@ from compreface_cli.plan import Plan
 
 Report: TypeAlias = Callable[[str], None]  # one line about what happens, for stderr
 Waiting: TypeAlias = Callable[[str], AbstractContextManager[object]]  # shows that a block lasts
-State: TypeAlias = Literal["running", "starting", "restarting", "stopped", "failed", "missing"]
+State: TypeAlias = Literal[
+    "running", "starting", "restarting", "paused", "stopped", "failed", "missing"
+]
 Kind: TypeAlias = Literal["compose", "process"]
 
 # What an engine gets to finish its requests after SIGTERM, before it is killed.
@@ -138,13 +140,29 @@ class Launcher(Protocol):
         ...
 
     def start(
-        self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
+        self,
+        deployment: Deployment,
+        report: Report,
+        *,
+        replacing: Deployment | None = None,
+        limit_s: float | None = None,
     ) -> None:
-        """Start all services without waiting for readiness.
+        """Start all services without waiting for readiness, within `limit_s` if that is given.
 
         `replacing` is the running deployment of the same instance and launcher that gives way; its
         data and volumes stay. Starting the old one again, `replacing` the new, is the way back.
         """
+        ...
+
+    def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
+        """Remove what a swap or a trial that was cut off could not: one engine stays.
+
+        The services `touched` may be about to end, though they still answer: that is waited for.
+        """
+        ...
+
+    def resume(self, deployment: Deployment, report: Report) -> None:
+        """Let go on what somebody has paused."""
         ...
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -31,6 +32,7 @@ ENGINE_PORT = 3000  # inside the container
 TRIAL_LABEL = "compreface-cli.trial"  # names the instance whose next engine is being proven
 _LOG_LINES = 12
 _NGINX_S = 2.0  # nginx was seen to answer 1 to 2 s after the old one's end
+_LOOKED_AT_AGAIN_S = 15.0  # interval and timeout of the health checks
 _PATIENCE = 3  # restarts of a service other than the engine, until its database is there
 
 
@@ -47,12 +49,8 @@ class ComposeLauncher:
         undo.push(
             "the volumes made by this run", lambda: _remove_volumes(plan.project, keep=before)
         )
-        services = docker_cli.run(
-            *compose_project.command(plan.project, folder),
-            "config",
-            "--services",
-            doing=f"read {folder}",
-        ).split()
+        words = compose_project.command(plan.project, folder)
+        services = compose_project.read(words, "--services").split()
         return Deployment(
             launcher="compose",
             instance=plan.instance,
@@ -148,14 +146,16 @@ class ComposeLauncher:
         return known
 
     def start(
-        self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
+        self,
+        deployment: Deployment,
+        report: Report,
+        *,
+        replacing: Deployment | None = None,
+        limit_s: float | None = None,
     ) -> None:
         project, folder = _project(deployment), _folder(deployment)
-        _sweep_trials(deployment.instance)
         _hold_tag(deployment)
-        engines = _of_swap(deployment)
-        if len(engines.engines()) > 1:
-            swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
+        self.tidy(deployment)
         before = {item.service: item.id for item in containers.of_project(project)}
         if before:
             for name in compose_project.rejoin(project, folder, _words(deployment)):
@@ -164,10 +164,10 @@ class ComposeLauncher:
             if deployment.data.get("database"):
                 database.ready(
                     deployment,
-                    lambda service: _up(deployment, report, service),
+                    lambda service: _up(deployment, report, service, limit_s=limit_s),
                     report,
                 )
-            _up(deployment, report)
+            _up(deployment, report, limit_s=limit_s)
         except CfError as failed:
             raise _with_service(failed, project, str(folder)) from failed
         if replacing is not None and replacing.data.get("calculator") != deployment.data.get(
@@ -177,6 +177,30 @@ class ComposeLauncher:
             if API in now and now[API] == before.get(API):
                 report("  restarting api: it keeps the old calculator's coefficients")
                 docker_cli.run("restart", now[API], doing="restart api", timeout_s=120)
+
+    def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
+        _sweep_trials(deployment.instance)
+        found = containers.of_project(_project(deployment), str(_folder(deployment)))
+        ending = [one.id for one in found if containers.short(one.service) in touched]
+        if ending:
+            # Each has its own time to end; a stop that Docker is already at is waited for.
+            docker_cli.run("stop", *ending, doing="end what was being ended", timeout_s=None)
+        engines = _of_swap(deployment)
+        if len(engines.engines()) > 1:
+            swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
+
+    def resume(self, deployment: Deployment, report: Report) -> None:
+        found = containers.of_project(_project(deployment), str(_folder(deployment)))
+        paused = [item for item in found if item.state.get("Status") == "paused"]
+        for item in paused:
+            report(f"  {containers.short(item.service)} was paused; it goes on")
+            docker_cli.run("unpause", item.id, doing=f"unpause {item.name}")
+        # Docker calls what is paused unhealthy, until the next look at it.
+        ids, deadline = [item.id for item in paused], time.monotonic() + _LOOKED_AT_AGAIN_S
+        while ids and time.monotonic() < deadline:
+            if all(item.health != "unhealthy" for item in containers.inspect(*ids)):
+                return
+            time.sleep(0.5)
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         _sweep_trials(deployment.instance)
@@ -224,7 +248,9 @@ class ComposeLauncher:
                 yield line.removeprefix("\x1b[2K")
 
     def keeps(self, deployment: Deployment) -> Mapping[str, str]:
-        kept = {"project folder": deployment.data["folder"]}
+        kept = {}
+        if _folder(deployment).is_dir():
+            kept["project folder"] = deployment.data["folder"]
         volume = deployment.data.get("volume")
         if volume and volume in _volumes(_project(deployment)):
             kept["volume"] = volume
@@ -281,7 +307,9 @@ def _of_swap(deployment: Deployment) -> swap.Project:
     return swap.Project(_words(deployment), _project(deployment), CORE, ENGINE_PORT)
 
 
-def _up(deployment: Deployment, report: Report, *services: str) -> None:
+def _up(
+    deployment: Deployment, report: Report, *services: str, limit_s: float | None = None
+) -> None:
     project, folder = _project(deployment), _folder(deployment)
     said: set[str] = set()
 
@@ -304,7 +332,7 @@ def _up(deployment: Deployment, report: Report, *services: str) -> None:
         "--no-build",
         *(services or ["--remove-orphans"]),
         doing=f"start {deployment.instance}",
-        timeout_s=None,  # images may have to be pulled; the watch sees what cannot end well
+        timeout_s=limit_s,  # images may have to be pulled; the watch sees what cannot end well
         on_line=progress,
         watch=_Hopeless(project, str(folder)),
     )

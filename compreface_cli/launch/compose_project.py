@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from compreface_cli import leftovers
+from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.launch import containers, docker_cli
+
+_OWN = "compose.override.yaml"  # the user's own file in the project's folder
 
 
 def command(project: str, folder: Path, instead: Path | None = None) -> list[str]:
@@ -20,8 +24,8 @@ def command(project: str, folder: Path, instead: Path | None = None) -> list[str
     file = instead or folder / "compose.yaml"
     if file.is_file():
         words += [f"--project-directory={folder}", f"--file={file}"]
-        if (folder / "compose.override.yaml").is_file():
-            words.append(f"--file={folder / 'compose.override.yaml'}")
+        if (folder / _OWN).is_file():
+            words.append(f"--file={folder / _OWN}")
     return words
 
 
@@ -37,18 +41,45 @@ def command_for(project: str, folder: Path, rendered: str | None) -> Iterator[Se
         yield command(project, folder, file)
 
 
+def read(words: Sequence[str], *what: str) -> str:
+    """What `docker compose config` says of the project; `words`: its command.
+
+    Raises ConfigurationError with Compose's words when the user's own file is at fault.
+    """
+    try:
+        return docker_cli.run(*words, "config", *what, doing="read the project")
+    except CfError as failed:
+        raise _users_fault(words, failed) from failed
+
+
+def _users_fault(words: Sequence[str], failed: CfError) -> CfError:
+    own = next((word for word in words if word.endswith(_OWN)), None)
+    if own is None or type(failed) is not CfError:
+        return failed
+    try:
+        without = [word for word in words if word != own]
+        docker_cli.run(*without, "config", "--quiet", doing="read the project")
+    except CfError:
+        return failed
+    file = own.removeprefix("--file=")
+    said = " ".join(failed.details["output"]).replace(f"{file}: ", "")
+    return ConfigurationError(
+        f"Compose cannot read {file}: {said}",
+        hint="Correct it, or move it away: without it the project is right.",
+        details=failed.details,
+    )
+
+
 def document(words: Sequence[str]) -> dict[str, Any]:
     """The project as Compose reads it, the user's own file included; `words`: its command."""
-    found: dict[str, Any] = docker_cli.ask(
-        *words, "config", "--format=json", doing="read the project"
-    )
+    found: dict[str, Any] = json.loads(read(words, "--format=json"))
     return found
 
 
 def hashes(words: Sequence[str]) -> dict[str, str]:
     """Service -> hash of all that its container is made from, the image's content aside."""
-    text = docker_cli.run(*words, "config", "--hash=*", doing="read the project")
-    return {service: sha for service, _, sha in (line.partition(" ") for line in text.split("\n"))}
+    lines = read(words, "--hash=*").split("\n")
+    return {service: sha for service, _, sha in (line.partition(" ") for line in lines)}
 
 
 def changes(

@@ -45,6 +45,8 @@ class Container:
     number: int = 1  # of the containers of its service
     config_hash: str = ""  # over all that Compose made it from, its image's content aside
     networks: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name -> its names there
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""  # ISO 8601
 
     @property
     def health(self) -> str:
@@ -102,6 +104,8 @@ def _container(row: Mapping[str, Any]) -> Container:
             name: tuple(one.get("Aliases") or ())
             for name, one in (network.get("Networks") or {}).items()
         },
+        labels=labels,
+        created=row.get("Created") or "",
     )
 
 
@@ -116,7 +120,9 @@ def service_state(container: Container) -> ServiceState:
         now = "restarting"
     elif status == "created" and not container.state.get("Error"):
         now = "starting"  # Compose waits for what it depends on
-    elif status == "paused" or (status == "exited" and container.exit_code in (0, 143)):
+    elif status == "paused":
+        now = "paused"
+    elif status == "exited" and container.exit_code in (0, 143):
         now = "stopped"
     since = container.state.get("StartedAt" if status == "running" else "FinishedAt")
     return ServiceState(

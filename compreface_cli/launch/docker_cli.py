@@ -9,11 +9,13 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any, TypeAlias
 
+from compreface_cli.child_processes import die_with
 from compreface_cli.errors import (
     CfError,
     ConflictError,
@@ -140,8 +142,8 @@ def run(
     `watch` is asked every second meanwhile, in a thread; the error it returns ends the command.
 
     The child has a session of its own, so that a Ctrl-C reaches only `cf`; whatever ends the wait
-    (a signal, a timeout) also ends the child and the plugin it started. `check=False` takes any
-    exit code and returns what was written to stdout.
+    (a signal, a timeout, the death of `cf`) also ends the child and the plugin it started.
+    `check=False` takes any exit code and returns what was written to stdout.
     """
     merged = on_line is not None
     lines: list[str] = []
@@ -184,16 +186,19 @@ def _lines(
     retold: int = 8,
 ) -> Generator[str, None, None]:
     try:
-        child = subprocess.Popen(
-            ["docker", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            env={**os.environ, **env} if env else None,
-        )
+        with warnings.catch_warnings():  # of a fork beside threads; see `die_with`
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = subprocess.Popen(
+                ["docker", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                preexec_fn=die_with(os.getpid()),
+                env={**os.environ, **env} if env else None,
+            )
     except FileNotFoundError as absent:
         raise DockerError(
             f"{doing}: the program `docker` is not installed",

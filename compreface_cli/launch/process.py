@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -112,7 +112,12 @@ class ProcessLauncher:
                 engine.wait()
 
     def start(
-        self, deployment: Deployment, report: Report, *, replacing: Deployment | None = None
+        self,
+        deployment: Deployment,
+        report: Report,
+        *,
+        replacing: Deployment | None = None,
+        limit_s: float | None = None,
     ) -> None:
         if replacing is not None:  # one port serves one process
             self.stop(replacing)
@@ -145,6 +150,12 @@ class ProcessLauncher:
             return
         if began.returncode:
             raise CfError("the supervisor could not be started", hint=began.stderr.strip()[-600:])
+
+    def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
+        """A trial ends with its `cf`."""
+
+    def resume(self, deployment: Deployment, report: Report) -> None:
+        """A process that was stopped by a signal is its user's own affair."""
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         folder = _folder(deployment)
@@ -235,7 +246,7 @@ def _keep(model: Path, target: Path) -> None:
 def _end_words(code: int) -> str:
     """How a process ended, by its return code as `subprocess` gives it."""
     if code >= 0:
-        return f"exit code {code}"
+        return f"exit code {code}" + (": a computation hung, the log names it" if code == 5 else "")
     name = signal.Signals(-code).name
     return f"ended by {name}" + (", mostly for want of memory" if name == "SIGKILL" else "")
 

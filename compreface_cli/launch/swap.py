@@ -160,10 +160,18 @@ def beside(project: Project) -> Iterator[Successor]:
 
 
 def leave_one(project: Project, wanted: str) -> None:
-    """Of several engines, which a run that was killed has left, keep one: of hash `wanted`."""
+    """Of several engines, which a run that was cut off has left, keep one.
+
+    The newest, if it has the engine's name: then the others are being ended, though they may still
+    answer. Else one of the hash `wanted`.
+    """
     found = project.engines()
-    for container in sorted(found, key=lambda item: _worth(item, wanted))[:-1]:
-        _end(container.id)
+    newest = found[-1]
+    taken_over = newest.state.get("Status") == "running" and any(newest.networks.values())
+    kept = newest if taken_over else max(found, key=lambda item: _worth(item, wanted))
+    for container in found:
+        if container.id != kept.id:
+            _end(container.id)
 
 
 def _worth(container: containers.Container, wanted: str) -> tuple[bool, bool, bool, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import pytest
 
 from compreface_cli import builds, settings
 from compreface_cli.errors import CfError, DockerError, UnhealthyError
-from compreface_cli.launch import compose_project, containers
+from compreface_cli.launch import compose_found, compose_project, containers
 from compreface_cli.launch.base import CleanUp, Deployment, Endpoint, Material
 from compreface_cli.launch.compose import ComposeLauncher
-from compreface_cli.plan import resolve
+from compreface_cli.plan import LABEL_BUILD, LABEL_CALCULATOR, resolve
 from tests.cli.fake_docker import FakeDocker
 
 CORE, API = "compreface-core", "compreface-api"
@@ -105,6 +106,7 @@ def test_the_cause_of_an_end_is_told(docker: FakeDocker, folder: Path) -> None:
     assert of(Status="created") == ("starting", "")
     assert of(Status="exited", ExitCode=0) == ("stopped", "")
     assert of(Status="exited", ExitCode=3) == ("failed", "exit code 3")
+    assert of(Status="paused") == ("paused", "")
     assert "illegal instruction" in of(Status="exited", ExitCode=132)[1]
     assert "out of memory" in of(Status="exited", ExitCode=137, OOMKilled=True)[1]
     assert of(Status="restarting", ExitCode=3, restarts=2) == (
@@ -209,6 +211,27 @@ def test_a_service_that_was_stopped_by_hand_may_wait_for_what_it_depends_on(
     assert docker.ended_by == ""
 
 
+def test_a_start_ends_at_its_limit(docker: FakeDocker, folder: Path) -> None:
+    """The way back to the old engine is bounded by the user's `--timeout`, too."""
+    stand(docker, row(CORE, folder))
+    docker.answers(*compose_project.command("cf-x", folder), "--progress=plain", seconds=20)
+    reads(docker, folder)
+    began = time.monotonic()
+    with pytest.raises(CfError, match=r"not done after 0\.5 s"):
+        ComposeLauncher().start(deployment(folder), lambda line: None, limit_s=0.5)
+    assert time.monotonic() - began < 10
+
+
+def test_an_engine_that_an_earlier_run_has_left_goes_with_the_next_start(
+    docker: FakeDocker, folder: Path
+) -> None:
+    stand(docker, row(CORE, folder, "1"), row(CORE, folder, "2", networks=()))
+    reads(docker, folder)
+    ComposeLauncher().tidy(deployment(folder))
+    assert docker.was_asked(["rm", "--force", "2"])
+    assert not docker.was_asked(["rm", "--force", "1"])
+
+
 def test_the_start_of_the_ui_is_that_of_nginx_and_not_of_all_it_waits_for(
     docker: FakeDocker, folder: Path
 ) -> None:
@@ -266,6 +289,17 @@ def test_volumes_that_were_there_before_are_never_removed(docker: FakeDocker, fo
     undo.undo()
     removed = [asked[2:] for asked in docker.asked() if asked[:2] == ["volume", "rm"]]
     assert removed == [["cf-x_new"]]
+
+
+def test_the_containers_tell_what_runs_of_a_project(docker: FakeDocker, folder: Path) -> None:
+    document = json.loads(row(CORE, folder))
+    document["Config"]["Labels"] |= {LABEL_BUILD: "corp", LABEL_CALCULATOR: "custom.Calculator@x"}
+    stand(docker, json.dumps(document) + "\n")
+    seen = compose_found.found("cf-x", folder)
+    assert seen is not None
+    assert (seen.build, seen.calculator) == ("corp", "custom.Calculator@x")
+    assert (seen.engine, seen.ui) == (Endpoint("127.0.0.1", 4567), None)
+    assert compose_found.found("cf-x", folder / "elsewhere") is None
 
 
 def test_an_unknown_service_is_named_with_those_there_are(docker: FakeDocker, folder: Path) -> None:

@@ -27,11 +27,6 @@ ENGINE = "compreface_engine-1.0-py3-none-any.whl"
 WORKS = ("-c", "import tiny, compreface_engine; assert compreface_engine.VALUE == tiny.VALUE")
 
 
-@contextmanager
-def no_bar(label: str, total: float | None) -> Iterator[Callable[[float], None]]:
-    yield lambda amount: None
-
-
 def wheel(folder: Path, name: str, text: str) -> Path:
     """A wheel of one module; as small as the format allows."""
     distribution, version = name.split("-")[:2]
@@ -69,9 +64,14 @@ class Workshop:
         self.next = replace(self.inputs, wheel=wheel(root / "two", ENGINE, "VALUE = 1  # new\n"))
         self.said: list[str] = []
 
+    @contextmanager
+    def progress(self, label: str, total: float | None) -> Iterator[Callable[[float], None]]:
+        self.said.append(label)
+        yield lambda amount: None
+
     def ensure(self, wanted: EngineInputs, wheels: Path | None = None) -> EngineEnv:
         return engine_env.ensure(
-            self.home, wanted, report=self.said.append, progress=no_bar, wheels=wheels
+            self.home, wanted, report=self.said.append, progress=self.progress, wheels=wheels
         )
 
     def left(self) -> list[str]:
@@ -89,7 +89,7 @@ def test_it_is_made_once_and_then_found(workshop: Workshop) -> None:
     assert subprocess.run([made.python, "-I", *WORKS], check=False).returncode == 0
     assert engine_env.find(workshop.home, workshop.inputs) == made
     steps = [" ".join(line.split()[:2]) for line in workshop.said]
-    assert steps == ["Making a", "All packages", "Proving the", "The engine's"]
+    assert steps == [*("Making a", "Preparing the", "All packages", "Proving the", "The engine's")]
     assert workshop.left() == [made.key]
     # No wheels and no network are needed any more: nothing is asked.
     assert workshop.ensure(workshop.inputs, workshop.home / "nowhere") == made

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,63 @@ def test_down_names_the_docker_command_where_no_process_is_left(cf: Cf) -> None:
         told = damaged(cf, "mine")
         assert "docker compose --project-name cf-mine down" in told
         assert "kill" not in told
+
+
+def cut_off(command: str, *, previous: dict[str, Any] | None, **fields: Any) -> None:
+    """The record that a run of `cf` leaves which was cut off."""
+    store = Instances(paths.instances_dir())
+    record = store.load("mine")
+    assert record is not None
+    changed: dict[str, Any] = {"phase": "starting", "command": command, **fields}
+    store.save(replace(record, previous_record=previous, **changed))
+
+
+def test_a_start_that_was_cut_off_is_told_with_the_ways_on(cf: Cf) -> None:
+    instance(supervisor=None, child=None, phase="stopped")
+    cut_off("cf up embedded", previous=None)
+    done = cf("status")
+    assert done.code == 8
+    assert "`cf up embedded` was cut off before its end" in done.out
+    assert "`cf up embedded --instance mine` puts that right" in done.out
+    assert "`cf down mine` stops what is left" in done.out
+    done = cf("scan", "--instance", "mine", "a.jpg")
+    assert done.code != 0
+    done = cf("down", "mine")
+    assert done.code == 0
+    assert "An earlier `cf up embedded` was cut off; removing what it left" in done.err
+    assert "'mine' had stopped already" in done.out
+    assert cf("status").out.startswith("No instance")
+
+
+def test_a_start_that_was_cut_off_before_anything_was_deployed_can_be_stopped(cf: Cf) -> None:
+    instance(supervisor=None, child=None, phase="stopped")
+    cut_off("cf up embedded", previous=None, deployment={})
+    assert cf("status").code == 8
+    done = cf("logs", "mine")
+    assert (done.code, "nothing of instance 'mine' was started yet" in done.err) == (3, True)
+    assert cf("down", "mine").code == 0
+    assert cf("status").out.startswith("No instance")
+
+
+def test_a_replacement_that_was_cut_off_is_told_as_what_runs(cf: Cf, alive: int) -> None:
+    folder = instance(supervisor=alive, child=alive, phase="running")
+    store = Instances(paths.instances_dir())
+    before = store.load("mine")
+    assert before is not None
+    other = {**before.deployment, "engine": {"bind": "127.0.0.1", "port": 10, "key": ""}}
+    other["data"] = {"folder": str(folder.with_name("engine-5678"))}
+    cut_off("cf up corp", previous=asdict(before), build="corp", deployment=other)
+    (seen,) = cf("status", "--json").document["instances"]
+    assert (seen["build"], seen["state"]) == ("embedded", "interrupted")
+    assert seen["engine_url"] == "http://127.0.0.1:9"
+    assert "`cf up corp` was cut off" in seen["detail"]
+
+
+def test_a_stop_that_was_cut_off_is_ended_by_restart_and_told(cf: Cf) -> None:
+    instance(supervisor=None, child=None, phase="stopped")
+    cut_off("cf down mine", previous=None, phase="stopping")
+    done = cf("restart", "mine")
+    assert done.code == 3
+    assert "An earlier `cf down mine` was cut off" in done.err
+    assert "Start it with `cf up embedded --instance mine`" in done.err
+    assert cf("status").out.startswith("No instance")

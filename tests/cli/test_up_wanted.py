@@ -18,7 +18,7 @@ from compreface_cli.plan import Plan
 from tests.cli.fake_facts import plan
 from tests.cli.model_bench import SHA, a_model
 
-PROCESS = Deployment("process", "embedded", Endpoint("127.0.0.1", 3017))
+PROCESS = Deployment("process", "embedded", Endpoint("127.0.0.1", 3017), data={"folder": "x"})
 STACK = Deployment(
     "compose", "embedded", Endpoint("127.0.0.1", 3018), Endpoint("127.0.0.1", 8018), {"folder": "x"}
 )

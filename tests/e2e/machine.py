@@ -16,7 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 STANDINS = Path(__file__).parent / "standins"
@@ -127,6 +127,17 @@ class Cf:
         done = self.run(*arguments, timeout_s=timeout_s)
         assert done.returncode == 0, f"cf {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def start(self, *arguments: str, output: IO[str]) -> subprocess.Popen[str]:
+        """Run it without waiting; what it says goes into the file."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "compreface_cli.cli", *arguments],
+            stdout=output,
+            stderr=output,
+            text=True,
+            cwd=self.here,
+            env=self._environment(),
+        )
 
     def interrupted(
         self, *arguments: str, when: Callable[[str], bool], number: int = signal.SIGINT

@@ -11,9 +11,10 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from compreface_engine.core import image as core_image
-from compreface_engine.core.errors import BrokenImage, TooCostly
+from compreface_engine.core.errors import BrokenImage, TooCostly, TooManyPixels
 from compreface_engine.core.image import decode
 from compreface_engine.core.pieces import (
     MOST_CHUNKS,
@@ -116,6 +117,38 @@ def test_runs_that_lead_nowhere_end(
     with pytest.raises(TooCostly):
         decode(bmp_of_runs(run * 100_000, side), max_pixels=LIMIT)
     assert len(reads) < 25_000
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "lzma"])
+def test_only_common_compressions_of_tiff_may_be_as_large_as_any(compression: str) -> None:
+    large = saved(Pillow.new("L", (4096, 2049)), "TIFF", compression=compression)
+    if compression != "lzma":
+        assert decode(large, max_pixels=LIMIT).image.shape == (2049, 4096, 3)
+        return
+    with pytest.raises(TooManyPixels, match="exceeds limit of 8388608 pixels"):
+        decode(large, max_pixels=LIMIT)
+    small = saved(grain(64, 64), "TIFF", compression=compression)
+    assert decode(small, max_pixels=LIMIT).image.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "LAB"])
+def test_modes_that_are_slow_to_convert_have_a_lower_limit(mode: str) -> None:
+    with pytest.raises(TooManyPixels, match="exceeds limit of 67108864 pixels"):
+        decode(tiff_of_mode(mode, 8192, 8193), max_pixels=LIMIT)
+    assert decode(tiff_of_mode(mode, 64, 48), max_pixels=LIMIT).image.shape == (48, 64, 3)
+
+
+def tiff_of_mode(mode: str, width: int, height: int) -> bytes:
+    """Said to be so large; the data are those of a small one."""
+    data = bytearray(saved(Pillow.new(mode, (64, 48)), "TIFF", compression="tiff_lzw"))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from("<HH", data, entry)
+        if tag in (256, 257):
+            value = width if tag == 256 else height
+            struct.pack_into("<H" if kind == 3 else "<I", data, entry + 8, value)
+    return bytes(data)
 
 
 def test_chunks_are_counted_to_the_end_of_the_picture_and_no_further() -> None:

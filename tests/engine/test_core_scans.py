@@ -102,8 +102,13 @@ def test_more_scans_than_any_encoder_writes_are_refused_and_named(bands: int) ->
 
 
 def test_scans_without_progression_count_too() -> None:
-    with pytest.raises(TooCostly, match="The JPEG has 3000 scans"):
+    with pytest.raises(TooCostly, match="The JPEG has 3000 scans, at most 100"):
         _decode(jpeg_of_sequential_scans(3000, width=13_000, height=13_000))
+
+
+def test_so_many_scans_that_nobody_counts_to_the_end_are_refused_as_scans() -> None:
+    with pytest.raises(TooCostly, match="The JPEG has more than 100 scans"):
+        _decode(jpeg_of_scans(10_000, width=13_000, height=13_000))
 
 
 def test_scans_are_bounded_together_with_the_pixels_they_go_over() -> None:

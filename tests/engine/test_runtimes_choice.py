@@ -92,6 +92,7 @@ def test_the_fastest_way_within_the_tolerance_is_taken_and_said() -> None:
         "precision": "bf16",
         "device": "cpu",
         "sha256": None,
+        "threads_alone": 1,
         "min_cosine": 0.9999,
         "tolerance": 0.998,
         "measured": [

@@ -50,7 +50,15 @@ _READ_TO_THE_END: Final = ("JPEG2000",)
 _PLAIN_PPM: Final = (b"P1", b"P2", b"P3")  # numbers as text, which the original refuses too
 # JPEG 2000 is decoded while no other thread runs Python; both take 15 to 20 bytes a pixel.
 _MOST_PIXELS: Final = {"JPEG2000": 1 << 23, "WEBP": 1 << 26}
+# To make RGB of these takes 30 to 50 ns a pixel.
+_MOST_PIXELS_OF_MODE: Final = {"LAB": 1 << 26, "F": 1 << 26, "I": 1 << 26}
 _MOST_BYTES: Final = {"JPEG2000": 1 << 24}
+_COMMON_IN_TIFF: Final = (
+    *("raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg", "tiff_jpeg"),
+    *("group3", "group4", "tiff_ccitt"),
+)
+# LZMA can be made to take 40 ns for each of the 12 bytes that a pixel may have.
+_MOST_PIXELS_OF_RARE_TIFF: Final = 1 << 23
 _MOST_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
 _MOST_READS_FOR_PIXELS: Final = 1 << 18
 # Pillow reads it piece by piece in Python, and joins EXIF segments at a cost that is quadratic.
@@ -255,7 +263,7 @@ def _check_cost(picture: Pillow.Image, size: int) -> int:
     pictures of these kinds are no photographs that people send.
     """
     reads = _MOST_READS_FOR_PIXELS
-    most = _MOST_PIXELS.get(picture.format or "")
+    most = _MOST_PIXELS.get(picture.format or "", _MOST_PIXELS_OF_MODE.get(picture.mode))
     if any(tile[0] in Pillow.DECODERS for tile in getattr(picture, "tile", ())):
         most, reads = _MOST_PIXELS_IN_PYTHON, MOST_READS_IN_PYTHON
     if most is not None:
@@ -266,6 +274,8 @@ def _check_cost(picture: Pillow.Image, size: int) -> int:
             f"The {picture.format} file has {size} bytes, at most {most_bytes} are decoded"
         )
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        if picture.info.get("compression") not in _COMMON_IN_TIFF:
+            _check_size(*picture.size, _MOST_PIXELS_OF_RARE_TIFF)
         check_parts(picture.tag_v2, *picture.size)
     return reads
 

@@ -58,7 +58,8 @@ def read_scans(data: bytes | memoryview) -> Scans:
             continue
         segments += 1
         if segments > MOST_SEGMENTS:
-            raise TooCostly(f"The JPEG has more than {MOST_SEGMENTS} segments")
+            many = f"{MOST_SCANS} scans" if count > MOST_SCANS else f"{MOST_SEGMENTS} segments"
+            raise TooCostly(f"The JPEG has more than {many}")
         if kind == _SOS:
             header = min(header, found)
             count += 1
