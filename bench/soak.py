@@ -19,7 +19,6 @@ import os
 import random
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -323,11 +322,8 @@ def _report(soak: Soak, seconds: float, restarts: int, log: str) -> int:
         print(f"  {what:<22}{count:>8}")
     grown = 0.0
     for title, index, unit in (("resident, MB", 1, 1e6), ("files", 2, 1), ("threads", 3, 1)):
-        # Lower quartiles: two pictures of 20 or 169 megapixels at once are a peak, and no leak.
-        first, last = (
-            statistics.quantiles([one[index] for one in part] * 2)[0] / unit
-            for part in (early, late)
-        )
+        # The least: two pictures of 20 or 169 megapixels at once are a peak, and no leak.
+        first, last = (min(one[index] for one in part) / unit for part in (early, late))
         peak = max(one[index] for one in quiet) / unit
         print(f"  {title:<14}{first:8.1f} then {last:8.1f}, at most {peak:.1f}")
         grown = max(grown, last / first - 1)

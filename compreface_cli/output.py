@@ -49,8 +49,21 @@ def _console(stderr: bool) -> Console:
 
 
 def _display(console: Console) -> Progress:
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        TimeElapsedColumn,
+    )
     from rich.table import Column
+    from rich.text import Text
+
+    class Words(ProgressColumn):
+        """Alone gives way where the terminal is narrow."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.description, no_wrap=True, overflow="ellipsis")
 
     class Bar(BarColumn):
         """None where nobody knows how much there is."""
@@ -59,14 +72,10 @@ def _display(console: Console) -> Progress:
             return "" if task.total is None else super().__call__(task)
 
     return Progress(
-        SpinnerColumn(),
-        TextColumn(
-            "{task.description}",
-            markup=False,
-            table_column=Column(no_wrap=True, overflow="ellipsis"),
-        ),
-        Bar(bar_width=20),
-        TimeElapsedColumn(),
+        SpinnerColumn(table_column=Column(no_wrap=True)),
+        Words(),
+        Bar(bar_width=20, table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
         console=console,
         get_time=time.monotonic,
         transient=True,

@@ -224,9 +224,10 @@ def _way_back(place: Place, theirs: Sequence[Collection]) -> str:
         statement = (
             "with gone as (delete from embedding e using subject s, model m where "  # noqa: S608
             f"s.id = e.subject_id and m.api_key = s.api_key and m.id = {one.service_id} and "
-            f"e.calculator = {_literal(one.calculator)} returning e.id, e.img_id) "
-            "delete from img i using gone where i.id = gone.img_id and not exists (select from "
-            "embedding o where o.img_id = i.id and o.id not in (select id from gone))"
+            f"e.calculator = {_literal(one.calculator)} returning e.id, e.img_id), "
+            "pictures as (delete from img i using gone where i.id = gone.img_id and not exists "
+            "(select from embedding o where o.img_id = i.id and o.id not in (select id from gone)))"
+            " select count(*) as faces_removed from gone"
         )
         lines.append(f"{psql} {shlex.quote(statement)}")
     lines.append(f"docker restart {place.api}")

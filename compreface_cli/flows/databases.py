@@ -9,8 +9,6 @@ from compreface_cli.instances import Record
 from compreface_cli.launch.base import Deployment
 from compreface_cli.output import Output
 
-_LOOK_S = 6.0
-
 
 def look(record: Record, known: Deployment | None) -> list[Finding]:
     """The findings about the database of an instance that runs; none when it has no own one."""
@@ -21,7 +19,7 @@ def look(record: Record, known: Deployment | None) -> list[Finding]:
     where = place(known)
     if where is None:
         return []
-    seen = database.look(where.database, timeout_s=_LOOK_S)
+    seen = database.look(where.database)
     return checks.judge(where, seen, record.calculator)
 
 

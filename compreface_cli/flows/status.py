@@ -51,7 +51,8 @@ def _look(record: Record) -> Status:
     ):
         found = [one for one in databases.look(record, known) if one.level == "fail"]
     if found:
-        lines = [line for one in found for line in (one.message, one.hint)]
+        named = f"{record.name}: "  # the note begins so already
+        lines = [line for one in found for line in (one.message.removeprefix(named), one.hint)]
         state = "unhealthy" if health.state == "running" else health.state
         text = "\n".join([health.detail, *lines] if health.detail else lines)
         health = replace(health, state=state, detail=text)

@@ -85,6 +85,8 @@ class _Database:
             if found is None:
                 raise UnhealthyError("the database's container is gone right after its start")
             state = containers.service_state(found)
+            if state.state == "running" and (state.healthy or found.health == "none"):
+                break
             ended = state.state in ("failed", "restarting", "stopped") or found.restarts > 0
             if ended and not looked and anew is not None:
                 looked = True
@@ -92,13 +94,12 @@ class _Database:
                 if reason:
                     self._anew(found, reason, anew)
                     continue
-            if (ended and found.restarts >= _STARTS) or state.healthy is False:
+            over = found.restarts >= _STARTS or found.state.get("Status") in ("exited", "dead")
+            if over or state.healthy is False:
                 raise UnhealthyError(
                     f"the database does not come up: {state.detail or state.state}",
                     details={"service": state.name},
                 )
-            if state.healthy or (state.state == "running" and found.health == "none"):
-                break
             time.sleep(_POLL_S)
         seen = facts.look(found.id)
         # It answers, and may yet be without what the image makes last.

@@ -246,7 +246,7 @@ def _keep(model: Path, target: Path) -> None:
 def _end_words(code: int) -> str:
     """How a process ended, by its return code as `subprocess` gives it."""
     if code >= 0:
-        return f"exit code {code}"
+        return f"exit code {code}" + (": a computation hung, the log names it" if code == 5 else "")
     name = signal.Signals(-code).name
     return f"ended by {name}" + (", mostly for want of memory" if name == "SIGKILL" else "")
 

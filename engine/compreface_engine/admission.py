@@ -324,6 +324,7 @@ class Gate:
                 turn.set_exception(self._busy(*_STOPPING))
         self._waiting.clear()
         self._short.clear()
+        self.budget.waited_for(False)
         self._line.clear()
 
     def _start(self, held: int = 0) -> Permit:

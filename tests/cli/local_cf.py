@@ -29,6 +29,10 @@ def shared_environment() -> engine_env.EngineEnv:
     return engine_env.ensure(ENVIRONMENTS, wanted, report=out.note, progress=out.progress)
 
 
+ONE_INSTANCE = 3
+"""Processes of a running instance: its supervisor, the engine, and the one that watches it."""
+
+
 class LocalCf:
     """Runs `cf` in an empty home below `root`."""
 

@@ -357,3 +357,47 @@ def test_a_second_container_of_a_service_is_told(docker: FakeDocker, folder: Pat
     core, api = ComposeLauncher().services(deployment(folder))
     assert (core.state, core.detail) == ("running", "core has 2 containers, and cf makes one")
     assert api.detail == ""
+
+
+DATABASE = "compreface-postgres-db"
+SAID = '@login\n@found\n{"sessions": 0}\n{"old": false}\n{"collections": []}\n@end\n'
+
+
+def with_database(folder: Path) -> Deployment:
+    known = {"user": "postgres", "name": "frs"}
+    return deployment(folder, services=[DATABASE], database=known)
+
+
+def test_a_database_that_was_restarted_long_ago_and_answers_is_well(
+    docker: FakeDocker, folder: Path
+) -> None:
+    stand(docker, row(DATABASE, folder, "db", restarts=5, Health={"Status": "healthy"}))
+    reads(docker, folder)
+    docker.answers("exec", out=SAID)
+    ComposeLauncher().start(with_database(folder), lambda line: None)
+    ups = [asked for asked in docker.asked() if "up" in asked]
+    assert [asked[-1] for asked in ups] == ["--remove-orphans"], "it runs: nothing starts before"
+
+
+def test_a_database_that_ended_for_good_is_not_waited_for(docker: FakeDocker, folder: Path) -> None:
+    stand(docker, row(DATABASE, folder, "db", Status="exited", ExitCode=1))
+    reads(docker, folder)
+    docker.answers("logs", out="what it said last\n")
+    with pytest.raises(UnhealthyError, match="does not come up") as failed:
+        ComposeLauncher().start(with_database(folder), lambda line: None)
+    assert "what it said last" in failed.value.message
+    ups = [asked for asked in docker.asked() if "up" in asked]
+    assert [asked[-1] for asked in ups] == [DATABASE], "no other service was started"
+
+
+def test_a_look_that_fails_stops_no_start_and_touches_nothing(
+    docker: FakeDocker, folder: Path
+) -> None:
+    healthy = row(DATABASE, folder, "db", Health={"Status": "healthy"})
+    stand(docker, healthy)
+    reads(docker, folder)
+    docker.answers("volume", "ls", out="cf-x_postgres-data\n")
+    docker.answers("exec", err="OCI runtime exec failed\n", code=126)
+    ComposeLauncher().start(with_database(folder), lambda line: None)
+    assert not docker.was_asked(["volume", "rm"])
+    assert not docker.was_asked(["rm"])

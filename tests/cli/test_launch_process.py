@@ -149,6 +149,14 @@ def test_restarts_are_counted_in_words(running: Deployment, restarts: int, words
     assert words in LAUNCHER.services(running)[0].detail
 
 
+def test_an_engine_that_ended_itself_since_something_hung_says_so(running: Deployment) -> None:
+    seen = {**state(running), "restarts": 1, "last_exit": 5}
+    Path(running.data["folder"], "state.json").write_text(json.dumps(seen))
+    assert LAUNCHER.services(running)[0].detail == (
+        "started again once, last exit code 5: a computation hung, the log names it"
+    )
+
+
 def test_one_that_gave_up_is_failed(tmp_path: Path) -> None:
     one = deployment(tmp_path / "engine-1", "raise SystemExit(3)")
     seen = {

@@ -140,3 +140,12 @@ def test_a_wait_that_fails_ends_its_spinner(
     capsys.readouterr()
     time.sleep(0.3)
     assert capsys.readouterr().err == ""
+
+
+def test_the_time_is_shown_where_the_words_are_too_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: None
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    with Output().waiting("building " + "the image " * 9, after_s=0.05):
+        time.sleep(0.4)
+    assert re.search(r"building the image .*… +0:00:00", capsys.readouterr().err)

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.cli.local_cf import LocalCf, eventually, free_port, listening
+from tests.cli.local_cf import ONE_INSTANCE, LocalCf, eventually, free_port, listening
 from tests.shared import needs_shared, shared
 
 pytestmark = pytest.mark.slow
@@ -212,7 +212,7 @@ def test_what_a_killed_up_left_is_told_and_the_next_up_clears_it(local_cf: Local
     assert local_cf.status()["state"] == "interrupted"
     assert local_cf.up("--port", "auto")["change"] == "started"
     assert len(list(local_cf.state.glob("instances/embedded/engine-*"))) == 1
-    assert len(local_cf.processes()) == 2  # one supervisor, one engine
+    assert len(local_cf.processes()) == ONE_INSTANCE
 
 
 def test_down_clears_what_a_killed_up_left(local_cf: LocalCf) -> None:

@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from tests.cli.local_cf import LocalCf, eventually, free_port
+from tests.cli.local_cf import ONE_INSTANCE, LocalCf, eventually, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def test_a_changed_plan_replaces_the_engine(local_cf: LocalCf) -> None:
     assert second["change"] == "replaced"
     assert second["engine_url"] == first["engine_url"]
     assert second["services"][0]["pid"] != first["services"][0]["pid"]
-    assert len(local_cf.processes()) == 2
+    assert len(local_cf.processes()) == ONE_INSTANCE
     assert len(list(local_cf.state.glob("instances/embedded/engine-*"))) == 1
 
 
@@ -62,7 +62,7 @@ def test_an_engine_that_answers_wrongly_does_not_replace_the_one_that_runs(
     status = local_cf.status()
     assert status["state"] == "running"
     assert status["services"][0]["pid"] == first["services"][0]["pid"]
-    assert len(local_cf.processes()) == 2
+    assert len(local_cf.processes()) == ONE_INSTANCE
     assert len(list(local_cf.state.glob("instances/embedded/engine-*"))) == 1
 
 
@@ -82,7 +82,7 @@ def test_the_old_engine_runs_again_when_the_new_one_fails_in_its_place(local_cf:
     assert "runs again and answers rightly" in err
     status = local_cf.status()
     assert (status["state"], status["engine_url"]) == ("running", old["engine_url"])
-    assert len(local_cf.processes()) == 2
+    assert len(local_cf.processes()) == ONE_INSTANCE
     assert len(list(home.glob("engine-*"))) == 1
 
 
@@ -94,7 +94,9 @@ def test_a_replacement_killed_half_way_is_put_right_by_the_next_up(local_cf: Loc
     assert eventually(lambda: bool(list(home.glob("engine-*/trial.log"))))
     process.kill()
     process.communicate()
-    assert eventually(lambda: len(local_cf.processes()) == 2)  # the trial ends with its `cf`
+    assert eventually(
+        lambda: len(local_cf.processes()) == ONE_INSTANCE
+    )  # the trial ends with its `cf`
     again = local_cf.up("--port", "auto")
     assert again["change"] == "already running"
     assert again["services"][0]["pid"] == old["services"][0]["pid"]

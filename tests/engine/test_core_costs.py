@@ -15,6 +15,7 @@ from bench import picture_memory
 from compreface_engine.core import costs
 from compreface_engine.core.errors import NoRoom
 from compreface_engine.core.image import decode
+from compreface_engine.core.scans import read_scans
 from tests.shared import ROOT
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -26,6 +27,10 @@ def saved(
     out = io.BytesIO()
     Image.new(mode, size).save(out, kind, **options)
     return out.getvalue()
+
+
+def kept_of(data: bytes) -> float:
+    return read_scans(data).kept
 
 
 @linux
@@ -61,14 +66,14 @@ def test_what_is_foretold_is_what_decoding_takes(kind: str) -> None:
 def test_a_jpeg_of_several_scans_keeps_its_coefficients(
     options: dict[str, Any], mode: str, samples: float
 ) -> None:
-    assert costs.coefficients(saved("JPEG", mode, **options)) == samples
+    assert kept_of(saved("JPEG", mode, **options)) == samples
 
 
 def test_a_baseline_jpeg_of_one_colour_a_scan_is_held_whole_too() -> None:
     whole = saved("JPEG", subsampling=0)
     at = whole.index(b"\xff\xda") + 4
     assert whole[at] == 3
-    assert costs.coefficients(whole[:at] + b"\1" + whole[at + 1 :]) == 3.0
+    assert kept_of(whole[:at] + b"\1" + whole[at + 1 :]) == 3.0
 
 
 @pytest.mark.parametrize(
@@ -81,16 +86,15 @@ def test_a_baseline_jpeg_of_one_colour_a_scan_is_held_whole_too() -> None:
         b"\xff\xc2\0\x14\x08\1\0\1\0\4\1\0\0\2\x11\0",
         b"\xff\xe0\xff\xff",
         b"no marker" * 100,
-        b"\xff\xfe\0\2" * 10_000,
     ],
 )
 def test_what_cannot_be_read_counts_as_the_dearest(rest: bytes) -> None:
-    assert costs.coefficients(b"\xff\xd8" + rest) == 4.0
+    assert kept_of(b"\xff\xd8" + rest) == 4.0
 
 
 def test_fill_bytes_and_rubbish_between_segments_are_skipped() -> None:
     whole = saved("JPEG", progressive=True)
-    assert costs.coefficients(whole[:2] + b"rubbish\xff\xff\xff\x01" + whole[2:]) == 1.5
+    assert kept_of(whole[:2] + b"rubbish\xff\xff\xff\x01" + whole[2:]) == 1.5
 
 
 @pytest.mark.parametrize(
@@ -120,6 +124,22 @@ def test_no_picture_is_decoded_before_its_memory_is_there(kind: str) -> None:
         decode(saved(kind, **options), max_pixels=1 << 20, reserve=refuse)
     assert len(asked) == 1
     assert asked[0] >= 3 * 64 * 48
+
+
+def test_the_strip_of_a_tiff_counts() -> None:
+    def peak(rows: int) -> int:
+        asked: list[int] = []
+
+        def refuse(width: int, height: int, peak: int) -> None:
+            asked.append(peak)
+            raise NoRoom(peak)
+
+        picture = saved("TIFF", "RGB", (640, 480), compression="tiff_lzw", tiffinfo={278: rows})
+        with pytest.raises(NoRoom):
+            decode(picture, max_pixels=1 << 20, reserve=refuse)
+        return asked[0]
+
+    assert peak(480) - peak(10) == pytest.approx(470 * 640 * 3, rel=0.05)
 
 
 def test_the_tile_of_a_tiff_counts_though_the_picture_is_small() -> None:

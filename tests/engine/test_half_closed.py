@@ -28,7 +28,7 @@ class Stages(FakePipeline):
             stop_if_left()
         return super().scan(image, **rest)
 
-Pipeline.load = lambda config, observe: Stages()
+Pipeline.load = lambda config, *_: Stages()
 sys.exit(__main__.main([]))
 """
 

@@ -134,3 +134,12 @@ def test_a_chosen_limit_below_what_the_networks_take_stops_the_start() -> None:
     assert code == 3
     last = text.splitlines()[-1]
     assert last.startswith("compreface-engine: CF_MAX_MEMORY_BYTES=1000000: the networks alone")
+
+
+def test_a_network_gives_back_what_a_large_picture_made_it_take() -> None:
+    with Engine(IMG_LENGTH_LIMIT="0", CF_MAX_CONCURRENCY="1") as engine:
+        assert engine.find(PORTRAIT).status == 200
+        before = memory(engine, "VmRSS")
+        assert engine.find(picture("JPEG", 3000, 2000)).status == 400
+        assert memory(engine, "VmHWM") - before > 250_000_000
+        assert memory(engine, "VmRSS") - before < 120_000_000

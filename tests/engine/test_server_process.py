@@ -150,7 +150,7 @@ class Endless(FakePipeline):
         time.sleep(300)
 
 server.CUT_OFF_S = 0.5
-Pipeline.load = lambda config, observe: Endless()
+Pipeline.load = lambda config, *_: Endless()
 sys.exit(__main__.main([]))
 """
 

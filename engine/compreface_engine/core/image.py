@@ -67,7 +67,8 @@ _MOST_JPEG_HEADER: Final = 8 << 20  # bytes
 _WARNINGS: Final = ("Corrupt JPEG data", "Premature end of JPEG", "Inconsistent progression")
 _BAND: Final = 1 << 18  # pixels
 _ORIENTATION: Final = 0x0112
-_TILE_WIDTH, _TILE_LENGTH, _TILE_PIXEL = 322, 323, 8  # TIFF's tags; bytes, four of 16 bits
+_BITS, _STRIP_LENGTH, _TILE_WIDTH, _TILE_LENGTH = 258, 278, 322, 323  # TIFF's tags
+_DEEPEST_PIXEL: Final = 8  # bytes: four samples of 16 bits
 _SHORTAGES: Final = ("insufficient memory", "memory allocation failure", "out of memory")
 _SPARE: Final = Spare()
 
@@ -125,9 +126,11 @@ def decode(
     or more than is bearable of a kind that is costly to decode, and MemoryError, which says nothing
     about the picture.
     """
+    kept = 0.0
     if data[:3] == b"\xff\xd8\xff":
         scans = check_scans(data)
-        decoded = _decode_jpeg(data, max_pixels, reserve, turns=apply_exif)
+        kept = scans.kept
+        decoded = _decode_jpeg(data, kept, max_pixels, reserve, turns=apply_exif)
         if decoded is not None:
             return _turned(decoded, _orientation(data[scans.exif])) if apply_exif else decoded
         if scans.header > _MOST_JPEG_HEADER:
@@ -135,10 +138,12 @@ def decode(
                 f"The JPEG, of a rare kind or broken, has {scans.header} bytes before its first "
                 f"scan, at most {_MOST_JPEG_HEADER} are read"
             )
-    return _decode_other(data, max_pixels, apply_exif, reserve)
+    return _decode_other(data, kept, max_pixels, apply_exif, reserve)
 
 
-def _decode_jpeg(data: Data, max_pixels: int, reserve: Reserve, *, turns: bool) -> Decoded | None:
+def _decode_jpeg(
+    data: Data, kept: float, max_pixels: int, reserve: Reserve, *, turns: bool
+) -> Decoded | None:
     """libjpeg-turbo's pixels; None where the file needs Pillow (CMYK, rare codings, broken)."""
     try:
         # Strictly: after a warning about the header no row would be written below.
@@ -149,7 +154,7 @@ def _decode_jpeg(data: Data, max_pixels: int, reserve: Reserve, *, turns: bool) 
     if colours not in ("YCbCr", "Gray", "RGB"):
         return None
     size = width * height * 3
-    peak = costs.of_jpeg(data, width, height)
+    peak = costs.of_jpeg(kept, width, height)
     _take(reserve, width, height, max(peak, 2 * size) if turns else peak)
     memory = _SPARE.lend(size) or np.empty(size, np.uint8).data
     try:
@@ -166,7 +171,9 @@ def _decode_jpeg(data: Data, max_pixels: int, reserve: Reserve, *, turns: bool) 
     return Decoded(found, truncated="premature end" in reason.lower())
 
 
-def _decode_other(data: Data, max_pixels: int, apply_exif: bool, reserve: Reserve) -> Decoded:
+def _decode_other(
+    data: Data, kept: float, max_pixels: int, apply_exif: bool, reserve: Reserve
+) -> Decoded:
     check_chunks(data)
     if data[:2] in _PLAIN_PPM:
         raise BrokenImage
@@ -183,8 +190,8 @@ def _decode_other(data: Data, max_pixels: int, apply_exif: bool, reserve: Reserv
             _check_size(*picture.size, max_pixels)
             source.reads_left = _check_cost(picture, len(data))
             width, height = picture.size
-            peak = costs.of_other(picture.format or "", picture.mode, width, height, data)
-            peak += _tile_bytes(picture)
+            peak = costs.of_other(picture.format or "", picture.mode, width, height, data, kept)
+            peak += _piece_bytes(picture)
             _take(reserve, width, height, peak + apply_exif * 3 * width * height)
             source.ran_out = False
             picture.load()
@@ -226,13 +233,17 @@ def _is_shortage(text: str) -> bool:
     return any(words in text.lower() for words in _SHORTAGES)
 
 
-def _tile_bytes(picture: Pillow.Image) -> int:
-    """What a TIFF makes its decoder hold beside the picture: one tile of any size it likes."""
+def _piece_bytes(picture: Pillow.Image) -> int:
+    """What a TIFF makes its decoder hold beside the picture: a strip, or a tile of any size."""
     tags = getattr(picture, "tag_v2", None)
     if picture.format != "TIFF" or tags is None:
         return 0
-    width, height = (tags.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
-    return int(width) * int(height) * _TILE_PIXEL
+    width, height = (int(tags.get(tag, 0)) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+    if width and height:
+        return width * height * _DEEPEST_PIXEL
+    rows = min(picture.height, int(tags.get(_STRIP_LENGTH, picture.height)))
+    bits = sum(int(one) for one in tags.get(_BITS, (1,)))
+    return picture.width * rows * min(_DEEPEST_PIXEL, -(-bits // 8))
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

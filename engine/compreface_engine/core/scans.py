@@ -22,6 +22,7 @@ MOST_SEGMENTS: Final = 4096
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _WINDOW: Final = 1 << 20  # bytes searched before other threads get their turn
 _SOF: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC5, 0xC9, 0xCD})
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _FIRST_WITH_LENGTH: Final = 0xC0
 
@@ -31,7 +32,9 @@ class Scans:
     """`count` scans, of `components` all together; `pixels` of the first frame header, 0 if none.
 
     `header` is the number of bytes in front of the first scan, `exif` where the first segment of
-    EXIF data in them begins and ends.
+    EXIF data in them begins and ends. `kept`: coefficients of 16 bits that libjpeg keeps for each
+    pixel until the last scan; 0 where one scan has all colours, 4, the most, where it cannot be
+    told.
     """
 
     count: int
@@ -39,6 +42,7 @@ class Scans:
     pixels: int
     header: int
     exif: slice
+    kept: float
 
 
 def read_scans(data: bytes | memoryview) -> Scans:
@@ -50,6 +54,8 @@ def read_scans(data: bytes | memoryview) -> Scans:
     """
     at, segments, count, components, pixels, header = 2, 0, 0, 0, 0, len(data)
     exif = slice(0)
+    frame = _UNREADABLE
+    kept = frame.samples
     while (found := _next_marker(data, at)) is not None:
         kind, at = data[found + 1], found + 2
         if kind in (_SOI, _EOI):
@@ -61,15 +67,42 @@ def read_scans(data: bytes | memoryview) -> Scans:
             many = f"{MOST_SCANS} scans" if count > MOST_SCANS else f"{MOST_SEGMENTS} segments"
             raise TooCostly(f"The JPEG has more than {many}")
         if kind == _SOS:
-            header = min(header, found)
+            colours = _number(data, at + 2, 1)
+            if not count:
+                header = found
+                kept = frame.samples if frame.buffered or colours < frame.components else 0.0
             count += 1
-            components += max(1, min(4, _number(data, at + 2, 1)))
+            components += max(1, min(4, colours))
         elif kind in _SOF and not pixels:
             pixels = _number(data, at + 3, 2) * _number(data, at + 5, 2)
+            frame = _frame(data, at, buffered=kind not in _SEQUENTIAL)
         elif kind == _APP1 and not exif.stop and bytes(data[at + 2 : at + 8]) == b"Exif\0\0":
             exif = slice(at + 2, at + _number(data, at, 2))
         at += max(2, _number(data, at, 2))
-    return Scans(count, components, pixels, header, exif)
+    return Scans(count, components, pixels, header, exif, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What a frame header says: samples a pixel of all components; `buffered` until the end."""
+
+    components: int
+    samples: float
+    buffered: bool
+
+
+_UNREADABLE: Final = _Frame(0, 4.0, buffered=True)
+
+
+def _frame(data: bytes | memoryview, at: int, *, buffered: bool) -> _Frame:
+    components = _number(data, at + 7, 1)
+    factors = [_number(data, at + 9 + 3 * i, 1) for i in range(components)]
+    across, down = [one >> 4 for one in factors], [one & 15 for one in factors]
+    if not factors or 0 in across or 0 in down:
+        return _Frame(components, _UNREADABLE.samples, buffered=buffered)
+    most = max(across) * max(down)
+    samples = sum(x * y for x, y in zip(across, down, strict=True)) / most
+    return _Frame(components, samples, buffered=buffered)
 
 
 def check_scans(data: bytes | memoryview) -> Scans:

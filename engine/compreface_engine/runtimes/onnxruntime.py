@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.runtimes.memory import return_freed_memory
 
+_LARGE = 6 << 20  # bytes of input: more than 640 x 640 pixels are, or a batch of faces
 _QUIET = 3  # errors only: warnings about graph clean-ups are nothing a user can act on
 
 
@@ -52,7 +53,16 @@ class OnnxSession:
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> list[NDArray[Any]]:
         """The named outputs (all, in the graph's order, by default)."""
-        return list(self._session.run(outputs, dict(feeds)))
+        large = sum(feed.nbytes for feed in feeds.values()) > _LARGE
+        return list(self._session.run(outputs, dict(feeds), _shrinking() if large else None))
+
+
+@cache
+def _shrinking() -> Any:
+    """Options of a run after which the arena gives back what nobody uses."""
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 @cache
