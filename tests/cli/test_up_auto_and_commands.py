@@ -44,12 +44,15 @@ def test_auto_without_docker_runs_the_engine_alone_and_says_what_that_leaves_out
 def test_what_only_docker_can_give_is_obeyed_or_fails(
     local_cf: LocalCf, flags: tuple[str, ...], environment: dict[str, str], said: str
 ) -> None:
-    up = local_cf.run("up", "embedded", "--port", "auto", *flags, **NO_DOCKER, **environment)
+    free = {} if "--core-port" in flags else {"CF_CORE_PORT": str(free_port())}
+    variables = {**NO_DOCKER, **free, **environment}
+    up = local_cf.run("up", "embedded", "--port", "auto", *flags, **variables)
     assert up.returncode == 6, up.stderr
     assert f"Launcher: compose, because {said}" in up.stderr
     assert "the Docker engine does not run" in up.stderr
     assert local_cf.json("status")["instances"] == []
-    here = local_cf.run("up", "embedded", "--dry-run", "--services", "core", **NO_DOCKER)
+    core = ("--dry-run", "--services", "core", "--port", "auto")
+    here = local_cf.run("up", "embedded", *core, **NO_DOCKER)
     assert here.returncode == 0, here.stderr
     assert "Launcher: process" in here.stderr
 
