@@ -29,8 +29,9 @@ from compreface_engine.core.pieces import (
     MOST_READS_IN_PYTHON,
     check_chunks,
     check_parts,
+    places,
 )
-from compreface_engine.core.scans import check_scans
+from compreface_engine.core.scans import check_parts_of_jpeg, check_scans
 from compreface_engine.core.spare import Spare
 from compreface_engine.core.types import Image
 
@@ -57,6 +58,7 @@ _COMMON_IN_TIFF: Final = (
     *("raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg", "tiff_jpeg"),
     *("group3", "group4", "tiff_ccitt"),
 )
+_JPEG_IN_TIFF: Final = ("jpeg", "tiff_jpeg")
 # LZMA can be made to take 40 ns for each of the 12 bytes that a pixel may have.
 _MOST_PIXELS_OF_RARE_TIFF: Final = 1 << 23
 _MOST_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
@@ -191,7 +193,7 @@ def _decode_other(
             source.reads_left = _check_cost(picture, len(data))
             width, height = picture.size
             peak = costs.of_other(picture.format or "", picture.mode, width, height, data, kept)
-            peak += _piece_bytes(picture)
+            peak += _piece_bytes(picture, data)
             _take(reserve, width, height, peak + apply_exif * 3 * width * height)
             source.ran_out = False
             picture.load()
@@ -233,11 +235,21 @@ def _is_shortage(text: str) -> bool:
     return any(words in text.lower() for words in _SHORTAGES)
 
 
-def _piece_bytes(picture: Pillow.Image) -> int:
-    """What a TIFF makes its decoder hold beside the picture: a strip, or a tile of any size."""
+def _piece_bytes(picture: Pillow.Image, data: Data) -> int:
+    """What a TIFF makes its decoder hold beside the picture: a strip, or a tile of any size.
+
+    Raises TooCostly where the JPEGs in them have more scans than any encoder makes.
+    """
     tags = getattr(picture, "tag_v2", None)
     if picture.format != "TIFF" or tags is None:
         return 0
+    held = 0
+    if picture.info.get("compression") in _JPEG_IN_TIFF:
+        held = int(2 * check_parts_of_jpeg(data, places(tags)))
+    return held + _strip_or_tile_bytes(picture, tags)
+
+
+def _strip_or_tile_bytes(picture: Pillow.Image, tags: TiffImagePlugin.ImageFileDirectory_v2) -> int:
     width, height = (int(tags.get(tag, 0)) for tag in (_TILE_WIDTH, _TILE_LENGTH))
     if width and height:
         return width * height * _DEEPEST_PIXEL

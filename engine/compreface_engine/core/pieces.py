@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -29,7 +30,7 @@ MOST_READS_IN_PYTHON: Final = 3 << 21
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _PLANES, _SAMPLES = 284, 277
-_ROWS, _STRIP_SIZES, _TILE_SIZES = 278, 279, 325
+_ROWS, _STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES = 278, 273, 279, 324, 325
 _NUMPY: Final = {3: "u2", 4: "u4", 16: "u8"}  # TIFF's types of whole numbers
 
 
@@ -86,6 +87,14 @@ def check_parts(directory: Directory, width: int, height: int) -> None:
             f"The tiles of the TIFF hold {beyond} pixels beyond the picture, "
             f"at most {MOST_BEYOND} are decoded"
         )
+
+
+def places(directory: Directory) -> dict[tuple[int, int], int]:
+    """(offset, bytes) of each strip or tile of a TIFF, and how many of them are the same."""
+    tiled = min(_first(directory, _TILE_WIDTH, 0), _first(directory, _TILE_HEIGHT, 0)) > 0
+    offsets = _numbers(directory, _TILE_OFFSETS if tiled else _STRIP_OFFSETS)
+    sizes = _numbers(directory, _TILE_SIZES if tiled else _STRIP_SIZES)
+    return Counter(zip(map(int, offsets), map(int, sizes), strict=False))
 
 
 def _numbers(directory: Directory, tag: int) -> NDArray[Any]:
