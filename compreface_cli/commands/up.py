@@ -98,8 +98,12 @@ def up(
                 "a local process is the engine alone; --services full needs Docker",
                 hint="Leave --launcher process out, or take --services core.",
             )
+        if port is not None and core_port is not None:
+            raise UsageError(
+                "a local process is the engine alone, with one port; --core-port needs Docker",
+                hint="Leave --core-port out, or --launcher process.",
+            )
         idle = {
-            "--core-port": core_port,
             "--build or --no-build": build_image,
             "--pull": pull or None,
         }

@@ -32,15 +32,32 @@ class Status:
 
 def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
     """The instance named, or all; changes nothing."""
-    store = running.instances()
     if name is not None:
-        return [_look(running.pick(name, only_running=False))], []
-    records, damaged = store.all()
-    return [_look(record) for record in records], damaged
+        found = _settled(running.pick(name, only_running=False))
+        return ([] if found is None else [_look(*found)]), []
+    records, damaged = running.instances().all()
+    now = [_settled(record) for record in records]
+    return [_look(*one) for one in now if one is not None], damaged
 
 
-def _look(record: Record) -> Status:
-    busy = running.instances().holder(record.name)
+def _settled(record: Record) -> tuple[Record, Holder | None] | None:
+    """The record and who works on it; None when it is gone.
+
+    A run that ended after its record was read is no run that was cut off.
+    """
+    store = running.instances()
+    busy = store.holder(record.name)
+    while record.unfinished and busy is None:
+        again = store.load(record.name)
+        if again is None:
+            return None
+        if again == record:
+            break
+        record, busy = again, store.holder(record.name)
+    return record, busy
+
+
+def _look(record: Record, busy: Holder | None) -> Status:
     record = unfinished.actual(record)
     known = running.deployment(record) if record.deployment else None
     health = running.health(record, busy=busy is not None)

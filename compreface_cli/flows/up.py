@@ -87,6 +87,9 @@ def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
     ignored = services is not None and services.value == "full" and services.layer != "flag"
     if plan.launcher == "process" and services is not None and ignored:
         out.warning(f"services: full ({services.where}) has no effect on a local process")
+    beside, port = chosen.given("core_port"), chosen.given("port")
+    if plan.launcher == "process" and beside is not None and port is not None:
+        out.warning(f"core_port ({beside.where}) has no effect on a local process with a port")
     if chosen.given("rate_burst") and not chosen.given("rate_limit"):
         out.warning("rate_burst has no effect without rate_limit")
     return plan
@@ -195,7 +198,7 @@ def _runs_already(plan: Plan, old: Record, options: Options) -> Result | None:
     if composed:
         from compreface_cli.flows import up_project
 
-        if up_project.upon_another_base(plan, options.build):
+        if up_project.takes_another_image(plan, options.build, deployment.data["image"]):
             return None
     try:
         answer = ready.KnownAnswer.from_dict(old.answer)

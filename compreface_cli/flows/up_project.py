@@ -121,12 +121,18 @@ def image(
     return build_image(plan, folder, out=out, undo=undo, force=build is True, pull=pull).id
 
 
-def upon_another_base(plan: Plan, build: bool | None) -> bool:
-    """Whether `up` builds the image anew because its base's name means another one by now."""
-    if build is False or plan.image_given:
-        return False
+def takes_another_image(plan: Plan, build: bool | None, runs: str) -> bool:
+    """Whether `up` would start another image than the one with the id `runs`.
+
+    The name means another one by now, or the image is built anew since its base has moved.
+    """
     found = images.find(plan.image)
-    return found is not None and images.upon_another(found, plan.base_image)
+    if found is None:
+        return False
+    if found.id != runs:
+        return True
+    may_build = build is not False and not plan.image_given
+    return may_build and images.upon_another(found, plan.base_image)
 
 
 def kept(folder: Path) -> Path:

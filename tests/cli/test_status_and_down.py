@@ -183,3 +183,40 @@ def test_a_stop_that_was_cut_off_is_ended_by_restart_and_told(cf: Cf) -> None:
     assert "An earlier `cf down mine` was cut off" in done.err
     assert "Start it with `cf up embedded --instance mine`" in done.err
     assert cf("status").out.startswith("No instance")
+
+
+def test_a_run_that_ends_while_status_looks_is_no_run_that_was_cut_off(
+    cf: Cf, alive: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record was read, then it ended well and let go of the lock."""
+    instance(supervisor=alive, child=alive, phase="running")
+    store = Instances(paths.instances_dir())
+    done = store.load("mine")
+    assert done is not None
+    store.save(replace(done, phase="starting", command="cf up embedded"))
+    holder = Instances.holder
+
+    def ended(self: Instances, name: str) -> Any:
+        found = holder(self, name)
+        store.save(done)
+        return found
+
+    monkeypatch.setattr(Instances, "holder", ended)
+    (one,) = json.loads(cf("status", "--json").out)["instances"]
+    assert one["state"] == "unhealthy", "nothing answers there, and nothing was cut off"
+
+
+def test_an_instance_that_is_gone_by_now_is_not_listed(
+    cf: Cf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance(supervisor=None, child=None, phase="running")
+    store = Instances(paths.instances_dir())
+    record = store.load("mine")
+    assert record is not None
+    store.save(replace(record, phase="starting", command="cf up embedded"))
+
+    def removed(self: Instances, name: str) -> None:
+        (store.home(name) / "instance.json").unlink()
+
+    monkeypatch.setattr(Instances, "holder", removed)
+    assert json.loads(cf("status", "--json").out)["instances"] == []

@@ -88,9 +88,17 @@ def test_what_a_process_cannot_do_is_said(local_cf: LocalCf) -> None:
     error = local_cf.up("--services", "full", exit_code=2)["error"]
     assert "--services full needs Docker" in error["message"]
     flags = ("up", "embedded", "--launcher", "process", "--dry-run", "--port", str(free_port()))
-    said = local_cf.run(*flags, "--core-port", "3999", "--build").stderr
-    assert "--core-port has no effect" in said
-    assert "--build or --no-build has no effect" in said
+    assert "--build or --no-build has no effect" in local_cf.run(*flags, "--build").stderr
+    refused = local_cf.run(*flags, "--core-port", "3999")
+    assert refused.returncode == 2
+    assert "--core-port needs Docker" in refused.stderr
+    said = local_cf.run(*flags, CF_CORE_PORT="3999").stderr
+    assert "core_port (environment CF_CORE_PORT) has no effect on a local process" in said
+    with listening() as port:  # with no other port it is the engine's
+        process = ("up", "embedded", "--launcher", "process", "--dry-run")
+        held = local_cf.run(*process, "--core-port", str(port))
+    assert held.returncode == 4
+    assert str(port) in held.stderr
 
 
 def test_up_refuses_a_port_held_by_another_process(local_cf: LocalCf) -> None:

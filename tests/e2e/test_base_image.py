@@ -76,6 +76,16 @@ def test_up_and_build_notice_a_base_that_moved_here(
     assert base_of(docker, made["image"]) == second
     again = json.loads(cf.ok("build", build, "--json"))
     assert again["built"] is False
+
+    # Built apart from the start, the newer image is taken by it too.
+    third = base.made("3")
+    assert json.loads(cf.ok("build", build, "--json"))["built"] is True
+    newest = docker.inspect(made["image"])["Id"]
+    assert json.loads(cf.ok(*up, *doors))["change"] == "replaced"
+    assert base_of(docker, made["image"]) == third
+    container = docker.inspect(f"cf-{instance}-compreface-core-1")
+    assert container["Image"] == newest
+    assert json.loads(cf.ok(*up, *doors))["change"] == "already running"
     cf.ok("down", instance)
 
 

@@ -94,7 +94,7 @@ def test_lines_of_the_worker_thread_and_of_a_fault_carry_the_id(service: Service
         ("fails", "a request failed"),
         ("fails", "answered"),
     ]
-    assert "MemoryError" in service.lines[2]["traceback"]
+    assert "RuntimeError" in service.lines[2]["traceback"]
 
 
 def test_ids_of_requests_at_once_are_not_mixed(service: Service) -> None:
