@@ -51,7 +51,9 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
             f"Build it first: cf build {plan.build}",
         )
     else:
-        yield from _obtainable(docker, plan.base_image, f"the base image of {plan.image}")
+        yield from _obtainable(
+            docker, plan.base_image, f"the base image of {plan.image}", _WAY_OF_BASE
+        )
     for image in plan.stack_images.values():
         yield from _obtainable(docker, image, "an image of the full stack")
 
@@ -114,6 +116,12 @@ def _out_of_reach(pull: PullFact) -> bool:
 _WAY = (
     "Load it from a file (docker load), build it under that name, or correct its name. "
     "The engine alone needs no other image: --services core, or --launcher process."
+)
+
+
+_WAY_OF_BASE = (
+    "Load it from a file (docker load), or name another one with CF_BASE_IMAGE or "
+    "`cf build --base-image`. Without Docker the engine runs alone: --launcher process."
 )
 
 

@@ -82,6 +82,8 @@ def _with_volumes(
             _draw(stopped, console)
         for line in (text, *removal.lines(gone)):
             console.print(line, markup=False, highlight=False)
+        if stopped is not None and stopped.kept:
+            console.print(f"`cf rm --instance {name}` removes what is kept.", markup=False)
 
     out.result(document, draw)
 

@@ -31,9 +31,15 @@ def refuse(plan: Plan, folder: Path, out: Output) -> None:
     if not judged and held.calculator not in ("", plan.calculator):
         found.append(_another_calculator(plan, folder, held.calculator))
     raise_for(found)
+    warn_of_password(plan, folder, seen, out)
+
+
+def warn_of_password(plan: Plan, folder: Path, seen: facts.Facts, out: Output) -> None:
+    """Say that the volume is there and its password is not, if that is so."""
     volumes = seen.docker.volumes if seen.docker else ()
     here = any((one.name, one.project) == (plan.volume, plan.project) for one in volumes)
-    if here and not held.password and "postgres_password" not in plan.secrets:
+    known = project.whose(folder).password or "postgres_password" in plan.secrets
+    if plan.services == "full" and here and not known:
         _say_password(plan, out)
 
 

@@ -6,7 +6,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from compreface_cli.errors import CfError, ConfigurationError, Interruption, UnhealthyError
+from compreface_cli.errors import (
+    CfError,
+    ConfigurationError,
+    DockerError,
+    Interruption,
+    UnhealthyError,
+)
 from compreface_cli.flows import ready, running, swap, unfinished
 from compreface_cli.flows.up import TIMEOUT_S
 from compreface_cli.instances import Record
@@ -68,6 +74,12 @@ def restart(
             store.save(unfinished.begun(record, command))
             try:
                 swap.swap(known, answer, out, limit_s=limit_s)
+            except DockerError:
+                out.warning(
+                    f"what is left of '{name}' is known: `{command}` or the next `cf up` of it puts "
+                    "it right"
+                )
+                raise  # the record stays unfinished: nobody can be asked what runs
             except (CfError, Interruption) as failed:
                 launcher.tidy(known)
                 store.save(record)  # the running engine stayed as it was

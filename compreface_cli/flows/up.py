@@ -164,6 +164,10 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         if same is not None:
             return _as_it_is(same, out)
     look = _look(plan, old, options, out)
+    if look.plan.launcher == "compose":
+        from compreface_cli.flows import render_place
+
+        render_place.warn_of_password(look.plan, paths.project_dir(plan.instance), look.facts, out)
     if plan.models:
         from compreface_cli.models import store
 

@@ -83,6 +83,10 @@ class _Database:
         while True:
             found = self.container()
             if found is None:
+                # An engine that has died answers so too.
+                docker_cli.run(
+                    "version", "--format", "{{.Server.Version}}", doing="ask the Docker engine"
+                )
                 raise UnhealthyError("the database's container is gone right after its start")
             state = containers.service_state(found)
             if state.state == "running" and (state.healthy or found.health == "none"):

@@ -157,6 +157,9 @@ def test_another_password_is_found_before_the_services_start(
     password = read_env(cf.project(instance) / ".env")["POSTGRES_PASSWORD"]
     shutil.rmtree(cf.home)  # as another user, or after the settings were removed
     cf.home.mkdir()
+    warned = cf.run(*up, "--dry-run").stderr
+    assert "keeps the password" in warned
+    assert "CF_POSTGRES_PASSWORD" in warned
     failed = cf.run(*up)
     assert failed.returncode == 4, failed.stderr
     assert "another password" in failed.stderr
