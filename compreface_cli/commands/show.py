@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from compreface_cli.checks import Finding
     from compreface_cli.plan import Plan
 
+_WIDTH = 76  # of what is said below the file
 _DERIVED = ("models", "stack", "engine_limits", "origins", "secrets", "project", "volume")
 
 
@@ -78,7 +80,11 @@ def show(
         said = [f"commercial use of the weights: {weights.licence['commercial']}"]
         said += [f"  {name}: {terms}" for name, terms in weights.terms.items()]
         for text in (*said, scale(found.spec.calculator, border)):
-            console.print(f"# {text}", style="dim", markup=False, highlight=False)
+            indent = text[: len(text) - len(text.lstrip())]
+            for line in textwrap.wrap(
+                text.strip(), _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  "
+            ):
+                console.print(f"# {line}", style="dim", markup=False, highlight=False)
         _draw_runtimes(found, runtimes, console)
 
     out.result(document, draw)

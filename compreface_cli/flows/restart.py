@@ -76,8 +76,8 @@ def restart(
                 swap.swap(known, answer, out, limit_s=limit_s)
             except DockerError:
                 out.warning(
-                    f"what is left of '{name}' is known: `{command}` or the next `cf up` of it puts "
-                    "it right"
+                    f"what is left of '{name}' is known: `{command}` or the next `cf up` of it "
+                    "puts it right"
                 )
                 raise  # the record stays unfinished: nobody can be asked what runs
             except (CfError, Interruption) as failed:

@@ -157,6 +157,25 @@ def tiff_of_shared_strips(rows: int, comment_bytes: int) -> bytes:
     )
 
 
+def tiff_of_jpeg_strips(jpeg: bytes, strips: int, width: int, rows: int) -> bytes:
+    """Strips of `rows` rows, all of them the same JPEG of 4:2:0."""
+    return tiff(
+        {
+            256: ("I", [width]),
+            257: ("I", [rows * strips]),
+            258: ("H", [8, 8, 8]),
+            259: ("H", [7]),
+            262: ("H", [6]),
+            277: ("H", [3]),
+            278: ("I", [rows]),
+            530: ("H", [2, 2]),
+            273: ("I", struct.pack("<I", 8) * strips),
+            279: ("I", struct.pack("<I", len(jpeg)) * strips),
+        },
+        jpeg,
+    )
+
+
 def bmp_of_runs(runs: bytes, side: int = 64) -> bytes:
     """A run-length coded BMP of 8 bits a pixel."""
     head = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(runs), 0, 0, 256, 0)

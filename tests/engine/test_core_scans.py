@@ -23,6 +23,7 @@ from tests.engine.costly_pictures import (
     jpeg_scans,
     saved,
     segment,
+    tiff_of_jpeg_strips,
 )
 
 LIMIT = 178_956_970
@@ -115,6 +116,43 @@ def test_so_many_scans_that_nobody_counts_to_the_end_are_refused_as_scans() -> N
 def test_scans_are_bounded_together_with_the_pixels_they_go_over() -> None:
     with pytest.raises(TooCostly, match=r"60 scans of 169000000 pixels.*samples; at most 6000"):
         check_scans(jpeg_of_scans(60, bands=3, width=13_000, height=13_000))
+
+
+def arithmetic(jpeg: bytes, restart: int) -> bytes:
+    """The markers of a progressive JPEG as if it were arithmetic-coded, with restarts."""
+    interval = segment(0xDD, struct.pack(">H", restart)) if restart else b""
+    return jpeg[:2] + interval + jpeg[2:].replace(b"\xff\xc2", b"\xff\xca", 1)
+
+
+@pytest.mark.parametrize(("restart", "times"), [(0, 2.0), (1, 9.0), (4, 3.75), (64, 2.109375)])
+def test_arithmetic_coding_counts_as_what_it_costs(restart: int, times: float) -> None:
+    plain = jpeg_of_scans(12)
+    assert read_scans(plain).passed == 12 * 32 * 32
+    coded = read_scans(arithmetic(plain, restart))
+    assert coded.passed == pytest.approx(times * 12 * 32 * 32)
+    assert coded.count == 12
+
+
+def test_a_few_hundred_bytes_of_arithmetic_restarts_are_refused() -> None:
+    data = arithmetic(jpeg_of_scans(33, width=13_000, height=13_000), 1)
+    with pytest.raises(TooCostly, match="33 scans of 169000000 pixels"):
+        _decode(data)
+    # Ten scans, as an encoder makes, without them.
+    assert check_scans(arithmetic(jpeg_of_scans(10, width=13_000, height=13_000), 0)).count == 10
+
+
+def test_the_scans_of_jpegs_inside_a_tiff_count_as_often_as_they_are_decoded() -> None:
+    """All strips are the same bytes."""
+    small = tiff_of_jpeg_strips(jpeg_of_scans(10, bands=3), 2, 32, 32)
+    assert _decode(small).image.shape == (64, 32, 3)
+    width, rows = 13_000, 1_600
+    for strips, scans, said in (
+        (1, 101, "The JPEG has 101 scans, at most 100"),
+        (8, 60, "The scans of all strips or tiles of the TIFF go over more than 6000000000"),
+    ):
+        jpeg = jpeg_of_scans(scans, bands=3, width=width, height=rows)
+        with pytest.raises(TooCostly, match=said):
+            _decode(tiff_of_jpeg_strips(jpeg, strips, width, rows))
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4])
