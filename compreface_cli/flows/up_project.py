@@ -46,8 +46,10 @@ def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
 def refuse_broken(plan: Plan) -> None:
     """Raises ConfigurationError when Compose cannot read the user's own file beside the project."""
     folder = paths.project_dir(plan.instance)
-    if (folder / OVERRIDE).is_file():
-        compose_project.read(compose_project.command(plan.project, folder), "--quiet")
+    command = compose_project.command(plan.project, folder)
+    # Before the first start it stands there alone: then Compose reads it with the new project.
+    if f"--file={folder / OVERRIDE}" in command:
+        compose_project.read(command, "--quiet")
 
 
 def _keep(folder: Path, kept: Path) -> None:
