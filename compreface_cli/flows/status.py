@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compreface_cli.checks import Finding
-from compreface_cli.flows import databases, running, unfinished
+from compreface_cli.flows import databases, lost, running, unfinished
 from compreface_cli.flows.running import Health
 from compreface_cli.instances import Damaged, Holder, Record
 from compreface_cli.launch.base import Deployment
@@ -49,8 +49,8 @@ def _settled(record: Record) -> tuple[Record, Holder | None] | None:
     busy = store.holder(record.name)
     while record.unfinished and busy is None:
         again = store.load(record.name)
-        if again is None:
-            return None
+        if again is None:  # gone, or known by its containers alone
+            return (record, None) if lost.instance(record.name) is not None else None
         if again == record:
             break
         record, busy = again, store.holder(record.name)
