@@ -148,7 +148,7 @@ def test_the_scans_of_jpegs_inside_a_tiff_count_as_often_as_they_are_decoded() -
     width, rows = 13_000, 1_600
     for strips, scans, said in (
         (1, 101, "The JPEG has 101 scans, at most 100"),
-        (8, 60, "The scans of all strips or tiles of the TIFF go over more than 6000000000"),
+        (8, 60, "The scans of all strips or tiles of the TIFF count as more than 6000000000"),
     ):
         jpeg = jpeg_of_scans(scans, bands=3, width=width, height=rows)
         with pytest.raises(TooCostly, match=said):

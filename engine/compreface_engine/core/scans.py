@@ -100,7 +100,7 @@ def check_scans(data: bytes | memoryview) -> Scans:
         raise TooCostly(f"The JPEG has {scans.count} scans, at most {MOST_SCANS} are decoded")
     if scans.passed > MOST_PASSED:
         raise TooCostly(
-            f"The JPEG has {scans.count} scans of {scans.pixels} pixels, which go over "
+            f"The JPEG has {scans.count} scans of {scans.pixels} pixels, which count as "
             f"{scans.passed:.0f} samples; at most {MOST_PASSED} are decoded"
         )
     return scans
@@ -119,7 +119,7 @@ def check_parts_of_jpeg(data: bytes | memoryview, parts: Mapping[tuple[int, int]
         kept = max(kept, scans.kept * scans.pixels)
         if passed > MOST_PASSED:
             raise TooCostly(
-                "The scans of all strips or tiles of the TIFF go over more than "
+                "The scans of all strips or tiles of the TIFF count as more than "
                 f"{MOST_PASSED} samples"
             )
     return kept
