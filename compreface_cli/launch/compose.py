@@ -426,7 +426,10 @@ def _with_service(failed: CfError, project: str, folder: str) -> CfError:
     named = failed.details.get("service")
     for container in found:
         state = containers.service_state(container)
-        sick = state.state in ("failed", "restarting") or state.healthy is False
+        # One that restarts again and again is between two ends when it is looked at: "starting".
+        sick = (
+            state.state in ("failed", "restarting") or state.healthy is False or state.restarts > 0
+        )
         if state.name != named if named else not sick:
             continue
         lines = containers.last_lines(container, _LOG_LINES)
