@@ -17,7 +17,7 @@ PURE := $(C)/spec/*,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan
 comma := ,
 PURE_NOWHERE = $(strip $(foreach path,$(subst $(comma), ,$(PURE)),$(if $(wildcard $(path)),,$(path))))
 
-.PHONY: help up demo test check check-pure format bench soak faults fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check check-pure format golden bench soak faults fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -79,6 +79,10 @@ format: $(VENV)/.dev ## Let ruff put things in order
 
 e2e: $(VENV)/.dev ## The tests on a real Docker engine
 	$(BIN)/python -m pytest -m docker $(ARGS)
+
+golden: $(VENV)/.dev ## Rewrite the golden files: rendered builds and messages
+	$(BIN)/python -m tests.golden.rendered
+	PYTHONPATH=engine $(BIN)/python -m tests.golden.messages
 
 bench: $(VENV)/.dev ## Speed, side by side with the alternative (downloads TensorFlow once)
 	PYTHONPATH=engine $(BIN)/python -m bench $(ARGS)
