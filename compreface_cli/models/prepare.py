@@ -18,8 +18,8 @@ from typing import Any
 
 from compreface_cli import child_processes, leftovers
 from compreface_cli.errors import CfError, FetchError
+from compreface_cli.models.entry import Model
 from compreface_cli.models.files import disk_error, make_folder, sha256_of
-from compreface_cli.models.types import Model
 
 RECORD = "prepared.json"
 SOURCE = "source"  # folder of the kept source files

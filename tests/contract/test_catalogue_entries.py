@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import builds
+from compreface_cli.builds import builds
 from compreface_cli.models.prepare import entry_of
 from compreface_engine.convert.checkpoint import NETWORKS as CHECKPOINTS
 from compreface_engine.convert.gluon import NETWORKS as GLUON
