@@ -36,7 +36,9 @@ sound = st.fixed_dictionaries(
         "device": st.sampled_from(["cpu", "cuda"]),
         "detector": st.sampled_from(plugin_table.known("detector")),
         "calculator": st.sampled_from(plugin_table.known("calculator")),
-        "plugins": st.lists(st.sampled_from(plugin_table.known("extra")), unique=True, max_size=4),
+        "plugins": st.lists(
+            st.sampled_from(plugin_table.known("analyzer")), unique=True, max_size=4
+        ),
         "limits": st.fixed_dictionaries(
             {},
             optional={
