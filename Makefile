@@ -13,9 +13,11 @@ export CF_SHARED := $(SHARED)
 # Modules without a side effect: their lines and branches are all tested.
 C := compreface_cli
 E := engine/compreface_engine
-PURE := $(C)/spec.py,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/plan_models.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
+PURE := $(C)/spec/*,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/plan_models.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
+comma := ,
+PURE_NOWHERE = $(strip $(foreach path,$(subst $(comma), ,$(PURE)),$(if $(wildcard $(path)),,$(path))))
 
-.PHONY: help up demo test check format bench soak faults fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check check-pure format golden bench soak faults fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -49,10 +51,10 @@ up: $(VENV)/.cli ## Set up, start the embedded default build, show photographs t
 	@$(BIN)/cf demo
 
 ifdef QUICK
-test: $(VENV)/.dev
+test: $(VENV)/.dev check-pure
 	$(BIN)/python -m pytest -m "not docker and not frameworks and not slow" $(ARGS)
 else
-test: $(VENV)/.dev ## Set up and run the tests (no Docker, no framework); QUICK=1 leaves out the slow ones
+test: $(VENV)/.dev check-pure ## Set up and run the tests (no Docker, no framework); QUICK=1 leaves out the slow ones
 	$(BIN)/python -m pytest -m "not docker and not frameworks" --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --include='$(PURE)' --fail-under=100 --format=total >/dev/null || \
 	  { $(BIN)/coverage report --include='$(PURE)' --skip-covered; echo "pure modules must be covered to 100 %" >&2; exit 1; }
@@ -61,7 +63,11 @@ endif
 
 # --- the rest -----------------------------------------------------------------------------------------
 
-check: $(VENV)/.dev ## Lint, types, layers
+# Coverage leaves out a path that matches nothing, and would hold what is left to 100 %.
+check-pure:
+	@[ -z "$(PURE_NOWHERE)" ] || { echo "PURE in the Makefile names no file: $(PURE_NOWHERE)" >&2; exit 1; }
+
+check: $(VENV)/.dev check-pure ## Lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -73,6 +79,10 @@ format: $(VENV)/.dev ## Let ruff put things in order
 
 e2e: $(VENV)/.dev ## The tests on a real Docker engine
 	$(BIN)/python -m pytest -m docker $(ARGS)
+
+golden: $(VENV)/.dev ## Rewrite the golden files: rendered builds and messages
+	$(BIN)/python -m tests.golden.rendered
+	PYTHONPATH=engine $(BIN)/python -m tests.golden.messages
 
 bench: $(VENV)/.dev ## Speed, side by side with the alternative (downloads TensorFlow once)
 	PYTHONPATH=engine $(BIN)/python -m bench $(ARGS)

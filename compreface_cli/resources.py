@@ -71,14 +71,21 @@ def _wheel(package: str) -> Path:
 
 @cache
 def _project(file: Path) -> tuple[str, str]:
-    """The version of a package and the METADATA of its wheel, from its pyproject.toml."""
+    """The version of a package and the METADATA of its wheel, from its pyproject.toml.
+
+    The version is in the file that hatchling would read, which is `cf`'s own.
+    """
+    import re
     import tomllib
 
-    project = tomllib.loads(file.read_text("utf-8"))["project"]
+    document = tomllib.loads(file.read_text("utf-8"))
+    project = document["project"]
+    source = (file.parent / document["tool"]["hatch"]["version"]["path"]).read_text("utf-8")
+    (version,) = re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)
     lines = [
         "Metadata-Version: 2.4",
         f"Name: {project['name']}",
-        f"Version: {project['version']}",
+        f"Version: {version}",
         f"Summary: {project['description']}",
         f"Requires-Python: {project['requires-python']}",
         *(f"Requires-Dist: {need}" for need in project.get("dependencies", ())),
@@ -89,7 +96,7 @@ def _project(file: Path) -> tuple[str, str]:
             name, _, marker = need.partition(";")
             condition = f"({marker.strip()}) and " if marker else ""
             lines.append(f"Requires-Dist: {name.strip()}; {condition}extra == '{extra}'")
-    return project["version"], "\n".join(lines) + "\n"
+    return version, "\n".join(lines) + "\n"
 
 
 def _sources(engine: Path, package: str) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from compreface_cli import resources
+from compreface_cli import __version__, resources
 from tests.shared import ROOT
 
 
@@ -138,6 +138,31 @@ def test_the_wheel_carries_the_engine_as_a_checkout_packs_it(wheel: Path, tmp_pa
             packed = resources.pack(ROOT / "engine", package, tmp_path)
             (name,) = (one for one in archive.namelist() if f"/{package}-" in one)
             assert archive.read(name) == packed.read_bytes()
+
+
+def test_both_wheels_the_commands_and_the_image_have_the_one_version(
+    cf: Any, wheel: Path, tmp_path: Path
+) -> None:
+    """It is stated in `compreface_cli/__init__.py` and in no other source."""
+    assert wheel.name.startswith(f"compreface_cli-{__version__}-")
+    assert cf("--version") == f"cf {__version__}\n"
+    engine = resources.engine_wheel()
+    assert engine.name == f"compreface_engine-{__version__}-py3-none-any.whl"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
+    _run([*pip, "--target", tmp_path / "engine", engine], tmp_path)
+    command: list[str | Path] = [sys.executable, "-m", "compreface_engine", "--version"]
+    answer = _run(command, tmp_path, PYTHONPATH=str(tmp_path / "engine"))
+    assert answer == f"compreface-engine {__version__}\n"
+    cf("render", "embedded", "-o", tmp_path / "stack")
+    dockerfile = (tmp_path / "stack" / "core" / "Dockerfile").read_text("utf-8")
+    assert f'LABEL org.opencontainers.image.version="{__version__}"' in dockerfile
+    stated = [
+        path
+        for folder in ("compreface_cli", "engine", "templates")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".toml", ".j2") and f'"{__version__}"' in path.read_text("utf-8")
+    ]
+    assert stated == [ROOT / "compreface_cli" / "__init__.py"]
 
 
 def test_the_wheel_names_the_revision_it_is_of(wheel: Path) -> None:

@@ -73,9 +73,10 @@ def engine(root: Path) -> Path:
     package = root / "engine" / "compreface_engine"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
+    (root / "version.py").write_text('"""cf"""\n\n__version__ = "9.9"\n')
     (root / "engine" / "pyproject.toml").write_text(
-        '[project]\nname = "compreface-engine"\nversion = "9.9"\ndescription = "x"\n'
-        'requires-python = ">=3.11"\n'
+        '[project]\nname = "compreface-engine"\ndynamic = ["version"]\ndescription = "x"\n'
+        'requires-python = ">=3.11"\n\n[tool.hatch.version]\npath = "../version.py"\n'
     )
     return root / "engine"
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.core.crew import Spread, in_turn, nobody
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.core.types import Align, Crops, CropSpec, Embeddings
 from compreface_engine.plugins.batches import slices
 from compreface_engine.plugins.context import Context, Notation
@@ -32,8 +32,8 @@ class NetworkCalculator:
         similarity: tuple[float, float],
         dimension: int,
         unit_length: bool,
-        spread: Spread = in_turn,
-        idle: Callable[[], int] = nobody,
+        spread: ParallelMap = serial_map,
+        idle: Callable[[], int] = no_idle_workers,
         rows: int | None = None,
     ) -> None:
         """`unit_length`: rows are divided by their Euclidean norm before they leave.

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compreface_engine.core.crew import Spread, in_turn, nobody
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.plugins.prepared import PreparedModel, Role, read_prepared
 from compreface_engine.runtimes.base import Session
 
@@ -57,8 +57,8 @@ class Context:
     open_session: Callable[[Path], Session]
     models_dir: Path | None
     length_limit: int
-    spread: Spread = in_turn
-    idle: Callable[[], int] = nobody
+    spread: ParallelMap = serial_map
+    idle: Callable[[], int] = no_idle_workers
     open_model: Callable[[PreparedModel], Session] | None = None
     rows: int | None = None
     opened: dict[Path, Session] = field(default_factory=dict, compare=False, repr=False)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.core.crew import Spread, in_turn, nobody
 from compreface_engine.core.nms import suppress
+from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.core.pyramid import Pyramid
 from compreface_engine.core.types import Image
 from compreface_engine.plugins.batches import slices
@@ -57,8 +57,8 @@ class Mtcnn:
         rnet: Session,
         onet: Session,
         *,
-        spread: Spread = in_turn,
-        idle: Callable[[], int] = nobody,
+        spread: ParallelMap = serial_map,
+        idle: Callable[[], int] = no_idle_workers,
     ) -> None:
         """`spread` runs scales and batches of patches side by side where it can.
 

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.core.crew import Spread, in_turn, nobody
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.core.types import Attribute, Crops, CropSpec
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.batches import slices
@@ -37,8 +37,8 @@ class FaceNetwork:
     session: Session
     inputs: InputSpec
     cut: Cut
-    spread: Spread = field(default=in_turn, compare=False)
-    idle: Callable[[], int] = field(default=nobody, compare=False)
+    spread: ParallelMap = field(default=serial_map, compare=False)
+    idle: Callable[[], int] = field(default=no_idle_workers, compare=False)
     most: int = field(default=_BATCH, compare=False)
     batch: int | None = field(default=None, compare=False)
 
