@@ -1,4 +1,4 @@
-"""Puts the engine's wheels, their requirements, templates and builds into the wheel of `cf`."""
+"""Puts the engine's wheels, requirements, tables, templates and builds into the wheel of `cf`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class BundleHook(BuildHookInterface):  # type: ignore[type-arg]
             include[str(wheel)] = f"{BUNDLE}/engine/{wheel.name}"
         include[str(revision)] = f"{BUNDLE}/revision"
         include[str(root / "engine" / "requirements")] = f"{BUNDLE}/engine/requirements"
+        for table in map(resources.engine_table, resources.ENGINE_TABLES):
+            include[str(table)] = f"{BUNDLE}/engine/{table.name}"
         include[str(root / "templates")] = f"{BUNDLE}/templates"
         include[str(root / "builds")] = f"{BUNDLE}/builds"
 

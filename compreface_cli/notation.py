@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
-Role: TypeAlias = Literal["detector", "calculator", "extra"]
-ModelRole: TypeAlias = Literal["detector", "calculator", "analyzer"]
+from compreface_cli import resources
+
+Role: TypeAlias = Literal["detector", "calculator", "analyzer"]
 Format: TypeAlias = Literal[
     "onnx",
     "tensorflow-graph",
@@ -20,17 +23,11 @@ Format: TypeAlias = Literal[
 Network: TypeAlias = Literal[
     "mobilenet_v2", "resnet18_v1", "inception_v3_age", "inception_v3_gender"
 ]
-# What a build calls a further plugin has a model of an analyzer.
-MODEL_ROLES: Mapping[Role, ModelRole] = {
-    "detector": "detector",
-    "calculator": "calculator",
-    "extra": "analyzer",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One row of the engine's table of plugins, as a build may name it.
+    """One row of the engine's table of plugins (`plugins.json`), as a build may name it.
 
     Of known `models` the first is the default; `()` takes none; None takes any model of the build
     or the catalogue and needs one named. `fits`: the catalogue's models that such a plugin can run;
@@ -38,60 +35,26 @@ class Plugin:
     """
 
     role: Role
-    models: tuple[str, ...] | None = ()
-    fits: tuple[str, ...] = ()
-    built_in: bool = False  # its models are inside the engine, and are always named
+    models: tuple[str, ...] | None
+    fits: tuple[str, ...]
+    built_in: bool  # its models are inside the engine, and are always named
 
 
-_RETINAFACE = ("retinaface_mnet025_v1", "retinaface_mnet025_v2", "retinaface_r50_v1")
-_GENDERAGE = ("genderage", "genderage_v1_rgb", "genderage_v1")
+def _read(table: Path) -> dict[str, Plugin]:
+    roles: Mapping[Role, Mapping[str, Mapping[str, Any]]] = json.loads(table.read_bytes())
+    return {
+        name: Plugin(
+            role,
+            None if row["models"] == "any" else tuple(row["models"]),
+            tuple(row.get("fits", ())),
+            row.get("built_in", False),
+        )
+        for role, rows in roles.items()
+        for name, row in rows.items()
+    }
 
-PLUGINS: Mapping[str, Plugin] = {
-    "embedded.FaceDetector": Plugin("detector", ("mtcnn",), built_in=True),
-    "facenet.FaceDetector": Plugin("detector"),
-    "insightface.FaceDetector": Plugin("detector", _RETINAFACE),
-    "retinaface.FaceDetector": Plugin("detector", None, ("retinaface_mnet025_rgb", *_RETINAFACE)),
-    "scrfd.FaceDetector": Plugin("detector", None, ("scrfd_500m", "scrfd_2_5g", "scrfd_10g")),
-    "yunet.FaceDetector": Plugin("detector", None, ("yunet_n",)),
-    "embedded.Calculator": Plugin("calculator", ("mobilefacenet192",), built_in=True),
-    "facenet.Calculator": Plugin(
-        "calculator", ("20180402-114759", "20180408-102900", "inception_resnetv1_casia_masked")
-    ),
-    "insightface.Calculator": Plugin(
-        "calculator",
-        (
-            "arcface_mobilefacenet",
-            "arcface_r100_v1",
-            "arcface_resnet34",
-            "arcface_resnet50",
-            "arcface-r50-msfdrop75",
-            "arcface-r100-msfdrop75",
-            "arcface_mobilefacenet_casia_masked",
-        ),
-    ),
-    "custom.Calculator": Plugin("calculator", None),
-    "embedded.AgeDetector": Plugin("extra"),
-    "embedded.GenderDetector": Plugin("extra"),
-    "facenet.LandmarksDetector": Plugin("extra"),
-    "facenet.PoseEstimator": Plugin("extra"),
-    "facenet.facemask.MaskDetector": Plugin("extra", ("inception_v3_on_mafa_kaggle123",)),
-    "agegender.AgeDetector": Plugin("extra", ("22801",)),
-    "agegender.GenderDetector": Plugin("extra", ("21936",)),
-    "insightface.LandmarksDetector": Plugin("extra"),
-    "insightface.PoseEstimator": Plugin("extra"),
-    "insightface.Landmarks2d106Detector": Plugin("extra", ("2d106det",)),
-    "insightface.GenderDetector": Plugin("extra", ("genderage_v1",)),
-    "insightface.AgeDetector": Plugin("extra", ("genderage_v1",)),
-    "insightface.facemask.MaskDetector": Plugin(
-        "extra", ("mobilenet_v2_on_mafa_kaggle123", "resnet18_on_mafa_kaggle123")
-    ),
-    "genderage.GenderDetector": Plugin("extra", None, _GENDERAGE),
-    "genderage.AgeDetector": Plugin("extra", None, _GENDERAGE),
-    "landmarks2d106.Landmarks2d106Detector": Plugin("extra", None, ("2d106det_onnx", "2d106det")),
-    "dlib.AgeDetector": Plugin("extra", None, ("dlib_age_v1",)),
-    "dlib.GenderDetector": Plugin("extra", None, ("dlib_gender_v1",)),
-    "facemask.MaskDetector": Plugin("extra", None, ("mask_mobilenetv2",)),
-}
+
+PLUGINS: Mapping[str, Plugin] = _read(resources.engine_table("plugins"))
 CUSTOM = "custom.Calculator@"
 # What CompreFace's UI reads of every face, by plugins that need no model; a build that names no
 # plugins has these.
@@ -129,9 +92,9 @@ def model_of(plugin: str) -> str | None:
     return model or (row.models[0] if row.models else None)
 
 
-def model_role(plugin: str) -> ModelRole:
-    """The role that this plugin's model must have."""
-    return MODEL_ROLES[PLUGINS[split(plugin)[0]].role]
+def model_role(plugin: str) -> Role:
+    """The role that this plugin's model must have: its own."""
+    return PLUGINS[split(plugin)[0]].role
 
 
 def models_of(plugins: tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -168,7 +131,7 @@ def shown(wanted: Role) -> list[str]:
 _WORDS: Mapping[Role, str] = {
     "detector": "detector",
     "calculator": "calculator",
-    "extra": "further plugin",
+    "analyzer": "further plugin",
 }
 
 

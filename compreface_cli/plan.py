@@ -246,7 +246,7 @@ def resolve(
     _known(detector, "detector")
     _known(calculator, "calculator")
     for plugin in plugins:
-        _known(plugin, "extra")
+        _known(plugin, "analyzer")
 
     models = of_plugins(build, (detector, calculator, *plugins), catalogue)
     models = tuple(replace(model, keep_source=row.loads(model.format)) for model in models)

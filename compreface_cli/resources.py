@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
-import tempfile
-import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +14,8 @@ PROJECTS = {
     "compreface_engine": Path("pyproject.toml"),
     "compreface_convert": Path("compreface_convert", "pyproject.toml"),
 }
+# The tables that the engine and `cf` both read; the engine has each in the package of that name.
+ENGINE_TABLES = ("plugins",)
 # One fixed time for all members, so that equal sources give a wheel of equal bytes.
 _STAMP = (2024, 1, 1, 0, 0, 0)
 
@@ -47,6 +46,14 @@ def portraits_dir() -> Path:
 def engine_requirements(row: str) -> Path:
     """The hashed requirements of a row of the wheel table: cpu, openvino, cuda13, ..."""
     return _data("engine") / "requirements" / f"{row}.txt"
+
+
+def engine_table(name: str) -> Path:
+    """One of `ENGINE_TABLES`, as JSON."""
+    root = checkout()
+    if root is not None:
+        return root / "engine" / "compreface_engine" / name / f"{name}.json"
+    return _BUNDLE / "engine" / f"{name}.json"
 
 
 def engine_wheel() -> Path:
@@ -129,6 +136,9 @@ _packed: dict[tuple[tuple[str, int, int], ...], Path] = {}
 
 def _write_wheel(name: str, metadata: str, files: dict[str, bytes], cache_folder: Path) -> Path:
     """Write the wheel of a pure Python package by the wheel format; needs no build tool."""
+    import tempfile  # late: every command imports this module, few pack a wheel
+    import zipfile
+
     info = f"{name}.dist-info"
     files[f"{info}/METADATA"] = metadata.encode()
     files[f"{info}/WHEEL"] = (
@@ -159,6 +169,8 @@ def _write_wheel(name: str, metadata: str, files: dict[str, bytes], cache_folder
 
 
 def _urlsafe(digest: bytes) -> str:
+    import base64
+
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 

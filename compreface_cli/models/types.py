@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from compreface_cli.notation import Format, ModelRole, Network
+from compreface_cli.notation import Format, Network, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Model:
     """A model to be prepared before the engine starts (the embedded ones are none)."""
 
     name: str
-    role: ModelRole
+    role: Role
     format: Format
     files: tuple[ModelFile, ...]
     size: int | None  # None: any height and width

@@ -106,7 +106,7 @@ class BuildSpec(Strict):
     gpu_index: Annotated[int, Field(ge=0, le=63)] = 0
     detector: Annotated[Plugin, _plugin("detector")]
     calculator: Annotated[Plugin, _plugin("calculator")]
-    plugins: list[Annotated[Plugin, _plugin("extra")]] = Field(
+    plugins: list[Annotated[Plugin, _plugin("analyzer")]] = Field(
         default_factory=lambda: list(notation.UI_PLUGINS), max_length=32
     )
     base_image: Annotated[str, Field(pattern=BASE_IMAGE)] | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from compreface_cli.notation import Format, ModelRole, Network
+from compreface_cli.notation import Format, Network, Role
 
 MODEL_NAME = r"^[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$"
 SHA256 = r"^[0-9a-f]{64}$"
@@ -115,7 +115,7 @@ class ModelSpec(Strict):
     """A model of the build's own or of the catalogue."""
 
     name: Annotated[str, Field(pattern=MODEL_NAME)]
-    role: ModelRole
+    role: Role
     format: Format
     network: Network | None = None
     files: Annotated[list[File], Field(min_length=1, max_length=16)]

@@ -1,19 +1,10 @@
-"""The notations: the engine's own table and `cf`'s say the same, and every fault is told."""
+"""The notations of plugins: which model each has, and the error for one that does not fit."""
 
 from __future__ import annotations
 
 import pytest
 
 from compreface_cli import notation
-from compreface_engine.plugins import registry
-
-
-def test_every_plugin_of_the_engine_is_one_of_cf_with_the_same_models() -> None:
-    assert set(notation.PLUGINS) == set(registry.PLUGINS)
-    for name, row in registry.PLUGINS.items():
-        ours = notation.PLUGINS[name]
-        assert notation.MODEL_ROLES[ours.role] == row.role
-        assert ours.models == row.models, name
 
 
 @pytest.mark.parametrize(
@@ -51,7 +42,7 @@ def test_one_model_of_two_plugins_counts_once() -> None:
         ("insightface.Calculator@q", "calculator", "insightface.Calculator has no model 'q'"),
         ("embedded.FaceDetector", "detector", "needs one of its models named"),
         ("yunet.FaceDetector@yunet_n", "calculator", "is a detector, not a calculator"),
-        ("facemask.MaskDetektor@x", "extra", "unknown further plugin 'facemask.MaskDetektor@x'"),
+        ("facemask.MaskDetektor@x", "analyzer", "unknown further plugin 'facemask.MaskDetektor@x'"),
     ],
 )
 def test_a_notation_that_cannot_stand_there_is_told_why(
@@ -60,7 +51,7 @@ def test_a_notation_that_cannot_stand_there_is_told_why(
     assert words in (notation.fault(plugin, role) or "")
 
 
-@pytest.mark.parametrize("role", ["detector", "calculator", "extra"])
+@pytest.mark.parametrize("role", ["detector", "calculator", "analyzer"])
 def test_every_known_notation_can_stand_in_its_place(role: notation.Role) -> None:
     assert all(notation.fault(plugin, role) is None for plugin in notation.known(role))
     assert all(plugin.partition("@")[0] in notation.PLUGINS for plugin in notation.shown(role))

@@ -353,7 +353,7 @@ flags = st.fixed_dictionaries(
         "gpu_index": st.integers(0, 63),
         "detector": st.sampled_from(notation.known("detector")),
         "calculator": st.sampled_from(notation.known("calculator")),
-        "plugins": st.lists(st.sampled_from(notation.known("extra")), unique=True, max_size=3),
+        "plugins": st.lists(st.sampled_from(notation.known("analyzer")), unique=True, max_size=3),
         "services": st.sampled_from(["full", "core"]),
         "launcher": st.sampled_from(["auto", "compose", "process"]),
         "port": st.one_of(st.just("auto"), st.integers(1, 65535)),

@@ -22,7 +22,7 @@ OPEN = [base for base, row in PLUGINS.items() if row.models is None]
 
 def shown(base: str) -> Model:
     """The model in the build file that is shown where its name is not known."""
-    key = "plugins" if PLUGINS[base].role == "extra" else PLUGINS[base].role
+    key = "plugins" if PLUGINS[base].role == "analyzer" else PLUGINS[base].role
     wanted: dict[str, Any] = {key: f"{base}@my-model"}
     settings = resolve_settings(wanted, environ={}, project_file=NOWHERE, user_file=NOWHERE)
     with pytest.raises(ConfigurationError) as caught:

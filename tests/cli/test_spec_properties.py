@@ -35,7 +35,7 @@ sound = st.fixed_dictionaries(
         "device": st.sampled_from(["cpu", "cuda"]),
         "detector": st.sampled_from(notation.known("detector")),
         "calculator": st.sampled_from(notation.known("calculator")),
-        "plugins": st.lists(st.sampled_from(notation.known("extra")), unique=True, max_size=4),
+        "plugins": st.lists(st.sampled_from(notation.known("analyzer")), unique=True, max_size=4),
         "limits": st.fixed_dictionaries(
             {},
             optional={

@@ -158,13 +158,13 @@ def load(
 
 
 def upstreams(
-    notation: Notation, context: Context, default: str, wanted: InputSpec, instead: str
+    notation: Notation, context: Context, wanted: InputSpec, instead: str
 ) -> PreparedModel:
-    """The prepared model of a plugin whose numbers are upstream's; `default` if none is named.
+    """The prepared model of a plugin whose numbers are upstream's.
 
     Raises ConfigurationError unless its input is described as `wanted`; see `check_input`.
     """
-    model = context.model(notation.model or default, notation.text, "analyzer")
+    model = context.model(notation.model, notation.text, "analyzer")
     check_input(model, wanted, notation.text, instead)
     return model
 

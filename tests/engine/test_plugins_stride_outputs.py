@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from compreface_engine.core.types import Image
 from compreface_engine.plugins import scrfd, yunet
 from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.onestage import Family, NetworkDetector
+from compreface_engine.plugins.single_stage import Family, NetworkDetector
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import slow_detectors as slow
 from tests.engine.sample_noses import find_noses

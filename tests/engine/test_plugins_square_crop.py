@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compreface_engine.core.types import BoundingBox, Image
-from compreface_engine.plugins.upright import Upright
+from compreface_engine.plugins.square_crop import SquareCrop
 from tests.engine import face_networks as fn
 
 boxes = st.builds(
@@ -22,7 +22,7 @@ boxes = st.builds(
 
 @given(boxes, st.booleans(), st.sampled_from([96, 192]))
 def test_points_go_there_and_back(box: BoundingBox, whole: bool, size: int) -> None:
-    cut = Upright(size, whole_centre=whole)
+    cut = SquareCrop(size, whole_centre=whole)
     points = np.array([(0, 0), (size, size / 3), (17.25, 5)])
     matrix = cut.matrix(box)
     there = cut.back(points, box) @ matrix[:, :2].T + matrix[:, 2]
@@ -33,7 +33,7 @@ def test_points_go_there_and_back(box: BoundingBox, whole: bool, size: int) -> N
 def test_the_square_is_half_as_large_again_as_the_box_and_around_its_centre(
     box: BoundingBox,
 ) -> None:
-    ((left, top), (right, bottom)) = Upright(96).back(np.array([(0.0, 0.0), (96.0, 96.0)]), box)
+    ((left, top), (right, bottom)) = SquareCrop(96).back(np.array([(0.0, 0.0), (96.0, 96.0)]), box)
     longer = max(box.x_max - box.x_min, box.y_max - box.y_min, 1)
     assert (right - left, bottom - top) == pytest.approx((1.5 * longer, 1.5 * longer))
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx(
@@ -44,7 +44,7 @@ def test_the_square_is_half_as_large_again_as_the_box_and_around_its_centre(
 @pytest.mark.parametrize(("x", "whole", "middle"), [(-4, True, 8), (-5, True, 7), (-5, False, 7.5)])
 def test_the_centre_may_be_rounded_down(x: int, whole: bool, middle: float) -> None:
     box = BoundingBox(x, 0, 20, 10, 1.0)
-    (point,) = Upright(192, whole_centre=whole).back(np.array([(96.0, 96.0)]), box)
+    (point,) = SquareCrop(192, whole_centre=whole).back(np.array([(96.0, 96.0)]), box)
     assert point.tolist() == pytest.approx([middle, 5])
 
 
@@ -62,7 +62,7 @@ def _pixel(image: Image, x: float, y: float) -> list[float]:
 @pytest.mark.parametrize("box", [(20, 30, 61, 77), (-8, -3, 40, 30), (70, 50, 130, 119)])
 def test_pixels_are_those_of_a_slow_resampling(box: tuple[int, int, int, int]) -> None:
     image = fn.smooth(100, 120)
-    crop = Upright(24)(fn.face(image, box))
+    crop = SquareCrop(24)(fn.face(image, box))
     assert crop.dtype == np.uint8
     x_min, y_min, x_max, y_max = box
     step = 1.5 * max(x_max - x_min, y_max - y_min) / 24
@@ -78,5 +78,5 @@ def test_pixels_are_those_of_a_slow_resampling(box: tuple[int, int, int, int]) -
 
 def test_a_box_without_area_and_one_outside_the_image_have_a_crop_too() -> None:
     image = fn.smooth(40, 40)
-    assert Upright(16)(fn.face(image, (7, 7, 7, 7))).shape == (16, 16, 3)
-    assert not Upright(16)(fn.face(image, (500, 500, 540, 540))).any()
+    assert SquareCrop(16)(fn.face(image, (7, 7, 7, 7))).shape == (16, 16, 3)
+    assert not SquareCrop(16)(fn.face(image, (500, 500, 540, 540))).any()

@@ -172,9 +172,9 @@ def planes(image: Image, spec: InputSpec, size: tuple[int, int]) -> NDArray[np.f
     return tensor if spec.layout == "nchw" else np.ascontiguousarray(tensor.transpose(0, 2, 3, 1))
 
 
-def make(notation: Notation, context: Context, name: str, family: Family) -> NetworkDetector:
-    """The detector over the prepared model `name`. Raises ConfigurationError if it does not fit."""
-    model = context.model(name, notation.text, "detector")
+def load(notation: Notation, context: Context, family: Family) -> NetworkDetector:
+    """The detector over the notation's model. Raises ConfigurationError if that does not fit."""
+    model = context.model(notation.model, notation.text, "detector")
     if model.inputs.mean is None or model.inputs.scale is None:
         raise ConfigurationError(
             f"{notation.text}: the model in {model.path.parent} gives no `mean` and `scale` for "

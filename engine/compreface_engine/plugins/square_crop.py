@@ -16,7 +16,7 @@ _ROOM: Final = 1.5  # sides of the box that the square is wide
 
 
 @dataclass(frozen=True, slots=True)
-class Upright:
+class SquareCrop:
     """A `Cut`: the square whose side is 1.5 times the longer side of the box, at its centre.
 
     `size` px of the crop. `whole_centre` rounds the box's centre down to whole pixels, as upstream
