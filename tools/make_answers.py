@@ -29,7 +29,7 @@ from compreface_cli.plan.plan import resolve
 ROOT = Path(__file__).resolve().parent.parent
 PORTRAITS = ROOT / "compreface_cli" / "portraits"
 PORTRAIT = "astronaut.png"
-CONVERTER = (sys.executable, "-m", "compreface_engine.convert")
+CONVERTER = (sys.executable, "-m", "compreface_convert")
 
 # What the converter must know of each original: as a `models:` entry says it.
 ORIGINALS: dict[str, dict[str, Any]] = {

@@ -62,7 +62,7 @@ def _key(plan: Plan, portrait: str) -> str:
 
 def _compute(plan: Plan, python: Path, portrait: Path) -> dict[str, Any]:
     command = [
-        str(python), "-m", "compreface_engine.convert", "answer", "--detector", plan.detector,
+        str(python), "-m", "compreface_convert", "answer", "--detector", plan.detector,
         "--calculator", plan.calculator, "--models-dir", str(paths.models_dir()),
         "--portrait", str(portrait), "--json",
     ]  # fmt: skip

@@ -49,7 +49,7 @@ class EngineInputs:
 
     row: str  # of the wheel table: cpu, openvino, tensorflow, mxnet, cuda13, ...
     requirements: tuple[Path, ...]  # every line with hashes
-    wheel: Path
+    wheels: tuple[Path, ...]  # the engine, and the converter where models are prepared
     proof: tuple[str, ...]  # arguments for the interpreter; exit 0 proves the environment
 
     def packages(self) -> str:
@@ -64,8 +64,8 @@ class EngineInputs:
 
     def key(self) -> str:
         """Name of the environment: 16 hex digits over all inputs."""
-        wheel = hashlib.sha256(self.wheel.read_bytes()).hexdigest()
-        return hashlib.sha256(f"{self.packages()} {wheel}".encode()).hexdigest()[:16]
+        wheels = (hashlib.sha256(path.read_bytes()).hexdigest() for path in self.wheels)
+        return hashlib.sha256(" ".join((self.packages(), *wheels)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,14 @@ def converts(row: str) -> bool:
 def inputs(row: str) -> EngineInputs:
     """The inputs for a row of the wheel table, as this `cf` ships them."""
     portrait = resources.portraits_dir() / "astronaut.png"
-    rows = (row, "convert") if converts(row) else (row,)
+    rows, wheels = [row], [resources.engine_wheel()]
+    if converts(row):
+        rows.append("convert")
+        wheels.append(resources.converter_wheel())
     return EngineInputs(
         row=row,
-        requirements=tuple(resources.engine_requirements(one) for one in rows),
-        wheel=resources.engine_wheel(),
+        requirements=tuple(resources.engine_requirements(name) for name in rows),
+        wheels=tuple(wheels),
         proof=("-c", _PROOF, str(portrait)),
     )
 
@@ -140,7 +143,10 @@ def ensure(
                 _make(folder, wanted, wheels, report, progress)
             with progress("Proving the environment with a known face", None):
                 _prove(folder, wanted)
-            proven = {"packages": wanted.packages(), "wheel": wanted.wheel.name}
+            proven = {
+                "packages": wanted.packages(),
+                "wheels": [path.name for path in wanted.wheels],
+            }
             (folder / "proven.json").write_text(json.dumps(proven), encoding="utf-8")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -180,8 +186,9 @@ def _derive(folder: Path, sibling: Path, wanted: EngineInputs) -> None:
     shutil.copytree(sibling, folder, symlinks=True, copy_function=_link)
     (folder / "proven.json").unlink()
     for site in folder.glob("lib/python*/site-packages"):
-        for old in site.glob("compreface_engine*"):
-            shutil.rmtree(old)
+        for package in resources.PROJECTS:
+            for old in site.glob(f"{package}*"):
+                shutil.rmtree(old)
     _install_engine(_pip(folder / "bin" / "python"), wanted)
 
 
@@ -213,8 +220,9 @@ def _make(
 
 
 def _install_engine(pip: Sequence[str], wanted: EngineInputs) -> None:
-    # The wheel is our own file; all it needs is pinned.
-    _run_pip([*pip, "--no-deps", "--no-index", str(wanted.wheel)], None, lambda amount: None)
+    # The wheels are our own files; all they need is pinned.
+    wheels = [str(path) for path in wanted.wheels]
+    _run_pip([*pip, "--no-deps", "--no-index", *wheels], None, lambda amount: None)
 
 
 def _pip(python: Path) -> list[str]:

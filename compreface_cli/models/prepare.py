@@ -139,7 +139,7 @@ def _convert(
     spec.write_text(json.dumps(entry), encoding="utf-8")
     files = [str(sources[one.path][0]) for one in model.files]
     command = [
-        str(python), "-m", "compreface_engine.convert", "prepare", "--spec", str(spec),
+        str(python), "-m", "compreface_convert", "prepare", "--spec", str(spec),
         "--models-source", *files, "--out", str(out), "--portrait", str(portrait), "--json",
     ]  # fmt: skip
     if model.keep_source:

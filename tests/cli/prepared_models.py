@@ -18,7 +18,7 @@ from tests.shared import ROOT, shared
 def _converter() -> str:
     """Changes with the converter, so that no test runs on what an older one has made."""
     digest = hashlib.sha256()
-    for path in sorted((ROOT / "engine" / "compreface_engine" / "convert").glob("*.py")):
+    for path in sorted((ROOT / "engine" / "compreface_convert").glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -24,7 +24,13 @@ from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from tests.shared import ROOT
 
 ENGINE = "compreface_engine-1.0-py3-none-any.whl"
-WORKS = ("-c", "import tiny, compreface_engine; assert compreface_engine.VALUE == tiny.VALUE")
+CONVERTER = "compreface_convert-1.0-py3-none-any.whl"
+WORKS = (
+    "-c",
+    "import tiny, compreface_convert, compreface_engine\n"
+    "assert compreface_engine.VALUE == compreface_convert.VALUE == tiny.VALUE",
+)
+ROWS = ("cpu", "openvino", "tensorflow", "mxnet", "cuda13", "cuda12", "cuda12-legacy")
 
 
 def wheel(folder: Path, name: str, text: str) -> Path:
@@ -59,9 +65,10 @@ class Workshop:
         digest = hashlib.sha256(package.read_bytes()).hexdigest()
         self.requirements = root / "cpu.txt"
         self.requirements.write_text(f"# pinned\ntiny==1.0 \\\n    --hash=sha256:{digest}\n")
-        engine = wheel(root / "one", ENGINE, "VALUE = 1\n")
-        self.inputs = EngineInputs("cpu", (self.requirements,), engine, WORKS)
-        self.next = replace(self.inputs, wheel=wheel(root / "two", ENGINE, "VALUE = 1  # new\n"))
+        both = tuple(wheel(root / "one", name, "VALUE = 1\n") for name in (ENGINE, CONVERTER))
+        self.inputs = EngineInputs("cpu", (self.requirements,), both, WORKS)
+        new = tuple(wheel(root / "two", name, "VALUE = 1  # new\n") for name in (ENGINE, CONVERTER))
+        self.next = replace(self.inputs, wheels=new)
         self.said: list[str] = []
 
     @contextmanager
@@ -99,12 +106,23 @@ def test_a_new_engine_takes_the_packages_of_the_old_one(workshop: Workshop) -> N
     old = workshop.ensure(workshop.inputs, workshop.wheels)
     new = workshop.ensure(workshop.next, workshop.home)  # no wheel of `tiny` is in reach
     assert new.key != old.key
-    say = "import compreface_engine; print(open(compreface_engine.__file__).read())"
-    said = [
-        subprocess.check_output([one.python, "-I", "-c", say], text=True).strip()
-        for one in (old, new)
-    ]
-    assert said == ["VALUE = 1", "VALUE = 1  # new"]
+    for package in ("compreface_engine", "compreface_convert"):
+        say = f"import {package}; print(open({package}.__file__).read())"
+        said = [
+            subprocess.check_output([made.python, "-I", "-c", say], text=True).strip()
+            for made in (old, new)
+        ]
+        assert said == ["VALUE = 1", "VALUE = 1  # new"]
+
+
+def test_the_converter_is_installed_where_models_are_prepared_and_nowhere_else() -> None:
+    wheels = {row: [path.name for path in engine_env.inputs(row).wheels] for row in ROWS}
+    for row, names in wheels.items():
+        packages = [name.partition("-")[0] for name in names]
+        converts = ["compreface_convert"] if engine_env.converts(row) else []
+        assert packages == ["compreface_engine", *converts], row
+    assert len(wheels["mxnet"]) == len(wheels["tensorflow"]) == 1
+    assert len(wheels["cpu"]) == 2
 
 
 def test_one_that_does_not_work_is_removed(workshop: Workshop) -> None:
@@ -187,9 +205,12 @@ def test_unused_ones_go_and_used_ones_stay(workshop: Workshop) -> None:
 
 
 def test_any_changed_input_gives_another_name(workshop: Workshop) -> None:
-    keys = {workshop.inputs.key(), workshop.next.key(), replace(workshop.inputs, row="x").key()}
+    inputs, newer = workshop.inputs, workshop.next
+    other_converter = replace(inputs, wheels=(inputs.wheels[0], newer.wheels[1]))
+    others = (newer, replace(inputs, row="x"), other_converter)
+    keys = {inputs.key(), *(other.key() for other in others)}
     workshop.requirements.write_text("# other\n")
-    assert len({*keys, workshop.inputs.key()}) == 4
+    assert len({*keys, workshop.inputs.key()}) == 5
 
 
 @pytest.mark.slow

@@ -155,6 +155,6 @@ def converters(folder: Path) -> list[int]:
             except OSError:
                 continue
             named = any(word.startswith(str(folder).encode()) for word in words)
-            if b"compreface_engine.convert" in words and named:
+            if b"compreface_convert" in words and named:
                 found.append(int(entry.name))
     return found

@@ -164,6 +164,19 @@ def test_the_requirements_are_those_of_the_plans_wheels() -> None:
         assert content.source == resources.engine_requirements(row)
 
 
+def test_no_image_gets_the_converter_or_what_it_needs() -> None:
+    for flags in ROWS.values():
+        files = project(**flags).files
+        wheels = [Path(name).name for name in files if name.endswith(".whl")]
+        assert wheels == [resources.engine_wheel().name]
+        assert "compreface_convert" not in str(files["core/Dockerfile"])
+        content = files["core/requirements.txt"]
+        assert isinstance(content, FileRef)
+        pinned = [line.partition("==")[0] for line in content.source.read_text().splitlines()]
+        assert "onnxruntime" in " ".join(pinned)
+        assert "onnx" not in pinned
+
+
 @pytest.mark.parametrize(
     "build",
     [
