@@ -116,10 +116,10 @@ def test_a_new_engine_takes_the_packages_of_the_old_one(workshop: Workshop) -> N
 
 
 def test_the_converter_is_installed_where_models_are_prepared_and_nowhere_else() -> None:
-    wheels = {row: [path.name for path in engine_env.inputs(row).wheels] for row in ROWS}
+    wheels = {row: [path.name for path in venv.inputs(row).wheels] for row in ROWS}
     for row, names in wheels.items():
         packages = [name.partition("-")[0] for name in names]
-        converts = ["compreface_convert"] if engine_env.converts(row) else []
+        converts = ["compreface_convert"] if venv.converts(row) else []
         assert packages == ["compreface_engine", *converts], row
     assert len(wheels["mxnet"]) == len(wheels["tensorflow"]) == 1
     assert len(wheels["cpu"]) == 2
