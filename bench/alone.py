@@ -12,7 +12,7 @@ import numpy as np
 
 import compreface_engine
 from bench.result import Chapter, at_least, at_most
-from compreface_engine.core.crew import Crew
+from compreface_engine.core.parallel import WorkerPool
 from compreface_engine.plugins.opening import Lanes, Opener
 from compreface_engine.runtimes.base import Session
 from compreface_engine.runtimes.choice import Wish
@@ -44,15 +44,15 @@ def measure(shared: Path) -> Chapter:
     }
     lines, rows, document = [], [], {}
     for name, (path, shape) in networks.items():
-        crew = Crew(CORES)
-        opener = Opener(Wish(), Lanes(count=CORES), idle=crew.idle)
+        workers = WorkerPool(CORES)
+        opener = Opener(Wish(), Lanes(count=CORES), idle=workers.idle_workers)
         opened = opener.file(path)
         feeds = {opened.inputs[0]: np.random.default_rng(0).random(shape, np.float32)}
         opened.run(feeds)
         opener.settle()
         one = OnnxSession(path, threads=1)
-        alone = _in_turn(crew, opened, one, feeds)
-        together = _together(crew, opened, feeds) / _together(crew, one, feeds)
+        alone = _in_turn(workers, opened, one, feeds)
+        together = _together(workers, opened, feeds) / _together(workers, one, feeds)
         threads = opener.choice(path).threads_alone
         lines.append(f"  {name:<28}{threads} threads when alone")
         rows += [
@@ -63,12 +63,12 @@ def measure(shared: Path) -> Chapter:
     return Chapter("A lone request inside a network", lines, rows, document)
 
 
-def _in_turn(crew: Crew, opened: Session, one: Session, feeds: dict[str, Any]) -> float:
+def _in_turn(workers: WorkerPool, opened: Session, one: Session, feeds: dict[str, Any]) -> float:
     ratios = []
     for _ in range(ROUNDS):
         times = []
         for session in (opened, one):
-            with crew.aboard():
+            with workers.occupy():
                 started = time.perf_counter()
                 session.run(feeds)
                 times.append(time.perf_counter() - started)
@@ -76,9 +76,9 @@ def _in_turn(crew: Crew, opened: Session, one: Session, feeds: dict[str, Any]) -
     return statistics.median(ratios)
 
 
-def _together(crew: Crew, session: Session, feeds: dict[str, Any]) -> float:
+def _together(workers: WorkerPool, session: Session, feeds: dict[str, Any]) -> float:
     def call(_: int) -> None:
-        with crew.aboard():
+        with workers.occupy():
             session.run(feeds)
 
     with ThreadPoolExecutor(CORES) as pool:

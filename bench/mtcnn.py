@@ -14,11 +14,11 @@ import onnxruntime
 from bench import plain_mtcnn, servers
 from bench.plain_mtcnn import Array
 from bench.result import Chapter, Row
-from compreface_engine.core.crew import Crew
 from compreface_engine.core.geometry import scale_down
 from compreface_engine.core.image import decode
+from compreface_engine.core.parallel import WorkerPool
 from compreface_engine.core.types import Image
-from compreface_engine.plugins.mtcnn import Mtcnn
+from compreface_engine.plugins.mtcnn_cascade import Mtcnn
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 ROUNDS = 25
@@ -62,17 +62,17 @@ def measure(shared: Path) -> Chapter:
     data = (shared / servers.PHOTO).read_bytes()
     image = scale_down(decode(data, max_pixels=10**8).image, LENGTH_LIMIT).image
     cv2.setNumThreads(1)
-    crew = Crew(2)
+    workers = WorkerPool(2)
     sessions = [
         OnnxSession(_MODELS / f"mtcnn_{net}.onnx", threads=1) for net in ("pnet", "rnet", "onet")
     ]
     ours, plain = (
-        Mtcnn(*sessions, spread=crew.spread, idle=crew.idle),
+        Mtcnn(*sessions, spread=workers.map, idle=workers.idle_workers),
         PlainSessions(shared / PLAIN),
     )
 
     def engine() -> None:
-        with crew.aboard():
+        with workers.occupy():
             ours.find(image)
 
     _same(ours, plain, image)

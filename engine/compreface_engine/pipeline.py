@@ -14,10 +14,10 @@ from typing import Any, TypeAlias, TypeVar
 import cv2
 import numpy as np
 
-from compreface_engine.core.crew import Crew, Spread, in_turn, nobody
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.geometry import aligned_crop, facenet_crop, whole_crop
 from compreface_engine.core.image import Decoded, decode
+from compreface_engine.core.parallel import ParallelMap, WorkerPool, no_idle_workers, serial_map
 from compreface_engine.core.types import Align, BoundingBox, Crops, CropSpec, Detection, Image
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import Analyzer, Calculator, Detector, FaceContext
@@ -99,14 +99,14 @@ class Pipeline:
         calculator: Calculator,
         analyzers: Sequence[Analyzer],
         config: PipelineConfig,
-        crew: Crew | None = None,
+        workers: WorkerPool | None = None,
     ) -> None:
-        """`crew` is the one whose `spread` the plugins use, if they use one."""
+        """`workers` is the pool whose `map` the plugins were given, if they were given one."""
         self._detector = detector
         self._calculator = calculator
         self._analyzers = tuple(analyzers)
         self._config = config
-        self._crew = crew or Crew(1)
+        self._workers = workers or WorkerPool(1)
         self._observe: Observe = _unobserved
         self._runtimes: Mapping[str, Choice] = {}
 
@@ -121,16 +121,16 @@ class Pipeline:
 
         `check` is called between the parts of a stage, and ends the request by raising.
         """
-        cv2.setNumThreads(1)  # its own pool would fight the crew's threads for the cores
-        crew = Crew(_hands(config), check)
-        opener = Opener(config.wish, _lanes(config), idle=crew.idle)
+        cv2.setNumThreads(1)  # its own pool would contend with the workers for the cores
+        workers = WorkerPool(_worker_count(config), check)
+        opener = Opener(config.wish, _lanes(config), idle=workers.idle_workers)
         context = Context(
             open_session=opener.file,
             models_dir=config.models_dir,
             length_limit=config.img_length_limit,
-            spread=crew.spread,
-            # On a GPU one run of all faces is the fastest, whoever is idle.
-            idle=crew.idle if config.gpu_idx < 0 else nobody,
+            spread=workers.map,
+            # On a GPU one run of all faces is the fastest, however many workers are idle.
+            idle=workers.idle_workers if config.gpu_idx < 0 else no_idle_workers,
             open_model=opener.model,
             rows=None if config.gpu_idx < 0 else ROWS_ON_GPU,
         )
@@ -149,7 +149,7 @@ class Pipeline:
             loaded(registry.calculator, config.calculator, _CALCULATOR),
             [loaded(registry.analyzer, text) for text in config.extras],
             config,
-            crew,
+            workers,
         )
         pipeline._warm_up()
         opener.settle()
@@ -243,7 +243,7 @@ class Pipeline:
         `min_score` 0..1 (None: the detector's default); `detect` False takes the whole picture as
         one face and leaves out what needs landmarks; `slugs` are the plugins to run.
         """
-        with self._crew.aboard():
+        with self._workers.occupy():
             return self._scan(image, min_score, detect, slugs, limit)
 
     def _scan(
@@ -282,7 +282,7 @@ class Pipeline:
         analyzers: list[Analyzer],
         slugs: frozenset[str],
     ) -> None:
-        crops = _CropCache(image, detections, self._crew.spread, self._observe)
+        crops = _CropCache(image, detections, self._workers.map, self._observe)
         if _CALCULATOR in slugs:
             started = time.perf_counter()
             cut = crops.get(self._calculator.crop)
@@ -319,15 +319,15 @@ class Pipeline:
             ) from error
 
 
-def _hands(config: PipelineConfig) -> int:
-    """Runs that the cores can do side by side."""
+def _worker_count(config: PipelineConfig) -> int:
+    """The number of network runs that the cores can compute at the same time."""
     return min(config.concurrency, config.cores or os.cpu_count() or 1)
 
 
 def _lanes(config: PipelineConfig) -> Lanes:
     on_gpu = config.gpu_idx >= 0
     return Lanes(
-        count=_hands(config),
+        count=_worker_count(config),
         threads=config.threads,
         gpu_idx=config.gpu_idx,
         batching=on_gpu if config.batching == "auto" else config.batching == "on",
@@ -338,9 +338,13 @@ class _CropCache:
     """The crops of one picture's faces, each kind cut once."""
 
     def __init__(
-        self, image: Image, detections: Sequence[Detection], spread: Spread, observe: Observe
+        self,
+        image: Image,
+        detections: Sequence[Detection],
+        parallel_map: ParallelMap,
+        observe: Observe,
     ) -> None:
-        self._spread = spread
+        self._parallel_map = parallel_map
         self._observe = observe
         self._image = image
         self._detections = detections
@@ -351,8 +355,8 @@ class _CropCache:
         if spec not in self._cut:
             started = time.perf_counter()
             # Margins take ten times as long as waking a helper, an aligned crop less than that.
-            spread = self._spread if spec.align is Align.FACENET_MARGIN else in_turn
-            cut: Any = np.stack(spread(lambda d: self._one(d, spec), self._detections))
+            run = self._parallel_map if spec.align is Align.FACENET_MARGIN else serial_map
+            cut: Any = np.stack(run(lambda d: self._one(d, spec), self._detections))
             self._cut[spec] = cut
             self._observe("crop", time.perf_counter() - started, len(cut))
         return self._cut[spec]

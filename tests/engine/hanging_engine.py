@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from compreface_engine.__main__ import main
-from compreface_engine.core.crew import Spread
+from compreface_engine.core.parallel import ParallelMap
 from compreface_engine.core.types import BoundingBox, Detection, Image
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import Detector
@@ -31,7 +31,7 @@ class Hanging:
     version = "hanging.FaceDetector"
     default_min_score = 0.5
 
-    def __init__(self, spread: Spread) -> None:
+    def __init__(self, spread: ParallelMap) -> None:
         self._spread = spread
 
     def detect(self, images: Sequence[Image], *, min_score: float) -> list[list[Detection]]:

@@ -14,10 +14,10 @@ from tests.shared import ROOT
 PROGRAM = """
 import resource, sys, threading
 import numpy as np
-from compreface_engine.core.crew import Crew
+from compreface_engine.core.parallel import WorkerPool
 
-if sys.argv[1] == "crew":
-    Crew(2)
+if sys.argv[1] == "pool":
+    WorkerPool(2)
 
 def work():
     for _ in range(3):
@@ -50,4 +50,4 @@ def _faults(how: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap is tuned for glibc only")
 def test_a_crews_memory_is_kept_between_pictures() -> None:
     pages = 5 * 500_000 * 4 // 4096
-    assert _faults("crew") < pages < _faults("plain")
+    assert _faults("pool") < pages < _faults("plain")

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import compreface_engine
-from compreface_engine.core.crew import Crew
+from compreface_engine.core.parallel import WorkerPool
 from compreface_engine.pipeline import Pipeline, PipelineConfig
 from compreface_engine.plugins import opening
 from compreface_engine.plugins.inputs import InputSpec
@@ -103,15 +103,15 @@ def test_a_network_that_never_ran_stays_narrow(clock: Clock) -> None:
 
 
 def test_parts_of_a_request_that_are_spread_are_not_alone() -> None:
-    crew = Crew(2)
+    workers = WorkerPool(2)
     seen: list[int] = []
-    with crew.aboard():
-        assert crew.idle() == 1
-        crew.spread(lambda _: seen.append(crew.idle()), range(4))
-        assert crew.idle() == 1, "the helper is free again"
+    with workers.occupy():
+        assert workers.idle_workers() == 1
+        workers.map(lambda _: seen.append(workers.idle_workers()), range(4))
+        assert workers.idle_workers() == 1, "the helper is free again"
         with pytest.raises(ZeroDivisionError):
-            crew.spread(lambda one: 1 // one, [0, 0])
-        assert crew.idle() == 1
+            workers.map(lambda one: 1 // one, [0, 0])
+        assert workers.idle_workers() == 1
     assert seen == [0] * 4
 
 

@@ -6,20 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compreface_engine.core.crew import Spread, in_turn, nobody
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.plugins.prepared import PreparedModel, Role, read_prepared
 from compreface_engine.runtimes.base import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Notation:
-    """`<package>.<Class>[@<model>]`, taken apart."""
+    """`<package>.<Class>[@<model>]`, taken apart.
+
+    `model` is the name of the model to load: the one in `text`, else (from the registry on) the
+    plugin's default; empty where there is none.
+    """
 
     text: str
     package: str
     name: str
-    model: str | None
+    model: str = ""
 
     @property
     def plugin(self) -> str:
@@ -28,9 +32,9 @@ class Notation:
 
     @property
     def version(self) -> str:
-        """What `/status` says: the last package name, the class, and the model if one was named."""
+        """What `/status` says: the last package name, the class, the model if `text` has one."""
         base = f"{self.package.rpartition('.')[2]}.{self.name}"
-        return f"{base}@{self.model}" if self.model else base
+        return f"{base}@{self.model}" if "@" in self.text else base
 
 
 def parse(text: str) -> Notation:
@@ -42,7 +46,7 @@ def parse(text: str) -> Notation:
             f"`{text}` is no plugin. Write `<package>.<Class>` or `<package>.<Class>@<model>`, "
             "for example `facenet.Calculator@20180402-114759`."
         )
-    return Notation(text, package, name, model or None)
+    return Notation(text, package, name, model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,8 @@ class Context:
     open_session: Callable[[Path], Session]
     models_dir: Path | None
     length_limit: int
-    spread: Spread = in_turn
-    idle: Callable[[], int] = nobody
+    spread: ParallelMap = serial_map
+    idle: Callable[[], int] = no_idle_workers
     open_model: Callable[[PreparedModel], Session] | None = None
     rows: int | None = None
     opened: dict[Path, Session] = field(default_factory=dict, compare=False, repr=False)

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.core.crew import Spread, in_turn, nobody
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.core.types import Attribute, Crops, CropSpec
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.batches import slices
@@ -37,8 +37,8 @@ class FaceNetwork:
     session: Session
     inputs: InputSpec
     cut: Cut
-    spread: Spread = field(default=in_turn, compare=False)
-    idle: Callable[[], int] = field(default=nobody, compare=False)
+    spread: ParallelMap = field(default=serial_map, compare=False)
+    idle: Callable[[], int] = field(default=no_idle_workers, compare=False)
     most: int = field(default=_BATCH, compare=False)
     batch: int | None = field(default=None, compare=False)
 
@@ -65,7 +65,7 @@ class FaceNetwork:
             raise ConfigurationError(
                 f"{plugin}: its network cannot run on {count} pictures of {side} x {side} pixels: "
                 f"{error}. Check the model's `input` and prepare it again with "
-                "`python -m compreface_engine.convert`."
+                "`python -m compreface_convert`."
             ) from error
 
     def _run(self, faces: Sequence[FaceContext]) -> NDArray[np.float32]:
@@ -158,13 +158,13 @@ def load(
 
 
 def upstreams(
-    notation: Notation, context: Context, default: str, wanted: InputSpec, instead: str
+    notation: Notation, context: Context, wanted: InputSpec, instead: str
 ) -> PreparedModel:
-    """The prepared model of a plugin whose numbers are upstream's; `default` if none is named.
+    """The prepared model of a plugin whose numbers are upstream's.
 
     Raises ConfigurationError unless its input is described as `wanted`; see `check_input`.
     """
-    model = context.model(notation.model or default, notation.text, "analyzer")
+    model = context.model(notation.model, notation.text, "analyzer")
     check_input(model, wanted, notation.text, instead)
     return model
 

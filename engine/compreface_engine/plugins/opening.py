@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.core.crew import nobody
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.parallel import no_idle_workers
 from compreface_engine.plugins.prepared import PreparedModel
 from compreface_engine.plugins.probe import real_faces
 from compreface_engine.runtimes.alone import WideWhenAlone
@@ -61,7 +61,7 @@ class Opener:
         wish: Wish,
         lanes: Lanes,
         version_of: Version = version_of,
-        idle: Callable[[], int] = nobody,
+        idle: Callable[[], int] = no_idle_workers,
     ) -> None:
         """`idle` says how many cores compute nothing now.
 
