@@ -19,7 +19,7 @@ from compreface_engine.convert.proof import lowest_cosine, run_onnx
 from compreface_engine.convert.simplify import simplify
 from compreface_engine.convert.tflite import read_tflite
 from compreface_engine.core.types import Crops
-from compreface_engine.plugins.inputs import InputSpec
+from compreface_engine.models.inputs import InputSpec
 from tests.shared import needs_shared, shared
 
 RECORDINGS = Path(__file__).parent / "recordings"
