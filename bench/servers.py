@@ -11,10 +11,11 @@ from pathlib import Path
 
 from bench import peers_env, tensorflow_env
 from bench.processes import Server, free_port, running
-from compreface_cli import builds, resources
+from compreface_cli import resources
+from compreface_cli.builds import builds
 from compreface_cli.models import store
-from compreface_cli.models.types import Model
-from compreface_cli.output import Output
+from compreface_cli.models.entry import Model
+from compreface_cli.terminal.output import Output
 
 ROOT = Path(__file__).resolve().parent.parent
 FACENET = "20180402-114759"

@@ -25,7 +25,7 @@ from compreface_cli.checks.base import Finding, Level, Neighbour, Own
 from compreface_cli.checks.launcher import Choice, choose
 from compreface_cli.errors import PreflightError
 from compreface_cli.facts import Facts, Questions
-from compreface_cli.plan import Plan, with_launcher
+from compreface_cli.plan.plan import Plan, with_launcher
 
 __all__ = [
     "Choice",

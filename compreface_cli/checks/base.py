@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from compreface_cli.facts.docker import Container
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
 
 Level = Literal["ok", "warn", "fail"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from compreface_cli import paths
 from compreface_cli.checks.base import CONFIGURATION, HARDWARE, Finding, Own, fail, ok, size, warn
+from compreface_cli.config import paths
+from compreface_cli.config.paths import WAY_OUT
 from compreface_cli.facts import Facts
 from compreface_cli.facts.host import DiskFact
-from compreface_cli.paths import WAY_OUT
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
 
 NAME = "disk"
 

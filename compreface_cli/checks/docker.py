@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from compreface_cli.checks.base import DOCKER, Finding, Own, fail, ok
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
 
 NAME = "docker"
 

@@ -15,7 +15,7 @@ from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, warn
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.facts.gpu import Gpu, GpuFacts
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
 
 NAME = "gpu"
 

@@ -8,7 +8,7 @@ from compreface_cli.checks.base import CONFLICT, Finding, Neighbour, Own, fail, 
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import Container, PublishedPort
 from compreface_cli.facts.host import DOCKERS_OWN, PortFact
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
 
 NAME = "port"
 LOOPBACK = "127.0.0.1"

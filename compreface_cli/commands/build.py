@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.flows.build import Built
+    from compreface_cli.deploy.build import Built
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +76,7 @@ def build(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Build the engine's image; flags that change the build are kept as a build of your own."""
-    from compreface_cli.flows import build as flow
+    from compreface_cli.deploy import build as flow
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)

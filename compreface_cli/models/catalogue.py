@@ -9,8 +9,8 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import notation
-from compreface_cli.models.types import Border
+from compreface_cli import plugin_table
+from compreface_cli.models.entry import Border
 
 PATH = Path(__file__).with_name("catalogue.yaml")
 
@@ -91,7 +91,7 @@ def border(
 
     `similarity`: the coefficients that the engine says. A border holds with its own only.
     """
-    name, base = notation.model_of(calculator), notation.split(calculator)[0]
+    name, base = plugin_table.model_of(calculator), plugin_table.split(calculator)[0]
     inside = _document(path)["built_in"].values()
     known = [one for one in inside if base in one["plugins"]]
     known += [one for model, one in entries(path).items() if model == name]

@@ -18,8 +18,8 @@ from typing import Any
 
 from compreface_cli import child_processes, leftovers
 from compreface_cli.errors import CfError, FetchError
+from compreface_cli.models.entry import Model
 from compreface_cli.models.files import disk_error, make_folder, sha256_of
-from compreface_cli.models.types import Model
 
 RECORD = "prepared.json"
 SOURCE = "source"  # folder of the kept source files
@@ -139,7 +139,7 @@ def _convert(
     spec.write_text(json.dumps(entry), encoding="utf-8")
     files = [str(sources[one.path][0]) for one in model.files]
     command = [
-        str(python), "-m", "compreface_engine.convert", "prepare", "--spec", str(spec),
+        str(python), "-m", "compreface_convert", "prepare", "--spec", str(spec),
         "--models-source", *files, "--out", str(out), "--portrait", str(portrait), "--json",
     ]  # fmt: skip
     if model.keep_source:

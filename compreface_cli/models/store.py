@@ -13,14 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import quote
 
-from compreface_cli import leftovers, paths
+from compreface_cli import leftovers
+from compreface_cli.config import paths
 from compreface_cli.errors import FetchError, UsageError
 from compreface_cli.models import accepted, prepare
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.catalogue import about
+from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import locked, sha256_of
 from compreface_cli.models.transfer import Limits, Progress
-from compreface_cli.models.types import Model, ModelFile
 
 State = Literal["here", "missing", "damaged"]
 _HEX = frozenset("0123456789abcdef")

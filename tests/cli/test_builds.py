@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from compreface_cli import builds, notation, resources, spec
+from compreface_cli import plugin_table, resources
+from compreface_cli.builds import builds, spec
+from compreface_cli.config.settings import Settings
 from compreface_cli.errors import ConfigurationError, ConflictError
 from compreface_cli.models import licence as terms_of
 from compreface_cli.models.catalogue import about, entries, with_address
-from compreface_cli.plan import resolve
-from compreface_cli.settings import Settings
+from compreface_cli.plan.plan import resolve
 from tests.cli.build_files import build_data, build_file, model_entry, plain_data, text, write
 
 UPSTREAMS = {"facenet", "mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"}
@@ -56,7 +57,7 @@ def test_the_bundled_builds_are_the_default_upstreams_and_two_of_public_models(p
 @pytest.mark.parametrize("name", sorted(BUNDLED))
 def test_every_bundled_build_has_a_plan_with_all_its_models(place: Path, name: str) -> None:
     plan = resolve(builds.load(name), Settings())
-    wanted = notation.models_of((plan.detector, plan.calculator, *plan.plugins))
+    wanted = plugin_table.models_of((plan.detector, plan.calculator, *plan.plugins))
     assert tuple(model.name for model in plan.models) == wanted
 
 
@@ -125,9 +126,9 @@ def test_a_list_goes_on_past_files_that_are_no_builds(place: Path) -> None:
 
 def test_the_catalogue_has_the_models_that_the_notation_names() -> None:
     catalogue = builds.catalogue()
-    for base, row in notation.PLUGINS.items():
+    for base, row in plugin_table.PLUGINS.items():
         for name in () if row.built_in else (*(row.models or ()), *row.fits):
-            assert catalogue[name].role == notation.model_role(f"{base}@{name}")
+            assert catalogue[name].role == plugin_table.model_role(f"{base}@{name}")
     first = catalogue["20180402-114759"]
     assert first.files[0].sha256 == (
         "e238edda5b39aa79112f0c88b0e67e4d8115b84497961360c395d84f70f7ad6d",
@@ -137,7 +138,7 @@ def test_the_catalogue_has_the_models_that_the_notation_names() -> None:
 
 
 def test_every_model_of_the_catalogue_fits_a_plugin() -> None:
-    rows = notation.PLUGINS.values()
+    rows = plugin_table.PLUGINS.values()
     fits = {name for row in rows for name in (*(row.models or ()), *row.fits)}
     others = {name: one.role for name, one in builds.catalogue().items() if name not in fits}
     assert set(others.values()) == {"calculator"}  # custom.Calculator takes any

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from compreface_cli import builds, notation
+from compreface_cli import plugin_table
+from compreface_cli.builds import builds
 from compreface_cli.models import catalogue, licence
 from compreface_cli.models.catalogue import About, TrainingData
 
@@ -88,9 +89,9 @@ def test_what_is_not_proven_is_not_said_to_be() -> None:
 
 
 def test_every_network_inside_the_engine_has_its_terms() -> None:
-    inside = {base for base, row in notation.PLUGINS.items() if row.built_in}
+    inside = {base for base, row in plugin_table.PLUGINS.items() if row.built_in}
     assert inside < set(catalogue.built_in())
-    assert set(catalogue.built_in()) <= set(notation.PLUGINS)
+    assert set(catalogue.built_in()) <= set(plugin_table.PLUGINS)
 
 
 @pytest.mark.parametrize(

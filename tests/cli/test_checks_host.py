@@ -12,9 +12,10 @@ from compreface_cli import checks
 from compreface_cli.checks import architecture, cpu, disk, memory
 from compreface_cli.checks import docker as docker_check
 from compreface_cli.checks.base import Finding, Own, size
+from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
 from compreface_cli.facts.docker import LocalImage, PullFact
 from compreface_cli.facts.host import DiskFact
-from compreface_cli.plan import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR, Plan
+from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import needed
 from tests.cli.build_files import catalogue
 from tests.cli.fake_facts import BASE, CORE, STACK, V2, docker, facts, host, images, plan, remote

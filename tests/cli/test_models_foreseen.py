@@ -9,7 +9,7 @@ import pytest
 
 from compreface_cli.errors import FetchError, UsageError
 from compreface_cli.models import store
-from compreface_cli.models.types import ModelFile
+from compreface_cli.models.entry import ModelFile
 from tests.cli.model_bench import SHA, WEIGHTS, Bench, a_model
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import builds
+from compreface_cli.builds import builds
 from compreface_cli.errors import FetchError
 from compreface_cli.models.catalogue import about
-from compreface_cli.models.types import ModelFile
+from compreface_cli.models.entry import ModelFile
 from tests.cli.model_bench import Bench, a_model
 from tests.shared import ROOT, needs_shared, shared
 

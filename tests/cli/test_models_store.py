@@ -14,8 +14,8 @@ import pytest
 
 from compreface_cli.errors import CfError, ConflictError, FetchError, UsageError
 from compreface_cli.models import accepted, catalogue, prepare, store
+from compreface_cli.models.entry import ModelFile
 from compreface_cli.models.files import locked
-from compreface_cli.models.types import ModelFile
 from tests.cli.lying_server import Answer, lying_server
 from tests.cli.model_bench import SHA, WEIGHTS, Bench, a_model
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.builds import catalogue, model_of
+from compreface_cli.builds.builds import catalogue, model_of
+from compreface_cli.builds.spec import from_text
+from compreface_cli.config.settings import resolve as resolve_settings
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.models.types import Model
-from compreface_cli.notation import PLUGINS
-from compreface_cli.plan import resolve
-from compreface_cli.settings import resolve as resolve_settings
-from compreface_cli.spec import from_text
+from compreface_cli.models.entry import Model
+from compreface_cli.plan.plan import resolve
+from compreface_cli.plugin_table import PLUGINS
 from tests.cli.build_files import build_file
 from tests.cli.test_plan import NOWHERE
 

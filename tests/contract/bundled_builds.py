@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compreface_cli import plan, settings
-from compreface_cli.builds import load
+from compreface_cli.builds.builds import load
+from compreface_cli.config import settings
 from compreface_cli.models import store
+from compreface_cli.plan import plan
 from tests.cli.local_cf import shared_environment
 from tests.cli.prepared_models import places, prepared
 from tests.contract.process import Engine

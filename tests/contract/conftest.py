@@ -60,7 +60,7 @@ def prepare(folder: Path) -> None:
         spec.write_text(json.dumps(SPEC), encoding="utf-8")
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "compreface_engine.convert", "prepare"),
+                *(sys.executable, "-m", "compreface_convert", "prepare"),
                 *("--spec", str(spec), "--out", str(folder)),
                 *("--models-source", str(shared("models", "facenet", f"{FACENET}.pb"))),
             ],

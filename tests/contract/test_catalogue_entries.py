@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import builds
+from compreface_cli.builds import builds
 from compreface_cli.models.prepare import entry_of
-from compreface_engine.convert.checkpoint import NETWORKS as CHECKPOINTS
-from compreface_engine.convert.gluon import NETWORKS as GLUON
-from compreface_engine.convert.spec import read_spec
+from compreface_convert.checkpoint import NETWORKS as CHECKPOINTS
+from compreface_convert.gluon import NETWORKS as GLUON
+from compreface_convert.spec import read_spec
 
 CATALOGUE = builds.catalogue()
 

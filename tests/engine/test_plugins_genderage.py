@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from compreface_engine.convert.__main__ import main
+from compreface_convert.__main__ import main
 from compreface_engine.core.geometry import aligned_crop
 from compreface_engine.core.image import decode
 from compreface_engine.core.types import Align, CropSpec

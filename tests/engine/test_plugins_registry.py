@@ -227,7 +227,7 @@ def test_without_a_folder_of_models_the_variable_to_set_is_named() -> None:
 
 
 def test_a_model_that_was_never_prepared_says_how_to_prepare_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"does not exist.*compreface_engine\.convert"):
+    with pytest.raises(ConfigurationError, match=r"does not exist.*compreface_convert"):
         registry.calculator("custom.Calculator@mine", _context(tmp_path))
 
 

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compreface_engine.convert.prepare import prepare
+from compreface_convert.prepare import prepare
 from compreface_engine.core.types import Image
 from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins import retinaface

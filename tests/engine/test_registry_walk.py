@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compreface_engine.convert.prepare import prepare
+from compreface_convert.prepare import prepare
 from compreface_engine.core.geometry import ARCFACE_TEMPLATE, aligned_crop, facenet_crop
 from compreface_engine.core.image import decode
 from compreface_engine.core.types import Align, BoundingBox, Crops, CropSpec, Detection, Image

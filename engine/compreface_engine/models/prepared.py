@@ -37,7 +37,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class PreparedModel:
-    """A network as `python -m compreface_engine.convert` leaves it.
+    """A network as `python -m compreface_convert` leaves it.
 
     `inputs.size` is 0 where any height and width will do (detectors only). `outputs` are names in
     the graph's order; empty if the manifest does not tell. `embedding` stands for calculators.
@@ -76,12 +76,12 @@ def read_prepared(
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{plugin} needs the model `{name}`, but {manifest} does not exist. "
-            f"Prepare it with `python -m compreface_engine.convert`."
+            f"Prepare it with `python -m compreface_convert`."
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{manifest} cannot be read: {error!r}. "
-            "Prepare the model again with `python -m compreface_engine.convert`."
+            "Prepare the model again with `python -m compreface_convert`."
         ) from error
     if model.role != role:
         raise ConfigurationError(
@@ -188,5 +188,5 @@ def _check_hash(path: Path, expected: str, plugin: str) -> None:
     if found != expected:
         raise ConfigurationError(
             f"{plugin}: {path} is damaged: its SHA-256 is {found}, not {expected}. "
-            "Prepare the model again with `python -m compreface_engine.convert`."
+            "Prepare the model again with `python -m compreface_convert`."
         )

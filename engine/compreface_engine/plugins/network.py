@@ -65,7 +65,7 @@ class FaceNetwork:
             raise ConfigurationError(
                 f"{plugin}: its network cannot run on {count} pictures of {side} x {side} pixels: "
                 f"{error}. Check the model's `input` and prepare it again with "
-                "`python -m compreface_engine.convert`."
+                "`python -m compreface_convert`."
             ) from error
 
     def _run(self, faces: Sequence[FaceContext]) -> NDArray[np.float32]:

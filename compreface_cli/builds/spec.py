@@ -1,0 +1,203 @@
+"""What a build file may say: the `BuildSpec` model, and its faults by file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+
+from compreface_cli import plugin_table
+from compreface_cli.builds.spec_entry import (
+    MODEL_NAME,
+    SHA256,
+    Border,
+    File,
+    Input,
+    ModelSpec,
+    Strict,
+    misfit,
+)
+from compreface_cli.builds.spec_faults import fault
+from compreface_cli.config.yamlfile import Document, Fault, parse, read, refuse
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.runtimes import bf16_fault
+
+__all__ = [
+    "MODEL_NAME",
+    "BuildSpec",
+    "ModelSpec",
+    "check",
+    "from_text",
+    "load",
+    "model_from_data",
+    "validate",
+]
+
+NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+PLUGIN = r"^[a-z0-9_]+(\.[a-z0-9_]+)*\.[A-Za-z][A-Za-z0-9]*(@[A-Za-z0-9_-]+)?$"
+BASE_IMAGE = r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$"
+
+
+def _plugin(wanted: plugin_table.Role) -> AfterValidator:
+    def known(plugin: str) -> str:
+        wrong = plugin_table.fault(plugin, wanted)
+        if wrong is not None:
+            raise ValueError(wrong)
+        return plugin
+
+    return AfterValidator(known)
+
+
+Plugin = Annotated[str, Field(pattern=PLUGIN, max_length=120)]
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+Device = Literal["cpu", "cuda"]
+Runtime = Literal["auto", "onnxruntime", "openvino", "tensorflow", "mxnet"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class Limits(Strict):
+    """Limits of the engine; None leaves the setting's default."""
+
+    max_detect_size: Annotated[int, Field(ge=0, le=16384)] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
+    max_wait_s: Annotated[float, Field(gt=0, le=600)] | None = None
+
+
+class Accuracy(Strict):
+    """One figure: percent on a named set, who says so, and whether it was published or measured."""
+
+    set: Text
+    value: Annotated[float, Field(ge=0, le=100)]
+    source: Text
+    kind: Literal["published", "measured"] = "published"
+    of: Literal["recognition", "detection"] = "recognition"
+
+
+class Licence(Strict):
+    """What may be done with the weights; `unclear` and `excluded` give the reason."""
+
+    weights: Text
+    commercial: Literal["allowed", "unclear", "excluded"] = "unclear"
+    reason: Text | None = None
+
+
+class Facts(Strict):
+    """What is known about the build; nothing here changes how it runs."""
+
+    accuracy: list[Accuracy] = Field(default_factory=list)
+    licence: Licence | None = None
+    upstream: Text | None = None  # the image of upstream it stands for, and what that has on top
+    note: Text | None = None  # what a choice has to know besides
+
+
+class BuildSpec(Strict):
+    """A build: what the engine is made of, and nothing about the machine it runs on."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    name: Annotated[str, Field(pattern=NAME)]
+    summary: Annotated[str, Field(max_length=200)] = ""
+    runtime: Runtime = "onnxruntime"
+    precision: Precision = "auto"
+    # tolerance of `auto`: the least cosine to fp32 that a runtime or precision must keep
+    min_cosine: Annotated[float, Field(ge=0.9, le=1)] = 0.998
+    device: Device = "cpu"
+    gpu_index: Annotated[int, Field(ge=0, le=63)] = 0
+    detector: Annotated[Plugin, _plugin("detector")]
+    calculator: Annotated[Plugin, _plugin("calculator")]
+    plugins: list[Annotated[Plugin, _plugin("analyzer")]] = Field(
+        default_factory=lambda: list(plugin_table.UI_PLUGINS), max_length=32
+    )
+    base_image: Annotated[str, Field(pattern=BASE_IMAGE)] | None = None
+    limits: Limits = Limits()
+    models: list[ModelSpec] = Field(default_factory=list, max_length=16)
+    facts: Facts = Facts()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BuildSpec:
+        again = _again(self.plugins)
+        if again is not None:
+            why = f"{self.plugins[again]} is listed twice"
+            raise misfit(("plugins", again), f"plugins.{again}: {why}")
+        other = bf16_fault(self.runtime, self.device) if self.precision == "bf16" else ""
+        if other:
+            why = "it is for a CPU and the runtimes auto and openvino"
+            raise misfit(("precision",), f"precision: bf16 does not fit {other}: {why}")
+        again = _again([model.name for model in self.models])
+        if again is not None:
+            why = f"two models have the name {self.models[again].name}"
+            raise misfit(("models", again, "name"), f"models.{again}.name: {why}")
+        for number, model in enumerate(self.models):
+            for plugin in (self.detector, self.calculator, *self.plugins):
+                if plugin_table.model_of(plugin) != model.name:
+                    continue
+                wanted = plugin_table.model_role(plugin)
+                if model.role != wanted:
+                    why = f"models.{number}.role: {plugin} needs a model with the role {wanted}"
+                    raise misfit(("models", number, "role"), f"{why}, not {model.role}")
+        return self
+
+
+def _again(words: Sequence[str]) -> int | None:
+    """Where the first word stands that is there before."""
+    return next((at for at, word in enumerate(words) if word in words[:at]), None)
+
+
+_MODELS: Mapping[str, type[BaseModel]] = {
+    "": BuildSpec,
+    "limits": Limits,
+    "models": ModelSpec,
+    "files": File,
+    "input": Input,
+    "border": Border,
+    "facts": Facts,
+    "accuracy": Accuracy,
+    "licence": Licence,
+}
+_WORDS = {
+    NAME: "a name of lower-case letters, digits and hyphens (at most 40)",
+    PLUGIN: "a plugin, like facenet.FaceDetector or custom.Calculator@my-model",
+    MODEL_NAME: "a model's name of letters, digits, '_' and '-' (no dots)",
+    BASE_IMAGE: "an image, like python:3.11-slim-bookworm",
+    SHA256: "a SHA-256: 64 lower-case hexadecimal digits",
+}
+
+
+def load(path: Path) -> BuildSpec:
+    """The build in this file; a ConfigurationError names every fault with its line."""
+    return validate(read(path))
+
+
+def from_text(text: str, origin: str = "build") -> BuildSpec:
+    return validate(parse(text, origin))
+
+
+def validate(document: Document) -> BuildSpec:
+    spec, found = check(document)
+    if spec is None:
+        raise refuse(found)
+    return spec
+
+
+def check(document: Document) -> tuple[BuildSpec | None, list[Fault]]:
+    """The build, or None and all its faults in the order of the file."""
+    if not isinstance(document.data, dict):
+        what = "a build file is a mapping that starts with schema: 1"
+        return None, [Fault(document.origin, 1, 1, what)]
+    try:
+        return BuildSpec.model_validate(document.data), []
+    except ValidationError as error:
+        faults = [fault(document, one, _MODELS, _WORDS) for one in error.errors(include_url=False)]
+        return None, sorted(dict.fromkeys(faults), key=lambda one: (one.line, one.column))
+
+
+def model_from_data(data: Any, origin: str) -> ModelSpec:
+    """One `models:` entry that stands alone, as in the catalogue."""
+    try:
+        return ModelSpec.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f"{part}." for part in first["loc"]).removesuffix(".")
+        said = f"{where}: {first['msg']}" if where else first["msg"]
+        raise ConfigurationError(f"{origin}: {said}") from error
