@@ -1,7 +1,7 @@
 # What CI calls is what a person calls. `make up` and `make test` need Python 3.11+, git and make; nothing else.
 PYTHON  ?= python3
 MXNET_PYTHON ?= python3.11
-# Weights, photographs and recorded answers that are no part of the project; tests skip by name without it.
+# Weights and photographs that are no part of the project; tests skip by name without it.
 SHARED  ?= $(abspath ../shared)
 # One environment for each Python: make VENV=.cache/venv-3.13 PYTHON=python3.13 test. Not taken from
 # the shell's environment (?=), since what it names is removed when it is made.

@@ -11,15 +11,16 @@ import pytest
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.types import Align
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import Embedding, PreparedModel, Source
 from compreface_engine.pipeline import Pipeline, PipelineConfig
 from compreface_engine.plugins.embedded import MODELS
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.opening import Lanes, Opener
-from compreface_engine.plugins.prepared import Embedding, PreparedModel, Source
+from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.batcher import Batcher
-from compreface_engine.runtimes.choice import Wish
+from compreface_engine.runtimes.choice import RuntimeRequest
+from compreface_engine.runtimes.factory import SessionFactory
 from compreface_engine.runtimes.onnxruntime import OnnxSession
-from compreface_engine.runtimes.ways import version_of
+from compreface_engine.runtimes.table import version_of
 
 FILE = MODELS / "mobilefacenet192_fp16w.onnx"
 CALCULATOR = PreparedModel(
@@ -50,13 +51,13 @@ def with_source(folder: Path, format: str, *names: str) -> PreparedModel:
 
 
 def test_by_default_all_networks_run_in_onnx_runtime_and_nothing_is_measured() -> None:
-    opener = Opener(Wish(), Lanes())
+    sessions = SessionFactory(RuntimeRequest(), Concurrency())
     for model in (CALCULATOR, DETECTOR, replace(ANALYZER, batch=1)):
-        assert isinstance(opener.model(model), OnnxSession)
-        path = opener.asked()
+        assert isinstance(sessions.model(model), OnnxSession)
+        path = sessions.requested()
         assert path is not None
-        choice = opener.choice(path)
-        assert (str(choice.way), choice.device, choice.measured) == (
+        choice = sessions.choice(path)
+        assert (str(choice.backend), choice.device, choice.measured) == (
             "onnxruntime fp32",
             "cpu",
             (),
@@ -64,34 +65,34 @@ def test_by_default_all_networks_run_in_onnx_runtime_and_nothing_is_measured() -
 
 
 def test_who_asks_again_gets_the_same_session_and_is_told_of_it_too() -> None:
-    opener = Opener(Wish(), Lanes())
-    assert opener.model(CALCULATOR) is opener.model(ANALYZER)
-    assert opener.file(FILE) is opener.model(CALCULATOR)
-    assert opener.asked() is not None
-    assert opener.asked() is None
-    opener.model(ANALYZER)
-    assert opener.asked() is not None
+    sessions = SessionFactory(RuntimeRequest(), Concurrency())
+    assert sessions.model(CALCULATOR) is sessions.model(ANALYZER)
+    assert sessions.file(FILE) is sessions.model(CALCULATOR)
+    assert sessions.requested() is not None
+    assert sessions.requested() is None
+    sessions.model(ANALYZER)
+    assert sessions.requested() is not None
 
 
 @WITH_OPENVINO
 def test_openvino_runs_the_calculator_and_leaves_the_rest_alone() -> None:
-    opener = Opener(Wish("openvino", "fp32"), Lanes())
-    session = opener.model(CALCULATOR)
-    path = opener.asked()
+    sessions = SessionFactory(RuntimeRequest("openvino", "fp32"), Concurrency())
+    session = sessions.model(CALCULATOR)
+    path = sessions.requested()
     assert path is not None
-    assert str(opener.choice(path).way) == "openvino fp32"
+    assert str(sessions.choice(path).backend) == "openvino fp32"
     rows = np.random.default_rng(3).standard_normal((3, 3, 112, 112), np.float32)
     (mine,) = session.run({session.inputs[0]: rows})
     (its,) = OnnxSession(FILE, threads=1).run({session.inputs[0]: rows})
     np.testing.assert_allclose(mine, its, atol=1e-3 * np.abs(its).max())
     for model in (DETECTOR, replace(DETECTOR, role="analyzer", path=MODELS / "mtcnn_rnet.onnx")):
-        assert isinstance(opener.model(model), OnnxSession), "too small, or of any size"
-    assert isinstance(opener.file(MODELS / "mtcnn_onet.onnx"), OnnxSession)
+        assert isinstance(sessions.model(model), OnnxSession), "too small, or of any size"
+    assert isinstance(sessions.file(MODELS / "mtcnn_onet.onnx"), OnnxSession)
 
 
 @WITH_OPENVINO
 def test_auto_measures_the_calculator_and_the_pipeline_says_so(tmp_path: Path) -> None:
-    config = PipelineConfig(wish=Wish("auto", folder=tmp_path / "choices"))
+    config = PipelineConfig(request=RuntimeRequest("auto", folder=tmp_path / "choices"))
     runtimes = Pipeline.load(config).runtimes
     assert sorted(runtimes) == ["age", "calculator", "detector", "gender"]
     assert runtimes["detector"]["measured"] == []
@@ -104,23 +105,31 @@ def test_auto_measures_the_calculator_and_the_pipeline_says_so(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("wish", "lanes", "reason"),
+    ("wanted", "concurrency", "reason"),
     [
-        (Wish("onnxruntime", "bf16"), Lanes(), "for a CPU and the runtimes `auto` and `openvino`"),
-        (Wish("auto", "bf16"), Lanes(gpu_idx=0), "for a CPU and the runtimes `auto`"),
+        (
+            RuntimeRequest("onnxruntime", "bf16"),
+            Concurrency(),
+            "for a CPU and the runtimes `auto` and `openvino`",
+        ),
+        (
+            RuntimeRequest("auto", "bf16"),
+            Concurrency(gpu_idx=0),
+            "for a CPU and the runtimes `auto`",
+        ),
     ],
 )
 def test_a_precision_that_nothing_computes_in_is_refused(
-    wish: Wish, lanes: Lanes, reason: str
+    wanted: RuntimeRequest, concurrency: Concurrency, reason: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=reason):
-        Opener(wish, lanes)
+        SessionFactory(wanted, concurrency)
 
 
 @WITH_OPENVINO
 def test_openvino_on_a_gpu_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="CF_RUNTIME=openvino runs on the CPU"):
-        Opener(Wish("openvino"), Lanes(gpu_idx=0))
+        SessionFactory(RuntimeRequest("openvino"), Concurrency(gpu_idx=0))
 
 
 @pytest.mark.parametrize("runtime", ["tensorflow", "mxnet"])
@@ -130,50 +139,50 @@ def test_openvino_on_a_gpu_is_refused() -> None:
 )
 def test_a_framework_that_is_not_installed_is_refused_with_its_extra(runtime: str) -> None:
     with pytest.raises(ConfigurationError, match=f"not installed.*`{runtime}` extra"):
-        Opener(Wish(runtime), Lanes())
+        SessionFactory(RuntimeRequest(runtime), Concurrency())
 
 
 def test_a_model_whose_source_was_not_kept_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    opener = framework("mxnet")
+    sessions = framework("mxnet")
     for model in (
         replace(CALCULATOR, source=Source("mxnet")),
         replace(with_source(tmp_path, "mxnet", "a-symbol.json", "a.params"), outputs=()),
         with_source(tmp_path, "mxnet", "a-symbol.json"),
     ):
         with pytest.raises(ConfigurationError, match=r"holds only the converted.*--keep-source"):
-            opener.model(model)
+            sessions.model(model)
 
 
 def test_a_damaged_or_missing_source_file_is_refused_by_name(tmp_path: Path) -> None:
-    opener = framework("tensorflow")
+    sessions = framework("tensorflow")
     model = with_source(tmp_path, "tensorflow-graph", "graph.pb")
     (tmp_path / "graph.pb").write_text("another")
     with pytest.raises(ConfigurationError, match=r"graph\.pb is damaged"):
-        opener.model(model)
+        sessions.model(model)
     (tmp_path / "graph.pb").unlink()
     with pytest.raises(ConfigurationError, match=r"graph\.pb cannot be read"):
-        opener.model(model)
+        sessions.model(model)
 
 
 def test_a_model_of_another_format_stays_in_onnx_runtime(tmp_path: Path) -> None:
-    opener = framework("tensorflow")
+    sessions = framework("tensorflow")
     for model in (CALCULATOR, with_source(tmp_path, "mxnet", "a-symbol.json", "a.params")):
-        assert isinstance(opener.model(model), OnnxSession)
-    assert isinstance(opener.file(MODELS / "mtcnn_onet.onnx"), OnnxSession)
+        assert isinstance(sessions.model(model), OnnxSession)
+    assert isinstance(sessions.file(MODELS / "mtcnn_onet.onnx"), OnnxSession)
 
 
-def framework(runtime: str) -> Opener:
-    """An opener that believes the framework to be installed; it is never imported here."""
-    return Opener(Wish(runtime), Lanes(), version_of=lambda _: "1.0")
+def framework(runtime: str) -> SessionFactory:
+    """A factory for which the framework counts as installed; it is never imported here."""
+    return SessionFactory(RuntimeRequest(runtime), Concurrency(), version_of=lambda _: "1.0")
 
 
 def test_batching_covers_what_has_rows_and_takes_any_number_of_them() -> None:
-    opener = Opener(Wish(), Lanes(count=2, batching=True))
-    assert isinstance(opener.model(CALCULATOR), Batcher)
-    assert isinstance(opener.model(DETECTOR), OnnxSession)
+    sessions = SessionFactory(RuntimeRequest(), Concurrency(runs=2, batching=True))
+    assert isinstance(sessions.model(CALCULATOR), Batcher)
+    assert isinstance(sessions.model(DETECTOR), OnnxSession)
     fixed = replace(CALCULATOR, path=MODELS / "mtcnn_rnet.onnx", batch=1)
-    assert isinstance(opener.model(fixed), OnnxSession)
-    assert isinstance(opener.file(MODELS / "mtcnn_onet.onnx"), OnnxSession)
+    assert isinstance(sessions.model(fixed), OnnxSession)
+    assert isinstance(sessions.file(MODELS / "mtcnn_onet.onnx"), OnnxSession)
 
 
 def test_a_batching_pipeline_gives_the_answers_of_one_that_does_not() -> None:

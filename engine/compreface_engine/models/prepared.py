@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.types import Align
-from compreface_engine.plugins.inputs import InputSpec, PerChannel
+from compreface_engine.models.inputs import InputSpec, PerChannel
 
 Role: TypeAlias = Literal["detector", "calculator", "analyzer"]
 
