@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
@@ -22,7 +22,7 @@ from compreface_cli.builds.spec_entry import (
 from compreface_cli.builds.spec_faults import fault
 from compreface_cli.config.yamlfile import Document, Fault, parse, read, refuse
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.runtimes import bf16_fault
+from compreface_cli.runtimes import BF16_IS_FOR, RUNTIMES, bf16_fault
 
 __all__ = [
     "MODEL_NAME",
@@ -53,7 +53,10 @@ def _plugin(wanted: plugin_table.Role) -> AfterValidator:
 Plugin = Annotated[str, Field(pattern=PLUGIN, max_length=120)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Device = Literal["cpu", "cuda"]
-Runtime = Literal["auto", "onnxruntime", "openvino", "tensorflow", "mxnet"]
+if TYPE_CHECKING:
+    Runtime = str
+else:
+    Runtime = Literal[tuple(RUNTIMES)]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -122,8 +125,8 @@ class BuildSpec(Strict):
             raise misfit(("plugins", again), f"plugins.{again}: {why}")
         other = bf16_fault(self.runtime, self.device) if self.precision == "bf16" else ""
         if other:
-            why = "it is for a CPU and the runtimes auto and openvino"
-            raise misfit(("precision",), f"precision: bf16 does not fit {other}: {why}")
+            why = f"precision: bf16 does not fit {other}: it is {BF16_IS_FOR}"
+            raise misfit(("precision",), why)
         again = _again([model.name for model in self.models])
         if again is not None:
             why = f"two models have the name {self.models[again].name}"
