@@ -67,11 +67,12 @@ endif
 check-pure:
 	@[ -z "$(PURE_NOWHERE)" ] || { echo "PURE in the Makefile names no file: $(PURE_NOWHERE)" >&2; exit 1; }
 
-check: $(VENV)/.dev check-pure ## Lint, types, layers
+check: $(VENV)/.dev check-pure ## Lint, types, layers, links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=engine $(BIN)/lint-imports
+	$(BIN)/python tools/check_links.py
 
 format: $(VENV)/.dev ## Let ruff put things in order
 	$(BIN)/ruff check --fix .
