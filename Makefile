@@ -1,7 +1,7 @@
 # What CI calls is what a person calls. `make up` and `make test` need Python 3.11+, git and make; nothing else.
 PYTHON  ?= python3
 MXNET_PYTHON ?= python3.11
-# Weights, photographs and recorded answers that are no part of the project; tests skip by name without it.
+# Weights and photographs that are no part of the project; tests skip by name without it.
 SHARED  ?= $(abspath ../shared)
 # One environment for each Python: make VENV=.cache/venv-3.13 PYTHON=python3.13 test. Not taken from
 # the shell's environment (?=), since what it names is removed when it is made.
@@ -67,11 +67,12 @@ endif
 check-pure:
 	@[ -z "$(PURE_NOWHERE)" ] || { echo "PURE in the Makefile names no file: $(PURE_NOWHERE)" >&2; exit 1; }
 
-check: $(VENV)/.dev check-pure ## Lint, types, layers
+check: $(VENV)/.dev check-pure ## Lint, types, layers, links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=engine $(BIN)/lint-imports
+	$(BIN)/python tools/check_links.py
 
 format: $(VENV)/.dev ## Let ruff put things in order
 	$(BIN)/ruff check --fix .

@@ -12,8 +12,7 @@ from pathlib import Path
 from bench import peers_env, tensorflow_env
 from bench.processes import Server, free_port, running
 from compreface_cli import resources
-from compreface_cli.builds import builds
-from compreface_cli.models import store
+from compreface_cli.models import catalogue, store
 from compreface_cli.models.entry import Model
 from compreface_cli.terminal.output import Output
 
@@ -55,9 +54,9 @@ def prepared(shared: Path, models: Sequence[str | Model]) -> Path:
     )
     out = Output()
     os.environ["PYTHONPATH"] = str(ROOT / "engine")
-    catalogue = builds.catalogue()
+    known = catalogue.models()
     store.ensure(
-        [catalogue[model] if isinstance(model, str) else model for model in models],
+        [known[model] if isinstance(model, str) else model for model in models],
         out.progress,
         python=lambda: Path(sys.executable),
         portrait=resources.portraits_dir() / "astronaut.png",

@@ -12,7 +12,7 @@ from compreface_cli import plugin_table, resources
 from compreface_cli.config import paths
 from compreface_cli.config.yamlfile import Fault, did_you_mean, read, refuse
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
-from compreface_cli.models.entry import Border, Model, ModelFile
+from compreface_cli.models.entry import Model
 
 if TYPE_CHECKING:
     from compreface_cli.builds.spec import BuildSpec, ModelSpec
@@ -147,9 +147,10 @@ def _evicts(entry: ModelSpec) -> bool:
 
     Prepared models are kept by name, so two of one name would drive each other out.
     """
+    from compreface_cli.models import catalogue
     from compreface_cli.models.prepare import entry_digest
 
-    known, own = catalogue(entry.name).get(entry.name), model_of(entry)
+    known, own = catalogue.model(entry.name), model_of(entry)
     if known is None:
         return False
     if entry_digest(own) != entry_digest(known):  # all but hashes and sources
@@ -158,73 +159,9 @@ def _evicts(entry: ModelSpec) -> bool:
     return wanted != {one.path: set(one.sha256) for one in own.files}
 
 
-def model_of(entry: ModelSpec, beside: str = "") -> Model:
-    """A `models:` entry as the store takes it."""
-
-    def channels(value: float | list[float] | None) -> tuple[float, ...] | None:
-        if value is None:
-            return None
-        return tuple(value) if isinstance(value, list) else (value,)
-
-    return Model(
-        name=entry.name,
-        role=entry.role,
-        format=entry.format,
-        files=tuple(
-            ModelFile(one.path, tuple(one.sha256), tuple(one.sources)) for one in entry.files
-        ),
-        size=entry.input.size,
-        layout=entry.input.layout,
-        colour=entry.input.colour,
-        mean=channels(entry.input.mean),
-        scale=channels(entry.input.scale),
-        align=entry.align,
-        similarity=entry.similarity,
-        border=None if entry.border is None else Border(**entry.border.model_dump()),
-        network=entry.network,
-        beside=beside,
-    )
-
-
-def catalogue(only: str | None = None) -> dict[str, Model]:
-    """The models that `cf` knows by name, or the one that is asked for, if it knows it.
-
-    The file is `cf`'s own, and a test holds it to the rules of a build's entry: to check it at each
-    start would cost as much as all the rest of a list of builds.
-    """
-    from compreface_cli.models.catalogue import entries
-
-    return {
-        name: _known_model(name, entry) for name, entry in entries().items() if only in (None, name)
-    }
-
-
-def _known_model(name: str, entry: Mapping[str, Any]) -> Model:
-    def several(value: Any) -> list[Any]:
-        return value if isinstance(value, list) else [] if value is None else [value]
-
-    def channels(value: Any) -> tuple[float, ...] | None:
-        return None if value is None else tuple(float(one) for one in several(value))
-
-    inputs, similarity = entry["input"], entry.get("similarity")
-    return Model(
-        name=name,
-        role=entry["role"],
-        format=entry["format"],
-        files=tuple(
-            ModelFile(one["path"], tuple(several(one["sha256"])), tuple(one["sources"]))
-            for one in entry["files"]
-        ),
-        size=inputs["size"],
-        layout=inputs["layout"],
-        colour=inputs["colour"],
-        mean=channels(inputs["mean"]),
-        scale=channels(inputs["scale"]),
-        align=entry.get("align"),
-        similarity=None if similarity is None else (float(similarity[0]), float(similarity[1])),
-        border=Border(**entry["border"]) if "border" in entry else None,
-        network=entry.get("network"),
-    )
+def model_of(entry: ModelSpec, build_folder: str = "") -> Model:
+    """A checked `models:` entry as the store takes it."""
+    return Model.from_entry(entry.model_dump(), build_folder)
 
 
 def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSpec:

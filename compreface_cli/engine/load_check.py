@@ -71,7 +71,7 @@ def check(plan: Plan, python: Callable[[], Path]) -> None:
 def _published(model: Model) -> bool:
     record = prepare.read_record(paths.models_dir() / model.name)
     return (
-        not model.beside
+        not model.build_folder
         and record is not None
         and all(record.sources.get(one.path) in one.sha256 for one in model.files)
     )

@@ -16,7 +16,6 @@ from compreface_cli.docker import probe
 from compreface_cli.docker.probe import Quick
 from compreface_cli.errors import CfError
 from compreface_cli.models import catalogue, licence
-from compreface_cli.models.catalogue import with_address
 from compreface_cli.models.entry import Border, Model
 from compreface_cli.plan import plan
 from compreface_cli.runtimes import FLAGS
@@ -183,7 +182,7 @@ def _models(one: builds.Listed, plugins: tuple[str, ...]) -> tuple[dict[str, str
 
 def _state(one: builds.Listed, name: str, own: Mapping[str, Any] | None) -> tuple[str, bool]:
     if own is None and not _in_reach(name):
-        return "missing", name in with_address()  # spares the check of the catalogue
+        return "missing", catalogue.has_address(name)
     from compreface_cli.models import store
 
     try:
@@ -203,7 +202,7 @@ def _in_reach(name: str) -> bool:
 
 def _model(one: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Model | None:
     if own is None:
-        return builds.catalogue(name).get(name)
+        return catalogue.model(name)
     from compreface_cli.builds.spec import model_from_data
 
     beside = "" if one.origin == "bundled" else str(one.path.parent)

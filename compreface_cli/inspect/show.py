@@ -125,7 +125,7 @@ def checked(path: Path) -> Checked:
             f"{build.name}.yaml"
         )
     # Whether a file of the build's own lies beside it is no matter of the build file.
-    theirs = replace(plan, models=tuple(model for model in plan.models if not model.beside))
+    theirs = replace(plan, models=tuple(model for model in plan.models if not model.build_folder))
     notes += [f"{one.message}. {one.hint}" for one in missing_models.out_of_reach(theirs)]
     return Checked(build, plan, tuple(notes))
 

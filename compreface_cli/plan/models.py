@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from compreface_cli import plugin_table
 from compreface_cli.errors import ConfigurationError
+from compreface_cli.models import catalogue as bundled
 from compreface_cli.models.entry import Model
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def of_plugins(
     """The models of these plugins, each once: the build's own, else the catalogue's."""
     from compreface_cli.builds import builds
 
-    beside = "" if build.origin == "bundled" else str(build.path.parent)
+    folder = "" if build.origin == "bundled" else str(build.path.parent)
+    known = bundled.model if catalogue is None else catalogue.get
     own = {entry.name: entry for entry in build.spec.models}
     found: dict[str, Model] = {}
     for plugin in plugins:
@@ -29,12 +31,12 @@ def of_plugins(
         if name is None:
             continue
         if name in own:
-            model: Model | None = builds.model_of(own[name], beside)
+            model: Model | None = builds.model_of(own[name], folder)
         else:
-            model = (builds.catalogue(name) if catalogue is None else catalogue).get(name)
+            model = known(name)
         if model is None:
-            known = builds.catalogue() if catalogue is None else catalogue
-            raise _no_model(plugin, name, build, known)
+            models = bundled.models() if catalogue is None else catalogue
+            raise _no_model(plugin, name, build, models)
         wanted = plugin_table.model_role(plugin)
         wrong = None if name in own else plugin_table.misplaced(plugin, name)
         if wrong is None and model.role != wanted:
@@ -70,7 +72,6 @@ def _how_to_name_a_model(plugin: str, name: str, build: BuildFile) -> str:
 
     Its values are those of the catalogue's model for that plugin, so they fit what the plugin does.
     """
-    from compreface_cli.builds import builds
 
     def shown(values: tuple[float, ...] | None) -> str:
         numbers = [str(int(one) if one == int(one) else one) for one in values or ()]
@@ -79,7 +80,7 @@ def _how_to_name_a_model(plugin: str, name: str, build: BuildFile) -> str:
     role = plugin_table.model_role(plugin)
     row = plugin_table.PLUGINS[plugin_table.split(plugin)[0]]
     like = (*(row.models or ()), *row.fits, _USUAL)[0]
-    model = builds.catalogue(like)[like]
+    model = bundled.models()[like]
     of_input = {
         "size": "null" if model.size is None else model.size,
         **({"layout": model.layout} if model.layout != "nchw" else {}),

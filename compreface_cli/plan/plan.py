@@ -377,9 +377,9 @@ def _number(value: Any) -> str:
 
 def _of_image(model: Model) -> dict[str, Any]:
     """What of a model goes into an image: neither where its file lay nor what is known of it."""
-    entry = asdict(replace(model, beside=""))
-    del entry["border"]
-    return entry
+    entry = asdict(model)
+    del entry["border"], entry["build_folder"]
+    return entry | {"beside": ""}  # in the hash of each image's name since the first version
 
 
 def _image(plan: Plan) -> str:

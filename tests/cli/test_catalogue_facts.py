@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import pytest
 
 from compreface_cli import plugin_table
-from compreface_cli.builds import builds
 from compreface_cli.models import catalogue, licence
 from compreface_cli.models.catalogue import About, TrainingData
 
@@ -66,7 +65,7 @@ def test_the_terms_of_the_sets_have_the_words_of_the_rule() -> None:
 
 def test_one_file_has_one_verdict_under_all_its_names() -> None:
     verdicts: dict[object, set[str]] = {}
-    for name, model in builds.catalogue().items():
+    for name, model in catalogue.models().items():
         known = tuple(one.sha256 for one in model.files)
         if all(known):
             verdicts.setdefault(known, set()).add(licence.terms(ABOUT[name]).commercial)

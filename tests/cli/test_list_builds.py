@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.builds.builds import catalogue, model_of
+from compreface_cli.builds.builds import model_of
 from compreface_cli.builds.spec import model_from_data
 from compreface_cli.docker.probe import Quick
 from compreface_cli.inspect.list_builds import Row, rows
-from compreface_cli.models import prepare
+from compreface_cli.models import catalogue, prepare
 from compreface_cli.models.entry import Model
 from compreface_cli.plugin_table import UI_PLUGINS
 from compreface_cli.runtimes import FLAGS
@@ -200,7 +200,7 @@ def test_what_runs_by_docker_and_as_a_process_is_told_together(cf: Cf) -> None:
 
 def test_models_are_here_when_they_are_prepared(cf: Cf, tmp_path: Path) -> None:
     assert builds(cf)["facenet"]["models"]["state"] == "to give"
-    model = catalogue()["20180402-114759"]
+    model = catalogue.models()["20180402-114759"]
     prepared(tmp_path, model, model.files[0].sha256[0])
     assert builds(cf)["facenet"]["models"] == {
         "state": "here",

@@ -44,7 +44,7 @@ def test_what_an_address_may_give_is_not_foreseen_as_refused(bench: Bench) -> No
 
 
 def test_a_file_replaced_after_it_was_prepared_is_foreseen(bench: Bench) -> None:
-    model = a_model(files=UNKNOWN, beside=str(bench.folder / "mirror"))
+    model = a_model(files=UNKNOWN, build_folder=str(bench.folder / "mirror"))
     bench.put("own/mine.onnx")
     bench.ensure(model, accept_hash={"mine": [SHA]})
     store.foresee([model], places=bench.places)

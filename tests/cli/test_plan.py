@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from compreface_cli import plugin_table
 from compreface_cli.builds.builds import BuildFile
-from compreface_cli.builds.builds import catalogue as bundled_catalogue
 from compreface_cli.builds.spec import from_text
 from compreface_cli.checks import ui
 from compreface_cli.config.settings import Settings, Value
 from compreface_cli.config.settings import resolve as resolve_settings
 from compreface_cli.errors import ConfigurationError
+from compreface_cli.models.catalogue import models as bundled_catalogue
 from compreface_cli.plan.plan import Plan, resolve, with_launcher
 from tests.cli.build_files import SHA, build_file, catalogue, custom_build_file, model_entry
 
@@ -133,7 +133,7 @@ def test_the_model_of_a_calculator_comes_from_the_catalogue() -> None:
 
 def test_a_model_of_the_users_own_comes_from_the_build_and_lies_beside_it() -> None:
     (model,) = plan(custom_build_file(Path("/mine/my-build.yaml"))).models
-    assert (model.name, model.beside) == ("my-model", "/mine")
+    assert (model.name, model.build_folder) == ("my-model", "/mine")
 
 
 def test_the_catalogue_serves_a_custom_calculator_too() -> None:

@@ -1,4 +1,4 @@
-"""What surrounds the code: the Makefile's gates."""
+"""The gates of the Makefile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_pure_module_that_is_not_there_fails_the_gate() -> None:
     assert make("check-pure").returncode == 0
-    gone = make("check-pure", "PURE=compreface_cli/plan*.py,compreface_cli/gone.py")
+    gone = make("check-pure", "PURE=compreface_cli/checks/*,compreface_cli/gone.py")
     assert gone.returncode == 2
     assert "compreface_cli/gone.py" in gone.stderr
-    assert "plan" not in gone.stderr
+    assert "checks" not in gone.stderr
