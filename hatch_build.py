@@ -1,4 +1,4 @@
-"""Puts the engine's wheel, its requirements, templates and builds into the wheel of `cf`."""
+"""Puts the engine's wheels, requirements, tables, templates and builds into the wheel of `cf`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ class BundleHook(BuildHookInterface):  # type: ignore[type-arg]
             include[str(revision)] = "REVISION"
             return
         # Packed as a checkout packs it: the same sources give the same image, wherever `cf` is.
-        wheel = resources.pack_engine(root / "engine", Path(self._folder.name))
-        include[str(wheel)] = f"{BUNDLE}/engine/{wheel.name}"
+        for package in resources.PROJECTS:
+            wheel = resources.pack(root / "engine", package, Path(self._folder.name))
+            include[str(wheel)] = f"{BUNDLE}/engine/{wheel.name}"
         include[str(revision)] = f"{BUNDLE}/revision"
         include[str(root / "engine" / "requirements")] = f"{BUNDLE}/engine/requirements"
+        for table in map(resources.engine_table, resources.ENGINE_TABLES):
+            include[str(table)] = f"{BUNDLE}/engine/{table.name}"
         include[str(root / "templates")] = f"{BUNDLE}/templates"
         include[str(root / "builds")] = f"{BUNDLE}/builds"
 

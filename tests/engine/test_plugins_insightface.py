@@ -13,7 +13,6 @@ from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.types import Align, CropSpec
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.context import Context
-from compreface_engine.plugins.insightface import CALCULATORS
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine.seeded_networks import Network, retinaface, rows
 
@@ -49,7 +48,6 @@ def test_upstreams_models_have_upstreams_coefficients(
     assert calculator.similarity_coefficients == similarity
     assert calculator.crop == CropSpec(112, Align.ARCFACE5)
     assert calculator.version == text
-    assert len(CALCULATORS) == 7
 
 
 def test_rows_are_those_of_the_network_over_bgr(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from compreface_engine.plugins.api import FaceContext
-from compreface_engine.plugins.upright import Upright
+from compreface_engine.plugins.square_crop import SquareCrop
 from tests.engine import face_networks as fn
 
 _MIDDLES = [0.0] * 212
@@ -52,9 +52,9 @@ def test_upstreams_network_sees_rgb_as_it_is_around_the_whole_centre(upstreams: 
     network.fed.clear()
     face = _face((11, 20, 60, 59))
     fn.answers(plugin, [face])
-    expected = Upright(192, whole_centre=True)(face)
+    expected = SquareCrop(192, whole_centre=True)(face)
     assert np.array_equal(network.fed[0][0], expected.transpose(2, 0, 1))
-    assert not np.array_equal(expected, Upright(192)(face))
+    assert not np.array_equal(expected, SquareCrop(192)(face))
 
 
 def test_ours_sees_what_its_model_describes_around_the_exact_centre(ours: fn.Made) -> None:
@@ -62,7 +62,7 @@ def test_ours_sees_what_its_model_describes_around_the_exact_centre(ours: fn.Mad
     network.fed.clear()
     face = _face((11, 20, 60, 59))
     fn.answers(plugin, [face])
-    expected = (Upright(192)(face).astype(np.float32) - 127.5) / 128
+    expected = (SquareCrop(192)(face).astype(np.float32) - 127.5) / 128
     assert np.allclose(network.fed[0][0], expected.transpose(2, 0, 1), atol=1e-6)
 
 

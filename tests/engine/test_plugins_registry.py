@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,10 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.types import Align, CropSpec
-from compreface_engine.plugins import registry
+from compreface_engine.models.prepared import read_prepared
+from compreface_engine.plugins import facenet, insightface, registry
 from compreface_engine.plugins.context import Context, parse
-from compreface_engine.plugins.facenet import FaceDetector
-from compreface_engine.plugins.prepared import read_prepared
+from compreface_engine.plugins.mtcnn import MtcnnDetector
 
 
 class Opened:
@@ -71,15 +73,15 @@ def _prepared(folder: Path, name: str, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("text", "package", "name", "model", "version"),
     [
-        ("facenet.Calculator", "facenet", "Calculator", None, "facenet.Calculator"),
+        ("facenet.Calculator", "facenet", "Calculator", "", "facenet.Calculator"),
         (" facenet.Calculator@20180402-114759 ", "facenet", "Calculator", "20180402-114759",
          "facenet.Calculator@20180402-114759"),
-        ("facenet.facemask.MaskDetector", "facenet.facemask", "MaskDetector", None,
+        ("facenet.facemask.MaskDetector", "facenet.facemask", "MaskDetector", "",
          "facemask.MaskDetector"),
     ],
 )  # fmt: skip
 def test_a_notation_is_taken_apart_and_echoed_as_the_original_does(
-    text: str, package: str, name: str, model: str | None, version: str
+    text: str, package: str, name: str, model: str, version: str
 ) -> None:
     notation = parse(text)
     assert (notation.package, notation.name, notation.model) == (package, name, model)
@@ -92,12 +94,25 @@ def test_what_is_no_notation_is_refused_with_an_example(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize("plugin", registry.PLUGINS)
+def test_the_factory_of_every_row_exists(plugin: str) -> None:
+    module, _, function = registry.PLUGINS[plugin].factory.partition(":")
+    assert callable(getattr(import_module(f"compreface_engine.plugins.{module}"), function))
+
+
+@pytest.mark.parametrize("family", [facenet, insightface])
+def test_each_model_of_upstreams_calculators_has_its_coefficients(family: ModuleType) -> None:
+    package = family.__name__.rpartition(".")[2]
+    models = registry.PLUGINS[f"{package}.Calculator"].models
+    assert models == tuple(family.SIMILARITY)
+
+
 @pytest.mark.parametrize(
     "text", ["facenet.FaceDetector", "embedded.FaceDetector@mtcnn", "embedded.FaceDetector"]
 )
 def test_detectors_load_the_bundled_networks_and_keep_their_notation(text: str) -> None:
     detector = registry.detector(text, _context())
-    assert isinstance(detector, FaceDetector)
+    assert isinstance(detector, MtcnnDetector)
     assert detector.version == text
     assert detector.default_min_score == 0.85
 
@@ -212,7 +227,7 @@ def test_without_a_folder_of_models_the_variable_to_set_is_named() -> None:
 
 
 def test_a_model_that_was_never_prepared_says_how_to_prepare_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"does not exist.*compreface_engine\.convert"):
+    with pytest.raises(ConfigurationError, match=r"does not exist.*compreface_convert"):
         registry.calculator("custom.Calculator@mine", _context(tmp_path))
 
 

@@ -13,11 +13,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compreface_engine.convert.prepare import prepare
+from compreface_convert.prepare import prepare
 from compreface_engine.core.types import Image
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins import retinaface
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.onestage import NetworkDetector
+from compreface_engine.plugins.single_stage import NetworkDetector
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import slow_detectors as slow
 from tests.engine.sample_noses import find_noses

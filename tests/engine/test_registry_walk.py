@@ -1,6 +1,6 @@
 """Every row of the registry: it answers, batches, and says of many what it says of each.
 
-A new row fails here until `CASES` says which network it runs on.
+A new row that runs a prepared model fails here until `CASES` says which network it runs on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compreface_engine.convert.prepare import prepare
+from compreface_convert.prepare import prepare
 from compreface_engine.core.geometry import ARCFACE_TEMPLATE, aligned_crop, facenet_crop
 from compreface_engine.core.image import decode
 from compreface_engine.core.types import Align, BoundingBox, Crops, CropSpec, Detection, Image
@@ -48,7 +48,7 @@ class Real:
 class Case:
     """What a plugin runs on where its weights are not at hand; `own`: names for any model."""
 
-    network: Network | None = None
+    network: Network
     own: tuple[str, ...] = ()
     real: Mapping[str, Real] = field(default_factory=dict)
 
@@ -94,8 +94,6 @@ def _onnx(file: str) -> Real:
 
 _GENDERAGE_CASE = Case(_analyzer(112, 202, _BGR), real={"genderage_v1": _GENDERAGE})
 CASES: Mapping[str, Case] = {
-    "embedded.FaceDetector": Case(),
-    "facenet.FaceDetector": Case(),
     "insightface.FaceDetector": Case(
         Network("detector", seeded.retinaface, {**_ANY, **_BGR}),
         real={"retinaface_mnet025_v1": _MNET},
@@ -116,7 +114,6 @@ CASES: Mapping[str, Case] = {
         {"yunet_n": _onnx("yunet/yunet_n_dynamic.onnx")},
     ),
     "custom.Calculator": Case(_calculator(112, 64, Align.ARCFACE5, _UNIT), ("any",)),
-    "embedded.Calculator": Case(),
     "facenet.Calculator": Case(_calculator(160, 512, Align.FACENET_MARGIN, _STANDARDISED)),
     "insightface.Calculator": Case(
         _calculator(112, 128, Align.ARCFACE5, _BGR),
@@ -134,8 +131,6 @@ CASES: Mapping[str, Case] = {
         ("any", "dlib_gender_v1"),
         {"dlib_gender_v1": _onnx("agegender_dlib/gender-v1.onnx")},
     ),
-    "embedded.AgeDetector": Case(),
-    "embedded.GenderDetector": Case(),
     "facemask.MaskDetector": Case(
         _analyzer(224, 2, {"mean": 127.5, "scale": 127.5}, weight=1, softmax=True),
         ("any", "mask_mobilenetv2"),
@@ -144,15 +139,11 @@ CASES: Mapping[str, Case] = {
     "facenet.facemask.MaskDetector": Case(
         _analyzer(100, 3, {"mean": 0, "scale": 255}, weight=1, softmax=True)
     ),
-    "facenet.LandmarksDetector": Case(),
-    "facenet.PoseEstimator": Case(),
     "genderage.AgeDetector": Case(_analyzer(96, 3, _PLAIN), ("any",)),
     "genderage.GenderDetector": Case(_analyzer(96, 3, _PLAIN), ("any",)),
     "insightface.AgeDetector": _GENDERAGE_CASE,
     "insightface.GenderDetector": _GENDERAGE_CASE,
     "insightface.Landmarks2d106Detector": Case(_analyzer(192, 212, _PLAIN, weight=1e-3)),
-    "insightface.LandmarksDetector": Case(),
-    "insightface.PoseEstimator": Case(),
     "insightface.facemask.MaskDetector": Case(_analyzer(224, 3, _IMAGENET, weight=1)),
     "landmarks2d106.Landmarks2d106Detector": Case(
         _analyzer(192, 212, _PLAIN, weight=1e-3), ("any",)
@@ -163,22 +154,22 @@ CASES: Mapping[str, Case] = {
 def _notations(role: str) -> Iterator[Any]:
     """Each row of a role without a model, and with each of its models."""
     for plugin, row in PLUGINS.items():
-        case = CASES.get(plugin, Case())
         if row.role != role:
             continue
         if row.models is not None:
             yield pytest.param(plugin, None, id=plugin)
-        for model in case.own if row.models is None else row.models:
-            marks = [needs_shared] if row.models is None and model in case.real else []
+        for model in CASES[plugin].own if row.models is None else row.models:
+            weights = row.models is None and model in CASES[plugin].real
+            marks = [needs_shared] if weights else []
             yield pytest.param(plugin, model, id=f"{plugin}@{model}", marks=marks)
 
 
-def test_every_row_has_a_case_with_the_network_it_needs() -> None:
-    assert set(CASES) == set(PLUGINS)
-    for plugin, row in PLUGINS.items():
-        bundled = row.models == () or plugin.startswith("embedded.")
-        assert (CASES[plugin].network is None) == bundled, plugin
-        assert bool(CASES[plugin].own) == (row.models is None), plugin
+def test_every_row_that_runs_a_prepared_model_has_a_case_with_its_network() -> None:
+    bundled = {plugin for plugin in PLUGINS if plugin.startswith("embedded.")}
+    prepared = {plugin for plugin, row in PLUGINS.items() if row.models != ()} - bundled
+    assert set(CASES) == prepared
+    for plugin in prepared:
+        assert bool(CASES[plugin].own) == (PLUGINS[plugin].models is None), plugin
 
 
 class Counted:
@@ -204,10 +195,10 @@ class Workshop:
         self.sessions: list[Counted] = []
 
     def context(self, plugin: str, model: str | None) -> Context:
-        case, row = CASES[plugin], PLUGINS[plugin]
+        case, row = CASES.get(plugin), PLUGINS[plugin]
         name = model or (row.models[0] if row.models else None)
         folder = self._folder / plugin
-        if case.network is not None and name is not None and not (folder / name).exists():
+        if case is not None and name is not None and not (folder / name).exists():
             if name in case.real and SHARED is not None:
                 self._convert(case.real[name], case.network, name, folder)
             else:
@@ -283,8 +274,9 @@ def test_a_detector_says_of_many_pictures_what_it_says_of_each(
     detector = registry.detector(text, workshop.context(plugin, model))
     assert detector.version == text
     assert 0 < detector.default_min_score < 1
-    real = (model or (PLUGINS[plugin].models or ("",))[0]) in CASES[plugin].real
-    trained = SHARED is not None and (real or CASES[plugin].network is None)
+    case = CASES.get(plugin)
+    real = case is None or (model or (PLUGINS[plugin].models or ("",))[0]) in case.real
+    trained = SHARED is not None and real
     pictures = _pictures(photographs=trained)
     for score in (detector.default_min_score, 0.3):
         together = detector.detect(pictures, min_score=score)
@@ -300,7 +292,7 @@ def test_a_detector_says_of_many_pictures_what_it_says_of_each(
             assert score < one.box.probability <= 1
         if trained:
             assert [len(faces) for faces in together[-2:]] == [5, 4]
-        elif CASES[plugin].network is not None and score < 0.5:
+        elif case is not None and score < 0.5:
             assert any(together)
     whole = detector.whole(pictures[0])
     assert whole.landmarks is None

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tests.frameworks import sandberg_graph, small_tflite
 
 v1: Any = tf.compat.v1
-CROPS = Path(__file__).resolve().parent.parent / "engine" / "recordings" / "crops.npz"
+CROPS = Path(__file__).resolve().parent.parent / "convert" / "recordings" / "crops.npz"
 
 
 def run_graph(

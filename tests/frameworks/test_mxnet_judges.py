@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compreface_engine.convert import gluon, mxnet_run
-from compreface_engine.convert.emit import to_bytes
-from compreface_engine.convert.mxnet_emit import emit
-from compreface_engine.convert.mxnet_graph import Network
-from compreface_engine.convert.mxnet_params import read_params
-from compreface_engine.convert.mxnet_symbol import read_mxnet
-from compreface_engine.convert.proof import run_onnx
-from tests.engine.mxnet_small import OLDEST, V1, V2, params
+from compreface_convert import gluon, mxnet_run
+from compreface_convert.emit import to_bytes
+from compreface_convert.mxnet_emit import emit
+from compreface_convert.mxnet_graph import Network
+from compreface_convert.mxnet_params import read_params
+from compreface_convert.mxnet_symbol import read_mxnet
+from compreface_convert.proof import run_onnx
+from tests.convert.mxnet_small import OLDEST, V1, V2, params
 from tests.shared import ROOT, SHARED, needs_shared, shared
 
 PYTHON = os.environ.get("CF_MXNET_PYTHON")
-RECORDINGS = ROOT / "tests" / "engine" / "recordings"
+RECORDINGS = ROOT / "tests" / "convert" / "recordings"
 TOLERANCE = 1e-4
 """Of an output's largest value; MXNet's own backends differ by 6e-6."""
 AGES = {"v1": V1, "v2": V2, "oldest": OLDEST}

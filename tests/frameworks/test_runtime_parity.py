@@ -20,7 +20,7 @@ PYTHON = {
     "tensorflow": os.environ.get("CF_TENSORFLOW_PYTHON"),
     "mxnet": os.environ.get("CF_MXNET_PYTHON"),
 }
-RECORDINGS = ROOT / "tests" / "engine" / "recordings"
+RECORDINGS = ROOT / "tests" / "convert" / "recordings"
 RETINAFACE = [
     f"face_rpn_{answer}_stride{stride}"
     for stride in (32, 16, 8)
@@ -57,7 +57,7 @@ def prepared(out: Path, files: list[Path], entry: Mapping[str, Any]) -> Path:
         {"path": file.name, "sha256": None, "sources": []} for file in files
     ]
     spec.write_text(json.dumps({**entry, "files": described}))
-    command = [sys.executable, "-m", "compreface_engine.convert", "prepare", "--keep-source"]
+    command = [sys.executable, "-m", "compreface_convert", "prepare", "--keep-source"]
     command += ["--spec", str(spec), "--out", str(out / "models"), "--models-source"]
     command += [str(file) for file in files]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "engine")}

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compreface_engine.convert.checkpoint import NETWORKS, read_checkpoint
-from compreface_engine.convert.proof import run_onnx
-from compreface_engine.convert.saved_model import read_saved_model
-from tests.engine.test_convert_checkpoint import files
-from tests.engine.test_convert_recorded import as_onnx, nchw, recorded
+from compreface_convert.checkpoint import NETWORKS, read_checkpoint
+from compreface_convert.proof import run_onnx
+from compreface_convert.saved_model import read_saved_model
+from tests.convert.test_checkpoint import files
+from tests.convert.test_recorded import as_onnx, nchw, recorded
 from tests.frameworks import seeded
 from tests.frameworks.test_tensorflow_judges import PYTHON, arrays, assert_equal
 from tests.shared import ROOT

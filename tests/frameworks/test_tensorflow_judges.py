@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compreface_engine.convert.evaluate import run
-from compreface_engine.convert.graphdef import read_graphdef
-from compreface_engine.convert.proof import run_onnx
-from compreface_engine.convert.tflite import read_tflite
-from tests.engine.test_convert_recorded import RECORDINGS, as_onnx, nchw, recorded
+from compreface_convert.evaluate import run
+from compreface_convert.graphdef import read_graphdef
+from compreface_convert.proof import run_onnx
+from compreface_convert.tflite import read_tflite
+from tests.convert.test_recorded import RECORDINGS, as_onnx, nchw, recorded
 from tests.shared import ROOT, SHARED, needs_shared, shared
 
 PYTHON = os.environ.get("CF_TENSORFLOW_PYTHON")

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 
 from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.network import (
     NetworkAnalyzer,
     Row,
@@ -19,8 +19,6 @@ from compreface_engine.plugins.network import (
     upstreams,
 )
 
-AGE_MODEL: Final = "22801"
-GENDER_MODEL: Final = "21936"
 # Labels in the order of the networks' outputs (contract section 12.5).
 _AGES: Final = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
 _GENDERS: Final = ("male", "female")
@@ -32,14 +30,14 @@ _CROP: Final = CropSpec(160, Align.FACENET_MARGIN)
 
 def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
     """One of eight ranges of ages and its probability."""
-    model = upstreams(notation, context, AGE_MODEL, _INPUT, "dlib.AgeDetector@NAME")
+    model = upstreams(notation, context, _INPUT, "dlib.AgeDetector@NAME")
     network, _ = load(notation, context, model, given, (len(_AGES),))
     return NetworkAnalyzer(network, _age, version=notation.version, slug="age", crop=_CROP)
 
 
 def make_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
     """The gender and its probability."""
-    model = upstreams(notation, context, GENDER_MODEL, _INPUT, "dlib.GenderDetector@NAME")
+    model = upstreams(notation, context, _INPUT, "dlib.GenderDetector@NAME")
     network, _ = load(notation, context, model, given, (len(_GENDERS),))
     return NetworkAnalyzer(network, _gender, version=notation.version, slug="gender", crop=_CROP)
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.core.types import Align, Crops, CropSpec, Embeddings
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins.batches import slices
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.runtimes.base import Session
 
 _BATCH = 6  # beyond this FaceNet gains nothing on a CPU, and memory grows with it
@@ -74,18 +74,17 @@ class NetworkCalculator:
 def make_prepared(
     notation: Notation,
     context: Context,
-    name: str,
     *,
     align: Align | None = None,
     similarity: tuple[float, float] | None = None,
     unit_length: bool,
 ) -> NetworkCalculator:
-    """The calculator over the prepared model `name`.
+    """The calculator over the prepared model that the notation names.
 
     `similarity` overrides the manifest's; a model that is not cut the way of `align` is refused
     with ConfigurationError.
     """
-    model = context.model(name, notation.text, "calculator")
+    model = context.model(notation.model, notation.text, "calculator")
     described = model.embedding
     if described is None:
         raise ConfigurationError(f"{notation.text}: {model.path.parent} describes no embedding.")
@@ -111,4 +110,4 @@ def make_prepared(
 
 def make_custom(notation: Notation, context: Context) -> NetworkCalculator:
     """A model of one's own, at unit length."""
-    return make_prepared(notation, context, notation.model or "", unit_length=True)
+    return make_prepared(notation, context, unit_length=True)

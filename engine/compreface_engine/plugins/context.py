@@ -8,18 +8,22 @@ from pathlib import Path
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
-from compreface_engine.plugins.prepared import PreparedModel, Role, read_prepared
+from compreface_engine.models.prepared import PreparedModel, Role, read_prepared
 from compreface_engine.runtimes.base import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Notation:
-    """`<package>.<Class>[@<model>]`, taken apart."""
+    """`<package>.<Class>[@<model>]`, taken apart.
+
+    `model` is the name of the model to load: the one in `text`, else (from the registry on) the
+    plugin's default; empty where there is none.
+    """
 
     text: str
     package: str
     name: str
-    model: str | None
+    model: str = ""
 
     @property
     def plugin(self) -> str:
@@ -28,9 +32,9 @@ class Notation:
 
     @property
     def version(self) -> str:
-        """What `/status` says: the last package name, the class, and the model if one was named."""
+        """What `/status` says: the last package name, the class, the model if `text` has one."""
         base = f"{self.package.rpartition('.')[2]}.{self.name}"
-        return f"{base}@{self.model}" if self.model else base
+        return f"{base}@{self.model}" if "@" in self.text else base
 
 
 def parse(text: str) -> Notation:
@@ -42,7 +46,7 @@ def parse(text: str) -> Notation:
             f"`{text}` is no plugin. Write `<package>.<Class>` or `<package>.<Class>@<model>`, "
             "for example `facenet.Calculator@20180402-114759`."
         )
-    return Notation(text, package, name, model or None)
+    return Notation(text, package, name, model)
 
 
 @dataclass(frozen=True, slots=True)

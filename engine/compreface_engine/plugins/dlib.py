@@ -35,7 +35,7 @@ def make_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
 
 
 def _over(notation: Notation, context: Context, width: int) -> FaceNetwork:
-    model = context.model(notation.model or "", notation.text, "analyzer")
+    model = context.model(notation.model, notation.text, "analyzer")
     network, _ = load(notation, context, model, ByEyes(model.inputs.size), (width,))
     return network
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.geometry import whole_crop
 from compreface_engine.core.types import Align, CropSpec, Image
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import PreparedModel
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.network import (
     Cut,
     NetworkAnalyzer,
@@ -25,10 +26,7 @@ from compreface_engine.plugins.network import (
     softmax,
     upstreams,
 )
-from compreface_engine.plugins.prepared import PreparedModel
 
-GLUON_MODELS: Final = ("mobilenet_v2_on_mafa_kaggle123", "resnet18_on_mafa_kaggle123")
-KERAS_MODELS: Final = ("inception_v3_on_mafa_kaggle123",)
 _LABELS: Final = ("without_mask", "with_mask", "mask_weared_incorrect")  # upstream's spelling
 _TWO_LABELS: Final = ("with_mask", "without_mask")
 # Mean and deviation of ImageNet for values up to 255 (contract section 13.6).
@@ -42,19 +40,19 @@ _INSTEAD: Final = "facemask.MaskDetector@NAME"
 
 def make_gluon(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Upstream's `insightface.facemask`: the five-point crop enlarged, in RGB; three scores."""
-    model = upstreams(notation, context, GLUON_MODELS[0], _GLUON_INPUT, _INSTEAD)
+    model = upstreams(notation, context, _GLUON_INPUT, _INSTEAD)
     return _three(notation, context, model, _enlarged, _GLUON_CROP, softmax)
 
 
 def make_keras(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Upstream's `facenet.facemask`: FaceNet's crop made smaller; three probabilities."""
-    model = upstreams(notation, context, KERAS_MODELS[0], _KERAS_INPUT, _INSTEAD)
+    model = upstreams(notation, context, _KERAS_INPUT, _INSTEAD)
     return _three(notation, context, model, _cubic, _KERAS_CROP, np.asarray)
 
 
 def make(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Any network with the probabilities of a mask and of none: the box, widened by nothing."""
-    model = context.model(notation.model or "", notation.text, "analyzer")
+    model = context.model(notation.model, notation.text, "analyzer")
     network, _ = load(
         notation, context, model, InBox(model.inputs.size), (len(_TWO_LABELS),), shares=True
     )

@@ -1,28 +1,18 @@
-"""The FaceNet family: MTCNN with CompreFace's margins, and the embeddings of its boxes."""
+"""Upstream's FaceNet calculators: standardised crops in, embeddings out as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from compreface_engine.core.geometry import scale_down
-from compreface_engine.core.types import Align, BoundingBox, Detection, Image
-from compreface_engine.plugins import embedded
+from compreface_engine.core.types import Align
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import check_input
 from compreface_engine.plugins.calculator import NetworkCalculator, make_prepared
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.mtcnn import Mtcnn
-from compreface_engine.plugins.prepared import check_input
 
-# Margins in shares of the width or height MTCNN gives (contract section 12.3).
-_LEFT, _TOP = 0.2125984251968504, 0.10526315789473684
-_RIGHT, _BOTTOM = 0.2230769230769231, 0.09868421052631579
-
-# Similarity coefficients of upstream's models (contract section 11.3); the first is the default.
-CALCULATORS: Final[Mapping[str, tuple[float, float]]] = {
+# Similarity coefficients of upstream's models (contract section 11.3).
+SIMILARITY: Final[Mapping[str, tuple[float, float]]] = {
     "20180402-114759": (1.1817961, 5.291995557),
     "20180408-102900": (1.1362496, 5.803152427),
     "inception_resnetv1_casia_masked": (1.1145709, 4.554903071),
@@ -31,102 +21,14 @@ CALCULATORS: Final[Mapping[str, tuple[float, float]]] = {
 _INPUT: Final = InputSpec(160)
 
 
-class FaceDetector:
-    """MTCNN on the scaled-down picture, boxes widened by CompreFace's margins; see `Detector`."""
-
-    default_min_score = 0.85
-
-    def __init__(
-        self, mtcnn: Mtcnn, *, version: str, length_limit: int, whole_pixel_landmarks: bool
-    ) -> None:
-        """`length_limit` px of the longer side, 0 for none.
-
-        `whole_pixel_landmarks` truncates points in the scaled-down picture, as upstream does; an
-        aligned calculator is better served without.
-        """
-        self.version = version
-        self._mtcnn = mtcnn
-        self._length_limit = length_limit
-        self._whole_pixels = whole_pixel_landmarks
-
-    def detect(self, images: Sequence[Image], *, min_score: float) -> list[list[Detection]]:
-        """Faces of each image with a probability above `min_score`, in MTCNN's order."""
-        return [self._detect(image, min_score) for image in images]
-
-    def whole(self, image: Image) -> Detection:
-        """The whole picture as one face."""
-        height, width = image.shape[:2]
-        return Detection(BoundingBox(0, 0, width, height, 1.0), None)
-
-    def _detect(self, image: Image, min_score: float) -> list[Detection]:
-        scaled = scale_down(image, self._length_limit)
-        height, width = scaled.image.shape[:2]
-        faces = self._mtcnn.find(scaled.image)
-        detections = []
-        for corners, score, points in zip(faces.boxes, faces.scores, faces.points, strict=True):
-            x1, y1, x2, y2 = _with_margins(corners, width, height)
-            box = scaled.box_to_original(x1, y1, x2, y2, float(score))
-            # A box without area has no crop; the original fails on it.
-            if score > min_score and box.x_max > box.x_min and box.y_max > box.y_min:
-                detections.append(Detection(box, self._landmarks(points, scaled.coefficient)))
-        return detections
-
-    def _landmarks(self, points: NDArray[np.float32], coefficient: float) -> NDArray[np.float64]:
-        exact = points.astype(np.float64)
-        if self._whole_pixels:
-            np.trunc(exact, out=exact)
-        return exact * (1 / coefficient)
-
-
-def _with_margins(
-    corners: NDArray[np.float64], width: int, height: int
-) -> tuple[int, int, int, int]:
-    """MTCNN's box made whole, widened and cut at the border of a `width` x `height` picture."""
-    x1, y1, x2, y2 = corners.tolist()
-    x, y = max(0, int(x1)), max(0, int(y1))
-    w, h = int(x2 - x), int(y2 - y)
-    return (
-        int(max(x - _LEFT * w, 0)),
-        int(max(y - _TOP * h, 0)),
-        int(min(x + w + _RIGHT * w, width)),
-        int(min(y + h + _BOTTOM * h, height)),
-    )
-
-
-def make_detector(notation: Notation, context: Context) -> FaceDetector:
-    """Upstream's detector, landmarks in whole pixels."""
-    return _over_mtcnn(notation, context, whole_pixel_landmarks=True)
-
-
-def make_embedded_detector(notation: Notation, context: Context) -> FaceDetector:
-    """The same networks for an aligned calculator, landmarks as exact as they are."""
-    return _over_mtcnn(notation, context, whole_pixel_landmarks=False)
-
-
-def _over_mtcnn(
-    notation: Notation, context: Context, *, whole_pixel_landmarks: bool
-) -> FaceDetector:
-    files = (embedded.MODELS / f"mtcnn_{net}.onnx" for net in ("pnet", "rnet", "onet"))
-    sessions = (context.open_session(file) for file in files)
-    mtcnn = Mtcnn(*sessions, spread=context.spread, idle=context.idle)
-    return FaceDetector(
-        mtcnn,
-        version=notation.version,
-        length_limit=context.length_limit,
-        whole_pixel_landmarks=whole_pixel_landmarks,
-    )
-
-
 def make_calculator(notation: Notation, context: Context) -> NetworkCalculator:
-    """Upstream's calculator: rows as the network gives them."""
-    name = notation.model or next(iter(CALCULATORS))
-    model = context.model(name, notation.text, "calculator")
+    """Upstream's calculator; embeddings are not normalised."""
+    model = context.model(notation.model, notation.text, "calculator")
     check_input(model, _INPUT, notation.text, "custom.Calculator@NAME")
     return make_prepared(
         notation,
         context,
-        name,
         align=Align.FACENET_MARGIN,
-        similarity=CALCULATORS[name],
+        similarity=SIMILARITY[notation.model],
         unit_length=False,
     )

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 
 from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.network import (
     FaceNetwork,
     NetworkAnalyzer,
@@ -21,9 +21,8 @@ from compreface_engine.plugins.network import (
     softmax,
     upstreams,
 )
-from compreface_engine.plugins.upright import Upright
+from compreface_engine.plugins.square_crop import SquareCrop
 
-UPSTREAM: Final = "genderage_v1"
 # Upstream hands RGB to code that was written for BGR (contract section 13.1).
 _UPSTREAMS_INPUT: Final = InputSpec(112, colour="bgr", mean=(0.0,) * 3, scale=(1.0,) * 3)
 _GENDERS: Final = ("female", "male")
@@ -31,7 +30,7 @@ _PAIRS: Final = 202  # `fc1` of the MXNet file: two gender scores, then a pair a
 _DIRECT: Final = 3  # genderage.onnx: two gender scores, then the age in centuries
 
 
-def make_upstreams_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
+def make_upstream_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Upstream's plugin: five-point crop in BGR, probability always 1.0."""
     network = _upstreams(notation, context)
     return NetworkAnalyzer(
@@ -39,7 +38,7 @@ def make_upstreams_gender(notation: Notation, context: Context) -> NetworkAnalyz
     )
 
 
-def make_upstreams_age(notation: Notation, context: Context) -> NetworkAnalyzer:
+def make_upstream_age(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Upstream's plugin: low and high are the same, probability always 1.0."""
     network = _upstreams(notation, context)
     return NetworkAnalyzer(
@@ -67,17 +66,17 @@ def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
 
 def _upstreams(notation: Notation, context: Context) -> FaceNetwork:
     instead = f"genderage.{notation.name}@NAME"
-    model = upstreams(notation, context, UPSTREAM, _UPSTREAMS_INPUT, instead)
+    model = upstreams(notation, context, _UPSTREAMS_INPUT, instead)
     network, _ = load(notation, context, model, given, (_PAIRS,))
     return network
 
 
 def _of_any_kind(notation: Notation, context: Context) -> tuple[FaceNetwork, int]:
     """The network, and the width of its rows: it tells what they mean and how faces are cut."""
-    model = context.model(notation.model or "", notation.text, "analyzer")
+    model = context.model(notation.model, notation.text, "analyzer")
     network, width = load(notation, context, model, given, (_PAIRS, _DIRECT))
     if width == _DIRECT:
-        network = replace(network, cut=Upright(model.inputs.size))
+        network = replace(network, cut=SquareCrop(model.inputs.size))
     return network, width
 
 

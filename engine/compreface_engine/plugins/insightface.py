@@ -1,4 +1,4 @@
-"""Upstream's InsightFace calculators: ArcFace networks fed with BGR, rows as they come."""
+"""Upstream's InsightFace calculators: ArcFace networks fed with BGR, embeddings as they come."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from compreface_engine.core.types import Align
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import check_input
 from compreface_engine.plugins.calculator import NetworkCalculator, make_prepared
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.prepared import check_input
 
-# Similarity coefficients of upstream's models (contract section 11.3); the first is the default.
-CALCULATORS: Final[Mapping[str, tuple[float, float]]] = {
+# Similarity coefficients of upstream's models (contract section 11.3).
+SIMILARITY: Final[Mapping[str, tuple[float, float]]] = {
     "arcface_mobilefacenet": (1.26538905, 5.552089201),
     "arcface_r100_v1": (1.23132175, 6.602259425),
     "arcface_resnet34": (1.2462842, 5.981636853),
@@ -26,15 +26,13 @@ INPUT: Final = InputSpec(112, colour="bgr", mean=(0.0,) * 3, scale=(1.0,) * 3)
 
 
 def make_calculator(notation: Notation, context: Context) -> NetworkCalculator:
-    """Upstream's calculator: rows as the network gives them, their length is not 1."""
-    name = notation.model or next(iter(CALCULATORS))
-    model = context.model(name, notation.text, "calculator")
+    """Upstream's calculator; embeddings are not normalised."""
+    model = context.model(notation.model, notation.text, "calculator")
     check_input(model, INPUT, notation.text, "custom.Calculator@NAME")
     return make_prepared(
         notation,
         context,
-        name,
         align=Align.ARCFACE5,
-        similarity=CALCULATORS[name],
+        similarity=SIMILARITY[notation.model],
         unit_length=False,
     )

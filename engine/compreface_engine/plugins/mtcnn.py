@@ -1,227 +1,101 @@
-"""MTCNN over three networks, step by step as the original engine runs it, its quirks included."""
+"""The MTCNN detector: the bundled cascade, with CompreFace's margins around each box."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.core.nms import suppress
-from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
-from compreface_engine.core.pyramid import Pyramid
-from compreface_engine.core.types import Image
-from compreface_engine.plugins.batches import slices
-from compreface_engine.runtimes.base import Session
+from compreface_engine.core.geometry import scale_down
+from compreface_engine.core.types import BoundingBox, Detection, Image
+from compreface_engine.plugins.context import Context, Notation
+from compreface_engine.plugins.embedded import MODELS
+from compreface_engine.plugins.mtcnn_cascade import Mtcnn
 
-Floats = NDArray[np.float64]
-
-# Upstream's settings (contract section 12.1).
-_FACTOR: Final = 0.709
-_BASE: Final = 12 / 20  # P-Net's cell over the smallest face, px
-_CELL: Final = 12
-_STRIDE: Final = 2
-_P_THRESHOLD: Final = 0.9436513301
-_R_THRESHOLD: Final = 0.7059968943
-_O_THRESHOLD: Final = 0.5506904359
-_MOST_CANDIDATES: Final = 32767  # the original counts in int16 and breaks with more
-_BATCH: Final = 16  # patches a run: O-Net is an eighth slower once they leave the cache
+# Margins in shares of the width or height MTCNN gives (contract section 12.3).
+_LEFT, _TOP = 0.2125984251968504, 0.10526315789473684
+_RIGHT, _BOTTOM = 0.2230769230769231, 0.09868421052631579
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """N faces: `boxes` float64 [N, 4] (x1, y1, x2, y2), `scores` [N], `points` float32 [N, 5, 2].
+class MtcnnDetector:
+    """MTCNN on the scaled-down picture, boxes widened by CompreFace's margins; see `Detector`."""
 
-    Pixels of the image given, scores 0..1.
-    """
-
-    boxes: Floats
-    scores: NDArray[np.float32]
-    points: NDArray[np.float32]
-
-
-_NOTHING: Final = Candidates(
-    np.empty((0, 4)), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32)
-)
-
-
-class Mtcnn:
-    """The cascade. Thread-safe: it keeps nothing between pictures."""
+    default_min_score = 0.85
 
     def __init__(
-        self,
-        pnet: Session,
-        rnet: Session,
-        onet: Session,
-        *,
-        spread: ParallelMap = serial_map,
-        idle: Callable[[], int] = no_idle_workers,
+        self, mtcnn: Mtcnn, *, version: str, length_limit: int, whole_pixel_landmarks: bool
     ) -> None:
-        """`spread` runs scales and batches of patches side by side where it can.
+        """`length_limit` px of the longer side, 0 for none.
 
-        `idle` says how many hands would help.
+        `whole_pixel_landmarks` truncates points in the scaled-down picture, as upstream does; an
+        aligned calculator is better served by exact ones.
         """
-        self._pnet, self._rnet, self._onet = pnet, rnet, onet
-        self._spread, self._idle = spread, idle
+        self.version = version
+        self._mtcnn = mtcnn
+        self._length_limit = length_limit
+        self._whole_pixels = whole_pixel_landmarks
 
-    def find(self, image: Image) -> Candidates:
-        """Faces of an RGB picture, best score first; O-Net's threshold is the only filter."""
-        boxes = self._propose(image)
-        if not len(boxes):
-            return _NOTHING
-        pixels = image.astype(np.float32)
-        found = self._judge(self._rnet, pixels, boxes, 24, ("box", "prob"))
-        if found is None:
-            return _NOTHING
-        boxes, (offsets, probs) = found
-        keep = probs[:, 1] > _R_THRESHOLD
-        boxes, scores, offsets = boxes[keep], probs[keep, 1], offsets[keep]
-        picked = suppress(boxes, scores, 0.7)
-        boxes = _whole(_square(_refine(boxes[picked], offsets[picked], 1)))
-        return self._finish(pixels, boxes)
+    def detect(self, images: Sequence[Image], *, min_score: float) -> list[list[Detection]]:
+        """Faces of each image with a probability above `min_score`, in MTCNN's order."""
+        return [self._detect(image, min_score) for image in images]
 
-    def _finish(self, pixels: NDArray[np.float32], boxes: Floats) -> Candidates:
-        """O-Net: the last word on score, box and landmarks."""
-        found = self._judge(self._onet, pixels, boxes, 48, ("box", "landmark", "prob"))
-        if found is None:
-            return _NOTHING
-        boxes, (offsets, marks, probs) = found
-        keep = probs[:, 1] > _O_THRESHOLD
-        boxes, scores = boxes[keep], probs[keep, 1]
-        sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
-        fractions = marks[keep].reshape(-1, 2, 5).transpose(0, 2, 1)
-        points = (sides * fractions + boxes[:, None, :2] - 1).astype(np.float32)
-        boxes = _refine(boxes, offsets[keep], 1)
-        picked = suppress(boxes, scores, 0.7, of_smaller=True)
-        return Candidates(boxes[picked], scores[picked], points[picked])
-
-    def _propose(self, image: Image) -> Floats:
-        """P-Net over the pyramid: integer square boxes, float64 [N, 4]."""
-        pyramid = Pyramid(image)
+    def whole(self, image: Image) -> Detection:
+        """The whole picture as one face."""
         height, width = image.shape[:2]
+        return Detection(BoundingBox(0, 0, width, height, 1.0), None)
 
-        def propose(scale: float) -> tuple[Floats, NDArray[np.float32], NDArray[np.float32]]:
-            size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
-            return self._propose_at(pyramid.shrunk(*size), scale)
+    def _detect(self, image: Image, min_score: float) -> list[Detection]:
+        scaled = scale_down(image, self._length_limit)
+        height, width = scaled.image.shape[:2]
+        faces = self._mtcnn.find(scaled.image)
+        detections = []
+        for corners, score, points in zip(faces.boxes, faces.scores, faces.points, strict=True):
+            x1, y1, x2, y2 = _with_margins(corners, width, height)
+            box = scaled.box_to_original(x1, y1, x2, y2, float(score))
+            # A box without area has no crop; the original fails on it.
+            if score > min_score and box.x_max > box.x_min and box.y_max > box.y_min:
+                detections.append(Detection(box, self._landmarks(points, scaled.coefficient)))
+        return detections
 
-        found = self._spread(propose, _scales(height, width))
-        if not found:
-            return np.empty((0, 4))
-        boxes, scores, offsets = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        picked = suppress(boxes, scores, 0.7, of_best=_MOST_CANDIDATES)
-        return _whole(_square(_refine(boxes[picked], offsets[picked], 0)))
-
-    def _propose_at(
-        self, small: Image, scale: float
-    ) -> tuple[Floats, NDArray[np.float32], NDArray[np.float32]]:
-        """Candidate boxes, scores and offsets in a picture shrunk by `scale`."""
-        planes = np.empty((1, 3, *small.shape[:2]), np.float32)
-        for plane, values in zip(planes[0], cv2.split(small), strict=True):
-            plane[...] = values
-        feeds = {"input": _normalise(planes)}
-        offset_map, prob_map = self._pnet.run(feeds, ("box", "prob"))
-        face = prob_map[0, 1]
-        y, x = np.divmod(np.flatnonzero(face >= np.float32(_P_THRESHOLD)), face.shape[1])
-        if not len(x):
-            return _NOTHING.boxes, _NOTHING.scores, np.empty((0, 4), np.float32)
-        by_column = np.lexsort((y, x))  # the order of equal scores: by x, then y
-        y, x = y[by_column], x[by_column]
-        scores = face[y, x]
-        # A lone candidate's offsets are read from the mirrored cell: a bug whose numbers we keep.
-        column = face.shape[1] - 1 - x if len(x) == 1 else x
-        offsets = offset_map[0][:, y, column].T
-        cells = np.stack((x, y), axis=1) * _STRIDE
-        boxes = np.hstack((np.trunc((cells + 1) / scale), np.trunc((cells + _CELL) / scale)))
-        picked = suppress(boxes, scores, 0.5, of_best=_MOST_CANDIDATES)
-        return boxes[picked], scores[picked], offsets[picked]
-
-    def _judge(
-        self,
-        session: Session,
-        pixels: NDArray[np.float32],
-        boxes: Floats,
-        size: int,
-        outputs: tuple[str, ...],
-    ) -> tuple[Floats, list[NDArray[Any]]] | None:
-        """The boxes that have an area, and what `session` says of their patches.
-
-        Boxes count from 1 and include both ends. None if there is none, or if one has exactly one
-        zero side: the original then finds nothing at all.
-        """
-        edges = boxes.astype(np.int64)
-        sides = edges[:, 2:] - edges[:, :2] + 1
-        if ((sides == 0).any(axis=1) & (sides > 0).any(axis=1)).any():
-            return None
-        solid = (sides > 0).all(axis=1)
-        boxes, edges = boxes[solid], edges[solid]
-        if not len(boxes):
-            return None
-
-        def run(part: slice) -> list[NDArray[Any]]:
-            return session.run({"input": _patches(pixels, edges[part], size)}, outputs)
-
-        # As many runs for each hand: a helper that waits for the other saves nothing.
-        hands = 1 + self._idle()
-        runs = self._spread(run, list(slices(len(boxes), _BATCH, hands)))
-        return boxes, [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+    def _landmarks(self, points: NDArray[np.float32], coefficient: float) -> NDArray[np.float64]:
+        exact = points.astype(np.float64)
+        if self._whole_pixels:
+            np.trunc(exact, out=exact)
+        return exact * (1 / coefficient)
 
 
-def _scales(height: int, width: int) -> list[float]:
-    scales: list[float] = []
-    side = min(height, width) * _BASE
-    while side >= _CELL:
-        scales.append(_BASE * _FACTOR ** len(scales))
-        side *= _FACTOR
-    return scales
+def _with_margins(
+    corners: NDArray[np.float64], width: int, height: int
+) -> tuple[int, int, int, int]:
+    """MTCNN's box truncated, widened and clipped to a `width` x `height` picture."""
+    x1, y1, x2, y2 = corners.tolist()
+    x, y = max(0, int(x1)), max(0, int(y1))
+    w, h = int(x2 - x), int(y2 - y)
+    return (
+        int(max(x - _LEFT * w, 0)),
+        int(max(y - _TOP * h, 0)),
+        int(min(x + w + _RIGHT * w, width)),
+        int(min(y + h + _BOTTOM * h, height)),
+    )
 
 
-def _normalise(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(v - 127.5) / 128 in place: exact for whole grey levels."""
-    values -= np.float32(127.5)
-    values *= np.float32(1 / 128)
-    return values
+def make_upstream(notation: Notation, context: Context) -> MtcnnDetector:
+    """Upstream's `facenet.FaceDetector`: landmarks in whole pixels."""
+    return _make(notation, context, whole_pixel_landmarks=True)
 
 
-def _refine(boxes: Floats, offsets: NDArray[np.float32], inclusive: int) -> Floats:
-    """`boxes` moved by `offsets`, in box sizes; `inclusive` 1 counts both end pixels."""
-    sides = boxes[:, 2:] - boxes[:, :2] + inclusive
-    return boxes + offsets * np.tile(sides, 2)
+def make_embedded(notation: Notation, context: Context) -> MtcnnDetector:
+    """The same networks for an aligned calculator: landmarks at full precision."""
+    return _make(notation, context, whole_pixel_landmarks=False)
 
 
-def _whole(boxes: Floats) -> Floats:
-    """Truncated toward zero."""
-    return np.asarray(np.trunc(boxes), np.float64)
-
-
-def _square(boxes: Floats) -> Floats:
-    """Boxes around the same centres, as high and wide as their longer side."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    longer = sides.max(axis=1, keepdims=True, initial=-np.inf)
-    corner = boxes[:, :2] + sides * 0.5 - longer * 0.5
-    return np.hstack((corner, corner + longer))
-
-
-def _patches(
-    image: NDArray[np.float32], edges: NDArray[np.int64], size: int
-) -> NDArray[np.float32]:
-    """The boxes `edges` of `image`, normalised [N, 3, size, size], black outside the picture."""
-    crops = np.empty((len(edges), size, size, 3), np.float32)
-    for crop, (x1, y1, x2, y2) in zip(crops, edges.tolist(), strict=True):
-        part = _cut(image, x1 - 1, y1 - 1, x2, y2)
-        cv2.resize(part, (size, size), crop, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(_normalise(crops).transpose(0, 3, 1, 2))
-
-
-def _cut(image: NDArray[np.float32], x1: int, y1: int, x2: int, y2: int) -> NDArray[np.float32]:
-    """Pixels x1..x2-1, y1..y2-1 of `image`, black outside it."""
-    height, width = image.shape[:2]
-    inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
-    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
-        return inside
-    canvas = np.zeros((y2 - y1, x2 - x1, 3), np.float32)
-    top, left = max(-y1, 0), max(-x1, 0)
-    canvas[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
-    return canvas
+def _make(notation: Notation, context: Context, *, whole_pixel_landmarks: bool) -> MtcnnDetector:
+    files = (MODELS / f"mtcnn_{net}.onnx" for net in ("pnet", "rnet", "onet"))
+    sessions = (context.open_session(file) for file in files)
+    return MtcnnDetector(
+        Mtcnn(*sessions, spread=context.spread, idle=context.idle),
+        version=notation.version,
+        length_limit=context.length_limit,
+        whole_pixel_landmarks=whole_pixel_landmarks,
+    )

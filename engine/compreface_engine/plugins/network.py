@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.core.types import Attribute, Crops, CropSpec
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import PreparedModel, check_input
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.batches import slices
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.prepared import PreparedModel, check_input
 from compreface_engine.runtimes.base import Session
 
 Row: TypeAlias = NDArray[np.float32]
@@ -65,7 +65,7 @@ class FaceNetwork:
             raise ConfigurationError(
                 f"{plugin}: its network cannot run on {count} pictures of {side} x {side} pixels: "
                 f"{error}. Check the model's `input` and prepare it again with "
-                "`python -m compreface_engine.convert`."
+                "`python -m compreface_convert`."
             ) from error
 
     def _run(self, faces: Sequence[FaceContext]) -> NDArray[np.float32]:
@@ -158,13 +158,13 @@ def load(
 
 
 def upstreams(
-    notation: Notation, context: Context, default: str, wanted: InputSpec, instead: str
+    notation: Notation, context: Context, wanted: InputSpec, instead: str
 ) -> PreparedModel:
-    """The prepared model of a plugin whose numbers are upstream's; `default` if none is named.
+    """The prepared model of a plugin whose numbers are upstream's.
 
     Raises ConfigurationError unless its input is described as `wanted`; see `check_input`.
     """
-    model = context.model(notation.model or default, notation.text, "analyzer")
+    model = context.model(notation.model, notation.text, "analyzer")
     check_input(model, wanted, notation.text, instead)
     return model
 

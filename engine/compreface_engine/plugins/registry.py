@@ -1,106 +1,68 @@
-"""Which plugins there are: one table, a row a plugin, and how one is found in it."""
+"""Plugins by notation: finds the row of one in `plugins.json` and loads it.
+
+A row has its `factory` (`module:function` of this package) and the `models` that the notation may
+name: `[]` for none, `"any"` where one must be named and any prepared model will do, or the known
+names, the default first. `cf` reads the same file: `built_in` says that the models are part of the
+engine, `fits` names the catalogue's models that an `"any"` plugin can run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 from compreface_engine.core.errors import ConfigurationError
-from compreface_engine.plugins import (
-    agegender,
-    dlib,
-    embedded,
-    embedded_agegender,
-    facemask,
-    facenet,
-    genderage,
-    insightface,
-    landmarks2d106,
-    points,
-    retinaface,
-    scrfd,
-    yunet,
-)
-from compreface_engine.plugins import calculator as calculators
+from compreface_engine.models.prepared import Role
 from compreface_engine.plugins.api import Analyzer, Calculator, Detector
 from compreface_engine.plugins.context import Context, Notation, parse
-from compreface_engine.plugins.prepared import Role
+
+TABLE: Final = Path(__file__).with_name("plugins.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One plugin: its role, the models it may be named with, and its factory.
-
-    Of known `models` the first is the default; `()` takes none; None takes any prepared model and
-    needs one named.
-    """
+    """One plugin: its role, the models it may be named with (None: any), and its factory."""
 
     role: Role
     models: tuple[str, ...] | None
-    make: Callable[[Notation, Context], Any]
+    factory: str
+
+    def make(self, notation: Notation, context: Context) -> Any:
+        """The plugin, loaded. Its module is imported here, so a start imports what it serves."""
+        module, _, function = self.factory.partition(":")
+        return getattr(import_module(f"{__package__}.{module}"), function)(notation, context)
 
 
-PLUGINS: Final[Mapping[str, Row]] = {
-    # Detectors
-    "embedded.FaceDetector": Row("detector", ("mtcnn",), facenet.make_embedded_detector),
-    "facenet.FaceDetector": Row("detector", (), facenet.make_detector),
-    "insightface.FaceDetector": Row(
-        "detector", retinaface.MODELS, retinaface.make_upstream_detector
-    ),
-    "retinaface.FaceDetector": Row("detector", None, retinaface.make_detector),
-    "scrfd.FaceDetector": Row("detector", None, scrfd.make_detector),
-    "yunet.FaceDetector": Row("detector", None, yunet.make_detector),
-    # Calculators
-    "custom.Calculator": Row("calculator", None, calculators.make_custom),
-    "embedded.Calculator": Row("calculator", ("mobilefacenet192",), embedded.make_calculator),
-    "facenet.Calculator": Row("calculator", tuple(facenet.CALCULATORS), facenet.make_calculator),
-    "insightface.Calculator": Row(
-        "calculator", tuple(insightface.CALCULATORS), insightface.make_calculator
-    ),
-    # Analyzers
-    "agegender.AgeDetector": Row("analyzer", (agegender.AGE_MODEL,), agegender.make_age),
-    "agegender.GenderDetector": Row("analyzer", (agegender.GENDER_MODEL,), agegender.make_gender),
-    "dlib.AgeDetector": Row("analyzer", None, dlib.make_age),
-    "dlib.GenderDetector": Row("analyzer", None, dlib.make_gender),
-    "embedded.AgeDetector": Row("analyzer", (), embedded_agegender.make_age),
-    "embedded.GenderDetector": Row("analyzer", (), embedded_agegender.make_gender),
-    "facemask.MaskDetector": Row("analyzer", None, facemask.make),
-    "facenet.LandmarksDetector": Row("analyzer", (), points.make_landmarks),
-    "facenet.PoseEstimator": Row("analyzer", (), points.make_pose),
-    "facenet.facemask.MaskDetector": Row("analyzer", facemask.KERAS_MODELS, facemask.make_keras),
-    "genderage.AgeDetector": Row("analyzer", None, genderage.make_age),
-    "genderage.GenderDetector": Row("analyzer", None, genderage.make_gender),
-    "insightface.AgeDetector": Row("analyzer", (genderage.UPSTREAM,), genderage.make_upstreams_age),
-    "insightface.GenderDetector": Row(
-        "analyzer", (genderage.UPSTREAM,), genderage.make_upstreams_gender
-    ),
-    "insightface.Landmarks2d106Detector": Row(
-        "analyzer", (landmarks2d106.UPSTREAM,), landmarks2d106.make_upstreams
-    ),
-    "insightface.LandmarksDetector": Row("analyzer", (), points.make_landmarks),
-    "insightface.PoseEstimator": Row("analyzer", (), points.make_pose),
-    "insightface.facemask.MaskDetector": Row(
-        "analyzer", facemask.GLUON_MODELS, facemask.make_gluon
-    ),
-    "landmarks2d106.Landmarks2d106Detector": Row("analyzer", None, landmarks2d106.make),
-}
+def _read(table: Path) -> dict[str, Row]:
+    roles: Mapping[Role, Mapping[str, Mapping[str, Any]]] = json.loads(table.read_bytes())
+    return {
+        plugin: Row(role, None if row["models"] == "any" else tuple(row["models"]), row["factory"])
+        for role, rows in roles.items()
+        for plugin, row in rows.items()
+    }
+
+
+PLUGINS: Final[Mapping[str, Row]] = _read(TABLE)
 
 
 def detector(text: str, context: Context) -> Detector:
-    """The detector of a notation, loaded. Raises ConfigurationError where that cannot be."""
+    """The detector of a notation, loaded. Raises ConfigurationError where that fails."""
     made: Detector = _make("detector", text, context)
     return made
 
 
 def calculator(text: str, context: Context) -> Calculator:
-    """The calculator of a notation, loaded. Raises ConfigurationError where that cannot be."""
+    """The calculator of a notation, loaded. Raises ConfigurationError where that fails."""
     made: Calculator = _make("calculator", text, context)
     return made
 
 
 def analyzer(text: str, context: Context) -> Analyzer:
-    """The analyzer of a notation, loaded. Raises ConfigurationError where that cannot be."""
+    """The analyzer of a notation, loaded. Raises ConfigurationError where that fails."""
     made: Analyzer = _make("analyzer", text, context)
     return made
 
@@ -113,12 +75,14 @@ def _make(role: Role, text: str, context: Context) -> Any:
         known = ", ".join(sorted(name for name, row in PLUGINS.items() if row.role == role))
         raise ConfigurationError(f"There is no {called} `{notation.text}`. Known are {known}.")
     if row.models is None:
-        if notation.model is None:
+        if not notation.model:
             raise ConfigurationError(
                 f"{notation.text} names no model. Write {notation.plugin}@NAME, where NAME is a "
                 "folder in CF_MODELS_DIR."
             )
-    elif notation.model is not None and notation.model not in row.models:
+    elif not notation.model:
+        notation = replace(notation, model=row.models[0] if row.models else "")
+    elif notation.model not in row.models:
         models = f"known are {', '.join(row.models)}" if row.models else "it takes none"
         raise ConfigurationError(f"{notation.plugin} has no model `{notation.model}`: {models}.")
     return row.make(notation, context)

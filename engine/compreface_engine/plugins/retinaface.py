@@ -8,10 +8,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import check_input
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.onestage import Candidates, Family, NetworkDetector, make, together
-from compreface_engine.plugins.prepared import check_input
+from compreface_engine.plugins.single_stage import (
+    Candidates,
+    Family,
+    NetworkDetector,
+    load,
+    together,
+)
 
 # Contract section 13.2: anchor sides by stride, in the order of the network's outputs.
 _STRIDES: Final = ((32, (512.0, 256.0)), (16, (128.0, 64.0)), (8, (32.0, 16.0)))
@@ -19,8 +25,6 @@ _FIRST_CENTRE: Final = 7.5
 _ANCHORS: Final = 2
 _CHANNELS: Final = (4, 8, 20)  # background and face, box, five points; for two anchors
 
-MODELS: Final = ("retinaface_mnet025_v1", "retinaface_mnet025_v2", "retinaface_r50_v1")
-"""Upstream's names, the default first."""
 _UPSTREAMS_INPUT: Final = InputSpec(0, colour="bgr", mean=(0.0,) * 3, scale=(1.0,) * 3)
 
 
@@ -71,14 +75,13 @@ def _read_stride(
 FAMILY: Final = Family(read, default_min_score=0.8, overlap=0.4, multiple=1, clip=False)
 
 
-def make_detector(notation: Notation, context: Context) -> NetworkDetector:
+def make(notation: Notation, context: Context) -> NetworkDetector:
     """A RetinaFace of one's own; the colour order is the manifest's."""
-    return make(notation, context, notation.model or "", FAMILY)
+    return load(notation, context, FAMILY)
 
 
-def make_upstream_detector(notation: Notation, context: Context) -> NetworkDetector:
+def make_upstream(notation: Notation, context: Context) -> NetworkDetector:
     """Upstream's detector, fed with BGR as upstream feeds it."""
-    name = notation.model or MODELS[0]
-    model = context.model(name, notation.text, "detector")
+    model = context.model(notation.model, notation.text, "detector")
     check_input(model, _UPSTREAMS_INPUT, notation.text, "retinaface.FaceDetector@NAME")
-    return make(notation, context, name, FAMILY)
+    return load(notation, context, FAMILY)

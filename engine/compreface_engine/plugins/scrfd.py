@@ -8,9 +8,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from compreface_engine.plugins.anchorfree import by_stride, cells
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.onestage import Candidates, Family, NetworkDetector, make, together
+from compreface_engine.plugins.single_stage import (
+    Candidates,
+    Family,
+    NetworkDetector,
+    load,
+    together,
+)
+from compreface_engine.plugins.stride_outputs import by_stride, cells
 
 _ANCHORS: Final = 2
 
@@ -34,6 +40,6 @@ def read(outputs: Sequence[NDArray[Any]], size: tuple[int, int], min_score: floa
 FAMILY: Final = Family(read, default_min_score=0.5, overlap=0.4, multiple=32, clip=True)
 
 
-def make_detector(notation: Notation, context: Context) -> NetworkDetector:
+def make(notation: Notation, context: Context) -> NetworkDetector:
     """An SCRFD network with landmarks."""
-    return make(notation, context, notation.model or "", FAMILY)
+    return load(notation, context, FAMILY)

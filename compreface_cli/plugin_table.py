@@ -1,0 +1,175 @@
+"""The plugins by upstream's notation: what each is for, and which model it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from compreface_cli import resources
+
+Role: TypeAlias = Literal["detector", "calculator", "analyzer"]
+Format: TypeAlias = Literal[
+    "onnx",
+    "tensorflow-graph",
+    "tensorflow-checkpoint",
+    "tensorflow-saved-model",
+    "tflite",
+    "mxnet",
+    "mxnet-gluon",
+]
+Network: TypeAlias = Literal[
+    "mobilenet_v2", "resnet18_v1", "inception_v3_age", "inception_v3_gender"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One row of the engine's table of plugins (`plugins.json`), as a build may name it.
+
+    Of known `models` the first is the default; `()` takes none; None takes any model of the build
+    or the catalogue and needs one named. `fits`: the catalogue's models that such a plugin can run;
+    empty for a calculator, which runs any.
+    """
+
+    role: Role
+    models: tuple[str, ...] | None
+    fits: tuple[str, ...]
+    built_in: bool  # its models are inside the engine, and are always named
+
+
+def _read(table: Path) -> dict[str, Plugin]:
+    roles: Mapping[Role, Mapping[str, Mapping[str, Any]]] = json.loads(table.read_bytes())
+    return {
+        name: Plugin(
+            role,
+            None if row["models"] == "any" else tuple(row["models"]),
+            tuple(row.get("fits", ())),
+            row.get("built_in", False),
+        )
+        for role, rows in roles.items()
+        for name, row in rows.items()
+    }
+
+
+PLUGINS: Mapping[str, Plugin] = _read(resources.engine_table("plugins"))
+CUSTOM = "custom.Calculator@"
+# What CompreFace's UI reads of every face, by plugins that need no model; a build that names no
+# plugins has these.
+UI_PLUGINS = (
+    "facenet.LandmarksDetector",
+    "facenet.PoseEstimator",
+    "embedded.AgeDetector",
+    "embedded.GenderDetector",
+)
+
+
+def split(plugin: str) -> tuple[str, str | None]:
+    """The notation without its model, and the model if one is named."""
+    base, _, model = plugin.partition("@")
+    return base, model or None
+
+
+def role(plugin: str) -> Role | None:
+    """What a plugin is for, or None for a notation that nobody knows."""
+    base, model = split(plugin)
+    row = PLUGINS.get(base)
+    if row is None or (row.models is None and model is None):
+        return None
+    if row.models is not None and model is not None and model not in row.models:
+        return None
+    return None if row.built_in and model is None else row.role
+
+
+def model_of(plugin: str) -> str | None:
+    """The name of the model that has to be prepared for this plugin, or None if none has."""
+    base, model = split(plugin)
+    row = PLUGINS.get(base)
+    if row is None or row.built_in:
+        return None
+    return model or (row.models[0] if row.models else None)
+
+
+def model_role(plugin: str) -> Role:
+    """The role that this plugin's model must have: its own."""
+    return PLUGINS[split(plugin)[0]].role
+
+
+def models_of(plugins: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """The models that have to be prepared for these plugins, each once, in their order."""
+    named = (model_of(plugin) for plugin in plugins)
+    return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+def known(wanted: Role) -> list[str]:
+    """All notations of that role that need no `models:` entry of the build."""
+    found = []
+    for base, row in PLUGINS.items():
+        if row.role != wanted:
+            continue
+        if row.models is not None and not row.built_in:
+            found.append(base)
+        found += [f"{base}@{model}" for model in (row.models or row.fits)]
+    return found
+
+
+def shown(wanted: Role) -> list[str]:
+    """The plugins of that role in few words: those that take any model once, as `...@NAME`."""
+    rows = ((base, row) for base, row in PLUGINS.items() if row.role == wanted)
+    return [
+        f"{base}@NAME"
+        if row.models is None
+        else f"{base}@{row.models[0]}"
+        if row.built_in
+        else base
+        for base, row in rows
+    ]
+
+
+_WORDS: Mapping[Role, str] = {
+    "detector": "detector",
+    "calculator": "calculator",
+    "analyzer": "further plugin",
+}
+
+
+def fault(plugin: str, wanted: Role) -> str | None:
+    """Why a notation cannot stand where that role is wanted; None if it can."""
+    found = role(plugin)
+    if found == wanted:
+        return None
+    base, model = split(plugin)
+    row = PLUGINS.get(base)
+    if row is not None and row.role != wanted:
+        return f"{plugin} is a {_WORDS[row.role]}, not a {_WORDS[wanted]}"
+    if row is not None and row.models is None:
+        like = f", like {base}@{row.fits[0]}" if row.fits else ""
+        return f"{plugin} names no model: write {base}@NAME{like}"
+    if row is not None and row.models == ():
+        return f"{base} takes no model, and {plugin} names one"
+    from difflib import get_close_matches
+
+    close = get_close_matches(plugin, known(wanted), n=1, cutoff=0.6)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    if row is not None and row.models:
+        has = f"its models are {', '.join(row.models)}"
+        asked = f"has no model {model!r}" if model else "needs one of its models named"
+        return f"{base} {asked}{meant or f': {has}'}"
+    return f"unknown {_WORDS[wanted]} {plugin!r}{meant}"
+
+
+def misplaced(plugin: str, model: str) -> str | None:
+    """Why a model of the catalogue does not fit this plugin; None if it does or nobody can say."""
+    base, _ = split(plugin)
+    row = PLUGINS[base]
+    if row.models is not None or not row.fits or model in row.fits:
+        return None
+    theirs = [
+        f"{other}@{model}"
+        for other, one in PLUGINS.items()
+        if model in one.fits and one.role == row.role
+    ]
+    meant = f"; did you mean {theirs[0]!r}?" if theirs else ""
+    return f"{base} cannot run the model {model} of the catalogue{meant}"

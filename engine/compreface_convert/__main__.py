@@ -1,0 +1,123 @@
+"""`python -m compreface_convert`: prepares models, and computes the known answer of a pair."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from compreface_convert.errors import ConvertError
+
+# What works on models is imported where it is called: the help needs none of its packages.
+
+_LACKING = 1
+_REFUSED = 9
+_PACKAGES: Final = {"onnx": "onnx>=1.18", "onnxruntime": "onnxruntime>=1.23"}
+"""The packages that a plain install lacks, as the groups `convert` and `cpu` name them."""
+_TOO_MUCH: Final = "the network takes more memory than one of its size needs"
+_MEMORY: Final = 2 << 30
+_MEMORY_A_BYTE: Final = 12
+_MEMORY_A_CORE: Final = 16 << 20
+"""FaceNet's graph of 95 MB takes 1.05 GB at its peak; a core has stacks of 8 MB in two pools."""
+
+
+def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> int:
+    """0 done, 1 a package is missing, 9 refused; results as JSON on stdout, progress on stderr.
+
+    `limited`: this process may take only so much memory as a model of that size can need.
+    """
+    options = _parser().parse_args(arguments)
+    if limited:
+        _limit_memory(getattr(options, "models_source", []))
+    try:
+        result = _COMMANDS[options.command](options)
+    except (ConvertError, MemoryError) as error:
+        return _fail("refused", str(error) or _TOO_MUCH, _REFUSED)
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            raise
+        line = f"pip install '{_PACKAGES[error.name]}'"
+        return _fail("missing-package", f"this needs the package {error.name}: {line}", _LACKING)
+    print(json.dumps({"schema_version": 1, **result}))
+    return 0
+
+
+def _fail(code: str, message: str, status: int) -> int:
+    print(json.dumps({"schema_version": 1, "error": {"code": code, "message": message}}))
+    print(f"{code.replace('-', ' ')}: {message}", file=sys.stderr)
+    return status
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _prepare(options: argparse.Namespace) -> dict[str, object]:
+    from compreface_convert.prepare import prepare
+
+    model = prepare(
+        options.spec,
+        options.models_source,
+        options.out,
+        options.portrait,
+        _say,
+        keep_source=options.keep_source,
+    )
+    return {"folder": str(options.out / str(model["name"])), "model": model}
+
+
+def _answer(options: argparse.Namespace) -> dict[str, object]:
+    from compreface_convert.answers import answer
+    from compreface_convert.verify import read_portrait
+
+    portrait = read_portrait(options.portrait)
+    return answer(options.detector, options.calculator, options.models_dir, portrait)
+
+
+_COMMANDS: Final = {"prepare": _prepare, "answer": _answer}
+
+
+def _limit_memory(sources: Sequence[Path]) -> None:
+    """A hostile file ends in an error, not in the machine's swap.
+
+    Written memory counts, not address space, which grows with the cores.
+    """
+    try:
+        import resource
+
+        size = sum(path.stat().st_size for path in sources if path.is_file())
+        cores = os.cpu_count() or 1
+        limit = _MEMORY + _MEMORY_A_BYTE * size + _MEMORY_A_CORE * cores
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    except (ImportError, OSError, ValueError):  # not on this system
+        return
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m compreface_convert")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("prepare", help="make one prepared model's folder")
+    one.add_argument("--spec", type=Path, required=True, help="the model entry, JSON")
+    one.add_argument("--models-source", type=Path, nargs="+", required=True, metavar="FILE")
+    one.add_argument("--out", type=Path, required=True, help="folder of prepared models")
+    one.add_argument("--portrait", type=Path, help="a face: real input, its answer is stored")
+    one.add_argument("--keep-source", action="store_true", help="copy the source files to source/")
+    one.add_argument("--json", action="store_true", help="the result is JSON always")
+    pair = commands.add_parser("answer", help="what two plugins say about a portrait")
+    pair.add_argument("--detector", required=True, metavar="PLUGIN")
+    pair.add_argument("--calculator", required=True, metavar="PLUGIN")
+    pair.add_argument("--models-dir", type=Path, help="folder of prepared models")
+    pair.add_argument("--portrait", type=Path, required=True)
+    pair.add_argument("--json", action="store_true", help="the result is JSON always")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(limited=True))

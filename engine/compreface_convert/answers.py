@@ -1,0 +1,111 @@
+"""The known answer of a portrait: a model's original, or any pair of plugins, in the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compreface_convert.errors import ConvertError
+from compreface_convert.graph import Array
+from compreface_convert.spec import ModelSpec
+from compreface_engine.core.errors import EngineError
+from compreface_engine.core.types import Align, CropSpec, Image
+from compreface_engine.pipeline import Pipeline, PipelineConfig
+from compreface_engine.plugins import registry
+from compreface_engine.plugins.calculator import NetworkCalculator
+from compreface_engine.plugins.context import Context
+from compreface_engine.runtimes.onnxruntime import OnnxSession
+
+DETECTORS: Final = ("embedded.FaceDetector@mtcnn", "facenet.FaceDetector")
+_LANDMARKS: Final = "facenet.LandmarksDetector"
+_LENGTH_LIMIT: Final = 640
+
+
+class OriginalSession:
+    """The unconverted model as a session; `seen` keeps what it was fed, NCHW."""
+
+    inputs: tuple[str, ...] = ("input",)
+    outputs: tuple[str, ...] = ("embeddings",)
+
+    def __init__(self, original: Callable[[Array], Sequence[Array]]) -> None:
+        self._original = original
+        self.seen: list[Array] = []
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> list[NDArray[Any]]:
+        """One output: the embeddings [N, D] of an NCHW batch."""
+        batch = feeds["input"]
+        self.seen.append(batch)
+        return list(self._original(batch))
+
+
+def known_answers(
+    spec: ModelSpec, session: OriginalSession, dimension: int, portrait: Image
+) -> dict[str, dict[str, Any]]:
+    """Box, probability, landmarks and embedding of the largest face, for each detector."""
+    return {name: _answer(spec, session, dimension, name, portrait) for name in DETECTORS}
+
+
+def _answer(
+    spec: ModelSpec, session: OriginalSession, dimension: int, detector: str, image: Image
+) -> dict[str, Any]:
+    if spec.align is None or spec.similarity is None:
+        raise ConvertError(f"{spec.name} is no calculator")
+    context = Context(
+        open_session=lambda path: OnnxSession(path, threads=1),
+        models_dir=None,
+        length_limit=_LENGTH_LIMIT,
+    )
+    calculator = NetworkCalculator(
+        session,
+        version=spec.name,
+        crop=CropSpec(spec.inputs.size, spec.align),
+        inputs=replace(spec.inputs, layout="nchw"),
+        similarity=spec.similarity,
+        dimension=dimension,
+        # The FaceNet family gives its rows as the network does, the others at unit length.
+        unit_length=spec.align is not Align.FACENET_MARGIN,
+    )
+    pipeline = Pipeline(
+        registry.detector(detector, context),
+        calculator,
+        [registry.analyzer(_LANDMARKS, context)],
+        PipelineConfig(detector=detector, img_length_limit=_LENGTH_LIMIT),
+    )
+    return _largest(pipeline, detector, image)
+
+
+def answer(detector: str, calculator: str, models_dir: Path | None, image: Image) -> dict[str, Any]:
+    """The portrait's largest face as any pair of plugins over prepared models sees it.
+
+    As an item of `known_answers`, with the calculator's `similarity` coefficients. Raises
+    ConvertError.
+    """
+    try:
+        pipeline = Pipeline.load(
+            PipelineConfig(detector, calculator, (_LANDMARKS,), models_dir=models_dir)
+        )
+    except EngineError as error:
+        raise ConvertError(str(error)) from error
+    similarity = list(pipeline.similarity_coefficients)
+    return {"similarity": similarity, **_largest(pipeline, detector, image)}
+
+
+def _largest(pipeline: Pipeline, detector: str, image: Image) -> dict[str, Any]:
+    slugs = frozenset({"calculator", "landmarks"})
+    faces = pipeline.scan(image, min_score=None, detect=True, slugs=slugs)
+    if not faces:
+        raise ConvertError(f"{detector} finds no face in the portrait")
+    face = faces[0]
+    return {
+        "box": [face.box.x_min, face.box.y_min, face.box.x_max, face.box.y_max],
+        "probability": float(face.box.probability),
+        "landmarks": face.answers["landmarks"],
+        "embedding": np.asarray(face.answers["embedding"], np.float64).tolist(),
+    }

@@ -1,0 +1,183 @@
+"""A graph with a library of functions: calls are replaced by what the functions hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from compreface_convert import wire
+from compreface_convert.errors import ConvertError
+from compreface_convert.graph import MAX_NODES, Node
+from compreface_convert.graphdef import read_node
+
+CALLS: Final = ("PartitionedCall", "StatefulPartitionedCall")
+_MAX_DEPTH: Final = 32
+_MAX_NAME: Final = 1024
+# Inside a function a value is named `node:output:index`; outputs that are not the first of
+# their operator stand here with their place.
+_PORTS: Final[Mapping[str, int]] = {
+    "batch_mean": 1, "batch_variance": 2, "reserve_space_1": 3, "reserve_space_2": 4,
+    "reserve_space_3": 5, "output_true": 1, "value_index": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """Arguments and results in order; a result is the value in `nodes` that it stands for."""
+
+    arguments: tuple[str, ...]
+    results: tuple[str, ...]
+    nodes: tuple[Node, ...]
+
+
+def read_library(data: memoryview) -> dict[str, memoryview]:
+    """The functions of a FunctionDefLibrary by name, not read yet: most are for training."""
+    found: dict[str, memoryview] = {}
+    for number, value in wire.fields(data):
+        if number == 1:
+            function = wire.blob(value)
+            for inner, signature in wire.fields(function):
+                if inner == 1:
+                    found[_text(wire.blob(signature), 1)] = function
+    return found
+
+
+def _read_function(data: memoryview) -> Function:
+    arguments: list[str] = []
+    outputs: list[str] = []
+    values: dict[str, str] = {}
+    nodes: list[Node] = []
+    for number, value in wire.fields(data):
+        if number == 1:
+            for inner, raw in wire.fields(wire.blob(value)):
+                if inner in (2, 3):
+                    (arguments if inner == 2 else outputs).append(_text(wire.blob(raw), 1))
+        elif number == 3:
+            nodes.append(read_node(wire.blob(value)))
+        elif number == 4:
+            name, held = wire.entry(wire.blob(value))
+            values[name] = str(held, "utf-8", "backslashreplace")
+    if not values.keys() >= set(outputs):
+        raise ConvertError("a function of the file does not give all its results")
+    return Function(tuple(arguments), tuple(values[name] for name in outputs), tuple(nodes))
+
+
+def _text(data: memoryview, field: int) -> str:
+    return "".join(wire.text(value) for number, value in wire.fields(data) if number == field)
+
+
+class Inliner:
+    """Looks through calls. Nodes of a function get the name of the call before theirs."""
+
+    def __init__(self, nodes: Mapping[str, Node], library: Mapping[str, memoryview]) -> None:
+        self.top = tuple(nodes.values())
+        self._nodes = dict(nodes)
+        self._library = library
+        self._functions: dict[str, Function] = {}
+        self._depth: dict[str, int] = {}
+        self._results: dict[str, tuple[str, ...]] = {}
+        self._resolved: dict[str, str] = {}
+
+    def node(self, value: str) -> Node:
+        """The node that gives `value`."""
+        name = value.partition(":")[0]
+        node = self._nodes.get(name)
+        if node is None:
+            raise ConvertError(f"the graph refers to '{name}', which it does not have")
+        return node
+
+    def resolve(self, value: str) -> str:
+        """The value behind calls and identities; it belongs to a node that is neither."""
+        passed: dict[str, None] = {}
+        while value not in self._resolved:
+            if value in passed:
+                raise ConvertError(f"the graph has a cycle at node '{value}'")
+            passed[value] = None
+            node = self.node(value)
+            if node.op in CALLS:
+                results, port = self._expand(node), _port(value)
+                if port >= len(results):
+                    raise ConvertError(f"the call '{node.name}' has no result {port}")
+                value = results[port]
+            elif node.op == "Identity" and len(node.inputs) == 1:
+                value = node.inputs[0]
+            else:
+                self._resolved[value] = value
+        found = self._resolved[value]
+        self._resolved.update(dict.fromkeys(passed, found))
+        return found
+
+    def behind(self, name: str) -> list[Node]:
+        """Every node that runs when node `name` does: what calls hold, and control inputs."""
+        found: dict[str, Node] = {}
+        stack = [name]
+        while stack:
+            node = self.node(stack.pop())
+            if node.name in found:
+                continue
+            found[node.name] = node
+            stack += node.control
+            if node.op in CALLS:
+                self._expand(node)
+                inner = self._function(node)
+                stack += [f"{node.name}/{made.name}" for made in inner.nodes]
+        return list(found.values())
+
+    def flat(self, values: Sequence[str]) -> dict[str, Node]:
+        """All nodes that resolved `values` need, with resolved inputs and without calls."""
+        found: dict[str, Node] = {}
+        stack = list(values)
+        while stack:
+            node = self.node(stack.pop())
+            if node.name not in found:
+                inputs = tuple(self.resolve(value) for value in node.inputs)
+                found[node.name] = replace(node, inputs=inputs, control=())
+                stack += inputs
+        return found
+
+    def _function(self, call: Node) -> Function:
+        name = call.attrs.get("f")
+        if not isinstance(name, str) or name not in self._library:
+            raise ConvertError(f"the call '{call.name}' names no function of the file")
+        if name not in self._functions:
+            self._functions[name] = _read_function(self._library[name])
+        return self._functions[name]
+
+    def _expand(self, call: Node) -> tuple[str, ...]:
+        """Adds the nodes of the call's function, once; its results as values of the graph."""
+        if call.name in self._results:
+            return self._results[call.name]
+        function, depth = self._function(call), self._depth.get(call.name, 0) + 1
+        if depth > _MAX_DEPTH:
+            raise ConvertError(f"the functions of the graph call each other too deep ({depth})")
+        if len(call.inputs) != len(function.arguments):
+            raise ConvertError(f"the call '{call.name}' has {len(call.inputs)} inputs")
+        if len(self._nodes) + len(function.nodes) > MAX_NODES:
+            raise ConvertError(f"the graph has more than {MAX_NODES} nodes")
+        given = dict(zip(function.arguments, call.inputs, strict=True))
+
+        def outer(value: str) -> str:
+            if value in given:
+                return given[value]
+            name, _, output = value.partition(":")
+            output, _, index = output.partition(":")
+            port = _PORTS.get(output, 0) + (int(index) if index.isdecimal() else 0)
+            return f"{call.name}/{name}:{port}" if port else f"{call.name}/{name}"
+
+        for node in function.nodes:
+            name = f"{call.name}/{node.name}"
+            if name in self._nodes or not node.name or len(name) > _MAX_NAME:
+                raise ConvertError(f"the graph has two nodes named '{name[:_MAX_NAME]}'")
+            inputs = tuple(outer(value) for value in node.inputs)
+            control = tuple(f"{call.name}/{held}" for held in node.control if held not in given)
+            self._nodes[name] = replace(node, name=name, inputs=inputs, control=control)
+            self._depth[name] = depth
+        results = tuple(outer(value) for value in function.results)
+        self._results[call.name] = results
+        return results
+
+
+def _port(value: str) -> int:
+    port = value.partition(":")[2]
+    return int(port) if port.isdecimal() else 0

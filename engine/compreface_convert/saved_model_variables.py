@@ -1,0 +1,173 @@
+"""The values of a SavedModel's variables: which tensor of the checkpoint belongs to which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from compreface_convert import wire
+from compreface_convert.errors import ConvertError
+from compreface_convert.graph import Array, Node
+from compreface_convert.saved_model_functions import CALLS, Inliner
+from compreface_convert.tensor_bundle import Bundle
+
+_OBJECTS: Final = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_VALUE: Final = "VARIABLE_VALUE"
+
+Children = dict[str, int]
+
+
+class Variables:
+    """Values by the node of the variable's handle.
+
+    The graph's own restore operation reads tensors by name and assigns each to a handle; that
+    holds for every version of TensorFlow, while names of variables and paths of objects changed.
+    Keras 3 can save models whose network reads other handles than the restore operation fills.
+    Those handles are found as TensorFlow's loader does: an object of the saved graph and one of
+    the checkpoint are the same if the same path leads to them.
+    """
+
+    def __init__(
+        self, inliner: Inliner, restore: str, objects: memoryview, files: Mapping[str, Path]
+    ) -> None:
+        """`restore`: the restore operation's node; `objects`: a SavedObjectGraph."""
+        self._inliner, self._bundle = inliner, Bundle("variables", files)
+        self._names = self._restored(restore) if restore else {}
+        self._objects = objects
+        self._by_path: dict[str, str] | None = None
+        self._read: dict[str, Array] = {}
+
+    def value(self, handle: str) -> Array:
+        """Raises ConvertError if nothing says which tensor it is, or that tensor is broken."""
+        if handle not in self._read:
+            found = self._bundle.tensor(self._names.get(handle) or self._named_by_path(handle))
+            shape = self._inliner.node(handle).attrs.get("shape")
+            if isinstance(shape, tuple) and None not in shape and shape != found.shape:
+                raise ConvertError(
+                    f"the variable '{handle}' has the shape {list(shape)}, "
+                    f"its values {list(found.shape)}"
+                )
+            self._read[handle] = found
+        return self._read[handle]
+
+    def _restored(self, restore: str) -> dict[str, str]:
+        """Names of tensors by handle, from `AssignVariableOp(handle, RestoreV2(names)[i])`."""
+        inliner, names = self._inliner, dict[str, str]()
+        lists: dict[str, list[bytes]] = {}
+        for node in inliner.behind(restore):
+            if node.op != "AssignVariableOp" or len(node.inputs) != 2:
+                continue
+            handle, value = (inliner.resolve(name) for name in node.inputs)
+            source = inliner.node(value)
+            if source.op != "RestoreV2" or len(source.inputs) != 3:
+                continue
+            if source.name not in lists:
+                lists[source.name] = self._wanted(source)
+            port = int(value.partition(":")[2] or 0)
+            if port >= len(lists[source.name]):
+                raise ConvertError(f"'{source.name}' does not name what it restores")
+            name = lists[source.name][port]
+            names[handle.partition(":")[0]] = name.decode("utf-8", "backslashreplace")
+        return names
+
+    def _wanted(self, restore: Node) -> list[bytes]:
+        """The names of tensors that a `RestoreV2` reads, whole ones only."""
+        wanted, slices = (
+            self._inliner.node(self._inliner.resolve(name)).attrs.get("value")
+            for name in restore.inputs[1:]
+        )
+        if not isinstance(wanted, list):
+            raise ConvertError(f"'{restore.name}' does not name what it restores")
+        if not isinstance(slices, list) or any(slices):
+            raise ConvertError(f"'{restore.name}' restores variables in parts")
+        return wanted
+
+    def _named_by_path(self, handle: str) -> str:
+        if self._by_path is None:
+            keys = self._keys()
+            self._by_path = {
+                name: keys[place] for name, place in self._captured().items() if place in keys
+            }
+        if handle not in self._by_path:
+            raise ConvertError(f"nothing says which tensor is the variable '{handle}'")
+        return self._by_path[handle]
+
+    def _captured(self) -> dict[str, int]:
+        """The object behind each handle: a call's last inputs are what its function captured."""
+        bound: dict[str, list[int]] = {}
+        for number, value in wire.fields(self._objects):
+            if number == 2:
+                name, function = wire.entry(wire.blob(value))
+                bound[name] = _bound(function)
+        found: dict[str, int] = {}
+        for call in self._inliner.top:
+            captured = bound.get(str(call.attrs.get("f")), []) if call.op in CALLS else []
+            if captured and len(captured) <= len(call.inputs):
+                found.update(zip(call.inputs[-len(captured) :], captured, strict=True))
+        return found
+
+    def _keys(self) -> dict[int, str]:
+        """Names of tensors by object of the saved graph: both graphs walked along equal names."""
+        if _OBJECTS not in self._bundle or not self._objects:
+            return {}
+        saved = [children for children, _ in _objects(self._objects)]
+        kept = _objects(memoryview(self._bundle.text(_OBJECTS)))
+        keys: dict[int, str] = {}
+        stack, seen = [(0, 0)], {0}
+        while stack:
+            place, other = stack.pop()
+            if place >= len(saved) or other >= len(kept):
+                raise ConvertError("the model's graph of objects refers to one it does not have")
+            children, key = kept[other]
+            if key:
+                keys[place] = key
+            for name, child in saved[place].items():
+                if name in children and child not in seen:
+                    seen.add(child)
+                    stack.append((child, children[name]))
+        return keys
+
+
+def _bound(function: memoryview) -> list[int]:
+    return [
+        place
+        for number, value in wire.fields(function)
+        if number == 2
+        for place in wire.varints(value)
+    ]
+
+
+def _objects(graph: memoryview) -> list[tuple[Children, str]]:
+    """Each object's children by name, and the tensor that holds its value (checkpoints only)."""
+    found = []
+    for number, value in wire.fields(graph):
+        if number != 1:
+            continue
+        children: Children = {}
+        key = ""
+        for inner, raw in wire.fields(wire.blob(value)):
+            if inner == 1:
+                name, place = _child(wire.blob(raw))
+                children[name] = place
+            elif inner == 2 and isinstance(raw, memoryview):
+                key = _key(raw) or key
+        found.append((children, key))
+    return found
+
+
+def _child(data: memoryview) -> tuple[str, int]:
+    name, place = "", 0
+    for number, value in wire.fields(data):
+        if number == 1:
+            place = wire.signed(value)
+        elif number == 2:
+            name = wire.text(value)
+    if place < 0:
+        raise ConvertError("the model's graph of objects refers to one it does not have")
+    return name, place
+
+
+def _key(attribute: memoryview) -> str:
+    texts = {n: wire.text(value) for n, value in wire.fields(attribute) if n in (1, 3)}
+    return texts.get(3, "") if texts.get(1) == _VALUE else ""
