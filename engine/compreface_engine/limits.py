@@ -17,7 +17,7 @@ WORKING_EACH: Final = 8 * MEBIBYTE
 """What the arenas of the networks come to hold after the start, and more of it for each worker.
 FaceNet's build, ONNX Runtime: 114 MB with two workers, 136 with eight; embedded 77 and 98."""
 KEPT: Final = 64 * MEBIBYTE
-"""Freed memory that stays: the buffer of `core.spare`, the end of the heap (`core.heap`)."""
+"""Freed memory that stays: 32 MiB at the end of the heap (`core.heap`), and as much as a margin."""
 _UNLIMITED: Final = 1 << 60  # cgroup v1 says "none" with a number near 2**63
 
 
