@@ -1,7 +1,7 @@
 # What CI calls is what a person calls. `make up` and `make test` need Python 3.11+, git and make; nothing else.
 PYTHON  ?= python3
 MXNET_PYTHON ?= python3.11
-# Weights, photographs and recorded answers that are no part of the project; tests skip by name without it.
+# Weights and photographs that are no part of the project; tests skip by name without it.
 SHARED  ?= $(abspath ../shared)
 # One environment for each Python: make VENV=.cache/venv-3.13 PYTHON=python3.13 test. Not taken from
 # the shell's environment (?=), since what it names is removed when it is made.
@@ -13,11 +13,11 @@ export CF_SHARED := $(SHARED)
 # Modules without a side effect: their lines and branches are all tested.
 C := compreface_cli
 E := engine/compreface_engine
-PURE := $(C)/spec/*,$(C)/yamlfile.py,$(C)/notation.py,$(C)/settings.py,$(C)/plan.py,$(C)/plan_models.py,$(C)/operations.py,$(C)/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
+PURE := $(C)/builds/spec*,$(C)/config/yamlfile.py,$(C)/plugin_table.py,$(C)/config/settings.py,$(C)/plan/*,$(C)/project/render.py,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 comma := ,
 PURE_NOWHERE = $(strip $(foreach path,$(subst $(comma), ,$(PURE)),$(if $(wildcard $(path)),,$(path))))
 
-.PHONY: help up demo test check check-pure format golden bench soak faults fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check check-pure format golden reference bench soak faults fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -67,11 +67,12 @@ endif
 check-pure:
 	@[ -z "$(PURE_NOWHERE)" ] || { echo "PURE in the Makefile names no file: $(PURE_NOWHERE)" >&2; exit 1; }
 
-check: $(VENV)/.dev check-pure ## Lint, types, layers
+check: $(VENV)/.dev check-pure ## Lint, types, layers, links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=engine $(BIN)/lint-imports
+	$(BIN)/python tools/check_links.py
 
 format: $(VENV)/.dev ## Let ruff put things in order
 	$(BIN)/ruff check --fix .
@@ -83,6 +84,9 @@ e2e: $(VENV)/.dev ## The tests on a real Docker engine
 golden: $(VENV)/.dev ## Rewrite the golden files: rendered builds and messages
 	$(BIN)/python -m tests.golden.rendered
 	PYTHONPATH=engine $(BIN)/python -m tests.golden.messages
+
+reference: $(VENV)/.dev ## Write docs/reference/ from the code
+	PYTHONPATH=engine $(BIN)/python -m tools.reference
 
 bench: $(VENV)/.dev ## Speed, side by side with the alternative (downloads TensorFlow once)
 	PYTHONPATH=engine $(BIN)/python -m bench $(ARGS)

@@ -13,9 +13,9 @@ import numpy as np
 import compreface_engine
 from bench.result import Chapter, at_least, at_most
 from compreface_engine.core.parallel import WorkerPool
-from compreface_engine.plugins.opening import Lanes, Opener
-from compreface_engine.runtimes.base import Session
-from compreface_engine.runtimes.choice import Wish
+from compreface_engine.runtimes.base import Concurrency, Session
+from compreface_engine.runtimes.choice import RuntimeRequest
+from compreface_engine.runtimes.factory import SessionFactory
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 ROUNDS = 15
@@ -45,15 +45,17 @@ def measure(shared: Path) -> Chapter:
     lines, rows, document = [], [], {}
     for name, (path, shape) in networks.items():
         workers = WorkerPool(CORES)
-        opener = Opener(Wish(), Lanes(count=CORES), idle=workers.idle_workers)
-        opened = opener.file(path)
+        sessions = SessionFactory(
+            RuntimeRequest(), Concurrency(runs=CORES), idle=workers.idle_workers
+        )
+        opened = sessions.file(path)
         feeds = {opened.inputs[0]: np.random.default_rng(0).random(shape, np.float32)}
         opened.run(feeds)
-        opener.settle()
+        sessions.settle()
         one = OnnxSession(path, threads=1)
         alone = _in_turn(workers, opened, one, feeds)
         together = _together(workers, opened, feeds) / _together(workers, one, feeds)
-        threads = opener.choice(path).threads_alone
+        threads = sessions.choice(path).threads_alone
         lines.append(f"  {name:<28}{threads} threads when alone")
         rows += [
             at_most(f"{name}: time alone, over one thread", alone, NEEDED_ALONE),

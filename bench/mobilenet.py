@@ -17,7 +17,7 @@ from typing import Any
 from bench import load, servers
 from bench.processes import Server
 from bench.result import Chapter, at_least
-from compreface_cli.models.types import Model, ModelFile
+from compreface_cli.models.entry import Model, ModelFile
 
 ROUNDS = 6
 NEEDED = 1.5

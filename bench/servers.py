@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bench import peers_env, tensorflow_env
 from bench.processes import Server, free_port, running
-from compreface_cli import builds, resources
-from compreface_cli.models import store
-from compreface_cli.models.types import Model
-from compreface_cli.output import Output
+from compreface_cli import resources
+from compreface_cli.models import catalogue, store
+from compreface_cli.models.entry import Model
+from compreface_cli.terminal.output import Output
 
 ROOT = Path(__file__).resolve().parent.parent
 FACENET = "20180402-114759"
@@ -54,9 +54,9 @@ def prepared(shared: Path, models: Sequence[str | Model]) -> Path:
     )
     out = Output()
     os.environ["PYTHONPATH"] = str(ROOT / "engine")
-    catalogue = builds.catalogue()
+    known = catalogue.models()
     store.ensure(
-        [catalogue[model] if isinstance(model, str) else model for model in models],
+        [known[model] if isinstance(model, str) else model for model in models],
         out.progress,
         python=lambda: Path(sys.executable),
         portrait=resources.portraits_dir() / "astronaut.png",

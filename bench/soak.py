@@ -34,7 +34,7 @@ from bench.load import multipart, progress
 from bench.processes import free_port
 from bench.soak_rules import Downtime, same
 from compreface_cli import resources
-from compreface_cli.launch.supervisor import start_time
+from compreface_cli.launchers.supervisor import start_time
 
 CLIENTS = 8
 SEED = 20
@@ -298,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder, port = Path(name), free_port()
         _write_spec(folder, port, build, options.shared)
-        command = [sys.executable, "-m", "compreface_cli.launch.supervisor", str(folder)]
+        command = [sys.executable, "-m", "compreface_cli.launchers.supervisor", str(folder)]
         supervisor = subprocess.Popen(command, cwd=servers.ROOT)
         try:
             soak = Soak(port, folder, requests(options.shared))

@@ -10,8 +10,9 @@ from itertools import takewhile
 from types import FrameType
 from typing import Any
 
-from compreface_cli import __version__, streams
+from compreface_cli import __version__
 from compreface_cli.errors import CfError, InterruptedByUser, Interruption, OutputError, UsageError
+from compreface_cli.terminal import streams
 
 _INTERRUPTED = 130
 
@@ -72,7 +73,7 @@ def _flushed(code: int) -> int:
 def _unexpected(error: Exception) -> CfError:
     """A folder of this user that cannot be used, or else a fault of cf itself."""
     if isinstance(error, OSError):
-        from compreface_cli import paths
+        from compreface_cli.config import paths
 
         try:
             refused = paths.refused(error)
@@ -107,7 +108,7 @@ def _run() -> int:
 
 
 def _report(error: CfError) -> int:
-    from compreface_cli.output import Output
+    from compreface_cli.terminal.output import Output
 
     # A second Ctrl-C must not cut the answer to the first.
     before = {one: signal.signal(one, _hear_nothing) for one in (signal.SIGINT, signal.SIGTERM)}

@@ -1,4 +1,4 @@
-"""Where the shared folder of weights and recordings lies; no other test names it."""
+"""Where the shared folder of weights and photographs lies; no other test names it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 _candidate = Path(os.environ.get("CF_SHARED", ROOT.parent / "shared"))
-SHARED: Path | None = _candidate if (_candidate / "contract" / "golden").is_dir() else None
+SHARED: Path | None = _candidate if (_candidate / "models").is_dir() else None
 
-needs_shared = pytest.mark.skipif(
-    SHARED is None, reason=f"the shared folder of weights and recordings is absent ({_candidate})"
-)
+NO_SHARED = f"the shared folder of weights and photographs is absent ({_candidate})"
+needs_shared = pytest.mark.skipif(SHARED is None, reason=NO_SHARED)
 
 
 def shared(*parts: str) -> Path:

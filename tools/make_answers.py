@@ -20,10 +20,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import builds, notation
+from compreface_cli import plugin_table
+from compreface_cli.builds import builds
+from compreface_cli.config.settings import Settings
 from compreface_cli.models import store
-from compreface_cli.plan import resolve
-from compreface_cli.settings import Settings
+from compreface_cli.plan.plan import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTRAITS = ROOT / "compreface_cli" / "portraits"
@@ -79,7 +80,7 @@ def of_original(build: str, source: Path) -> dict[str, Any]:
 def of_pair(build: str, mirror: Path) -> dict[str, Any]:
     """The answer of a bundled build's detector and calculator, prepared from a mirror folder."""
     plan = resolve(builds.load(ROOT / "builds" / f"{build}.yaml"), Settings())
-    named = notation.models_of((plan.detector, plan.calculator))
+    named = plugin_table.models_of((plan.detector, plan.calculator))
     models = [model for model in plan.models if model.name in named]
     with tempfile.TemporaryDirectory() as work:
         places = store.Places(Path(work, "models"), Path(work), Path(work, "hashes"), str(mirror))

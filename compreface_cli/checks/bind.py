@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from compreface_cli.checks.base import Finding, Own, warn
 from compreface_cli.facts import Facts
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
 
 NAME = "bind"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compreface_cli.checks.base import CONFIGURATION, FETCH, Finding, Own, fail, ok, warn
+from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts, PullFact
-from compreface_cli.plan import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR, Plan
+from compreface_cli.plan.plan import Plan
 
 NAME = "image"
 

@@ -8,7 +8,7 @@ from typing import Literal
 from compreface_cli.checks import docker, image
 from compreface_cli.checks.base import Own
 from compreface_cli.facts import Facts
-from compreface_cli.plan import Plan, with_launcher
+from compreface_cli.plan.plan import Plan, with_launcher
 
 
 @dataclass(frozen=True, slots=True)

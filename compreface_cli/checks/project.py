@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from compreface_cli.checks.base import CONFLICT, Finding, Own, fail, warn, whose
 from compreface_cli.facts import Facts
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
 
 NAME = "project"
 

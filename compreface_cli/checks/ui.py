@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from compreface_cli import notation
+from compreface_cli import plugin_table
 from compreface_cli.checks.base import Finding, Own, ok, warn
 from compreface_cli.facts import Facts
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
 
 NAME = "ui"
 
@@ -36,7 +36,7 @@ def judge(plan: Plan) -> Iterator[Finding]:
     if plan.services != "full" or plan.launcher == "process":
         return
     has = {_class(plugin) for plugin in plan.plugins}
-    missing = [plugin for plugin in notation.UI_PLUGINS if _class(plugin) not in has]
+    missing = [plugin for plugin in plugin_table.UI_PLUGINS if _class(plugin) not in has]
     if not missing:
         yield ok(NAME, f"each face is answered with what the UI reads: {_words([*_READ.values()])}")
         return
@@ -54,7 +54,7 @@ def judge(plan: Plan) -> Iterator[Finding]:
 
 
 def _class(plugin: str) -> str:
-    return notation.split(plugin)[0].rpartition(".")[2]
+    return plugin_table.split(plugin)[0].rpartition(".")[2]
 
 
 def _words(words: Sequence[str]) -> str:

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compreface_cli.checks import database
-from compreface_cli.checks.base import (
-    CONFLICT,
-    DATA,
-    Finding,
-    Own,
-    fail,
-    ok,
-    whose,
-)
+from compreface_cli.checks.base import CONFLICT, DATA, Finding, Own, fail, ok, whose
+from compreface_cli.docker.labels import LABEL_CALCULATOR
 from compreface_cli.facts import Facts
 from compreface_cli.facts.database import DatabaseFacts
-from compreface_cli.plan import LABEL_CALCULATOR, Plan
+from compreface_cli.plan.plan import Plan
 
 NAME = "volume"
 

@@ -1,1 +1,1 @@
-"""One file a command: flags in, one flow called, the result handed to the printer."""
+"""One file a command: its flags, a call of the room that does the work, and what is printed."""

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.runtimes import RUNTIMES, joined
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.flows.build import Built
+    from compreface_cli.deploy.build import Built
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +43,7 @@ def build(
     ] = None,
     runtime: Annotated[
         str | None,
-        typer.Option("--runtime", help="auto, onnxruntime, openvino, tensorflow or mxnet."),
+        typer.Option("--runtime", help=f"{joined(RUNTIMES, 'or')}."),
     ] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="auto, fp32 or bf16.")
@@ -76,7 +77,7 @@ def build(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Build the engine's image; flags that change the build are kept as a build of your own."""
-    from compreface_cli.flows import build as flow
+    from compreface_cli.deploy import build as flow
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)

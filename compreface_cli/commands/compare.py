@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-    from compreface_cli.flows.compare import Pair
-    from compreface_cli.flows.scan import Engine, Seen
-    from compreface_cli.models.types import Border
+    from compreface_cli.models.entry import Border
+    from compreface_cli.photos.compare import Pair
+    from compreface_cli.photos.scan import Engine, Seen
 
 
 def register(app: typer.Typer) -> None:
@@ -36,8 +36,8 @@ def compare(
 ) -> None:
     """Compare the faces in photographs. Exit code 1 if a picture has no face or failed."""
     from compreface_cli.errors import UsageError
-    from compreface_cli.flows import compare as flow
-    from compreface_cli.flows import pictures, scan
+    from compreface_cli.photos import compare as flow
+    from compreface_cli.photos import pictures, scan
 
     out = Output(json_mode=json_mode)
     gathered = pictures.gather(photos)
@@ -118,8 +118,8 @@ def _draw(
 ) -> None:
     from rich.text import Text
 
-    from compreface_cli.flows.compare import scale
-    from compreface_cli.tables import print_trimmed
+    from compreface_cli.photos.compare import scale
+    from compreface_cli.terminal.tables import print_trimmed
 
     for text in remarks:
         console.print(Text(f"note: {text}", style="yellow"))
@@ -138,8 +138,8 @@ def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None
     from rich.table import Table
     from rich.text import Text
 
-    from compreface_cli.flows.scan import short_names
-    from compreface_cli.tables import print_trimmed
+    from compreface_cli.photos.scan import short_names
+    from compreface_cli.terminal.tables import print_trimmed
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("picture", overflow="fold")
@@ -168,8 +168,8 @@ def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> No
     from rich.table import Table
     from rich.text import Text
 
-    from compreface_cli.flows.scan import short_names
-    from compreface_cli.tables import print_trimmed
+    from compreface_cli.photos.scan import short_names
+    from compreface_cli.terminal.tables import print_trimmed
 
     short = short_names([one.picture.name for one in seen])
     with_face = [at for at, one in enumerate(seen) if one.faces]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,7 @@ def path(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print the files and folders that cf uses."""
-    from compreface_cli import paths, settings
+    from compreface_cli.config import paths, settings
 
     found = {
         "project_file": Path.cwd() / settings.PROJECT_FILE,
@@ -55,7 +55,7 @@ def list_settings(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print every setting: its value, who set it, and its other names."""
-    from compreface_cli import settings
+    from compreface_cli.config import settings
 
     found = settings.resolve()
     rows = settings.rows(found)

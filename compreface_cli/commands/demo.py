@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.flows.demo import Shown
-    from compreface_cli.models.types import Border
+    from compreface_cli.models.entry import Border
+    from compreface_cli.photos.demo import Shown
 
 
 def register(app: typer.Typer) -> None:
@@ -31,8 +31,8 @@ def demo(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Send two shipped portraits through the running engine and show what it sees."""
-    from compreface_cli.flows import compare, scan
-    from compreface_cli.flows import demo as flow
+    from compreface_cli.photos import compare, scan
+    from compreface_cli.photos import demo as flow
 
     out = Output(json_mode=json_mode)
     with out.waiting("Waiting for the engine's answers"), scan.client_of(instance, url) as client:
@@ -57,9 +57,9 @@ def _draw(shown: Shown, border: Border | None, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from compreface_cli import faces
-    from compreface_cli.flows.compare import scale
-    from compreface_cli.tables import print_trimmed
+    from compreface_cli.photos import faces
+    from compreface_cli.photos.compare import scale
+    from compreface_cli.terminal.tables import print_trimmed
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("photograph")

@@ -21,8 +21,8 @@ def register(app: typer.Typer) -> None:
 
         The exit code is that of the worst row: 0 with warnings.
         """
-        from compreface_cli.flows import doctor as flow
-        from compreface_cli.output import Output
+        from compreface_cli.inspect import doctor as flow
+        from compreface_cli.terminal.output import Output
 
         out = Output(json_mode=as_json)
         with out.waiting("Looking at this machine"):

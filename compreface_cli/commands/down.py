@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.flows.down import Stopped
+    from compreface_cli.deploy.down import Stopped
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +40,7 @@ def down(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Stop an instance; its data stay, unless --volumes takes them."""
-    from compreface_cli.flows import down as flow
+    from compreface_cli.deploy import down as flow
 
     out = Output(json_mode=json_mode)
     if dry_run or volumes:
@@ -62,8 +62,8 @@ def _with_volumes(
     volumes: bool,
     dry_run: bool,
 ) -> None:
-    from compreface_cli.flows import removal
-    from compreface_cli.flows.rm import down_with_volumes
+    from compreface_cli.removal import consent
+    from compreface_cli.removal.rm import down_with_volumes
 
     name, stopped, gone = down_with_volumes(
         instance, out, timeout_s=timeout, volumes=volumes, confirmed=confirm, dry_run=dry_run
@@ -80,7 +80,7 @@ def _with_volumes(
     def draw(console: Console) -> None:
         if stopped is not None:
             _draw(stopped, console)
-        for line in (text, *removal.lines(gone)):
+        for line in (text, *consent.lines(gone)):
             console.print(line, markup=False, highlight=False)
         if stopped is not None and stopped.kept:
             console.print(f"`cf rm --instance {name}` removes what is kept.", markup=False)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.flows.list_builds import Row
+    from compreface_cli.inspect.list_builds import Row
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +41,7 @@ def list_builds(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List all builds: what they are made of, how accurate they are, what they may be used for."""
-    from compreface_cli.flows.list_builds import observe
+    from compreface_cli.inspect.list_builds import observe
 
     devices = {"cuda"} if gpu and not cpu else {"cpu"} if cpu and not gpu else {"cuda", "cpu"}
     passing = {"allowed", "unclear"} if commercial_unclear else {"allowed"}
@@ -61,7 +61,7 @@ def list_builds(
 def _document(row: Row) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from compreface_cli.flows.list_builds import DEFAULT
+    from compreface_cli.inspect.list_builds import DEFAULT
 
     return {
         "name": row.name,
@@ -162,7 +162,7 @@ def _draw(found: list[Row], left_out: list[str], console: Console) -> None:
 
 
 def _cells(row: Row) -> list[str]:
-    from compreface_cli.flows.list_builds import DEFAULT
+    from compreface_cli.inspect.list_builds import DEFAULT
 
     figures = (row.figure("LFW"), row.figure("LFW10"))
     return [

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from compreface_cli import streams
 from compreface_cli.errors import UsageError
-from compreface_cli.output import Output
+from compreface_cli.terminal import streams
+from compreface_cli.terminal.output import Output
 
 
 def register(app: typer.Typer) -> None:
@@ -31,13 +31,15 @@ def logs(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print the last log lines of an instance."""
-    from compreface_cli.flows import logs as flow
+    from compreface_cli.deploy import running, unfinished
 
     if follow and json_mode:
         raise UsageError("--follow has no end, and --json prints one document", hint="Drop one.")
-    name, lines = flow.logs(instance, tail=tail, follow=follow, service=service)
+    record = unfinished.actual(running.pick(instance, only_running=True, command="cf logs"))
+    known = running.deployment(record)
+    lines = running.launcher(known.launcher).logs(known, tail=tail, follow=follow, service=service)
     if json_mode:
-        Output(json_mode=True).write_json({"instance": name, "lines": list(lines)})
+        Output(json_mode=True).write_json({"instance": record.name, "lines": list(lines)})
         return
     with suppress(KeyboardInterrupt):  # the way to end -f
         for line in lines:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.flows.removal import Thing
+    from compreface_cli.removal.consent import Thing
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def prune(
     What an instance has stays, and what a build needs that you can start from this folder; no data
     are touched.
     """
-    from compreface_cli.flows import prune as flow
+    from compreface_cli.removal import prune as flow
 
     out = Output(json_mode=json_mode)
     found = flow.prune(out, yes=yes, dry_run=dry_run)
@@ -43,13 +43,13 @@ def prune(
 
 
 def _draw(found: tuple[Thing, ...], console: Console, *, dry_run: bool) -> None:
-    from compreface_cli.flows import removal
+    from compreface_cli.removal import consent
 
     if not found:
         told = ["Nothing: all that cf made here is in use."]
     else:
-        total = removal.words(sum(one.size or 0 for one in found))
+        total = consent.words(sum(one.size or 0 for one in found))
         head = "cf prune would remove (nothing was changed):" if dry_run else "removed:"
-        told = [head, *removal.lines(found), f"{total} at most: images share layers"]
+        told = [head, *consent.lines(found), f"{total} at most: images share layers"]
     for line in told:
         console.print(line, markup=False, highlight=False)

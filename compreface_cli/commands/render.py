@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.errors import UsageError
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from compreface_cli.plan.plan import Plan
+    from compreface_cli.project.writer import Written
+
+MODELS = "core/models"
 
 
 def register(app: typer.Typer) -> None:
@@ -49,11 +56,10 @@ def render(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write a folder that builds and runs with plain `docker compose up -d`, without cf."""
-    from compreface_cli.flows import render as flow
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
-    done = flow.render(
+    plan, written, digest = _write(
         {
             "build": build,
             "instance": instance,
@@ -67,34 +73,68 @@ def render(
         with_models=not no_models,
         accept_hash=accepted.parse(accept_hash or ()),
     )
+    # Without them the image cannot be built.
+    missing = [model.name for model in plan.models if not (folder / MODELS / model.name).is_dir()]
     document = {
-        "build": done.plan.build,
-        "instance": done.plan.instance,
+        "build": plan.build,
+        "instance": plan.instance,
         "folder": str(folder),
-        "changed": done.written.changed,
-        "removed": done.written.removed,
-        "digest": done.digest,
-        "missing_models": list(done.missing_models),
+        "changed": written.changed,
+        "removed": written.removed,
+        "digest": digest,
+        "missing_models": missing,
     }
 
     def draw(console: Console) -> None:
         def line(text: str) -> None:
             console.print(text, markup=False, highlight=False)
 
-        changed = len(done.written.changed)
+        changed = len(written.changed)
         line(f"{folder}: {changed} files written" if changed else f"{folder}: all is there already")
-        for path in done.written.removed:
+        for path in written.removed:
             line(f"  removed {path}")
-        if done.missing_models:
+        if missing:
             line("Without its prepared models the image cannot be built. There is no")
-            for name in done.missing_models:
-                line(f"  {folder / flow.MODELS / name}/")
+            for name in missing:
+                line(f"  {folder / MODELS / name}/")
             line("The same command without --no-models puts them there.")
             return
         line("Next:")
         line(f"  docker compose --project-directory {_pasted(folder)} up -d --wait")
 
     out.result(document, draw)
+
+
+def _write(
+    flags: Mapping[str, Any],
+    folder: Path,
+    out: Output,
+    *,
+    with_models: bool,
+    accept_hash: Mapping[str, Sequence[str]],
+) -> tuple[Plan, Written, str]:
+    """Render the build that the flags and settings choose into the folder; the digest of all."""
+    from compreface_cli.checks import model_files, port, raise_for
+    from compreface_cli.cleanup import interruptible
+    from compreface_cli.deploy import render_place
+    from compreface_cli.deploy.build import prepared_models
+    from compreface_cli.inspect import show
+    from compreface_cli.project import render, writer
+
+    # A rendered project is one for Compose, whatever the settings say for `up`.
+    plan, notes = show.resolved({**flags, "launcher": "compose"})
+    for note in notes:
+        out.note(note)
+    both = port.clash(plan)
+    if both is not None:
+        raise UsageError(both, hint="Give another --core-port.")
+    render_place.refuse(plan, folder, out)
+    if with_models:
+        raise_for(model_files.out_of_reach(plan))
+    with interruptible():
+        models = prepared_models(plan, out, accept_hash=accept_hash) if with_models else {}
+        rendered = render.render(plan, models, with_models=with_models)
+        return plan, writer.write(rendered, folder), rendered.digest()
 
 
 def _pasted(folder: Path) -> str:

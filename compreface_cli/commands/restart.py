@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +35,9 @@ def restart(
     With the full stack the engine alone: a new one takes over from the running one, and no request
     fails.
     """
-    from compreface_cli.flows import restart as flow
-    from compreface_cli.flows.running import service_rows
-    from compreface_cli.operations import away_words
+    from compreface_cli.deploy import restart as flow
+    from compreface_cli.deploy.running import service_rows
+    from compreface_cli.plan.operations import away_words
 
     out = Output(json_mode=json_mode)
     done = flow.restart(instance, out, whole=whole, dry_run=dry_run, timeout_s=timeout)

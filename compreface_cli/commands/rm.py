@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.flows.rm import Removal
+    from compreface_cli.removal.rm import Removal
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +48,7 @@ def rm(
     An instance loses its record, project and passwords, with --volumes its data too. Of a build
     that came with cf only the images go, those that nothing uses.
     """
-    from compreface_cli.flows import rm as flow
+    from compreface_cli.removal import rm as flow
 
     out = Output(json_mode=json_mode)
     found = flow.rm(
@@ -77,14 +77,14 @@ def rm(
 
 
 def _draw(found: tuple[Removal, ...], console: Console, *, dry_run: bool) -> None:
-    from compreface_cli.flows import removal
+    from compreface_cli.removal import consent
 
     words = "cf rm would remove (nothing was changed)" if dry_run else "removed"
     for one in found:
-        told = [f"{words}, of the {one.kind} '{one.name}':", *removal.lines(one.gone)]
+        told = [f"{words}, of the {one.kind} '{one.name}':", *consent.lines(one.gone)]
         if not one.gone:
             told = [f"nothing of the {one.kind} '{one.name}' can go"]
         if one.kept:
-            told += ["kept:", *removal.lines(one.kept)]
+            told += ["kept:", *consent.lines(one.kept)]
         for line in (*told, *one.notes):
             console.print(line, markup=False, highlight=False)

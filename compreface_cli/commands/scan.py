@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from compreface_cli.engine_client import EngineClient
-    from compreface_cli.flows.pictures import Picture
-    from compreface_cli.flows.scan import Engine, Seen
+    from compreface_cli.engine.client import EngineClient
+    from compreface_cli.photos.pictures import Picture
+    from compreface_cli.photos.scan import Engine, Seen
 
 
 class Row(NamedTuple):
@@ -66,8 +66,8 @@ def scan(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Find the faces in photographs. Exit code 1 if a picture could not be scanned or drawn."""
-    from compreface_cli.flows import pictures as named
-    from compreface_cli.flows import scan as flow
+    from compreface_cli.photos import pictures as named
+    from compreface_cli.photos import scan as flow
 
     out = Output(json_mode=json_mode)
     gathered = named.gather(photos)
@@ -102,7 +102,7 @@ def _scanned(
     keep_data: bool,
 ) -> Iterator[Seen]:
     """One answer after another; with progress when there are several."""
-    from compreface_cli.flows import scan as flow
+    from compreface_cli.photos import scan as flow
 
     if len(pictures) == 1:
         with out.waiting("Waiting for the engine's answer"):
@@ -113,7 +113,7 @@ def _scanned(
 
 
 def _document(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
-    from compreface_cli.flows.scan import CUT_SHORT
+    from compreface_cli.photos.scan import CUT_SHORT
 
     return {
         "engine": engine.url,
@@ -136,8 +136,8 @@ def _document(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
 def _draw(rows: Sequence[Row], console: Console) -> None:
     from rich.text import Text
 
-    from compreface_cli.flows.scan import CUT_SHORT, short_names
-    from compreface_cli.tables import print_trimmed
+    from compreface_cli.photos.scan import CUT_SHORT, short_names
+    from compreface_cli.terminal.tables import print_trimmed
 
     names = short_names([row.seen.picture.name for row in rows])
     table, whole = _table(rows, names, console.width)
@@ -170,8 +170,8 @@ def _table(rows: Sequence[Row], names: Sequence[str], width: int) -> tuple[Table
     from rich import box
     from rich.table import Table
 
-    from compreface_cli import faces
-    from compreface_cli.tables import NAME_WIDTH, needed_width
+    from compreface_cli.photos import faces
+    from compreface_cli.terminal.tables import NAME_WIDTH, needed_width
 
     said = faces.columns(face for row in rows for face in row.seen.faces)
     slim = {heading: of for heading, of in said.items() if heading != faces.ANGLES}
@@ -202,7 +202,7 @@ def _cells(
 ) -> Iterator[list[Text]]:
     from rich.text import Text
 
-    from compreface_cli import faces
+    from compreface_cli.photos import faces
 
     for (seen, _, _), name in zip(rows, names, strict=True):
         if seen.error:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.builds import BuildFile
+    from compreface_cli.builds.builds import BuildFile
     from compreface_cli.checks import Finding
-    from compreface_cli.plan import Plan
+    from compreface_cli.plan.plan import Plan
 
 _WIDTH = 76  # of what is said below the file
 _DERIVED = ("models", "stack", "engine_limits", "origins", "secrets", "project", "volume")
@@ -38,8 +38,8 @@ def show(
     """Show a build file, or the plan that would run with the origin of each value."""
     from dataclasses import asdict
 
-    from compreface_cli.flows import show as flow
-    from compreface_cli.flows.compare import scale
+    from compreface_cli.inspect import show as flow
+    from compreface_cli.photos.compare import scale
 
     out = Output(json_mode=json_mode)
     findings = flow.unfit(build)
@@ -98,11 +98,12 @@ def _warn(findings: Sequence[Finding], out: Output) -> None:
 
 def _draw_runtimes(build: BuildFile, said: Mapping[str, Any], console: Console) -> None:
     """What may compute, and what does where an instance runs."""
-    from compreface_cli.flows.running import runtime_words
+    from compreface_cli.deploy.running import runtime_words
+    from compreface_cli.runtimes import RUNTIMES
 
     spec = build.spec
     wanted = f"runtime {spec.runtime}, precision {spec.precision}"
-    if spec.runtime in ("auto", "openvino"):
+    if RUNTIMES[spec.runtime].measured:
         wanted += f"; cosine to fp32 at least {spec.min_cosine:g}"
     console.print(f"# {wanted}", style="dim", markup=False, highlight=False)
     for name, networks in said.items():

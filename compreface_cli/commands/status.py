@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.flows.status import Status
-    from compreface_cli.instances import Damaged
+    from compreface_cli.inspect.status import Status
+    from compreface_cli.instance.records import Damaged
 
 _UNHEALTHY = 8
 
@@ -29,7 +29,7 @@ def status(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the instances; exit code 8 when one that should run does not answer."""
-    from compreface_cli.flows import status as flow
+    from compreface_cli.inspect import status as flow
 
     out = Output(json_mode=json_mode)
     with out.waiting("Asking the instances"):
@@ -42,7 +42,7 @@ def status(
 
 
 def _document(found: list[Status], damaged: list[Damaged]) -> dict[str, Any]:
-    from compreface_cli.flows.running import service_rows
+    from compreface_cli.deploy.running import service_rows
 
     return {
         "instances": [

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.flows.up import Result
+    from compreface_cli.deploy.up import Result
 
 
 def register(app: typer.Typer) -> None:
@@ -75,8 +75,8 @@ def up(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Start a build; returns when the engine has recognised a known face."""
+    from compreface_cli.deploy import up as flow
     from compreface_cli.errors import UsageError
-    from compreface_cli.flows import up as flow
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
@@ -122,7 +122,7 @@ def up(
 
 
 def _document(result: Result, services: str) -> dict[str, Any]:
-    from compreface_cli.flows.running import service_rows
+    from compreface_cli.deploy.running import service_rows
 
     plan, runs = result.plan, result.deployment
     return {
@@ -144,7 +144,7 @@ def _document(result: Result, services: str) -> dict[str, Any]:
 
 
 def _draw(result: Result, console: Console) -> None:
-    from compreface_cli.operations import away_words
+    from compreface_cli.plan.operations import away_words
 
     plan, runs = result.plan, result.deployment
 

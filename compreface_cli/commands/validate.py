@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +25,7 @@ def validate(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Check build files; prints every fault with its line, exit code 3 if there is one."""
-    from compreface_cli.flows.show import checked
+    from compreface_cli.inspect.show import checked
 
     sound, wrong = [], []
     for file in files:

@@ -1,16 +1,20 @@
-"""What is known about the catalogue's models: origin, terms, border (`builds` has the rest)."""
+"""The catalogue: the models that `cf` knows by name, and what is known about each.
+
+The file is `cf`'s own, and a test holds its entries to the rules of a build's: checking them at
+each start would cost as much as all the rest of a list of builds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import ItemsView, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import isclose
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from compreface_cli import notation
-from compreface_cli.models.types import Border
+from compreface_cli import plugin_table
+from compreface_cli.models.entry import Border, Model
 
 PATH = Path(__file__).with_name("catalogue.yaml")
 
@@ -34,54 +38,67 @@ class TrainingData:
     terms: str
 
 
-def with_address(path: Path = PATH) -> frozenset[str]:
-    """The models that an address gives; read line by line, as a list of builds is to be quick."""
-    found, without, name = set(), set(), ""
-    _, _, models = path.read_text(encoding="utf-8").partition("\nmodels:\n")
-    for line in models.splitlines():
-        if line.startswith("  ") and line[2:3] not in (" ", "#", ""):
-            name = line.strip().rstrip(":").strip('"')
-            found.add(name)
-        elif line.endswith("sources: []"):
-            without.add(name)
-    return frozenset(found - without)
-
-
 @cache
 def _document(path: Path) -> Mapping[str, Any]:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found: Mapping[str, Any] = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506
-    return found
+    document: Mapping[str, Any] = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506
+    return document
 
 
-def entries(path: Path = PATH) -> Mapping[str, Any]:
-    """Each entry as it stands there, by model name, in the order of the file."""
-    found: Mapping[str, Any] = _document(path)["models"]
-    return found
+def names(path: Path = PATH) -> tuple[str, ...]:
+    """Of all models, in the order of the file."""
+    return tuple(_document(path)["models"])
+
+
+def entry(name: str, path: Path = PATH) -> dict[str, Any] | None:
+    """The model's entry as a build file would have it, with `about` on top; None: not known."""
+    known = _document(path)["models"].get(name)
+    return None if known is None else {"name": name, **known}
+
+
+def model(name: str, path: Path = PATH) -> Model | None:
+    """The model of that name; None: not known."""
+    known = entry(name, path)
+    return None if known is None else Model.from_entry(known)
+
+
+def models(path: Path = PATH) -> dict[str, Model]:
+    """All models by name, in the order of the file."""
+    return {name: Model.from_entry({"name": name, **known}) for name, known in _entries(path)}
+
+
+def has_address(name: str, path: Path = PATH) -> bool:
+    """Whether every file of the model can be fetched from somewhere."""
+    known = entry(name, path)
+    return known is not None and all(file["sources"] for file in known["files"])
+
+
+def _entries(path: Path) -> ItemsView[str, Any]:
+    return cast("Mapping[str, Any]", _document(path)["models"]).items()
 
 
 @cache
 def about(path: Path = PATH) -> Mapping[str, About]:
     """By model name, in the order of the file."""
-    return {name: _about(entry) for name, entry in entries(path).items()}
+    return {name: _about(known) for name, known in _entries(path)}
 
 
 @cache
 def built_in(path: Path = PATH) -> Mapping[str, tuple[str, About]]:
     """The networks inside the engine, by the plugin without its model: name and terms."""
     return {
-        plugin: (name, _about(entry))
-        for name, entry in _document(path)["built_in"].items()
-        for plugin in entry["plugins"]
+        plugin: (name, _about(known))
+        for name, known in _document(path)["built_in"].items()
+        for plugin in known["plugins"]
     }
 
 
 @cache
 def training_data(path: Path = PATH) -> Mapping[str, TrainingData]:
     """The sets that models were trained on, by name."""
-    return {name: TrainingData(**one) for name, one in _document(path)["training_data"].items()}
+    return {name: TrainingData(**data) for name, data in _document(path)["training_data"].items()}
 
 
 def border(
@@ -91,17 +108,17 @@ def border(
 
     `similarity`: the coefficients that the engine says. A border holds with its own only.
     """
-    name, base = notation.model_of(calculator), notation.split(calculator)[0]
+    name, base = plugin_table.model_of(calculator), plugin_table.split(calculator)[0]
     inside = _document(path)["built_in"].values()
-    known = [one for one in inside if base in one["plugins"]]
-    known += [one for model, one in entries(path).items() if model == name]
-    for entry in known:
-        same = similarity is None or all(map(isclose, entry.get("similarity", ()), similarity))
-        if "border" in entry and same:
-            return Border(**entry["border"])
+    candidates = [known for known in inside if base in known["plugins"]]
+    candidates += [known for model, known in _entries(path) if model == name]
+    for known in candidates:
+        same = similarity is None or all(map(isclose, known.get("similarity", ()), similarity))
+        if "border" in known and same:
+            return Border(**known["border"])
     return None
 
 
-def _about(entry: Mapping[str, Any]) -> About:
-    said = entry["about"]
-    return About(**{**said, "trained_on": tuple(said["trained_on"])})
+def _about(known: Mapping[str, Any]) -> About:
+    about = known["about"]
+    return About(**{**about, "trained_on": tuple(about["trained_on"])})

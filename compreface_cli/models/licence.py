@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compreface_cli import notation
+from compreface_cli import plugin_table
 from compreface_cli.models.catalogue import About, TrainingData, about, built_in, training_data
 
 LEVELS = ("allowed", "unclear", "excluded")  # from lax to strict
@@ -77,9 +77,9 @@ def trained_on(plugins: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _known(plugin: str) -> tuple[str, About] | None:
-    model = notation.model_of(plugin)
+    model = plugin_table.model_of(plugin)
     if model is None:
-        return built_in().get(notation.split(plugin)[0])
+        return built_in().get(plugin_table.split(plugin)[0])
     said = about().get(model)
     return None if said is None else (model, said)
 
@@ -88,7 +88,7 @@ def _terms(plugin: str, own: Mapping[str, Any]) -> tuple[str, Terms] | None:
     known = _known(plugin)
     if known is not None:
         return known[0], terms(known[1])
-    model = notation.model_of(plugin)
+    model = plugin_table.model_of(plugin)
     if model is None:
         return None
     said = Terms(

@@ -14,12 +14,11 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compreface_cli import child_processes, leftovers
 from compreface_cli.errors import CfError, FetchError
+from compreface_cli.models.entry import Model
 from compreface_cli.models.files import disk_error, make_folder, sha256_of
-from compreface_cli.models.types import Model
 
 RECORD = "prepared.json"
 SOURCE = "source"  # folder of the kept source files
@@ -42,38 +41,10 @@ class Prepared:
         return any(name.startswith(f"{SOURCE}/") for name in self.files)
 
 
-def entry_of(model: Model) -> dict[str, Any]:
-    """The converter's `--spec`: the fields of a `models:` entry that say what to make."""
-
-    def channels(values: tuple[float, ...] | None) -> Any:
-        if values is None:
-            return None
-        return values[0] if len(values) == 1 else list(values)
-
-    entry: dict[str, Any] = {
-        "name": model.name,
-        "role": model.role,
-        "format": model.format,
-        "files": [{"path": one.path, "sha256": list(one.sha256)} for one in model.files],
-        "input": {
-            "size": model.size,
-            "layout": model.layout,
-            "colour": model.colour,
-            "mean": channels(model.mean),
-            "scale": channels(model.scale),
-        },
-    }
-    if model.network is not None:
-        entry["network"] = model.network
-    if model.similarity is not None:
-        entry |= {"align": model.align, "similarity": list(model.similarity)}
-    return entry
-
-
 def entry_digest(model: Model) -> str:
     """Changes when a change of the entry makes another prepared model (a new source does not)."""
-    entry = entry_of(model)
-    entry["files"] = [one.path for one in model.files]
+    entry = model.entry()
+    entry["files"] = [file.path for file in model.files]
     return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
@@ -133,7 +104,7 @@ def _convert(
     timeout_s: float | None,
 ) -> Path:
     spec, out = work / "entry.json", work / "out"
-    entry = entry_of(model)
+    entry = model.entry()
     for one in entry["files"]:  # the one hash that was proven, so that the converter can check it
         one["sha256"] = sources[one["path"]][1]
     spec.write_text(json.dumps(entry), encoding="utf-8")

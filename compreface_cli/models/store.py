@@ -13,14 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import quote
 
-from compreface_cli import leftovers, paths
+from compreface_cli import leftovers
+from compreface_cli.config import paths
 from compreface_cli.errors import FetchError, UsageError
 from compreface_cli.models import accepted, prepare
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.catalogue import about
+from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import locked, sha256_of
 from compreface_cli.models.transfer import Limits, Progress
-from compreface_cli.models.types import Model, ModelFile
 
 State = Literal["here", "missing", "damaged"]
 _HEX = frozenset("0123456789abcdef")
@@ -77,10 +78,10 @@ def missing_hint(model: Model, places: Places | None = None) -> str:
     at = places.mirror if there else "DIR"
     whole = " and ".join(f"{at}/{file.path}" for file in model.files)
     names = " and ".join(file.path for file in model.files)
-    beside = f" Or put {it} beside the build file, as {names}." if model.beside else ""
+    beside = f" Or put {it} beside the build file, as {names}." if model.build_folder else ""
     known = all(file.sha256 for file in model.files)
     asked = f" {its} asked for once (--accept-hash {model.name}=SHA256)."
-    known_as = None if model.beside else about().get(model.name)
+    known_as = None if model.build_folder else about().get(model.name)
     origin = f" Origin: {known_as.origin}" if known_as else ""
     return (
         f"If you have the {kind}, put {it} into a folder as {whole} and set "
@@ -347,8 +348,8 @@ def _accepted_before(model: Model, one: ModelFile, places: Places) -> bool:
 def _local(model: Model, one: ModelFile, places: Places, *, mirror: bool = True) -> Iterable[Path]:
     """The files on this machine that may be it."""
     candidates = []
-    if model.beside:
-        candidates.append(Path(model.beside) / one.path)
+    if model.build_folder:
+        candidates.append(Path(model.build_folder) / one.path)
     if mirror and places.mirror and not _is_address(places.mirror):
         inside = PurePosixPath(one.path)
         if not inside.is_absolute() and ".." not in inside.parts:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from compreface_convert.errors import ConvertError
 from compreface_engine.core.types import Align
-from compreface_engine.plugins.inputs import InputSpec, PerChannel
+from compreface_engine.models.inputs import InputSpec, PerChannel
 
 FILES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "onnx": ("*.onnx",),

@@ -48,7 +48,7 @@ def _serve(heart: Heart) -> int:
         with bind(settings.host, settings.port) as bound:
             telemetry = Telemetry.start(settings.service_name, __version__, traces=settings.traces)
             from compreface_engine.pipeline import Pipeline, PipelineConfig
-            from compreface_engine.runtimes.choice import Wish
+            from compreface_engine.runtimes.choice import RuntimeRequest
 
             pipeline = Pipeline.load(
                 PipelineConfig(
@@ -63,7 +63,7 @@ def _serve(heart: Heart) -> int:
                     threads=max(1, settings.threads // settings.max_concurrency),
                     concurrency=settings.max_concurrency,
                     cores=settings.threads,
-                    wish=Wish(
+                    request=RuntimeRequest(
                         settings.runtime,
                         settings.precision,
                         settings.min_cosine,

@@ -22,8 +22,9 @@ from compreface_engine.core.types import Align, BoundingBox, Crops, CropSpec, De
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import Analyzer, Calculator, Detector, FaceContext
 from compreface_engine.plugins.context import Context
-from compreface_engine.plugins.opening import ROWS_ON_GPU, Lanes, Opener
-from compreface_engine.runtimes.choice import Choice, Wish
+from compreface_engine.runtimes.base import Concurrency
+from compreface_engine.runtimes.choice import Choice, RuntimeRequest
+from compreface_engine.runtimes.factory import ROWS_ON_GPU, SessionFactory
 from compreface_engine.runtimes.memory import return_freed_memory
 
 P = TypeVar("P")
@@ -58,7 +59,7 @@ class PipelineConfig:
     `threads` is what one network runs on, `concurrency` the requests and parts of requests that
     run at once: their product should be the number of cores (`cores`, 0 for the host's). More
     requests only fill batches, where `batching` (`auto`, `on`, `off`) lets networks run faces of
-    several requests together. `wish` says which runtimes are wanted.
+    several requests together. `request` says which runtime and precision to use.
     """
 
     detector: str = "embedded.FaceDetector@mtcnn"
@@ -75,7 +76,7 @@ class PipelineConfig:
     threads: int = 1
     concurrency: int = 1
     cores: int = 0
-    wish: Wish = field(default_factory=Wish)
+    request: RuntimeRequest = field(default_factory=RuntimeRequest)
     batching: str = "auto"
     apply_exif: bool = False
     max_pixels: int = 178956970
@@ -123,15 +124,15 @@ class Pipeline:
         """
         cv2.setNumThreads(1)  # its own pool would contend with the workers for the cores
         workers = WorkerPool(_worker_count(config), check)
-        opener = Opener(config.wish, _lanes(config), idle=workers.idle_workers)
+        sessions = SessionFactory(config.request, _concurrency(config), idle=workers.idle_workers)
         context = Context(
-            open_session=opener.file,
+            open_session=sessions.file,
             models_dir=config.models_dir,
             length_limit=config.img_length_limit,
             spread=workers.map,
             # On a GPU one run of all faces is the fastest, however many workers are idle.
             idle=workers.idle_workers if config.gpu_idx < 0 else no_idle_workers,
-            open_model=opener.model,
+            open_model=sessions.model,
             rows=None if config.gpu_idx < 0 else ROWS_ON_GPU,
         )
         networks: dict[str, Path] = {}
@@ -139,7 +140,7 @@ class Pipeline:
         def loaded(make: Callable[[str, Context], P], text: str, slug: str = "") -> P:
             # A context of its own, so that a shared network is asked for by each who runs it.
             plugin = make(text, replace(context, opened={}))
-            path = opener.asked()
+            path = sessions.requested()
             if path is not None:
                 networks[slug or getattr(plugin, "slug", text)] = path
             return plugin
@@ -152,15 +153,15 @@ class Pipeline:
             workers,
         )
         pipeline._warm_up()
-        opener.settle()
-        pipeline._runtimes = {slug: opener.choice(path) for slug, path in networks.items()}
+        sessions.settle()
+        pipeline._runtimes = {slug: sessions.choice(path) for slug, path in networks.items()}
         _log.info(
             "networks: %s",
             "; ".join(f"{slug} in {choice}" for slug, choice in pipeline._runtimes.items()),
         )
         return_freed_memory()
         pipeline._observe = observe
-        opener.ran = partial(observe, "batch")
+        sessions.on_run = partial(observe, "batch")
         return pipeline
 
     @property
@@ -324,10 +325,10 @@ def _worker_count(config: PipelineConfig) -> int:
     return min(config.concurrency, config.cores or os.cpu_count() or 1)
 
 
-def _lanes(config: PipelineConfig) -> Lanes:
+def _concurrency(config: PipelineConfig) -> Concurrency:
     on_gpu = config.gpu_idx >= 0
-    return Lanes(
-        count=_worker_count(config),
+    return Concurrency(
+        runs=_worker_count(config),
         threads=config.threads,
         gpu_idx=config.gpu_idx,
         batching=on_gpu if config.batching == "auto" else config.batching == "on",

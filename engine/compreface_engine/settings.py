@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.table import AUTO, RUNTIMES
 from compreface_engine.variables import Variables
 
 DEFAULT_DETECTOR = "embedded.FaceDetector@mtcnn"
@@ -21,7 +22,6 @@ DEFAULT_EXTRAS = (
     "embedded.GenderDetector",
 )
 CONTRACT_VERSION = "1.2.0"
-RUNTIMES = ("onnxruntime", "openvino", "tensorflow", "mxnet", "auto")
 PRECISIONS = ("auto", "fp32", "bf16")
 BATCHINGS = ("auto", "on", "off")
 MEBIBYTE = 1024 * 1024
@@ -76,7 +76,11 @@ class Settings:
 
         Raises ConfigurationError that names the variable, its value and the reason.
         """
-        env = Variables(environ)
+        return cls.read(Variables(environ), cores=cores)
+
+    @classmethod
+    def read(cls, env: Variables, *, cores: int | None = None) -> Settings:
+        """As `from_env`, from variables that are already looked up by type."""
         cores = usable_cores() if cores is None else cores
         processes = env.integer("UWSGI_PROCESSES", 0, low=1)
         threads = env.integer("UWSGI_THREADS", 0, low=1)
@@ -98,7 +102,7 @@ class Settings:
             extras=env.names("EXTRA_PLUGINS", DEFAULT_EXTRAS),
             img_length_limit=env.integer("IMG_LENGTH_LIMIT", 640, low=0),
             gpu_idx=gpu_idx,
-            runtime=env.choice("CF_RUNTIME", "onnxruntime", RUNTIMES),
+            runtime=env.choice("CF_RUNTIME", "onnxruntime", (*RUNTIMES, AUTO)),
             precision=env.choice("CF_PRECISION", "auto", PRECISIONS),
             min_cosine=env.cosine("CF_MIN_COSINE", 0.998),
             choices_dir=Path(choices) if choices else models_dir and models_dir / ".choices",

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from compreface_cli.builds import BuildFile
-from compreface_cli.models.types import Model, ModelFile
-from compreface_cli.spec import BuildSpec
+from compreface_cli.builds.builds import BuildFile
+from compreface_cli.builds.spec import BuildSpec
+from compreface_cli.models.entry import Model, ModelFile
 
 SHA = "ab" * 32
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli.engine_env import EngineEnv
+from compreface_cli.engine.venv import EngineEnv
 from tests.cli.local_cf import LocalCf, shared_environment
 
 

@@ -9,8 +9,8 @@ from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import Container, DockerFacts, LocalImage, PublishedPort
 from compreface_cli.facts.gpu import Gpu, GpuFacts
 from compreface_cli.facts.host import HostFacts, Listener, PortFact
-from compreface_cli.notation import UI_PLUGINS
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
+from compreface_cli.plugin_table import UI_PLUGINS
 
 V2 = frozenset({"pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "lahf_lm"})
 STACK = {

@@ -14,19 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import engine_env
-from compreface_cli.output import Output
+from compreface_cli.engine import venv
+from compreface_cli.terminal.output import Output
 from tests.shared import ROOT
 
 ENVIRONMENTS = ROOT / ".cache" / "test-engine-env"
 PATIENCE_S = 280.0  # two busy cores prepare FaceNet in more than a minute
 
 
-def shared_environment() -> engine_env.EngineEnv:
+def shared_environment() -> venv.EngineEnv:
     """A real, proven environment of the engine, kept between test runs."""
     out = Output(quiet=True)
-    wanted = engine_env.inputs("cpu")
-    return engine_env.ensure(ENVIRONMENTS, wanted, report=out.note, progress=out.progress)
+    wanted = venv.inputs("cpu")
+    return venv.ensure(ENVIRONMENTS, wanted, report=out.note, progress=out.progress)
 
 
 ONE_INSTANCE = 3
@@ -36,7 +36,7 @@ ONE_INSTANCE = 3
 class LocalCf:
     """Runs `cf` in an empty home below `root`."""
 
-    def __init__(self, root: Path, environment: engine_env.EngineEnv) -> None:
+    def __init__(self, root: Path, environment: venv.EngineEnv) -> None:
         self.root = root
         self.environment = environment
         self.env = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli.models import store
-from compreface_cli.models.types import Model, ModelFile
+from compreface_cli.models.entry import Model, ModelFile
 from tests.shared import ROOT
 
 WEIGHTS = b"weights" * 100

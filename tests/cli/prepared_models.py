@@ -6,10 +6,12 @@ import hashlib
 from contextlib import nullcontext
 from pathlib import Path
 
-from compreface_cli import plan, resources, settings
-from compreface_cli.builds import load
-from compreface_cli.engine_env import EngineEnv
+from compreface_cli import resources
+from compreface_cli.builds.builds import load
+from compreface_cli.config import settings
+from compreface_cli.engine.venv import EngineEnv
 from compreface_cli.models import store
+from compreface_cli.plan import plan
 from tests.shared import ROOT, shared
 
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from compreface_cli import resources
-from compreface_cli.launch.base import Endpoint
+from compreface_cli.instance.state import Endpoint
 
 CALCULATOR = "test.Calculator"
 

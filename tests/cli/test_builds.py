@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from compreface_cli import builds, notation, resources, spec
+from compreface_cli import plugin_table, resources
+from compreface_cli.builds import builds, spec
+from compreface_cli.config.settings import Settings
 from compreface_cli.errors import ConfigurationError, ConflictError
+from compreface_cli.models import catalogue
 from compreface_cli.models import licence as terms_of
-from compreface_cli.models.catalogue import about, entries, with_address
-from compreface_cli.plan import resolve
-from compreface_cli.settings import Settings
+from compreface_cli.models.catalogue import about
+from compreface_cli.plan.plan import resolve
 from tests.cli.build_files import build_data, build_file, model_entry, plain_data, text, write
 
 UPSTREAMS = {"facenet", "mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"}
@@ -56,7 +58,7 @@ def test_the_bundled_builds_are_the_default_upstreams_and_two_of_public_models(p
 @pytest.mark.parametrize("name", sorted(BUNDLED))
 def test_every_bundled_build_has_a_plan_with_all_its_models(place: Path, name: str) -> None:
     plan = resolve(builds.load(name), Settings())
-    wanted = notation.models_of((plan.detector, plan.calculator, *plan.plugins))
+    wanted = plugin_table.models_of((plan.detector, plan.calculator, *plan.plugins))
     assert tuple(model.name for model in plan.models) == wanted
 
 
@@ -124,11 +126,11 @@ def test_a_list_goes_on_past_files_that_are_no_builds(place: Path) -> None:
 
 
 def test_the_catalogue_has_the_models_that_the_notation_names() -> None:
-    catalogue = builds.catalogue()
-    for base, row in notation.PLUGINS.items():
+    models = catalogue.models()
+    for base, row in plugin_table.PLUGINS.items():
         for name in () if row.built_in else (*(row.models or ()), *row.fits):
-            assert catalogue[name].role == notation.model_role(f"{base}@{name}")
-    first = catalogue["20180402-114759"]
+            assert models[name].role == plugin_table.model_role(f"{base}@{name}")
+    first = models["20180402-114759"]
     assert first.files[0].sha256 == (
         "e238edda5b39aa79112f0c88b0e67e4d8115b84497961360c395d84f70f7ad6d",
     )
@@ -137,52 +139,48 @@ def test_the_catalogue_has_the_models_that_the_notation_names() -> None:
 
 
 def test_every_model_of_the_catalogue_fits_a_plugin() -> None:
-    rows = notation.PLUGINS.values()
+    rows = plugin_table.PLUGINS.values()
     fits = {name for row in rows for name in (*(row.models or ()), *row.fits)}
-    others = {name: one.role for name, one in builds.catalogue().items() if name not in fits}
+    others = {name: one.role for name, one in catalogue.models().items() if name not in fits}
     assert set(others.values()) == {"calculator"}  # custom.Calculator takes any
 
 
 def test_every_entry_of_the_catalogue_is_one_that_a_build_may_have(place: Path) -> None:
-    for name, entry in entries().items():
-        fields = {key: value for key, value in entry.items() if key != "about"}
-        checked = spec.model_from_data({**fields, "name": name}, name)
-        assert builds.catalogue(name) == {name: builds.model_of(checked)}
+    for name in catalogue.names():
+        checked = spec.model_from_data(_entry_of_the_catalogue(name), name)
+        assert catalogue.model(name) == builds.model_of(checked)
 
 
-def test_one_model_of_the_catalogue_is_read_without_the_others() -> None:
-    assert builds.catalogue("yunet_n") == {"yunet_n": builds.catalogue()["yunet_n"]}
-    assert builds.catalogue("nothing") == {}
+def test_the_catalogue_knows_no_other_model() -> None:
+    assert tuple(catalogue.models()) == catalogue.names()
+    assert catalogue.model("nothing") is None
+    assert not catalogue.has_address("nothing")
 
 
-def test_the_quick_look_for_addresses_sees_what_the_catalogue_says() -> None:
-    given = {
-        name
-        for name, model in builds.catalogue().items()
-        if all(one.sources for one in model.files)
-    }
-    assert with_address() == given
+def test_a_model_has_an_address_if_each_of_its_files_has_one() -> None:
+    given = {name for name in catalogue.names() if catalogue.has_address(name)}
+    assert "20180402-114759" not in given
     assert {"scrfd_500m", "w600k_mbf", "yunet_n"} <= given
 
 
 def test_a_file_that_has_an_address_has_a_hash_and_every_model_says_what_it_may_be_used_for() -> (
     None
 ):
-    for model in builds.catalogue().values():
+    for model in catalogue.models().values():
         assert all(one.sha256 for one in model.files if one.sources)
     for name, one in about().items():
         assert all((one.what, one.origin, one.licence, terms_of.terms(one).reason)), name
 
 
 def test_the_red_first_models_are_the_same_files_under_another_name() -> None:
-    catalogue = builds.catalogue()
+    models = catalogue.models()
     for theirs, ours in (
         ("arcface_mobilefacenet", "arcface_mobilefacenet_rgb"),
         ("retinaface_mnet025_v1", "retinaface_mnet025_rgb"),
         ("genderage_v1", "genderage_v1_rgb"),
     ):
-        assert catalogue[theirs].files == catalogue[ours].files
-        assert (catalogue[theirs].colour, catalogue[ours].colour) == ("bgr", "rgb")
+        assert models[theirs].files == models[ours].files
+        assert (models[theirs].colour, models[ours].colour) == ("bgr", "rgb")
 
 
 def test_what_flags_made_is_kept_and_found_by_its_name(place: Path) -> None:
@@ -246,7 +244,7 @@ def test_a_model_of_a_build_takes_one_number_or_three(place: Path) -> None:
     entry = model_entry(input={"size": 112, "mean": [1, 2, 3], "scale": 128})
     own = builds.load(write(place, build_data(models=[entry])))
     model = builds.model_of(own.spec.models[0], "/beside")
-    assert (model.mean, model.scale, model.beside) == ((1.0, 2.0, 3.0), (128.0,), "/beside")
+    assert (model.mean, model.scale, model.build_folder) == ((1.0, 2.0, 3.0), (128.0,), "/beside")
     assert text(build_data())
 
 
@@ -333,8 +331,11 @@ def test_a_note_is_of_the_detector_and_calculator_it_was_made_for(place: Path) -
 
 
 def _entry_of_the_catalogue(name: str, **changes: Any) -> dict[str, Any]:
-    known = {key: value for key, value in entries()[name].items() if key != "about"}
-    return {"name": name, **known, **changes}
+    known = catalogue.entry(name) or {}
+    return {**{key: value for key, value in known.items() if key != "about"}, **changes}
+
+
+W600K_FILE = _entry_of_the_catalogue("w600k_mbf")["files"][0]
 
 
 def _of(place: Path, name: str, **changes: Any) -> Path:
@@ -347,8 +348,8 @@ def _of(place: Path, name: str, **changes: Any) -> Path:
     [
         {"input": {"size": 112, "colour": "bgr", "mean": 127.5, "scale": 127.5}},
         {"files": [{"path": "my.onnx", "sha256": "ab" * 32}]},
-        {"files": [{**entries()["w600k_mbf"]["files"][0], "sha256": "ab" * 32}]},
-        {"files": [{**entries()["w600k_mbf"]["files"][0], "sha256": None}]},
+        {"files": [{**W600K_FILE, "sha256": "ab" * 32}]},
+        {"files": [{**W600K_FILE, "sha256": None}]},
         {"align": "facenet-margin"},
         {"similarity": [1.0, 1.0]},
     ],
@@ -369,13 +370,12 @@ def test_a_name_of_the_catalogue_with_another_description_is_refused(
 def test_an_entry_of_the_catalogue_may_stand_in_a_build_with_sources_of_its_own(
     place: Path,
 ) -> None:
-    (file,) = entries()["w600k_mbf"]["files"]
-    sources = [{**file, "sources": ["https://example.org/w600k.onnx"]}]
+    sources = [{**W600K_FILE, "sources": ["https://example.org/w600k.onnx"]}]
     model = builds.load(_of(place, "w600k_mbf", files=sources)).spec.models[0]
     assert model.files[0].sources == ["https://example.org/w600k.onnx"]
 
 
 def test_every_entry_of_the_catalogue_may_stand_in_a_build(place: Path) -> None:
-    for name in entries():
+    for name in catalogue.names():
         models = [_entry_of_the_catalogue(name)]
         assert builds.load(write(place, plain_data(models=models))).spec.models[0].name == name

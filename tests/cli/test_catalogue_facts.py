@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from compreface_cli import builds, notation
+from compreface_cli import plugin_table
 from compreface_cli.models import catalogue, licence
 from compreface_cli.models.catalogue import About, TrainingData
 
@@ -65,7 +65,7 @@ def test_the_terms_of_the_sets_have_the_words_of_the_rule() -> None:
 
 def test_one_file_has_one_verdict_under_all_its_names() -> None:
     verdicts: dict[object, set[str]] = {}
-    for name, model in builds.catalogue().items():
+    for name, model in catalogue.models().items():
         known = tuple(one.sha256 for one in model.files)
         if all(known):
             verdicts.setdefault(known, set()).add(licence.terms(ABOUT[name]).commercial)
@@ -88,9 +88,9 @@ def test_what_is_not_proven_is_not_said_to_be() -> None:
 
 
 def test_every_network_inside_the_engine_has_its_terms() -> None:
-    inside = {base for base, row in notation.PLUGINS.items() if row.built_in}
+    inside = {base for base, row in plugin_table.PLUGINS.items() if row.built_in}
     assert inside < set(catalogue.built_in())
-    assert set(catalogue.built_in()) <= set(notation.PLUGINS)
+    assert set(catalogue.built_in()) <= set(plugin_table.PLUGINS)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from compreface_cli import checks
 from compreface_cli.checks import architecture, cpu, disk, memory
 from compreface_cli.checks import docker as docker_check
 from compreface_cli.checks.base import Finding, Own, size
+from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
 from compreface_cli.facts.docker import LocalImage, PullFact
 from compreface_cli.facts.host import DiskFact
-from compreface_cli.plan import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR, Plan
+from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import needed
 from tests.cli.build_files import catalogue
 from tests.cli.fake_facts import BASE, CORE, STACK, V2, docker, facts, host, images, plan, remote
@@ -455,3 +456,11 @@ def test_a_gpu_build_asks_for_a_probe_of_its_card() -> None:
     assert asked.gpu
     assert asked.gpu_index == 1
     assert asked.probe_images == (CORE, BASE)
+
+
+def test_what_a_build_needs_is_looked_at_and_nothing_that_only_a_start_needs() -> None:
+    wanted, here = plan(launcher="compose"), facts(docker=docker(images=images(BASE)))
+    findings = checks.build(wanted, here, Own(must_build=True))
+    assert {finding.check for finding in findings} == {"docker", "image", "architecture", "disk"}
+    absent = checks.build(wanted, facts(docker=docker(state="refused")), Own(must_build=True))
+    assert "docker" in {finding.check for finding in absent if finding.level == "fail"}

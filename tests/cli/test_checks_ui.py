@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from compreface_cli import builds, checks, resources
+from compreface_cli import checks, resources
+from compreface_cli.builds import builds
 from compreface_cli.checks import ui
+from compreface_cli.config.settings import Settings
 from compreface_cli.facts import Facts
-from compreface_cli.notation import UI_PLUGINS
-from compreface_cli.plan import Plan, resolve
-from compreface_cli.settings import Settings
+from compreface_cli.plan.plan import Plan, resolve
+from compreface_cli.plugin_table import UI_PLUGINS
 from tests.cli.fake_facts import docker, facts, plan
 
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner, Result
 
 from compreface_cli.app import make_app
 from compreface_cli.errors import CfError, UsageError
-from compreface_cli.flows.compare import distance, scale, similarity, verdict
-from compreface_cli.instances import Instances, Record
-from compreface_cli.launch.base import Deployment, Endpoint
+from compreface_cli.instance.records import Instances, Record
+from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.models import catalogue
-from compreface_cli.models.types import Border
+from compreface_cli.models.entry import Border
+from compreface_cli.photos.compare import distance, scale, similarity, verdict
 from tests.cli.picture_engine import NO_FACE, PictureEngine, a_face, picture_engine
 
 NORTH, NORTH_EAST, EAST = (0.0, 2.0), (1.0, 1.0), (3.0, 0.0)

@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 
-from compreface_cli import builds, settings
+from compreface_cli.builds import builds
+from compreface_cli.cleanup import CleanUp
+from compreface_cli.config import settings
+from compreface_cli.docker import containers
+from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR
 from compreface_cli.errors import CfError, DockerError, UnhealthyError
-from compreface_cli.launch import compose_found, compose_project, containers
-from compreface_cli.launch.base import CleanUp, Deployment, Endpoint, Material
-from compreface_cli.launch.compose import ComposeLauncher
-from compreface_cli.plan import LABEL_BUILD, LABEL_CALCULATOR, resolve
+from compreface_cli.instance.state import Deployment, Endpoint
+from compreface_cli.launchers import compose_found, compose_project
+from compreface_cli.launchers.compose import ComposeLauncher
+from compreface_cli.launchers.launcher import Material
+from compreface_cli.plan.plan import resolve
 from tests.cli.fake_docker import FakeDocker
 
 CORE, API = "compreface-core", "compreface-api"

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from compreface_cli.app import make_app
-from compreface_cli.engine_client import EngineClient
+from compreface_cli.engine.client import EngineClient
 from compreface_cli.errors import UnhealthyError
-from compreface_cli.flows import demo
+from compreface_cli.photos import demo
 from tests.cli.picture_engine import STATUS, a_face, picture_engine
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.notation import UI_PLUGINS
+from compreface_cli.plugin_table import UI_PLUGINS
 from tests.cli.fake_engine import ANSWERS, engine
 from tests.shared import ROOT
 
@@ -153,8 +153,8 @@ def test_an_environment_that_no_longer_imports_fails_with_what_python_said(
     tmp_path: Path,
 ) -> None:
     script = (
-        "from compreface_cli import engine_env, paths\n"
-        "print(paths.data_dir() / 'engine-env' / engine_env.inputs('cpu').key())\n"
+        "from compreface_cli.config import paths\nfrom compreface_cli.engine import venv\n"
+        "print(paths.data_dir() / 'engine-env' / venv.inputs('cpu').key())\n"
     )
     told = subprocess.run(
         [sys.executable, "-c", script],

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageColor, ImageDraw
 
-from compreface_cli.drawing import COLOURS, Corners, Label, draw, labels
 from compreface_cli.errors import CfError
+from compreface_cli.photos.drawing import COLOURS, Corners, Label, draw, labels
 from tests.cli.picture_engine import a_face
 
 

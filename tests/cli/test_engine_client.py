@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from compreface_cli.engine_client import EngineClient, Refused, is_up
+from compreface_cli.engine.client import EngineClient, Refused, is_up
 from compreface_cli.errors import UnhealthyError, UsageError
 from tests.cli.local_cf import free_port
 from tests.cli.picture_engine import NO_FACE, a_face, picture_engine

@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 import yaml
 
-from compreface_cli import builds, plan, render, resources, settings
-from compreface_cli.flows import swap as flow
-from compreface_cli.launch import containers, swap
-from compreface_cli.launch.base import Deployment, Endpoint
+from compreface_cli import resources
+from compreface_cli.builds import builds
+from compreface_cli.config import settings
+from compreface_cli.deploy import takeover as flow
+from compreface_cli.docker import containers
+from compreface_cli.instance.state import Deployment, Endpoint
+from compreface_cli.launchers import swap
+from compreface_cli.plan import plan
+from compreface_cli.project import render
 from tests.golden.rendered import NOWHERE
 
 CORE = "compreface-core"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compreface_cli import faces
+from compreface_cli.photos import faces
 
 
 @pytest.mark.parametrize(

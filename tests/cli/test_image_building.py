@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from compreface_cli.cleanup import CleanUp, interruptible
+from compreface_cli.docker import cli, image
+from compreface_cli.docker.labels import LABEL_BASE
 from compreface_cli.errors import (
     CfError,
     ConflictError,
@@ -22,9 +25,6 @@ from compreface_cli.errors import (
     Interruption,
     UnhealthyError,
 )
-from compreface_cli.launch import docker_cli, image
-from compreface_cli.launch.base import CleanUp, interruptible
-from compreface_cli.plan import LABEL_BASE
 from tests.cli.fake_docker import FakeDocker
 
 TAG = "compreface-core:test-1"
@@ -246,7 +246,7 @@ def test_what_docker_says_becomes_an_error_with_a_way_out(
 ) -> None:
     docker.answers("compose", err=f"{said}\n", code=1)
     with pytest.raises(kind) as failed:
-        docker_cli.run("compose", "up", doing="start it")
+        cli.run("compose", "up", doing="start it")
     assert said in failed.value.message
     assert failed.value.hint
 
@@ -254,20 +254,20 @@ def test_what_docker_says_becomes_an_error_with_a_way_out(
 def test_a_missing_program_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DockerError, match="not installed"):
-        docker_cli.run("version", doing="ask")
+        cli.run("version", doing="ask")
 
 
 def test_a_command_that_hangs_is_ended(docker: FakeDocker) -> None:
     docker.answers("info", seconds=60)
     with pytest.raises(DockerError, match="not done after"):
-        docker_cli.run("info", doing="ask", timeout_s=0.5)
+        cli.run("info", doing="ask", timeout_s=0.5)
     assert docker.ended_by == "SIGINT"
 
 
 def test_what_a_watch_finds_ends_the_command(docker: FakeDocker) -> None:
     docker.answers("compose", seconds=60)
     with pytest.raises(UnhealthyError, match="hopeless"):
-        docker_cli.run("compose", "up", doing="x", watch=lambda: UnhealthyError("hopeless"))
+        cli.run("compose", "up", doing="x", watch=lambda: UnhealthyError("hopeless"))
     assert docker.ended_by == "SIGINT"
 
 
@@ -283,7 +283,7 @@ def test_an_interruption_ends_the_child_first(docker: FakeDocker, listening: boo
 
     def build() -> None:
         with interruptible():
-            docker_cli.run("build", doing="x", on_line=(lambda line: None) if listening else None)
+            cli.run("build", doing="x", on_line=(lambda line: None) if listening else None)
 
     other = threading.Thread(target=interrupt)
     other.start()

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from compreface_cli.errors import ConfigurationError, ConflictError
-from compreface_cli.instances import Instances, Record
+from compreface_cli.instance.records import Instances, Record
 from tests.shared import ROOT
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from compreface_cli.instances import Instances
+from compreface_cli.instance.records import Instances
 with Instances(Path(sys.argv[1])).lock("demo", "cf up demo"):
     print("held", flush=True)
     time.sleep(60)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from compreface_cli.engine import converter as converter_of
 from compreface_cli.errors import CfError
-from compreface_cli.flows import answers
 from compreface_cli.models import prepare
-from compreface_cli.plan import Plan
+from compreface_cli.plan.plan import Plan
 from tests.cli.build_files import SHA
 from tests.cli.fake_facts import plan
 from tests.cli.model_bench import a_model
@@ -49,7 +49,7 @@ class Converter:
         return [json.loads(line) for line in lines]
 
     def of(self, wanted: Plan) -> dict[str, Any]:
-        return answers.of(wanted, lambda: self.python, "astronaut.png")
+        return converter_of.of(wanted, lambda: self.python, "astronaut.png")
 
 
 @pytest.fixture

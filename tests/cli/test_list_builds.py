@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.builds import catalogue, model_of
-from compreface_cli.docker_quick import Quick
-from compreface_cli.flows.list_builds import Row, rows
-from compreface_cli.models import prepare
-from compreface_cli.models.types import Model
-from compreface_cli.notation import UI_PLUGINS
+from compreface_cli.builds.builds import model_of
+from compreface_cli.builds.spec import model_from_data
+from compreface_cli.docker.probe import Quick
+from compreface_cli.inspect.list_builds import Row, rows
+from compreface_cli.models import catalogue, prepare
+from compreface_cli.models.entry import Model
+from compreface_cli.plugin_table import UI_PLUGINS
 from compreface_cli.runtimes import FLAGS
-from compreface_cli.spec import model_from_data
 from tests.cli.build_files import SHA, build_data, model_entry, plain_data, write
 from tests.cli.fake_docker_socket import daemon
 from tests.cli.in_process import Cf, in_folder
-from tests.cli.test_docker_quick import whole
+from tests.cli.test_docker_probe import whole
 
 FIT = FLAGS["onnxruntime"]
 
@@ -200,7 +200,7 @@ def test_what_runs_by_docker_and_as_a_process_is_told_together(cf: Cf) -> None:
 
 def test_models_are_here_when_they_are_prepared(cf: Cf, tmp_path: Path) -> None:
     assert builds(cf)["facenet"]["models"]["state"] == "to give"
-    model = catalogue()["20180402-114759"]
+    model = catalogue.models()["20180402-114759"]
     prepared(tmp_path, model, model.files[0].sha256[0])
     assert builds(cf)["facenet"]["models"] == {
         "state": "here",

@@ -13,7 +13,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper
 
 from compreface_cli.errors import FetchError
-from compreface_cli.models.types import Model, ModelFile
+from compreface_cli.models.entry import Model, ModelFile
 from tests.cli.local_cf import eventually
 from tests.cli.model_bench import Bench, a_model
 from tests.shared import ROOT

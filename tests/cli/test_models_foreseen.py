@@ -9,7 +9,7 @@ import pytest
 
 from compreface_cli.errors import FetchError, UsageError
 from compreface_cli.models import store
-from compreface_cli.models.types import ModelFile
+from compreface_cli.models.entry import ModelFile
 from tests.cli.model_bench import SHA, WEIGHTS, Bench, a_model
 
 
@@ -44,7 +44,7 @@ def test_what_an_address_may_give_is_not_foreseen_as_refused(bench: Bench) -> No
 
 
 def test_a_file_replaced_after_it_was_prepared_is_foreseen(bench: Bench) -> None:
-    model = a_model(files=UNKNOWN, beside=str(bench.folder / "mirror"))
+    model = a_model(files=UNKNOWN, build_folder=str(bench.folder / "mirror"))
     bench.put("own/mine.onnx")
     bench.ensure(model, accept_hash={"mine": [SHA]})
     store.foresee([model], places=bench.places)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import builds
 from compreface_cli.errors import FetchError
+from compreface_cli.models import catalogue
 from compreface_cli.models.catalogue import about
-from compreface_cli.models.types import ModelFile
+from compreface_cli.models.entry import ModelFile
 from tests.cli.model_bench import Bench, a_model
 from tests.shared import ROOT, needs_shared, shared
 
@@ -61,7 +61,7 @@ def test_the_catalogues_facenet_is_prepared_from_a_mirror(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "engine"))
     bench.places = replace(bench.places, mirror=str(shared("models")))
-    model = builds.catalogue()["20180402-114759"]
+    model = catalogue.models()["20180402-114759"]
     folder = bench.ensure(model, python=lambda: Path(sys.executable))[model.name]
     described = json.loads((folder / "model.json").read_text())
     assert described["dimension"] == 512
@@ -69,7 +69,7 @@ def test_the_catalogues_facenet_is_prepared_from_a_mirror(
 
 
 def test_every_model_of_the_catalogue_says_where_it_is_from() -> None:
-    models = builds.catalogue()
+    models = catalogue.models()
     known = about()
     assert list(models) == list(known)
     for name, entry in known.items():
@@ -78,7 +78,7 @@ def test_every_model_of_the_catalogue_says_where_it_is_from() -> None:
 
 
 def test_the_model_without_known_hash_asks_for_it(bench: Bench) -> None:
-    model = builds.catalogue()["20180408-102900"]
+    model = catalogue.models()["20180408-102900"]
     bench.put("facenet/20180408-102900.pb")
     with pytest.raises(FetchError, match="is not known yet"):
         bench.ensure(model)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from compreface_cli.errors import CfError, ConflictError, FetchError, UsageError
-from compreface_cli.models import accepted, catalogue, prepare, store
+from compreface_cli.models import accepted, catalogue, store
+from compreface_cli.models.entry import ModelFile
 from compreface_cli.models.files import locked
-from compreface_cli.models.types import ModelFile
 from tests.cli.lying_server import Answer, lying_server
 from tests.cli.model_bench import SHA, WEIGHTS, Bench, a_model
 
@@ -55,7 +55,7 @@ def test_a_file_beside_the_build_is_taken_before_the_mirror(bench: Bench) -> Non
     beside = bench.folder / "build" / "own"
     beside.mkdir(parents=True)
     (beside / "mine.onnx").write_bytes(WEIGHTS)
-    bench.ensure(a_model(beside=str(bench.folder / "build")))
+    bench.ensure(a_model(build_folder=str(bench.folder / "build")))
     assert not bench.notes
 
 
@@ -86,7 +86,7 @@ def test_a_wrong_file_in_the_mirror_is_passed_over_for_a_source(bench: Bench) ->
 
 def test_a_missing_model_says_where_to_put_the_file(bench: Bench) -> None:
     with pytest.raises(FetchError, match=r"own/mine\.onnx is not on this machine") as caught:
-        bench.ensure(a_model(beside="/somewhere"))
+        bench.ensure(a_model(build_folder="/somewhere"))
     assert f"{bench.folder}/mirror/own/mine.onnx" in (caught.value.hint or "")
     assert "beside the build file" in (caught.value.hint or "")
     assert not store.obtainable(a_model(), bench.places)
@@ -176,7 +176,7 @@ def test_a_model_of_several_files_has_several_accepted_hashes() -> None:
 
 
 def test_a_changed_file_of_unknown_hash_is_not_used_unasked(bench: Bench) -> None:
-    model = a_model(files=UNKNOWN, beside=str(bench.folder / "mirror"))
+    model = a_model(files=UNKNOWN, build_folder=str(bench.folder / "mirror"))
     bench.put("own/mine.onnx")
     bench.ensure(model, accept_hash={"mine": [SHA]})
     path = bench.put("own/mine.onnx", b"second")
@@ -361,11 +361,11 @@ def test_source_files_are_kept_for_a_runtime_that_loads_them(bench: Bench) -> No
 def test_a_detector_is_prepared_without_what_belongs_to_a_calculator(bench: Bench) -> None:
     bench.put("own/mine.onnx")
     detector = a_model(role="detector", size=None, align=None, similarity=None)
-    entry = prepare.entry_of(detector)
+    entry = detector.entry()
     assert "align" not in entry
     assert "similarity" not in entry
     assert entry["input"]["size"] is None
-    assert prepare.entry_of(a_model(network="resnet18_v1"))["network"] == "resnet18_v1"
+    assert a_model(network="resnet18_v1").entry()["network"] == "resnet18_v1"
     bench.ensure(detector)
     assert store.state(detector, bench.places) == "here"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from compreface_cli.operations import Away, Observed, away, away_words, operations
-from compreface_cli.plan import Plan, resolve
-from compreface_cli.settings import resolve as resolve_settings
+from compreface_cli.config.settings import resolve as resolve_settings
+from compreface_cli.plan.operations import Away, Observed, away, away_words, operations
+from compreface_cli.plan.plan import Plan, resolve
 from tests.cli.build_files import build_file, catalogue
 from tests.cli.test_plan import NOWHERE
 

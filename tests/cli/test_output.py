@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from compreface_cli.errors import CfError
-from compreface_cli.output import Output
-from compreface_cli.tables import print_trimmed
+from compreface_cli.terminal.output import Output
+from compreface_cli.terminal.tables import print_trimmed
 
 if TYPE_CHECKING:
     from rich.console import Console

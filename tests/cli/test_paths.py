@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import checks, paths
-from compreface_cli.checks import health
+from compreface_cli import checks
+from compreface_cli.checks.machine import Machine
+from compreface_cli.config import paths
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts.host import DiskFact, disk
-from compreface_cli.instances import Instances, Record, now
+from compreface_cli.instance.records import Instances, Record, now
 from tests.cli.fake_facts import facts, host, plan
 from tests.cli.in_process import Cf, in_folder
 from tests.shared import ROOT
@@ -226,7 +227,7 @@ def test_every_refused_folder_is_a_finding_even_on_one_disk() -> None:
     )
     for rows in (
         checks.preflight(plan(launcher="process", services="core", port=3000), facts(host=seen)),
-        health.judge(health.Seen(facts(host=seen))),
+        checks.doctor(Machine(facts(host=seen))),
     ):
         (row,) = [one for one in rows if one.check == "disk" and one.level == "fail"]
         assert row.code == 3

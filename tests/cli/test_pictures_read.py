@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli.engine_client import EngineClient
-from compreface_cli.flows import pictures, scan
-from compreface_cli.flows.pictures import MAX_BYTES, Picture, Unfit
+from compreface_cli.engine.client import EngineClient
+from compreface_cli.photos import pictures, scan
+from compreface_cli.photos.pictures import MAX_BYTES, Picture, Unfit
 from tests.cli.picture_engine import a_face, picture_engine
 
 

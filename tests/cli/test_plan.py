@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compreface_cli import notation
-from compreface_cli.builds import BuildFile
-from compreface_cli.builds import catalogue as bundled_catalogue
+from compreface_cli import plugin_table
+from compreface_cli.builds.builds import BuildFile
+from compreface_cli.builds.spec import from_text
 from compreface_cli.checks import ui
+from compreface_cli.config.settings import Settings, Value
+from compreface_cli.config.settings import resolve as resolve_settings
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.plan import Plan, resolve, with_launcher
-from compreface_cli.settings import Settings, Value
-from compreface_cli.settings import resolve as resolve_settings
-from compreface_cli.spec import from_text
+from compreface_cli.models.catalogue import models as bundled_catalogue
+from compreface_cli.plan.plan import Plan, resolve, with_launcher
 from tests.cli.build_files import SHA, build_file, catalogue, custom_build_file, model_entry
 
 NOWHERE = Path("/nowhere/cf.yaml")
@@ -133,7 +133,7 @@ def test_the_model_of_a_calculator_comes_from_the_catalogue() -> None:
 
 def test_a_model_of_the_users_own_comes_from_the_build_and_lies_beside_it() -> None:
     (model,) = plan(custom_build_file(Path("/mine/my-build.yaml"))).models
-    assert (model.name, model.beside) == ("my-model", "/mine")
+    assert (model.name, model.build_folder) == ("my-model", "/mine")
 
 
 def test_the_catalogue_serves_a_custom_calculator_too() -> None:
@@ -213,7 +213,7 @@ def test_a_model_that_does_not_fit_its_plugin_is_refused(flags: Any, words: str)
     "plugin", ["scrfd.FaceDetector@mine", "genderage.AgeDetector@mine", "custom.Calculator@mine"]
 )
 def test_the_entry_that_a_refusal_shows_is_sound_for_every_role(plugin: str) -> None:
-    role = notation.model_role(plugin)
+    role = plugin_table.model_role(plugin)
     key = {"analyzer": "plugins"}.get(role, role)
     with pytest.raises(ConfigurationError) as caught:
         plan(
@@ -286,7 +286,7 @@ def test_a_plugin_that_nobody_knows_is_refused(flags: dict[str, Any], words: str
 
 def test_a_build_that_names_no_plugins_has_what_the_ui_reads() -> None:
     made = plan()
-    assert made.plugins == notation.UI_PLUGINS
+    assert made.plugins == plugin_table.UI_PLUGINS
     assert made.origins["plugins"] == "default"
     assert made.models == ()
     assert [one for one in ui.judge(made) if one.level != "ok"] == []
@@ -351,9 +351,11 @@ flags = st.fixed_dictionaries(
     optional={
         "device": st.sampled_from(["cpu", "cuda"]),
         "gpu_index": st.integers(0, 63),
-        "detector": st.sampled_from(notation.known("detector")),
-        "calculator": st.sampled_from(notation.known("calculator")),
-        "plugins": st.lists(st.sampled_from(notation.known("analyzer")), unique=True, max_size=3),
+        "detector": st.sampled_from(plugin_table.known("detector")),
+        "calculator": st.sampled_from(plugin_table.known("calculator")),
+        "plugins": st.lists(
+            st.sampled_from(plugin_table.known("analyzer")), unique=True, max_size=3
+        ),
         "services": st.sampled_from(["full", "core"]),
         "launcher": st.sampled_from(["auto", "compose", "process"]),
         "port": st.one_of(st.just("auto"), st.integers(1, 65535)),
@@ -412,7 +414,7 @@ def test_any_choice_gives_one_settled_plan(chosen: dict[str, Any]) -> None:
             assert document[key] == value
     assert (first.device == "cuda") == (first.gpu_index >= 0) == (first.wheels != "cpu")
     assert all(isinstance(one, str) for one in first.engine_environment().values())
-    named = notation.models_of((first.detector, first.calculator, *first.plugins))
+    named = plugin_table.models_of((first.detector, first.calculator, *first.plugins))
     assert tuple(one.name for one in first.models) == named
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.builds import catalogue, model_of
+from compreface_cli.builds.builds import model_of
+from compreface_cli.builds.spec import from_text
+from compreface_cli.config.settings import resolve as resolve_settings
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.models.types import Model
-from compreface_cli.notation import PLUGINS
-from compreface_cli.plan import resolve
-from compreface_cli.settings import resolve as resolve_settings
-from compreface_cli.spec import from_text
+from compreface_cli.models import catalogue
+from compreface_cli.models.entry import Model
+from compreface_cli.plan.plan import resolve
+from compreface_cli.plugin_table import PLUGINS
 from tests.cli.build_files import build_file
 from tests.cli.test_plan import NOWHERE
 
@@ -33,7 +34,7 @@ def shown(base: str) -> Model:
 
 @pytest.mark.parametrize("base", OPEN)
 def test_it_has_the_input_of_the_catalogues_model_for_that_plugin(base: str) -> None:
-    known = catalogue()[(*PLUGINS[base].fits, "w600k_mbf")[0]]
+    known = catalogue.models()[(*PLUGINS[base].fits, "w600k_mbf")[0]]
     same = ("role", "size", "layout", "colour", "mean", "scale", "align", "similarity")
     own = shown(base)
     assert {key: getattr(own, key) for key in same} == {key: getattr(known, key) for key in same}

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compreface_cli import project
 from compreface_cli.errors import CfError, ConflictError
-from compreface_cli.render import Content, FileRef, RenderedProject, env_text
+from compreface_cli.project import writer
+from compreface_cli.project.render import Content, FileRef, RenderedProject, env_text
 
 
 def rendered(
@@ -34,7 +34,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != project.MANIFEST
+        if path.is_file() and path.name != writer.MANIFEST
     }
 
 
@@ -48,59 +48,59 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_project_is_written_with_secrets_of_its_own(folder: Path) -> None:
-    assert project.state(rendered(), folder) == "absent"
-    done = project.write(rendered(), folder)
+    assert writer.state(rendered(), folder) == "absent"
+    done = writer.write(rendered(), folder)
     assert set(done.changed) == {"compose.yaml", "core/Dockerfile", ".env"}
-    assert project.state(rendered(), folder) == "same"
+    assert writer.state(rendered(), folder) == "same"
     assert mode(folder / ".env") == 0o600
     assert mode(folder / "compose.yaml") == 0o644
-    values = project.read_env(folder / ".env")
+    values = writer.read_env(folder / ".env")
     assert len(values["POSTGRES_PASSWORD"]) >= 32
     assert values["EMAIL_PASSWORD"] == ""
 
 
 def test_two_projects_have_two_passwords(tmp_path: Path) -> None:
     for name in "ab":
-        project.write(rendered(), tmp_path / name)
-    first, second = (project.read_env(tmp_path / name / ".env") for name in "ab")
+        writer.write(rendered(), tmp_path / name)
+    first, second = (writer.read_env(tmp_path / name / ".env") for name in "ab")
     assert first["POSTGRES_PASSWORD"] != second["POSTGRES_PASSWORD"]
 
 
 def test_a_second_write_changes_nothing(folder: Path) -> None:
-    project.write(rendered(), folder)
+    writer.write(rendered(), folder)
     before = tree(folder)
-    done = project.write(rendered(), folder)
+    done = writer.write(rendered(), folder)
     assert (done.changed, done.removed) == ((), ())
     assert tree(folder) == before
 
 
 def test_a_changed_plan_replaces_what_changed_and_removes_what_is_gone(folder: Path) -> None:
-    project.write(rendered(core__models__a="x", old="x"), folder)
+    writer.write(rendered(core__models__a="x", old="x"), folder)
     secrets = (folder / ".env").read_bytes()
-    done = project.write(rendered(core__Dockerfile="FROM y\n"), folder)
+    done = writer.write(rendered(core__Dockerfile="FROM y\n"), folder)
     assert done.changed == ("core/Dockerfile",)
     assert done.removed == ("core/models/a", "old")
     assert not (folder / "core" / "models").exists()
     assert (folder / ".env").read_bytes() == secrets
-    assert project.state(rendered(core__models__a="x"), folder) == "differs"
+    assert writer.state(rendered(core__models__a="x"), folder) == "differs"
 
 
 def test_the_users_own_files_stay(folder: Path) -> None:
-    project.write(rendered(core__models__a="x"), folder)
+    writer.write(rendered(core__models__a="x"), folder)
     (folder / "compose.override.yaml").write_text("mine\n")
     (folder / "core" / "models" / "mine.txt").write_text("mine\n")
-    project.write(rendered(), folder)
+    writer.write(rendered(), folder)
     assert (folder / "compose.override.yaml").read_text() == "mine\n"
     assert (folder / "core" / "models" / "mine.txt").read_text() == "mine\n"
 
 
 def test_a_hand_edit_is_refused_with_its_diff_and_nothing_is_written(folder: Path) -> None:
-    project.write(rendered(), folder)
+    writer.write(rendered(), folder)
     (folder / "compose.yaml").write_text("name: x\nmine: 1\n")
-    assert project.state(rendered(), folder) == "differs"
+    assert writer.state(rendered(), folder) == "differs"
     before = tree(folder)
     with pytest.raises(ConflictError, match="edited by hand") as caught:
-        project.write(rendered(core__Dockerfile="FROM y\n"), folder)
+        writer.write(rendered(core__Dockerfile="FROM y\n"), folder)
     assert caught.value.code == 4
     assert "-mine: 1" in caught.value.message
     assert caught.value.hint is not None
@@ -109,12 +109,12 @@ def test_a_hand_edit_is_refused_with_its_diff_and_nothing_is_written(folder: Pat
 
 
 def test_all_hand_edits_are_told_at_once(folder: Path) -> None:
-    project.write(rendered(gone="a\n", core__data="b\n"), folder)
+    writer.write(rendered(gone="a\n", core__data="b\n"), folder)
     (folder / "compose.yaml").write_text("".join(f"{i}\n" for i in range(200)))
     (folder / "core" / "data").write_bytes(b"\xff\xfe")
     (folder / "gone").write_text("mine")
     with pytest.raises(ConflictError) as caught:
-        project.write(rendered(core__data="c\n"), folder)
+        writer.write(rendered(core__data="c\n"), folder)
     message = caught.value.message
     assert all(f"{folder / name} was edited" in message for name in ("compose.yaml", "gone"))
     assert f"{folder / 'core/data'} was edited" in message
@@ -122,61 +122,61 @@ def test_all_hand_edits_are_told_at_once(folder: Path) -> None:
 
 
 def test_an_edit_that_is_what_cf_would_write_is_no_conflict(folder: Path) -> None:
-    project.write(rendered(), folder)
+    writer.write(rendered(), folder)
     (folder / "compose.yaml").write_text("name: y\n")
-    project.write(rendered(more={"compose.yaml": "name: y\n"}), folder)
-    assert project.state(rendered(more={"compose.yaml": "name: y\n"}), folder) == "same"
+    writer.write(rendered(more={"compose.yaml": "name: y\n"}), folder)
+    assert writer.state(rendered(more={"compose.yaml": "name: y\n"}), folder) == "same"
 
 
 def test_a_file_that_was_deleted_is_written_again(folder: Path) -> None:
-    project.write(rendered(), folder)
+    writer.write(rendered(), folder)
     (folder / "compose.yaml").unlink()
-    assert project.write(rendered(), folder).changed == ("compose.yaml",)
+    assert writer.write(rendered(), folder).changed == ("compose.yaml",)
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ConflictError, match="is not empty"):
-        project.write(rendered(), tmp_path)
+        writer.write(rendered(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_file_in_the_way_of_a_new_one_is_refused(folder: Path) -> None:
-    project.write(rendered(), folder)
+    writer.write(rendered(), folder)
     (folder / "notes.md").write_text("mine")
     with pytest.raises(ConflictError, match=r"notes.md was edited by hand"):
-        project.write(rendered(more={"notes.md": "cf's"}), folder)
+        writer.write(rendered(more={"notes.md": "cf's"}), folder)
 
 
 def test_secrets_and_overrides_laid_ready_are_taken(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / ".env").write_text("# mine\nPOSTGRES_PASSWORD=bare\nTZ='Europe/Kyiv'\nnonsense\n")
     (folder / "compose.override.yaml").write_text("services: {}\n")
-    project.write(rendered(), folder)
-    values = project.read_env(folder / ".env")
+    writer.write(rendered(), folder)
+    values = writer.read_env(folder / ".env")
     assert values == {"POSTGRES_PASSWORD": "bare", "TZ": "Europe/Kyiv", "EMAIL_PASSWORD": ""}
 
 
 def test_a_password_of_the_users_is_taken_at_first_and_never_changed_later(folder: Path) -> None:
-    project.write(rendered({"postgres_password": "mine", "email_password": "m1"}), folder)
-    assert project.read_env(folder / ".env")["POSTGRES_PASSWORD"] == "mine"
-    project.write(rendered({"postgres_password": "mine", "email_password": "m2"}), folder)
-    assert project.read_env(folder / ".env")["EMAIL_PASSWORD"] == "m2"
+    writer.write(rendered({"postgres_password": "mine", "email_password": "m1"}), folder)
+    assert writer.read_env(folder / ".env")["POSTGRES_PASSWORD"] == "mine"
+    writer.write(rendered({"postgres_password": "mine", "email_password": "m2"}), folder)
+    assert writer.read_env(folder / ".env")["EMAIL_PASSWORD"] == "m2"
     with pytest.raises(ConflictError, match="another database password") as caught:
-        project.write(rendered({"postgres_password": "other"}), folder)
+        writer.write(rendered({"postgres_password": "other"}), folder)
     assert "mine" not in str(caught.value)
-    project.write(rendered(), folder)
-    assert project.read_env(folder / ".env")["POSTGRES_PASSWORD"] == "mine"
+    writer.write(rendered(), folder)
+    assert writer.read_env(folder / ".env")["POSTGRES_PASSWORD"] == "mine"
 
 
 def test_a_copied_file_is_proven_while_it_is_copied(tmp_path: Path, folder: Path) -> None:
     source = tmp_path / "model.onnx"
     source.write_bytes(b"weights")
-    project.write(rendered(core__m=FileRef.of(source)), folder)
+    writer.write(rendered(core__m=FileRef.of(source)), folder)
     assert (folder / "core" / "m").read_bytes() == b"weights"
     before = tree(folder)
     with pytest.raises(CfError, match="changed while it was copied"):
-        project.write(
+        writer.write(
             rendered(core__m=FileRef(source, "0" * 64), more={"compose.yaml": "n"}), folder
         )
     assert tree(folder) == before
@@ -186,55 +186,55 @@ def test_a_copied_file_is_proven_while_it_is_copied(tmp_path: Path, folder: Path
 def test_a_first_write_that_fails_leaves_no_folder(tmp_path: Path) -> None:
     source = tmp_path / "model.onnx"
     with pytest.raises(CfError, match="cannot be written"):
-        project.write(
+        writer.write(
             rendered(core__m=FileRef(source, "0" * 64)), tmp_path / "deep" / "er" / "project"
         )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_replaced_puts_all_others_back(folder: Path) -> None:
-    project.write(rendered(), folder)
+    writer.write(rendered(), folder)
     before = tree(folder)
     # a folder stands where the last of the new files should go
     new = rendered(more={"compose.yaml": "name: y\n", "zz/file": "x"})
     (folder / "zz").write_text("in the way")
     with pytest.raises(CfError, match="cannot be written"):
-        project.write(new, folder)
+        writer.write(new, folder)
     (folder / "zz").unlink()
     assert tree(folder) == before
-    assert project.state(rendered(), folder) == "same"
+    assert writer.state(rendered(), folder) == "same"
 
 
 def test_a_run_that_was_killed_between_two_files_is_no_hand_edit(folder: Path) -> None:
-    project.write(rendered(), folder)
+    writer.write(rendered(), folder)
     new = rendered(more={"compose.yaml": "name: y\n", "core/Dockerfile": "FROM y\n"})
-    manifest = json.loads((folder / project.MANIFEST).read_text())
+    manifest = json.loads((folder / writer.MANIFEST).read_text())
     manifest["pending"] = new.hashes()
-    (folder / project.MANIFEST).write_text(json.dumps(manifest))
+    (folder / writer.MANIFEST).write_text(json.dumps(manifest))
     (folder / "compose.yaml").write_text("name: y\n")  # moved already; the Dockerfile was not
     third = rendered(more={"compose.yaml": "name: z\n"})
-    project.write(third, folder)
-    assert project.state(third, folder) == "same"
+    writer.write(third, folder)
+    assert writer.state(third, folder) == "same"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"files": 1}'])
 def test_a_damaged_manifest_is_refused(folder: Path, text: str) -> None:
-    project.write(rendered(), folder)
-    (folder / project.MANIFEST).write_text(text)
+    writer.write(rendered(), folder)
+    (folder / writer.MANIFEST).write_text(text)
     with pytest.raises(ConflictError, match=r"cannot be read|is damaged"):
-        project.write(rendered(), folder)
+        writer.write(rendered(), folder)
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CfError, match="cannot be made"):
-        project.write(rendered(), tmp_path / "file" / "project")
+        writer.write(rendered(), tmp_path / "file" / "project")
 
 
 def test_a_file_is_replaced_and_never_written_in_place(folder: Path, tmp_path: Path) -> None:
-    project.write(rendered(), folder)
+    writer.write(rendered(), folder)
     os.link(folder / "compose.yaml", tmp_path / "link")
-    project.write(rendered(more={"compose.yaml": "name: y\n"}), folder)
+    writer.write(rendered(more={"compose.yaml": "name: y\n"}), folder)
     assert (tmp_path / "link").read_text() == "name: x\n"
 
 
@@ -243,4 +243,4 @@ def test_any_password_is_read_back_as_it_was_written(value: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ".env"
         path.write_text(env_text("x", {"KEY": value}), "utf-8")
-        assert project.read_env(path) == {"KEY": value}
+        assert writer.read_env(path) == {"KEY": value}

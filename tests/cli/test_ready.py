@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from compreface_cli import builds, plan, settings
+from compreface_cli.builds import builds
+from compreface_cli.config import settings
+from compreface_cli.engine import known_answer
+from compreface_cli.engine.known_answer import KnownAnswer
 from compreface_cli.errors import ConfigurationError, UnhealthyError
-from compreface_cli.flows import ready
-from compreface_cli.flows.ready import KnownAnswer
-from compreface_cli.launch.base import Endpoint, ServiceState
+from compreface_cli.instance.state import Endpoint, ServiceState
 from compreface_cli.models import prepare
-from compreface_cli.models.types import Border
+from compreface_cli.models.entry import Border
+from compreface_cli.plan import plan
 from tests.cli.local_cf import free_port
 from tests.cli.talking_engine import CALCULATOR, TalkingEngine, face, serving
 
@@ -35,9 +37,9 @@ def right() -> TalkingEngine:
     return engine
 
 
-def check(engine: TalkingEngine, answer: KnownAnswer = ANSWER) -> ready.Proof:
+def check(engine: TalkingEngine, answer: KnownAnswer = ANSWER) -> known_answer.Proof:
     with serving(engine) as endpoint:
-        return ready.check(endpoint, answer, time.monotonic() + 20)
+        return known_answer.check(endpoint, answer, time.monotonic() + 20)
 
 
 def refusal(engine: TalkingEngine, answer: KnownAnswer = ANSWER) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def test_two_people_are_told_apart_by_the_border_of_the_calculator() -> None:
 def test_the_border_is_the_builds_or_the_catalogues_or_half() -> None:
     def border(wanted: plan.Plan) -> float:
         said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
-        return ready.known_answer(wanted, {}, lambda: said).border
+        return known_answer.known_answer(wanted, {}, lambda: said).border
 
     own = _own_model_plan()
     (model,) = own.models
@@ -167,9 +169,9 @@ def test_an_answer_survives_its_record() -> None:
 
 def test_one_model_is_one_space_and_another_is_another() -> None:
     near = replace(ANSWER, embedding=(0.62, 0.78, 0.05))
-    assert ready.same_space(ANSWER, near)
-    assert not ready.same_space(ANSWER, replace(ANSWER, embedding=(0.8, -0.6, 0.0)))
-    assert not ready.same_space(ANSWER, replace(ANSWER, embedding=(0.6, 0.8)))
+    assert known_answer.same_space(ANSWER, near)
+    assert not known_answer.same_space(ANSWER, replace(ANSWER, embedding=(0.8, -0.6, 0.0)))
+    assert not known_answer.same_space(ANSWER, replace(ANSWER, embedding=(0.6, 0.8)))
 
 
 def never() -> dict[str, Any]:
@@ -178,11 +180,11 @@ def never() -> dict[str, Any]:
 
 def test_the_bundled_builds_whose_files_are_known_have_an_answer() -> None:
     for name, length in (("embedded", 192), ("facenet", 512)):
-        known = ready.known_answer(_plan(name), {}, never)
+        known = known_answer.known_answer(_plan(name), {}, never)
         assert (len(known.embedding), len(known.box), known.shrink) == (length, 4, 1.0)
         assert known.calculator == _plan(name).calculator
     small = replace(_plan("embedded"), max_detect_size=256)
-    assert ready.known_answer(small, {}, never).shrink == 0.5
+    assert known_answer.known_answer(small, {}, never).shrink == 0.5
 
 
 def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
@@ -193,21 +195,21 @@ def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
     }
     (tmp_path / "model.json").write_text(json.dumps(document))
     models = {own.models[0].name: tmp_path}
-    known = ready.known_answer(own, models, never)
+    known = known_answer.known_answer(own, models, never)
     assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.0, 2.0))
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        ready.known_answer(own, models, never)
+        known_answer.known_answer(own, models, never)
 
 
 def test_a_pair_that_no_answer_covers_is_asked_of_the_converter(tmp_path: Path) -> None:
     own = _own_model_plan()
     (tmp_path / "model.json").write_text(json.dumps({"similarity": [1, 2], "known_answers": {}}))
     said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
-    known = ready.known_answer(own, {own.models[0].name: tmp_path}, lambda: said)
+    known = known_answer.known_answer(own, {own.models[0].name: tmp_path}, lambda: said)
     assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.5, 2.5))
     with pytest.raises(ConfigurationError, match="holds no known answer"):
-        ready.known_answer(own, {}, lambda: {"similarity": [1.5, 2.5]})
+        known_answer.known_answer(own, {}, lambda: {"similarity": [1.5, 2.5]})
 
 
 def test_a_build_that_may_be_less_exact_is_held_to_its_own_tolerance() -> None:
@@ -221,7 +223,7 @@ def test_a_build_that_may_be_less_exact_is_held_to_its_own_tolerance() -> None:
         ({"runtime": "auto", "min_cosine": 0.9999}, 0.999),
     ):
         wanted = replace(plan, **changes)
-        assert ready.known_answer(wanted, {}, never).least == least, changes
+        assert known_answer.known_answer(wanted, {}, never).least == least, changes
 
 
 def test_a_shipped_answer_counts_for_the_files_it_was_made_from(tmp_path: Path) -> None:
@@ -240,33 +242,33 @@ def test_a_shipped_answer_counts_for_the_files_it_was_made_from(tmp_path: Path) 
             "sizes": {},
         }
         (folder / prepare.RECORD).write_text(json.dumps(record))
-    assert len(ready.known_answer(plan, models, never).embedding) == 128
+    assert len(known_answer.known_answer(plan, models, never).embedding) == 128
     record["sources"] = dict.fromkeys(record["sources"], "0" * 64)
     (models["retinaface_mnet025_v1"] / prepare.RECORD).write_text(json.dumps(record))
-    assert ready.known_answer(plan, models, lambda: said).embedding == tuple(HER)
+    assert known_answer.known_answer(plan, models, lambda: said).embedding == tuple(HER)
 
 
 def test_waiting_ends_when_the_engine_answers() -> None:
     with serving(right()) as endpoint:
-        ready.wait(endpoint, lambda: RUNNING, time.monotonic() + 20)
+        known_answer.wait(endpoint, lambda: RUNNING, time.monotonic() + 20)
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped", "missing", "restarting"])
 def test_waiting_ends_at_once_when_the_engine_is_gone(state: Any) -> None:
     gone = ServiceState("core", state, "exit code 3")
     with pytest.raises(UnhealthyError, match="did not start: exit code 3"):
-        ready.wait(_nobody(), lambda: gone, time.monotonic() + 3600)
+        known_answer.wait(_nobody(), lambda: gone, time.monotonic() + 3600)
 
 
 def test_waiting_ends_at_the_first_crash() -> None:
     crashed = ServiceState("core", "running", "started again 1 times", restarts=1)
     with pytest.raises(UnhealthyError, match="did not start"):
-        ready.wait(_nobody(), lambda: crashed, time.monotonic() + 3600)
+        known_answer.wait(_nobody(), lambda: crashed, time.monotonic() + 3600)
 
 
 def test_waiting_ends_at_the_deadline() -> None:
     with pytest.raises(UnhealthyError, match="not ready in time") as caught:
-        ready.wait(_nobody(), lambda: RUNNING, time.monotonic())
+        known_answer.wait(_nobody(), lambda: RUNNING, time.monotonic())
     assert "--timeout" in str(caught.value.hint)
 
 
@@ -287,7 +289,7 @@ def test_what_an_engine_that_is_not_well_answers_is_shown(
         serving(engine) as endpoint,
         pytest.raises(UnhealthyError, match=f"its last answer was: {said}") as caught,
     ):
-        ready.wait(endpoint, lambda: RUNNING, time.monotonic() + 0.3)
+        known_answer.wait(endpoint, lambda: RUNNING, time.monotonic() + 0.3)
     assert "--timeout" not in str(caught.value.hint)
 
 
@@ -311,11 +313,13 @@ def test_all_services_are_waited_for() -> None:
         [RUNNING, ServiceState("api", "running", healthy=False)],
         [RUNNING, ServiceState("api", "running", healthy=True)],
     ]
-    ready.wait_for_all(_one_after_the_other(looks), time.monotonic() + 20)
+    known_answer.wait_for_all(_one_after_the_other(looks), time.monotonic() + 20)
     with pytest.raises(UnhealthyError, match="api has failed: gone"):
-        ready.wait_for_all(lambda: [ServiceState("api", "failed", "gone")], time.monotonic() + 20)
+        known_answer.wait_for_all(
+            lambda: [ServiceState("api", "failed", "gone")], time.monotonic() + 20
+        )
     with pytest.raises(UnhealthyError, match="not ready in time: api"):
-        ready.wait_for_all(lambda: looks[0], time.monotonic())
+        known_answer.wait_for_all(lambda: looks[0], time.monotonic())
 
 
 def _one_after_the_other(

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import engine_env, paths
-from compreface_cli.instances import Instances, Phase, Record
-from compreface_cli.launch.supervisor import start_time
+from compreface_cli.config import paths
+from compreface_cli.engine import venv
+from compreface_cli.instance.records import Instances, Phase, Record
+from compreface_cli.launchers.supervisor import start_time
 from tests.cli.in_process import Cf, in_folder
 from tests.shared import ROOT
 
@@ -166,7 +167,7 @@ def test_what_no_build_and_no_instance_uses_is_pruned(cf: Cf, file: Path) -> Non
         models / wanted,
         weights / "old-model",
         environments / "0123456789abcdef",
-        environments / engine_env.inputs("cpu").key(),
+        environments / venv.inputs("cpu").key(),
         paths.instances_dir() / "half-made",
     ):
         folder.mkdir(parents=True)

@@ -12,12 +12,13 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from compreface_cli import render, resources
-from compreface_cli.builds import BuildFile
+from compreface_cli import resources
+from compreface_cli.builds.builds import BuildFile
+from compreface_cli.config.settings import resolve as resolve_settings
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
-from compreface_cli.plan import Plan, resolve
-from compreface_cli.render import FileRef, env_quoted, env_text, quoted
-from compreface_cli.settings import resolve as resolve_settings
+from compreface_cli.plan.plan import Plan, resolve
+from compreface_cli.project import render
+from compreface_cli.project.render import FileRef, env_quoted, env_text, quoted
 from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.build_files import build_file, catalogue, custom_build_file
 from tests.cli.test_plan import NOWHERE

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compreface_cli import paths
+from compreface_cli.config import paths
 from tests.cli.in_process import Cf, in_folder
 
 

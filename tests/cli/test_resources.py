@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import paths, resources
+from compreface_cli import resources
+from compreface_cli.config import paths
 from tests.shared import ROOT
 
 

@@ -13,10 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from compreface_cli.app import make_app
-from compreface_cli.engine_client import EngineClient
+from compreface_cli.engine.client import EngineClient
 from compreface_cli.errors import UnhealthyError, UsageError
-from compreface_cli.flows import scan as flow
-from compreface_cli.flows.pictures import Picture, gather
+from compreface_cli.photos import scan as flow
+from compreface_cli.photos.pictures import Picture, gather
 from tests.cli.picture_engine import BROKEN, BUSY, NO_FACE, PictureEngine, a_face, picture_engine
 
 

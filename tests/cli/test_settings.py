@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from compreface_cli import settings
+from compreface_cli.config import settings
+from compreface_cli.config.settings_table import BY_KEY, TABLE, TRANSLATED, WITHOUT_EFFECT
 from compreface_cli.errors import ConfigurationError, UsageError
-from compreface_cli.settings_table import BY_KEY, TABLE, TRANSLATED, WITHOUT_EFFECT
 from tests.shared import ROOT
 
 # Every key of upstream's `.env` files (root, custom builds, dev).

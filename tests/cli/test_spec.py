@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from compreface_cli import spec
+from compreface_cli.builds import spec
+from compreface_cli.config.yamlfile import Fault, parse
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.yamlfile import Fault, parse
 from tests.cli.build_files import SHA, build_data, model_entry, plain_data, text
 
 

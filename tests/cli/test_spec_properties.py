@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compreface_cli import builds, notation, spec
+from compreface_cli import plugin_table
+from compreface_cli.builds import builds, spec
+from compreface_cli.config.yamlfile import parse
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.yamlfile import parse
 from tests.cli.build_files import build_data, model_entry
 
 names = st.from_regex(spec.NAME, fullmatch=True)
@@ -33,9 +34,11 @@ sound = st.fixed_dictionaries(
         "name": names,
         "summary": st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=60),
         "device": st.sampled_from(["cpu", "cuda"]),
-        "detector": st.sampled_from(notation.known("detector")),
-        "calculator": st.sampled_from(notation.known("calculator")),
-        "plugins": st.lists(st.sampled_from(notation.known("analyzer")), unique=True, max_size=4),
+        "detector": st.sampled_from(plugin_table.known("detector")),
+        "calculator": st.sampled_from(plugin_table.known("calculator")),
+        "plugins": st.lists(
+            st.sampled_from(plugin_table.known("analyzer")), unique=True, max_size=4
+        ),
         "limits": st.fixed_dictionaries(
             {},
             optional={

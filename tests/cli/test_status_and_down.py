@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from compreface_cli import paths
-from compreface_cli.instances import Instances, Record
-from compreface_cli.launch.supervisor import start_time
+from compreface_cli.config import paths
+from compreface_cli.instance.records import Instances, Record
+from compreface_cli.launchers.supervisor import start_time
 from tests.cli.in_process import Cf, in_folder
 
 

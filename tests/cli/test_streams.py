@@ -13,7 +13,7 @@ from tests.shared import ROOT
 PRINTING = """
 import sys
 from compreface_cli import app, cli
-from compreface_cli.output import Output
+from compreface_cli.terminal.output import Output
 def make(arguments=None):
     def run(**how):
         Output().note("caf\\xe9 \\u25cf")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from compreface_cli.child_processes import die_with
-from compreface_cli.launch import supervisor
-from compreface_cli.launch.supervisor import RotatingLog, start_time
+from compreface_cli.launchers import supervisor
+from compreface_cli.launchers.supervisor import RotatingLog, start_time
 from tests.cli.local_cf import eventually
 
 FAST = {"back_off_s": 0.01, "longest_back_off_s": 0.05, "stop_timeout_s": 5.0}

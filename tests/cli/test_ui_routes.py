@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from compreface_cli.checks import ui_routes
-from compreface_cli.flows import routes
-from compreface_cli.render import UI_ROUTES
+from compreface_cli.deploy import routes
+from compreface_cli.project.render import UI_ROUTES
 
 ADMIN, API, CORE = UI_ROUTES
 OK = (200, {"status": "OK"})

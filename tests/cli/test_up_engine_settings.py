@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from compreface_cli import builds, plan, project, render, resources, settings, settings_table
+from compreface_cli import resources
+from compreface_cli.builds import builds
+from compreface_cli.config import settings, settings_table
+from compreface_cli.deploy import up as flow
+from compreface_cli.deploy import up_wanted
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.flows import up as flow
-from compreface_cli.flows import up_wanted
-from compreface_cli.output import Output
+from compreface_cli.plan import plan
+from compreface_cli.project import render, writer
+from compreface_cli.terminal.output import Output
 from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.local_cf import LocalCf, free_port
 
@@ -101,8 +105,8 @@ def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) ->
     assert not any(
         KEY in content for content in rendered.files.values() if isinstance(content, str)
     )
-    folder = project.write(rendered, tmp_path / "folder").folder
-    assert project.read_env(folder / ".env")["CF_API_KEYS"] == wanted.api_keys
+    folder = writer.write(rendered, tmp_path / "folder").folder
+    assert writer.read_env(folder / ".env")["CF_API_KEYS"] == wanted.api_keys
     assert (folder / ".env").stat().st_mode & 0o777 == 0o600
     assert _files_with(KEY, folder) == [folder / ".env"]
     document = yaml.safe_load((folder / "compose.yaml").read_text())
@@ -113,8 +117,8 @@ def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) ->
     assert EngineSettings.from_env({"CF_API_KEYS_FILE": str(given)}).api_keys == tuple(
         f"sha256:{hashlib.sha256(key.encode()).hexdigest()}" for key in wanted.api_keys.split(",")
     )
-    project.write(render.render(_plan({})), folder)
-    assert "CF_API_KEYS" not in project.read_env(folder / ".env")
+    writer.write(render.render(_plan({})), folder)
+    assert "CF_API_KEYS" not in writer.read_env(folder / ".env")
     assert not given.parent.exists()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from compreface_cli import resources
-from compreface_cli.engine_client import EngineClient
+from compreface_cli.engine.client import EngineClient
 from compreface_cli.models import prepare
 from tests.cli.local_cf import LocalCf
 from tests.cli.prepared_models import prepared

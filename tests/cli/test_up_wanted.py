@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from compreface_cli.deploy import running, up_wanted
 from compreface_cli.errors import PreflightError, UsageError
-from compreface_cli.flows import running, up_wanted
-from compreface_cli.instances import Record, now
-from compreface_cli.launch.base import Deployment, Endpoint
-from compreface_cli.models.types import Model, ModelFile
-from compreface_cli.output import Output
-from compreface_cli.plan import Plan
+from compreface_cli.instance.records import Record, now
+from compreface_cli.instance.state import Deployment, Endpoint
+from compreface_cli.models.entry import Model, ModelFile
+from compreface_cli.plan.plan import Plan
+from compreface_cli.terminal.output import Output
 from tests.cli.fake_facts import plan
 from tests.cli.model_bench import SHA, a_model
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import textfile
+from compreface_cli.config import textfile
+from compreface_cli.config.yamlfile import parse, read
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.yamlfile import parse, read
 
 
 def refusal(text: str) -> str:

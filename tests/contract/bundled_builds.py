@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compreface_cli import plan, settings
-from compreface_cli.builds import load
+from compreface_cli.builds.builds import load
+from compreface_cli.config import settings
 from compreface_cli.models import store
+from compreface_cli.plan import plan
 from tests.cli.local_cf import shared_environment
 from tests.cli.prepared_models import places, prepared
 from tests.contract.process import Engine
-from tests.shared import ROOT
+from tests.shared import NO_SHARED, ROOT, SHARED
 
 NAMES = sorted(path.stem for path in (ROOT / "builds").glob("*.yaml"))
 
@@ -24,6 +25,8 @@ def why_not_here(build: str) -> str:
     wanted = plan_of(build)
     if wanted.device != "cpu":
         return f"{build} is for a GPU ({wanted.device})"
+    if wanted.models and SHARED is None:
+        return f"{build} needs {', '.join(one.name for one in wanted.models)}; {NO_SHARED}"
     absent = [
         one.path
         for model in wanted.models

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.process import Engine
-from tests.shared import ROOT, SHARED, shared
+from tests.shared import NO_SHARED, ROOT, SHARED, shared
 
 FACENET = "20180402-114759"
 SPEC = {
@@ -43,7 +43,7 @@ def embedded() -> Iterator[Engine]:
 def facenet_models() -> Path:
     """A folder with the prepared FaceNet model, made once and kept in the checkout's cache."""
     if SHARED is None:
-        pytest.skip("the shared folder of weights is absent")
+        pytest.skip(f"{FACENET} is needed; {NO_SHARED}")
     folder = ROOT / ".cache" / "models"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{FACENET}.lock").open("w") as lock:

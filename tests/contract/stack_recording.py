@@ -8,10 +8,9 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from tests.shared import SHARED, shared
+from tests.contract.pictures import RECORDINGS, is_here, picture
 
 TIMEOUT_S = 60.0
 
@@ -31,6 +30,12 @@ class Recorded:
     def name(self) -> str:
         what = ",".join(f"{one['content'][:20]}" for one in self.parts)
         return f"{self.number}-{self.request.split()[1].strip('/')}-{what}".rstrip("-")
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether its photograph is here."""
+        named = [one["content"] for one in self.parts]
+        return all(is_here(f"photographs/{one}") for one in named if one.endswith(".jpg"))
 
     @property
     def keeps_its_connection(self) -> bool:
@@ -57,10 +62,8 @@ class Recorded:
 
 @cache
 def recording() -> tuple[Recorded, ...]:
-    """All requests in their order; none without the shared folder."""
-    if SHARED is None:
-        return ()
-    text = shared("contract", "stack", "api-to-core.jsonl").read_text("utf-8")
+    """All requests in their order."""
+    text = (RECORDINGS / "api-to-core.jsonl").read_text("utf-8")
     return tuple(
         Recorded(
             number,
@@ -88,19 +91,11 @@ def form_of(parts: Sequence[Mapping[str, Any]], boundary: str) -> bytes:
     return b"\r\n".join([*pieces, f"{mark}--\r\n".encode()])
 
 
-def photographs() -> list[Path]:
-    """The sample photographs."""
-    if SHARED is None:
-        return []
-    return sorted(shared("faces", "compreface-samples").glob("*.jpg"))
-
-
 def content_of(part: Mapping[str, Any]) -> bytes:
     """The bytes of a recorded part: a sample, the beginning of one by its hash, or a text."""
     named: str = part["content"]
-    samples = {path.name: path for path in photographs()}
-    if named in samples:
-        content = samples[named].read_bytes()
+    if named.endswith(".jpg"):
+        content = picture(f"photographs/{named}")
     elif named.startswith("sha256:"):
         content = _beginning(named.removeprefix("sha256:"), part["bytes"])
     else:
@@ -110,12 +105,9 @@ def content_of(part: Mapping[str, Any]) -> bytes:
 
 
 def _beginning(digest: str, length: int) -> bytes:
-    for path in photographs():
-        with path.open("rb") as file:
-            start = file.read(length)
-        if hashlib.sha256(start).hexdigest() == digest:
-            return start
-    raise LookupError(f"no sample begins with the {length} bytes of sha256:{digest}")
+    start = picture("inputs/001_A-beginning.jpg")
+    assert (len(start), hashlib.sha256(start).hexdigest()) == (length, digest)
+    return start
 
 
 @dataclass(frozen=True)

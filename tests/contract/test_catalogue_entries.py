@@ -7,19 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli import builds
-from compreface_cli.models.prepare import entry_of
+from compreface_cli.models import catalogue
 from compreface_convert.checkpoint import NETWORKS as CHECKPOINTS
 from compreface_convert.gluon import NETWORKS as GLUON
 from compreface_convert.spec import read_spec
 
-CATALOGUE = builds.catalogue()
+CATALOGUE = catalogue.models()
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_the_converter_takes_the_entry(name: str, tmp_path: Path) -> None:
     model = CATALOGUE[name]
-    entry = entry_of(model)
+    entry = model.entry()
     for file in entry["files"]:  # `cf` gives the one hash that was proven
         file["sha256"] = next(iter(file["sha256"]), None)
     path = tmp_path / "entry.json"

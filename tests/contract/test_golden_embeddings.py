@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from tests.contract.goldens import case, case_ids, cosine_of
-from tests.shared import needs_shared, shared
+from tests.contract.pictures import picture
 
-pytestmark = [needs_shared, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 NAMES = [name for name in case_ids() if name.startswith("decoded-detect-faces-false-")]
 
@@ -44,7 +44,7 @@ def test_the_recorded_box_gives_the_recorded_embedding(calculator: Any, name: st
     (file,) = recorded["request"]["files"]
     (face,) = recorded["response"]["json"]["result"]
     box = face["box"]
-    image = decode(shared(file["source"]).read_bytes(), max_pixels=10_000_000).image
+    image = decode(picture(file["source"]), max_pixels=10_000_000).image
     corners = (box["x_min"], box["y_min"], box["x_max"], box["y_max"])
     crop = facenet_crop(image, BoundingBox(*corners, 1.0), calculator.crop.size)
     (embedding,) = calculator.embed(np.stack([crop]))

@@ -23,7 +23,6 @@ from tests.e2e.standins.engine import (
     head,
     multipart,
 )
-from tests.shared import needs_shared
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n" + b'{"result":[]}'
 BUSY = b'{"message":"503 Service Unavailable: busy"}\n'
@@ -37,7 +36,6 @@ CUT_SHORT = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"
 PHOTOGRAPH = Photograph("a.jpg", "image/jpeg", b"a picture")
 
 
-@needs_shared
 @pytest.mark.parametrize(
     "recorded",
     [one for one in recording() if "User-Agent: Java/17.0.15" in one.headers],

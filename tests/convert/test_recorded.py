@@ -18,7 +18,7 @@ from compreface_convert.proof import lowest_cosine, run_onnx
 from compreface_convert.simplify import simplify
 from compreface_convert.tflite import read_tflite
 from compreface_engine.core.types import Crops
-from compreface_engine.plugins.inputs import InputSpec
+from compreface_engine.models.inputs import InputSpec
 from tests.shared import ROOT, needs_shared, shared
 from tools import embedded
 

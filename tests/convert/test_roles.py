@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compreface_convert.__main__ import main
 from compreface_convert.proof import run_onnx, session
-from compreface_engine.plugins.prepared import read_prepared
+from compreface_engine.models.prepared import read_prepared
 from tests.convert.mxnet_small import Line, norm, params, statistics, symbol
 from tests.shared import ROOT, needs_shared, shared
 

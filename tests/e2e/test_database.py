@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from compreface_cli.errors import ConflictError, DataRefusedError
-from compreface_cli.launch.base import Deployment, Endpoint
-from compreface_cli.launch.compose import ComposeLauncher
+from compreface_cli.instance.state import Deployment, Endpoint
+from compreface_cli.launchers.compose import ComposeLauncher
 from tests.e2e.machine import REGISTRY, TAG, Docker, wait_until
 
 IMAGE = f"{REGISTRY}compreface-postgres-db:{TAG}"

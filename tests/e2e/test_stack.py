@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.project import read_env
+from compreface_cli.project.writer import read_env
 from tests.e2e.conftest import misbehaving
 from tests.e2e.machine import (
     PORTRAITS,

@@ -13,7 +13,8 @@ from compreface_engine.core.errors import NoFaceFound, RequestError
 from compreface_engine.pipeline import FaceAnswer, Pipeline, PipelineConfig
 from tests.contract.conftest import FACENET, prepare
 from tests.contract.goldens import Difference, case, case_ids, check_faces
-from tests.shared import ROOT, needs_shared, shared
+from tests.contract.pictures import picture
+from tests.shared import ROOT, needs_shared
 
 pytestmark = needs_shared
 
@@ -75,7 +76,7 @@ def test_a_picture_is_answered_as_by_the_original(facenet: Pipeline, name: str) 
     plugins = query.get("face_plugins", "")
     slugs = frozenset({"calculator"} if request["path"] == "/scan_faces" else plugins.split(","))
     score = float(query["det_prob_threshold"]) if "det_prob_threshold" in query else None
-    data = shared(request["files"][0]["source"]).read_bytes()
+    data = picture(request["files"][0]["source"])
     try:
         image = facenet.decode(data).image
         faces = facenet.scan(image, min_score=score, detect=True, slugs=slugs)

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from compreface_engine.core.types import Align, Crops, CropSpec
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins.calculator import NetworkCalculator
-from compreface_engine.plugins.inputs import InputSpec
 
 
 def _crops(count: int = 2) -> Crops:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.network import FaceNetwork, softmax
 from tests.engine import face_networks as fn
 

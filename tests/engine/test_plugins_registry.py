@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.models.prepared import read_prepared
 from compreface_engine.plugins import facenet, insightface, registry
 from compreface_engine.plugins.context import Context, parse
 from compreface_engine.plugins.mtcnn import MtcnnDetector
-from compreface_engine.plugins.prepared import read_prepared
 
 
 class Opened:

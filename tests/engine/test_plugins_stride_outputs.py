@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compreface_engine.core.types import Image
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins import scrfd, yunet
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.single_stage import Family, NetworkDetector
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import slow_detectors as slow

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 import compreface_engine
 from compreface_engine.core.parallel import WorkerPool
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import PreparedModel
 from compreface_engine.pipeline import Pipeline, PipelineConfig
-from compreface_engine.plugins import opening
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.opening import Lanes, Opener
-from compreface_engine.plugins.prepared import PreparedModel
-from compreface_engine.runtimes import alone
+from compreface_engine.runtimes import alone, factory
 from compreface_engine.runtimes.alone import WideWhenAlone
-from compreface_engine.runtimes.choice import Wish, reference_choice
+from compreface_engine.runtimes.base import Concurrency
+from compreface_engine.runtimes.choice import RuntimeRequest, reference_choice
+from compreface_engine.runtimes.factory import SessionFactory
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 MODELS = Path(compreface_engine.__file__).parent / "embedded_models"
@@ -116,35 +116,39 @@ def test_parts_of_a_request_that_are_spread_are_not_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lanes", "path", "two"),
+    ("concurrency", "path", "two"),
     [
-        (Lanes(count=2), CALCULATOR, True),
-        (Lanes(count=1), CALCULATOR, False),
-        (Lanes(count=2, threads=2), CALCULATOR, False),
-        (Lanes(count=2, batching=True), CALCULATOR, False),
+        (Concurrency(runs=2), CALCULATOR, True),
+        (Concurrency(runs=1), CALCULATOR, False),
+        (Concurrency(runs=2, threads=2), CALCULATOR, False),
+        (Concurrency(runs=2, batching=True), CALCULATOR, False),
     ],
 )
 def test_a_second_session_is_opened_where_it_can_be_of_use(
-    lanes: Lanes, path: Path, two: bool
+    concurrency: Concurrency, path: Path, two: bool
 ) -> None:
-    opener = Opener(Wish(), lanes, idle=lambda: 1)
-    assert isinstance(opener.file(path), WideWhenAlone) is two
-    opener.settle()
-    assert opener.choice(path).threads_alone == 1, "it never ran"
+    sessions = SessionFactory(RuntimeRequest(), concurrency, idle=lambda: 1)
+    assert isinstance(sessions.file(path), WideWhenAlone) is two
+    sessions.settle()
+    assert sessions.choice(path).threads_alone == 1, "it never ran"
+
+
+def _two_runs(runtime: str = "onnxruntime") -> SessionFactory:
+    return SessionFactory(RuntimeRequest(runtime), Concurrency(runs=2))
 
 
 def test_a_large_network_has_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
     size = CALCULATOR.stat().st_size
-    monkeypatch.setattr(opening, "_SMALL", size)
-    assert isinstance(Opener(Wish(), Lanes(count=2)).file(CALCULATOR), WideWhenAlone)
-    monkeypatch.setattr(opening, "_SMALL", size - 1)
-    assert isinstance(Opener(Wish(), Lanes(count=2)).file(CALCULATOR), OnnxSession)
+    monkeypatch.setattr(factory, "_SMALL", size)
+    assert isinstance(_two_runs().file(CALCULATOR), WideWhenAlone)
+    monkeypatch.setattr(factory, "_SMALL", size - 1)
+    assert isinstance(_two_runs().file(CALCULATOR), OnnxSession)
 
 
 def test_a_model_that_auto_left_in_onnx_runtime_has_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "choose", lambda *_, **__: reference_choice())
+    monkeypatch.setattr(factory, "choose", lambda *_, **__: reference_choice())
     model = PreparedModel("m", "calculator", CALCULATOR, InputSpec(112))
-    assert isinstance(Opener(Wish("auto"), Lanes(count=2)).model(model), WideWhenAlone)
+    assert isinstance(_two_runs("auto").model(model), WideWhenAlone)
 
 
 def test_answers_are_the_same_to_the_last_bit_on_any_number_of_threads() -> None:

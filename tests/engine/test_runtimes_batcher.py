@@ -68,7 +68,7 @@ def _waiting(batcher: Batcher) -> int:
 def test_who_finds_a_lane_free_runs_at_once_and_alone() -> None:
     session = HeldSession()
     session.go.set()
-    batcher: Session = Batcher(session, lanes=1, rows=8)
+    batcher: Session = Batcher(session, runs=1, rows=8)
     for value in (1, 2, 3):
         (double, total) = batcher.run(_rows(value))
         assert np.array_equal(double, _rows(2 * value)["input"])
@@ -78,7 +78,7 @@ def test_who_finds_a_lane_free_runs_at_once_and_alone() -> None:
 
 def test_who_waits_is_run_together_and_gets_the_own_rows() -> None:
     session = HeldSession()
-    batcher = Batcher(session, lanes=1, rows=8)
+    batcher = Batcher(session, runs=1, rows=8)
     requests = [(1,), (2, 3), (4,), (5, 6, 7), (8, 9, 10)]
     with ThreadPoolExecutor(len(requests)) as pool:
         runs = []
@@ -93,7 +93,7 @@ def test_who_waits_is_run_together_and_gets_the_own_rows() -> None:
 
 def test_no_more_runs_go_at_once_than_there_are_lanes() -> None:
     session = HeldSession()
-    batcher = Batcher(session, lanes=2, rows=2)
+    batcher = Batcher(session, runs=2, rows=2)
     with ThreadPoolExecutor(7) as pool:
         runs = [pool.submit(batcher.run, _rows(value)) for value in range(7)]
         _until(lambda: len(session.rows) == 2 and _waiting(batcher) == 5)
@@ -105,7 +105,7 @@ def test_no_more_runs_go_at_once_than_there_are_lanes() -> None:
 
 def test_rows_of_another_shape_or_for_other_outputs_run_apart() -> None:
     session = HeldSession()
-    batcher = Batcher(session, lanes=1, rows=8)
+    batcher = Batcher(session, runs=1, rows=8)
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(batcher.run, _rows(1))
         _until(lambda: session.rows == [1])
@@ -121,7 +121,7 @@ def test_rows_of_another_shape_or_for_other_outputs_run_apart() -> None:
 
 def test_an_error_of_a_run_reaches_each_of_its_callers_and_nobody_else() -> None:
     session = HeldSession()
-    batcher = Batcher(session, lanes=1, rows=8)
+    batcher = Batcher(session, runs=1, rows=8)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(batcher.run, _rows(1))
         _until(lambda: session.rows == [1])
@@ -137,7 +137,7 @@ def test_an_error_of_a_run_reaches_each_of_its_callers_and_nobody_else() -> None
 
 def test_a_batch_of_a_real_network_gives_what_each_gets_alone() -> None:
     session = OnnxSession(_RNET, threads=1)
-    batcher = Batcher(session, lanes=1, rows=32)
+    batcher = Batcher(session, runs=1, rows=32)
     random = np.random.default_rng(5)
     patches = [
         random.standard_normal((rows, 3, 24, 24), np.float32) for rows in (1, 2, 3, 1, 5) * 8
@@ -153,7 +153,7 @@ def test_a_batch_of_a_real_network_gives_what_each_gets_alone() -> None:
 
 def test_who_wants_to_know_is_told_the_rows_of_each_run() -> None:
     session, told = HeldSession(), list[int]()
-    batcher = Batcher(session, lanes=1, rows=8, ran=lambda seconds, rows: told.append(rows))
+    batcher = Batcher(session, runs=1, rows=8, on_run=lambda seconds, rows: told.append(rows))
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(batcher.run, _rows(1, 2))
         _until(lambda: session.rows == [2])

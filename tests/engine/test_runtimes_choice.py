@@ -17,21 +17,22 @@ import compreface_engine
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.geometry import aligned_crop
 from compreface_engine.core.image import decode
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.probe import real_faces
 from compreface_engine.pipeline import Pipeline, PipelineConfig
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.probe import real_faces
+from compreface_engine.runtimes import backends
 from compreface_engine.runtimes import measure as measuring
-from compreface_engine.runtimes import ways
-from compreface_engine.runtimes.choice import Choice, Wish, choose
+from compreface_engine.runtimes.backends import REFERENCE, Backend
+from compreface_engine.runtimes.base import Concurrency
+from compreface_engine.runtimes.choice import Choice, RuntimeRequest, choose
 from compreface_engine.runtimes.host import Cpu, this_cpu
 from compreface_engine.runtimes.measure import Measured, least_cosine, measure, measure_apart
-from compreface_engine.runtimes.ways import REFERENCE, Way
 from tests.shared import needs_shared, shared
 
 _MODELS = Path(compreface_engine.__file__).parent / "embedded_models"
 _RNET = _MODELS / "mtcnn_rnet.onnx"
 _CALCULATOR = "mobilefacenet192_fp16w.onnx"
-FP32, BF16 = Way("openvino", "fp32"), Way("openvino", "bf16")
+FP32, BF16 = Backend("openvino", "fp32"), Backend("openvino", "bf16")
 OLD, NEW = Cpu("old", frozenset({"avx2"})), Cpu("new", frozenset({"avx2", "avx512_bf16"}))
 VERSIONS = {"onnxruntime": "1.32.0", "openvino": "2026.4.1"}
 WITHOUT_OPENVINO = {"onnxruntime": "1.32.0"}
@@ -42,13 +43,13 @@ class Measures:
 
     def __init__(self, *results: Measured) -> None:
         self.results = results
-        self.asked: list[list[Way]] = []
+        self.asked: list[list[Backend]] = []
 
     def __call__(
-        self, path: Path, probe: NDArray[np.float32], wanted: Sequence[Way], threads: int
+        self, path: Path, probe: NDArray[np.float32], wanted: Sequence[Backend], threads: int
     ) -> list[Measured]:
         self.asked.append(list(wanted))
-        return [result for result in self.results if result.way in wanted]
+        return [result for result in self.results if result.backend in wanted]
 
 
 QUICK = Measures(
@@ -58,7 +59,7 @@ QUICK = Measures(
 
 def chosen(
     measures: Measures,
-    wish: Wish,
+    request: RuntimeRequest,
     cpu: Cpu = NEW,
     path: Path = _RNET,
     installed: Mapping[str, str] = VERSIONS,
@@ -70,22 +71,21 @@ def chosen(
     return choose(
         path,
         probe,
-        wish,
-        threads=threads,
-        lanes=2,
+        request,
+        concurrency=Concurrency(runs=2, threads=threads),
         cpu=cpu,
         measure=measures,
         version_of=installed.get,
     )
 
 
-def auto(folder: Path | None = None) -> Wish:
-    return Wish(runtime="auto", folder=folder)
+def auto(folder: Path | None = None) -> RuntimeRequest:
+    return RuntimeRequest(runtime="auto", folder=folder)
 
 
 def test_the_fastest_way_within_the_tolerance_is_taken_and_said() -> None:
     choice = chosen(QUICK, auto())
-    assert choice.way == BF16
+    assert choice.backend == BF16
     assert choice.json() == {
         "runtime": "openvino",
         "version": "2026.4.1",
@@ -105,63 +105,63 @@ def test_the_fastest_way_within_the_tolerance_is_taken_and_said() -> None:
 
 
 def test_what_is_less_exact_than_the_tolerance_is_left() -> None:
-    assert chosen(QUICK, replace(auto(), min_cosine=0.99995)).way == REFERENCE
+    assert chosen(QUICK, replace(auto(), min_cosine=0.99995)).backend == REFERENCE
 
 
 def test_a_cpu_without_bfloat16_is_not_asked_for_it() -> None:
     measures = Measures(*QUICK.results)
-    assert chosen(measures, auto(), OLD).way == REFERENCE
+    assert chosen(measures, auto(), OLD).backend == REFERENCE
     assert measures.asked == [[REFERENCE, FP32]]
 
 
 @pytest.mark.parametrize(("factor", "way"), [(0.98, REFERENCE), (0.96, FP32)])
 def test_another_way_is_taken_only_where_it_saves_more_than_runs_differ(
-    factor: float, way: Way
+    factor: float, way: Backend
 ) -> None:
     close = Measures(Measured(REFERENCE, 8, 6, 1.0), Measured(FP32, 8 * factor, 6 * factor, 1.0))
-    assert chosen(close, auto(), OLD).way == way
+    assert chosen(close, auto(), OLD).backend == way
 
 
 def test_a_way_that_failed_is_left() -> None:
     failing = Measures(Measured(REFERENCE, 8, 6, 1.0), Measured(FP32, error="no such kernel"))
     choice = chosen(failing, auto(), OLD)
-    assert choice.way == REFERENCE
+    assert choice.backend == REFERENCE
     assert [one["runtime"] for one in choice.json()["measured"]] == ["onnxruntime"]
 
 
 def test_where_only_onnx_runtime_is_installed_nothing_is_measured() -> None:
     measures = Measures()
     choice = chosen(measures, auto(), installed=WITHOUT_OPENVINO)
-    assert (choice.way, choice.measured, measures.asked) == (REFERENCE, (), [])
+    assert (choice.backend, choice.measured, measures.asked) == (REFERENCE, (), [])
 
 
 def test_a_forced_runtime_in_float32_needs_no_measurement() -> None:
     measures = Measures()
-    choice = chosen(measures, Wish("openvino", "fp32"))
-    assert (choice.way, choice.version, measures.asked) == (FP32, "2026.4.1", [])
+    choice = chosen(measures, RuntimeRequest("openvino", "fp32"))
+    assert (choice.backend, choice.version, measures.asked) == (FP32, "2026.4.1", [])
 
 
 def test_a_forced_precision_is_held_to_the_tolerance_too() -> None:
-    assert chosen(QUICK, Wish("openvino", "bf16")).way == BF16
+    assert chosen(QUICK, RuntimeRequest("openvino", "bf16")).backend == BF16
     with pytest.raises(ConfigurationError, match=r"CF_MIN_COSINE=0\.99999.*cosine 0\.999900"):
-        chosen(QUICK, Wish("auto", "bf16", 0.99999))
+        chosen(QUICK, RuntimeRequest("auto", "bf16", 0.99999))
 
 
 def test_bfloat16_on_a_cpu_without_it_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"CF_PRECISION=bf16: this CPU has neither"):
-        chosen(QUICK, Wish("auto", "bf16"), OLD)
+        chosen(QUICK, RuntimeRequest("auto", "bf16"), OLD)
 
 
 def test_bfloat16_where_nothing_installed_computes_in_it_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="`openvino` extra"):
-        chosen(QUICK, Wish("auto", "bf16"), installed=WITHOUT_OPENVINO)
+        chosen(QUICK, RuntimeRequest("auto", "bf16"), installed=WITHOUT_OPENVINO)
     with pytest.raises(ConfigurationError, match="CF_RUNTIME=openvino, but it is not installed"):
-        chosen(QUICK, Wish("openvino"), installed=WITHOUT_OPENVINO)
+        chosen(QUICK, RuntimeRequest("openvino"), installed=WITHOUT_OPENVINO)
 
 
 class Breaks(Measures):
     def __call__(
-        self, path: Path, probe: NDArray[np.float32], wanted: Sequence[Way], threads: int
+        self, path: Path, probe: NDArray[np.float32], wanted: Sequence[Backend], threads: int
     ) -> list[Measured]:
         raise ConfigurationError("it ended with -4")
 
@@ -169,12 +169,12 @@ class Breaks(Measures):
 def test_a_measurement_that_breaks_leaves_auto_with_onnx_runtime_and_a_warning(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    assert chosen(Breaks(), auto(tmp_path)).way == REFERENCE
+    assert chosen(Breaks(), auto(tmp_path)).backend == REFERENCE
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "it ended with -4" in caplog.text
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigurationError, match="could not be measured: it ended with -4"):
-        chosen(Breaks(), Wish("openvino"))
+        chosen(Breaks(), RuntimeRequest("openvino"))
 
 
 def test_what_was_measured_is_kept_and_read_again(tmp_path: Path) -> None:
@@ -190,8 +190,8 @@ def test_what_was_measured_is_kept_and_read_again(tmp_path: Path) -> None:
 
 def test_the_tolerance_is_judged_anew_from_what_was_kept(tmp_path: Path) -> None:
     measures = Measures(*QUICK.results)
-    assert chosen(measures, auto(tmp_path)).way == BF16
-    assert chosen(measures, replace(auto(tmp_path), min_cosine=0.99999)).way == REFERENCE
+    assert chosen(measures, auto(tmp_path)).backend == BF16
+    assert chosen(measures, replace(auto(tmp_path), min_cosine=0.99999)).backend == REFERENCE
     assert len(measures.asked) == 1
 
 
@@ -235,8 +235,8 @@ def test_a_folder_that_cannot_be_written_costs_one_warning_and_nothing_else(
     (tmp_path / "file").write_text("in the way")
     measures = Measures(*QUICK.results)
     folder = tmp_path / "file" / ".choices"
-    assert chosen(measures, auto(folder)).way == BF16
-    assert chosen(measures, auto(folder)).way == BF16
+    assert chosen(measures, auto(folder)).backend == BF16
+    assert chosen(measures, auto(folder)).backend == BF16
     assert len(measures.asked) == 2
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert "Set CF_CHOICES_DIR" in caplog.text
@@ -249,7 +249,7 @@ def test_a_file_that_cannot_be_put_in_place_leaves_no_half_one(
     (file,) = tmp_path.iterdir()
     file.unlink()
     file.mkdir()
-    assert chosen(QUICK, auto(tmp_path)).way == BF16
+    assert chosen(QUICK, auto(tmp_path)).backend == BF16
     assert list(tmp_path.iterdir()) == [file]
     assert "cannot be kept" in caplog.text
 
@@ -259,9 +259,9 @@ def _rows() -> NDArray[np.float32]:
 
 
 def test_real_networks_are_timed_and_compared() -> None:
-    found = ways.here(OLD)
+    found = backends.available(OLD)
     results = measure(_RNET, _rows(), found, 1)
-    assert [result.way for result in results] == found
+    assert [result.backend for result in results] == found
     assert all(result.ms_alone > 0 and result.ms_batched > 0 for result in results)
     assert all(result.min_cosine > 0.999999 for result in results)
     assert not any(result.error for result in results)
@@ -288,7 +288,7 @@ def test_every_row_is_compared_in_whichever_batch_it_runs(
     monkeypatch: pytest.MonkeyPatch, wrong: int
 ) -> None:
     sessions = {REFERENCE: _WrongAbout(-1), FP32: _WrongAbout(wrong)}
-    monkeypatch.setattr(measuring, "open_file", lambda way, *_, **__: sessions[way])
+    monkeypatch.setattr(measuring, "open_network", lambda backend, *_: sessions[backend])
     probe = np.arange(26, dtype=np.float32).reshape(26, 1)
     (_, other) = measure(Path("any"), probe, [REFERENCE, FP32], 1)
     assert other.min_cosine == pytest.approx(0.5**0.5)
@@ -303,15 +303,15 @@ def test_the_lowest_cosine_counts_of_all_rows_and_outputs() -> None:
 
 
 def test_a_way_that_cannot_run_is_named_with_its_reason() -> None:
-    (good, bad) = measure(_RNET, _rows(), [REFERENCE, Way("openvino", "int3")], 1)
-    assert good.way == REFERENCE
+    (good, bad) = measure(_RNET, _rows(), [REFERENCE, Backend("openvino", "int3")], 1)
+    assert good.backend == REFERENCE
     assert not good.error
     assert bad.error
 
 
 def test_a_measurement_runs_in_a_process_of_its_own() -> None:
     (result,) = measure_apart(_RNET, _rows(), [REFERENCE], 1)
-    assert result.way == REFERENCE
+    assert result.backend == REFERENCE
     assert result.ms > 0
     assert result.min_cosine == 1.0
     with pytest.raises(ConfigurationError, match=r"it ended with 1: .*absent\.onnx"):
@@ -360,4 +360,4 @@ def test_real_faces_lose_no_more_by_bfloat16_than_those_that_are_measured() -> N
         return rounded.min_cosine
 
     probed = lowest(real_faces(112))
-    assert Wish().min_cosine < probed <= lowest(np.stack(crops))
+    assert RuntimeRequest().min_cosine < probed <= lowest(np.stack(crops))

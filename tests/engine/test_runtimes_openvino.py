@@ -32,7 +32,7 @@ def _patches(rows: int, seed: int = 0) -> dict[str, NDArray[np.float32]]:
 
 @pytest.fixture(scope="module")
 def onet() -> OpenVinoSession:
-    return OpenVinoSession(_ONET, threads=1, lanes=2)
+    return OpenVinoSession(_ONET, threads=1, runs=2)
 
 
 def test_names_and_numbers_are_those_of_onnx_runtime(onet: OpenVinoSession) -> None:

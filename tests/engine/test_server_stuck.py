@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.launch import supervisor
+from compreface_cli.launchers import supervisor
 from tests.contract.process import MULTIPART, Engine, photograph_form, wait_until
 from tests.engine.costly_pictures import grain, saved
 from tests.engine.hanging_engine import BRIEF, HANGS, HOLDS_THE_LOCK

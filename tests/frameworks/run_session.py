@@ -17,17 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from compreface_engine.runtimes.base import Session
+from compreface_engine.runtimes.base import Concurrency, Session
+from compreface_engine.runtimes.table import open_session
 
 
 def opened(runtime: str, files: list[Path], outputs: list[str]) -> Session:
-    if runtime == "tensorflow":
-        from compreface_engine.runtimes.tensorflow import TensorFlowSession
-
-        return TensorFlowSession(files[0], outputs=outputs, threads=1, lanes=2)
-    from compreface_engine.runtimes.mxnet import MxnetSession
-
-    return MxnetSession(files[0], files[1], outputs=outputs, threads=2)
+    return open_session(runtime, files, outputs=outputs, concurrency=Concurrency(runs=2))
 
 
 def main() -> None:

@@ -8,8 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import builds, plan, render, resources, settings
-from compreface_cli.render import FileRef, RenderedProject
+from compreface_cli import resources
+from compreface_cli.builds import builds
+from compreface_cli.config import settings
+from compreface_cli.plan import plan
+from compreface_cli.project import render
+from compreface_cli.project.render import FileRef, RenderedProject
 
 FOLDER = Path(__file__).parent / "rendered"
 REVISION = "0" * 40

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 
 from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.network import (
     NetworkAnalyzer,
     Row,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.core.types import Align, Crops, CropSpec, Embeddings
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins.batches import slices
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.runtimes.base import Session
 
 _BATCH = 6  # beyond this FaceNet gains nothing on a CPU, and memory grows with it

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
-from compreface_engine.plugins.prepared import PreparedModel, Role, read_prepared
+from compreface_engine.models.prepared import PreparedModel, Role, read_prepared
 from compreface_engine.runtimes.base import Session
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from compreface_engine.core.types import Align, CropSpec
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import PreparedModel
 from compreface_engine.plugins.calculator import NetworkCalculator
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.prepared import PreparedModel
 
 MODELS: Final = Path(__file__).resolve().parent.parent / "embedded_models"
 _SIZE: Final = 112

@@ -9,12 +9,12 @@ import numpy as np
 
 from compreface_engine.core.geometry import shrinking_warp, similarity_matrix, squared_crop
 from compreface_engine.core.types import Image
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import PreparedModel
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.plugins.embedded import MODELS
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.network import FaceNetwork, NetworkAnalyzer, Row, labelled, load
-from compreface_engine.plugins.prepared import PreparedModel
 
 _SIZE: Final = 112
 # The network subtracts its mean and divides by itself.

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.geometry import whole_crop
 from compreface_engine.core.types import Align, CropSpec, Image
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import PreparedModel
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.network import (
     Cut,
     NetworkAnalyzer,
@@ -25,7 +26,6 @@ from compreface_engine.plugins.network import (
     softmax,
     upstreams,
 )
-from compreface_engine.plugins.prepared import PreparedModel
 
 _LABELS: Final = ("without_mask", "with_mask", "mask_weared_incorrect")  # upstream's spelling
 _TWO_LABELS: Final = ("with_mask", "without_mask")

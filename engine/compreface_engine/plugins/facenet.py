@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from compreface_engine.core.types import Align
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import check_input
 from compreface_engine.plugins.calculator import NetworkCalculator, make_prepared
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.prepared import check_input
 
 # Similarity coefficients of upstream's models (contract section 11.3).
 SIMILARITY: Final[Mapping[str, tuple[float, float]]] = {

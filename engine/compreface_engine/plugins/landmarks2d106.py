@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import PreparedModel
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.plugins.network import NetworkAnalyzer, Row, load, upstreams
-from compreface_engine.plugins.prepared import PreparedModel
 from compreface_engine.plugins.square_crop import SquareCrop
 
 # The one network of upstream's InsightFace family besides the masks that sees RGB (section 13.1).

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.core.types import Attribute, Crops, CropSpec
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import PreparedModel, check_input
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.batches import slices
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.prepared import PreparedModel, check_input
 from compreface_engine.runtimes.base import Session
 
 Row: TypeAlias = NDArray[np.float32]

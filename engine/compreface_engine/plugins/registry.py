@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.models.prepared import Role
 from compreface_engine.plugins.api import Analyzer, Calculator, Detector
 from compreface_engine.plugins.context import Context, Notation, parse
-from compreface_engine.plugins.prepared import Role
 
 TABLE: Final = Path(__file__).with_name("plugins.json")
 

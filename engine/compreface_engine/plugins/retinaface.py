@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import check_input
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
-from compreface_engine.plugins.prepared import check_input
 from compreface_engine.plugins.single_stage import (
     Candidates,
     Family,

@@ -14,8 +14,8 @@ from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.geometry import scale_down
 from compreface_engine.core.nms import suppress
 from compreface_engine.core.types import BoundingBox, Detection, Image
+from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.inputs import InputSpec
 from compreface_engine.runtimes.base import Session
 
 # OpenCV's `FaceDetectorYN` compares as many; a threshold of 0 makes a candidate of every anchor.

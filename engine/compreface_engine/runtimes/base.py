@@ -1,8 +1,10 @@
-"""What a runtime gives: a session that runs named arrays to named arrays."""
+"""What a runtime provides: a function that opens a network as a session."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -18,4 +20,37 @@ class Session(Protocol):
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> list[NDArray[Any]]:
         """The named outputs (all, in the graph's order, by default)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """`runs` in parallel, each on `threads` threads; `gpu_idx` >= 0 is a GPU's number.
+
+    `batching`: while as many runs are under way, those of several requests are put together.
+    """
+
+    runs: int = 1
+    threads: int = 1
+    gpu_idx: int = -1
+    batching: bool = False
+
+
+class OpenSession(Protocol):
+    """The function `open_session` that the module of each runtime has."""
+
+    def __call__(
+        self,
+        files: Sequence[Path],
+        *,
+        outputs: Sequence[str],
+        precision: str,
+        concurrency: Concurrency,
+    ) -> Session:
+        """A session over a network.
+
+        `files`: one ONNX file, or the files of a model in the runtime's own format. `outputs`: the
+        names of the answers, for a format that does not tell. `precision`: one of the row's.
+        Raises ConfigurationError where the network cannot be loaded.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Runs the batches of several requests as one, while the network is busy anyway."""
+"""Merges the batches of several requests into one run while the network is busy."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from numpy.typing import NDArray
 
 from compreface_engine.runtimes.base import Session
 
-Ran: TypeAlias = Callable[[float, int], None]
-"""Seconds and rows of a run that is over."""
+OnRun: TypeAlias = Callable[[float, int], None]
+"""Called after a run with its seconds and rows."""
 
 
 class Batcher:
-    """A `Session` over a session whose inputs and outputs all have rows first.
+    """A `Session` over a session whose inputs and outputs all have rows as their first axis.
 
-    `lanes` runs go side by side. Who finds one free runs at once, alone: nothing ever waits for
-    company. Who finds none waits for one, and the next run takes all who wait by then and fit.
+    At most `runs` go in parallel. While fewer are under way a caller runs at once and by itself: a
+    batch is never delayed to grow. Otherwise the caller queues, and the next run takes the rows of
+    all queued callers that fit.
     """
 
-    def __init__(self, session: Session, *, lanes: int, rows: int, ran: Ran | None = None) -> None:
-        """`rows`: the most rows of one run; a larger request of one caller runs as it is.
-
-        `ran` is told of each run.
-        """
+    def __init__(
+        self, session: Session, *, runs: int, rows: int, on_run: OnRun | None = None
+    ) -> None:
+        """`rows`: the most rows of one run; a larger request of one caller runs as it is."""
         self.inputs = session.inputs
         self.outputs = session.outputs
         self._session = session
         self._rows = rows
-        self._ran = ran
+        self._on_run = on_run
         self._lock = threading.Lock()
-        self._free = lanes
+        self._free = runs
         self._waiting: deque[_Job] = deque()
 
     def run(
@@ -47,14 +47,14 @@ class Batcher:
             at_once = self._free > 0
             if at_once:
                 self._free -= 1
-                job.crew = [job]
+                job.batch = [job]
             else:
                 self._waiting.append(job)
         if not at_once:
             job.called.wait()
-        if job.crew:
+        if job.batch:
             try:
-                self._compute(job.crew)
+                self._compute(job.batch)
             finally:
                 self._pass_on()
         return job.result()
@@ -69,8 +69,8 @@ class Batcher:
             }
             started = time.perf_counter()
             values = self._session.run(feeds, jobs[0].outputs)
-            if self._ran is not None:
-                self._ran(time.perf_counter() - started, sum(job.rows for job in jobs))
+            if self._on_run is not None:
+                self._on_run(time.perf_counter() - started, sum(job.rows for job in jobs))
             start = 0
             for job in jobs:
                 end = start + job.rows
@@ -83,27 +83,27 @@ class Batcher:
             job.called.set()
 
     def _pass_on(self) -> None:
-        """Gives the lane to the first who waits, with all who fit behind it; or back."""
+        """Starts the next batch: the first queued job and those behind it that fit."""
         with self._lock:
             if not self._waiting:
                 self._free += 1
                 return
             first = self._waiting.popleft()
             rows = first.rows
-            crew, others = [first], deque[_Job]()
+            batch, others = [first], deque[_Job]()
             for job in self._waiting:
                 if job.kind == first.kind and rows + job.rows <= self._rows:
-                    crew.append(job)
+                    batch.append(job)
                     rows += job.rows
                 else:
                     others.append(job)
             self._waiting = others
-        first.crew = crew
+        first.batch = batch
         first.called.set()
 
 
 class _Job:
-    """One caller's rows, and what became of them."""
+    """One caller's rows and the outputs for them."""
 
     def __init__(self, feeds: Mapping[str, NDArray[Any]], outputs: tuple[str, ...]) -> None:
         self.feeds = feeds
@@ -111,7 +111,7 @@ class _Job:
         self.rows = len(next(iter(feeds.values())))
         shapes = tuple((name, feeds[name].shape[1:], feeds[name].dtype) for name in sorted(feeds))
         self.kind = (shapes, outputs)  # rows of one kind can be computed together
-        self.crew: list[_Job] = []  # whom this one computes for, itself first
+        self.batch: list[_Job] = []  # the jobs that this one's thread computes, itself first
         self.called = threading.Event()
         self.answers: list[NDArray[Any]] | None = None
         self.error: BaseException | None = None

@@ -1,4 +1,4 @@
-"""Which runtime and precision a network gets on this host: measured once, then kept in a file."""
+"""Chooses the backend of a network on this host: measured once, then kept in a file."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from numpy.typing import NDArray
 
 from compreface_engine import __version__
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.backends import BACKENDS, REFERENCE, Backend, available
+from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.host import Cpu, this_cpu
 from compreface_engine.runtimes.measure import Measured, measure_apart
-from compreface_engine.runtimes.ways import REFERENCE, Version, Way, demand, here, version_of
+from compreface_engine.runtimes.table import AUTO, Version, require, version_of
 
 _log = logging.getLogger("compreface_engine.runtimes")
 
 _SCHEMA: Final = 3
-_WORTH_IT: Final = 0.97  # another way must save more than what two runs of one and the same differ
+_WORTH_IT: Final = 0.97  # another backend must save more than two runs of the same one differ
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What the settings ask for.
+class RuntimeRequest:
+    """The runtime and precision that the settings ask for.
 
-    `runtime` is `auto` or a name, `precision` `auto`, `fp32` or `bf16`; `min_cosine` to the float32
-    embedding is what another way must keep; `folder` is where measurements are kept, if anywhere.
+    `runtime` is `auto` or a name, `precision` `auto`, `fp32` or `bf16`; `min_cosine` is the least
+    cosine to the float32 embedding that another backend may have; `folder` is where measurements
+    are kept, None for nowhere.
     """
 
     runtime: str = REFERENCE.runtime
@@ -45,7 +48,7 @@ class Wish:
 class Choice:
     """How a network runs, and what was measured, if anything was."""
 
-    way: Way
+    backend: Backend
     version: str
     device: str = "cpu"
     min_cosine: float | None = None
@@ -56,27 +59,31 @@ class Choice:
 
     def __str__(self) -> str:
         """For the log."""
-        text = f"{self.way.runtime} {self.version} {self.way.precision} on {self.device}"
+        text = f"{self.backend.runtime} {self.version} {self.backend.precision} on {self.device}"
         if self.threads_alone > 1:
             text += f", {self.threads_alone} threads when alone"
         if self.min_cosine is None:
             return text
-        times = ", ".join(f"{m.way} {m.error or f'{m.ms:.1f} ms'}" for m in self.measured)
+        times = ", ".join(f"{m.backend} {m.error or f'{m.ms:.1f} ms'}" for m in self.measured)
         return f"{text} (cosine {self.min_cosine:.6f}, at least {self.tolerance:g}; {times} a face)"
 
     def json(self) -> dict[str, Any]:
         """For /status."""
         return {
-            "runtime": self.way.runtime,
+            "runtime": self.backend.runtime,
             "version": self.version,
-            "precision": self.way.precision,
+            "precision": self.backend.precision,
             "device": self.device,
             "sha256": self.sha256,
             "threads_alone": self.threads_alone,
             "min_cosine": self.min_cosine,
             "tolerance": self.tolerance,
             "measured": [
-                {"runtime": m.way.runtime, "precision": m.way.precision, "ms": round(m.ms, 3)}
+                {
+                    "runtime": m.backend.runtime,
+                    "precision": m.backend.precision,
+                    "ms": round(m.ms, 3),
+                }
                 for m in self.measured
                 if not m.error
             ],
@@ -85,98 +92,103 @@ class Choice:
 
 def reference_choice(device: str = "cpu") -> Choice:
     """The reference, with nothing measured."""
-    return Choice(REFERENCE, demand(REFERENCE.runtime), device)
+    return Choice(REFERENCE, require(REFERENCE.runtime), device)
 
 
-Measure = Callable[[Path, NDArray[np.float32], Sequence[Way], int], list[Measured]]
+Measure = Callable[[Path, NDArray[np.float32], Sequence[Backend], int], list[Measured]]
 
 
 def choose(
     path: Path,
     probe: Callable[[], NDArray[np.float32]],
-    wish: Wish,
+    request: RuntimeRequest,
     *,
-    threads: int,
-    lanes: int,
+    concurrency: Concurrency,
     cpu: Cpu | None = None,
     measure: Measure = measure_apart,
     version_of: Version = version_of,
 ) -> Choice:
-    """The way for the calculator's network `path` on this host.
+    """The backend for the calculator's network `path` on this host.
 
-    `probe` makes rows of its usual input. Raises ConfigurationError where what is asked for is
-    not installed, not possible on this CPU, or less accurate than allowed.
+    `probe` makes rows of its usual input. Raises ConfigurationError where the request names what
+    is not installed, what this CPU cannot compute, or what is less accurate than it allows.
     """
     cpu = cpu or this_cpu()
-    ways = _wanted(wish, cpu, version_of)
-    if len(ways) == 1 and ways[0].precision == "fp32":
-        return Choice(ways[0], demand(ways[0].runtime, version_of))
-    candidates = [REFERENCE, *(way for way in ways if way != REFERENCE)]
-    versions = {way: demand(way.runtime, version_of) for way in candidates}
-    key = _key(path, versions, cpu, threads, lanes)
-    results = _read(wish.folder, key)
+    wanted = _wanted(request, cpu, version_of)
+    if len(wanted) == 1 and wanted[0].precision == "fp32":
+        return Choice(wanted[0], require(wanted[0].runtime, version_of))
+    candidates = [REFERENCE, *(backend for backend in wanted if backend != REFERENCE)]
+    versions = {backend: require(backend.runtime, version_of) for backend in candidates}
+    key = _key(path, versions, cpu, concurrency)
+    results = _read(request.folder, key)
     if results is None:
         try:
-            results = measure(path, probe(), candidates, threads)
+            results = measure(path, probe(), candidates, concurrency.threads)
         except ConfigurationError as error:
-            if wish.runtime != "auto" or wish.precision == "bf16":
+            if request.runtime != AUTO or request.precision == "bf16":
                 raise ConfigurationError(
-                    f"{path.parent.name}: {ways[0].runtime} could not be measured: {error}. "
+                    f"{path.parent.name}: {wanted[0].runtime} could not be measured: {error}. "
                     "Set CF_RUNTIME=onnxruntime and CF_PRECISION=fp32."
                 ) from error
             _log.warning("the runtimes could not be measured, so ONNX Runtime is taken: %s", error)
             return Choice(REFERENCE, versions[REFERENCE])
-        _keep(wish.folder, key, results)
-    return _best(results, ways, wish, versions)
+        _keep(request.folder, key, results)
+    return _best(results, wanted, request, versions)
 
 
-def _wanted(wish: Wish, cpu: Cpu, version_of: Version) -> list[Way]:
-    """The ways that the wish leaves, at least one."""
-    if wish.runtime != "auto":
-        demand(wish.runtime, version_of)
-    if wish.precision == "bf16" and not cpu.multiplies_bfloat16:
+def _wanted(request: RuntimeRequest, cpu: Cpu, version_of: Version) -> list[Backend]:
+    """The backends that the request allows, at least one."""
+    if request.runtime != AUTO:
+        require(request.runtime, version_of)
+    if request.precision == "bf16" and not cpu.multiplies_bfloat16:
         raise ConfigurationError(
             "CF_PRECISION=bf16: this CPU has neither avx512_bf16 nor amx_bf16. "
             "Set CF_PRECISION=auto."
         )
-    ways = [
-        way
-        for way in here(cpu, version_of)
-        if wish.runtime in ("auto", way.runtime) and wish.precision in ("auto", way.precision)
+    wanted = [
+        backend
+        for backend in available(cpu, version_of)
+        if request.runtime in (AUTO, backend.runtime)
+        and request.precision in (AUTO, backend.precision)
     ]
-    if not ways:
+    if not wanted:
+        able = " or ".join(b.runtime for b in BACKENDS if b.precision == request.precision)
         raise ConfigurationError(
-            f"CF_PRECISION={wish.precision} is nothing that CF_RUNTIME={wish.runtime} computes in "
-            "here. It takes the engine's `openvino` extra and CF_RUNTIME=auto or openvino."
+            f"CF_RUNTIME={request.runtime} cannot compute in CF_PRECISION={request.precision} "
+            f"here. Install the engine with its `{able}` extra and set CF_RUNTIME=auto or {able}."
         )
-    return ways
+    return wanted
 
 
 def _best(
-    results: Sequence[Measured], ways: Sequence[Way], wish: Wish, versions: Mapping[Way, str]
+    results: Sequence[Measured],
+    wanted: Sequence[Backend],
+    request: RuntimeRequest,
+    versions: Mapping[Backend, str],
 ) -> Choice:
-    exact = [r for r in results if r.way in ways and r.min_cosine >= wish.min_cosine]
+    allowed = [result for result in results if result.backend in wanted]
+    exact = [result for result in allowed if result.min_cosine >= request.min_cosine]
     if not exact:
-        found = "; ".join(
-            f"{r.way}: {r.error or f'cosine {r.min_cosine:.6f}'}" for r in results if r.way in ways
+        reached = "; ".join(
+            f"{r.backend}: {r.error or f'cosine {r.min_cosine:.6f}'}" for r in allowed
         )
         raise ConfigurationError(
-            f"CF_RUNTIME={wish.runtime} with CF_PRECISION={wish.precision} does not reach "
-            f"CF_MIN_COSINE={wish.min_cosine:g} on this host ({found}). "
+            f"CF_RUNTIME={request.runtime} with CF_PRECISION={request.precision} does not reach "
+            f"CF_MIN_COSINE={request.min_cosine:g} on this host ({reached}). "
             "Set CF_RUNTIME=onnxruntime and CF_PRECISION=fp32."
         )
-    best = min(exact, key=lambda r: r.ms if r.way == REFERENCE else r.ms / _WORTH_IT)
+    best = min(exact, key=lambda r: r.ms if r.backend == REFERENCE else r.ms / _WORTH_IT)
     return Choice(
-        best.way,
-        versions[best.way],
+        best.backend,
+        versions[best.backend],
         min_cosine=best.min_cosine,
-        tolerance=wish.min_cosine,
+        tolerance=request.min_cosine,
         measured=tuple(results),
     )
 
 
 def _key(
-    path: Path, versions: Mapping[Way, str], cpu: Cpu, threads: int, lanes: int
+    path: Path, versions: Mapping[Backend, str], cpu: Cpu, concurrency: Concurrency
 ) -> dict[str, Any]:
     """All that a measurement depends on."""
     with path.open("rb") as file:
@@ -186,10 +198,10 @@ def _key(
         "engine": __version__,
         "cpu": cpu.name,
         "flags": hashlib.sha256(" ".join(sorted(cpu.flags)).encode()).hexdigest(),
-        "threads": threads,
-        "lanes": lanes,
+        "threads": concurrency.threads,
+        "lanes": concurrency.runs,
         "model": model,
-        "ways": [[way.runtime, way.precision, version] for way, version in versions.items()],
+        "ways": [[b.runtime, b.precision, version] for b, version in versions.items()],
     }
 
 
@@ -199,7 +211,7 @@ def _file(folder: Path, key: dict[str, Any]) -> Path:
 
 
 def _read(folder: Path | None, key: dict[str, Any]) -> list[Measured] | None:
-    """What was measured under this very key; None where nothing readable was kept."""
+    """The results kept under exactly this key; None where there is no readable file."""
     if folder is None:
         return None
     try:

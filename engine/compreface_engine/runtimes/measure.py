@@ -1,4 +1,4 @@
-"""Measures the ways to run a network, in a process of its own that leaves no memory behind."""
+"""Measures backends on a network, in a child process so that their memory is freed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
-from compreface_engine.runtimes.base import Session
-from compreface_engine.runtimes.ways import REFERENCE, Way, open_file
+from compreface_engine.runtimes.backends import REFERENCE, Backend, open_network
+from compreface_engine.runtimes.base import Concurrency, Session
 
-_PATIENCE_S: Final = 90.0
+_TIMEOUT_S: Final = 90.0
 _TIMING_S: Final = 1.0  # for each size of batch
 _ROUNDS: Final = range(3, 12)  # at least, at most
 _BATCH: Final = 6  # faces: the usual batch of a calculator
@@ -28,12 +28,12 @@ _BATCH: Final = 6  # faces: the usual batch of a calculator
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One way on this host: milliseconds a face (alone, and in a batch), lowest cosine to fp32.
+    """One backend on this host: milliseconds a face (alone, in a batch), lowest cosine to fp32.
 
     `error` says why it could not run; the numbers are then 0.
     """
 
-    way: Way
+    backend: Backend
     ms_alone: float = 0.0
     ms_batched: float = 0.0
     min_cosine: float = 0.0
@@ -46,8 +46,8 @@ class Measured:
 
     def json(self) -> dict[str, Any]:
         return {
-            "runtime": self.way.runtime,
-            "precision": self.way.precision,
+            "runtime": self.backend.runtime,
+            "precision": self.backend.precision,
             "ms_alone": self.ms_alone,
             "ms_batched": self.ms_batched,
             "min_cosine": self.min_cosine,
@@ -58,7 +58,7 @@ class Measured:
     def of(cls, value: dict[str, Any]) -> Measured:
         """From its JSON. Raises KeyError, TypeError or ValueError where it is none."""
         return cls(
-            Way(str(value["runtime"]), str(value["precision"])),
+            Backend(str(value["runtime"]), str(value["precision"])),
             float(value["ms_alone"]),
             float(value["ms_batched"]),
             float(value["min_cosine"]),
@@ -67,76 +67,78 @@ class Measured:
 
 
 def measure_apart(
-    path: Path, probe: NDArray[np.float32], ways: Sequence[Way], threads: int
+    path: Path, probe: NDArray[np.float32], backends: Sequence[Backend], threads: int
 ) -> list[Measured]:
     """`measure` in a child process. Raises ConfigurationError where it fails or takes too long."""
-    order = json.dumps([str(path), threads, [[w.runtime, w.precision] for w in ways]])
+    order = json.dumps([str(path), threads, [[b.runtime, b.precision] for b in backends]])
     pixels = io.BytesIO()
     np.save(pixels, probe)
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "compreface_engine.runtimes.measure", order]
     try:
         done = subprocess.run(
-            command, input=pixels.getvalue(), capture_output=True, cwd=root, timeout=_PATIENCE_S
+            command, input=pixels.getvalue(), capture_output=True, cwd=root, timeout=_TIMEOUT_S
         )
         if done.returncode:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise ConfigurationError(f"it ended with {done.returncode}: {' '.join(lines[-1:])}")
         return [Measured.of(value) for value in json.loads(done.stdout)]
     except subprocess.TimeoutExpired as error:
-        raise ConfigurationError(f"it took longer than {_PATIENCE_S:g} s") from error
+        raise ConfigurationError(f"it took longer than {_TIMEOUT_S:g} s") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"it gave no result: {error!r}") from error
 
 
 def measure(
-    path: Path, probe: NDArray[np.float32], ways: Iterable[Way], threads: int
+    path: Path, probe: NDArray[np.float32], backends: Iterable[Backend], threads: int
 ) -> list[Measured]:
-    """Times the `ways` in turn and compares all outputs, row by row, with the reference's.
+    """Times the backends in turn and compares all outputs, row by row, with the reference's.
 
     `probe` holds the rows to compare, as the network takes them; the first few are timed.
     """
-    reference = open_file(REFERENCE, path, threads=threads, lanes=1)
+    concurrency = Concurrency(threads=threads)
+    reference = open_network(REFERENCE, path, concurrency)
     expected = _answers(reference, probe)
-    sessions: dict[Way, Session] = {}
-    cosines: dict[Way, float] = {}
+    sessions: dict[Backend, Session] = {}
+    cosines: dict[Backend, float] = {}
     failed: list[Measured] = []
-    for way in ways:
+    for backend in backends:
         try:
-            if way == REFERENCE:
-                sessions[way], cosines[way] = reference, 1.0
+            if backend == REFERENCE:
+                sessions[backend], cosines[backend] = reference, 1.0
                 continue
-            session = open_file(way, path, threads=threads, lanes=1)
-            cosines[way] = least_cosine(expected, _answers(session, probe))
-            sessions[way] = session
-        except Exception as error:  # whatever a runtime raises: it is not taken then
-            failed.append(Measured(way, error=" ".join(str(error).split())[:300] or repr(error)))
+            session = open_network(backend, path, concurrency)
+            cosines[backend] = least_cosine(expected, _answers(session, probe))
+            sessions[backend] = session
+        except Exception as error:  # whatever a runtime raises: the backend is then not taken
+            message = " ".join(str(error).split())[:300] or repr(error)
+            failed.append(Measured(backend, error=message))
     alone = _fastest(sessions, probe[:1])
     batch = probe[:_BATCH]
     batched = _fastest(sessions, batch)
     return [
         Measured(
-            way,
-            round(alone[way] * 1e3, 4),
-            round(batched[way] * 1e3 / len(batch), 4),
-            math.floor(cosines[way] * 1e9) / 1e9,  # never up: it is a promise
+            backend,
+            round(alone[backend] * 1e3, 4),
+            round(batched[backend] * 1e3 / len(batch), 4),
+            math.floor(cosines[backend] * 1e9) / 1e9,  # never up: it is a promise
         )
-        for way in sessions
+        for backend in sessions
     ] + failed
 
 
-def _fastest(sessions: dict[Way, Session], rows: NDArray[np.float32]) -> dict[Way, float]:
+def _fastest(sessions: dict[Backend, Session], rows: NDArray[np.float32]) -> dict[Backend, float]:
     """Seconds of the fastest run of each: what disturbs a run only ever makes it longer."""
     best = dict.fromkeys(sessions, float("inf"))
     until = time.perf_counter() + _TIMING_S
     for done in range(_ROUNDS.stop):
-        for way, session in sessions.items():
+        for backend, session in sessions.items():
             feeds = {session.inputs[0]: rows}
             if not done:
                 session.run(feeds)  # the first run of a shape sets things up
             started = time.perf_counter()
             session.run(feeds)
-            best[way] = min(best[way], time.perf_counter() - started)
+            best[backend] = min(best[backend], time.perf_counter() - started)
         if done + 1 >= _ROUNDS.start and time.perf_counter() > until:
             break
     return best
@@ -154,22 +156,22 @@ def _answers(session: Session, probe: NDArray[np.float32]) -> list[NDArray[np.fl
 
 
 def least_cosine(
-    expected: Sequence[NDArray[np.float64]], found: Sequence[NDArray[np.float64]]
+    expected: Sequence[NDArray[np.float64]], measured: Sequence[NDArray[np.float64]]
 ) -> float:
-    """The lowest cosine of two rows that belong together, over all outputs; -1 for what is NaN."""
+    """The lowest cosine of two corresponding rows over all outputs; NaN counts as -1."""
     least = 1.0
-    for one, other in zip(expected, found, strict=True):
-        norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-        cosines = (one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    for rows, others in zip(expected, measured, strict=True):
+        norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(others, axis=1)
+        cosines = (rows * others).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
         least = min(least, float(np.nan_to_num(cosines, nan=-1.0).min()))
     return least
 
 
 def main(order: str) -> None:
     """The child: the probe on stdin, the results as JSON on stdout."""
-    path, threads, ways = json.loads(order)
+    path, threads, backends = json.loads(order)
     probe = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
-    results = measure(Path(path), probe, [Way(*way) for way in ways], threads)
+    results = measure(Path(path), probe, [Backend(*backend) for backend in backends], threads)
     print(json.dumps([result.json() for result in results]))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.host import this_cpu
 from compreface_engine.runtimes.memory import return_freed_memory
 
@@ -20,6 +21,20 @@ _EXECUTORS: Final = 8  # one an input shape; each holds the memory of its layers
 # Read once, when the library is loaded. Threads that spin while they wait cost six times the
 # processor time as soon as two runs share the cores.
 _VARIABLES: Final = {"OMP_WAIT_POLICY": "PASSIVE", "MXNET_SUBGRAPH_VERBOSE": "0"}
+
+
+def open_session(
+    files: Sequence[Path], *, outputs: Sequence[str], precision: str, concurrency: Concurrency
+) -> MxnetSession:
+    """See `OpenSession`: the symbol (`.json`) and its parameters, in any order."""
+    symbol, params = sorted(files, key=lambda file: file.suffix != ".json")
+    return MxnetSession(
+        symbol,
+        params,
+        outputs=outputs,
+        threads=concurrency.threads * concurrency.runs,
+        gpu_idx=concurrency.gpu_idx,
+    )
 
 
 class MxnetSession:

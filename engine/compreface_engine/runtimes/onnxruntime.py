@@ -11,10 +11,18 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.memory import return_freed_memory
 
 _LARGE = 6 << 20  # bytes of input: more than 640 x 640 pixels are, or a batch of faces
 _QUIET = 3  # errors only: warnings about graph clean-ups are nothing a user can act on
+
+
+def open_session(
+    files: Sequence[Path], *, outputs: Sequence[str], precision: str, concurrency: Concurrency
+) -> OnnxSession:
+    """See `OpenSession`; all runs share the session."""
+    return OnnxSession(files[0], threads=concurrency.threads, gpu_idx=concurrency.gpu_idx)
 
 
 class OnnxSession:

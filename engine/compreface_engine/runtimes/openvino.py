@@ -10,6 +10,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.memory import return_freed_memory
 
 # The library imports its converter along with itself, and that one reports the import to its maker
@@ -20,26 +21,33 @@ import openvino  # noqa: E402
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
 
 
+def open_session(
+    files: Sequence[Path], *, outputs: Sequence[str], precision: str, concurrency: Concurrency
+) -> OpenVinoSession:
+    """See `OpenSession`."""
+    return OpenVinoSession(
+        files[0], threads=concurrency.threads, runs=concurrency.runs, precision=precision
+    )
+
+
 class OpenVinoSession:
     """A network in OpenVINO; see `Session`. float32 goes in and comes out at any precision.
 
     For inputs of few shapes: kernels are kept for each, and a new one costs twice the run.
     """
 
-    def __init__(
-        self, path: Path, *, threads: int, lanes: int = 1, precision: str = "fp32"
-    ) -> None:
-        """Loads `path`; `lanes` runs go side by side, each on `threads` threads.
+    def __init__(self, path: Path, *, threads: int, runs: int = 1, precision: str = "fp32") -> None:
+        """Loads `path` for `runs` in parallel, each on `threads` threads.
 
         `precision` is `fp32` or `bf16`. Raises ConfigurationError if it cannot be loaded.
         """
         settings = {
-            # A stream runs one request at a time; without one for each lane the lanes take turns.
-            "NUM_STREAMS": lanes,
-            "INFERENCE_NUM_THREADS": lanes * threads,
+            # A stream computes one run at a time; with fewer streams than runs they take turns.
+            "NUM_STREAMS": runs,
+            "INFERENCE_NUM_THREADS": runs * threads,
             # Left alone it takes bf16 wherever the CPU has it, unasked.
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            # `lanes` counts what the system calls a core; it would leave every second one out.
+            # `runs` counts what the system calls a core; it would leave every second one out.
             "ENABLE_HYPER_THREADING": True,
             # The cores belong to the detector and the decoder too.
             "ENABLE_CPU_PINNING": False,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.memory import return_freed_memory
 
 # Read once, when the library is loaded: its notes about the CPU are nothing a user can act on.
@@ -22,18 +23,31 @@ _INPUTS: Final = ("input", "image_batch")  # where FaceNet's published graphs ta
 _KEEP: Final = ("keep_probability",)  # of a dropout, where a graph leaves it open
 
 
+def open_session(
+    files: Sequence[Path], *, outputs: Sequence[str], precision: str, concurrency: Concurrency
+) -> TensorFlowSession:
+    """See `OpenSession`: one frozen graph."""
+    return TensorFlowSession(
+        files[0],
+        outputs=outputs,
+        threads=concurrency.threads,
+        runs=concurrency.runs,
+        gpu_idx=concurrency.gpu_idx,
+    )
+
+
 class TensorFlowSession:
     """A frozen GraphDef in graph mode; see `Session`. Takes `input` as [N, C, H, W]."""
 
     inputs: tuple[str, ...] = ("input",)
 
     def __init__(
-        self, path: Path, *, outputs: Sequence[str], threads: int, lanes: int = 1, gpu_idx: int = -1
+        self, path: Path, *, outputs: Sequence[str], threads: int, runs: int = 1, gpu_idx: int = -1
     ) -> None:
         """Loads `path`, whose nodes `outputs` are the answers, named like that.
 
         The graph has one input of pictures, [N, H, W, C]; switches for training are off. All runs
-        share `threads` times `lanes` threads. Raises ConfigurationError if it cannot be loaded.
+        share `threads` times `runs` threads. Raises ConfigurationError if it cannot be loaded.
         """
         try:
             definition = tf.compat.v1.GraphDef()
@@ -43,7 +57,7 @@ class TensorFlowSession:
                 pictures = tf.compat.v1.placeholder(tf.float32, (None, None, None, None))
                 values = _imported(definition, pictures, outputs)
                 self._session = tf.compat.v1.Session(
-                    graph=graph, config=_settings(threads * lanes, gpu_idx)
+                    graph=graph, config=_settings(threads * runs, gpu_idx)
                 )
                 self._call = self._session.make_callable(values, feed_list=[pictures])
             del definition

@@ -1,0 +1,1 @@
+"""Build files: finding them, and what they may say."""

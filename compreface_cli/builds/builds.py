@@ -1,0 +1,292 @@
+"""From a name or a path to a build file: a path, ./builds, the user's own, the bundled ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from compreface_cli import plugin_table, resources
+from compreface_cli.config import paths
+from compreface_cli.config.yamlfile import Fault, did_you_mean, read, refuse
+from compreface_cli.errors import CfError, ConfigurationError, ConflictError
+from compreface_cli.models.entry import Model
+
+if TYPE_CHECKING:
+    from compreface_cli.builds.spec import BuildSpec, ModelSpec
+
+Origin = Literal["path", "project", "user", "bundled"]
+CUSTOM_NAME = "custom-build"
+_MARK = "# Written by cf; if you edit it, cf will not replace it. Content: "
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFile:
+    """A build and the file it stands in."""
+
+    spec: BuildSpec
+    origin: Origin
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A build as it stands in its file, unchecked but for its being YAML: quick to list."""
+
+    name: str
+    origin: Origin
+    path: Path
+    data: Mapping[str, Any]
+    fault: str = ""
+
+
+def folders() -> list[tuple[Origin, Path]]:
+    """Where builds are looked for by name, the first that has it wins."""
+    bundled = resources.builds_dir()
+    here = Path.cwd() / "builds"
+    own: list[tuple[Origin, Path]] = [("user", paths.user_builds()), ("bundled", bundled)]
+    same = here.is_dir() and bundled.is_dir() and here.samefile(bundled)
+    return own if same or not here.is_dir() else [("project", here), *own]
+
+
+def _files() -> Iterator[tuple[Origin, Path]]:
+    seen: set[str] = set()
+    for origin, folder in folders():
+        for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem):
+            if path.is_file() and path.stem not in seen:
+                seen.add(path.stem)
+                yield origin, path
+
+
+def names() -> list[str]:
+    return [path.stem for _, path in _files()]
+
+
+def listed() -> list[Listed]:
+    """Every build that a name can reach, the bundled default first, without checking the files."""
+    found = []
+    for origin, path in _files():
+        try:
+            data, fault = read(path).data, ""
+        except CfError as error:
+            data, fault = {}, error.message
+        if not isinstance(data, dict):
+            data, fault = {}, "not a build file"
+        found.append(Listed(path.stem, origin, path, data, fault))
+    order = {"bundled": 0, "user": 1, "project": 2, "path": 3}
+    return sorted(found, key=lambda one: (order[one.origin], one.name != "embedded"))
+
+
+def find(name: str | Path) -> tuple[Origin, Path]:
+    """The file of that build; raises ConfigurationError for a build that nobody knows."""
+    if isinstance(name, Path) or "/" in name or name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        _must_be_a_file(path, name)
+        return "path", path.resolve()
+    for origin, path in _files():
+        if path.stem == name:
+            return origin, path
+    meant = did_you_mean(name, names())
+    raise ConfigurationError(
+        f"there is no build {name!r}" + (f"; {meant}" if meant else ""),
+        hint="`cf list-builds` shows all builds; a file is named by its path, like ./my-build.yaml",
+    )
+
+
+def _must_be_a_file(path: Path, name: str | Path) -> None:
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise ConfigurationError(
+            f"{name} is a folder, not a build file", hint="name the .yaml file in it"
+        )
+    if path.exists():
+        raise ConfigurationError(
+            f"{name} is no regular file, so it is not read as a build file",
+            hint="save the build to a .yaml file and name that",
+        )
+    raise ConfigurationError(f"there is no build file {name}")
+
+
+def load(name_or_path: str | Path) -> BuildFile:
+    """The checked build; a ConfigurationError names every fault of its file with the line."""
+    from compreface_cli.builds import spec
+
+    origin, path = find(name_or_path)
+    document = read(path)
+    build = spec.validate(document)
+    taken = [
+        Fault(
+            document.origin,
+            *document.position(("models", number, "name")),
+            f"models.{number}.name: {entry.name!r} belongs to the catalogue's model, and this "
+            "entry is not the same",
+            "take another name, or leave the entry out; --accept-hash takes a file of your own",
+        )
+        for number, entry in enumerate(build.models)
+        if _evicts(entry)
+    ]
+    if taken:
+        raise refuse(taken)
+    if origin != "path" and build.name != path.stem:
+        raise ConfigurationError(
+            f"{path}: the build is called {build.name!r}, its file {path.name!r}",
+            hint=f"rename one of them: a build is found by its file's name ({build.name}.yaml)",
+        )
+    return BuildFile(build, origin, path)
+
+
+def _evicts(entry: ModelSpec) -> bool:
+    """Whether the entry describes another model under a name of the catalogue.
+
+    Prepared models are kept by name, so two of one name would drive each other out.
+    """
+    from compreface_cli.models import catalogue
+    from compreface_cli.models.prepare import entry_digest
+
+    known, own = catalogue.model(entry.name), model_of(entry)
+    if known is None:
+        return False
+    if entry_digest(own) != entry_digest(known):  # all but hashes and sources
+        return True
+    wanted = {one.path: set(one.sha256) for one in known.files}
+    return wanted != {one.path: set(one.sha256) for one in own.files}
+
+
+def model_of(entry: ModelSpec, build_folder: str = "") -> Model:
+    """A checked `models:` entry as the store takes it."""
+    return Model.from_entry(entry.model_dump(), build_folder)
+
+
+def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSpec:
+    """The build with other values and its own name; `changes` has build keys, None is no change."""
+    from compreface_cli.builds import spec
+
+    data = base.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    data = {"schema": 1, **data, **{key: v for key, v in changes.items() if v is not None}}
+    data["name"] = name
+    if base.name != name:
+        data["summary"] = f"{base.name} with changes of your own"
+    if facts := _facts_that_hold(data.pop("facts", {}), base.spec, data):
+        data["facts"] = facts
+    document = read_data(data, f"build {name}")
+    return spec.validate(document)
+
+
+def _facts_that_hold(
+    facts: Mapping[str, Any], base: BuildSpec, changed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The facts that are still true: figures and licence belong to the plugins they are about."""
+
+    def same(before: str, after: str) -> bool:
+        """Whether both are one plugin, by whatever name of its model."""
+        model = plugin_table.model_of(before)
+        return before == after or (
+            model is not None
+            and model == plugin_table.model_of(after)
+            and plugin_table.split(before)[0] == plugin_table.split(after)[0]
+        )
+
+    calculator = same(base.calculator, str(changed["calculator"]))
+    detector = same(base.detector, str(changed["detector"]))
+    # Recognition is measured upon the faces that a detector found.
+    holds = {"recognition": calculator and detector, "detection": detector}
+    kept = {
+        **facts,
+        "accuracy": [
+            one for one in facts.get("accuracy", ()) if holds[one.get("of", "recognition")]
+        ],
+        "licence": _licence(facts.get("licence"), base, changed, calculator and detector),
+        "upstream": facts.get("upstream") if calculator and detector else None,
+        "note": facts.get("note") if calculator and detector else None,
+    }
+    return {key: value for key, value in kept.items() if value}
+
+
+def _licence(
+    said: Mapping[str, Any] | None, base: BuildSpec, changed: Mapping[str, Any], same: bool
+) -> Mapping[str, Any] | None:
+    """The base's terms while they cover all plugins, else the strictest of what was chosen."""
+    from compreface_cli.models import licence
+
+    plugins = changed.get("plugins", plugin_table.UI_PLUGINS)
+    more = [plugin for plugin in plugins if plugin not in base.plugins]
+    level = str((said or {}).get("commercial", "unclear"))
+    if same and not licence.stricter(licence.together(more)["commercial"], level):
+        return said
+    return licence.together((changed["detector"], changed["calculator"], *plugins), said)
+
+
+def read_data(data: Mapping[str, Any], origin: str) -> Any:
+    """Plain data as a document without line numbers, to be checked like a file."""
+    from compreface_cli.config.yamlfile import parse
+
+    return parse(_dump(data), origin)
+
+
+def _dump(data: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=100)
+
+
+def text_of(spec: BuildSpec) -> str:
+    """The build as `cf` writes it to a file, with the line by which `cf` knows its own hand."""
+    data = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    ordered = {"schema": 1, **data}
+    body = _dump(ordered)
+    return f"{_MARK}{hashlib.sha256(body.encode()).hexdigest()}\n{body}"
+
+
+def written_by_cf(text: str) -> bool:
+    """Whether `cf` wrote this build file and nobody changed it since."""
+    first, _, body = text.partition("\n")
+    return first == _MARK + hashlib.sha256(body.encode()).hexdigest()
+
+
+def save_custom(spec: BuildSpec, folder: Path | None = None) -> Path:
+    """Keep a build of the user's own, in ./builds if there is one, else in the user's folder.
+
+    A file that differs is replaced only if `cf` wrote it; else ConflictError with a diff.
+    """
+    path = place_for(spec, folder)
+    text = text_of(spec)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, "utf-8")
+    part.replace(path)
+    return path
+
+
+def place_for(spec: BuildSpec, folder: Path | None = None) -> Path:
+    """Where `save_custom` would keep it; ConflictError with a diff if a user's file is there."""
+    if folder is None:
+        here = Path.cwd() / "builds"
+        folder = here if here.is_dir() else paths.user_builds()
+    path = folder / f"{spec.name}.yaml"
+    if path.exists() and not path.is_file():
+        raise ConflictError(f"{path} is no regular file", hint="choose another name with --name")
+    if path.exists():
+        present, text = path.read_text("utf-8", errors="replace"), text_of(spec)
+        if present != text and not written_by_cf(present):
+            raise ConflictError(
+                f"{path} was not written by cf, or was edited since; it stays as it is\n"
+                + _diff(present, text, path),
+                hint="choose another name with --name, or move the file away",
+            )
+    return path
+
+
+def _diff(present: str, wanted: str, path: Path) -> str:
+    from difflib import unified_diff
+
+    lines = unified_diff(
+        present.splitlines(), wanted.splitlines(), str(path), "what cf would write", lineterm=""
+    )
+    return "\n".join(lines)

@@ -1,0 +1,218 @@
+"""What a `models:` entry may say: its files, its input, and what belongs to its role and format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from compreface_cli.plugin_table import Format, Network, Role
+
+MODEL_NAME = r"^[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$"
+SHA256 = r"^[0-9a-f]{64}$"
+
+Sha256 = Annotated[str, Field(pattern=SHA256)]
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def misfit(path: tuple[str | int, ...], reason: str) -> PydanticCustomError:
+    """A fault at a key below the mapping that is validated."""
+    return PydanticCustomError("misfit", "{reason}", {"reason": reason, "path": list(path)})
+
+
+def _inside(path: str) -> str:
+    """A path below a mirror or beside the build file: it may not leave that folder."""
+    parts = PurePosixPath(path).parts
+    if not path or path.startswith(("/", "~")) or "\\" in path or "\0" in path or ":" in path:
+        raise ValueError("must be a relative path with forward slashes, like folder/model.onnx")
+    if ".." in parts or not parts:
+        raise ValueError("must not leave its folder: '..' is not allowed")
+    return path
+
+
+def _source(address: str) -> str:
+    if not address.startswith(("https://", "http://")) or any(c.isspace() for c in address):
+        raise ValueError("must be an http or https address; a file goes beside the build file")
+    return address
+
+
+def _hashes(value: Any) -> Any:
+    """One hash, several, or null for "unknown": a list of them."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
+
+
+class File(Strict):
+    """A weights file: path below a mirror or beside the build file, accepted hashes, addresses."""
+
+    path: Annotated[str, AfterValidator(_inside)] = Field(
+        max_length=200, description="Path below the mirror, or beside the build file."
+    )
+    sha256: Annotated[
+        list[Sha256],
+        BeforeValidator(_hashes, json_schema_input_type=Sha256 | list[Sha256] | None),
+    ] = Field(default=[], description="Accepted hashes; null: it is shown once, to be accepted.")
+    sources: list[Annotated[str, AfterValidator(_source)]] = Field(
+        default=[], description="Addresses to download it from, http or https."
+    )
+
+
+class Input(Strict):
+    """How a picture is given to the network: (x - mean) / scale of pixels x from 0 to 255."""
+
+    size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
+        description="Side of the square picture in pixels; null: any size (detectors only)."
+    )
+    layout: Literal["nchw", "nhwc"] = Field(
+        default="nchw", description="Order of the axes in the file."
+    )
+    colour: Literal["rgb", "bgr"] = Field(
+        default="rgb", description="Order of the colour channels."
+    )
+    mean: Real | Channels | None = Field(
+        default=None,
+        description="One number, or one for each channel. Null, with `scale` null: each crop is "
+        "standardised by its own mean and deviation.",
+    )
+    scale: Real | Channels | None = Field(default=None, description="As `mean`; not 0.")
+
+    @model_validator(mode="after")
+    def _pair(self) -> Input:
+        if (self.mean is None) != (self.scale is None):
+            raise ValueError("mean and scale go together: give both, or neither")
+        scales = self.scale if isinstance(self.scale, list) else [self.scale]
+        if 0 in scales:
+            raise ValueError("scale must not be 0: pixels are divided by it")
+        return self
+
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Border(Strict):
+    """The similarity threshold of a calculator, as tools/measure_accuracy.py prints it."""
+
+    at: float = Field(gt=0, lt=1, description="Perhaps the same person from this similarity on.")
+    equal_error: Percent | None = Field(
+        default=None, description="Equal error rate, percent of pairs."
+    )
+    sure: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Probably the same person from this similarity on."
+    )
+    sure_different: Percent | None = Field(
+        default=None, description="Percent of pairs of different people that reach `sure`."
+    )
+    sure_same: Percent | None = Field(
+        default=None, description="Percent of pairs of one person that do not reach `sure`."
+    )
+    set: str = Field(default="", max_length=200, description="Name of the measured set.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Border:
+        if self.sure is not None and self.sure < self.at:
+            raise misfit(("sure",), f"sure: must be {self.at:g} (at) or more, not {self.sure:g}")
+        return self
+
+
+# The networks that the converter builds itself, for files that hold weights and no graph.
+NETWORKS: Mapping[Format, tuple[Network, ...]] = {
+    "mxnet-gluon": ("mobilenet_v2", "resnet18_v1"),
+    "tensorflow-checkpoint": ("inception_v3_age", "inception_v3_gender"),
+}
+
+
+class ModelSpec(Strict):
+    """A model of the build's own or of the catalogue."""
+
+    name: str = Field(pattern=MODEL_NAME, description="What a plugin names after `@`.")
+    role: Role = Field(description="What the network does.")
+    format: Format = Field(description="Format of the files.")
+    network: Network | None = Field(
+        default=None, description="The network, for formats whose files contain no graph."
+    )
+    files: list[File] = Field(min_length=1, max_length=16, description="The model's files.")
+    input: Input = Field(description="What the network expects.")
+    align: Literal["arcface5", "facenet-margin"] | None = Field(
+        default=None, description="Calculators only, required: how a face is cut out."
+    )
+    similarity: tuple[Real, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
+        default=None,
+        description="Calculators only, required: [c0, c1] of the similarity "
+        "(tanh((c0 - distance) * c1) + 1) / 2.",
+    )
+    border: Border | None = Field(
+        default=None, description="Calculators only: similarity threshold."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuple(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("similarity"), list):
+            return {**data, "similarity": tuple(data["similarity"])}
+        return data
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> ModelSpec:
+        for key, value in (("align", self.align), ("similarity", self.similarity)):
+            if self.role == "calculator" and value is None:
+                raise misfit((key,), f"{key} is missing: a calculator's answer depends on it")
+            if self.role != "calculator" and value is not None:
+                raise misfit((key,), f"{key} is for the role calculator only, not {self.role}")
+        if self.role != "calculator" and self.border is not None:
+            raise misfit(("border",), f"border is for the role calculator only, not {self.role}")
+        if self.similarity is not None and not 0 < self.similarity[0] < 2:
+            why = "unit embeddings are 0 to 2 apart, and here the similarity is to be one half"
+            raise misfit(
+                ("similarity", 0),
+                f"similarity.0: must be between 0 and 2, not {self.similarity[0]:g}: {why} "
+                "(the order is [distance, steepness], like [1.1, 6.0])",
+            )
+        if self.role != "detector" and self.input.size is None:
+            why = "only a detector takes pictures of any size"
+            raise misfit(("input", "size"), f"input.size: {why}; give the side in pixels")
+        if self.role == "detector" and self.input.mean is None:
+            why = "a detector's picture is not standardised"
+            hint = "0 and 1 give its pixels as they are, 0 to 255"
+            raise misfit(("input",), f"input: mean and scale are missing: {why} ({hint})")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_format(self) -> ModelSpec:
+        networks = NETWORKS.get(self.format, ())
+        if networks and self.network not in networks:
+            said = "missing" if self.network is None else f"{self.network!r} does not fit"
+            why = f"a file in the format {self.format} has no graph"
+            raise misfit(("network",), f"network: {said}: {why}; write {' or '.join(networks)}")
+        if not networks and self.network is not None:
+            raise misfit(("network",), f"network: a {self.format} file has a graph of its own")
+        if self.role == "detector" and self.format not in ("onnx", "mxnet"):
+            raise misfit(("format",), f"format: a detector is onnx or mxnet, not {self.format}")
+        names = [PurePosixPath(one.path).name for one in self.files]
+        if len(set(names)) != len(names):
+            raise misfit(("files",), "files: two files have the same name in different folders")
+        wrong = _files_of(self.format, names)
+        if wrong:
+            raise misfit(("files",), f"files: the format {self.format} {wrong}")
+        return self
+
+
+def _files_of(format: Format, names: list[str]) -> str:
+    """What is wrong with a model's files for its format, or nothing."""
+    if format == "mxnet":
+        kinds = sorted(name.rpartition(".")[2] for name in names)
+        return "" if kinds == ["json", "params"] else "has two files: *-symbol.json and *.params"
+    if format == "tensorflow-checkpoint":
+        whole = any(name.endswith(".index") for name in names) and len(names) > 1
+        return "" if whole else "has an *.index file and *.data files beside it"
+    if format == "tensorflow-saved-model":
+        return "" if "saved_model.pb" in names else "has a file saved_model.pb"
+    return "" if len(names) == 1 else "has one file"

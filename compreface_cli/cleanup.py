@@ -1,0 +1,137 @@
+"""The clean-up of a run that does not reach its end, and the signals that interrupt one.
+
+Child processes of `cf` run in a session of their own (`start_new_session`), so that a Ctrl-C
+reaches `cf` alone and the clean-up can still use them.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FrameType, TracebackType
+from typing import TypeAlias
+
+from compreface_cli.errors import CfError, Interruption
+
+Report: TypeAlias = Callable[[str], None]  # one line about what happens, for stderr
+Waiting: TypeAlias = Callable[[str], AbstractContextManager[object]]  # shows that a block lasts
+
+
+class CleanUp:
+    """What this run has created, undone in reverse order unless the run reaches `commit`.
+
+    Register the undo before creating the resource, so a signal cannot leak it. Undo callbacks must
+    be idempotent. While undoing, further signals only get a line.
+    """
+
+    def __init__(
+        self, report: Report = lambda line: None, waiting: Waiting = lambda label: nullcontext()
+    ) -> None:
+        self._steps: list[tuple[str, Callable[[], None]]] = []
+        self._report = report
+        self._waiting = waiting
+        self.failures: list[str] = []
+        self.left = ""  # what is as before once all is undone: "'demo' runs as before"
+
+    def push(self, what: str, undo: Callable[[], None]) -> None:
+        self._steps.append((what, undo))
+
+    def commit(self) -> None:
+        """The run succeeded: everything stays."""
+        self._steps.clear()
+
+    def undo(self) -> None:
+        """Undo all steps, the last first; one that fails is reported and stops no other."""
+        with _signals_answered(lambda: self._report("still cleaning up, please wait")):
+            while self._steps:
+                what, step = self._steps.pop()
+                try:
+                    step()
+                except (CfError, OSError) as error:
+                    self.failures.append(f"{what}: {error}")
+                    self._report(f"could not undo: {what}: {error}")
+
+    def __enter__(self) -> CleanUp:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            return
+        if not self._steps:
+            return
+        label = "Undoing what this run has started"
+        if isinstance(error, Interruption):
+            self._report(f"Interrupted: {label[0].lower()}{label[1:]} ...")
+            label = "Still undoing"
+        with self._waiting(label):
+            try:
+                self.undo()
+            except (Interruption, KeyboardInterrupt):  # a signal just before undo() heard them
+                self.undo()
+        if isinstance(error, Interruption):
+            error.outcome = self._outcome()
+
+    def _outcome(self) -> str:
+        if self.failures:
+            return f"not all of it could be undone: {'; '.join(self.failures)}"
+        return ", ".join(filter(None, ("what this run had started is removed", self.left)))
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def interruptible() -> AbstractContextManager[None]:
+    """Within the block the first Ctrl-C, SIGTERM or lost terminal raises Interruption.
+
+    Those that the process was started to ignore (`nohup`, a shell's background) stay ignored.
+    """
+    heard = False
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        if not heard:
+            heard = True
+            raise Interruption(signal.Signals(number).name)
+
+    return _handlers(answer)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """A signal within the block is answered right after it: for a step that must not be cut."""
+    heard: list[tuple[int, FrameType | None]] = []
+    with _handlers(lambda number, frame: heard.append((number, frame))):
+        yield
+    for number, frame in heard[:1]:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            handler(number, frame)
+        elif handler == signal.SIG_DFL:
+            signal.raise_signal(number)
+
+
+def _signals_answered(answer: Callable[[], None]) -> AbstractContextManager[None]:
+    # A Python handler, not a mask and not SIG_IGN: children must not inherit it.
+    return _handlers(lambda number, frame: answer())
+
+
+@contextmanager
+def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+    # What `nohup` or a shell's background ignores for this process is not ours to hear.
+    heard = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -1,0 +1,264 @@
+"""Joins the layers of settings and knows who set what: flag, environment, files, default."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from compreface_cli.config import paths
+from compreface_cli.config.settings_table import (
+    BY_KEY,
+    CF_VARIABLES,
+    OTHER_VARIABLES,
+    STACK,
+    TABLE,
+    TRANSLATED,
+    WITHOUT_EFFECT,
+    BadValue,
+    Setting,
+    whole,
+)
+from compreface_cli.config.textfile import read_text
+from compreface_cli.errors import ConfigurationError, UsageError
+
+PROJECT_FILE = "cf.yaml"
+__all__ = [
+    "PROJECT_FILE",
+    "STACK",
+    "TRANSLATED",
+    "WITHOUT_EFFECT",
+    "Settings",
+    "Value",
+    "resolve",
+    "rows",
+]
+
+Layer = Literal["flag", "environment", "project file", "env file", "user file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value that was set, the layer that set it, and where in words: `environment CF_PORT`."""
+
+    value: Any
+    layer: Layer
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was set, by key; keys that nobody set are absent. `notes` are said to the user once."""
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def given(self, key: str) -> Value | None:
+        return self.values.get(key)
+
+    def get(self, key: str) -> Any:
+        """The value that was set, else the table's default."""
+        found = self.values.get(key)
+        return BY_KEY[key].default if found is None else found.value
+
+    def origin(self, key: str) -> str:
+        found = self.values.get(key)
+        return "default" if found is None else found.where
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    project_file: Path | None = None,
+    user_file: Path | None = None,
+) -> Settings:
+    """Join the layers, strongest first: flag, CF_* variable, project file, env_file, user file.
+
+    Flags that are None were not given. Without paths, `cf.yaml` in this folder and the user's
+    config.yaml count.
+    """
+    environ = os.environ if environ is None else environ
+    project_file = Path(PROJECT_FILE) if project_file is None else project_file
+    user_file = paths.user_file() if user_file is None else user_file
+    values: dict[str, Value] = {}
+    for key, raw in (flags or {}).items():
+        if raw is not None:
+            name = BY_KEY[key].flag or key
+            values[key] = _value(key, raw, "flag", f"flag {name}")
+    for row in TABLE:
+        if environ.get(row.env):  # an empty variable is as good as unset
+            origin = f"environment {row.env}"
+            values.setdefault(row.key, _value(row.key, environ[row.env], "environment", origin))
+    project = _from_yaml(project_file, "project file")
+    user = _from_yaml(user_file, "user file")
+    notes = _unknown_variables(environ)
+    for layer in (project, user):
+        for key, value in layer.items():
+            values.setdefault(key, value)
+        if layer is project and "env_file" in values | user:
+            chosen = values.get("env_file") or user["env_file"]
+            path = Path(chosen.value).expanduser()
+            if chosen.layer in ("project file", "user file"):  # relative to the file that names it
+                path = (project_file if chosen.layer == "project file" else user_file).parent / path
+            found, said = _from_env_file(path, chosen.where)
+            notes += said
+            for key, value in found.items():
+                values.setdefault(key, value)
+    _read_keys(values, {"project file": project_file, "user file": user_file})
+    return Settings(values, tuple(notes))
+
+
+def _read_keys(values: dict[str, Value], files: Mapping[str, Path]) -> None:
+    """Put the keys of `api_keys_file` in place of its name: one a line, `#` begins a comment."""
+    named = values.get("api_keys_file")
+    if named is None:
+        return
+    if "api_keys" in values:
+        other = values["api_keys"].where
+        raise ConfigurationError(
+            f"api_keys ({other}) and api_keys_file ({named.where}) are both set",
+            hint="Keep one of them.",
+        )
+    path = Path(named.value).expanduser()
+    if named.layer in files:  # relative to the file that names it
+        path = files[named.layer].parent / path
+    lines = read_text(path, f"{named.where}: {path}").splitlines()
+    keys = " ".join(re.sub(r"(^|\s)#.*", "", line) for line in lines)
+    values["api_keys"] = _value("api_keys", keys, named.layer, f"{named.where}, {path}")
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """What is said about variables that look like ours, and that nothing here reads."""
+    settable = {row.env for row in TABLE} | CF_VARIABLES
+    known = settable | OTHER_VARIABLES
+    notes = []
+    for name in sorted(environ):
+        if not name.startswith("CF_") or name in known:
+            continue
+        from difflib import get_close_matches
+
+        # Without the prefix: it alone would make any two of them alike.
+        words = {one.removeprefix("CF_"): one for one in sorted(settable)}
+        close = get_close_matches(name.removeprefix("CF_"), list(words), n=1, cutoff=0.6)
+        meant = f"; did you mean {words[close[0]]}?" if close else ""
+        notes.append(f"warning: environment {name} is no variable of cf and has no effect{meant}")
+    return notes
+
+
+def _value(key: str, raw: Any, layer: Layer, where: str) -> Value:
+    try:
+        return Value(BY_KEY[key].parse(raw), layer, where)
+    except BadValue as error:
+        shown = "" if BY_KEY[key].secret else f", not {raw!r}"
+        kind = UsageError if layer == "flag" else ConfigurationError
+        meant = f"; {error.meant}" if error.meant else ""
+        raise kind(f"{where}: {key} {error}{shown}{meant}") from error
+
+
+def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:
+    if not path.exists():
+        return {}
+    from compreface_cli.config.yamlfile import Fault, did_you_mean, read, refuse
+
+    document = read(path)
+    if document.data is None:
+        return {}
+    if not isinstance(document.data, dict):
+        raise refuse([Fault(document.origin, 1, 1, "settings are written as key: value")])
+    values: dict[str, Value] = {}
+    faults: list[Fault] = []
+    renamed = {row.upstream: row.key for row in TABLE if row.upstream and row.upstream != row.key}
+    for key, raw in document.data.items():
+        line, column = document.position([key])
+        if key not in BY_KEY:
+            meant = renamed.get(key)
+            hint = f"upstream's {key} is {meant} here" if meant else did_you_mean(key, BY_KEY)
+            more = hint or "`cf config list` shows all settings"
+            faults.append(Fault(document.origin, line, column, f"unknown setting {key!r}", more))
+            continue
+        if raw is None:
+            continue
+        try:
+            parsed = BY_KEY[key].parse(raw)
+            values[key] = Value(parsed, layer, f"{layer} {path}:{line}")
+        except BadValue as error:
+            faults.append(Fault(document.origin, line, column, f"{key} {error}", error.meant or ""))
+    if faults:
+        raise refuse(faults)
+    return values
+
+
+def _from_env_file(path: Path, where: str) -> tuple[dict[str, Value], list[str]]:
+    """The values of an `.env` as upstream writes it, and what is said about keys without effect."""
+    rows = _read_env(path, where)
+    by_upstream = {row.upstream: row for row in TABLE if row.upstream}
+    values: dict[str, Value] = {}
+    notes: list[str] = []
+    for key, (raw, line) in rows.items():
+        if key in WITHOUT_EFFECT:
+            notes.append(f"{path}:{line}: {key} has no effect here: {WITHOUT_EFFECT[key]}")
+        elif key in TRANSLATED:
+            continue
+        elif key not in by_upstream:
+            notes.append(f"{path}:{line}: {key} is no key of upstream's .env and has no effect")
+        elif raw:
+            row = by_upstream[key]
+            values[row.key] = _value(row.key, raw, "env file", f"env file {path}:{line}")
+    pair = [key for key in ("uwsgi_processes", "uwsgi_threads") if rows.get(key, ("", 0))[0]]
+    if pair:
+        total, line = 1, rows[pair[0]][1]
+        for key in pair:
+            number = whole(1, 1024)
+            try:
+                total *= number(rows[key][0])
+            except BadValue as error:
+                raise ConfigurationError(f"{path}:{rows[key][1]}: {key} {error}") from error
+        where = f"env file {path}:{line} ({' times '.join(pair)})"
+        values["max_concurrency"] = _value("max_concurrency", total, "env file", where)
+    return values, notes
+
+
+def _read_env(path: Path, where: str) -> dict[str, tuple[str, int]]:
+    text = read_text(path, f"{where}: {path}")
+    rows: dict[str, tuple[str, int]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        key, equals, value = stripped.removeprefix("export ").partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.strip()):
+            raise ConfigurationError(f"{path}:{number}: expected KEY=value")
+        rows[key.strip()] = (_unquote(value.strip()), number)
+    return rows
+
+
+def _unquote(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return re.sub(r"\s+#.*$", "", value)
+
+
+def rows(found: Settings) -> Sequence[dict[str, Any]]:
+    """Every setting with its value, its origin and its other names: what `cf config list` shows."""
+    return [
+        {
+            "key": row.key,
+            "value": _shown(row, found.get(row.key)),
+            "origin": found.origin(row.key),
+            "env": row.env,
+            "flag": row.flag,
+            "upstream": row.upstream,
+            "help": row.help,
+        }
+        for row in TABLE
+    ]
+
+
+def _shown(row: Setting, value: Any) -> Any:
+    if row.secret and value:
+        return "********"
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,414 @@
+"""The one table of settings: key, type, default, variable, flag, key of upstream's `.env`, help."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from compreface_cli.runtimes import AUTO_MEASURES, REFERENCE, RUNTIMES
+
+# What the engine takes unless it is told otherwise.
+MAX_BODY_BYTES = 64 * 2**20
+MAX_QUEUE_BYTES = 256 * 2**20
+LEAST_MEMORY_MIB = 512  # the default build starts in it, and reads JPEGs of 40 megapixels
+
+Parse: TypeAlias = Callable[[Any], Any]
+
+
+class BadValue(ValueError):
+    """A value that does not fit; the text says what would, `meant` what it is near to."""
+
+    def __init__(self, text: str, meant: str | None = None) -> None:
+        super().__init__(text)
+        self.meant = meant
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadValue("must be text")
+    text = str(value)
+    if any(ord(character) < 32 for character in text):
+        raise BadValue("must be one line of text")
+    return text
+
+
+def _matching(pattern: str, words: str) -> Parse:
+    def parse(value: Any) -> str:
+        text = _text(value)
+        if not re.fullmatch(pattern, text):
+            raise BadValue(f"must be {words}")
+        return text
+
+    return parse
+
+
+def _choice(*allowed: str) -> Parse:
+    def parse(value: Any) -> str:
+        text = _text(value)
+        if text not in allowed:
+            from compreface_cli.config.yamlfile import did_you_mean
+
+            raise BadValue(f"must be one of {', '.join(allowed)}", did_you_mean(text, allowed))
+        return text
+
+    return parse
+
+
+def whole(low: int, high: int) -> Parse:
+    def parse(value: Any) -> int:
+        text = str(value).strip()
+        if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,12}", text):
+            raise BadValue("must be a whole number")
+        if not low <= int(text) <= high:
+            raise BadValue(f"must be from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _port(value: Any) -> int | str:
+    if str(value).strip().lower() == "auto":
+        return "auto"
+    try:
+        return int(whole(1, 65535)(value))
+    except BadValue as error:
+        raise BadValue("must be a port from 1 to 65535, or auto") from error
+
+
+def _seconds(value: Any) -> float:
+    try:
+        number = float(str(value))
+    except ValueError as error:
+        raise BadValue("must be a number of seconds") from error
+    if isinstance(value, bool) or not 0 < number <= 600:
+        raise BadValue("must be more than 0 and at most 600 seconds")
+    return number
+
+
+def _cosine(value: Any) -> float:
+    try:
+        number = float(str(value))
+    except ValueError as error:
+        raise BadValue("must be a number") from error
+    if isinstance(value, bool) or not 0.9 <= number <= 1:
+        raise BadValue("must be from 0.9 to 1")
+    return number
+
+
+def _flag(value: Any) -> str:
+    text = str(value).strip().lower()
+    if text in ("true", "1", "yes", "on"):
+        return "true"
+    if text in ("false", "0", "no", "off"):
+        return "false"
+    raise BadValue("must be true or false")
+
+
+def _size(value: Any) -> str:
+    """A size for Java and nginx, kept without the B: 10M. Upstream writes 5MB and 10M."""
+    match = re.fullmatch(r"\s*(\d{1,9})\s*([KMG])B?\s*", str(value), re.IGNORECASE)
+    if not match or int(match[1]) == 0:
+        raise BadValue("must be a size like 10M (K, M or G)")
+    return f"{int(match[1])}{match[2].upper()}"
+
+
+def _memory(value: Any) -> str:
+    """A limit as Compose takes it, 2048m; `none` for none."""
+    if str(value).strip().lower() == "none":
+        return "none"
+    match = re.fullmatch(r"\s*(\d{1,7})\s*([MG])i?B?\s*", str(value), re.IGNORECASE)
+    mebibytes = int(match[1]) * (1024 if match[2].upper() == "G" else 1) if match else 0
+    if mebibytes < LEAST_MEMORY_MIB:
+        raise BadValue(f"must be a size like 2G (M or G), at least {LEAST_MEMORY_MIB}M, or none")
+    return f"{mebibytes}m"
+
+
+def _address(value: Any) -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(_text(value).strip("[]")))
+    except ValueError as error:
+        raise BadValue("must be an IP address, like 127.0.0.1 or 0.0.0.0") from error
+
+
+def _list(value: Any) -> tuple[str, ...]:
+    parts = value if isinstance(value, list | tuple) else _text(value).split(",")
+    return tuple(part for part in (_text(item).strip() for item in parts) if part)
+
+
+def _rate(value: Any) -> float:
+    try:
+        number = float(str(value))
+    except ValueError as error:
+        raise BadValue("must be a number of requests a second") from error
+    if isinstance(value, bool) or not 0 < number <= 1e6:
+        raise BadValue("must be more than 0 and at most 1000000 requests a second")
+    return number
+
+
+def _keys(value: Any) -> str:
+    """The keys with a comma between them; the same rules as the engine's, and no key is shown."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(part, int | float) for part in parts):
+        raise BadValue("a key of digits needs quotes around it, or YAML changes it")
+    keys = [key for part in parts for key in re.split(r"[,\s]+", _text(part)) if key]
+    for number, key in enumerate(keys, start=1):
+        if not re.fullmatch(r"[!-+\--~]{8,}", key):  # printable ASCII, no comma
+            raise BadValue(f"key {number} must have at least 8 characters, all printable ASCII")
+        if key.startswith("sha256:"):
+            raise BadValue(f"key {number} is a digest, and cf shows the engine the key itself")
+    if not keys:
+        raise BadValue("holds no key; leave it out to let everybody in")
+    return ",".join(keys)
+
+
+_image = _matching(r"[a-z0-9][A-Za-z0-9._/:@-]{0,254}", "an image, like postgres:13")
+_tag = _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", "an image tag, like 1.2.0")
+_registry = _matching(
+    r"([a-z0-9][A-Za-z0-9._/:-]{0,200}/)?", "a prefix with its slash, like exadel/"
+)
+_identifier = _matching(r"[A-Za-z_][A-Za-z0-9_]{0,62}", "a name of letters, digits and _")
+_instance = _matching(
+    r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?",
+    "a name of lower-case letters, digits and hyphens, at most 40",
+)
+_build = _matching(r"\S.{0,400}", "the name of a build, or a path")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row of the table; `env` is always CF_ and the key in capitals."""
+
+    key: str
+    parse: Parse
+    default: Any  # None: the build or the plan decides
+    help: str
+    upstream: str | None = None  # the key of upstream's `.env`
+    flag: str | None = None
+    secret: bool = False
+
+    @property
+    def env(self) -> str:
+        return f"CF_{self.key.upper()}"
+
+
+TABLE: tuple[Setting, ...] = (
+    # what to build; a build file answers these unless something here does
+    Setting("build", _build, "embedded", "The build to use: a name or a path.", flag="BUILD"),
+    Setting("detector", _text, None, "Detector plugin.", flag="--detector"),
+    Setting("calculator", _text, None, "Calculator plugin.", flag="--calculator"),
+    Setting("plugins", _list, None, "Further plugins.", flag="--plugin"),
+    Setting(
+        "runtime",
+        _choice(*RUNTIMES),
+        None,
+        f"What computes; auto measures {AUTO_MEASURES}.",
+        flag="--runtime",
+    ),
+    Setting(
+        "precision",
+        _choice("auto", "fp32", "bf16"),
+        None,
+        "Numbers to compute with; auto takes what keeps min_cosine.",
+        flag="--precision",
+    ),
+    Setting(
+        "min_cosine",
+        _cosine,
+        None,
+        "Least cosine to fp32 that auto may take.",
+        flag="--min-cosine",
+    ),
+    Setting("device", _choice("cpu", "cuda"), None, "cpu or cuda.", flag="--gpu"),
+    Setting("gpu_index", whole(0, 63), None, "Which GPU of the host.", flag="--gpu-index"),
+    Setting(
+        "wheels",
+        _choice("cpu", *RUNTIMES[REFERENCE].gpu_wheels),
+        None,
+        "Row of the wheel table; cuda12 for drivers below 580, cuda12-legacy for Pascal and Volta.",
+    ),
+    Setting("base_image", _image, None, "Base image of the engine.", flag="--base-image"),
+    Setting("image", _image, None, "Name of the engine's image.", flag="--tag"),
+    # limits of the engine
+    Setting(
+        "max_detect_size",
+        whole(0, 16384),
+        640,
+        "Longest side for detection, 0 for none.",
+        upstream="max_detect_size",
+    ),
+    Setting(
+        "max_concurrency",
+        whole(0, 1024),
+        0,
+        "Requests computed at once, 0 for the cores. Upstream: processes times threads.",
+        upstream="uwsgi_processes",
+    ),
+    Setting(
+        "max_wait_s",
+        _seconds,
+        10.0,
+        "How long a request may wait for its turn; beside the api nearly its read_timeout.",
+    ),
+    # further ones, passed on when they are set: the engine knows their defaults
+    Setting("threads", whole(1, 1024), None, "Threads of all computations; unset: the cores."),
+    Setting("batching", _choice("auto", "on", "off"), None, "Batches across requests."),
+    Setting(
+        "max_queue",
+        whole(0, 100_000),
+        None,
+        "Requests that may wait; unset: 64, beside the api 256.",
+    ),
+    Setting("retry_after", _flag, None, "A busy engine says when to come back; not to the api."),
+    Setting("drain_s", _seconds, None, "What waits at a stop is served so long; unset: 6 or 30."),
+    Setting("stuck_s", _seconds, None, "A computation this long ends the engine; unset: 60."),
+    Setting("max_queue_bytes", whole(1, 10**12 - 1), None, "Bytes of all bodies; unset: 256 MiB."),
+    Setting(
+        "max_memory_bytes",
+        whole(2**28, 10**12 - 1),
+        None,
+        "Memory of the engine's process; unset: what its container, ulimit or machine allow.",
+    ),
+    Setting(
+        "memory_limit",
+        _memory,
+        None,
+        "Memory limit of the engine's container, none for no limit; unset: what fits the build.",
+    ),
+    # the least of these two lets in the portraits that an engine is checked with
+    Setting("max_body_bytes", whole(2**20, 10**12 - 1), None, "Bytes of a body; unset: 64 MiB."),
+    Setting("max_pixels", whole(512 * 600, 10**12 - 1), None, "Width x height; unset: 178956970."),
+    Setting("body_timeout_s", _seconds, None, "How long a body may take; unset: 30."),
+    Setting("apply_exif", _flag, None, "Turn pictures as their EXIF says; unset: false."),
+    Setting("rate_limit", _rate, None, "Requests a second for each client; unset: no limit."),
+    Setting("rate_burst", whole(1, 100_000), None, "As many at once; unset: the rate."),
+    Setting("api_keys", _keys, None, "Keys that the engine asks for; unset: none.", secret=True),
+    Setting("api_keys_file", _text, None, "A file with these keys, one a line."),
+    # the instance
+    Setting("instance", _instance, None, "Name of the instance.", flag="--instance"),
+    Setting(
+        "launcher",
+        _choice("auto", "compose", "process"),
+        "auto",
+        "How to start it.",
+        flag="--launcher",
+    ),
+    Setting("services", _choice("full", "core"), "full", "All five, or core.", flag="--services"),
+    Setting("bind", _address, "127.0.0.1", "Address the ports bind to.", flag="--bind"),
+    Setting("port", _port, None, "The UI's port, or the engine's when alone.", flag="--port"),
+    Setting("core_port", _port, 3000, "The engine's port beside the UI.", flag="--core-port"),
+    Setting("env_file", _text, None, "An `.env` of upstream to take values from."),
+    # the rest of the stack
+    Setting("registry", _registry, "exadel/", "Prefix of the stack's images.", upstream="registry"),
+    Setting("admin_version", _tag, "1.2.0", "Tag of the admin image.", upstream="ADMIN_VERSION"),
+    Setting("api_version", _tag, "1.2.0", "Tag of the api image.", upstream="API_VERSION"),
+    Setting("fe_version", _tag, "1.2.0", "Tag of the UI image.", upstream="FE_VERSION"),
+    Setting("postgres_version", _tag, "1.2.0", "Tag of the database.", upstream="POSTGRES_VERSION"),
+    Setting("admin_image", _image, None, "Whole name of the admin image."),
+    Setting("api_image", _image, None, "Whole name of the api image."),
+    Setting("fe_image", _image, None, "Whole name of the UI image."),
+    Setting("postgres_image", _image, None, "Whole name of the database image."),
+    Setting(
+        "postgres_user", _identifier, "postgres", "Database user.", upstream="postgres_username"
+    ),
+    Setting(
+        "postgres_password",
+        _text,
+        None,
+        "Database password; made once when not given.",
+        upstream="postgres_password",
+        secret=True,
+    ),
+    Setting("postgres_db", _identifier, "frs", "Database name.", upstream="postgres_db"),
+    Setting(
+        "postgres_host",
+        _matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})", "a host name"),
+        "compreface-postgres-db",
+        "Where admin and api find the database.",
+        upstream="postgres_domain",
+    ),
+    Setting("postgres_port", whole(1, 65535), 5432, "Its port.", upstream="postgres_port"),
+    Setting("email_host", _text, "smtp.gmail.com", "Mail server.", upstream="email_host"),
+    Setting("email_username", _text, "", "Mail account.", upstream="email_username"),
+    Setting("email_from", _text, "", "Sender of mails.", upstream="email_from"),
+    Setting("email_password", _text, "", "Password of it.", upstream="email_password", secret=True),
+    Setting(
+        "enable_email_server",
+        _flag,
+        "false",
+        "Verify users by mail.",
+        upstream="enable_email_server",
+    ),
+    Setting(
+        "save_images_to_db",
+        _flag,
+        "true",
+        "Keep the photographs; false makes a later change of the model impossible.",
+        upstream="save_images_to_db",
+    ),
+    Setting(
+        "api_java_options",
+        _text,
+        "-Xmx4g",
+        "Java options of api.",
+        upstream="compreface_api_java_options",
+    ),
+    Setting(
+        "admin_java_options",
+        _text,
+        "-Xmx1g",
+        "Java options of admin.",
+        upstream="compreface_admin_java_options",
+    ),
+    Setting("max_file_size", _size, "5M", "Largest upload.", upstream="max_file_size"),
+    Setting("max_request_size", _size, "10M", "Largest request.", upstream="max_request_size"),
+    Setting(
+        "connection_timeout",
+        whole(1, 86_400_000),
+        10000,
+        "Milliseconds to connect to the engine.",
+        upstream="connection_timeout",
+    ),
+    Setting(
+        "read_timeout",
+        whole(1, 86_400_000),
+        60000,
+        "Milliseconds to wait for an answer.",
+        upstream="read_timeout",
+    ),
+)
+# What the engine reads under the same variable, given only when somebody has set it.
+PASSED_ON: tuple[str, ...] = tuple(
+    (
+        "threads batching max_queue retry_after drain_s stuck_s max_queue_bytes max_body_bytes "
+        "max_memory_bytes max_pixels body_timeout_s apply_exif rate_limit rate_burst"
+    ).split()
+)
+BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}
+
+# Variables of `cf` that are no settings, and those that only the engine or the Makefile reads.
+CF_VARIABLES = frozenset({"CF_DEBUG", "CF_MODELS_MIRROR"})
+OTHER_VARIABLES = frozenset(
+    ("CF_HOST CF_MODELS_DIR CF_CHOICES_DIR CF_SHARED CF_TENSORFLOW_PYTHON CF_MXNET_PYTHON").split()
+)
+
+# Keys of upstream's `.env` that become part of another setting, or do nothing here, and why.
+TRANSLATED: Mapping[str, str] = {
+    "uwsgi_processes": "max_concurrency is uwsgi_processes times uwsgi_threads",
+    "uwsgi_threads": "max_concurrency is uwsgi_processes times uwsgi_threads",
+}
+WITHOUT_EFFECT: Mapping[str, str] = {
+    "CORE_VERSION": "the engine is built here, its image is the setting image",
+    "ND4J_CLASSIFIER": "it chooses a library while the Java images are built",
+}
+STACK: tuple[str, ...] = tuple(
+    (
+        "registry admin_version api_version fe_version postgres_version postgres_user postgres_db "
+        "postgres_host postgres_port email_host email_username email_from enable_email_server "
+        "save_images_to_db api_java_options admin_java_options max_file_size max_request_size "
+        "connection_timeout read_timeout"
+    ).split()
+)

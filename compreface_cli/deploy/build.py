@@ -1,0 +1,263 @@
+"""`cf build`: the image of the engine, and the build of the user's own that flags make."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compreface_cli import leftovers, resources
+from compreface_cli.builds import builds
+from compreface_cli.checks import model_files, raise_for
+from compreface_cli.checks.base import DOCKER
+from compreface_cli.cleanup import CleanUp, interruptible
+from compreface_cli.config import paths, settings
+from compreface_cli.docker import image
+from compreface_cli.engine import load_check, venv
+from compreface_cli.errors import PreflightError, UsageError
+from compreface_cli.plan import plan as plans
+from compreface_cli.plan.plan import Plan
+from compreface_cli.terminal.output import Output
+
+if TYPE_CHECKING:
+    from compreface_cli.builds.builds import BuildFile
+    from compreface_cli.builds.spec import BuildSpec
+
+DEFAULT_BUILD = "embedded"
+_NAME = r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
+# What Docker takes for the name of an image: its host, its parts and its tag
+# (distribution/reference, "Grammar").
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
+_REFERENCE = rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
+_LONGEST = 255
+_WITHOUT = "Without Docker: cf up {} --launcher process"
+_PORTRAIT = "astronaut.png"
+_FOLDER = "cf-build-"  # where an image is built from
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `cf build` was told. `changes` has keys of a build file; None means no change."""
+
+    build: str | None = None
+    changes: Mapping[str, Any] | None = None
+    name: str | None = None
+    tags: Sequence[str] = ()
+    push: bool = False
+    no_cache: bool = False
+    pull: bool = False
+    accept_hash: Mapping[str, Sequence[str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was built: `image.built` is False when the image was there, made from the same files."""
+
+    plan: Plan
+    image: image.Image
+    tags: tuple[str, ...]
+    pushed: Mapping[str, str]  # name -> digest of its manifest
+    kept: Path | None  # the user's own build file, when flags made one
+
+
+def build(request: Request, out: Output) -> Built:
+    """Build the image, and with flags keep what they made as a build of the user's own.
+
+    It is kept once its image is built, so that a run that fails leaves an earlier build of that
+    name as it is; and without Docker, where the file alone is of use.
+    """
+    tags = [_reference(tag) for tag in request.tags]
+    with interruptible():
+        leftovers.sweep(_FOLDER)
+        flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
+        found = settings.resolve(flags)
+        for note in found.notes:
+            out.note(note)
+        chosen, own = _settle(request, found)
+        # A build is not an instance: a port that only `up` can settle must not stop it.
+        plan = replace(
+            plans.resolve(chosen, found),
+            port=3000,
+            core_port=3000,
+            services="core",
+            launcher="compose",
+        )
+        remote = _to_push(tags or [plan.image]) if request.push else []
+        _preflight(plan, own, out)
+        with CleanUp(out.note) as undo:
+            made = _in_a_folder_of_its_own(plan, request, undo, out)
+            kept = own.keep(out) if own is not None else None
+            undo.commit()
+        for tag in tags:
+            image.add_tag(made, tag)
+        pushed = {tag: image.push(tag, shown(out)) for tag in remote}
+        image.drop_superseded(plan.build)
+        return Built(plan, made, (plan.image, *tags), pushed, kept)
+
+
+def _reference(tag: str) -> str:
+    """The name of an image with its tag; UsageError for what is none."""
+    if not re.fullmatch(_REFERENCE, tag) or len(tag) > _LONGEST:
+        raise UsageError(
+            f"flag --tag: {tag!r} is no name for an image",
+            hint="Names are like registry.example/team/engine:1, in lower-case letters.",
+        )
+    return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
+
+
+def _to_push(names: Sequence[str]) -> list[str]:
+    """Those that name a registry, or an account at Docker Hub; UsageError if none does."""
+    found = [name for name in names if "/" in name]
+    if not found:
+        raise UsageError(
+            f"flag --push: {names[-1]} names no registry to push to",
+            hint="Name one with --tag REGISTRY/NAME:TAG.",
+        )
+    return found
+
+
+def build_image(
+    plan: Plan,
+    folder: Path,
+    *,
+    out: Output,
+    undo: CleanUp | None = None,
+    no_cache: bool = False,
+    force: bool = False,
+    pull: bool = False,
+) -> image.Image:
+    """The engine's image from a written project, built only if these very files have none yet.
+
+    So it is when the base image is another one by now; `pull` asks its registry first.
+    `force` builds it all the same, from the cache where that has a step.
+
+    With `undo`, a run that fails later removes the new image and gives its name back.
+    """
+    core = folder / "core"
+    return image.build(
+        core,
+        plan.image,
+        report=out.note,
+        base=plan.base_image,
+        waiting=shown(out),
+        undo=undo,
+        no_cache=no_cache,
+        force=force,
+        pull=pull,
+    )
+
+
+def shown(out: Output) -> image.Waiting:
+    """Waits of Docker as `out` shows them, from their beginning."""
+    return lambda label: out.waiting(label, after_s=0)
+
+
+def prepared_models(
+    plan: Plan, out: Output, *, accept_hash: Mapping[str, Sequence[str]] | None = None
+) -> Mapping[str, Path]:
+    """The folder of each prepared model of the plan; fetched and prepared as needed."""
+    if not plan.models:
+        return {}
+    from compreface_cli.models import store
+
+    def python() -> Path:
+        home = paths.data_dir() / "engine-env"
+        inputs = venv.inputs("cpu")
+        return venv.ensure(home, inputs, report=out.note, progress=out.progress).python
+
+    models = store.ensure(
+        plan.models,
+        out.progress,
+        python=python,
+        portrait=resources.portraits_dir() / _PORTRAIT,
+        note=out.note,
+        accept_hash=accept_hash,
+    )
+    load_check.check(plan, python)
+    return models
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """A build that flags have made, not kept yet."""
+
+    spec: BuildSpec
+    beside: Path | None  # the folder of its models
+    path: Path  # where it is kept
+
+    @property
+    def replaces(self) -> bool:
+        """Whether another build of that name is kept there."""
+        return self.path.is_file() and self.path.read_text("utf-8") != builds.text_of(self.spec)
+
+    def keep(self, out: Output) -> Path:
+        former = " in the place of the former one" if self.replaces else ""
+        path = builds.save_custom(self.spec, self.beside)
+        out.note(f"kept as the build {self.spec.name}{former}: {path}")
+        if (resources.builds_dir() / path.name).is_file():
+            out.warning(
+                f"{self.spec.name} now means this file, no longer the build of cf with that name."
+            )
+        return path
+
+
+def _settle(request: Request, found: settings.Settings) -> tuple[BuildFile, _Own | None]:
+    """The build that is meant, and what is to be kept if it is a new one."""
+    base = builds.load(request.build or DEFAULT_BUILD)
+    changes = {key: value for key, value in (request.changes or {}).items() if value is not None}
+    if not changes and request.name is None:
+        return base, None
+    name = request.name or builds.CUSTOM_NAME
+    if not re.fullmatch(_NAME, name):
+        raise UsageError(
+            f"flag --name: {name!r} is no name for a build",
+            hint="use lower-case letters, digits and hyphens (at most 40)",
+        )
+    # Model files are looked for beside the build file, so such a build stays where its base is.
+    beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
+    spec = builds.customise(base, name, changes)
+    path = builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
+    raise_for(model_files.out_of_reach(plans.resolve(base, found)))
+    return builds.BuildFile(spec, "path", path.absolute()), _Own(spec, beside, path)
+
+
+def _preflight(plan: Plan, own: _Own | None, out: Output) -> None:
+    """All that stands in the way of the image, in one report. A GPU is none: `up` looks for it."""
+    from compreface_cli import checks, facts
+
+    raise_for(model_files.out_of_reach(plan))  # Docker would be asked in vain
+    asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
+    seen = facts.gather(asked)
+    try:
+        raise_for(checks.build(plan, seen, checks.Own(must_build=True)))
+    except PreflightError as refused:
+        kept = None
+        if own is None:
+            refused.hint = _WITHOUT.format(plan.build)
+        elif refused.code == DOCKER:
+            # A build that worked stays, unless no Docker is on this machine at all.
+            absent = seen.docker is None or seen.docker.client is None
+            if absent or not own.replaces:
+                kept = own.keep(out)
+                refused.hint = f"{_WITHOUT.format(plan.build)}\nThe build file is kept: {kept}"
+            else:
+                refused.hint = f"The build {plan.build} stays as it was: {own.path}"
+        refused.details["kept"] = str(kept) if kept else None
+        raise
+
+
+def _in_a_folder_of_its_own(
+    plan: Plan, request: Request, undo: CleanUp, out: Output
+) -> image.Image:
+    from compreface_cli.project import render, writer
+
+    models = prepared_models(plan, out, accept_hash=request.accept_hash)
+    with leftovers.folder(_FOLDER) as folder:
+        writer.write(render.render(plan, models), folder)
+        return build_image(
+            plan, folder, out=out, undo=undo, no_cache=request.no_cache, pull=request.pull
+        )

@@ -1,0 +1,39 @@
+"""An instance whose record is gone, as its containers tell of it."""
+
+from __future__ import annotations
+
+from compreface_cli.config import paths
+from compreface_cli.errors import CfError
+from compreface_cli.instance.records import Record, now
+from compreface_cli.instance.state import Deployment, Endpoint
+
+
+def instance(name: str) -> Record | None:
+    """A record made up for containers of `cf`'s own project folder that have none."""
+    folder = paths.project_dir(name)
+    try:
+        from compreface_cli.launchers.compose_found import found
+
+        seen = found(f"cf-{name}", folder)
+    except CfError:
+        return None
+    if seen is None:
+        return None
+    full = len(seen.services) > 1
+    data = {
+        "project": f"cf-{name}",
+        "folder": str(folder),
+        "services": list(seen.services),
+        "volume": f"cf-{name}_postgres-data" if full else None,
+    }
+    nowhere = Endpoint("127.0.0.1", 0)
+    known = Deployment("compose", name, seen.engine or nowhere, seen.ui, data)
+    return Record(
+        name=name,
+        build=seen.build,
+        calculator=seen.calculator,
+        services="full" if full else "core",
+        phase="starting",
+        created=seen.created or now(),
+        deployment=known.as_dict(),
+    )

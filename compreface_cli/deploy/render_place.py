@@ -1,0 +1,91 @@
+"""Where `cf render` may write: no other instance's folder, no data of another calculator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from compreface_cli import facts
+from compreface_cli.checks import Own, raise_for, volume
+from compreface_cli.checks.base import CONFLICT, DATA, Finding, fail
+from compreface_cli.config import paths
+from compreface_cli.deploy import preflight, running
+from compreface_cli.plan.plan import Plan
+from compreface_cli.project import writer
+from compreface_cli.terminal.output import Output
+
+NAME = "folder"
+
+
+def refuse(plan: Plan, folder: Path, out: Output) -> None:
+    """Raise PreflightError for what must not be mixed; warn of a password that is not known."""
+    held = writer.whose(folder)
+    raise_for(list(_another_instance(plan, folder, held)))
+    if plan.services != "full":
+        return
+    seen = facts.gather(facts.Questions())
+    known = held.calculator or _recorded(plan)
+    own = Own(str(folder.absolute()), calculator=known)
+    if volume.in_doubt(plan, seen, own):
+        seen = replace(seen, database=preflight.into_volume(plan, seen))
+    judged = list(volume.check(plan, seen, own))
+    found = [one for one in judged if one.code == DATA]
+    if not judged and held.calculator not in ("", plan.calculator):
+        found.append(_another_calculator(plan, folder, held.calculator))
+    raise_for(found)
+    warn_of_password(plan, folder, seen, out)
+
+
+def warn_of_password(plan: Plan, folder: Path, seen: facts.Facts, out: Output) -> None:
+    """Say that the volume is there and its password is not, if that is so."""
+    volumes = seen.docker.volumes if seen.docker else ()
+    here = any((one.name, one.project) == (plan.volume, plan.project) for one in volumes)
+    known = writer.whose(folder).password or "postgres_password" in plan.secrets
+    if plan.services == "full" and here and not known:
+        _say_password(plan, out)
+
+
+def _another_instance(plan: Plan, folder: Path, held: writer.Whose) -> list[Finding]:
+    """The folder's containers and volume would become those of another instance, unseen."""
+    place = folder.resolve()
+    home = paths.project_dir(plan.instance).resolve()
+    theirs = held.instance
+    if place != home and place.parent == home.parent:
+        theirs = place.name
+    if theirs in ("", plan.instance):
+        return []
+    return [
+        fail(
+            NAME,
+            CONFLICT,
+            f"{folder} is the project of the instance '{theirs}', and this one is "
+            f"'{plan.instance}': its containers would get another volume",
+            f"Render into another folder, or the same instance anew: --instance {theirs}",
+        )
+    ]
+
+
+def _another_calculator(plan: Plan, folder: Path, calculator: str) -> Finding:
+    """Without a volume here to look into: it may lie on another machine."""
+    return fail(
+        NAME,
+        DATA,
+        f"{folder} was rendered for {calculator}; this build computes embeddings of "
+        f"{plan.calculator}, which do not compare with them",
+        "Render into another folder, as another instance (--instance NAME). If nothing was stored "
+        f"yet, remove the folder first: rm -r {folder}",
+    )
+
+
+def _recorded(plan: Plan) -> str:
+    record = running.instances().load(plan.instance)
+    return record.calculator if record is not None and record.services == "full" else ""
+
+
+def _say_password(plan: Plan, out: Output) -> None:
+    env = paths.project_dir(plan.instance) / ".env"
+    where = f"; it stands in {env}" if env.is_file() else ""
+    out.warning(
+        f"the volume {plan.volume} exists already, and its database keeps the password it was made "
+        f"with: give that one (CF_POSTGRES_PASSWORD=...){where}. The folder has a new one."
+    )

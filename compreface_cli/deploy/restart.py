@@ -1,0 +1,162 @@
+"""`cf restart`: the same engine anew beside the running one, or all of an instance."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from compreface_cli.cleanup import interruptible
+from compreface_cli.deploy import running, takeover, unfinished
+from compreface_cli.deploy.up import TIMEOUT_S
+from compreface_cli.engine import known_answer
+from compreface_cli.errors import (
+    CfError,
+    ConfigurationError,
+    DockerError,
+    Interruption,
+    UnhealthyError,
+)
+from compreface_cli.instance.records import Record
+from compreface_cli.instance.state import Deployment, ServiceState
+from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, Launcher
+from compreface_cli.plan.operations import Away
+from compreface_cli.terminal.output import Output
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """What runs again, and how right its answer is; a dry run has `away` only."""
+
+    record: Record
+    deployment: Deployment
+    away: tuple[Away, ...]
+    whole: str = ""  # why everything restarts; empty: the engine alone
+    services: tuple[ServiceState, ...] = ()
+    proof: known_answer.Proof | None = None
+
+
+def restart(
+    name: str | None,
+    out: Output,
+    *,
+    whole: bool = False,
+    dry_run: bool = False,
+    timeout_s: float | None = None,
+) -> Restarted:
+    """Restart the instance named, or the only one that runs; the same engine, the same settings.
+
+    Of a full stack the engine alone, without a moment in which none answers; `whole`: everything.
+    """
+    store = running.instances()
+    name = running.pick(name, only_running=True, command="cf restart").name
+    command = f"cf restart {name}"
+    with interruptible(), store.lock(name, command):
+        record = running.pick(name, only_running=False)
+        if not dry_run:
+            record = unfinished.settle(name, out) or record
+        known = _startable(record)
+        launcher = running.launcher(known.launcher)
+        if not dry_run:
+            launcher.resume(known, out.note)
+        services = launcher.services(known)
+        why = "--all asks for it" if whole else _obstacle(known, services)
+        away = _away(services, record) if why else ()
+        if dry_run:
+            return Restarted(record, known, away, why)
+        limit_s = timeout_s or TIMEOUT_S[known.launcher]
+        answer = known_answer.KnownAnswer.from_dict(record.answer)
+        if not why:
+            out.note(f"A new engine of '{name}' starts beside the running one")
+            store.save(unfinished.begun(record, command))
+            try:
+                takeover.swap(known, answer, out, limit_s=limit_s)
+            except DockerError:
+                out.warning(
+                    f"what is left of '{name}' is known: `{command}` or the next `cf up` of it "
+                    "puts it right"
+                )
+                raise  # the record stays unfinished: nobody can be asked what runs
+            except (CfError, Interruption) as failed:
+                launcher.tidy(known)
+                store.save(record)  # the running engine stayed as it was
+                if isinstance(failed, Interruption):
+                    failed.outcome = f"'{name}' runs on"
+                raise
+        else:
+            _stop_and_start(launcher, known, record, out)
+        store.save(record)
+        with out.waiting("Waiting for the engine's answer"):
+            proof = _prove(launcher, known, answer, limit_s)
+        return Restarted(record, known, away, why, launcher.services(known), proof)
+
+
+def _startable(record: Record) -> Deployment:
+    name = record.name
+    start = running.start_command(record)
+    if record.phase != "running":
+        raise ConfigurationError(
+            f"instance '{name}' does not run", hint=f"Start it with `{start}`."
+        )
+    known = running.deployment(record)
+    if not Path(known.data["folder"]).is_dir():
+        raise ConfigurationError(
+            f"instance '{name}' cannot start again: {known.data['folder']} is gone",
+            hint=f"Start it anew with `{start}`.",
+        )
+    if known.launcher == "compose":  # before anything is stopped
+        from compreface_cli.launchers import compose_project
+
+        folder = Path(known.data["folder"])
+        compose_project.read(compose_project.command(known.data["project"], folder), "--quiet")
+    return known
+
+
+def _obstacle(known: Deployment, services: tuple[ServiceState, ...]) -> str:
+    """Why the engine cannot be restarted alone; empty: it can."""
+    idle = next((one for one in services if one.state != "running"), None)
+    if idle is not None:
+        return idle.words
+    found = takeover.obstacle(known, known)
+    return f"the engine cannot stand beside another: {found}" if found else ""
+
+
+def _away(services: tuple[ServiceState, ...], record: Record) -> tuple[Away, ...]:
+    """All are away from the first stop to the last start: one after the other at the worst."""
+    known = [record.start_s.get(one.name) for one in services]
+    whole_s = None if None in known else STOP_TIMEOUT_S + sum(one for one in known if one)
+    if len(services) == 1:
+        whole_s = known[0]
+    return tuple(Away(one.name, whole_s, "it restarts") for one in services)
+
+
+def _stop_and_start(launcher: Launcher, known: Deployment, record: Record, out: Output) -> None:
+    store, name = running.instances(), record.name
+    command = f"cf restart {name} --all"
+    try:
+        store.save(unfinished.begun(record, command, stopping=True))
+        with out.progress(f"Stopping '{name}'"):
+            launcher.stop(known)
+        store.save(unfinished.begun(record, command))
+        with out.progress(f"Starting '{name}'"):
+            launcher.start(known, out.note)
+    except UnhealthyError:
+        store.save(record)
+        raise
+    except Interruption as signalled:
+        signalled.outcome = f"'{name}' may be stopped now: `{command}` starts it"
+        raise
+
+
+def _prove(
+    launcher: Launcher, known: Deployment, answer: known_answer.KnownAnswer, limit_s: float
+) -> known_answer.Proof:
+    deadline = time.monotonic() + limit_s
+    try:
+        known_answer.wait(known.engine, lambda: launcher.services(known)[0], deadline)
+        running.refuse_stranger(known)
+        proof = known_answer.check(known.engine, answer, deadline)
+        known_answer.wait_for_all(lambda: launcher.services(known), deadline)
+    except UnhealthyError as error:
+        raise running.explain(error, known) from error
+    return proof

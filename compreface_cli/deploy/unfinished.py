@@ -1,0 +1,204 @@
+"""A run of `cf` that was cut off: what really runs since, and how the next run puts it right.
+
+A run says in the instance's record what it is about to do, and what it found, before it changes
+anything. However it ends, killed or with a Docker engine that died under its clean-up, the record
+then tells the next `cf`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from compreface_cli.config import paths
+from compreface_cli.deploy import changes, lost, running, takeover
+from compreface_cli.engine import known_answer
+from compreface_cli.errors import CfError, UnhealthyError
+from compreface_cli.instance.records import Phase, Record
+from compreface_cli.instance.state import Deployment, Endpoint
+from compreface_cli.launchers.launcher import STOP_TIMEOUT_S
+from compreface_cli.terminal.output import Output
+
+
+def begun(record: Record, command: str, *, stopping: bool = False) -> Record:
+    """The record of an instance that `command` takes away and starts again."""
+    phase: Phase = "stopping" if stopping else "starting"
+    return replace(record, phase=phase, previous_record=asdict(record), command=command)
+
+
+def ending(record: Record, command: str) -> Record:
+    """The record of an instance that `command` stops for good."""
+    before = record.previous if record.unfinished else None
+    previous = asdict(replace(before, phase="stopped")) if before else None
+    return replace(record, phase="stopping", previous_record=previous, command=command)
+
+
+def actual(record: Record) -> Record:
+    """The record with the build and the addresses of what really runs, while it is unfinished."""
+    if not record.unfinished:
+        return record
+    before = record.previous
+    shown = before or record
+    for one in (before, record):
+        if one is None or not one.deployment or one.phase == "stopped":
+            continue
+        known = running.deployment(one)
+        try:
+            if running.alive(running.launcher(known.launcher).services(known)):
+                shown = _as_docker_says(one, known)
+                break
+        except CfError:
+            break  # Docker does not answer; its caller will be told
+    marks = {key: getattr(record, key) for key in ("phase", "previous_record", "command")}
+    return replace(shown, **marks)
+
+
+def _as_docker_says(record: Record, known: Deployment) -> Record:
+    """Of one Compose project a run that was cut off may have replaced some containers."""
+    if known.launcher != "compose":
+        return record
+    from compreface_cli.launchers.compose_found import found
+
+    seen = found(known.data["project"], Path(known.data["folder"]))
+    if seen is None:
+        return record
+    runs = replace(
+        known,
+        engine=_at(known.engine, seen.engine),
+        ui=_at(known.ui, seen.ui) if known.ui else None,
+        data={**known.data, "image": seen.image or known.data.get("image")},
+    )
+    return replace(
+        record,
+        build=seen.build or record.build,
+        calculator=seen.calculator or record.calculator,
+        deployment=runs.as_dict(),
+    )
+
+
+def _at(known: Endpoint, seen: Endpoint | None) -> Endpoint:
+    return replace(seen, key=known.key) if seen else known
+
+
+def settle(name: str, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Record | None:
+    """Put right what a run of `cf` that was cut off has left; says what that is.
+
+    To be called with the instance's lock held. Returns the record as it then is: of what ran before
+    that run, or of a stopped instance whose volume is here, or None.
+    """
+    store = running.instances()
+    record = store.load(name) or lost.instance(name)
+    if record is None:
+        store.remove(name)
+        return None
+    if not record.unfinished:
+        _forget_project_before(name)
+        return record
+    tell(record, out)
+    before, folder = record.previous, paths.project_dir(name)
+    from compreface_cli.deploy import project_folder
+
+    project_folder.put_old_back(folder)
+    goes_on = before is not None and before.phase == "running"
+    for known in deployments(record):
+        same = known == running.deployment(before) if before and before.deployment else False
+        if goes_on and record.phase == "starting" and (same or _shared(known, before)):
+            continue  # what is left of it runs on, and the start below makes it whole
+        launcher = running.launcher(known.launcher)
+        launcher.stop(known, timeout_s=timeout_s)
+        if not same:
+            launcher.remove(known)
+    if before is None or not goes_on:
+        return ended(before or record)
+    _bring_back(before, record, out)
+    store.save(before)
+    return before
+
+
+def deployments(record: Record) -> list[Deployment]:
+    """All that a record knows of, what the run began first."""
+    found: list[Deployment] = []
+    for one in (record, record.previous):
+        if one is not None and one.deployment:
+            known = running.deployment(one)
+            if known not in found:
+                found.append(known)
+    return found
+
+
+def ended(record: Record) -> Record | None:
+    """Write down that nothing of it runs any more; forget it when it has no data either.
+
+    Returns what is written down.
+    """
+    store = running.instances()
+    if record.services == "full" and record.deployment:
+        known = running.deployment(record)
+        if "volume" in running.launcher(known.launcher).keeps(known):
+            # The data outlive the instance's run, and so does the word which calculator made them.
+            stopped = replace(record, phase="stopped", previous_record=None, command="")
+            store.save(stopped)
+            return stopped
+    store.remove(record.name)
+    return None
+
+
+def tell(record: Record, out: Output, *, going_down: bool = False) -> None:
+    """Say that a run was cut off, and of what something is left."""
+    left = sorted({one for known in deployments(record) for one in _there(known)})
+    what = f" ({', '.join(left)})" if left else ""
+    if not record.command:
+        out.note(f"'{record.name}' has containers but no record; taking them over{what}")
+        return
+    before = record.previous
+    back = before is not None and before.phase == "running" and not going_down
+    then = "putting back what ran before" if back else "removing what it left"
+    out.note(f"An earlier `{record.command}` was cut off; {then}{what}")
+
+
+def _there(known: Deployment) -> Iterator[str]:
+    for one in running.launcher(known.launcher).services(known):
+        if one.state != "missing":
+            yield one.name
+
+
+def _shared(known: Deployment, before: Record | None) -> bool:
+    """Whether both are states of one Compose project."""
+    if before is None or not before.deployment:
+        return False
+    other = running.deployment(before)
+    return known.launcher == other.launcher == "compose"
+
+
+def _bring_back(before: Record, record: Record, out: Output) -> None:
+    known = running.deployment(before)
+    replacing = running.deployment(record) if _shared(known, record) else None
+    if known.launcher == "process" and not Path(known.data["folder"]).is_dir():
+        return
+    launcher = running.launcher(known.launcher)
+    launcher.tidy(known, record.touched)
+    try:
+        if replacing is not None and _another_engine(known):
+            out.note("The engine that ran before starts beside the new one")
+            answer = known_answer.KnownAnswer.from_dict(before.answer)
+            takeover.swap(known, answer, out, limit_s=running.TIMEOUT_S[known.launcher])
+        launcher.start(known, out.note, replacing=replacing)
+    except UnhealthyError as error:
+        # It may be what `up` is about to replace.
+        out.warning(f"what ran before does not start: {error.message}")
+
+
+def _another_engine(known: Deployment) -> bool:
+    """Whether an engine runs that is not this one, and that this one can stand beside."""
+    if takeover.obstacle(known, known) or "core" not in changes.of(known):
+        return False
+    return running.launcher(known.launcher).services(known)[0].state == "running"
+
+
+def _forget_project_before(name: str) -> None:
+    """The way back that a run has left which was killed after its last step."""
+    from compreface_cli.deploy import project_folder
+
+    shutil.rmtree(project_folder.kept(paths.project_dir(name)), ignore_errors=True)

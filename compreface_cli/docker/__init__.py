@@ -1,0 +1,1 @@
+"""The Docker engine: its program, containers, images, and what `cf` has there."""

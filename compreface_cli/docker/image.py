@@ -1,0 +1,323 @@
+"""Builds, finds, pushes and drops the image of the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from compreface_cli.docker import cli
+from compreface_cli.docker.labels import LABEL_BASE, LABEL_BUILD
+from compreface_cli.errors import CfError, FetchError
+
+if TYPE_CHECKING:
+    from compreface_cli.cleanup import CleanUp, Report
+
+RENDER_LABEL = "compreface-cli.render"  # hash of all that the image was built from
+
+
+# A wait that is shown: yields `say(label)`; Output.waiting is one.
+Waiting: TypeAlias = Callable[[str], AbstractContextManager[Callable[[str], None]]]
+
+_STEP = re.compile(r"#(\d+) \[(?:\S+ +)?\d+/\d+\] (.*)")
+_ENDED = re.compile(r"#(\d+) (CACHED|DONE) ?(?:(\d+)(?:\.\d+)?s)?")
+_STEPS = ("ADD", "COPY", "RUN", "WORKDIR")  # instructions that are steps of a build, beside FROM
+_WIDTH = 90  # of a step's words
+_FAILED = re.compile(r"#(\d+) ERROR:? ")
+_PREFIX = re.compile(r"#\d+ (?:\d+\.\d+ )?")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image of the engine on this machine; `size` in bytes, all layers counted."""
+
+    id: str  # "sha256:..."
+    tag: str
+    size: int
+    labels: Mapping[str, str]
+    digests: tuple[str, ...] = ()  # "repository@sha256:..."; a registry has seen it
+    built: bool = False  # by this run; else it was there, made from the same files
+
+
+def find(tag: str) -> Image | None:
+    """The local image of that name, or None."""
+    text = cli.run(
+        "image", "inspect", "--format", "{{json .}}", tag, doing=f"look for {tag}", check=False
+    )
+    if not text.strip():
+        cli.run("version", "--format", "{{.Server.Version}}", doing="ask the Docker engine")
+        return None
+    import json
+
+    row: Any = json.loads(text)
+    return Image(
+        id=row["Id"],
+        tag=tag,
+        size=int(row.get("Size") or 0),
+        labels=(row.get("Config") or {}).get("Labels") or {},
+        digests=tuple(row.get("RepoDigests") or ()),
+    )
+
+
+def fingerprint(context: Path) -> str:
+    """SHA-256 over the names and contents of all files that go into a build."""
+    files = {}
+    for path in (item for item in context.rglob("*") if item.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        files[path.relative_to(context)] = content
+    return _total(files)
+
+
+def _total(files: Mapping[Path, str]) -> str:
+    """`files`: the SHA-256 of each by its path in the folder that is built."""
+    total = hashlib.sha256()
+    for path, content in sorted(files.items()):
+        total.update(f"{path.as_posix()}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def made_of(tag: str, project: Mapping[str, str], base: str) -> bool:
+    """Whether the image of that name was made from a project's `core/`, upon that base.
+
+    `project`: SHA-256 by path.
+    """
+    core = Path("core")
+    files = {
+        path.relative_to(core): sha
+        for path, sha in ((Path(name), sha) for name, sha in project.items())
+        if path.is_relative_to(core)
+    }
+    found = find(tag)
+    return (
+        found is not None
+        and found.labels.get(RENDER_LABEL) == _total(files)
+        and not upon_another(found, base)
+    )
+
+
+def up_to_date(tag: str, context: Path) -> Image | None:
+    """The image of that name when it was made from exactly these files, else None."""
+    found = find(tag)
+    if found is not None and found.labels.get(RENDER_LABEL) == fingerprint(context):
+        return found
+    return None
+
+
+@contextmanager
+def _silent(label: str) -> Iterator[Callable[[str], None]]:
+    yield lambda text: None
+
+
+def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool = False) -> Image:
+    """The image of that name on this machine; pulled if it is not there, or if `pull` asks for it.
+
+    Raises FetchError when it cannot be pulled.
+    """
+    before = find(name)
+    if before is not None and not pull:
+        return before
+    try:
+        with waiting(f"pulling {name}"):
+            cli.run(
+                *("pull", "--quiet", name),
+                doing=f"pull {name}",
+                timeout_s=None,
+                on_line=lambda line: None,
+            )
+    except CfError as failed:
+        if before is None or not isinstance(failed, FetchError):
+            raise
+        said = failed.details.get("output") or [failed.message]
+        raise FetchError(
+            f"--pull: {name} cannot be pulled: {said[-1]}",
+            hint="Check the network and the name. Without --pull the image that is here is taken.",
+            details=failed.details,
+        ) from failed
+    now = find(name)
+    if now is None:
+        raise CfError(f"{name} was pulled, but Docker does not find it")
+    if before is not None:
+        report(f"{name} is the newest" if now.id == before.id else f"{name}: a newer one is here")
+    return now
+
+
+def upon_another(image: Image, base: str) -> bool:
+    """Whether the base's name means another image here than the one this image was built upon."""
+    found = find(base)
+    return found is not None and image.labels.get(LABEL_BASE) != found.id
+
+
+def build(
+    context: Path,
+    tag: str,
+    *,
+    report: Report,
+    base: str = "",
+    waiting: Waiting = _silent,
+    undo: CleanUp | None = None,
+    no_cache: bool = False,
+    force: bool = False,
+    pull: bool = False,
+) -> Image:
+    """Build `context` as `tag` unless the image of that name was made from the same files.
+
+    So it is when the name `base` means another image by now; `pull` asks its registry first.
+    `force` builds it all the same, with what the cache has; `no_cache` builds every step anew.
+
+    With `undo`, a run that fails later gives the name back to the image that had it, and removes
+    the new one. A build that is interrupted leaves no image; its finished steps stay in the cache.
+    """
+    made_from = fingerprint(context)
+    if base and pull:
+        obtain(base, report=report, waiting=waiting, pull=True)
+    before = find(tag)
+    known = before is not None and before.labels.get(RENDER_LABEL) == made_from
+    if before is not None and known and not (no_cache or force):
+        if not base or not upon_another(before, base):
+            return before
+        report(f"{base} is another image by now than the one {tag} was built upon")
+    labels = [f"--label={RENDER_LABEL}={made_from}"]
+    if base:
+        found = obtain(base, report=report, waiting=waiting)
+        labels.append(f"--label={LABEL_BASE}={found.id}")
+    if undo is not None:
+        undo.push(f"the image {tag}", lambda: _give_back(tag, before, made_from))
+    with waiting(f"building the image {tag}") as say:
+        _run_build(
+            "build",
+            "--progress=plain",
+            f"--tag={tag}",
+            *labels,
+            *(["--no-cache"] if no_cache else []),
+            str(context),
+            tag=tag,
+            steps=_Steps(tag, _count(context / "Dockerfile"), report, say),
+        )
+    made = find(tag)
+    if made is None:
+        raise CfError(f"the image {tag} was built, but Docker does not find it")
+    return Image(made.id, tag, made.size, made.labels, made.digests, built=True)
+
+
+def _count(dockerfile: Path) -> int:
+    """How many steps a build of ours has; those upon one and the same image share one."""
+    lines = dockerfile.read_text("utf-8").splitlines()
+    words = [line.split() for line in lines if line[:1].isupper()]
+    bases = {one[1] for one in words if one[0] == "FROM"}
+    return len(bases) + sum(one[0] in _STEPS for one in words)
+
+
+class _Steps:
+    """Tells the steps of a build from BuildKit's lines: which one runs, and each that is done."""
+
+    def __init__(self, tag: str, total: int, report: Report, say: Callable[[str], None]) -> None:
+        self._tag = tag
+        self._total = total
+        self._report = report
+        self._say = say
+        self._running: dict[str, str] = {}  # number in BuildKit's log -> its words
+        self._done: set[str] = set()
+
+    def hear(self, line: str) -> None:
+        if (step := _STEP.fullmatch(line)) and step[1] not in self._done:
+            self._running[step[1]] = " ".join(step[2].split())
+        elif (end := _ENDED.fullmatch(line)) and end[1] in self._running:
+            words = self._running.pop(end[1])
+            self._done.add(end[1])
+            words = words if len(words) <= _WIDTH else f"{words[: _WIDTH - 3]}..."
+            took = "cached" if end[2] == "CACHED" else f"{end[3] or 0} s"
+            self._report(f"  {len(self._done)}/{self._total}  {words}  ({took})")
+        else:
+            return
+        now = next(iter(self._running.values()), "")
+        self._say(f"{self._tag}: {len(self._done)} of {self._total} steps  {now}".rstrip())
+
+
+def _run_build(*arguments: str, tag: str, steps: _Steps) -> None:
+    lines: list[str] = []
+
+    def watch(line: str) -> None:
+        lines.append(line)
+        steps.hear(line)
+
+    try:
+        cli.run(
+            *arguments,
+            doing=f"build {tag}",
+            timeout_s=None,
+            on_line=watch,
+            # No attestations: the image's id then depends on its content alone.
+            environment={"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
+        )
+    except CfError as failed:
+        raise _build_failure(tag, lines, failed) from failed
+
+
+def _build_failure(tag: str, lines: list[str], failed: CfError) -> CfError:
+    """The failing step with its last lines, instead of the whole log of the build."""
+    numbers = [found[1] for line in lines if (found := _FAILED.match(line))]
+    if not numbers:
+        return failed
+    own = [line for line in lines if line.startswith(f"#{numbers[-1]} ")]
+    text = "\n".join(_PREFIX.sub("", line, count=1) for line in own)
+    step = next((line for line in text.splitlines() if line.startswith("[")), "")
+    error = cli.failure(f"build {tag}, {step[:100]}".rstrip(", "), text, code=1, lines=10)
+    error.hint = error.hint or "The lines above are the failing step's own last ones."
+    return error
+
+
+def _give_back(tag: str, before: Image | None, made_from: str) -> None:
+    now = find(tag)
+    if now is None or now.labels.get(RENDER_LABEL) != made_from:
+        return  # the build was never finished, or the name is somebody else's by now
+    if before is not None and now.id == before.id:
+        return
+    if before is not None:
+        cli.run("tag", before.id, tag, doing=f"give {tag} back")
+        cli.run("image", "rm", now.id, doing="remove the new image", check=False)
+    else:
+        cli.run("image", "rm", tag, doing=f"remove the image {tag}")
+
+
+def add_tag(image: Image, tag: str) -> None:
+    cli.run("tag", image.id, tag, doing=f"name the image {tag}")
+
+
+def push(tag: str, waiting: Waiting = _silent) -> str:
+    """Push to the registry in the name; returns its digest, "sha256:..."."""
+    with waiting(f"pushing {tag}"):
+        text = cli.run("push", tag, doing=f"push {tag}", timeout_s=None, on_line=lambda line: None)
+    found = re.search(r"digest: (sha256:[0-9a-f]{64})", text)
+    if found is None:
+        raise CfError(f"push {tag}: the registry named no digest", details={"output": text[-500:]})
+    return found[1]
+
+
+def drop_superseded(build: str) -> None:
+    """Remove images of that build which lost their name to a newer one and serve no container."""
+    text = cli.run(
+        "image",
+        "ls",
+        "--quiet",
+        "--no-trunc",
+        "--filter=dangling=true",
+        f"--filter=label={LABEL_BUILD}={build}",
+        doing="look for superseded images",
+        check=False,
+    )
+    for name in dict.fromkeys(text.split()):
+        drop_nameless(name)
+
+
+def drop_nameless(image: str) -> None:
+    """Remove the image of that id if it has no name; Docker refuses when a container uses it."""
+    tags = cli.run(
+        "image", "inspect", "--format={{len .RepoTags}}", image, doing="look at it", check=False
+    )
+    if tags.strip() == "0":
+        cli.run("image", "rm", image, doing="remove a superseded image", check=False)

@@ -1,0 +1,1 @@
+"""The engine from outside: its environment, its HTTP, its known answer."""

@@ -1,0 +1,309 @@
+"""Ready means that the engine knows a known face: waits, asks, compares with the stored answer."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compreface_cli import plugin_table, resources
+from compreface_cli.engine.client import LATER, EngineClient, Refused, fault, until
+from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError
+from compreface_cli.instance.state import Endpoint, ServiceState
+from compreface_cli.models.prepare import read_record
+from compreface_cli.plan.plan import Plan
+from compreface_cli.runtimes import BF16
+
+PORTRAIT, SECOND = "astronaut.png", "grace_hopper.jpg"
+BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently, by a pixel at most
+MIN_COSINE = 0.999
+SAME_PERSON = 0.5  # where nobody knows the calculator's border: half of the similarity's range
+_POLL_S = 0.1
+_ENDED = ("failed", "paused", "stopped", "missing")
+_AGAIN_S = 0.5
+# The portrait is 512 px wide. A smaller limit makes the detector see a smaller picture; measured
+# from 120 to 500 px its box then moves by up to 10 px and the cosine stays above 0.99.
+_PORTRAIT_PX = 512
+_BOX_TOLERANCE_SHRUNK_PX = 16.0
+_MIN_COSINE_SHRUNK = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """What a right engine says of the shipped portrait; kept as JSON in the instance's record.
+
+    `box` (x_min, y_min, x_max, y_max) px, `embedding` of any norm, `similarity` (c0, c1), `shrink`
+    at most 1: the factor by which the engine's limit shrinks the portrait before it detects;
+    `least` is the cosine that is right, lower where the build lets its runtime be less exact;
+    `border` the similarity from which on two faces may be one person's.
+    """
+
+    calculator: str
+    box: tuple[float, ...]
+    embedding: tuple[float, ...]
+    similarity: tuple[float, ...]
+    shrink: float
+    source: str
+    least: float = MIN_COSINE
+    border: float = SAME_PERSON
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> KnownAnswer:
+        """The inverse of dataclasses.asdict, through JSON."""
+        lists = {key: tuple(document[key]) for key in ("box", "embedding", "similarity")}
+        return cls(**{**document, **lists})
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How near the engine came; goes into what `up` prints."""
+
+    box_off_px: float
+    cosine: float
+    second_similarity: float
+    seconds: float
+
+
+def known_answer(
+    plan: Plan, models: Mapping[str, Path], compute: Callable[[], Mapping[str, Any]]
+) -> KnownAnswer:
+    """The answer for this detector and calculator: shipped, of the prepared model, or computed.
+
+    A shipped one counts for the very files it was made from; `compute` is asked if nobody stored
+    one.
+    """
+    for path in sorted((resources.builds_dir() / "answers").glob("*.json")):
+        document = _json(path)
+        pair = (document.get("detector"), document.get("calculator"))
+        if pair == (plan.detector, plan.calculator) and _of_these_files(document, models):
+            return _answer(plan, document, document["similarity"], path)
+    name = plugin_table.model_of(plan.calculator)
+    if name is not None and name in models:
+        path = models[name] / "model.json"
+        document = _json(path)
+        found = document.get("known_answers", {}).get(plan.detector)
+        if found is not None:
+            return _answer(plan, found, document["similarity"], path)
+    computed = compute()
+    return _answer(plan, computed, computed["similarity"], Path("the converter"))
+
+
+def _of_these_files(shipped: Mapping[str, Any], models: Mapping[str, Path]) -> bool:
+    """Whether the prepared models came from the files that a shipped answer was made from."""
+    for name, digests in shipped.get("sources", {}).items():
+        record = read_record(models[name]) if name in models else None
+        if record is None or sorted(record.sources.values()) != sorted(digests):
+            return False
+    return True
+
+
+def same_space(one: KnownAnswer, other: KnownAnswer) -> bool:
+    """Whether embeddings of the two can be compared: one person, one direction.
+
+    Another detector or limit moves a cosine to 0.98 or so, another model to about 0.
+    """
+    return len(one.embedding) == len(other.embedding) and (
+        _cosine(one.embedding, other.embedding) > 0.9
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{path} is no JSON object")
+    return document
+
+
+def _answer(
+    plan: Plan, document: Mapping[str, Any], similarity: Sequence[float], path: Path
+) -> KnownAnswer:
+    try:
+        x_min, y_min, x_max, y_max = (float(value) for value in document["box"])
+        c0, c1 = (float(value) for value in similarity)
+        embedding = tuple(float(value) for value in document["embedding"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"{path} holds no known answer: {error}") from error
+    shrink = min(1.0, (plan.max_detect_size or _PORTRAIT_PX) / _PORTRAIT_PX)
+    border = plan.border
+    return KnownAnswer(
+        plan.calculator,
+        (x_min, y_min, x_max, y_max),
+        embedding,
+        (c0, c1),
+        shrink,
+        str(path),
+        _least_cosine(plan),
+        SAME_PERSON if border is None else border.at,
+    )
+
+
+def _least_cosine(plan: Plan) -> float:
+    """Lower only where the engine may compute in another precision than float32."""
+    rounds = plan.runtime in BF16 and plan.precision != "fp32"
+    return min(MIN_COSINE, plan.min_cosine) if rounds else MIN_COSINE
+
+
+def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) -> None:
+    """Until the engine answers `/status`.
+
+    Raises UnhealthyError at once when it has ended or crashed, and at `deadline` (time.monotonic).
+    """
+    answered = ""
+    while True:
+        state = look()
+        if state.state in (*_ENDED, "restarting") or state.restarts:
+            detail = f": {state.detail}" if state.detail else ""
+            raise UnhealthyError(
+                f"the engine did not start{detail}", details={"state": state.state}
+            )
+        patience = max(0.2, min(2.0, until(deadline)))
+        said = fault(endpoint.url, key=endpoint.key, timeout_s=patience)
+        if said is None:
+            return
+        answered = said or answered
+        if time.monotonic() >= deadline:
+            raise _late(answered)
+        time.sleep(_POLL_S)
+
+
+def _late(answered: str) -> UnhealthyError:
+    """The error of an engine that was not ready at the deadline; what it answered says the most."""
+    if not answered:
+        return UnhealthyError(
+            "the engine was not ready in time: it gave no answer",
+            hint="Give it more with --timeout SECONDS.",
+        )
+    return UnhealthyError(
+        f"the engine was not ready in time; its last answer was: {answered}",
+        details={"answer": answered},
+    )
+
+
+def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) -> None:
+    """Until every service runs and none says that it is not healthy."""
+    while True:
+        states = look()
+        for one in states:
+            if one.state in _ENDED:
+                raise UnhealthyError(one.words, details={"service": one.name})
+        waited_for = [one for one in states if one.state != "running" or one.healthy is False]
+        if not waited_for:
+            return
+        if time.monotonic() >= deadline:
+            names = ", ".join(one.name for one in waited_for)
+            raise UnhealthyError(
+                f"not ready in time: {names}",
+                hint="Give it more with --timeout SECONDS.",
+                details={"service": waited_for[0].name},
+            )
+        time.sleep(_POLL_S)
+
+
+def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
+    """Ask the engine for the portraits; UnhealthyError ("wrong answer") shows both values."""
+    started = time.monotonic()
+    portraits = resources.portraits_dir()
+    patience = max(1.0, until(deadline))
+    with EngineClient(endpoint.url, key=endpoint.key, timeout_s=patience) as client:
+        says = client.status().get("calculator_version")
+        if says != answer.calculator:
+            raise _wrong("calculator", answer.calculator, says)
+        face = _one_face(client, portraits / PORTRAIT, deadline)
+        second = _one_face(client, portraits / SECOND, deadline)
+    box = tuple(float(face["box"][side]) for side in ("x_min", "y_min", "x_max", "y_max"))
+    off = max(abs(one - other) for one, other in zip(box, answer.box, strict=True))
+    exact = answer.shrink == 1.0
+    if off > (BOX_TOLERANCE_PX if exact else _BOX_TOLERANCE_SHRUNK_PX):
+        raise _wrong("box", list(answer.box), list(box))
+    got, wanted = face["embedding"], answer.embedding
+    if len(got) != len(wanted):
+        raise _wrong("length of the embedding", len(wanted), len(got))
+    cosine = _cosine(got, wanted)
+    least = answer.least if exact else _MIN_COSINE_SHRUNK
+    if not cosine >= least:
+        what = f"embedding (cosine {cosine:.4f}, at least {least} is right)"
+        raise _wrong(what, _head(wanted), _head(got), cosine=cosine)
+    apart = math.dist(_unit(got), _unit(second["embedding"]))
+    other = _similarity(apart, answer.similarity)
+    if not other < answer.border:
+        what, most = "similarity of two people", f"below {answer.border}"
+        raise _wrong(what, most, round(other, 4), hint=_too_alike(apart, answer))
+    return Proof(off, cosine, other, time.monotonic() - started)
+
+
+def _one_face(client: EngineClient, portrait: Path, deadline: float) -> dict[str, Any]:
+    data, answer = portrait.read_bytes(), None
+    while answer is None:
+        try:
+            answer = client.scan(data, filename=portrait.name, plugins=["calculator"])
+        except Refused as refused:
+            if refused.status not in LATER:
+                wrong = _wrong(f"answer for {portrait.name}", "one face", refused.message)
+                raise wrong from refused
+            if time.monotonic() >= deadline:
+                raise UnhealthyError(
+                    f"the engine had no time for the check: {refused.message}",
+                    hint="Give it more with --timeout SECONDS, or raise rate_limit and rate_burst.",
+                ) from refused
+            time.sleep(_AGAIN_S)
+    faces = answer.get("result")
+    if not isinstance(faces, list) or len(faces) != 1:
+        count = len(faces) if isinstance(faces, list) else "no list of"
+        raise _wrong(f"answer for {portrait.name}", "1 face", f"{count} faces")
+    if "embedding" not in faces[0]:
+        raise _wrong(f"answer for {portrait.name}", "an embedding", "none")
+    face: dict[str, Any] = faces[0]
+    return face
+
+
+_DAMAGED = (
+    "A model file is damaged or another one than the build names, or this machine computes "
+    "wrongly. `cf doctor` checks the models."
+)
+
+
+def _too_alike(apart: float, answer: KnownAnswer) -> str:
+    """What is likely wrong where the engine agrees with the converter, and two people are one."""
+    return (
+        f"The embeddings of two people are {apart:.2f} apart (0 is the same, 2 the opposite), and "
+        f"the model's `similarity` says that the same person is below {answer.similarity[0]:g}. "
+        "Give a lower first number in the build's entry of the model. If the distance looks too "
+        "small, `input` or `align` are not as the network was trained."
+    )
+
+
+def _wrong(
+    what: str, expected: object, got: object, *, hint: str = _DAMAGED, **more: Any
+) -> CfError:
+    return UnhealthyError(
+        f"wrong answer: the {what} of the known portrait\n"
+        f"  expected  {expected}\n  got       {got}",
+        hint=hint,
+        details={"wrong": what, "expected": expected, "got": got, **more},
+    )
+
+
+def _head(vector: Sequence[float]) -> str:
+    shown = ", ".join(f"{value:.4f}" for value in _unit(vector)[:6])
+    return f"[{shown}, ...] ({len(vector)} numbers)"
+
+
+def _unit(vector: Sequence[float]) -> list[float]:
+    norm = math.sqrt(math.fsum(value * value for value in vector))
+    return [value / norm for value in vector] if norm else list(vector)
+
+
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    return math.fsum(a * b for a, b in zip(_unit(one), _unit(other), strict=True))
+
+
+def _similarity(distance: float, c: Sequence[float]) -> float:
+    """Upstream's similarity in 0..1: (tanh((c0 - d) * c1) + 1) / 2, d between unit vectors."""
+    return (math.tanh((c[0] - distance) * c[1]) + 1) / 2

@@ -1,0 +1,1 @@
+"""What shows and changes nothing: `list-builds`, `show`, `status`, `doctor`."""

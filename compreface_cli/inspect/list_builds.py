@@ -1,0 +1,243 @@
+"""Lists the builds with all that a choice needs; quick, so it reads files and asks Docker once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compreface_cli import plugin_table
+from compreface_cli.builds import builds
+from compreface_cli.config import paths, settings
+from compreface_cli.docker import probe
+from compreface_cli.docker.probe import Quick
+from compreface_cli.errors import CfError
+from compreface_cli.models import catalogue, licence
+from compreface_cli.models.entry import Border, Model
+from compreface_cli.plan import plan
+from compreface_cli.runtimes import FLAGS
+
+DEFAULT = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A build in the list; None means that nobody could say."""
+
+    name: str
+    origin: str
+    path: str
+    fault: str = ""
+    summary: str = ""
+    detector: str = ""
+    calculator: str = ""
+    plugins: tuple[str, ...] = ()
+    runtime: str = "onnxruntime"
+    device: str = "cpu"
+    cpu_flags: tuple[str, ...] = ()
+    accuracy: tuple[Mapping[str, Any], ...] = ()
+    licence: Mapping[str, Any] = field(default_factory=dict)
+    upstream: str = ""
+    note: str = ""
+    border: Border | None = None  # of the calculator, if it is known
+    trained_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by network
+    models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing | damaged
+    to_give: tuple[str, ...] = ()  # models that no address gives, and that are not in reach
+    images: tuple[str, ...] | None = None
+    running: tuple[str, ...] | None = None  # instances
+    runnable: bool = False  # on this host
+
+    @property
+    def commercial(self) -> str:
+        """allowed, unclear, excluded; ? for a broken file that does not say."""
+        return str(self.licence.get("commercial", "?" if self.fault else "unclear"))
+
+    @property
+    def models_state(self) -> str:
+        """built in, here, missing, damaged, or to give: no address has it; ? of a broken file."""
+        if self.to_give:
+            return "to give"
+        if not self.models:
+            return "?" if self.fault else "built in"
+        states = set(self.models.values())
+        return next(one for one in ("damaged", "missing", "here") if one in states)
+
+    def figure(self, of_set: str) -> Any:
+        """The first figure of recognition on that set; None without one."""
+        for one in self.accuracy:
+            same = str(one.get("set", "")).lower() == of_set.lower()
+            if same and one.get("of", "recognition") == "recognition":
+                return one.get("value")
+        return None
+
+
+def rows(docker: Quick | None, *, host_flags: frozenset[str] | None, gpu: bool) -> list[Row]:
+    """All builds, the default first, those without their models in reach last."""
+    alive, composed = _instances()
+    found = [_row(one, docker, alive, composed, host_flags, gpu) for one in builds.listed()]
+    return sorted(found, key=lambda row: bool(row.to_give))
+
+
+def observe() -> list[Row]:
+    """All builds, as this host and its Docker see them."""
+    return rows(probe.ask(), host_flags=_host_flags(), gpu=os.path.exists("/dev/nvidia0"))
+
+
+def _row(
+    one: builds.Listed,
+    docker: Quick | None,
+    alive: Mapping[str, Sequence[str]],
+    composed: Set[str],
+    host_flags: frozenset[str] | None,
+    gpu: bool,
+) -> Row:
+    data = one.data
+    facts = _mapping(data.get("facts"))
+    plugins = _words(data.get("plugins", list(plugin_table.UI_PLUGINS)))
+    detector, calculator = str(data.get("detector", "")), str(data.get("calculator", ""))
+    runtime = str(data.get("runtime", "onnxruntime"))
+    device = str(data.get("device", "cpu"))
+    flags = tuple(sorted(FLAGS.get(runtime, ())))
+    models, to_give = _models(one, (detector, calculator, *plugins))
+    running: tuple[str, ...] | None = tuple(alive.get(one.name, ()))
+    if docker is not None:
+        running = (*docker.running.get(one.name, ()), *(running or ()))
+    elif one.name in composed:
+        running = running or None  # Docker would know whether its containers run
+    fits = host_flags is None or host_flags >= set(flags)
+    fault = one.fault or _refusal(one)
+    ready = not fault and not to_give
+    return Row(
+        name=one.name,
+        origin=one.origin,
+        path=str(one.path),
+        fault=fault,
+        summary=str(data.get("summary", "")),
+        detector=detector,
+        calculator=calculator,
+        plugins=plugins,
+        runtime=runtime,
+        device=device,
+        cpu_flags=flags,
+        accuracy=tuple(_mapping(entry) for entry in facts.get("accuracy") or ()),
+        licence=_mapping(facts.get("licence"))
+        or ({} if fault else licence.together((detector, calculator, *plugins))),
+        upstream=str(facts.get("upstream", "")),
+        note=str(facts.get("note", "")),
+        border=None if fault else _border(one, calculator),
+        trained_on={} if fault else licence.trained_on((detector, calculator, *plugins)),
+        models=models,
+        to_give=to_give,
+        images=None if docker is None else docker.images.get(one.name, ()),
+        running=running,
+        runnable=ready and fits and (device == "cpu" or gpu),
+    )
+
+
+def _refusal(one: builds.Listed) -> str:
+    """Why `cf up` would refuse the file, as it stands; those that ship are sound."""
+    if one.origin == "bundled":
+        return ""
+    try:
+        plan.resolve(builds.load(one.name), settings.Settings())
+    except CfError as error:
+        return error.message
+    return ""
+
+
+def _border(one: builds.Listed, calculator: str) -> Border | None:
+    """What a build without a fault states of its calculator's model, else what was measured."""
+    name = plugin_table.model_of(calculator)
+    own = [entry for entry in one.data.get("models") or () if entry.get("name") == name]
+    stated = own[0].get("border") if own else None
+    return Border(**stated) if stated else catalogue.border(calculator)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
+
+
+def _models(one: builds.Listed, plugins: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The state of each of the build's models by its name, and those that `up` cannot hope for."""
+    entries = one.data.get("models")
+    own = {
+        str(entry.get("name")): entry
+        for entry in map(_mapping, entries if isinstance(entries, list) else ())
+    }
+    states: dict[str, str] = {}
+    to_give = []
+    for name in plugin_table.models_of(plugins):
+        states[name], hope = _state(one, name, own.get(name))
+        if not hope:
+            to_give.append(name)
+    return states, tuple(to_give)
+
+
+def _state(one: builds.Listed, name: str, own: Mapping[str, Any] | None) -> tuple[str, bool]:
+    if own is None and not _in_reach(name):
+        return "missing", catalogue.has_address(name)
+    from compreface_cli.models import store
+
+    try:
+        model = _model(one, name, own)
+        if model is None:
+            return "missing", False
+        return store.state(model), store.obtainable(model)
+    except CfError:
+        return "missing", False  # `cf validate` and `cf up` name the fault
+
+
+def _in_reach(name: str) -> bool:
+    """Whether this machine has anything by that name, or a mirror that may."""
+    seen = (paths.models_dir() / name, paths.cache_dir() / "weights" / name)
+    return bool(os.environ.get("CF_MODELS_MIRROR")) or any(path.exists() for path in seen)
+
+
+def _model(one: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Model | None:
+    if own is None:
+        return catalogue.model(name)
+    from compreface_cli.builds.spec import model_from_data
+
+    beside = "" if one.origin == "bundled" else str(one.path.parent)
+    return builds.model_of(model_from_data(dict(own), str(one.path)), beside)
+
+
+def _host_flags() -> frozenset[str] | None:
+    """The flags of the first processor; None where they cannot be read (no x86, no Linux)."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("flags"):
+                    return frozenset(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return None
+
+
+def _instances() -> tuple[dict[str, list[str]], set[str]]:
+    """By the records of this user: build to instances that run as a local process, and the builds
+    that were started with Docker."""
+    found: dict[str, list[str]] = {}
+    composed = set()
+    for path in sorted(paths.instances_dir().glob("*/instance.json")):
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            deployment = record["deployment"]
+            if record["phase"] != "running":
+                continue
+            if deployment["launcher"] != "process":
+                composed.add(record["build"])
+                continue
+            state = json.loads((Path(deployment["data"]["folder"]) / "state.json").read_text())
+            if os.path.exists(f"/proc/{int(state['child']['pid'])}"):
+                found.setdefault(record["build"], []).append(record["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # `cf status` names damaged records; a list of builds goes on
+    return found, composed

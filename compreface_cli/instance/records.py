@@ -1,0 +1,244 @@
+"""The instances of this user: one JSON record each, and a lock that names its holder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from compreface_cli.config import paths
+from compreface_cli.errors import ConfigurationError, ConflictError
+
+SCHEMA = 1
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+# starting: a run of `cf` is (or was, when it was cut off) between its first step and its last;
+# stopping: so is a `cf down`, or a `cf restart` before it starts anything
+Phase: TypeAlias = Literal["starting", "running", "stopping", "stopped"]
+_PHASES = get_args(Phase)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What `cf` knows about an instance; deployments and plan are JSON, as their rooms made it."""
+
+    name: str
+    build: str
+    calculator: str
+    services: str
+    phase: Phase
+    created: str  # ISO 8601, UTC
+    digest: str = ""  # of all that `up` would start; the same digest means nothing to do
+    deployment: Mapping[str, Any] = field(default_factory=dict)
+    previous_record: Mapping[str, Any] | None = None  # of what the run of `cf` found and replaces
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    answer: Mapping[str, Any] = field(default_factory=dict)  # what a right engine says
+    engine_env: str = ""  # key of the environment a process runs in
+    start_s: Mapping[str, float] = field(default_factory=dict)  # of each service, as last measured
+    touched: Sequence[str] = field(default_factory=list)  # services that it stops or makes anew
+    command: str = ""  # which `cf` is starting or stopping it, as its user would write it
+    schema: int = SCHEMA
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a run of `cf` works on it, or was cut off before its last step."""
+        return self.phase in ("starting", "stopping")
+
+    @property
+    def previous(self) -> Record | None:
+        """What that run found."""
+        return Record(**self.previous_record) if self.previous_record else None
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A record that cannot be read; named to the user, in the way of nobody."""
+
+    name: str
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock."""
+
+    pid: int
+    command: str
+    since: str
+
+
+def now() -> str:
+    """The time as records write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Instances:
+    """The records below one state folder (`<state>/instances/<name>/instance.json`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def home(self, name: str) -> Path:
+        """The folder of one instance: its record, and what its launcher keeps."""
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"'{name}' is no name for an instance",
+                hint="Use up to 40 lower-case letters, digits and '-'.",
+            )
+        return self.folder / name
+
+    def load(self, name: str) -> Record | None:
+        """The record; None when there is none; ConfigurationError when it is damaged."""
+        path = self.home(name) / "instance.json"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise paths.refused(error) or self._damaged(name, path, str(error)) from error
+        except UnicodeDecodeError as error:
+            raise self._damaged(name, path, str(error)) from error
+        try:
+            return _parse(name, text)
+        except ValueError as error:
+            raise self._damaged(name, path, str(error)) from error
+
+    @staticmethod
+    def _damaged(name: str, path: Path, reason: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"the record of instance '{name}' is damaged: {reason}",
+            hint=f"The file is {path}. `cf down {name}` tells how to stop what still runs.",
+        )
+
+    def all(self) -> tuple[list[Record], list[Damaged]]:
+        """All records by name, and those that cannot be read."""
+        records: list[Record] = []
+        damaged: list[Damaged] = []
+        for path in sorted(self.folder.glob("*/instance.json")):
+            name = path.parent.name
+            try:
+                records.append(_parse(name, path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                damaged.append(Damaged(name, path, str(error)))
+        return records, damaged
+
+    def save(self, record: Record) -> None:
+        """Write the record whole or not at all."""
+        home = self.home(record.name)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=home, prefix=".instance-")
+        try:
+            with (
+                paths.about(home / "instance.json"),
+                os.fdopen(handle, "w", encoding="utf-8") as file,
+            ):
+                json.dump(asdict(record), file, indent=1, default=str)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, home / "instance.json")
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+    def remove(self, name: str) -> None:
+        """Forget the instance, its folder included."""
+        shutil.rmtree(self.home(name), ignore_errors=True)
+
+    def holder(self, name: str) -> Holder | None:
+        """Who works on the instance now; None when nobody does."""
+        try:
+            handle = os.open(self._lock_path(name), os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _read_holder(handle)
+        finally:
+            os.close(handle)
+        return None
+
+    @contextmanager
+    def lock(self, name: str, command: str) -> Iterator[None]:
+        """Hold the instance; ConflictError with the holder when another `cf` does.
+
+        The kernel lets go when the process dies, however it dies; the file alone holds nobody off.
+        """
+        path = self._lock_path(name)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = _acquire(path, name)
+        try:
+            holder = json.dumps({"pid": os.getpid(), "command": command, "since": now()})
+            with paths.about(path):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, holder.encode(), 0)
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                path.unlink()
+            os.close(handle)
+
+    def _lock_path(self, name: str) -> Path:
+        return self.home(name).with_name(f"{name}.lock")
+
+
+def _acquire(path: Path, name: str) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = _read_holder(handle)
+            os.close(handle)
+            who = (
+                f"by '{holder.command}' (pid {holder.pid}, since {holder.since})"
+                if holder
+                else "by another cf"
+            )
+            raise ConflictError(
+                f"instance '{name}' is being worked on {who}",
+                hint="Wait for it to end, or stop that process.",
+                details={"instance": name, "holder": asdict(holder) if holder else None},
+            ) from error
+        # Its last holder may have removed the file between our open and our lock.
+        with suppress(FileNotFoundError):
+            if os.fstat(handle).st_ino == path.stat().st_ino:
+                return handle
+        os.close(handle)
+
+
+def _read_holder(handle: int) -> Holder | None:
+    try:
+        document = json.loads(os.pread(handle, 4096, 0))
+        return Holder(int(document["pid"]), str(document["command"]), str(document["since"]))
+    except (ValueError, KeyError, TypeError):
+        return None  # locked a moment ago, not written yet
+
+
+def _parse(name: str, text: str) -> Record:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("it is no JSON object")
+    if document.get("schema") != SCHEMA:
+        raise ValueError(f"it has schema {document.get('schema')!r}, this cf reads {SCHEMA}")
+    if document.get("name") != name:
+        raise ValueError(f"it names the instance {document.get('name')!r}")
+    known = {item.name for item in fields(Record)}
+    try:
+        record = Record(**{key: value for key, value in document.items() if key in known})
+    except TypeError as error:
+        raise ValueError("a field is missing") from error
+    if record.phase not in _PHASES or not isinstance(record.deployment, dict):
+        raise ValueError("a field has a value that cf never writes")
+    return record

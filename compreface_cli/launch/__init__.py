@@ -1,1 +1,0 @@
-"""Launchers: they execute operations and judge nothing."""

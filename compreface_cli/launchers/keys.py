@@ -1,0 +1,36 @@
+"""An instance's API keys: in one file of mode 0600, `.env` for Compose, and in nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from compreface_cli.instance.state import Deployment
+from compreface_cli.project.render import ENV_FILE
+from compreface_cli.project.writer import read_env
+
+_FILE = "api-keys"
+_VARIABLE = "CF_API_KEYS"  # in `.env`, and in the records of a cf before this file
+
+
+def write(folder: Path, keys: str) -> Path:
+    """The file of `keys` (with commas between them) for an engine that is a process."""
+    path = folder / _FILE
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        # A `#` would begin a comment at a line's start, never after a comma.
+        file.write(f",{keys}\n")
+    return path
+
+
+def first(deployment: Deployment) -> str:
+    """The key that `cf` shows the engine; "" where that asks for none."""
+    try:
+        folder = Path(deployment.data["folder"])
+        if deployment.launcher == "compose":
+            keys = read_env(folder / ENV_FILE).get(_VARIABLE, "")
+        else:
+            keys = (folder / _FILE).read_text(encoding="ascii").strip().removeprefix(",")
+    except (KeyError, OSError, UnicodeDecodeError):
+        keys = deployment.data.get("env", {}).get(_VARIABLE, "")
+    return keys.partition(",")[0]

@@ -1,0 +1,196 @@
+"""Puts an engine in the place of a running one: both have its name until the old one has drained.
+
+The way was tried with CompreFace's own api and nginx (docs/decisions/engine-swap.md): Docker's
+resolver gives every address of a name, and who is refused by the one asks the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from compreface_cli.cleanup import Report, deferred
+from compreface_cli.docker import cli, containers
+from compreface_cli.errors import UnhealthyError
+from compreface_cli.instance.state import Endpoint, ServiceState
+
+# nginx keeps an address for 1 s (`valid` in templates/nginx.conf.j2) by a clock of whole seconds,
+# so up to 2 s. After 1.5 s the old engine's end was seen to be a refusal.
+_KNOWN_AFTER_S = 3.0
+_REACHED_AGAIN_S = 10.0
+_ENDED_WITHIN_S = 300.0  # far more than any engine's own time to drain
+_LOG_LINES = 12
+_ADDRESSES = ("ipv4_address", "ipv6_address", "mac_address")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What a swap must know of a Compose project: its command, its name, its engine's service.
+
+    `compose` is `compose --project-name=... --file=...`; `port` the engine's inside its container.
+    """
+
+    compose: Sequence[str]
+    name: str
+    service: str
+    port: int
+
+    def engines(self) -> list[containers.Container]:
+        """The engine's containers, the first made first."""
+        found = [item for item in containers.of_project(self.name) if item.service == self.service]
+        return sorted(found, key=lambda item: item.number)
+
+
+def obstacle(document: Mapping[str, Any], service: str) -> str:
+    """Why two containers of the service cannot stand side by side; "" when they can.
+
+    `document`: the project as `docker compose config` gives it, user's own file included.
+    """
+    core = document["services"][service]
+    if any(port.get("published") not in (None, "", "0") for port in core.get("ports") or ()):
+        return "it has a port of its own"
+    if core.get("container_name"):
+        return "it has a container name of its own"
+    if core.get("network_mode"):
+        return f"it is on the network `{core['network_mode']}`"
+    places = [core, *(one for one in (core.get("networks") or {}).values() if one)]
+    if any(one.get(key) for one in places for key in _ADDRESSES):
+        return "it has an address of its own"
+    return ""
+
+
+class Successor:
+    """A second container of the engine, which only `cf` can ask until it takes over."""
+
+    def __init__(
+        self, project: Project, container: containers.Container, old: Sequence[str]
+    ) -> None:
+        self._project = project
+        self._id = container.id
+        self._old = tuple(old)
+        self._networks = container.networks
+
+    def endpoint(self, key: str) -> Endpoint:
+        """Its own port on loopback, any that was free."""
+        container = self._now()
+        if container is not None:
+            for binding in container.ports.get(f"{self._project.port}/tcp") or ():
+                return Endpoint("127.0.0.1", int(binding["HostPort"]), key)
+        raise UnhealthyError(
+            f"the new engine ended at once: {self.look().detail}",
+            details={"log": self.last_lines()},
+        )
+
+    def look(self) -> ServiceState:
+        container = self._now()
+        if container is None:
+            return ServiceState("core", "missing", "its container is gone")
+        return containers.service_state(container)
+
+    def last_lines(self) -> list[str]:
+        container = self._now()
+        return containers.last_lines(container, _LOG_LINES) if container else []
+
+    def take_over(self, reachable: Callable[[Endpoint], bool], key: str, report: Report) -> None:
+        """Give it the engine's name; then end the old one, once that has answered what it has.
+
+        Raises UnhealthyError, the old one untouched, when it is not reachable under its name. A
+        signal is answered afterwards: half a change would leave no engine.
+        """
+        with deferred():
+            for network, aliases in self._networks.items():
+                _leave(network, self._id)
+                _join(network, self._id, aliases)
+            deadline = time.monotonic() + _REACHED_AGAIN_S
+            while not reachable(self.endpoint(key)):
+                if time.monotonic() > deadline:
+                    raise UnhealthyError(
+                        "the new engine cannot be reached in the network of the old one",
+                        details={"log": self.last_lines()},
+                    )
+                time.sleep(0.1)
+            time.sleep(_KNOWN_AFTER_S)
+            for old in self._old:
+                report("  the old engine answers what it has, then ends")
+                _end(old)
+
+    def _now(self) -> containers.Container | None:
+        return next(iter(containers.inspect(self._id)), None)
+
+
+@contextmanager
+def beside(project: Project) -> Iterator[Successor]:
+    """The successor, started without a name in the project's networks.
+
+    If the block fails it goes again, unless the old one has ended by then.
+    """
+    old = [item.id for item in project.engines()]
+    try:
+        cli.run(
+            *project.compose,
+            "--progress=quiet",
+            "up",
+            "--no-start",
+            "--no-deps",
+            "--no-build",
+            "--no-recreate",
+            f"--scale={project.service}={len(old) + 1}",
+            project.service,
+            doing="make the new engine's container",
+            timeout_s=120,
+        )
+        made = [item for item in project.engines() if item.id not in old]
+        if len(made) != 1:
+            raise UnhealthyError("the new engine's container is gone right after it was made")
+        for network in made[0].networks:
+            _leave(network, made[0].id)
+            _join(network, made[0].id, ())
+        cli.run("start", made[0].id, doing="start the new engine")
+        yield Successor(project, made[0], old)
+    except BaseException:
+        with deferred():
+            left = project.engines()
+            if not old or any(item.id in old for item in left):
+                for item in left:
+                    if item.id not in old:
+                        cli.run("rm", "--force", item.id, doing="remove it", check=False)
+        raise
+
+
+def leave_one(project: Project, wanted: str) -> None:
+    """Of several engines, which a run that was cut off has left, keep one.
+
+    The newest, if it has the engine's name: then the others are being ended, though they may still
+    answer. Else one of the hash `wanted`.
+    """
+    found = project.engines()
+    newest = found[-1]
+    taken_over = newest.state.get("Status") == "running" and any(newest.networks.values())
+    kept = newest if taken_over else max(found, key=lambda item: _worth(item, wanted))
+    for container in found:
+        if container.id != kept.id:
+            _end(container.id)
+
+
+def _worth(container: containers.Container, wanted: str) -> tuple[bool, bool, bool, int]:
+    named = any(container.networks.values())
+    runs = container.state.get("Status") == "running"
+    return container.config_hash == wanted, runs, named, -container.number
+
+
+def _end(container: str) -> None:
+    """Stop a container in its own time and remove it."""
+    cli.run("stop", container, doing="end the old engine", timeout_s=_ENDED_WITHIN_S, check=False)
+    cli.run("rm", "--force", container, doing="remove the old engine", check=False)
+
+
+def _leave(network: str, container: str) -> None:
+    cli.run("network", "disconnect", network, container, doing="leave the network")
+
+
+def _join(network: str, container: str, aliases: Sequence[str]) -> None:
+    flags = [f"--alias={alias}" for alias in aliases]
+    cli.run("network", "connect", *flags, network, container, doing="join the network")

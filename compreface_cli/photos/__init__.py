@@ -1,0 +1,1 @@
+"""Photographs through a running engine: scan, compare, demo."""

@@ -1,0 +1,1 @@
+"""What a command wants, settled: the plan, its models, and the operations that lead there."""

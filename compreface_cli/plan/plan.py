@@ -1,0 +1,395 @@
+"""What is wanted: `Plan`, a build and its settings settled; nothing in it depends on the host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from compreface_cli import __version__, plugin_table
+from compreface_cli.config.settings_table import BY_KEY, MAX_BODY_BYTES, MAX_QUEUE_BYTES, PASSED_ON
+from compreface_cli.docker.labels import IMAGE
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.models.entry import Border, Model, ModelFile
+from compreface_cli.plan.models import of_plugins
+from compreface_cli.runtimes import BF16, BF16_IS_FOR, RUNTIMES, bf16_fault, joined
+
+if TYPE_CHECKING:
+    from compreface_cli.builds.builds import BuildFile
+    from compreface_cli.config.settings import Settings
+
+__all__ = [
+    "Model",
+    "ModelFile",
+    "Operation",
+    "Plan",
+    "resolve",
+    "with_launcher",
+]
+
+Device = Literal["cpu", "cuda"]
+LauncherKind = Literal["auto", "compose", "process"]
+Precision = Literal["auto", "fp32", "bf16"]
+Services = Literal["full", "core"]
+Port = int | Literal["auto"]
+
+UI_PORT = 8000
+ENGINE_PORT = 3000
+# Behind the api a refusal is an error that people see, so the engine lets all wait that the api can
+# send: its Tomcat has 200 threads. The api gives up after `read_timeout` and tries a 503 with
+# `Retry-After` again at once (`MAX_ATTEMPTS`), so the engine answers before, and without it.
+MAX_QUEUE_BEHIND_API = 256
+DRAIN_BEHIND_API_S = 30
+_MARGIN_S = 10.0  # for the upload, and for the computation once it is its turn
+_OF_THE_STACK = "the full stack"
+KEYS_WAY_OUT = (
+    "Start the engine alone (--services core), or leave the keys out: beside the full stack the "
+    "engine is on loopback only."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that `render`, the checks and a launcher need, settled."""
+
+    # the build
+    build: str
+    summary: str
+    detector: str
+    calculator: str
+    plugins: tuple[str, ...]
+    runtime: str
+    precision: Precision
+    min_cosine: float  # to fp32: what `auto` may not fall below
+    device: Device
+    gpu_index: int  # -1: CPU
+    wheels: str  # the engine's set of requirements
+    base_image: str
+    models: tuple[Model, ...]
+    # limits of the engine
+    max_detect_size: int
+    max_concurrency: int  # 0: as many as there are cores
+    max_wait_s: float
+    memory_limit: str  # of its container, as Compose takes it; "none": there is none
+    # the instance
+    instance: str
+    launcher: LauncherKind
+    services: Services
+    bind: str
+    port: Port  # the user's door: UI with the full stack, engine otherwise
+    core_port: Port  # the engine's own loopback port beside the full stack
+    image: str  # repository:tag of the core image
+    # the rest of the stack: upstream's `.env` values by our setting names (registry, postgres_user,
+    # ...), and the whole names of its images (postgres_image, admin_image, api_image, fe_image)
+    stack: Mapping[str, str] = field(default_factory=dict)
+    # further limits of the engine that somebody has set, by their variables
+    engine_limits: Mapping[str, str] = field(default_factory=dict)
+    # who set each value: flag, environment, project file, env file, user file, build, default
+    origins: Mapping[str, str] = field(default_factory=dict)
+    # passwords that the user has set; others are made once, when the project is written
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def api_keys(self) -> str:
+        """The keys that the engine asks for, with commas between them; empty: it asks for none."""
+        return self.secrets.get("api_keys", "")
+
+    @property
+    def key(self) -> str:
+        """The one of them that `cf` itself shows."""
+        return self.api_keys.partition(",")[0]
+
+    @property
+    def border(self) -> Border | None:
+        """The calculator's: what the build states of its model, else what the catalogue has."""
+        from compreface_cli.models import catalogue
+
+        name = plugin_table.model_of(self.calculator)
+        own = next((model.border for model in self.models if model.name == name), None)
+        return own or catalogue.border(self.calculator)
+
+    def keys_fault(self) -> str:
+        """Why the keys do not fit the services; empty when they do."""
+        if not self.api_keys or self.services == "core" or self.launcher == "process":
+            return ""
+        return (
+            "the engine is to ask for API keys (api_keys), and CompreFace's own api has none to "
+            "show: the full stack would not work"
+        )
+
+    @property
+    def image_given(self) -> bool:
+        """Whether somebody has named the engine's image: `up` takes it as it is."""
+        return self.origins.get("image", "default") != "default"
+
+    @property
+    def project(self) -> str:
+        """The Compose project's name."""
+        return f"cf-{self.instance}"
+
+    @property
+    def volume(self) -> str:
+        return f"{self.project}_postgres-data"
+
+    @property
+    def stack_images(self) -> dict[str, str]:
+        """Service to image of the four services beside the engine; empty when it runs alone."""
+        if self.services != "full" or self.launcher == "process":
+            return {}
+        short = {"postgres-db": "postgres", "admin": "admin", "api": "api", "fe": "fe"}
+        return {f"compreface-{name}": self.stack[f"{key}_image"] for name, key in short.items()}
+
+    def engine_environment(self) -> dict[str, str]:
+        """The engine's environment variables for this plan, paths and ports aside."""
+        return {
+            "FACE_DETECTION_PLUGIN": self.detector,
+            "CALCULATION_PLUGIN": self.calculator,
+            "EXTRA_PLUGINS": ",".join(self.plugins) or ",",
+            "IMG_LENGTH_LIMIT": str(self.max_detect_size),
+            "GPU_IDX": str(self.gpu_index),
+            "CF_RUNTIME": self.runtime,
+            "CF_PRECISION": self.precision,
+            "CF_MIN_COSINE": f"{self.min_cosine:g}",
+            "CF_MAX_WAIT_S": f"{self.max_wait_s:g}",
+            **({"CF_MAX_CONCURRENCY": str(self.max_concurrency)} if self.max_concurrency else {}),
+            **self.engine_limits,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON takes it; passwords are left out."""
+        document = asdict(self)
+        document["secrets"] = sorted(self.secrets)
+        return {**document, "project": self.project, "volume": self.volume}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that `up` will do, and why; operations.py lists them, a dry run prints them."""
+
+    verb: str  # "prepare model", "build image", "write project", "create volume", "start", ...
+    target: str
+    cause: str
+
+
+def resolve(
+    build: BuildFile,
+    settings: Settings,
+    *,
+    catalogue: Mapping[str, Model] | None = None,
+) -> Plan:
+    """Settle every value of the build under these settings; the same input gives the same plan.
+
+    Raises ConfigurationError for a plugin or a model that nobody knows, and for a runtime that does
+    not fit. `catalogue` is for tests; without it the bundled one is read.
+    """
+    spec = build.spec
+    origins: dict[str, str] = {}
+    written = spec.model_fields_set | spec.limits.model_fields_set
+
+    def pick(key: str, of_build: Any = None) -> Any:
+        given = settings.given(key)
+        if given is not None:
+            origins[key] = given.where
+            return given.value
+        origins[key] = f"build {spec.name}" if key in written else "default"
+        return settings.get(key) if of_build is None else of_build
+
+    detector = pick("detector", spec.detector)
+    calculator = pick("calculator", spec.calculator)
+    plugins = tuple(pick("plugins", tuple(spec.plugins)))
+    runtime = pick("runtime", spec.runtime)
+    device: Device = pick("device", spec.device)
+    chosen = settings.given("gpu_index")
+    if chosen and chosen.layer == "flag" and not settings.given("device"):
+        device, origins["device"] = "cuda", chosen.where
+    origins["gpu_index"] = origins["wheels"] = origins["device"]
+    gpu_index = pick("gpu_index", spec.gpu_index) if device == "cuda" else -1
+    row = RUNTIMES[runtime]
+    wheels = row.wheels
+    if device == "cuda":
+        if not row.gpu_wheels:
+            raise ConfigurationError(
+                f"runtime {runtime} is for the CPU in this version, and the build is for a GPU",
+                hint="use runtime: onnxruntime with a GPU, or leave the GPU out",
+            )
+        wheels = pick("wheels") or row.gpu_wheels[0]
+        if wheels == "cpu":
+            raise ConfigurationError(
+                "wheels: cpu does not fit a build for a GPU",
+                hint=f"leave wheels out, or choose {joined(row.gpu_wheels, 'or')}",
+            )
+    precision: Precision = pick("precision", spec.precision)
+    other = bf16_fault(runtime, device) if precision == "bf16" else ""
+    if other:
+        key = other.partition(":")[0]
+        raise ConfigurationError(
+            f"precision: bf16 ({origins['precision']}) does not fit {other} ({origins[key]}): "
+            f"bf16 is {BF16_IS_FOR}",
+            hint=f"choose runtime: {BF16[-1]} on a CPU, or leave precision out"
+            " (CF_PRECISION, --precision or the build's precision)",
+        )
+    _known(detector, "detector")
+    _known(calculator, "calculator")
+    for plugin in plugins:
+        _known(plugin, "analyzer")
+
+    models = of_plugins(build, (detector, calculator, *plugins), catalogue)
+    models = tuple(replace(model, keep_source=model.format == row.format) for model in models)
+
+    _room_for_a_body(settings)
+    launcher: LauncherKind = pick("launcher")
+    services: Services = "core" if launcher == "process" else pick("services")
+    core_port: Port = pick("core_port")
+    port = _door(settings, launcher, services, pick("port"), core_port, origins)
+    instance = pick("instance", spec.name)
+    plan = Plan(
+        build=spec.name,
+        summary=spec.summary,
+        detector=detector,
+        calculator=calculator,
+        plugins=plugins,
+        runtime=runtime,
+        precision=precision,
+        min_cosine=float(pick("min_cosine", spec.min_cosine)),
+        device=device,
+        gpu_index=gpu_index,
+        wheels=wheels,
+        base_image=pick("base_image", spec.base_image) or row.base_image,
+        models=models,
+        max_detect_size=pick("max_detect_size", spec.limits.max_detect_size),
+        max_concurrency=pick("max_concurrency", spec.limits.max_concurrency),
+        max_wait_s=float(pick("max_wait_s", spec.limits.max_wait_s)),
+        # On a GPU the host's memory that CUDA takes was never measured.
+        memory_limit=pick("memory_limit") or (row.memory_limit if device == "cpu" else "none"),
+        instance=instance,
+        launcher=launcher,
+        services=services,
+        bind=pick("bind"),
+        port=port,
+        core_port=core_port,
+        image=pick("image") or "",
+        stack=_stack(settings, origins),
+        origins=origins,
+        engine_limits={
+            BY_KEY[key].env: _number(pick(key)) for key in PASSED_ON if settings.given(key)
+        },
+        secrets={
+            key: settings.get(key)
+            for key in ("postgres_password", "email_password", "api_keys")
+            if settings.given(key)
+        },
+    )
+    plan = _behind_the_api(plan) if services == "full" else plan
+    return plan if plan.image else replace(plan, image=_image(plan))
+
+
+def with_launcher(plan: Plan, launcher: Literal["compose", "process"]) -> Plan:
+    """The plan once `auto` is decided: a process is the engine alone, on the engine's port."""
+    if launcher == "compose" or plan.launcher == launcher:
+        return replace(plan, launcher=launcher)
+    asked = plan.origins.get("port", "default") != "default"
+    port = plan.port if asked or plan.services == "core" else plan.core_port
+    return replace(_alone(plan), launcher=launcher, services="core", port=port)
+
+
+def _behind_the_api(plan: Plan) -> Plan:
+    """The plan with a queue for what the api can send; what somebody has set stays."""
+    origins, limits = dict(plan.origins), dict(plan.engine_limits)
+    for key, value in (
+        ("max_queue", str(MAX_QUEUE_BEHIND_API)),
+        ("retry_after", "false"),
+        ("drain_s", str(DRAIN_BEHIND_API_S)),
+    ):
+        if f"CF_{key.upper()}" not in limits:
+            limits[f"CF_{key.upper()}"], origins[key] = value, _OF_THE_STACK
+    wait_s = plan.max_wait_s
+    if origins["max_wait_s"] == "default":
+        gives_up_s = int(plan.stack["read_timeout"]) / 1000
+        wait_s = gives_up_s - min(_MARGIN_S, gives_up_s / 5)
+        origins["max_wait_s"] = f"{_OF_THE_STACK}, from read_timeout"
+    return replace(plan, max_wait_s=wait_s, engine_limits=limits, origins=origins)
+
+
+def _alone(plan: Plan) -> Plan:
+    """The plan with the engine's own queue again, where nobody has set another."""
+    derived = {key for key, origin in plan.origins.items() if origin.startswith(_OF_THE_STACK)}
+    origins = {key: origin for key, origin in plan.origins.items() if key not in derived}
+    limits = dict(plan.engine_limits)
+    for key in derived:
+        limits.pop(f"CF_{key.upper()}", None)
+    wait_s = BY_KEY["max_wait_s"].default if "max_wait_s" in derived else plan.max_wait_s
+    origins.setdefault("max_wait_s", "default")
+    return replace(plan, max_wait_s=wait_s, engine_limits=limits, origins=origins)
+
+
+def _door(
+    settings: Settings,
+    launcher: LauncherKind,
+    services: Services,
+    port: Port | None,
+    core_port: Port,
+    origins: dict[str, str],
+) -> Port:
+    """The user's port: the UI's with the full stack, else the engine's."""
+    if port is not None:
+        return port
+    if services == "full" and launcher != "process":
+        return UI_PORT
+    origins["port"] = settings.origin("core_port")
+    return core_port
+
+
+def _room_for_a_body(settings: Settings) -> None:
+    """As the engine asks: what waits may hold one body at least."""
+    one = settings.get("max_body_bytes") or MAX_BODY_BYTES
+    total = settings.get("max_queue_bytes") or MAX_QUEUE_BYTES
+    if total < one:
+        raise ConfigurationError(
+            f"max_queue_bytes ({total}, {settings.origin('max_queue_bytes')}) is less than "
+            f"max_body_bytes ({one}, {settings.origin('max_body_bytes')}): no such body would fit",
+            hint="Raise the first or lower the second.",
+        )
+
+
+def _known(plugin: str, wanted: plugin_table.Role) -> None:
+    fault = plugin_table.fault(plugin, wanted)
+    if fault is not None:
+        raise ConfigurationError(fault, hint=f"these run: {', '.join(plugin_table.shown(wanted))}")
+
+
+def _stack(settings: Settings, origins: dict[str, str]) -> dict[str, str]:
+    from compreface_cli.config.settings import STACK
+
+    stack = {key: str(settings.get(key)) for key in STACK}
+    names = {"admin": "admin", "api": "api", "fe": "fe", "postgres": "postgres-db"}
+    for key, name in names.items():
+        default = f"{stack['registry']}compreface-{name}:{stack[f'{key}_version']}"
+        stack[f"{key}_image"] = settings.get(f"{key}_image") or default
+    origins.update({key: settings.origin(key) for key in stack})
+    return stack
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _of_image(model: Model) -> dict[str, Any]:
+    """What of a model goes into an image: neither where its file lay nor what is known of it."""
+    entry = asdict(model)
+    del entry["border"], entry["build_folder"]
+    return entry | {"beside": ""}  # in the hash of each image's name since the first version
+
+
+def _image(plan: Plan) -> str:
+    """A name that two different cores never share: it ends in a hash of all that was chosen."""
+    choice = {
+        "version": __version__,
+        "plugins": [plan.detector, plan.calculator, *plan.plugins],
+        "runtime": [plan.runtime, plan.precision, plan.min_cosine, plan.device],
+        "packages": [plan.gpu_index, plan.wheels, plan.base_image],
+        "models": [_of_image(model) for model in plan.models],
+    }
+    digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()
+    return f"{IMAGE}:{plan.build}-{digest[:8]}"

@@ -1,0 +1,1 @@
+"""The Compose project as files: rendered, and written whole."""

@@ -1,0 +1,370 @@
+"""From a plan to the files of a Compose project; the same plan and version give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from compreface_cli import __version__, resources
+from compreface_cli.config.settings_table import MAX_BODY_BYTES
+from compreface_cli.docker.labels import (
+    LABEL_BUILD,
+    LABEL_CALCULATOR,
+    LABEL_DETECTOR,
+    LABEL_INSTANCE,
+    LABEL_KEYS,
+    LABEL_MODELS,
+    LABEL_ROUTES,
+    LABEL_RUNTIME,
+)
+from compreface_cli.errors import CfError, ConfigurationError, FetchError
+from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
+from compreface_cli.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+ENV_FILE = ".env"
+KEYS_FOLDER = "keys"  # of mode 0700; the container sees the file alone
+KEYS_FILE = f"{KEYS_FOLDER}/sha256"
+COMPOSE_FILE = "compose.yaml"
+ROUTES_FILE = "ui/nginx.conf.template"
+# What the UI's page asks, at each load, until each has answered 200 with "status": "OK".
+UI_ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
+_RESOLVE_ANEW = "-Dsun.net.inetaddr.ttl"  # the JVM keeps a name's address for 30 s otherwise
+PREPARED = ("model.json", "model.onnx")  # what every prepared model has
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file that is copied as it is."""
+
+    source: Path
+    sha256: str
+
+    @classmethod
+    def of(cls, source: Path) -> FileRef:
+        with source.open("rb") as stream:
+            return cls(source, hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+Content: TypeAlias = str | FileRef
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedProject:
+    """The files by their path in the folder; `.env` is made when the project is written."""
+
+    instance: str
+    files: Mapping[str, Content]
+    # passwords that the user has set; the others are made once
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    calculator: str = ""  # of what its database will hold; "" without one
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every file."""
+        return {
+            path: content.sha256
+            if isinstance(content, FileRef)
+            else hashlib.sha256(content.encode()).hexdigest()
+            for path, content in self.files.items()
+        }
+
+    def digest(self) -> str:
+        """One SHA-256 over all paths and contents."""
+        lines = "".join(f"{path}\0{sha}\n" for path, sha in sorted(self.hashes().items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def render(
+    plan: Plan,
+    models: Mapping[str, Path] | None = None,
+    *,
+    with_models: bool = True,
+    revision: str | None = None,
+) -> RenderedProject:
+    """The project of a plan. `models` gives the folder of each prepared model by its name.
+
+    Raises FetchError when a model is not among them (`with_models=False` leaves all out), and
+    ConfigurationError for a port that is still "auto".
+    """
+    for name, port in (("port", plan.port), ("core_port", plan.core_port)):
+        if port == "auto":
+            raise ConfigurationError(
+                f"{name} is auto, which only `cf up` can settle", hint="give a number"
+            )
+    if fault := plan.keys_fault():
+        raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
+    wheel = resources.engine_wheel()
+    files: dict[str, Content] = {
+        f"core/{wheel.name}": FileRef.of(wheel),
+        "core/requirements.txt": FileRef.of(resources.engine_requirements(plan.wheels)),
+    }
+    if with_models:
+        files |= _model_files(plan, models or {})
+    context = _context(plan) | {
+        "wheel": wheel.name,
+        "models": [model.name for model in plan.models],
+        "environment": _image_environment(plan),
+        "labels": _image_labels(plan, files, wheel, revision or resources.revision()),
+    }
+    jinja = _jinja()
+    files["core/Dockerfile"] = jinja.get_template("engine.Dockerfile.j2").render(context)
+    if plan.services == "full":
+        routes = jinja.get_template("nginx.conf.j2").render(context)
+        files[ROUTES_FILE] = routes
+        context["routes_digest"] = hashlib.sha256(routes.encode()).hexdigest()[:16]
+    if plan.api_keys:
+        files[KEYS_FILE] = digests = key_digests(plan.api_keys)
+        context["keys_digest"] = hashlib.sha256(digests.encode()).hexdigest()[:16]
+    files[COMPOSE_FILE] = jinja.get_template("compose.yaml.j2").render(context)
+    files["README.md"] = jinja.get_template("README.md.j2").render(context)
+    _prove(plan, str(files[COMPOSE_FILE]))
+    return RenderedProject(
+        plan.instance,
+        dict(sorted(files.items())),
+        plan.secrets,
+        plan.calculator if plan.services == "full" else "",
+    )
+
+
+def key_digests(keys: str) -> str:
+    """What the engine in a container knows its keys by: `sha256:` and 64 hex digits a line.
+
+    So the file holds no key, and may be read by the user of the container, which owns no file here.
+    """
+    digests = (hashlib.sha256(key.encode()).hexdigest() for key in keys.split(","))
+    return "".join(f"sha256:{digest}\n" for digest in digests)
+
+
+def env_text(instance: str, secrets: Mapping[str, str]) -> str:
+    """The `.env` file with these values."""
+    context = {"instance": instance, "secrets": list(secrets.items())}
+    return _jinja().get_template("env.j2").render(context)
+
+
+def _jinja() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    # What is rendered is YAML and a Dockerfile, quoted by the filters; HTML escapes would spoil it.
+    environment = Environment(  # noqa: S701
+        loader=FileSystemLoader(resources.templates_dir()),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        newline_sequence="\n",
+    )
+    environment.filters |= {"q": quoted, "env": env_quoted, "docker": docker_quoted}
+    environment.globals["probe"] = probe
+    return environment
+
+
+def quoted(value: str | Sequence[str]) -> str:
+    """A value for YAML that Compose takes literally: quoted, and each dollar sign doubled."""
+    return json.dumps(value, ensure_ascii=False).replace("$", "$$")
+
+
+def docker_quoted(value: str) -> str:
+    """A value of ENV or LABEL that a Dockerfile takes literally."""
+    return json.dumps(value, ensure_ascii=False).replace("$", "\\$")
+
+
+def env_quoted(value: str) -> str:
+    """A value of an `.env` file that Compose takes literally."""
+    if not {"'", "\\"} & set(value):  # within single quotes Compose would read \' as a quote
+        return f"'{value}'"
+    for character, escape in (("\\", "\\\\"), ('"', '\\"'), ("$", "\\$")):
+        value = value.replace(character, escape)
+    return f'"{value}"'
+
+
+def probe(port: int, *paths: str) -> list[str]:
+    """A health check by bash alone, since not every image has curl: 200, and not "NOT_READY".
+
+    It names the path that does not answer so.
+    """
+    script = (
+        f"for path in {' '.join(paths)}; do answer=; "
+        f"exec 3<>/dev/tcp/127.0.0.1/{port} && "
+        "printf 'GET %s HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' $path >&3 && "
+        "answer=$(cat <&3) && [[ $answer == HTTP/1.?' 200'* && $answer != *NOT_READY* ]] || "
+        "{ echo \"$path: ${answer%%$'\\r'*}\"; exit 1; }; "
+        "done"
+    )
+    return ["CMD", "bash", "-c", script]
+
+
+def _context(plan: Plan) -> dict[str, Any]:
+    full = plan.services == "full"
+    environment = plan.engine_environment()
+    in_compose: dict[str, str] = {
+        key: environment[key]
+        for key in (
+            *("IMG_LENGTH_LIMIT", "CF_MAX_WAIT_S", "CF_MAX_CONCURRENCY"),
+            *plan.engine_limits,
+        )
+        if key in environment
+    }
+    if plan.device == "cuda":
+        in_compose["GPU_IDX"] = "0"
+    parts = ["core", "postgres-db", "admin", "api", "fe"] if full else ["core"]
+    return {
+        "version": __version__,
+        "instance": plan.instance,
+        "build": plan.build,
+        "project": plan.project,
+        "volume": plan.volume,
+        "image": plan.image,
+        "base_image": plan.base_image,
+        "detector": plan.detector,
+        "calculator": plan.calculator,
+        "plugins": plan.plugins,
+        "gpu_index": plan.gpu_index,
+        "stack": plan.stack,
+        "services": [f"partials/{name}.yaml.j2" for name in parts],
+        "volumes": ["partials/volumes.yaml.j2"] if full else [],
+        "devices": ["partials/gpu.yaml.j2"] if plan.device == "cuda" else [],
+        "core_environment": sorted(in_compose.items()),
+        "keys_file": KEYS_FILE if plan.api_keys else "",
+        "ui_port": f"{_host(plan.bind)}:{plan.port}:80",
+        "engine_port": f"127.0.0.1:{plan.core_port}:3000",
+        "core_port": "127.0.0.1::3000" if full else f"{_host(plan.bind)}:{plan.port}:3000",
+        "behind_ui": full,
+        "memory_limit": "" if plan.memory_limit == "none" else plan.memory_limit,
+        "engine_grace": f"{math.ceil(float(plan.engine_limits.get('CF_DRAIN_S', 6)) + 10)}s",
+        "max_body_bytes": plan.engine_limits.get("CF_MAX_BODY_BYTES", MAX_BODY_BYTES),
+        "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",
+        "ui_routes": UI_ROUTES,
+        "jdbc": f"jdbc:postgresql://{plan.stack['postgres_host']}:{plan.stack['postgres_port']}"
+        f"/{plan.stack['postgres_db']}",
+        "label_instance": LABEL_INSTANCE,
+        "label_build": LABEL_BUILD,
+        "label_calculator": LABEL_CALCULATOR,
+        "label_routes": LABEL_ROUTES,
+        "label_keys": LABEL_KEYS,
+        "doors": _doors(plan),
+        "model_lines": _model_lines(plan),
+    }
+
+
+def _api_java_options(options: str) -> str:
+    return options if _RESOLVE_ANEW in options else f"{options} {_RESOLVE_ANEW}=0".strip()
+
+
+def _host(bind: str) -> str:
+    return f"[{bind}]" if ":" in bind else bind
+
+
+def _doors(plan: Plan) -> list[str]:
+    here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(plan.bind, _host(plan.bind))  # noqa: S104
+    if plan.services == "core":
+        return [f"The engine answers at http://{here}:{plan.port}/status."]
+    return [
+        f"The UI is at http://{here}:{plan.port}/login. The first account to sign up is the owner.",
+        f"The engine answers at http://127.0.0.1:{plan.core_port}/status, on this machine only.",
+    ]
+
+
+def _model_lines(plan: Plan) -> list[str]:
+    return [
+        f"Its model {model.name} lies in `core/models/{model.name}/`; a folder rendered with "
+        "--no-models lacks it until `cf render` runs again without."
+        for model in plan.models
+    ]
+
+
+def _image_environment(plan: Plan) -> list[tuple[str, str]]:
+    """What is baked into the image; limits are left to Compose, as upstream does."""
+    environment = plan.engine_environment()
+    baked = (
+        "FACE_DETECTION_PLUGIN",
+        "CALCULATION_PLUGIN",
+        "EXTRA_PLUGINS",
+        "CF_RUNTIME",
+        "CF_PRECISION",
+        "CF_MIN_COSINE",
+        "GPU_IDX",
+    )
+    chosen = {key: environment[key] for key in baked}
+    if RUNTIMES[plan.runtime].measured:
+        # The root is read-only and the host may change: each start measures anew.
+        chosen["CF_CHOICES_DIR"] = "/tmp/runtimes"  # noqa: S108
+    chosen |= {"CF_HOST": "0.0.0.0", "CF_PORT": "3000"}  # noqa: S104
+    if plan.models:
+        chosen["CF_MODELS_DIR"] = "/models"
+    return list(chosen.items())
+
+
+def _image_labels(
+    plan: Plan, files: Mapping[str, Content], wheel: Path, revision: str
+) -> list[tuple[str, str]]:
+    return [
+        ("org.opencontainers.image.title", f"compreface-core, build {plan.build}"),
+        ("org.opencontainers.image.description", plan.summary or plan.build),
+        ("org.opencontainers.image.version", __version__),
+        ("org.opencontainers.image.revision", revision),
+        ("org.opencontainers.image.licenses", "Apache-2.0"),
+        ("org.opencontainers.image.base.name", plan.base_image),
+        (LABEL_BUILD, plan.build),
+        (LABEL_DETECTOR, plan.detector),
+        (LABEL_CALCULATOR, plan.calculator),
+        (LABEL_RUNTIME, f"{plan.runtime} {plan.precision}"),
+        (LABEL_MODELS, ",".join(f"{name}={sha}" for name, sha in _models_in(files, wheel).items())),
+    ]
+
+
+def _models_in(files: Mapping[str, Content], wheel: Path) -> dict[str, str]:
+    """Name and SHA-256 of every network in the image: those inside the engine, then the others."""
+    found = dict(_models_inside(wheel))
+    for path, content in sorted(files.items()):
+        if path.endswith("/model.onnx") and isinstance(content, FileRef):
+            found[Path(path).parent.name] = content.sha256
+    return found
+
+
+@cache
+def _models_inside(wheel: Path) -> Mapping[str, str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {
+            Path(name).stem: hashlib.sha256(archive.read(name)).hexdigest()
+            for name in sorted(archive.namelist())
+            if name.startswith("compreface_engine/embedded_models/") and name.endswith(".onnx")
+        }
+
+
+def _model_files(plan: Plan, models: Mapping[str, Path]) -> dict[str, Content]:
+    files: dict[str, Content] = {}
+    for model in plan.models:
+        folder = models.get(model.name)
+        if folder is None or not all((folder / name).is_file() for name in PREPARED):
+            raise FetchError(
+                f"the model {model.name} is not prepared on this machine",
+                hint="`cf up` or `cf render` prepare it; --no-models leaves it out of the folder",
+            )
+        kept = sorted((folder / "source").iterdir()) if model.keep_source else []
+        for path in [*(folder / name for name in PREPARED), *kept]:
+            place = path.relative_to(folder).as_posix()
+            files[f"core/models/{model.name}/{place}"] = FileRef.of(path)
+    return files
+
+
+def _prove(plan: Plan, text: str) -> None:
+    """Read the rendered Compose file again: what does not parse as meant is never written."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(text)
+        core = document["services"]["compreface-core"]
+        sound = document["name"] == plan.project and core["image"] == plan.image
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise CfError(f"the rendered Compose file does not parse: {error}") from error
+    if not sound:
+        raise CfError("the rendered Compose file does not say what the plan says")

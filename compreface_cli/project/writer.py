@@ -1,0 +1,319 @@
+"""Writes a rendered project whole or not at all; keeps secrets and hand edits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from compreface_cli import __version__
+from compreface_cli.errors import CfError, ConflictError
+from compreface_cli.project.render import ENV_FILE, KEYS_FOLDER, FileRef, RenderedProject, env_text
+
+MANIFEST = ".cf-manifest.json"
+OVERRIDE = "compose.override.yaml"
+_OWN = frozenset({ENV_FILE, MANIFEST, OVERRIDE, "compose.override.yml"})
+_DIFF_LINES = 60
+_SECRETS: Mapping[str, str] = {  # key of `.env` -> setting
+    "POSTGRES_PASSWORD": "postgres_password",
+    "EMAIL_PASSWORD": "email_password",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write has changed, by path in the folder; nothing when all was there already."""
+
+    folder: Path
+    changed: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+
+
+def state(rendered: RenderedProject, folder: Path) -> Literal["absent", "same", "differs"]:
+    """Whether this project stands in the folder already."""
+    manifest = _manifest(folder)
+    if manifest is None or not (folder / ENV_FILE).is_file():
+        return "absent"
+    wanted = rendered.hashes()
+    if manifest["files"] != wanted:
+        return "differs"
+    same = all(_hash(folder / path) == digest for path, digest in wanted.items())
+    return "same" if same else "differs"
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """What stands in a folder: the project of which instance, and what its database holds."""
+
+    instance: str = ""  # "": not known
+    calculator: str = ""  # "": none, or not known
+    password: bool = False  # of the database, in `.env`
+
+
+def whose(folder: Path) -> Whose:
+    """What was rendered into the folder, as its manifest says; nothing for any other folder."""
+    manifest = _manifest(folder) or {}
+    return Whose(
+        str(manifest.get("instance", "")),
+        str(manifest.get("calculator", "")),
+        bool(read_env(folder / ENV_FILE).get("POSTGRES_PASSWORD")),
+    )
+
+
+def write(rendered: RenderedProject, folder: Path) -> Written:
+    """Bring the folder to this project; a failure leaves it as it was.
+
+    Raises ConflictError with a diff for a file that was edited by hand, for a file that is in the
+    way, and for a database password other than the one the project was made with.
+    """
+    made = _make_folder(folder)
+    try:
+        return _write(rendered, folder)
+    except BaseException as error:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise CfError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise
+
+
+def _make_folder(folder: Path) -> Path | None:
+    """Create the folder; returns the topmost folder that was made, None when it was there."""
+    if folder.is_dir():
+        return None
+    made = folder
+    while not made.parent.exists():
+        made = made.parent
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise CfError(f"{folder} cannot be made: {error.strerror}") from error
+    return made
+
+
+def _write(rendered: RenderedProject, folder: Path) -> Written:
+    manifest = _manifest(folder)
+    if manifest is None:
+        strangers = sorted(path.name for path in folder.iterdir() if path.name not in _OWN)
+        if strangers:
+            raise ConflictError(
+                f"{folder} was not rendered by cf and is not empty ({', '.join(strangers[:5])})",
+                hint="choose an empty folder",
+            )
+        manifest = {"files": {}, "pending": {}}
+    wanted = rendered.hashes()
+    known: dict[str, str] = manifest["files"]
+    _refuse_hand_edits(rendered, folder, known, manifest.get("pending", {}))
+    env = _env(rendered, folder)
+
+    changed = [path for path, digest in wanted.items() if _hash(folder / path) != digest]
+    removed = [path for path in known if path not in wanted and (folder / path).is_file()]
+    env_changed = not (folder / ENV_FILE).is_file() or (folder / ENV_FILE).read_text("utf-8") != env
+    stage = Path(tempfile.mkdtemp(dir=folder, prefix=".cf-stage-"))
+    try:
+        for path in changed:
+            _stage(rendered.files[path], stage / "new" / path)
+        if env_changed:
+            _write_text(stage / "new" / ENV_FILE, env, 0o600)
+        moves = [*changed, *([ENV_FILE] if env_changed else [])]
+        # Said before the first move: a run that is killed in between is no hand edit.
+        _save_manifest(folder, known, wanted, manifest)
+        _swap(folder, stage, moves, removed, manifest)
+        of = {"instance": rendered.instance, "calculator": rendered.calculator}
+        _save_manifest(folder, wanted, {}, of)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    for path in removed:
+        _prune(folder, (folder / path).parent)
+    return Written(folder, tuple(moves), tuple(removed))
+
+
+def _swap(
+    folder: Path, stage: Path, moves: list[str], removed: list[str], manifest: Mapping[str, Any]
+) -> None:
+    """Put the staged files in place; if one cannot be, all go back."""
+    done: list[str] = []
+    try:
+        for path in (*moves, *removed):
+            target, old = folder / path, stage / "old" / path
+            done.append(path)
+            if target.exists():
+                old.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(target, old)
+            if path in moves:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.parent == folder / KEYS_FOLDER:
+                    target.parent.chmod(0o700)
+                os.replace(stage / "new" / path, target)
+    except BaseException:
+        for path in reversed(done):
+            old = stage / "old" / path
+            if old.exists():
+                os.replace(old, folder / path)
+            else:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    (folder / path).unlink()
+        _save_manifest(folder, manifest["files"], {}, manifest)
+        raise
+
+
+def _refuse_hand_edits(
+    rendered: RenderedProject,
+    folder: Path,
+    known: Mapping[str, str],
+    pending: Mapping[str, str],
+) -> None:
+    wanted = rendered.hashes()
+    faults = []
+    for path in sorted({*wanted, *known}):
+        present = _hash(folder / path)
+        if present in (None, known.get(path), pending.get(path), wanted.get(path)):
+            continue
+        faults.append(_edit(folder / path, rendered.files.get(path)))
+    if faults:
+        raise ConflictError(
+            "\n".join(faults),
+            hint=f"Your changes belong in {OVERRIDE}, which cf never touches. To have a file "
+            "written anew, move yours away first.",
+        )
+
+
+def _edit(path: Path, wanted: str | FileRef | None) -> str:
+    head = f"{path} was edited by hand and stays as it is"
+    if not isinstance(wanted, str):
+        return head
+    from difflib import unified_diff
+
+    try:
+        present = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return head
+    lines = list(
+        unified_diff(
+            present,
+            wanted.splitlines(),
+            path.name,
+            f"{path.name}, as cf would write it",
+            "",
+            "",
+            2,
+            lineterm="",
+        )
+    )
+    more = [f"... {len(lines) - _DIFF_LINES} more lines"] if len(lines) > _DIFF_LINES else []
+    return "\n".join([f"{head}:", *lines[:_DIFF_LINES], *more])
+
+
+def _env(rendered: RenderedProject, folder: Path) -> str:
+    """The text of `.env`: values that are there stay, what is missing is made."""
+    kept = read_env(folder / ENV_FILE)
+    values: dict[str, str] = dict(kept)
+    values.pop("CF_API_KEYS", None)  # as long as the setting says so, not longer
+    if "api_keys" in rendered.secrets:
+        values["CF_API_KEYS"] = rendered.secrets["api_keys"]
+    for key, setting in _SECRETS.items():
+        given = rendered.secrets.get(setting)
+        if key == "POSTGRES_PASSWORD":
+            if given and kept.get(key) not in (None, given):
+                raise ConflictError(
+                    f"{folder / ENV_FILE} has another database password than the setting {setting}",
+                    hint="The database took its password when its volume was empty. Change it in "
+                    "the database first, then in .env, or leave the setting out.",
+                )
+            values.setdefault(key, given or secrets.token_urlsafe(24))
+        elif given is not None:
+            values[key] = given
+        else:
+            values.setdefault(key, "")
+    return env_text(rendered.instance, values)
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """The values of an `.env` file that `cf` wrote; empty when there is none."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    values = {}
+    for line in text.splitlines():
+        match = re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)=(?:'([^']*)'|\"(.*)\"|(.*))", line.strip())
+        if match is None:
+            continue
+        key, literal, escaped, bare = match.groups()
+        if literal is None and escaped is not None:
+            literal = re.sub(r"\\(.)", r"\1", escaped)
+        values[key] = literal if literal is not None else bare
+    return values
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConflictError(
+            f"{path} cannot be read: {error}", hint="render into an empty folder instead"
+        ) from error
+    if not isinstance(document, dict) or not isinstance(document.get("files"), dict):
+        raise ConflictError(f"{path} is damaged", hint="render into an empty folder instead")
+    return document
+
+
+def _save_manifest(
+    folder: Path, files: Mapping[str, str], pending: Mapping[str, str], of: Mapping[str, Any]
+) -> None:
+    whose = {key: of[key] for key in ("instance", "calculator") if key in of}
+    document = {"schema": 1, "version": __version__, **whose, "files": dict(sorted(files.items()))}
+    if pending:
+        document["pending"] = dict(sorted(pending.items()))
+    part = folder / f"{MANIFEST}.part"
+    _write_text(part, json.dumps(document, indent=1) + "\n", 0o644)
+    os.replace(part, folder / MANIFEST)
+
+
+def _stage(content: str | FileRef, target: Path) -> None:
+    if isinstance(content, str):
+        _write_text(target, content, 0o644)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(content.source, target)
+    target.chmod(0o644)
+    if _hash(target) != content.sha256:
+        raise CfError(f"{content.source} changed while it was copied")
+
+
+def _write_text(path: Path, text: str, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(text)
+
+
+def _hash(path: Path) -> str | None:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _prune(root: Path, folder: Path) -> None:
+    """Remove folders that a removed file has left empty."""
+    while folder != root:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent

@@ -1,0 +1,1 @@
+"""What removes things for good: `down --volumes`, `rm`, `prune`."""

@@ -1,0 +1,188 @@
+"""What the doctor makes of what it saw: rows, levels and the exit code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from compreface_cli import checks
+from compreface_cli.checks.base import Finding
+from compreface_cli.checks.machine import Environment, Machine
+from compreface_cli.facts.gpu import Gpu
+from compreface_cli.facts.host import DiskFact, PortFact
+from tests.cli.fake_facts import (
+    NO_GPU,
+    container,
+    docker,
+    facts,
+    gpu,
+    held,
+    host,
+    published,
+    remote,
+)
+from tests.cli.test_checks_conflicts import found, only, ports
+
+DONE = Environment("/data/engine-env/abc")
+
+
+def rows(**changes: Any) -> list[Finding]:
+    seen = Machine(facts=changes.pop("facts", facts(gpu=NO_GPU)), environment=DONE)
+    return checks.doctor(replace(seen, **changes))
+
+
+def test_a_machine_with_everything_is_well() -> None:
+    of = rows()
+    assert {row.level for row in of} == {"ok"}
+    assert checks.exit_code(of) == 0
+
+
+def test_the_exit_code_is_the_smallest_of_the_failed_rows() -> None:
+    of = [
+        Finding("a", "fail", "", "", 9),
+        Finding("b", "fail", "", "", 7),
+        Finding("c", "warn", ""),
+    ]
+    assert checks.exit_code(of) == 7
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": "denied"},
+        {"state": "no-socket", "client": None},
+        {"engine_version": "20.10.1"},
+        {"compose_version": None},
+    ],
+)
+def test_no_docker_is_a_warning_for_the_process_launcher_serves(changes: dict[str, Any]) -> None:
+    of = rows(facts=facts(docker=docker(**changes)))
+    assert only("docker", "warn", of).code == 0
+    assert checks.exit_code(of) == 0
+
+
+def test_a_host_that_was_not_asked_about_docker_and_gpu_has_no_rows_of_them() -> None:
+    of = rows(facts=facts(docker=None))
+    assert not [row for row in of if row.check in ("docker", "gpu")]
+
+
+def test_an_old_python_fails() -> None:
+    row = only("python", "fail", rows(facts=facts(host=host(python="3.10.4"))))
+    assert "3.11 or newer" in row.message
+
+
+def test_a_cpu_without_the_flags_fails() -> None:
+    of = rows(facts=facts(host=host(cpu_flags=frozenset())))
+    assert checks.exit_code(of) == 7
+
+
+@pytest.mark.parametrize(("total", "level"), [(10**8, "fail"), (10**9, "warn"), (10**10, "ok")])
+def test_memory_for_the_engine_alone_is_a_warning(total: int, level: str) -> None:
+    small = host(memory_total=total, memory_available=total)
+    assert only("memory", level, rows(facts=facts(host=small)))
+
+
+def test_disks_of_our_folder_and_of_docker_are_rows() -> None:
+    full = DiskFact("/data", "/data", 10, 10**12)
+    of = rows(facts=facts(host=host(disks={"/data": full}), docker=docker(root_free=10)))
+    assert "/data" in only("disk", "fail", of).message
+    assert "Docker's root" in only("disk", "warn", of).message
+
+
+@pytest.mark.parametrize(
+    ("nvidia", "level", "words"),
+    [
+        (NO_GPU, "ok", "no NVIDIA card"),
+        (replace(NO_GPU, card_on_bus=True), "warn", "no NVIDIA driver"),
+        (gpu(gpus=(), smi_error="mismatch"), "warn", "mismatch"),
+        (gpu(gpus=(Gpu(0, "old", (5, 0), 1),)), "warn", "too old"),
+        (gpu(gpus=(Gpu(2, "GTX", (6, 1), 1),)), "ok", "wheels of cuda12-legacy"),
+    ],
+)
+def test_trouble_with_a_gpu_is_a_warning_and_absence_is_fine(
+    nvidia: Any, level: str, words: str
+) -> None:
+    first = next(row for row in rows(facts=facts(gpu=nvidia)) if row.check == "gpu")
+    assert first.level == level
+    assert words in first.message
+
+
+def test_the_toolkit_is_a_row_when_docker_is_here() -> None:
+    assert "Docker does not know it" in only("gpu", "warn", rows(facts=facts(gpu=gpu()))).message
+    known = facts(gpu=gpu(), docker=docker(runtimes=("nvidia",)))
+    assert "shows only at the first start" in only("gpu", "warn", rows(facts=known)).message
+    assert not found("gpu", "warn", rows(facts=facts(gpu=gpu(), docker=remote())))
+
+
+def test_a_port_of_an_own_instance_is_fine() -> None:
+    of = rows(facts=facts(host=ports(held(3000))), instances={3000: "embedded"})
+    assert "the instance embedded's" in found("port", "ok", of)[0].message
+
+
+def test_the_engines_port_held_by_somebody_fails_and_the_uis_warns() -> None:
+    of = rows(facts=facts(host=ports(held(3000), held(8000))))
+    failed = only("port", "fail", of)
+    assert "python3 (pid 4711)" in failed.message
+    assert "--core-port auto" in failed.hint
+    assert "8000" in only("port", "warn", of).message
+    assert checks.exit_code(of) == 4
+
+
+def test_a_port_of_a_container_or_of_an_unseen_process_says_so() -> None:
+    other = container("shop", "restarting", ports=(published(8000, held=False),))
+    stopped = container("old", "exited", ports=(published(3000, held=False),))
+    unseen = PortFact("127.0.0.1", 3000, free=False, error="address already in use")
+    of = rows(facts=facts(host=ports(unseen), docker=docker(containers=(other, stopped))))
+    assert "may not see" in only("port", "fail", of).message
+    assert "the container shop (restarting)" in only("port", "warn", of).message
+
+
+def test_a_port_that_this_user_may_not_bind_is_told_from_one_that_is_held() -> None:
+    low = PortFact("127.0.0.1", 80, free=False, denied=True, error="Permission denied")
+    foreign = PortFact("1.2.3.4", 81, free=False, error="Cannot assign requested address")
+    of = rows(facts=facts(host=ports(low, foreign)))
+    assert "privileged" in only("port", "warn", of).message
+    assert "on 1.2.3.4" in only("port", "fail", of).message
+
+
+def test_a_port_without_a_purpose_has_a_row_too() -> None:
+    free = PortFact("127.0.0.1", 9, free=True)
+    assert "a port" in found("port", "ok", rows(facts=facts(host=ports(free))))[-1].message
+
+
+def test_models_are_named_and_a_damaged_one_fails() -> None:
+    assert "embedded build brings its own" in only("models", "ok", rows()).message
+    of = rows(models={"b": "here", "a": "here", "c": "damaged", "d": "missing"})
+    assert "a, b" in only("models", "ok", of).message
+    assert "model c is damaged" in only("models", "fail", of).message
+    assert checks.exit_code(of) == 9
+    assert not found("models", "ok", rows(models={"c": "damaged"}))
+
+
+@pytest.mark.parametrize(
+    ("environment", "engine", "level", "code"),
+    [
+        (Environment("/e"), docker(), "ok", 0),
+        (Environment(None), docker(), "ok", 0),
+        (Environment("/e", "no module"), docker(), "fail", 1),
+        (Environment(None, "its parts are gone"), docker(), "fail", 1),
+        (Environment(None, can_be_made=False), docker(), "warn", 0),
+        (Environment(None, can_be_made=False), docker(state="refused"), "fail", 3),
+        (Environment(None, can_be_made=False), None, "fail", 3),
+    ],
+)
+def test_the_engines_environment(
+    environment: Environment, engine: Any, level: str, code: int
+) -> None:
+    row = only("engine", level, rows(environment=environment, facts=facts(docker=engine)))
+    assert row.code == code
+    assert "None" not in row.message + row.hint
+
+
+def test_files_that_cannot_be_read_are_warnings() -> None:
+    assert (
+        "the build x cannot be read: y"
+        in only("files", "warn", rows(broken={"the build x": "y"})).message
+    )

@@ -1,0 +1,59 @@
+"""The notations of plugins: which model each has, and the error for one that does not fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from compreface_cli import plugin_table
+
+
+@pytest.mark.parametrize(
+    ("plugin", "model"),
+    [
+        ("facenet.Calculator", "20180402-114759"),
+        ("insightface.Calculator@arcface_resnet50", "arcface_resnet50"),
+        ("insightface.FaceDetector", "retinaface_mnet025_v1"),
+        ("scrfd.FaceDetector@anything", "anything"),
+        ("facenet.FaceDetector", None),
+        ("embedded.Calculator@mobilefacenet192", None),
+        ("nobody.Knows", None),
+    ],
+)
+def test_a_plugin_has_one_model_or_none(plugin: str, model: str | None) -> None:
+    assert plugin_table.model_of(plugin) == model
+
+
+def test_one_model_of_two_plugins_counts_once() -> None:
+    plugins = ("insightface.AgeDetector", "insightface.GenderDetector@genderage_v1")
+    assert plugin_table.models_of(plugins) == ("genderage_v1",)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "role", "words"),
+    [
+        ("scrfd.FaceDetector", "detector", "write scrfd.FaceDetector@NAME, like scrfd.Face"),
+        ("custom.Calculator", "calculator", "write custom.Calculator@NAME"),
+        ("facenet.FaceDetector@x", "detector", "facenet.FaceDetector takes no model"),
+        (
+            "insightface.Calculator@arcface_r100",
+            "calculator",
+            "has no model 'arcface_r100'; did you mean 'insightface.Calculator@arcface_r100_v1'",
+        ),
+        ("insightface.Calculator@q", "calculator", "insightface.Calculator has no model 'q'"),
+        ("embedded.FaceDetector", "detector", "needs one of its models named"),
+        ("yunet.FaceDetector@yunet_n", "calculator", "is a detector, not a calculator"),
+        ("facemask.MaskDetektor@x", "analyzer", "unknown further plugin 'facemask.MaskDetektor@x'"),
+    ],
+)
+def test_a_notation_that_cannot_stand_there_is_told_why(
+    plugin: str, role: plugin_table.Role, words: str
+) -> None:
+    assert words in (plugin_table.fault(plugin, role) or "")
+
+
+@pytest.mark.parametrize("role", ["detector", "calculator", "analyzer"])
+def test_every_known_notation_can_stand_in_its_place(role: plugin_table.Role) -> None:
+    assert all(plugin_table.fault(plugin, role) is None for plugin in plugin_table.known(role))
+    assert all(
+        plugin.partition("@")[0] in plugin_table.PLUGINS for plugin in plugin_table.shown(role)
+    )
