@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from compreface_cli.checks.base import CONFIGURATION, HARDWARE, Finding, Own, fail, ok, size, warn
+from compreface_cli.checks.base import (
+    CONFIGURATION,
+    HARDWARE,
+    Finding,
+    OwnedResources,
+    fail,
+    ok,
+    size,
+    warn,
+)
 from compreface_cli.config import paths
 from compreface_cli.config.paths import WAY_OUT
 from compreface_cli.facts import Facts
@@ -24,7 +33,7 @@ DATA_FOLDER = 1_000_000_000  # the engine's environment and the models
 LITTLE = 200_000_000  # below this even what is all there does not run for long
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     yield from judge_folders(facts.host.disks.values())
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:

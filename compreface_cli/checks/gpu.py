@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, warn
+from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, ok, warn
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.facts.gpu import Gpu, GpuFacts
@@ -42,7 +42,7 @@ def wheel_row(capability: tuple[int, int], driver: int) -> WheelRow:
     return "cuda13" if in_cuda13 and driver >= CUDA13_DRIVER else "cuda12"
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     if plan.device != "cuda":
         return
     in_docker = plan.launcher != "process"

@@ -228,11 +228,11 @@ def _settle(request: Request, found: settings.Settings) -> tuple[BuildFile, _Own
 def _preflight(plan: Plan, own: _Own | None, out: Output) -> None:
     """All that stands in the way of the image, in one report. A GPU is none: `up` looks for it."""
     from compreface_cli import facts
-    from compreface_cli.checks import Own, architecture, disk, docker
+    from compreface_cli.checks import OwnedResources, architecture, disk, docker
     from compreface_cli.checks import image as images
 
     raise_for(missing_models.out_of_reach(plan))  # Docker would be asked in vain
-    mine = Own(must_build=True)
+    mine = OwnedResources(must_build=True)
     asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
     seen = facts.gather(asked)
     checks = (docker.check, images.check, architecture.check, disk.check)

@@ -38,13 +38,13 @@ def look() -> doctor_rows.Seen:
     broken: dict[str, str] = {}
     trouble: list[Finding] = []
     chosen, wrong = doctor_settings.read()
-    doors, more = doctor_settings.doors(chosen)
+    ports, more = doctor_settings.ports(chosen)
     folders = (paths.data_dir(), paths.state_dir(), paths.cache_dir())
-    asked = facts.Questions(ports=tuple(doors), paths=tuple(map(str, folders)), gpu=True)
+    asked = facts.Questions(ports=tuple(ports), paths=tuple(map(str, folders)), gpu=True)
     seen = facts.gather(asked)
     return doctor_rows.Seen(
         facts=seen,
-        doors={number: door for (_, number), door in doors.items()},
+        ports={number: use for (_, number), use in ports.items()},
         settings=(*wrong, *more),
         ui=doctor_settings.of_ui(chosen, seen),
         models=_models(broken, trouble),
@@ -148,9 +148,9 @@ def _instances(broken: dict[str, str]) -> dict[int, str]:
     for item in damaged:
         broken[f"the record of the instance {item.name} ({item.path})"] = item.reason
     return {
-        int(door["port"]): record.name
+        int(endpoint["port"]): record.name
         for record in records
         if record.phase != "stopped"
         for key in ("engine", "ui")
-        if isinstance(door := record.deployment.get(key), dict) and "port" in door
+        if isinstance(endpoint := record.deployment.get(key), dict) and "port" in endpoint
     }

@@ -37,8 +37,8 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A port that `cf up` would take here; `needed`: without it no `up` of these settings starts.
+class PortUse:
+    """What `cf up` would publish a port for; `needed`: without it no `up` of these settings starts.
 
     `way_out`: the flags that choose another.
     """
@@ -48,9 +48,9 @@ class Door:
     way_out: str = "--port auto"
 
 
-DOORS: Mapping[int, Door] = {
-    3000: Door("the engine's port", way_out="--port auto --core-port auto"),
-    8000: Door("the UI's port", needed=False),  # without Docker the engine starts alone
+PORTS: Mapping[int, PortUse] = {
+    3000: PortUse("the engine's port", way_out="--port auto --core-port auto"),
+    8000: PortUse("the UI's port", needed=False),  # without Docker the engine starts alone
 }
 
 
@@ -62,7 +62,7 @@ class Seen:
     """
 
     facts: Facts
-    doors: Mapping[int, Door] = field(default_factory=lambda: DOORS)
+    ports: Mapping[int, PortUse] = field(default_factory=lambda: PORTS)
     settings: Sequence[Finding] = ()
     ui: Sequence[Finding] = ()
     models: Mapping[str, ModelState] = field(default_factory=dict)
@@ -85,7 +85,7 @@ def judge(seen: Seen) -> list[Finding]:
         *_disks(facts),
         *_docker(facts),
         *_nvidia(facts),
-        *(_door(seen, number, fact) for (_, number), fact in facts.host.ports.items()),
+        *(_port(seen, number, fact) for (_, number), fact in facts.host.ports.items()),
         *seen.uis,
         *seen.databases,
         *(seen.settings or [ok("settings", "every value that is set is one that `cf up` takes")]),
@@ -175,10 +175,10 @@ def _nvidia(facts: Facts) -> Iterator[Finding]:
         yield replace(row, level="warn", code=0) if row.level == "fail" else row
 
 
-def _door(seen: Seen, number: int, fact: PortFact) -> Finding:
+def _port(seen: Seen, number: int, fact: PortFact) -> Finding:
     """A port of the settings: ours, free, or in the way of an `up` without flags."""
-    door = seen.doors.get(number, Door("a door", needed=False))
-    what = f"port {number} ({door.what})"
+    use = seen.ports.get(number, PortUse("published", needed=False))
+    what = f"port {number} ({use.what})"
     if number in seen.instances:
         return ok(port.NAME, f"{what} is the instance {seen.instances[number]}'s")
     holder = _container_on(seen.facts, number)
@@ -200,8 +200,8 @@ def _door(seen: Seen, number: int, fact: PortFact) -> Finding:
         )
     else:
         who = "a process that this user may not see"
-    message, way_out = f"{what} is held by {who}", f"Choose another port: cf up {door.way_out}"
-    if door.needed:
+    message, way_out = f"{what} is held by {who}", f"Choose another port: cf up {use.way_out}"
+    if use.needed:
         return fail(port.NAME, CONFLICT, message, way_out)
     return warn(port.NAME, message, way_out)
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from compreface_cli import resources
 from compreface_cli.builds import builds
-from compreface_cli.checks import Finding, Own, bind, port, ui
+from compreface_cli.checks import Finding, OwnedResources, bind, port, ui
 from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
 from compreface_cli.config import settings
 from compreface_cli.config.settings import Settings
@@ -45,8 +45,10 @@ def read() -> tuple[Settings, list[Finding]]:
     return Settings(values), [*dict.fromkeys(rows), *_mirror()]
 
 
-def doors(chosen: Settings) -> tuple[dict[tuple[str, int], doctor_rows.Door], list[Finding]]:
-    """(address, port) of each door that `cf up` would open, and what keeps it from a plan."""
+def ports(
+    chosen: Settings,
+) -> tuple[dict[tuple[str, int], doctor_rows.PortUse], list[Finding]]:
+    """(address, port) of each port that `cf up` would publish, and what keeps it from a plan."""
     rows: list[Finding] = []
     try:
         plan = plans.resolve(builds.load(chosen.get("build")), chosen)
@@ -55,21 +57,21 @@ def doors(chosen: Settings) -> tuple[dict[tuple[str, int], doctor_rows.Door], li
         given = {key: one for key in _OF_PORTS if (one := chosen.given(key)) is not None}
         bundled = resources.builds_dir() / "embedded.yaml"
         plan = plans.resolve(builds.load(bundled), Settings(given))
-    found: dict[tuple[str, int], doctor_rows.Door] = {}
+    published: dict[tuple[str, int], doctor_rows.PortUse] = {}
     full = plan.services == "full" and plan.launcher != "process"
     asked = plan.origins.get("port", "default") != "default"
-    for flag, address, number in reversed(port.doors(plan)):
+    for flag, address, number in reversed(port.published(plan)):
         if full and flag == "--port":
             # Not asked for, it is in no way: without Docker the engine starts alone.
-            door = doctor_rows.Door("the UI's port", needed=asked)
+            use = doctor_rows.PortUse("the UI's port", needed=asked)
         elif full and not asked:
-            door = doctor_rows.Door("the engine's port", way_out="--port auto --core-port auto")
+            use = doctor_rows.PortUse("the engine's port", way_out="--port auto --core-port auto")
         else:
-            door = doctor_rows.Door("the engine's port", way_out=f"{flag} auto")
-        found[address, number] = door
+            use = doctor_rows.PortUse("the engine's port", way_out=f"{flag} auto")
+        published[address, number] = use
     if both := port.clash(plan):
         rows.append(fail(port.NAME, CONFLICT, both, "Set another port or core_port."))
-    return found, rows
+    return published, rows
 
 
 def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
@@ -81,7 +83,7 @@ def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
         plan = plans.resolve(builds.load(chosen.get("build")), chosen)
     except CfError:
         return ()
-    return (*ui.check(plan, facts, Own()), *bind.judge(plan))
+    return (*ui.check(plan, facts, OwnedResources()), *bind.judge(plan))
 
 
 def refused(error: CfError) -> list[Finding]:

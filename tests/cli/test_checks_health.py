@@ -148,7 +148,7 @@ def test_a_port_that_this_user_may_not_bind_is_told_from_one_that_is_held() -> N
 
 def test_an_odd_door_has_a_name_too() -> None:
     free = PortFact("127.0.0.1", 9, free=True)
-    assert "a door" in found("port", "ok", rows(facts=facts(host=ports(free))))[-1].message
+    assert "published" in found("port", "ok", rows(facts=facts(host=ports(free))))[-1].message
 
 
 def test_models_are_named_and_a_damaged_one_fails() -> None:
