@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compreface_cli.config import paths
 from compreface_cli.errors import ConflictError
 
 _POLL_S = 0.05
@@ -68,9 +67,8 @@ def hold(
     try:
         said = command or " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with paths.about(path):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(asdict(Holder(os.getpid(), said, now))).encode(), 0)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(asdict(Holder(os.getpid(), said, now))).encode(), 0)
         yield
     finally:
         with suppress(FileNotFoundError):

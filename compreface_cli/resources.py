@@ -15,7 +15,7 @@ PROJECTS = {
     "compreface_convert": Path("compreface_convert", "pyproject.toml"),
 }
 # The tables that the engine and `cf` both read; the engine has each in the package of that name.
-ENGINE_TABLES = ("plugins",)
+ENGINE_TABLES = ("plugins", "runtimes")
 # One fixed time for all members, so that equal sources give a wheel of equal bytes.
 _STAMP = (2024, 1, 1, 0, 0, 0)
 
@@ -44,7 +44,7 @@ def portraits_dir() -> Path:
 
 
 def engine_requirements(row: str) -> Path:
-    """The hashed requirements of a row of the wheel table: cpu, openvino, cuda13, ..."""
+    """The hashed requirements of a row of the wheel table: cpu, cuda13, ..."""
     return _data("engine") / "requirements" / f"{row}.txt"
 
 

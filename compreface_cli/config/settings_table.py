@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from compreface_cli.runtimes import AUTO_MEASURES, REFERENCE, RUNTIMES
+
 # What the engine takes unless it is told otherwise.
 MAX_BODY_BYTES = 64 * 2**20
 MAX_QUEUE_BYTES = 256 * 2**20
@@ -201,9 +203,9 @@ TABLE: tuple[Setting, ...] = (
     Setting("plugins", _list, None, "Further plugins.", flag="--plugin"),
     Setting(
         "runtime",
-        _choice("auto", "onnxruntime", "openvino", "tensorflow", "mxnet"),
+        _choice(*RUNTIMES),
         None,
-        "What computes; auto measures ONNX Runtime and OpenVINO.",
+        f"What computes; auto measures {AUTO_MEASURES}.",
         flag="--runtime",
     ),
     Setting(
@@ -224,7 +226,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("gpu_index", whole(0, 63), None, "Which GPU of the host.", flag="--gpu-index"),
     Setting(
         "wheels",
-        _choice("cpu", "cuda13", "cuda12", "cuda12-legacy"),
+        _choice("cpu", *RUNTIMES[REFERENCE].gpu_wheels),
         None,
         "Row of the wheel table; cuda12 for drivers below 580, cuda12-legacy for Pascal and Volta.",
     ),

@@ -25,6 +25,7 @@ from typing import TypeAlias
 
 from compreface_cli import locks, resources
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError, FetchError
+from compreface_cli.runtimes import RUNTIMES
 
 Report: TypeAlias = Callable[[str], None]
 # (label, total) -> a block that yields advance(amount); Output.progress is one
@@ -46,7 +47,7 @@ assert len(faces) == 1, f"{len(faces)} faces in {sys.argv[1]}"
 class EngineInputs:
     """What an environment is made of."""
 
-    row: str  # of the wheel table: cpu, openvino, tensorflow, mxnet, cuda13, ...
+    row: str  # of the wheel table: cpu, cuda13, ...
     requirements: tuple[Path, ...]  # every line with hashes
     wheels: tuple[Path, ...]  # the engine, and the converter where models are prepared
     proof: tuple[str, ...]  # arguments for the interpreter; exit 0 proves the environment
@@ -81,7 +82,8 @@ class EngineEnv:
 
 def converts(row: str) -> bool:
     """Whether the environment of that row prepares models too; else that of `cpu` does."""
-    return row not in ("tensorflow", "mxnet")  # their packages want others than the converter's
+    # A framework's packages need other versions of theirs than the converter's.
+    return not any(runtime.wheels == row and runtime.format for runtime in RUNTIMES.values())
 
 
 def inputs(row: str) -> EngineInputs:

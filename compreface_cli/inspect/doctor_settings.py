@@ -12,12 +12,12 @@ from compreface_cli import resources
 from compreface_cli.builds import builds
 from compreface_cli.checks import Finding, OwnedResources, bind, port, ui
 from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
+from compreface_cli.checks.machine import WantedPort
 from compreface_cli.config import settings
 from compreface_cli.config.settings import Settings
 from compreface_cli.config.settings_table import TABLE
 from compreface_cli.errors import CfError
 from compreface_cli.facts import Facts
-from compreface_cli.inspect import doctor_rows
 from compreface_cli.models import store
 from compreface_cli.plan import plan as plans
 
@@ -45,9 +45,7 @@ def read() -> tuple[Settings, list[Finding]]:
     return Settings(values), [*dict.fromkeys(rows), *_mirror()]
 
 
-def ports(
-    chosen: Settings,
-) -> tuple[dict[tuple[str, int], doctor_rows.PortUse], list[Finding]]:
+def ports(chosen: Settings) -> tuple[dict[tuple[str, int], WantedPort], list[Finding]]:
     """(address, port) of each port that `cf up` would publish, and what keeps it from a plan."""
     rows: list[Finding] = []
     try:
@@ -57,21 +55,21 @@ def ports(
         given = {key: one for key in _OF_PORTS if (one := chosen.given(key)) is not None}
         bundled = resources.builds_dir() / "embedded.yaml"
         plan = plans.resolve(builds.load(bundled), Settings(given))
-    published: dict[tuple[str, int], doctor_rows.PortUse] = {}
+    found: dict[tuple[str, int], WantedPort] = {}
     full = plan.services == "full" and plan.launcher != "process"
     asked = plan.origins.get("port", "default") != "default"
     for flag, address, number in reversed(port.published(plan)):
         if full and flag == "--port":
             # Not asked for, it is in no way: without Docker the engine starts alone.
-            use = doctor_rows.PortUse("the UI's port", needed=asked)
+            wanted = WantedPort("the UI's port", needed=asked)
         elif full and not asked:
-            use = doctor_rows.PortUse("the engine's port", way_out="--port auto --core-port auto")
+            wanted = WantedPort("the engine's port", way_out="--port auto --core-port auto")
         else:
-            use = doctor_rows.PortUse("the engine's port", way_out=f"{flag} auto")
-        published[address, number] = use
+            wanted = WantedPort("the engine's port", way_out=f"{flag} auto")
+        found[address, number] = wanted
     if both := port.clash(plan):
         rows.append(fail(port.NAME, CONFLICT, both, "Set another port or core_port."))
-    return published, rows
+    return found, rows
 
 
 def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:

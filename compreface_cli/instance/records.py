@@ -130,10 +130,7 @@ class Instances:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=home, prefix=".instance-")
         try:
-            with (
-                paths.about(home / "instance.json"),
-                os.fdopen(handle, "w", encoding="utf-8") as file,
-            ):
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(asdict(record), file, indent=1, default=str)
                 file.flush()
                 os.fsync(file.fileno())

@@ -26,6 +26,7 @@ from compreface_cli.docker.labels import (
 )
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
+from compreface_cli.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -293,7 +294,7 @@ def _image_environment(plan: Plan) -> list[tuple[str, str]]:
         "GPU_IDX",
     )
     chosen = {key: environment[key] for key in baked}
-    if plan.runtime in ("auto", "openvino"):
+    if RUNTIMES[plan.runtime].measured:
         # The root is read-only and the host may change: each start measures anew.
         chosen["CF_CHOICES_DIR"] = "/tmp/runtimes"  # noqa: S108
     chosen |= {"CF_HOST": "0.0.0.0", "CF_PORT": "3000"}  # noqa: S104

@@ -1,4 +1,4 @@
-"""A lock names its holder, is waited for, and is free as soon as that has ended, however it ends."""
+"""A lock names its holder, is waited for, and is free once that has ended, however it ends."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def test_a_file_that_its_last_holder_removes_meanwhile_is_no_lock(
 ) -> None:
     """It goes between the opening of the file and the locking."""
     path = tmp_path / "x.lock"
-    flock, removed = fcntl.flock, []
+    flock = fcntl.flock
+    removed: list[Path] = []
 
     def late(handle: int, operation: int) -> None:
         if not removed:

@@ -1,4 +1,4 @@
-"""What surrounds the code: the Makefile's gates."""
+"""The gates of the Makefile."""
 
 from __future__ import annotations
 
