@@ -94,7 +94,7 @@ def test_a_model_fed_in_another_way_may_not_bear_upstreams_name(
 def test_a_calculator_of_another_alignment_may_not_bear_upstreams_name(tmp_path: Path) -> None:
     other = replace(_ARCFACE, more={**_MORE, "align": "facenet-margin"})
     other.write(tmp_path, "arcface_mobilefacenet")
-    with pytest.raises(ConfigurationError, match="`facenet-margin`.*`arcface5`"):
+    with pytest.raises(ConfigurationError, match=r"`facenet-margin`.*`arcface5`"):
         registry.calculator("insightface.Calculator", _context(tmp_path))
 
 
