@@ -17,7 +17,7 @@ ARENAS_PER_WORKER: Final = 8 * MEBIBYTE
 """By how much the arenas of the networks grow after the start, in all and for each worker.
 Measured with ONNX Runtime: FaceNet 114 MB with two workers, 136 with eight; embedded 77 and 98."""
 RETAINED: Final = 64 * MEBIBYTE
-"""Freed memory that the process keeps: the buffer of `core.spare`, the heap's end (`core.heap`)."""
+"""Freed memory that the process keeps: 32 MiB at the heap's end (`core.heap`), and a margin."""
 _UNLIMITED: Final = 1 << 60  # cgroup v1 writes a number near 2**63 for no limit
 
 

@@ -32,7 +32,6 @@ from compreface_engine.core.pieces import (
     places,
 )
 from compreface_engine.core.scans import check_parts_of_jpeg, check_scans
-from compreface_engine.core.spare import Spare
 from compreface_engine.core.types import Image
 
 Data: TypeAlias = bytes | memoryview
@@ -72,7 +71,6 @@ _ORIENTATION: Final = 0x0112
 _BITS, _STRIP_LENGTH, _TILE_WIDTH, _TILE_LENGTH = 258, 278, 322, 323  # TIFF's tags
 _DEEPEST_PIXEL: Final = 8  # bytes: four samples of 16 bits
 _SHORTAGES: Final = ("insufficient memory", "memory allocation failure", "out of memory")
-_SPARE: Final = Spare()
 
 # Pillow's own guard only warns, through a filter that all threads share; ours refuses instead.
 Pillow.MAX_IMAGE_PIXELS = None
@@ -158,9 +156,9 @@ def _decode_jpeg(
     size = width * height * 3
     peak = costs.of_jpeg(kept, width, height)
     _take(reserve, width, height, max(peak, 2 * size) if turns else peak)
-    memory = _SPARE.lend(size) or np.empty(size, np.uint8).data
+    memory = np.empty(size, np.uint8)
     try:
-        whole = simplejpeg.decode_jpeg(data, "RGB", buffer=memory)
+        whole = simplejpeg.decode_jpeg(data, "RGB", buffer=memory.data)
         return Decoded(whole, truncated=False)
     except ValueError as error:
         reason = str(error)
@@ -169,8 +167,7 @@ def _decode_jpeg(
     if not reason.startswith(_WARNINGS):
         return None
     # With a warning every row was written, as far as the file goes.
-    found = np.frombuffer(memory, np.uint8).reshape(height, width, 3)
-    return Decoded(found, truncated="premature end" in reason.lower())
+    return Decoded(memory.reshape(height, width, 3), truncated="premature end" in reason.lower())
 
 
 def _decode_other(
