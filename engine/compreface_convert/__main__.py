@@ -1,4 +1,4 @@
-"""`python -m compreface_convert`: prepares models, and computes the known answer of a pair."""
+"""`python -m compreface_convert`: prepares models, and computes the known answer of a answer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Final
 
 from compreface_convert.errors import ConvertError
 
-# What works on models is imported where it is called: the help needs none of its packages.
+# Imports of what reads models are late, so that the help needs none of their packages.
 
-_LACKING = 1
+_MISSING_PACKAGE = 1
 _REFUSED = 9
 _PACKAGES: Final = {
     "flatbuffers": "flatbuffers>=24.3",
@@ -22,18 +22,20 @@ _PACKAGES: Final = {
     "onnx": "onnx>=1.18",
     "onnxruntime": "onnxruntime>=1.23",
 }
-"""The packages that an install without dependencies lacks, as the projects' files name them."""
-_TOO_MUCH: Final = "the network takes more memory than one of its size needs"
+"""Packages that an install without dependencies lacks, with the versions of the pyproject files."""
+_TOO_MUCH: Final = "the network takes more memory than a network of its size needs"
 _MEMORY: Final = 2 << 30
-_MEMORY_A_BYTE: Final = 12
-_MEMORY_A_CORE: Final = 16 << 20
-"""FaceNet's graph of 95 MB takes 1.05 GB at its peak; a core has stacks of 8 MB in two pools."""
+_MEMORY_PER_BYTE: Final = 12
+_MEMORY_PER_CORE: Final = 16 << 20
+"""The memory limit: a base, and more for each byte of the files and each core. Measured: FaceNet's
+graph of 95 MB takes 1.05 GB at its peak; two thread pools have a stack of 8 MB for each core."""
 
 
 def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> int:
-    """0 done, 1 a package is missing, 9 refused; results as JSON on stdout, progress on stderr.
+    """Run a command: its result goes to stdout as JSON, its progress to stderr.
 
-    `limited`: this process may take only so much memory as a model of that size can need.
+    Exit codes: 0 done, 1 a package is missing, 9 the file or its entry is refused. `limited` bounds
+    the memory of this process by what a model of that size can need.
     """
     options = _parser().parse_args(arguments)
     if limited:
@@ -46,7 +48,9 @@ def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> in
         if error.name not in _PACKAGES:
             raise
         line = f"pip install '{_PACKAGES[error.name]}'"
-        return _fail("missing-package", f"this needs the package {error.name}: {line}", _LACKING)
+        return _fail(
+            "missing-package", f"this needs the package {error.name}: {line}", _MISSING_PACKAGE
+        )
     print(json.dumps({"schema_version": 1, **result}))
     return 0
 
@@ -87,40 +91,46 @@ _COMMANDS: Final = {"prepare": _prepare, "answer": _answer}
 
 
 def _limit_memory(sources: Sequence[Path]) -> None:
-    """A hostile file ends in an error, not in the machine's swap.
+    """Limit the memory of this process, so that a hostile file ends in an error, not in swap.
 
-    Written memory counts, not address space, which grows with the cores.
+    RLIMIT_DATA counts written memory; the address space would grow with the number of cores.
     """
     try:
         import resource
 
         size = sum(path.stat().st_size for path in sources if path.is_file())
         cores = os.cpu_count() or 1
-        limit = _MEMORY + _MEMORY_A_BYTE * size + _MEMORY_A_CORE * cores
+        limit = _MEMORY + _MEMORY_PER_BYTE * size + _MEMORY_PER_CORE * cores
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if hard != resource.RLIM_INFINITY:
             limit = min(limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-    except (ImportError, OSError, ValueError):  # not on this system
+    except (ImportError, OSError, ValueError):  # the system has no such limit
         return
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m compreface_convert")
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("prepare", help="make one prepared model's folder")
-    one.add_argument("--spec", type=Path, required=True, help="the model entry, JSON")
-    one.add_argument("--models-source", type=Path, nargs="+", required=True, metavar="FILE")
-    one.add_argument("--out", type=Path, required=True, help="folder of prepared models")
-    one.add_argument("--portrait", type=Path, help="a face: real input, its answer is stored")
-    one.add_argument("--keep-source", action="store_true", help="copy the source files to source/")
-    one.add_argument("--json", action="store_true", help="the result is JSON always")
-    pair = commands.add_parser("answer", help="what two plugins say about a portrait")
-    pair.add_argument("--detector", required=True, metavar="PLUGIN")
-    pair.add_argument("--calculator", required=True, metavar="PLUGIN")
-    pair.add_argument("--models-dir", type=Path, help="folder of prepared models")
-    pair.add_argument("--portrait", type=Path, required=True)
-    pair.add_argument("--json", action="store_true", help="the result is JSON always")
+    prepare = commands.add_parser(
+        "prepare", help="prepare a model: convert it, verify it, write its folder"
+    )
+    prepare.add_argument("--spec", type=Path, required=True, help="the model's entry, a JSON file")
+    prepare.add_argument("--models-source", type=Path, nargs="+", required=True, metavar="FILE")
+    prepare.add_argument("--out", type=Path, required=True, help="folder of prepared models")
+    prepare.add_argument(
+        "--portrait", type=Path, help="a photograph of a face; its answer is stored"
+    )
+    prepare.add_argument(
+        "--keep-source", action="store_true", help="copy the source files to source/"
+    )
+    prepare.add_argument("--json", action="store_true", help="no effect: the result is always JSON")
+    answer = commands.add_parser("answer", help="compute the answer of two plugins for a portrait")
+    answer.add_argument("--detector", required=True, metavar="PLUGIN")
+    answer.add_argument("--calculator", required=True, metavar="PLUGIN")
+    answer.add_argument("--models-dir", type=Path, help="folder of prepared models")
+    answer.add_argument("--portrait", type=Path, required=True)
+    answer.add_argument("--json", action="store_true", help="no effect: the result is always JSON")
     return parser
 
 

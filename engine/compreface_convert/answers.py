@@ -1,4 +1,4 @@
-"""The known answer of a portrait: a model's original, or any pair of plugins, in the pipeline."""
+"""The known answer of a portrait: computed with an original model, or with any pair of plugins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LENGTH_LIMIT: Final = 640
 
 
 class OriginalSession:
-    """The unconverted model as a session; `seen` keeps what it was fed, NCHW."""
+    """The unconverted model as a session; `seen` keeps its input batches, NCHW."""
 
     inputs: tuple[str, ...] = ("input",)
     outputs: tuple[str, ...] = ("embeddings",)
@@ -48,7 +48,7 @@ class OriginalSession:
 def known_answers(
     spec: ModelSpec, session: OriginalSession, dimension: int, portrait: Image
 ) -> dict[str, dict[str, Any]]:
-    """Box, probability, landmarks and embedding of the largest face, for each detector."""
+    """Box, probability, landmarks and embedding of the largest face, by detector."""
     return {name: _answer(spec, session, dimension, name, portrait) for name in DETECTORS}
 
 
@@ -56,7 +56,7 @@ def _answer(
     spec: ModelSpec, session: OriginalSession, dimension: int, detector: str, image: Image
 ) -> dict[str, Any]:
     if spec.align is None or spec.similarity is None:
-        raise ConvertError(f"{spec.name} is no calculator")
+        raise ConvertError(f"{spec.name} is not a calculator")
     context = Context(
         open_session=lambda path: OnnxSession(path, threads=1),
         models_dir=None,
@@ -69,7 +69,7 @@ def _answer(
         inputs=replace(spec.inputs, layout="nchw"),
         similarity=spec.similarity,
         dimension=dimension,
-        # The FaceNet family gives its rows as the network does, the others at unit length.
+        # Embeddings of the FaceNet family keep their length; all others are normalised.
         unit_length=spec.align is not Align.FACENET_MARGIN,
     )
     pipeline = Pipeline(
@@ -82,9 +82,9 @@ def _answer(
 
 
 def answer(detector: str, calculator: str, models_dir: Path | None, image: Image) -> dict[str, Any]:
-    """The portrait's largest face as any pair of plugins over prepared models sees it.
+    """The answer of a pair of plugins over prepared models for the portrait's largest face.
 
-    As an item of `known_answers`, with the calculator's `similarity` coefficients. Raises
+    An item of `known_answers`, with the calculator's `similarity` coefficients. Raises
     ConvertError.
     """
     try:
