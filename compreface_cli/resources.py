@@ -15,7 +15,7 @@ PROJECTS = {
     "compreface_convert": Path("compreface_convert", "pyproject.toml"),
 }
 # The tables that the engine and `cf` both read; the engine has each in the package of that name.
-ENGINE_TABLES = ("plugins",)
+ENGINE_TABLES = ("plugins", "runtimes")
 # The photographs of `portraits/`: the known face, and another person's.
 PORTRAIT, SECOND_PORTRAIT = "astronaut.png", "grace_hopper.jpg"
 # One fixed time for all members, so that equal sources give a wheel of equal bytes.
@@ -51,7 +51,7 @@ def portrait() -> Path:
 
 
 def engine_requirements(row: str) -> Path:
-    """The hashed requirements of a row of the wheel table: cpu, openvino, cuda13, ..."""
+    """The hashed requirements of a row of the wheel table: cpu, cuda13, ..."""
     return _data("engine") / "requirements" / f"{row}.txt"
 
 

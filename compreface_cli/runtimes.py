@@ -1,4 +1,4 @@
-"""The table of runtimes: what each needs of a CPU, which packages, upon which image.
+"""What a build may name as `runtime`, from the engine's table: needs of the CPU, packages, memory.
 
 Measured with Debian's qemu-x86_64 7.2 (user mode) and Python 3.11. For onnxruntime: NumPy 2.4.6,
 OpenCV 5.0.0, simplejpeg 1.9.0 and ONNX Runtime 1.32.0 imported and used; both embedded nets run.
@@ -20,71 +20,97 @@ MXNet was not measured: AVX2 is what upstream states for its builds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
+from compreface_cli import resources
+
+AUTO = "auto"
+REFERENCE = "onnxruntime"  # what accuracy is measured against; it is in every set of requirements
+
+# Names of /proc/cpuinfo; `pni` is SSE3. Together they are the level x86-64-v2, which NumPy needs.
+_V2 = frozenset({"pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "lahf_lm"})
+_BASE = "python:3.11-slim-bookworm"
 # What the engine takes, of which 1 GiB is for pictures and bodies. Highest memory of a container's
 # cgroup from the start on, the cache of files included: FaceNet with `auto`, which measures and
 # compiles with OpenVINO, 683 MiB; its ONNX Runtime 420 MB after many scans; embedded 295 MB.
-_WITH_FRAMEWORK = "4096m"  # TensorFlow alone takes 2.1 GB for FaceNet (docs/performance.md)
-
-# Names of /proc/cpuinfo; `pni` is SSE3. Together they are the level x86-64-v2.
-_V2 = frozenset({"pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "lahf_lm"})
-_BASE = "python:3.11-slim-bookworm"
+# A row that sets more is for a framework: TensorFlow alone takes 2.1 GB for FaceNet
+# (docs/performance.md).
+_MEMORY_LIMIT = "2048m"
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One runtime. `wheels` is the engine's set of requirements for it on a CPU.
+    """One row of the engine's table of runtimes (`runtimes.json`), as a build may name it.
 
-    `formats`: sources that it loads itself, which the prepared model must keep; every other network
-    of its build runs as ONNX in ONNX Runtime. `newest_python`: the last
-    (major, minor) that its pinned packages have wheels for, where `cf` itself runs with newer ones.
+    `wheels` is the engine's set of requirements for it on a CPU, `gpu_wheels` those for a GPU, the
+    default first; none where `cf` builds it for a CPU only. `precisions`: those it computes
+    converted networks in; `measured`: the engine holds it against the reference where it serves.
+    `format`: models' own files that it runs, which the prepared model must keep; every other
+    network of its build runs converted in ONNX Runtime. `newest_python`: the last (major, minor)
+    that its pinned packages have wheels for, where `cf` itself runs with newer ones.
     """
 
-    wheels: Literal["cpu", "openvino", "tensorflow", "mxnet"]
-    flags: frozenset[str] = _V2
-    gpu: bool = False
-    formats: tuple[str, ...] = ()
-    newest_python: tuple[int, int] | None = None
-    memory_limit: str = "2048m"  # of the engine's container on a CPU
+    title: str
+    wheels: str
+    gpu_wheels: tuple[str, ...]
+    flags: frozenset[str]
+    precisions: tuple[str, ...]
+    measured: bool
+    format: str | None
+    newest_python: tuple[int, int] | None
+    memory_limit: str  # of the engine's container on a CPU
     base_image: str = _BASE  # wheels bring CUDA and cuDNN, so a GPU needs no other
 
-    def loads(self, format: str) -> bool:
-        return format in self.formats
+
+def _read(table: Path) -> dict[str, Runtime]:
+    rows: Mapping[str, Mapping[str, Any]] = json.loads(table.read_bytes())
+    any_precision = tuple({p: 0 for row in rows.values() for p in row.get("precisions", ())})
+    found = {}
+    for name, row in rows.items():
+        precisions = any_precision if name == AUTO else tuple(row.get("precisions", ()))
+        newest = row.get("newest_python")
+        found[name] = Runtime(
+            title=row.get("title", name),
+            wheels=row["requirements"],
+            gpu_wheels=tuple(row.get("gpu_requirements", ())),
+            flags=_V2 | set(row.get("cpu_flags", ())),
+            precisions=precisions,
+            measured=bool(precisions) and name != REFERENCE,
+            format=row.get("format"),
+            newest_python=None if newest is None else (newest[0], newest[1]),
+            memory_limit=row.get("memory_limit", _MEMORY_LIMIT),
+        )
+    return found
 
 
-RUNTIMES: Mapping[str, Runtime] = {
-    # `auto` measures ONNX Runtime and OpenVINO where it serves, in a process of its own, and takes
-    # the faster; where that ends with an illegal instruction, ONNX Runtime is left.
-    "auto": Runtime("openvino", gpu=True),
-    "onnxruntime": Runtime("cpu", gpu=True),
-    "openvino": Runtime("openvino", _V2 | {"avx"}),
-    "tensorflow": Runtime(
-        "tensorflow",
-        _V2 | {"avx"},
-        formats=("tensorflow-graph",),
-        newest_python=(3, 13),
-        memory_limit=_WITH_FRAMEWORK,
-    ),
-    # NumPy 1.23 is the last that it imports with.
-    "mxnet": Runtime(
-        "mxnet",
-        _V2 | {"avx", "avx2"},
-        formats=("mxnet",),
-        newest_python=(3, 11),
-        memory_limit=_WITH_FRAMEWORK,
-    ),
-}
+RUNTIMES: Mapping[str, Runtime] = _read(resources.engine_table("runtimes"))
 FLAGS: Mapping[str, frozenset[str]] = {name: row.flags for name, row in RUNTIMES.items()}
+
+
+def joined(words: Iterable[str], last: str) -> str:
+    """`a, b or c`, with `or` as the `last`."""
+    *rest, end = words
+    return f"{', '.join(rest)} {last} {end}" if rest else end
+
+
+# What `auto` measures where it serves, in a process of its own, to take the fastest; if that ends
+# with an illegal instruction, the reference is left.
+AUTO_MEASURES = joined(
+    (row.title for name, row in RUNTIMES.items() if row.precisions and name != AUTO), "and"
+)
+BF16 = tuple(name for name, row in RUNTIMES.items() if "bf16" in row.precisions)
+BF16_IS_FOR = f"for a CPU and the runtimes {joined(BF16, 'and')}"
 
 
 def bf16_fault(runtime: str, device: str) -> str:
     """The key of a build that precision bf16 does not go with, with its value; else nothing."""
     if device == "cuda":
         return "device: cuda"
-    return "" if runtime in ("auto", "openvino") else f"runtime: {runtime}"
+    return "" if runtime in BF16 else f"runtime: {runtime}"
 
 
 def needed(runtime: str, architecture: str = "amd64") -> tuple[str, ...]:

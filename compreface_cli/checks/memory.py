@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, size, warn
+from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
 
@@ -44,3 +45,17 @@ def judge(total: int | None, available: int | None, needed: int) -> Finding:
         )
     seen = f"{size(total)}" + ("" if available is None else f", {size(available)} available")
     return ok(NAME, seen)
+
+
+def doctor(machine: Machine) -> Iterator[Finding]:
+    host = machine.facts.host
+    row = judge(host.memory_total, host.memory_available, ENGINE)
+    if row.level == "ok" and host.memory_total is not None and host.memory_total < STACK:
+        yield warn(
+            NAME,
+            f"{size(host.memory_total)}: enough for the engine, too little for the full stack "
+            f"({size(STACK)})",
+            "Start the engine alone: cf up --services core",
+        )
+    else:
+        yield row

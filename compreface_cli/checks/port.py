@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compreface_cli.checks.base import CONFLICT, Finding, Neighbour, Own, fail, ok, warn, whose
+from compreface_cli.checks.machine import Machine, WantedPort
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import Container, PublishedPort
 from compreface_cli.facts.host import DOCKERS_OWN, PortFact
@@ -160,3 +161,47 @@ def _meets(published: PublishedPort, address: str, port: int) -> bool:
 
 def _uses_docker(plan: Plan) -> bool:
     return plan.launcher != "process"
+
+
+def doctor(machine: Machine) -> Iterator[Finding]:
+    for (_, number), fact in machine.facts.host.ports.items():
+        yield _wanted(machine, number, fact)
+
+
+def _wanted(machine: Machine, number: int, fact: PortFact) -> Finding:
+    """A port of the settings: ours, free, or in the way of an `up` without flags."""
+    wanted = machine.ports.get(number, WantedPort("a port", needed=False))
+    what = f"port {number} ({wanted.what})"
+    if number in machine.instances:
+        return ok(NAME, f"{what} is the instance {machine.instances[number]}'s")
+    holder = _container_on(machine.facts, number)
+    if fact.free and holder is None:
+        return ok(NAME, f"{what} is free")
+    if holder is not None:
+        who = whose(holder)
+    elif fact.listeners and fact.listeners[0].pid is not None:
+        who = f"the process {fact.listeners[0].process} (pid {fact.listeners[0].pid})"
+    elif fact.denied:
+        return warn(NAME, f"{what} is privileged: only Docker may bind it ({fact.error})")
+    elif fact.error and "in use" not in fact.error:
+        # No port helps where the address is none of this host.
+        return fail(
+            NAME,
+            CONFLICT,
+            f"{what} cannot be bound on {fact.address}: {fact.error}",
+            "Choose an address of this host: cf up --bind ADDRESS",
+        )
+    else:
+        who = "a process that this user may not see"
+    message, way_out = f"{what} is held by {who}", f"Choose another port: cf up {wanted.way_out}"
+    if wanted.needed:
+        return fail(NAME, CONFLICT, message, way_out)
+    return warn(NAME, message, way_out)
+
+
+def _container_on(facts: Facts, number: int) -> Container | None:
+    containers = facts.docker.containers if facts.docker else ()
+    return next(
+        (item for item in containers if item.active and any(p.port == number for p in item.ports)),
+        None,
+    )

@@ -27,12 +27,11 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
                 f"Run cf with Python {named}, or use --launcher compose. Without `runtime:` the "
                 "models are converted, and run in ONNX Runtime with any Python.",
             )
-    formats = runtime.formats
-    if formats and not any(model.keep_source for model in plan.models):
+    if runtime.format and not any(model.keep_source for model in plan.models):
         yield warn(
             NAME,
             f"runtime: {plan.runtime} ({plan.origins.get('runtime', 'default')}) runs no network "
-            f"of this build: it is for files in the format {' or '.join(formats)}, "
+            f"of this build: it is for files in the format {runtime.format}, "
             "and all others run in ONNX Runtime",
             f"Without it the packages of {plan.runtime} are not fetched",
         )

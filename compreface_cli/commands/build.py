@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compreface_cli.runtimes import RUNTIMES, joined
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def build(
     ] = None,
     runtime: Annotated[
         str | None,
-        typer.Option("--runtime", help="auto, onnxruntime, openvino, tensorflow or mxnet."),
+        typer.Option("--runtime", help=f"{joined(RUNTIMES, 'or')}."),
     ] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="auto, fp32 or bf16.")

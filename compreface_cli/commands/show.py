@@ -99,10 +99,11 @@ def _warn(findings: Sequence[Finding], out: Output) -> None:
 def _draw_runtimes(build: BuildFile, said: Mapping[str, Any], console: Console) -> None:
     """What may compute, and what does where an instance runs."""
     from compreface_cli.deploy.running import runtime_words
+    from compreface_cli.runtimes import RUNTIMES
 
     spec = build.spec
     wanted = f"runtime {spec.runtime}, precision {spec.precision}"
-    if spec.runtime in ("auto", "openvino"):
+    if RUNTIMES[spec.runtime].measured:
         wanted += f"; cosine to fp32 at least {spec.min_cosine:g}"
     console.print(f"# {wanted}", style="dim", markup=False, highlight=False)
     for name, networks in said.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compreface_cli import leftovers, resources
 from compreface_cli.builds import builds
-from compreface_cli.checks import missing_models, raise_for
+from compreface_cli.checks import model_files, raise_for
 from compreface_cli.checks.base import DOCKER
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
@@ -220,23 +220,19 @@ def _settle(request: Request, found: settings.Settings) -> tuple[BuildFile, _Own
     beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
     spec = builds.customise(base, name, changes)
     path = builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
-    raise_for(missing_models.out_of_reach(plans.resolve(base, found)))
+    raise_for(model_files.out_of_reach(plans.resolve(base, found)))
     return builds.BuildFile(spec, "path", path.absolute()), _Own(spec, beside, path)
 
 
 def _preflight(plan: Plan, own: _Own | None, out: Output) -> None:
     """All that stands in the way of the image, in one report. A GPU is none: `up` looks for it."""
-    from compreface_cli import facts
-    from compreface_cli.checks import Own, architecture, disk, docker
-    from compreface_cli.checks import image as images
+    from compreface_cli import checks, facts
 
-    raise_for(missing_models.out_of_reach(plan))  # Docker would be asked in vain
-    mine = Own(must_build=True)
+    raise_for(model_files.out_of_reach(plan))  # Docker would be asked in vain
     asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
     seen = facts.gather(asked)
-    checks = (docker.check, images.check, architecture.check, disk.check)
     try:
-        raise_for([finding for check in checks for finding in check(plan, seen, mine)])
+        raise_for(checks.build(plan, seen, checks.Own(must_build=True)))
     except PreflightError as refused:
         kept = None
         if own is None:

@@ -197,7 +197,7 @@ def runtimes(record: Record) -> Mapping[str, Any]:
 
 
 def runtime_words(said: Mapping[str, Any]) -> str:
-    """One network's runtime in a line: `openvino bf16, cosine 0.99996 (at least 0.9995)`."""
+    """One network's runtime in a line: `onnxruntime fp32, cosine 0.99996 (at least 0.9995)`."""
     words = f"{said.get('runtime')} {said.get('precision')}"
     if said.get("min_cosine") is None:
         return words

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from compreface_cli import __version__, plugin_table
-from compreface_cli.checks import Finding, Neighbour, Own, missing_models
+from compreface_cli.checks import Finding, Neighbour, Own, model_files
 from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.config import paths
 from compreface_cli.deploy import preflight, running, unfinished
@@ -170,7 +170,7 @@ def look(
         )
         seen = replace(seen, findings=(*seen.findings, refused))
     return replace(
-        seen, findings=(*seen.findings, *_keys(seen.plan), *missing_models.out_of_reach(plan))
+        seen, findings=(*seen.findings, *_keys(seen.plan), *model_files.out_of_reach(plan))
     )
 
 

@@ -16,6 +16,7 @@ from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError
 from compreface_cli.instance.state import Endpoint, ServiceState
 from compreface_cli.models.prepare import read_record
 from compreface_cli.plan.plan import Plan
+from compreface_cli.runtimes import BF16
 
 BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently, by a pixel at most
 MIN_COSINE = 0.999
@@ -145,7 +146,7 @@ def _answer(
 
 def _least_cosine(plan: Plan) -> float:
     """Lower only where the engine may compute in another precision than float32."""
-    rounds = plan.runtime in ("auto", "openvino") and plan.precision != "fp32"
+    rounds = plan.runtime in BF16 and plan.precision != "fp32"
     return min(MIN_COSINE, plan.min_cosine) if rounds else MIN_COSINE
 
 

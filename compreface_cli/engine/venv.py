@@ -26,6 +26,7 @@ from typing import TypeAlias
 
 from compreface_cli import engine_python, resources
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
+from compreface_cli.runtimes import RUNTIMES
 
 Report: TypeAlias = Callable[[str], None]
 # (label, total) -> a block that yields advance(amount); Output.progress is one
@@ -38,7 +39,7 @@ _PROOF_TIMEOUT_S = 120.0
 class EngineInputs:
     """What an environment is made of."""
 
-    row: str  # of the wheel table: cpu, openvino, tensorflow, mxnet, cuda13, ...
+    row: str  # of the wheel table: cpu, cuda13, ...
     requirements: tuple[Path, ...]  # every line with hashes
     wheels: tuple[Path, ...]  # the engine, and the converter where models are prepared
 
@@ -72,7 +73,8 @@ class EngineEnv:
 
 def converts(row: str) -> bool:
     """Whether the environment of that row prepares models too; else that of `cpu` does."""
-    return row not in ("tensorflow", "mxnet")  # their packages want others than the converter's
+    # A framework's packages need other versions of theirs than the converter's.
+    return not any(runtime.wheels == row and runtime.format for runtime in RUNTIMES.values())
 
 
 def inputs(row: str) -> EngineInputs:

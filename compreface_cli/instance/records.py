@@ -138,10 +138,7 @@ class Instances:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=home, prefix=".instance-")
         try:
-            with (
-                paths.about(home / "instance.json"),
-                os.fdopen(handle, "w", encoding="utf-8") as file,
-            ):
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(asdict(record), file, indent=1, default=str)
                 file.flush()
                 os.fsync(file.fileno())
@@ -180,9 +177,8 @@ class Instances:
         handle = _acquire(path, name)
         try:
             holder = json.dumps({"pid": os.getpid(), "command": command, "since": now()})
-            with paths.about(path):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, holder.encode(), 0)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, holder.encode(), 0)
             yield
         finally:
             with suppress(FileNotFoundError):

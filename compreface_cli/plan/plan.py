@@ -14,7 +14,7 @@ from compreface_cli.docker.labels import IMAGE
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.entry import Border, Model, ModelFile
 from compreface_cli.plan.models import of_plugins
-from compreface_cli.runtimes import RUNTIMES, bf16_fault
+from compreface_cli.runtimes import BF16, BF16_IS_FOR, RUNTIMES, bf16_fault, joined
 
 if TYPE_CHECKING:
     from compreface_cli.builds.builds import BuildFile
@@ -31,10 +31,8 @@ __all__ = [
 
 Device = Literal["cpu", "cuda"]
 LauncherKind = Literal["auto", "compose", "process"]
-Runtime = Literal["auto", "onnxruntime", "openvino", "tensorflow", "mxnet"]
 Precision = Literal["auto", "fp32", "bf16"]
 Services = Literal["full", "core"]
-Wheels = Literal["cpu", "openvino", "tensorflow", "mxnet", "cuda13", "cuda12", "cuda12-legacy"]
 Port = int | Literal["auto"]
 
 UI_PORT = 8000
@@ -62,12 +60,12 @@ class Plan:
     detector: str
     calculator: str
     plugins: tuple[str, ...]
-    runtime: Runtime
+    runtime: str
     precision: Precision
     min_cosine: float  # to fp32: what `auto` may not fall below
     device: Device
     gpu_index: int  # -1: CPU
-    wheels: Wheels  # the engine's set of requirements
+    wheels: str  # the engine's set of requirements
     base_image: str
     models: tuple[Model, ...]
     # limits of the engine
@@ -143,21 +141,30 @@ class Plan:
         short = {"postgres-db": "postgres", "admin": "admin", "api": "api", "fe": "fe"}
         return {f"compreface-{name}": self.stack[f"{key}_image"] for name, key in short.items()}
 
-    def engine_environment(self) -> dict[str, str]:
-        """The engine's environment variables for this plan, paths and ports aside."""
+    def image_environment(self) -> dict[str, str]:
+        """The engine's variables that say what it is made of: they are baked into its image."""
         return {
             "FACE_DETECTION_PLUGIN": self.detector,
             "CALCULATION_PLUGIN": self.calculator,
             "EXTRA_PLUGINS": ",".join(self.plugins) or ",",
-            "IMG_LENGTH_LIMIT": str(self.max_detect_size),
-            "GPU_IDX": str(self.gpu_index),
             "CF_RUNTIME": self.runtime,
             "CF_PRECISION": self.precision,
             "CF_MIN_COSINE": f"{self.min_cosine:g}",
+            "GPU_IDX": str(self.gpu_index),
+        }
+
+    def limits_environment(self) -> dict[str, str]:
+        """The engine's variables that limit it: given to each start, as upstream does."""
+        return {
+            "IMG_LENGTH_LIMIT": str(self.max_detect_size),
             "CF_MAX_WAIT_S": f"{self.max_wait_s:g}",
             **({"CF_MAX_CONCURRENCY": str(self.max_concurrency)} if self.max_concurrency else {}),
             **self.engine_limits,
         }
+
+    def engine_environment(self) -> dict[str, str]:
+        """The engine's environment variables for this plan, paths and ports aside."""
+        return {**self.image_environment(), **self.limits_environment()}
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it; passwords are left out."""
@@ -209,18 +216,18 @@ def resolve(
     origins["gpu_index"] = origins["wheels"] = origins["device"]
     gpu_index = pick("gpu_index", spec.gpu_index) if device == "cuda" else -1
     row = RUNTIMES[runtime]
-    wheels: Wheels = row.wheels
+    wheels = row.wheels
     if device == "cuda":
-        if not row.gpu:
+        if not row.gpu_wheels:
             raise ConfigurationError(
                 f"runtime {runtime} is for the CPU in this version, and the build is for a GPU",
                 hint="use runtime: onnxruntime with a GPU, or leave the GPU out",
             )
-        wheels = pick("wheels") or "cuda13"
+        wheels = pick("wheels") or row.gpu_wheels[0]
         if wheels == "cpu":
             raise ConfigurationError(
                 "wheels: cpu does not fit a build for a GPU",
-                hint="leave wheels out, or choose cuda13, cuda12 or cuda12-legacy",
+                hint=f"leave wheels out, or choose {joined(row.gpu_wheels, 'or')}",
             )
     precision: Precision = pick("precision", spec.precision)
     other = bf16_fault(runtime, device) if precision == "bf16" else ""
@@ -228,8 +235,8 @@ def resolve(
         key = other.partition(":")[0]
         raise ConfigurationError(
             f"precision: bf16 ({origins['precision']}) does not fit {other} ({origins[key]}): "
-            "bf16 is for a CPU and the runtimes auto and openvino",
-            hint="choose runtime: openvino on a CPU, or leave precision out"
+            f"bf16 is {BF16_IS_FOR}",
+            hint=f"choose runtime: {BF16[-1]} on a CPU, or leave precision out"
             " (CF_PRECISION, --precision or the build's precision)",
         )
     _known(detector, "detector")
@@ -238,7 +245,7 @@ def resolve(
         _known(plugin, "analyzer")
 
     models = of_plugins(build, (detector, calculator, *plugins), catalogue)
-    models = tuple(replace(model, keep_source=row.loads(model.format)) for model in models)
+    models = tuple(replace(model, keep_source=model.format == row.format) for model in models)
 
     _room_for_a_body(settings)
     launcher: LauncherKind = pick("launcher")

@@ -80,7 +80,11 @@ class Settings:
 
         Raises ConfigurationError that names the variable, its value and the reason.
         """
-        env = Variables(environ)
+        return cls.read(Variables(environ), cores=cores)
+
+    @classmethod
+    def read(cls, env: Variables, *, cores: int | None = None) -> Settings:
+        """As `from_env`, from variables that are already looked up by type."""
         cores = usable_cores() if cores is None else cores
         processes = env.integer("UWSGI_PROCESSES", 0, low=1)
         threads = env.integer("UWSGI_THREADS", 0, low=1)

@@ -456,3 +456,11 @@ def test_a_gpu_build_asks_for_a_probe_of_its_card() -> None:
     assert asked.gpu
     assert asked.gpu_index == 1
     assert asked.probe_images == (CORE, BASE)
+
+
+def test_what_a_build_needs_is_looked_at_and_nothing_that_only_a_start_needs() -> None:
+    wanted, here = plan(launcher="compose"), facts(docker=docker(images=images(BASE)))
+    findings = checks.build(wanted, here, Own(must_build=True))
+    assert {finding.check for finding in findings} == {"docker", "image", "architecture", "disk"}
+    absent = checks.build(wanted, facts(docker=docker(state="refused")), Own(must_build=True))
+    assert "docker" in {finding.check for finding in absent if finding.level == "fail"}
