@@ -21,14 +21,16 @@ _LAST_LINES = 3
 
 
 class Failed(Exception):
-    """The module ended without a result; the text is its own reason, or its last lines.
+    """The module ended without a result; the text is its own reason, or its last lines."""
 
-    `refused`: the fault is in the models or the configuration, not in the engine or its packages.
-    """
-
-    def __init__(self, reason: str, *, refused: bool = False) -> None:
+    def __init__(self, reason: str, exit_code: int | None = None) -> None:
         super().__init__(reason)
-        self.refused = refused
+        self.exit_code = exit_code
+
+    @property
+    def refused(self) -> bool:
+        """Whether the fault is in the models or the configuration, not in the engine's packages."""
+        return self.exit_code in _REFUSED
 
 
 def run(
@@ -66,7 +68,7 @@ def run(
         reason = str(document["error"]["message"])
     except (ValueError, KeyError, TypeError):
         reason = _last_words(done)
-    raise Failed(reason, refused=done.returncode in _REFUSED)
+    raise Failed(reason, done.returncode)
 
 
 def _last_words(done: subprocess.CompletedProcess[str]) -> str:

@@ -30,7 +30,7 @@ from compreface_cli.checks import (
     ui,
     volume,
 )
-from compreface_cli.checks.base import Finding, Level, Neighbour, Own
+from compreface_cli.checks.base import Finding, Level, OtherInstance, OwnedResources
 from compreface_cli.checks.launcher import Choice, choose
 from compreface_cli.checks.machine import Machine
 from compreface_cli.errors import PreflightError
@@ -44,8 +44,8 @@ __all__ = [
     "Choice",
     "Finding",
     "Level",
-    "Neighbour",
-    "Own",
+    "OtherInstance",
+    "OwnedResources",
     "build",
     "choose",
     "doctor",
@@ -57,7 +57,7 @@ __all__ = [
 
 
 class Check(Protocol):
-    def __call__(self, plan: Plan, facts: Facts, own: Own) -> Iterable[Finding]: ...
+    def __call__(self, plan: Plan, facts: Facts, own: OwnedResources) -> Iterable[Finding]: ...
 
 
 class MachineCheck(Protocol):
@@ -101,12 +101,12 @@ DOCTOR: tuple[MachineCheck, ...] = (
 def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
     """What the checks of this plan and `choose` must know; `folders`: where `cf` will write."""
     process = plan.launcher == "process"
-    doors = port.doors(plan)
+    ports = port.published(plan)
     if plan.launcher == "auto" and isinstance(plan.core_port, int):
-        doors.append(("--port", plan.bind, plan.core_port))  # the door if it becomes a process
+        ports.append(("--port", plan.bind, plan.core_port))  # if it becomes a process
     cuda = plan.device == "cuda"
     return Questions(
-        ports=tuple((address, number) for _, address, number in doors if 1 <= number <= 65535),
+        ports=tuple((address, number) for _, address, number in ports if 1 <= number <= 65535),
         paths=tuple(str(folder) for folder in folders),
         docker=not process,
         images=() if process else (plan.image, plan.base_image, *plan.stack_images.values()),
@@ -116,16 +116,16 @@ def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
     )
 
 
-def preflight(plan: Plan, facts: Facts, own: Own | None = None) -> list[Finding]:
+def preflight(plan: Plan, facts: Facts, own: OwnedResources | None = None) -> list[Finding]:
     """Every finding of every check, ok ones too; launcher `auto` is judged as what it becomes."""
-    mine = own or Own()
+    mine = own or OwnedResources()
     settled = (
         with_launcher(plan, choose(plan, facts, mine).kind) if plan.launcher == "auto" else plan
     )
     return [finding for check in UP for finding in check(settled, facts, mine)]
 
 
-def build(plan: Plan, facts: Facts, own: Own) -> list[Finding]:
+def build(plan: Plan, facts: Facts, own: OwnedResources) -> list[Finding]:
     """Every finding about the image of a plan: whether it can be built here."""
     return [finding for check in BUILD for finding in check(plan, facts, own)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok
+from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, ok
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
@@ -15,7 +15,7 @@ _CPU = ("amd64", "arm64")
 _CUDA = ("amd64",)
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     yield judge(of_engine(plan, facts), plan.device)
 
 

@@ -9,7 +9,7 @@ from compreface_cli.checks.base import (
     CONFIGURATION,
     HARDWARE,
     Finding,
-    Own,
+    OwnedResources,
     fail,
     lenient,
     ok,
@@ -35,7 +35,7 @@ DATA_FOLDER = 1_000_000_000  # the engine's environment and the models
 LITTLE = 200_000_000  # below this even what is all there does not run for long
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     yield from judge_folders(facts.host.disks.values())
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:

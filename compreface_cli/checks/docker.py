@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import DOCKER, Finding, Own, fail, lenient, ok
+from compreface_cli.checks.base import DOCKER, Finding, OwnedResources, fail, lenient, ok
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
@@ -20,7 +20,7 @@ MIN_COMPOSE = (2, 20, 3)
 _WITHOUT = "Without Docker the engine runs alone: --services core --launcher process."
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     if plan.launcher != "process" and facts.docker is not None:
         yield from judge(facts.docker)
 

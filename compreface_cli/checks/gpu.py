@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, lenient, ok, warn
+from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, lenient, ok, warn
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
@@ -44,7 +44,7 @@ def wheel_row(capability: tuple[int, int], driver: int) -> WheelRow:
     return "cuda13" if in_cuda13 and driver >= CUDA13_DRIVER else "cuda12"
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     if plan.device != "cuda":
         return
     in_docker = plan.launcher != "process"

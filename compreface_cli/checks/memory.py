@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, size, warn
+from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, ok, size, warn
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
@@ -17,7 +17,7 @@ ENGINE = 600_000_000
 STACK = 2_500_000_000
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     docker = facts.docker
     full = plan.services == "full" and plan.launcher != "process"
     total, available = facts.host.memory_total, facts.host.memory_available

@@ -232,7 +232,7 @@ def _preflight(plan: Plan, own: _Own | None, out: Output) -> None:
     asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
     seen = facts.gather(asked)
     try:
-        raise_for(checks.build(plan, seen, checks.Own(must_build=True)))
+        raise_for(checks.build(plan, seen, checks.OwnedResources(must_build=True)))
     except PreflightError as refused:
         kept = None
         if own is None:

@@ -32,10 +32,10 @@ class Preflight:
 
 
 def run(
-    plan: Plan, *, own: checks.Own | None = None, folders: Iterable[str | Path] = ()
+    plan: Plan, *, own: checks.OwnedResources | None = None, folders: Iterable[str | Path] = ()
 ) -> Preflight:
     """Ask what this plan must know and judge it; what is started to look removes its container."""
-    mine = own or checks.Own()
+    mine = own or checks.OwnedResources()
     seen = facts.gather(checks.questions(plan, folders))
     choice = checks.choose(plan, seen, mine)
     settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan

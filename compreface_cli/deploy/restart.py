@@ -154,7 +154,7 @@ def _prove(
     deadline = time.monotonic() + limit_s
     try:
         known_answer.wait(known.engine, lambda: launcher.services(known)[0], deadline)
-        running.refuse_stranger(known)
+        running.refuse_foreign_listener(known)
         proof = known_answer.check(known.engine, answer, deadline)
         known_answer.wait_for_all(lambda: launcher.services(known), deadline)
     except UnhealthyError as error:

@@ -214,7 +214,7 @@ def alive(services: Sequence[ServiceState]) -> bool:
     return any(one.state not in _BROKEN for one in services)
 
 
-def refuse_stranger(of: Deployment) -> None:
+def refuse_foreign_listener(of: Deployment) -> None:
     """ConflictError when not the engine of this process answers at its port, but another program.
 
     Between the look at the port and the engine's start somebody else may have taken it.

@@ -421,7 +421,7 @@ class _Run:
             known_answer.wait(new.engine, lambda: self.launcher.services(new)[0], deadline)
             if self.began is not None:
                 self.start_s = {"core": round(time.monotonic() - self.began, 1)}
-            running.refuse_stranger(new)
+            running.refuse_foreign_listener(new)
             proof = known_answer.check(new.engine, answer, deadline)
             known_answer.wait_for_all(lambda: self.launcher.services(new), deadline)
         return proof

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from compreface_cli import __version__, plugin_table
-from compreface_cli.checks import Finding, Neighbour, Own, model_files
+from compreface_cli.checks import Finding, OtherInstance, OwnedResources, model_files
 from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.config import paths
 from compreface_cli.deploy import preflight, running, unfinished
@@ -82,12 +82,12 @@ def with_ports(plan: Plan, old: Record | None) -> Plan:
     return replace(
         plan,
         port=settle(plan.port, plan.bind, kept, 8000 if full else 3000),
-        # Beside no UI the engine has one door only, and the second number means nothing.
+        # Beside no UI the engine has one port only, and the second number means nothing.
         core_port=settle(plan.core_port, "127.0.0.1", core, 3000) if full else 0,
     )
 
 
-def neighbours(but: str) -> tuple[Neighbour, ...]:
+def other_instances(but: str) -> tuple[OtherInstance, ...]:
     """The other instances of this user that run, or are being started."""
     found = []
     for record in running.instances().all()[0]:
@@ -99,11 +99,13 @@ def neighbours(but: str) -> tuple[Neighbour, ...]:
             continue  # a damaged record is in nobody's way
         ours = unfinished.deployments(record) if record.unfinished else [known]
         ends = [end for one in ours for end in (one.engine, one.ui)]
-        doors = frozenset(end.port for end in ends if end is not None)
+        ports = frozenset(end.port for end in ends if end is not None)
         if known.launcher == "process":
-            found.append(Neighbour(record.name, doors, pids=_pids(known)))
+            found.append(OtherInstance(record.name, ports, pids=_pids(known)))
         else:
-            found.append(Neighbour(record.name, doors, folder=str(known.data.get("folder", ""))))
+            found.append(
+                OtherInstance(record.name, ports, folder=str(known.data.get("folder", "")))
+            )
     return tuple(found)
 
 
@@ -126,11 +128,11 @@ def look(
     folder = str(paths.project_dir(plan.instance))
     if before and before.launcher == "compose":
         folder = str(before.data["folder"])
-    own = Own(
+    own = OwnedResources(
         folder,
         pids,
         calculator=old.calculator if old is not None and old.services == "full" else "",
-        others=neighbours(plan.instance),
+        others=other_instances(plan.instance),
         may_build=may_build,
         must_build=must_build,
     )

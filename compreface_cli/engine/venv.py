@@ -7,7 +7,6 @@ environment does not count, whatever killed the run that was making it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -18,14 +17,14 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from compreface_cli import engine_python, resources
-from compreface_cli.errors import CfError, ConfigurationError, FetchError
+from compreface_cli import engine_python, locks, resources
+from compreface_cli.errors import CfError, ConfigurationError, ConflictError, FetchError
 from compreface_cli.runtimes import RUNTIMES
 
 Report: TypeAlias = Callable[[str], None]
@@ -118,7 +117,7 @@ def ensure(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = wanted.key()
     folder = home / key
-    with _locked(home / f"{key}.lock", progress):
+    with _locked(home, key, report, wait_s=float("inf")):
         env = find(home, wanted)
         if env is not None:  # another cf made it while this one waited
             return env
@@ -152,10 +151,17 @@ def remove_unused(home: Path, used: Iterable[str]) -> list[str]:
     for folder in sorted(home.glob("*/")):
         if folder.name in keep:
             continue
-        with suppress(BlockingIOError), _locked(home / f"{folder.name}.lock", None):
+        with suppress(ConflictError), _locked(home, folder.name):
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder.name)
     return removed
+
+
+def _locked(
+    home: Path, key: str, note: Report = lambda text: None, wait_s: float = 0.0
+) -> AbstractContextManager[None]:
+    what = "the engine's environment"
+    return locks.hold(home / f"{key}.lock", what, note=note, wait_s=wait_s)
 
 
 def _with_packages(home: Path, wanted: EngineInputs) -> Path | None:
@@ -318,28 +324,7 @@ def _prove(python: Path) -> None:
         ) from error
     except engine_python.Failed as failed:
         raise CfError(
-            "the engine's new environment does not work and was removed", hint=str(failed)
+            "the engine's new environment does not work and was removed",
+            hint=str(failed),
+            details={"exit_code": failed.exit_code},
         ) from failed
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
-    """Hold the lock file; waits for its holder; without `progress` BlockingIOError."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if progress is None:
-                    raise
-                with progress("Waiting for another cf that makes the engine's environment", None):
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-            if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
-        finally:
-            os.close(handle)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from compreface_cli import resources
 from compreface_cli.builds import builds
-from compreface_cli.checks import Finding, Own, bind, port, ui
+from compreface_cli.checks import Finding, OwnedResources, bind, port, ui
 from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
 from compreface_cli.checks.machine import WantedPort
 from compreface_cli.config import settings
@@ -58,7 +58,7 @@ def ports(chosen: Settings) -> tuple[dict[tuple[str, int], WantedPort], list[Fin
     found: dict[tuple[str, int], WantedPort] = {}
     full = plan.services == "full" and plan.launcher != "process"
     asked = plan.origins.get("port", "default") != "default"
-    for flag, address, number in reversed(port.doors(plan)):
+    for flag, address, number in reversed(port.published(plan)):
         if full and flag == "--port":
             # Not asked for, it is in no way: without Docker the engine starts alone.
             wanted = WantedPort("the UI's port", needed=asked)
@@ -81,7 +81,7 @@ def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
         plan = plans.resolve(builds.load(chosen.get("build")), chosen)
     except CfError:
         return ()
-    return (*ui.check(plan, facts, Own()), *bind.judge(plan))
+    return (*ui.check(plan, facts, OwnedResources()), *bind.judge(plan))
 
 
 def refused(error: CfError) -> list[Finding]:

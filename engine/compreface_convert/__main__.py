@@ -16,8 +16,13 @@ from compreface_engine.check import limit_memory
 
 _LACKING = 1
 _REFUSED = 9
-_PACKAGES: Final = {"onnx": "onnx>=1.18", "onnxruntime": "onnxruntime>=1.23"}
-"""The packages that a plain install lacks, as the groups `convert` and `cpu` name them."""
+_PACKAGES: Final = {
+    "flatbuffers": "flatbuffers>=24.3",
+    "google_crc32c": "google-crc32c>=1.6",
+    "onnx": "onnx>=1.18",
+    "onnxruntime": "onnxruntime>=1.23",
+}
+"""The packages that an install without dependencies lacks, as the projects' files name them."""
 _TOO_MUCH: Final = "the network takes more memory than one of its size needs"
 
 

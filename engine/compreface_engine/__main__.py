@@ -1,4 +1,4 @@
-"""`python -m compreface_engine`: settings, port, models, then serve; no flags."""
+"""`python -m compreface_engine`: reads the settings, binds the port, loads the models, serves."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import FrameType
 from compreface_engine import __version__, logs
 from compreface_engine.core.errors import EXIT_CONFIGURATION, ConfigurationError
 from compreface_engine.settings import Settings
-from compreface_engine.watchdog import Heart, guarded
+from compreface_engine.watchdog import Heartbeat, run_watched
 
 EXIT_PORT_TAKEN = 4
 
 USAGE = """usage: python -m compreface_engine [check]
 
-Serves the engine until SIGTERM. It is set up by environment variables:
+Serves the engine until SIGTERM. Environment variables configure it:
 CF_HOST, CF_PORT, FACE_DETECTION_PLUGIN, CALCULATION_PLUGIN, EXTRA_PLUGINS, ...
 (the engine's README lists all of them).
 
@@ -24,6 +24,7 @@ CF_HOST, CF_PORT, FACE_DETECTION_PLUGIN, CALCULATION_PLUGIN, EXTRA_PLUGINS, ...
 
 
 def main(arguments: list[str]) -> int:
+    """Runs the engine until it is stopped; returns the exit code."""
     if arguments == ["--version"]:
         print(f"compreface-engine {__version__}")
         return 0
@@ -34,14 +35,14 @@ def main(arguments: list[str]) -> int:
     if arguments:
         print(USAGE, file=sys.stdout if arguments in (["-h"], ["--help"]) else sys.stderr)
         return 0 if arguments in (["-h"], ["--help"]) else 2
-    return guarded(_serve)
+    return run_watched(_serve)
 
 
-def _serve(heart: Heart) -> int:
+def _serve(heartbeat: Heartbeat) -> int:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    # Imported here so that --version and a wrong setting answer at once.
-    from compreface_engine.admission import stop_if_left
+    # Imported late, so that --version and errors of settings are printed at once.
+    from compreface_engine.admission import stop_if_disconnected
     from compreface_engine.api.server import PortTaken, bind, serve
     from compreface_engine.api.telemetry import Telemetry
 
@@ -55,22 +56,22 @@ def _serve(heart: Heart) -> int:
             from compreface_engine.pipeline import Pipeline
 
             config = settings.pipeline_config()
-            pipeline = Pipeline.load(config, telemetry.observe, stop_if_left)
-            serve(settings, pipeline, bound, telemetry, heart)
+            pipeline = Pipeline.load(config, telemetry.observe, stop_if_disconnected)
+            serve(settings, pipeline, bound, telemetry, heartbeat)
     except ConfigurationError as error:
-        return _refuse(str(error), EXIT_CONFIGURATION)
+        return _print_error(str(error), EXIT_CONFIGURATION)
     except PortTaken as error:
-        return _refuse(str(error), EXIT_PORT_TAKEN)
+        return _print_error(str(error), EXIT_PORT_TAKEN)
     return 0
 
 
-def _refuse(reason: str, code: int) -> int:
+def _print_error(reason: str, code: int) -> int:
     print(f"compreface-engine: {' '.join(reason.split())}", file=sys.stderr, flush=True)
     return code
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Leaves at once while models load; a server that runs finishes first, then comes here."""
+    """Exits at once while models load. A running server drains first and raises the signal anew."""
     raise SystemExit(0)
 
 

@@ -31,7 +31,7 @@ P = TypeVar("P")
 _log = logging.getLogger("compreface_engine.pipeline")
 
 _DETECTOR, _CALCULATOR, _EMBEDDING = "detector", "calculator", "embedding"
-_MOST_FACES = 1000  # of one answer; a threshold of 0 could make thousands of nothing
+_MAX_FACES = 1000  # of one answer; a threshold of 0 could make thousands of nothing
 _FACES_AT_ONCE = 32  # crops held in memory together
 # Bytes that a scan takes beside the picture. Measured with pictures of 6 to 169 megapixels: MTCNN
 # 94 for a pixel that it sees, RetinaFace 45; what 640 x 640 of them take is there from the start.
@@ -263,9 +263,9 @@ class Pipeline:
         else:
             detections = [self._detector.whole(image)]
         share = _milliseconds(started) // max(1, len(detections))
-        if len(detections) > _MOST_FACES:
+        if len(detections) > _MAX_FACES:
             likely = sorted(detections, key=lambda d: d.box.probability, reverse=True)
-            detections = likely[:_MOST_FACES]
+            detections = likely[:_MAX_FACES]
         largest = sorted(detections, key=lambda d: d.box.area, reverse=True)
         detections = largest[: limit or None]
         analyzers = self._asked(slugs, detect)

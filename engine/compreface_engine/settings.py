@@ -1,4 +1,4 @@
-"""What the environment says, read once and checked: the only reader of environment variables."""
+"""The engine's settings, read once from environment variables; no other module reads them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ CONTRACT_VERSION = "1.2.0"
 PRECISIONS = ("auto", "fp32", "bf16")
 BATCHINGS = ("auto", "on", "off")
 MEBIBYTE = 1024 * 1024
-_ON_GPU = 8
+_CONCURRENCY_ON_GPU = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that is set from outside; times in seconds, `max_pixels` is width x height.
+    """All settings of the engine; times in seconds. The README describes each variable.
 
-    `max_memory_bytes` is 0 where nobody has set it.
+    `max_pixels` is width x height; `max_memory_bytes` 0 stands for the system's limit,
+    `rate_limit` 0 for none.
     """
 
     host: str
@@ -76,9 +77,9 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, cores: int | None = None) -> Settings:
-        """The settings in `environ`; empty means unset. `cores` replaces what the host reports.
+        """The settings in `environ`, where empty means unset; `cores` replaces the host's number.
 
-        Raises ConfigurationError that names the variable, its value and the reason.
+        Raises ConfigurationError with the variable, its value and the reason.
         """
         return cls.read(Variables(environ), cores=cores)
 
@@ -90,10 +91,10 @@ class Settings:
         threads = env.integer("UWSGI_THREADS", 0, low=1)
         gpu_idx = env.integer("GPU_IDX", -1, low=-1)
         batching = env.choice("CF_BATCHING", "auto", BATCHINGS)
-        # Batches form where more requests are under way than run; a GPU waits for company least.
-        usual = cores if batching != "on" else 2 * cores
-        usual = usual if gpu_idx < 0 else max(_ON_GPU, 2 * cores)
-        uwsgi = max(processes, 1) * max(threads, 1) if processes or threads else usual
+        # Batches form where more requests are computed than the cores or the GPU can run at once.
+        default = cores if batching != "on" else 2 * cores
+        default = default if gpu_idx < 0 else max(_CONCURRENCY_ON_GPU, 2 * cores)
+        concurrency = max(processes, 1) * max(threads, 1) if processes or threads else default
         rate = env.number("CF_RATE_LIMIT", 0.0, "a number of requests a second")
         models_dir = env.folder("CF_MODELS_DIR")
         choices = env.text("CF_CHOICES_DIR", "")
@@ -113,7 +114,7 @@ class Settings:
             batching=batching,
             models_dir=models_dir,
             threads=env.integer("CF_THREADS", cores, low=1),
-            max_concurrency=env.integer("CF_MAX_CONCURRENCY", uwsgi, low=1),
+            max_concurrency=env.integer("CF_MAX_CONCURRENCY", concurrency, low=1),
             max_wait_s=env.seconds("CF_MAX_WAIT_S", 10.0),
             retry_after=env.flag("CF_RETRY_AFTER", True),
             drain_s=env.seconds("CF_DRAIN_S", 6.0),
@@ -136,14 +137,14 @@ class Settings:
         )
         if settings.max_queue_bytes < settings.max_body_bytes:
             raise ConfigurationError(
-                f"CF_MAX_QUEUE_BYTES={settings.max_queue_bytes}: is less than "
-                f"CF_MAX_BODY_BYTES ({settings.max_body_bytes}), so that body would never be let in"
+                f"CF_MAX_QUEUE_BYTES={settings.max_queue_bytes}: must be at least "
+                f"CF_MAX_BODY_BYTES ({settings.max_body_bytes}), the size of the largest body"
             )
         return settings
 
     def pipeline_config(self) -> PipelineConfig:
         """What the pipeline loads and how it runs."""
-        # Imported here so that --version and a wrong setting answer at once.
+        # Imported late, so that --version and errors of settings are printed at once.
         from compreface_engine.pipeline import PipelineConfig
         from compreface_engine.runtimes.choice import RuntimeRequest
 
@@ -154,8 +155,8 @@ class Settings:
             img_length_limit=self.img_length_limit,
             models_dir=self.models_dir,
             gpu_idx=self.gpu_idx,
-            # As many runs at once as cores, each with its share of the threads: pools of several
-            # runs on the same cores only take turns.
+            # As many runs at once as cores, each with its share of the threads: more threads than
+            # cores would only contend for them.
             threads=max(1, self.threads // self.max_concurrency),
             concurrency=self.max_concurrency,
             cores=self.threads,
@@ -171,7 +172,7 @@ def usable_cores(
     cgroup: Path = Path("/sys/fs/cgroup"),
     affinity: Callable[[], int] | None = None,
 ) -> int:
-    """Cores this process may use: its CPU affinity or its cgroup's quota, whichever is less."""
+    """The number of cores this process may use: the lower of its affinity and cgroup quota."""
     cores = (affinity or _affinity)()
     quota = _quota(cgroup)
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
@@ -184,7 +185,7 @@ def _affinity() -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores of the CPU quota (cgroup v2 `cpu.max`, v1 `cpu.cfs_*_us`); None without one."""
+    """The CPU quota in cores (cgroup v2 `cpu.max`, v1 `cpu.cfs_*_us`); None without one."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

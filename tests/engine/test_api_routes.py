@@ -286,24 +286,25 @@ def test_a_cut_picture_is_answered_and_said_so(service: Service) -> None:
     assert "x-image-truncated" not in service.find(b"0").headers
 
 
-def test_a_fault_of_the_engine_is_500_without_its_details(service: Service) -> None:
+def test_an_internal_error_is_500_without_details(service: Service) -> None:
     reply = service.find(b"X")
     assert reply.status == 500
-    assert message(reply).startswith("500 Internal Server Error: The engine failed")
+    assert reply.headers["x-request-id"] in message(reply)
     assert "secret" not in message(reply)
 
 
 @pytest.mark.parametrize("words", ["", "false"])
-def test_no_memory_is_503_and_says_nothing_of_the_picture(words: str, caplog: Any) -> None:
+def test_out_of_memory_is_503_without_details_of_the_picture(words: str, caplog: Any) -> None:
     reply = Service(CF_RETRY_AFTER=words).find(b"M")
     assert reply.status == 503
-    assert message(reply).startswith("503 Service Unavailable: The engine has run out of memory")
+    assert "out of memory" in message(reply)
     assert ("retry-after" in reply.headers) == (words == "")
     assert "secret" not in message(reply)
-    assert [record.message for record in caplog.records] == ["a request found no memory"]
+    (record,) = caplog.records
+    assert "out of memory" in record.message
 
 
-def test_a_picture_beyond_the_budget_is_refused_for_good_and_told_what_to_change() -> None:
+def test_a_picture_beyond_the_budget_is_422_and_names_the_variable() -> None:
     service = Service()
     service.budget = Budget(5000)
     reply = service.find(b"2" * 6)
@@ -313,7 +314,7 @@ def test_a_picture_beyond_the_budget_is_refused_for_good_and_told_what_to_change
     # A JSON body is held twice more, as text and as the file in it.
     encoded = {"file": base64.b64encode(b"2" * 5).decode()}
     assert service.find_base64(encoded).status == 422
-    assert service.budget.taken == 0
+    assert service.budget.used == 0
 
 
 @pytest.mark.parametrize(

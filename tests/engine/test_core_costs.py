@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench import picture_memory
 from compreface_engine.core import costs
-from compreface_engine.core.errors import NoRoom
+from compreface_engine.core.errors import MemoryInUse
 from compreface_engine.core.image import decode
 from compreface_engine.core.scans import read_scans
 from tests.shared import ROOT
@@ -117,10 +117,10 @@ def test_no_picture_is_decoded_before_its_memory_is_there(kind: str) -> None:
     def refuse(width: int, height: int, peak: int) -> None:
         assert (width, height) == (64, 48)
         asked.append(peak)
-        raise NoRoom(peak)
+        raise MemoryInUse(peak)
 
     options: dict[str, Any] = {"sizes": [(64, 48)]} if kind == "ICO" else {}
-    with pytest.raises(NoRoom):
+    with pytest.raises(MemoryInUse):
         decode(saved(kind, **options), max_pixels=1 << 20, reserve=refuse)
     assert len(asked) == 1
     assert asked[0] >= 3 * 64 * 48
@@ -132,10 +132,10 @@ def test_the_strip_of_a_tiff_counts() -> None:
 
         def refuse(width: int, height: int, peak: int) -> None:
             asked.append(peak)
-            raise NoRoom(peak)
+            raise MemoryInUse(peak)
 
         picture = saved("TIFF", "RGB", (640, 480), compression="tiff_lzw", tiffinfo={278: rows})
-        with pytest.raises(NoRoom):
+        with pytest.raises(MemoryInUse):
             decode(picture, max_pixels=1 << 20, reserve=refuse)
         return asked[0]
 
@@ -162,9 +162,9 @@ def test_the_tile_of_a_tiff_counts_though_the_picture_is_small() -> None:
 
     def refuse(width: int, height: int, peak: int) -> None:
         asked.append(peak)
-        raise NoRoom(peak)
+        raise MemoryInUse(peak)
 
-    with pytest.raises(NoRoom):
+    with pytest.raises(MemoryInUse):
         decode(data, max_pixels=1 << 20, reserve=refuse)
     assert asked[0] >= 5000 * 5000 * 8
 

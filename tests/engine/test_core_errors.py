@@ -9,7 +9,7 @@ from compreface_engine.core.errors import (
     NoFaceFound,
     TooManyPixels,
     TruncatedHeader,
-    is_shortage,
+    is_out_of_memory,
 )
 
 
@@ -39,13 +39,13 @@ def test_what_the_original_answered_with_500_is_422_and_says_why() -> None:
     ],
 )
 def test_what_means_that_there_is_no_memory_is_known(error: Exception) -> None:
-    assert is_shortage(error)
+    assert is_out_of_memory(error)
     outer = ValueError("the detector failed")
     outer.__cause__ = error
-    assert is_shortage(outer)
+    assert is_out_of_memory(outer)
 
 
 def test_other_faults_are_no_shortage() -> None:
     error = ValueError("no memory of this")
     error.__context__ = error.__cause__ = KeyError("x")
-    assert not is_shortage(error)
+    assert not is_out_of_memory(error)

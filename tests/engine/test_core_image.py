@@ -226,6 +226,17 @@ def test_a_picture_cut_short_is_decoded_as_far_as_it_goes_and_flagged(kind: str)
     assert 0.4 < same < 0.9
 
 
+@pytest.mark.parametrize("side", [1200, 3000], ids=["from-the-heap", "of-its-own"])
+def test_a_jpeg_cut_short_shows_nothing_of_the_picture_before_it(side: int) -> None:
+    white = _saved(Pillow.new("RGB", (side, side), "white"), "JPEG")
+    black = _saved(Pillow.new("RGB", (side, side)), "JPEG")
+    for _ in range(3):
+        _decode(white)
+        cut = _decode(black[: len(black) // 2])
+        assert cut.truncated
+        assert cut.image.max() < 200
+
+
 def test_a_jpeg_cut_inside_its_header_is_422() -> None:
     data = _saved(Pillow.fromarray(_smooth()), "JPEG")
     with pytest.raises(TruncatedHeader) as caught:

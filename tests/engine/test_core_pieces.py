@@ -17,10 +17,10 @@ from compreface_engine.core import image as core_image
 from compreface_engine.core.errors import BrokenImage, TooCostly, TooManyPixels
 from compreface_engine.core.image import decode
 from compreface_engine.core.pieces import (
-    MOST_CHUNKS,
-    MOST_OTHER_CHUNKS,
-    MOST_PARTS,
-    MOST_READS,
+    MAX_CHUNKS,
+    MAX_OTHER_CHUNKS,
+    MAX_READS,
+    MAX_TIFF_PARTS,
     check_chunks,
 )
 from tests.engine.costly_pictures import (
@@ -35,7 +35,7 @@ from tests.engine.costly_pictures import (
 )
 
 LIMIT = 178_956_970
-ALL_IN_PIECES = MOST_READS + 10
+ALL_IN_PIECES = MAX_READS + 10
 
 
 @pytest.fixture
@@ -58,17 +58,17 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 PROFILE = png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 20), 9))
 COSTLY = {
-    "png, profiles that unpack": png(PROFILE * (MOST_OTHER_CHUNKS + 1)),
-    "png, profiles behind the pixels": png()[:-12] + PROFILE * (MOST_OTHER_CHUNKS + 1),
+    "png, profiles that unpack": png(PROFILE * (MAX_OTHER_CHUNKS + 1)),
+    "png, profiles behind the pixels": png()[:-12] + PROFILE * (MAX_OTHER_CHUNKS + 1),
     "png, texts": png(png_chunk(b"tEXt", b"a\0b") * 100_000),
-    "png, image data in nothings": png(png_chunk(b"IDAT") * (MOST_CHUNKS + 1)),
+    "png, image data in nothings": png(png_chunk(b"IDAT") * (MAX_CHUNKS + 1)),
     "gif, blocks of a byte": gif(b"!\xff" + b"\1a" * ALL_IN_PIECES + b"\0"),
     "gif, comments": gif(b"!\xfe\1a\0" * ALL_IN_PIECES),
     "ppm, a comment": b"P6\n#" + b"a" * ALL_IN_PIECES + b"\n8 8\n255\n" + bytes(192),
     "ppm, blanks": b"P6\n" + b" " * ALL_IN_PIECES + b"8 8\n255\n" + bytes(192),
     "xpm, lines": b"/* XPM */\n" + b"\n" * ALL_IN_PIECES,
     "im, comments": b"Image type: RGB image\r\n" + b"Comment: a\r\n" * ALL_IN_PIECES,
-    "tiff, tiles of the same bytes": tiff_of_shared_tiles(MOST_PARTS + 1),
+    "tiff, tiles of the same bytes": tiff_of_shared_tiles(MAX_TIFF_PARTS + 1),
     "tiff, tiles beyond the picture": tiff_of_shared_tiles(100, height=40_000),
     "tiff, the other byte order": tiff_of_shared_tiles(100, height=40_000, order=">"),
     "tiff, strips of the same bytes": tiff_of_shared_strips(3000, 100_000),
@@ -82,7 +82,7 @@ def test_what_costs_more_than_its_pixels_is_refused_with_a_reason(
 ) -> None:
     with pytest.raises(TooCostly) as refused:
         decode(COSTLY[name], max_pixels=LIMIT)
-    assert len(reads) <= MOST_READS + 1
+    assert len(reads) <= MAX_READS + 1
     assert len(str(refused.value)) > len("422 Unprocessable Entity: ") + 20
 
 
@@ -103,14 +103,14 @@ def test_what_costs_more_than_its_pixels_is_refused_with_a_reason(
 )
 def test_what_real_files_hold_of_it_is_read(data: bytes, reads: list[int]) -> None:
     assert decode(data, max_pixels=LIMIT).image.size
-    assert len(reads) <= MOST_READS
+    assert len(reads) <= MAX_READS
 
 
 @pytest.mark.parametrize("run", [b"\0\0", b"\0\2\0\0", b"\1\7"])
 def test_runs_that_lead_nowhere_end(
     run: bytes, reads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_image, "MOST_READS_IN_PYTHON", 20_000)
+    monkeypatch.setattr(core_image, "MAX_READS_IN_PYTHON", 20_000)
     side = 200
     whole = decode(bmp_of_runs((b"\1\7" * 30 + b"\0\0") * 30 + b"\0\1", 30), max_pixels=LIMIT)
     assert whole.image.shape == (30, 30, 3)

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 from compreface_engine.core.errors import TooCostly, TooManyPixels
 from compreface_engine.core.image import Decoded, decode
-from compreface_engine.core.scans import MOST_SCANS, MOST_SEGMENTS, check_scans, read_scans
+from compreface_engine.core.scans import MAX_SCANS, MAX_SEGMENTS, check_scans, read_scans
 from tests.engine.costly_pictures import (
     EOI,
     grain,
@@ -95,9 +95,9 @@ def test_no_trick_between_scans_hides_one_that_the_decoder_sees(name: str) -> No
 
 @pytest.mark.parametrize("bands", [1, 3, 4])
 def test_more_scans_than_any_encoder_writes_are_refused_and_named(bands: int) -> None:
-    assert _decode(jpeg_of_scans(MOST_SCANS, bands=bands)).image.shape == (32, 32, 3)
+    assert _decode(jpeg_of_scans(MAX_SCANS, bands=bands)).image.shape == (32, 32, 3)
     with pytest.raises(TooCostly) as refused:
-        _decode(jpeg_of_scans(MOST_SCANS + 1, bands=bands))
+        _decode(jpeg_of_scans(MAX_SCANS + 1, bands=bands))
     assert str(refused.value) == (
         "422 Unprocessable Entity: The JPEG has 101 scans, at most 100 are decoded"
     )
@@ -168,7 +168,7 @@ def test_the_pixels_are_those_of_the_header_that_is_decoded() -> None:
 
 
 def test_a_jpeg_of_segments_alone_is_refused() -> None:
-    empty = b"\xff\xd8" + b"\xff\xfe\x00\x02" * (MOST_SEGMENTS + 1)
+    empty = b"\xff\xd8" + b"\xff\xfe\x00\x02" * (MAX_SEGMENTS + 1)
     with pytest.raises(TooCostly, match="more than 4096 segments"):
         _decode(empty)
 

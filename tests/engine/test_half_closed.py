@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 STAGES = """
 import sys, time
 from compreface_engine import __main__
-from compreface_engine.admission import stop_if_left
+from compreface_engine.admission import stop_if_disconnected
 from compreface_engine.pipeline import Pipeline
 from tests.engine.fakes import FakePipeline
 
@@ -25,7 +25,7 @@ class Stages(FakePipeline):
     def scan(self, image, **rest):
         for _ in range(10 * image.shape[0]):
             time.sleep(0.05)
-            stop_if_left()
+            stop_if_disconnected()
         return super().scan(image, **rest)
 
 Pipeline.load = lambda config, *_: Stages()

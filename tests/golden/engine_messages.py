@@ -22,8 +22,8 @@ from compreface_engine.api.protocol import HeadTooLarge, Malformed
 from compreface_engine.api.server import bind
 from compreface_engine.budget import Budget
 from compreface_engine.core.image import decode
-from compreface_engine.core.pieces import MOST_CHUNKS, MOST_PARTS
-from compreface_engine.core.scans import MOST_SEGMENTS
+from compreface_engine.core.pieces import MAX_CHUNKS, MAX_TIFF_PARTS
+from compreface_engine.core.scans import MAX_SEGMENTS
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.context import Context
 from compreface_engine.settings import Settings
@@ -126,7 +126,7 @@ async def _bodies(gate: Gate) -> object:
 
 async def _pictures(gate: Gate) -> object:
     (await gate.permit(_stays)).share.reserve(10)
-    return await gate.permit(_stays, room=5)
+    return await gate.permit(_stays, memory=5)
 
 
 async def _worker(gate: Gate) -> object:
@@ -145,7 +145,7 @@ async def _out_of_memory(gate: Gate) -> object:
 
 async def _stuck(gate: Gate) -> object:
     permit = await gate.permit(_stays)
-    permit.about = "request 1 (PNG, 5 bytes)"
+    permit.description = "request 1 (PNG, 5 bytes)"
     gate.age(5)
     return json.loads(ops.live(gate).body)["message"]
 
@@ -308,12 +308,12 @@ CASES: Final[Mapping[str, Case]] = {
     "picture: a header cut short": _picture(saved(grain(8, 8), "JPEG")[:30]),
     "picture: scans of a JPEG": _picture(jpeg_of_scans(200)),
     "picture: samples of a JPEG": _picture(jpeg_of_scans(60, width=13_000, height=13_000)),
-    "picture: segments of a JPEG": _picture(b"\xff\xd8" + segment(0xFE, b"") * (MOST_SEGMENTS + 1)),
+    "picture: segments of a JPEG": _picture(b"\xff\xd8" + segment(0xFE, b"") * (MAX_SEGMENTS + 1)),
     "picture: bytes before the first scan of a JPEG": _picture(
         b"\xff\xd8" + segment(0xFE, bytes(65_000)) * 130 + saved(grain(8, 8, 4), "JPEG")[2:]
     ),
-    "picture: chunks of a PNG": _picture(png(png_chunk(b"IDAT") * (MOST_CHUNKS + 1))),
-    "picture: parts of a TIFF": _picture(tiff_of_shared_tiles(MOST_PARTS + 1)),
+    "picture: chunks of a PNG": _picture(png(png_chunk(b"IDAT") * (MAX_CHUNKS + 1))),
+    "picture: parts of a TIFF": _picture(tiff_of_shared_tiles(MAX_TIFF_PARTS + 1)),
     "picture: bytes of a TIFF": _picture(tiff_of_shared_strips(3000, 100_000)),
     "picture: tiles beyond a TIFF": _picture(tiff_of_shared_tiles(100, height=40_000)),
     "picture: bytes of a JPEG 2000": _picture(saved(grain(32, 32), "JPEG2000") + bytes(1 << 24)),

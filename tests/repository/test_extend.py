@@ -98,6 +98,8 @@ def followed(section: str, tree: Tree) -> dict[str, str]:
             path.write_text(content)
             ruff = [Path(sys.executable).with_name("ruff"), "check", path]
             subprocess.run([*ruff, "--config", ROOT / "pyproject.toml"], check=True, timeout=60)
+        elif language == "diff":
+            path.write_text(patched(path.read_text("utf-8"), content))
         elif language == "json":
             table = json.loads(path.read_text())
             rows = table["analyzer"] if section == "A plugin" else table
@@ -106,6 +108,14 @@ def followed(section: str, tree: Tree) -> dict[str, str]:
         else:
             others[language] = content
     return others
+
+
+def patched(text: str, change: str) -> str:
+    """`text` after `change`, whose lines without a plus must stand there once."""
+    lines = [(line[:1], line[1:]) for line in change.splitlines(keepends=True)]
+    before = "".join(line for mark, line in lines if mark != "+")
+    assert text.count(before) == 1, change
+    return text.replace(before, "".join(line for mark, line in lines if mark != "-"))
 
 
 @pytest.mark.slow
@@ -128,6 +138,37 @@ def test_a_runtime_is_one_file_and_one_row(tree: Tree) -> None:
     assert status["runtimes"]["calculator"]["runtime"] == "evaluator"
     _, expected = tree.scan("calculator")
     assert face["embedding"] == pytest.approx(expected["embedding"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_check_is_one_file_and_a_line_in_each_list(tree: Tree) -> None:
+    followed("A check", tree)
+    up = ("up", "embedded", "--launcher", "process", "--dry-run", "--json")
+    findings = json.loads(tree.cf(*up, "--port", "40000"))["findings"]
+    assert [finding["level"] for finding in findings if finding["check"] == "ephemeral"] == ["warn"]
+    findings = json.loads(tree.cf(*up, "--port", "20000"))["findings"]
+    assert "ephemeral" not in {finding["check"] for finding in findings}
+
+
+@pytest.mark.slow
+def test_a_setting_is_one_row_and_its_use(tree: Tree) -> None:
+    followed("A setting", tree)
+    (tree.root / "cf.yaml").write_text("site: Berlin\n")
+    plan = json.loads(tree.cf("show", "embedded", "--resolved", "--json"))["plan"]
+    assert plan["engine_limits"]["CF_SITE"] == "Berlin"
+    tree.cf("render", "embedded", "-o", "rendered", "--services", "core")
+    assert 'CF_SITE: "Berlin"' in (tree.root / "rendered" / "compose.yaml").read_text()
+    status, _ = tree.scan("calculator", CF_SITE="Berlin")
+    assert status["build_version"].endswith(" Berlin")
+
+
+@pytest.mark.slow
+def test_a_command_is_one_file_and_one_line(tree: Tree) -> None:
+    followed("A command", tree)
+    assert "Show where cf keeps its data." in tree.cf("--help")
+    document = json.loads(tree.cf("where", "--json"))
+    assert document["data"] == str(tree.root / "home" / ".local" / "share" / "compreface-cli")
+    assert f"data: {document['data']}\n" in tree.cf("where")
 
 
 def test_a_plugin_for_any_model_is_described_with_its_input() -> None:

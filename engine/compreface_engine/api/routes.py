@@ -1,4 +1,4 @@
-"""The contract: what each route computes. Runs in a worker thread, with a permit in hand."""
+"""The handlers of the contract's routes; they run in a worker thread under a permit."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from compreface_engine.core.kinds import kind_of
 from compreface_engine.core.types import BoundingBox, Image
 
 SCANNER_VERSION = "ScannerWithPlugins"
-"""What /scan_faces calls its calculator, whichever it is: a constant of the original."""
+"""The `calculator_version` of /scan_faces for every calculator: a constant of the original."""
 
 
 class DecodedImage(Protocol):
-    """A decoded picture; `truncated` when the file ended early."""
+    """A decoded picture; `truncated`: its file ended early."""
 
     @property
     def image(self) -> Image: ...
@@ -43,7 +43,10 @@ class Face(Protocol):
 
 
 class Engine(Protocol):
-    """What the API needs of a pipeline; all methods block, several threads may call them."""
+    """The part of a pipeline that the API uses; see `pipeline.Pipeline`.
+
+    All methods block and are thread-safe.
+    """
 
     @property
     def plugins(self) -> Mapping[str, str]: ...
@@ -58,7 +61,7 @@ class Engine(Protocol):
     def similarity_coefficients(self) -> tuple[float, float]: ...
 
     def decode(self, data: bytes | memoryview, reserve: Callable[[int], None]) -> DecodedImage:
-        """`reserve` is called before memory is taken, with all bytes that the picture needs."""
+        """The pixels of `data`; `reserve` is called first, with the bytes that they need."""
         ...
 
     def scan(
@@ -76,7 +79,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A request whose body is complete: `boundary` is None for JSON."""
+    """A request with its complete body; `boundary` is None for JSON."""
 
     body: bytes
     boundary: bytes | None
@@ -84,7 +87,7 @@ class Upload:
 
 
 def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
-    """/find_faces and /find_faces_base64: detect, run the plugins asked for."""
+    """/find_faces and /find_faces_base64: detection and the requested plugins."""
     reserve = _reserve(permit, upload)
     data, values = _photograph(permit, upload)
     slugs = slugs_of(values)
@@ -103,7 +106,7 @@ def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
 
 
 def scan_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
-    """/scan_faces: detection and embedding, nothing else."""
+    """/scan_faces: detection and embedding."""
     slugs = frozenset({"calculator"})
     reserve = _reserve(permit, upload)
     data, values = _photograph(permit, upload)
@@ -121,7 +124,7 @@ def scan_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
 
 
 def status(engine: Engine, build_version: str) -> Answer:
-    """/status, which never changes while the process lives."""
+    """/status, which is constant while the process runs."""
     return json_answer(
         {
             "available_plugins": dict(engine.plugins),
@@ -135,7 +138,7 @@ def status(engine: Engine, build_version: str) -> Answer:
 
 
 def _reserve(permit: Permit, upload: Upload) -> Callable[[int], None]:
-    """What asks for memory: for copies of a JSON body (its text, and the file) at once."""
+    """The function that reserves memory; a JSON body's copies (text and file) are reserved here."""
     copies = 2 * len(upload.body) if upload.boundary is None else 0
     permit.share.reserve(copies)
     return lambda count: permit.share.reserve(copies + count)
@@ -148,7 +151,7 @@ def _photograph(permit: Permit, upload: Upload) -> tuple[bytes | memoryview, Map
     else:
         form = read_form(upload.body, upload.boundary)
         data, values = form.file, merged(upload.query, form.fields)
-    permit.describe(f"{permit.about} ({kind_of(data)}, {len(data)} bytes)")
+    permit.describe(f"{permit.description} ({kind_of(data)}, {len(data)} bytes)")
     return data, values
 
 
@@ -161,14 +164,14 @@ def _scan(
     detect: bool,
     slugs: frozenset[str],
 ) -> tuple[Sequence[Face], tuple[Header, ...]]:
-    """The faces, in the contract's order of checks: picture, threshold, "no face", limit."""
+    """The faces. Errors come in the contract's order: picture, threshold, no face, limit."""
     decoded = engine.decode(data, reserve)
     threshold = threshold_of(values)
     try:
         limit, bad_limit = limit_of(values), None
     except BadRequest as error:
-        # "No face" comes before a bad limit, so faces are looked for; nothing else is computed.
-        # Without its traceback, whose frame is this one and would hold the picture.
+        # "No face" takes precedence over a bad limit, so faces are detected, but nothing else is
+        # computed. The traceback is dropped, since its frame would keep the picture.
         limit, bad_limit, slugs = 0, error.with_traceback(None), frozenset()
     faces = engine.scan(decoded.image, min_score=threshold, detect=detect, slugs=slugs, limit=limit)
     if not faces:

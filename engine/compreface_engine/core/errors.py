@@ -89,7 +89,7 @@ class TooMuchMemory(UnprocessableInput):
         self.budget = budget
 
 
-class NoRoom(EngineError):
+class MemoryInUse(EngineError):
     """Other pictures hold the memory; the computation may begin anew once there is room."""
 
     def __init__(self, needed: int) -> None:
@@ -104,7 +104,7 @@ _SHORTAGES = (
 )
 
 
-def is_shortage(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error`, or what it came from, means that there was no memory left."""
     seen: set[int] = set()
     one: BaseException | None = error

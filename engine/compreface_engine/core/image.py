@@ -25,14 +25,13 @@ from compreface_engine.core.errors import (
     TruncatedHeader,
 )
 from compreface_engine.core.pieces import (
-    MOST_READS,
-    MOST_READS_IN_PYTHON,
+    MAX_READS,
+    MAX_READS_IN_PYTHON,
     check_chunks,
     check_parts,
     places,
 )
 from compreface_engine.core.scans import check_parts_of_jpeg, check_scans
-from compreface_engine.core.spare import Spare
 from compreface_engine.core.types import Image
 
 Data: TypeAlias = bytes | memoryview
@@ -50,21 +49,21 @@ _FORMATS: Final = (
 _READ_TO_THE_END: Final = ("JPEG2000",)
 _PLAIN_PPM: Final = (b"P1", b"P2", b"P3")  # numbers as text, which the original refuses too
 # JPEG 2000 is decoded while no other thread runs Python; both take 15 to 20 bytes a pixel.
-_MOST_PIXELS: Final = {"JPEG2000": 1 << 23, "WEBP": 1 << 26}
+_MAX_PIXELS: Final = {"JPEG2000": 1 << 23, "WEBP": 1 << 26}
 # To make RGB of these takes 30 to 50 ns a pixel.
-_MOST_PIXELS_OF_MODE: Final = {"LAB": 1 << 26, "F": 1 << 26, "I": 1 << 26}
-_MOST_BYTES: Final = {"JPEG2000": 1 << 24}
+_MAX_PIXELS_OF_MODE: Final = {"LAB": 1 << 26, "F": 1 << 26, "I": 1 << 26}
+_MAX_BYTES: Final = {"JPEG2000": 1 << 24}
 _COMMON_IN_TIFF: Final = (
     *("raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg", "tiff_jpeg"),
     *("group3", "group4", "tiff_ccitt"),
 )
 _JPEG_IN_TIFF: Final = ("jpeg", "tiff_jpeg")
 # LZMA can be made to take 40 ns for each of the 12 bytes that a pixel may have.
-_MOST_PIXELS_OF_RARE_TIFF: Final = 1 << 23
-_MOST_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
-_MOST_READS_FOR_PIXELS: Final = 1 << 18
+_MAX_PIXELS_OF_RARE_TIFF: Final = 1 << 23
+_MAX_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
+_MAX_READS_FOR_PIXELS: Final = 1 << 18
 # Pillow reads it piece by piece in Python, and joins EXIF segments at a cost that is quadratic.
-_MOST_JPEG_HEADER: Final = 8 << 20  # bytes
+_MAX_JPEG_HEADER: Final = 8 << 20  # bytes
 # After these the decoder of simplejpeg went on to the picture's last row.
 _WARNINGS: Final = ("Corrupt JPEG data", "Premature end of JPEG", "Inconsistent progression")
 _BAND: Final = 1 << 18  # pixels
@@ -72,7 +71,6 @@ _ORIENTATION: Final = 0x0112
 _BITS, _STRIP_LENGTH, _TILE_WIDTH, _TILE_LENGTH = 258, 278, 322, 323  # TIFF's tags
 _DEEPEST_PIXEL: Final = 8  # bytes: four samples of 16 bits
 _SHORTAGES: Final = ("insufficient memory", "memory allocation failure", "out of memory")
-_SPARE: Final = Spare()
 
 # Pillow's own guard only warns, through a filter that all threads share; ours refuses instead.
 Pillow.MAX_IMAGE_PIXELS = None
@@ -95,7 +93,7 @@ class _Source(io.BytesIO):
     """
 
     ran_out = False
-    reads_left = MOST_READS
+    reads_left = MAX_READS
 
     def _count(self) -> None:
         self.reads_left -= 1
@@ -135,10 +133,10 @@ def decode(
         decoded = _decode_jpeg(data, kept, max_pixels, reserve, turns=apply_exif)
         if decoded is not None:
             return _turned(decoded, _orientation(data[scans.exif])) if apply_exif else decoded
-        if scans.header > _MOST_JPEG_HEADER:
+        if scans.header > _MAX_JPEG_HEADER:
             raise TooCostly(
                 f"The JPEG, of a rare kind or broken, has {scans.header} bytes before its first "
-                f"scan, at most {_MOST_JPEG_HEADER} are read"
+                f"scan, at most {_MAX_JPEG_HEADER} are read"
             )
     return _decode_other(data, kept, max_pixels, apply_exif, reserve)
 
@@ -158,9 +156,9 @@ def _decode_jpeg(
     size = width * height * 3
     peak = costs.of_jpeg(kept, width, height)
     _take(reserve, width, height, max(peak, 2 * size) if turns else peak)
-    memory = _SPARE.lend(size) or np.empty(size, np.uint8).data
+    memory = np.empty(size, np.uint8)
     try:
-        whole = simplejpeg.decode_jpeg(data, "RGB", buffer=memory)
+        whole = simplejpeg.decode_jpeg(data, "RGB", buffer=memory.data)
         return Decoded(whole, truncated=False)
     except ValueError as error:
         reason = str(error)
@@ -169,8 +167,7 @@ def _decode_jpeg(
     if not reason.startswith(_WARNINGS):
         return None
     # With a warning every row was written, as far as the file goes.
-    found = np.frombuffer(memory, np.uint8).reshape(height, width, 3)
-    return Decoded(found, truncated="premature end" in reason.lower())
+    return Decoded(memory.reshape(height, width, 3), truncated="premature end" in reason.lower())
 
 
 def _decode_other(
@@ -181,12 +178,12 @@ def _decode_other(
         raise BrokenImage
     canvas = costs.webp_size(data)
     if canvas is not None:  # Pillow takes memory for it when it opens it
-        _check_size(*canvas, min(max_pixels, _MOST_PIXELS["WEBP"]))
+        _check_size(*canvas, min(max_pixels, _MAX_PIXELS["WEBP"]))
         _take(reserve, *canvas, costs.of_other("WEBP", "RGBA", *canvas, data))
     source = _Source(data)
     try:
         for width, height in _icon_sizes(data):  # Pillow reads an icon whole when it opens it
-            _check_size(width, height, min(max_pixels, _MOST_PIXELS_IN_PYTHON))
+            _check_size(width, height, min(max_pixels, _MAX_PIXELS_IN_PYTHON))
             _take(reserve, width, height, costs.of_other("ICO", "RGBA", width, height, data))
         with Pillow.open(source, formats=_FORMATS) as picture:
             _check_size(*picture.size, max_pixels)
@@ -285,20 +282,20 @@ def _check_cost(picture: Pillow.Image, size: int) -> int:
     How often its decoder may read of the `size` bytes. Raises TooManyPixels and TooCostly. Large
     pictures of these kinds are no photographs that people send.
     """
-    reads = _MOST_READS_FOR_PIXELS
-    most = _MOST_PIXELS.get(picture.format or "", _MOST_PIXELS_OF_MODE.get(picture.mode))
+    reads = _MAX_READS_FOR_PIXELS
+    most = _MAX_PIXELS.get(picture.format or "", _MAX_PIXELS_OF_MODE.get(picture.mode))
     if any(tile[0] in Pillow.DECODERS for tile in getattr(picture, "tile", ())):
-        most, reads = _MOST_PIXELS_IN_PYTHON, MOST_READS_IN_PYTHON
+        most, reads = _MAX_PIXELS_IN_PYTHON, MAX_READS_IN_PYTHON
     if most is not None:
         _check_size(*picture.size, most)
-    most_bytes = _MOST_BYTES.get(picture.format or "", size)
+    most_bytes = _MAX_BYTES.get(picture.format or "", size)
     if size > most_bytes:
         raise TooCostly(
             f"The {picture.format} file has {size} bytes, at most {most_bytes} are decoded"
         )
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         if picture.info.get("compression") not in _COMMON_IN_TIFF:
-            _check_size(*picture.size, _MOST_PIXELS_OF_RARE_TIFF)
+            _check_size(*picture.size, _MAX_PIXELS_OF_RARE_TIFF)
         check_parts(picture.tag_v2, *picture.size)
     return reads
 

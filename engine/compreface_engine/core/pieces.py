@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.errors import TooCostly
 
-MOST_CHUNKS: Final = 1 << 16
+MAX_CHUNKS: Final = 1 << 16
 """Of a PNG: as many of libpng's 8 KiB hold eight times the largest body that is accepted."""
-MOST_OTHER_CHUNKS: Final = 512
+MAX_OTHER_CHUNKS: Final = 512
 """Of a PNG, without image data. Each may hold a colour profile that unpacks to 1 MiB in 3 ms."""
-MOST_PARTS: Final = 1 << 18
+MAX_TIFF_PARTS: Final = 1 << 18
 """Strips or tiles of a TIFF: one for each row of three planes of 65 535 rows."""
-MOST_PARTS_BYTES: Final = 1 << 28
+MAX_PARTS_BYTES: Final = 1 << 28
 """That all parts of a TIFF are said to hold together: they may all be the same bytes."""
-MOST_BEYOND: Final = 1 << 25
+MAX_BEYOND: Final = 1 << 25
 """Pixels of a TIFF's tiles beyond its right and lower edge, decoded too: more than those of
 13 000 by 13 000 pixels in tiles of 1024."""
-MOST_READS: Final = 1 << 16
+MAX_READS: Final = 1 << 16
 """Calls of a decoder in Python for more data while it reads a header; a photograph's needs 100."""
-MOST_READS_IN_PYTHON: Final = 3 << 21
+MAX_READS_IN_PYTHON: Final = 3 << 21
 """The same for pixels that are decoded in Python: two for each of 2 megapixels, and some more."""
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
@@ -43,9 +43,9 @@ def check_chunks(data: bytes | memoryview) -> None:
         length, kind = struct.unpack_from(">I4s", data, at)
         chunks += 1
         others += kind != b"IDAT"
-        if chunks > MOST_CHUNKS or others > MOST_OTHER_CHUNKS:
+        if chunks > MAX_CHUNKS or others > MAX_OTHER_CHUNKS:
             raise TooCostly(
-                f"The PNG has more than {MOST_CHUNKS} chunks, or more than {MOST_OTHER_CHUNKS} "
+                f"The PNG has more than {MAX_CHUNKS} chunks, or more than {MAX_OTHER_CHUNKS} "
                 "that are no image data"
             )
         if kind == b"IEND":
@@ -73,19 +73,19 @@ def check_parts(directory: Directory, width: int, height: int) -> None:
     across, down = -(-width // part[0]), -(-height // part[1])
     planes = _first(directory, _SAMPLES, 1) if _first(directory, _PLANES, 1) == 2 else 1
     parts = across * down * planes
-    if parts > MOST_PARTS:
-        raise TooCostly(f"The TIFF has {parts} strips or tiles, at most {MOST_PARTS} are read")
+    if parts > MAX_TIFF_PARTS:
+        raise TooCostly(f"The TIFF has {parts} strips or tiles, at most {MAX_TIFF_PARTS} are read")
     said = _sum(directory, _TILE_SIZES if tiled else _STRIP_SIZES)
-    if said > MOST_PARTS_BYTES:
+    if said > MAX_PARTS_BYTES:
         raise TooCostly(
             f"The strips or tiles of the TIFF are said to hold {said} bytes, "
-            f"at most {MOST_PARTS_BYTES} are read"
+            f"at most {MAX_PARTS_BYTES} are read"
         )
     beyond = across * part[0] * down * part[1] - width * height
-    if tiled and beyond > MOST_BEYOND:
+    if tiled and beyond > MAX_BEYOND:
         raise TooCostly(
             f"The tiles of the TIFF hold {beyond} pixels beyond the picture, "
-            f"at most {MOST_BEYOND} are decoded"
+            f"at most {MAX_BEYOND} are decoded"
         )
 
 

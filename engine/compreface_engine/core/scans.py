@@ -9,10 +9,10 @@ from typing import Final
 
 from compreface_engine.core.errors import TooCostly
 
-MOST_SCANS: Final = 100
+MAX_SCANS: Final = 100
 """libjpeg's own progression has 10 (18 for CMYK), mozjpeg's search ends with fewer than 20; one
 scan for each bit of each component would be 60. libtiff stops at 100 too."""
-MOST_PASSED: Final = 6_000_000_000
+MAX_PASSED: Final = 6_000_000_000
 """Samples that all scans together go over, empty ones included: 33 for each of 179 million pixels,
 where libjpeg's own progression has 14 (24 for CMYK). One thread of a Zen 4 core takes 2.4 s."""
 _ARITHMETIC: Final = 2.0
@@ -20,7 +20,7 @@ _RESTARTED: Final = 7.0
 """What a sample of arithmetic coding counts, and how much more where each block is a restart of
 its own: 0.4 ns of a Zen 4 core with Huffman's codes; 0.7 arithmetic; 1.0, 1.5 and 3.5 with a
 restart every 64, 4 and 1 blocks."""
-MOST_SEGMENTS: Final = 4096
+MAX_SEGMENTS: Final = 4096
 """Of 64 KiB each they would hold 256 MiB."""
 
 # What ends a run of coded samples. FF 00 is a sample, FF D0 to FF D7 a restart between samples, and
@@ -58,7 +58,7 @@ def read_scans(data: bytes | memoryview) -> Scans:
 
     It walks from marker to marker, over what a segment's length spans, so scans of thumbnails and
     of pictures behind the first one's end do not count. Where libjpeg-turbo would give up, a few
-    more may be counted than it decodes, never fewer. Raises TooCostly above MOST_SEGMENTS.
+    more may be counted than it decodes, never fewer. Raises TooCostly above MAX_SEGMENTS.
     """
     at, segments, count, components, pixels, header = 2, 0, 0, 0.0, 0, len(data)
     restart = 0
@@ -72,8 +72,8 @@ def read_scans(data: bytes | memoryview) -> Scans:
         if kind < _FIRST_WITH_LENGTH:
             continue
         segments += 1
-        if segments > MOST_SEGMENTS:
-            many = f"{MOST_SCANS} scans" if count > MOST_SCANS else f"{MOST_SEGMENTS} segments"
+        if segments > MAX_SEGMENTS:
+            many = f"{MAX_SCANS} scans" if count > MAX_SCANS else f"{MAX_SEGMENTS} segments"
             raise TooCostly(f"The JPEG has more than {many}")
         if kind == _SOS:
             colours = _number(data, at + 2, 1)
@@ -96,12 +96,12 @@ def read_scans(data: bytes | memoryview) -> Scans:
 def check_scans(data: bytes | memoryview) -> Scans:
     """The scans of a JPEG. Raises TooCostly for more than any camera or encoder makes."""
     scans = read_scans(data)
-    if scans.count > MOST_SCANS:
-        raise TooCostly(f"The JPEG has {scans.count} scans, at most {MOST_SCANS} are decoded")
-    if scans.passed > MOST_PASSED:
+    if scans.count > MAX_SCANS:
+        raise TooCostly(f"The JPEG has {scans.count} scans, at most {MAX_SCANS} are decoded")
+    if scans.passed > MAX_PASSED:
         raise TooCostly(
             f"The JPEG has {scans.count} scans of {scans.pixels} pixels, which count as "
-            f"{scans.passed:.0f} samples; at most {MOST_PASSED} are decoded"
+            f"{scans.passed:.0f} samples; at most {MAX_PASSED} are decoded"
         )
     return scans
 
@@ -117,10 +117,10 @@ def check_parts_of_jpeg(data: bytes | memoryview, parts: Mapping[tuple[int, int]
         scans = check_scans(data[offset : offset + size])
         passed += scans.passed * times
         kept = max(kept, scans.kept * scans.pixels)
-        if passed > MOST_PASSED:
+        if passed > MAX_PASSED:
             raise TooCostly(
                 "The scans of all strips or tiles of the TIFF count as more than "
-                f"{MOST_PASSED} samples"
+                f"{MAX_PASSED} samples"
             )
     return kept
 
