@@ -78,7 +78,10 @@ class Ticket:
 
 
 class Permit:
-    """The right to one computation. Handlers take one as a parameter; only the gate issues it."""
+    """The right to one computation, which only the gate issues.
+
+    Uploads are parsed and computed under a permit: the handlers' uploads come from it.
+    """
 
     __slots__ = ("_gate", "_spent", "description", "ran_s", "share", "since", "wanted")
 

@@ -124,14 +124,16 @@ class Pipeline:
         """
         cv2.setNumThreads(1)  # its own pool would contend with the workers for the cores
         workers = WorkerPool(_worker_count(config), check)
-        sessions = SessionFactory(config.request, _concurrency(config), idle=workers.idle_workers)
+        sessions = SessionFactory(
+            config.request, _concurrency(config), idle_workers=workers.idle_workers
+        )
         context = Context(
             open_session=sessions.file,
             models_dir=config.models_dir,
             length_limit=config.img_length_limit,
-            spread=workers.map,
+            parallel_map=workers.map,
             # On a GPU one run of all faces is the fastest, however many workers are idle.
-            idle=workers.idle_workers if config.gpu_idx < 0 else no_idle_workers,
+            idle_workers=workers.idle_workers if config.gpu_idx < 0 else no_idle_workers,
             open_model=sessions.model,
             rows=None if config.gpu_idx < 0 else ROWS_ON_GPU,
         )

@@ -19,10 +19,8 @@ from compreface_engine.api.answers import (
     Send,
     error_answer,
 )
-from compreface_engine.api.body import is_json, read_body
+from compreface_engine.api.body import read_body
 from compreface_engine.api.errors import (
-    NO_FILE,
-    BadRequest,
     BodyTooLarge,
     BodyTooSlow,
     InternalError,
@@ -32,20 +30,18 @@ from compreface_engine.api.errors import (
     TooManyRequests,
     Unauthorized,
     Unavailable,
-    UnprocessableInput,
 )
-from compreface_engine.api.form import boundary_of
 from compreface_engine.api.guard import Guard
 from compreface_engine.api.head import Head
-from compreface_engine.api.params import query_values
-from compreface_engine.api.routes import Engine, Upload
+from compreface_engine.api.routes import Engine
 from compreface_engine.api.telemetry import Request, Telemetry
+from compreface_engine.api.upload import Encoding, Upload
 from compreface_engine.core.errors import MemoryInUse, is_out_of_memory
 from compreface_engine.logs import NAME
 from compreface_engine.metrics import CONTENT_TYPE
 from compreface_engine.settings import Settings
 
-Work = Callable[[Permit, Engine, Upload], Answer]
+Work = Callable[[Engine, Upload], Answer]
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STOPPED_RETRY_S = 5
@@ -206,20 +202,12 @@ class App:
         receive: Receive,
     ) -> Answer:
         """The answer to a POST: cheap refusals first, then ticket, body, permit, computation."""
-        boundary = None
-        if route.takes_json:
-            if not is_json(head.content_type):
-                raise UnprocessableInput("The body must be JSON, content type application/json")
-        else:
-            boundary = boundary_of(head.content_type)
-            if head.chunked or not head.length:
-                raise BadRequest(NO_FILE)
+        encoding = Encoding.of(head, json=route.takes_json)
         settings, gate = self._settings, self._gate
         if head.length > settings.max_body_bytes:
             raise BodyTooLarge(
                 f"The body has {head.length} bytes, at most {settings.max_body_bytes} are accepted"
             )
-        query = query_values(scope["query_string"])
         with gate.admit() as ticket:
             body = b""
             if not head.chunked:  # As in the original, a chunked body is taken as empty.
@@ -227,13 +215,16 @@ class App:
                 body = await read_body(receive, ticket.hold, settings.body_timeout_s)
                 head.body_read = True
                 request.stage("body", time.perf_counter() - began - ticket.waited_s)
-            upload = Upload(body, boundary, query)
+
+            def compute(permit: Permit) -> Answer:
+                return work(self._engine, encoding.parse(permit, body, scope["query_string"]))
+
             memory = 0
             while True:
                 permit = await self._permit(ticket, memory, request, receive)
                 permit.description = f"request {request.id}"
                 try:
-                    return await self._run(permit, work, upload, head, receive)
+                    return await self._run(permit, compute, head, receive)
                 except MemoryInUse as in_use:
                     memory = in_use.needed
 
@@ -255,11 +246,11 @@ class App:
             request.waited(seconds if memory else already + seconds)
 
     async def _run(
-        self, permit: Permit, work: Work, upload: Upload, head: Head, receive: Receive
+        self, permit: Permit, compute: Callable[[Permit], Answer], head: Head, receive: Receive
     ) -> Answer:
         watch = asyncio.ensure_future(_note_disconnect(permit, receive)) if head.body_read else None
         try:
-            answer = await permit.run(work, self._engine, upload)
+            answer = await permit.run(compute)
         finally:
             if watch is not None:
                 watch.cancel()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from compreface_engine.admission import Permit
 from compreface_engine.api.answers import TRUNCATED, Answer, Header, json_answer
-from compreface_engine.api.body import read_json_file
-from compreface_engine.api.form import read_form
-from compreface_engine.api.params import detect_of, limit_of, merged, slugs_of, threshold_of
+from compreface_engine.api.params import detect_of, limit_of, slugs_of, threshold_of
+from compreface_engine.api.upload import Upload
 from compreface_engine.core.errors import BadRequest, NoFaceFound
-from compreface_engine.core.kinds import kind_of
 from compreface_engine.core.types import BoundingBox, Image
 
 SCANNER_VERSION = "ScannerWithPlugins"
@@ -77,22 +73,11 @@ class Engine(Protocol):
     def versions(self, slugs: frozenset[str], detect: bool) -> Mapping[str, str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A request with its complete body; `boundary` is None for JSON."""
-
-    body: bytes
-    boundary: bytes | None
-    query: Mapping[str, str]
-
-
-def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
+def find_faces(engine: Engine, upload: Upload) -> Answer:
     """/find_faces and /find_faces_base64: detection and the requested plugins."""
-    reserve = _reserve(permit, upload)
-    data, values = _photograph(permit, upload)
-    slugs = slugs_of(values)
-    detect = detect_of(values)
-    faces, headers = _scan(engine, data, reserve, values, detect=detect, slugs=slugs)
+    slugs = slugs_of(upload.parameters)
+    detect = detect_of(upload.parameters)
+    faces, headers = _scan(engine, upload, detect=detect, slugs=slugs)
     return json_answer(
         {
             "plugins_versions": dict(engine.versions(slugs, detect)),
@@ -105,12 +90,9 @@ def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
     )
 
 
-def scan_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
+def scan_faces(engine: Engine, upload: Upload) -> Answer:
     """/scan_faces: detection and embedding."""
-    slugs = frozenset({"calculator"})
-    reserve = _reserve(permit, upload)
-    data, values = _photograph(permit, upload)
-    faces, headers = _scan(engine, data, reserve, values, detect=True, slugs=slugs)
+    faces, headers = _scan(engine, upload, detect=True, slugs=frozenset({"calculator"}))
     return json_answer(
         {
             "calculator_version": SCANNER_VERSION,
@@ -137,38 +119,14 @@ def status(engine: Engine, build_version: str) -> Answer:
     )
 
 
-def _reserve(permit: Permit, upload: Upload) -> Callable[[int], None]:
-    """The function that reserves memory; a JSON body's copies (text and file) are reserved here."""
-    copies = 2 * len(upload.body) if upload.boundary is None else 0
-    permit.share.reserve(copies)
-    return lambda count: permit.share.reserve(copies + count)
-
-
-def _photograph(permit: Permit, upload: Upload) -> tuple[bytes | memoryview, Mapping[str, str]]:
-    data: bytes | memoryview
-    if upload.boundary is None:
-        data, values = read_json_file(upload.body), upload.query
-    else:
-        form = read_form(upload.body, upload.boundary)
-        data, values = form.file, merged(upload.query, form.fields)
-    permit.describe(f"{permit.description} ({kind_of(data)}, {len(data)} bytes)")
-    return data, values
-
-
 def _scan(
-    engine: Engine,
-    data: bytes | memoryview,
-    reserve: Callable[[int], None],
-    values: Mapping[str, str],
-    *,
-    detect: bool,
-    slugs: frozenset[str],
+    engine: Engine, upload: Upload, *, detect: bool, slugs: frozenset[str]
 ) -> tuple[Sequence[Face], tuple[Header, ...]]:
     """The faces. Errors come in the contract's order: picture, threshold, no face, limit."""
-    decoded = engine.decode(data, reserve)
-    threshold = threshold_of(values)
+    decoded = engine.decode(upload.photograph, upload.reserve)
+    threshold = threshold_of(upload.parameters)
     try:
-        limit, bad_limit = limit_of(values), None
+        limit, bad_limit = limit_of(upload.parameters), None
     except BadRequest as error:
         # "No face" takes precedence over a bad limit, so faces are detected, but nothing else is
         # computed. The traceback is dropped, since its frame would keep the picture.

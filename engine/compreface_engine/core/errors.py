@@ -98,7 +98,7 @@ class MemoryInUse(EngineError):
 
 
 _SHORTAGES = (
-    # NumPy and Python; C++ and what is built on it (ONNX Runtime, OpenVINO); OpenCV; threads
+    # NumPy and Python; C++ and the runtimes built on it; OpenCV; threads
     *("unable to allocate", "bad_alloc", "bad allocation", "failed to allocate"),
     *("insufficient memory", "cannot allocate memory", "out of memory", "can't start new thread"),
 )
