@@ -195,9 +195,11 @@ class Setting:
         return f"CF_{self.key.upper()}"
 
 
+DEFAULT_BUILD = "embedded"
+
 # What to build; a build file answers these unless something here does.
 _BUILD: tuple[Setting, ...] = (
-    Setting("build", _build, "embedded", "The build to use: a name or a path.", flag="BUILD"),
+    Setting("build", _build, DEFAULT_BUILD, "The build to use: a name or a path.", flag="BUILD"),
     Setting("detector", _text, None, "Detector plugin.", flag="--detector"),
     Setting("calculator", _text, None, "Calculator plugin.", flag="--calculator"),
     Setting("plugins", _list, None, "Further plugins.", flag="--plugin"),

@@ -92,6 +92,12 @@ def test_flags_are_refused_except_version() -> None:
     assert run("--version").stdout.startswith("compreface-engine ")
 
 
+def test_the_process_that_watches_the_engine_loads_no_numpy() -> None:
+    code = "import sys, compreface_engine.__main__; sys.exit('numpy' in sys.modules)"
+    env = {"PYTHONPATH": str(ROOT / "engine")}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_engine_with_exit_code_0_despite_a_kept_connection(number: int) -> None:
     with Engine() as engine:

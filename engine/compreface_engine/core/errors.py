@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+EXIT_CONFIGURATION: Final = 3
+"""Exit code of a process that ends with a ConfigurationError."""
 
 
 class EngineError(Exception):
