@@ -334,7 +334,8 @@ def _plugins() -> str:
     return _page(
         "Plugins and runtimes",
         "Where several models are listed, the first is the default, and `@` names another. "
-        "[Your own model](../your-own-model.md#plugins) says what networks a plugin that runs any model takes.",
+        "[Your own model](../your-own-model.md#plugins) says what networks a plugin that runs any "
+        "model takes.",
         *parts,
         "## Runtimes",
         _rows(
