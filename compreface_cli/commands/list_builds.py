@@ -25,22 +25,22 @@ def list_builds(
         bool,
         typer.Option(
             "--commercial",
-            help="Only builds whose weights, and what these were trained on, allow commercial use.",
+            help="Only builds whose weights and training data allow commercial use.",
         ),
     ] = False,
     commercial_unclear: Annotated[
         bool,
         typer.Option(
             "--commercial-unclear",
-            help="The same, and builds for which that is unclear: `cf show BUILD` says why.",
+            help="Also builds for which that is unclear; `cf show BUILD` says why.",
         ),
     ] = False,
     runnable: Annotated[
-        bool, typer.Option("--runnable", help="Only what this host can run now.")
+        bool, typer.Option("--runnable", help="Only builds that this host can run now.")
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List all builds: what they are made of, how accurate they are, what they may be used for."""
+    """List all builds with their plugins, accuracy and terms of use."""
     from compreface_cli.inspect.list_builds import observe
 
     devices = {"cuda"} if gpu and not cpu else {"cpu"} if cpu and not gpu else {"cuda", "cpu"}
@@ -61,11 +61,11 @@ def list_builds(
 def _document(row: Row) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from compreface_cli.inspect.list_builds import DEFAULT
+    from compreface_cli.config.settings_table import DEFAULT_BUILD
 
     return {
         "name": row.name,
-        "default": row.name == DEFAULT,
+        "default": row.name == DEFAULT_BUILD,
         "origin": row.origin,
         "path": row.path,
         "fault": row.fault or None,
@@ -162,11 +162,11 @@ def _draw(found: list[Row], left_out: list[str], console: Console) -> None:
 
 
 def _cells(row: Row) -> list[str]:
-    from compreface_cli.inspect.list_builds import DEFAULT
+    from compreface_cli.config.settings_table import DEFAULT_BUILD
 
     figures = (row.figure("LFW"), row.figure("LFW10"))
     return [
-        row.name + (" (default)" if row.name == DEFAULT else ""),
+        row.name + (" (default)" if row.name == DEFAULT_BUILD else ""),
         *("-" if value is None else str(value) for value in figures),
         f"{row.border.at:.2f}" if row.border else "-",
         row.commercial,

@@ -60,6 +60,11 @@ def models_dir() -> Path:
     return data_dir() / "models"
 
 
+def engine_environments_dir() -> Path:
+    """Private Python environments of the engine, each named by a hash of what it was made from."""
+    return data_dir() / "engine-env"
+
+
 def project_dir(instance: str) -> Path:
     """The rendered Compose project of an instance."""
     return data_dir() / "projects" / instance

@@ -19,7 +19,7 @@ from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.deploy import changes, databases, running, takeover, unfinished, up_wanted
 from compreface_cli.deploy.preflight import Preflight
-from compreface_cli.engine import converter, known_answer, load_check, venv
+from compreface_cli.engine import check, known_answer, venv
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
 from compreface_cli.instance.records import Record, now
 from compreface_cli.instance.state import Deployment, Endpoint, ServiceState
@@ -241,10 +241,8 @@ class _Run:
         self.undo.push("the instance that ran before", self._start_old)
         material, models = self._material(images)
         self.image = material.image
-        answer = known_answer.known_answer(
-            self.plan,
-            models,
-            lambda: converter.of(self.plan, self._converter, known_answer.PORTRAIT),
+        answer = known_answer.expected(
+            self.plan, models, lambda: check.answer(self.plan, self._converter)
         )
         self._refuse_another_model(answer)
         limit_s = self.options.timeout_s or TIMEOUT_S[self.launcher.kind]
@@ -326,12 +324,12 @@ class _Run:
                 plan.models,
                 self.progress,
                 python=self._converter,
-                portrait=resources.portraits_dir() / known_answer.PORTRAIT,
+                portrait=resources.portrait(),
                 note=self.out.note,
                 accept_hash=self.options.accept_hash,
                 timeout_s=self.options.timeout_s,
             )
-            load_check.check(plan, self._converter)
+            check.models(plan, self._converter)
         if self.launcher.kind == "process":
             folder = paths.models_dir() if models else None
             return Material(engine, ui, models_dir=folder, python=python), models
@@ -362,7 +360,7 @@ class _Run:
 
     def _environment(self, row: str) -> Path:
         env = venv.ensure(
-            paths.data_dir() / "engine-env",
+            paths.engine_environments_dir(),
             venv.inputs(row),
             report=self.out.note,
             progress=self.progress,
@@ -481,7 +479,7 @@ class _Run:
 
 def remove_unused_environments(*rows: str) -> None:
     """Remove the engine's environments that no instance and no row named here needs."""
-    home = paths.data_dir() / "engine-env"
+    home = paths.engine_environments_dir()
     if home.is_dir():
         records, _ = running.instances().all()
         current = [venv.inputs(row).key() for row in {"cpu", *rows}]

@@ -46,7 +46,7 @@ def observe(look: Preflight, old: Record | None, *, build: bool | None) -> Obser
             lost = services[0].words
     environment = False
     if plan.launcher == "process":
-        home = paths.data_dir() / "engine-env"
+        home = paths.engine_environments_dir()
         environment = venv.find(home, venv.inputs(plan.wheels)) is not None
     return Observed(
         models=here,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 from contextlib import suppress
 
-from compreface_cli import checks, facts
+from compreface_cli import checks, engine_python, facts
 from compreface_cli.checks import Finding, ui_routes
 from compreface_cli.checks.base import fail
 from compreface_cli.checks.machine import Environment, Machine, ModelState
@@ -16,16 +15,6 @@ from compreface_cli.errors import CfError
 from compreface_cli.inspect import doctor_settings
 
 _PROOF_S = 30.0
-# Import what the engine needs, and hold its networks against the hashes of their installation.
-_PROOF = """
-import base64, hashlib, importlib.metadata, sys
-import compreface_engine, cv2, numpy, onnxruntime, simplejpeg
-for file in importlib.metadata.files("compreface-engine") or ():
-    if file.suffix == ".onnx" and file.hash is not None:
-        digest = hashlib.new(file.hash.mode, file.locate().read_bytes()).digest()
-        if base64.urlsafe_b64encode(digest).decode().rstrip("=") != file.hash.value:
-            sys.exit(f"{file.name} is not the file that was installed")
-"""
 
 
 def run() -> tuple[list[Finding], int]:
@@ -88,24 +77,18 @@ def _environment() -> Environment:
 
     possible = any(importlib.util.find_spec(name) for name in ("pip", "ensurepip"))
     try:
-        found = venv.find(paths.data_dir() / "engine-env", venv.inputs("cpu"))
+        found = venv.find(paths.engine_environments_dir(), venv.inputs("cpu"))
     except (OSError, CfError) as error:
         return Environment(None, f"the engine's own parts cannot be read: {error}", possible)
     if found is None:
         return Environment(None, "", possible)
+    trouble = ""
     try:
-        run = subprocess.run(
-            [str(found.python), "-I", "-c", _PROOF],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PROOF_S,
-            check=False,
+        engine_python.run(
+            found.python, "compreface_engine", "check", "--installation", timeout_s=_PROOF_S
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Environment(str(found.folder), str(error), possible)
-    said = run.stderr.strip().splitlines()
-    trouble = "" if run.returncode == 0 else said[-1] if said else f"exit {run.returncode}"
+    except (engine_python.Failed, TimeoutError) as error:
+        trouble = str(error)
     return Environment(str(found.folder), trouble, possible)
 
 

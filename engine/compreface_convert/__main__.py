@@ -1,16 +1,16 @@
-"""`python -m compreface_convert`: prepares models, and computes the known answer of a answer."""
+"""`python -m compreface_convert prepare`: makes models ready for the engine."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from compreface_convert.errors import ConvertError
+from compreface_engine.check import limit_memory
 
 # Imports of what reads models are late, so that the help needs none of their packages.
 
@@ -24,11 +24,6 @@ _PACKAGES: Final = {
 }
 """Packages that an install without dependencies lacks, with the versions of the pyproject files."""
 _TOO_MUCH: Final = "the network takes more memory than a network of its size needs"
-_MEMORY: Final = 2 << 30
-_MEMORY_PER_BYTE: Final = 12
-_MEMORY_PER_CORE: Final = 16 << 20
-"""The memory limit: a base, and more for each byte of the files and each core. Measured: FaceNet's
-graph of 95 MB takes 1.05 GB at its peak; two thread pools have a stack of 8 MB for each core."""
 
 
 def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> int:
@@ -39,9 +34,9 @@ def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> in
     """
     options = _parser().parse_args(arguments)
     if limited:
-        _limit_memory(getattr(options, "models_source", []))
+        limit_memory(options.models_source)
     try:
-        result = _COMMANDS[options.command](options)
+        result = _prepare(options)
     except (ConvertError, MemoryError) as error:
         return _fail("refused", str(error) or _TOO_MUCH, _REFUSED)
     except ModuleNotFoundError as error:
@@ -79,36 +74,6 @@ def _prepare(options: argparse.Namespace) -> dict[str, object]:
     return {"folder": str(options.out / str(model["name"])), "model": model}
 
 
-def _answer(options: argparse.Namespace) -> dict[str, object]:
-    from compreface_convert.answers import answer
-    from compreface_convert.verify import read_portrait
-
-    portrait = read_portrait(options.portrait)
-    return answer(options.detector, options.calculator, options.models_dir, portrait)
-
-
-_COMMANDS: Final = {"prepare": _prepare, "answer": _answer}
-
-
-def _limit_memory(sources: Sequence[Path]) -> None:
-    """Limit the memory of this process, so that a hostile file ends in an error, not in swap.
-
-    RLIMIT_DATA counts written memory; the address space would grow with the number of cores.
-    """
-    try:
-        import resource
-
-        size = sum(path.stat().st_size for path in sources if path.is_file())
-        cores = os.cpu_count() or 1
-        limit = _MEMORY + _MEMORY_PER_BYTE * size + _MEMORY_PER_CORE * cores
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if hard != resource.RLIM_INFINITY:
-            limit = min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-    except (ImportError, OSError, ValueError):  # the system has no such limit
-        return
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m compreface_convert")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -125,12 +90,6 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-source", action="store_true", help="copy the source files to source/"
     )
     prepare.add_argument("--json", action="store_true", help="no effect: the result is always JSON")
-    answer = commands.add_parser("answer", help="compute the answer of two plugins for a portrait")
-    answer.add_argument("--detector", required=True, metavar="PLUGIN")
-    answer.add_argument("--calculator", required=True, metavar="PLUGIN")
-    answer.add_argument("--models-dir", type=Path, help="folder of prepared models")
-    answer.add_argument("--portrait", type=Path, required=True)
-    answer.add_argument("--json", action="store_true", help="no effect: the result is always JSON")
     return parser
 
 

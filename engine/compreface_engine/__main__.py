@@ -8,18 +8,19 @@ import sys
 from types import FrameType
 
 from compreface_engine import __version__, logs
-from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.errors import EXIT_CONFIGURATION, ConfigurationError
 from compreface_engine.settings import Settings
 from compreface_engine.watchdog import Heartbeat, run_watched
 
-EXIT_CONFIGURATION = 3
 EXIT_PORT_TAKEN = 4
 
-USAGE = """usage: python -m compreface_engine
+USAGE = """usage: python -m compreface_engine [check]
 
 Serves the engine until SIGTERM. Environment variables configure it:
 CF_HOST, CF_PORT, FACE_DETECTION_PLUGIN, CALCULATION_PLUGIN, EXTRA_PLUGINS, ...
-(the engine's README lists all of them)."""
+(the engine's README lists all of them).
+
+`check` loads what they name and exits; `check --help` says more."""
 
 
 def main(arguments: list[str]) -> int:
@@ -27,6 +28,10 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"compreface-engine {__version__}")
         return 0
+    if arguments[:1] == ["check"]:
+        from compreface_engine import check
+
+        return check.main(arguments[1:])
     if arguments:
         print(USAGE, file=sys.stdout if arguments in (["-h"], ["--help"]) else sys.stderr)
         return 0 if arguments in (["-h"], ["--help"]) else 2
@@ -48,35 +53,10 @@ def _serve(heartbeat: Heartbeat) -> int:
             log.warning(warning)
         with bind(settings.host, settings.port) as bound:
             telemetry = Telemetry.start(settings.service_name, __version__, traces=settings.traces)
-            from compreface_engine.pipeline import Pipeline, PipelineConfig
-            from compreface_engine.runtimes.choice import RuntimeRequest
+            from compreface_engine.pipeline import Pipeline
 
-            pipeline = Pipeline.load(
-                PipelineConfig(
-                    detector=settings.detector,
-                    calculator=settings.calculator,
-                    extras=settings.extras,
-                    img_length_limit=settings.img_length_limit,
-                    models_dir=settings.models_dir,
-                    gpu_idx=settings.gpu_idx,
-                    # As many runs at once as cores, each with its share of the threads: more
-                    # threads than cores would only contend for them.
-                    threads=max(1, settings.threads // settings.max_concurrency),
-                    concurrency=settings.max_concurrency,
-                    cores=settings.threads,
-                    request=RuntimeRequest(
-                        settings.runtime,
-                        settings.precision,
-                        settings.min_cosine,
-                        settings.choices_dir,
-                    ),
-                    batching=settings.batching,
-                    apply_exif=settings.apply_exif,
-                    max_pixels=settings.max_pixels,
-                ),
-                telemetry.observe,
-                stop_if_disconnected,
-            )
+            config = settings.pipeline_config()
+            pipeline = Pipeline.load(config, telemetry.observe, stop_if_disconnected)
             serve(settings, pipeline, bound, telemetry, heartbeat)
     except ConfigurationError as error:
         return _print_error(str(error), EXIT_CONFIGURATION)

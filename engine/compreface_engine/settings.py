@@ -8,10 +8,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.runtimes.table import AUTO, RUNTIMES
 from compreface_engine.variables import Variables
+
+if TYPE_CHECKING:
+    from compreface_engine.pipeline import PipelineConfig
 
 DEFAULT_DETECTOR = "embedded.FaceDetector@mtcnn"
 DEFAULT_CALCULATOR = "embedded.Calculator@mobilefacenet192"
@@ -137,6 +141,30 @@ class Settings:
                 f"CF_MAX_BODY_BYTES ({settings.max_body_bytes}), the size of the largest body"
             )
         return settings
+
+    def pipeline_config(self) -> PipelineConfig:
+        """What the pipeline loads and how it runs."""
+        # Imported late, so that --version and errors of settings are printed at once.
+        from compreface_engine.pipeline import PipelineConfig
+        from compreface_engine.runtimes.choice import RuntimeRequest
+
+        return PipelineConfig(
+            detector=self.detector,
+            calculator=self.calculator,
+            extras=self.extras,
+            img_length_limit=self.img_length_limit,
+            models_dir=self.models_dir,
+            gpu_idx=self.gpu_idx,
+            # As many runs at once as cores, each with its share of the threads: more threads than
+            # cores would only contend for them.
+            threads=max(1, self.threads // self.max_concurrency),
+            concurrency=self.max_concurrency,
+            cores=self.threads,
+            request=RuntimeRequest(self.runtime, self.precision, self.min_cosine, self.choices_dir),
+            batching=self.batching,
+            apply_exif=self.apply_exif,
+            max_pixels=self.max_pixels,
+        )
 
 
 def usable_cores(

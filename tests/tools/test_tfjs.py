@@ -165,7 +165,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "too few bytes": (change(FIRST, "shape", [2, 4]), "take 36 bytes, its shards hold 28"),
     "bytes left over": (change(FIRST, "shape", [2, 2]), "8 bytes after the last weight"),
     "levels of an int32": (change(SECOND, "dtype", "int32"), "only float32 can be stored rounded"),
-    "levels as a text": (change(SECOND, "quantization", "uint8"), "'quantization' .* not an object"),
+    "levels as a text": (change(SECOND, "quantization", "uint8"), "'quantization' .* an object"),
     "levels without a dtype": (
         change([*SECOND, "quantization"], "dtype", ...), "'quantization' of .* has no 'dtype'",
     ),
