@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compreface_cli.commands.build_flags import takes_build_flags
 from compreface_cli.errors import UsageError
 from compreface_cli.terminal.output import Output
 
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="render")(render)
 
 
+@takes_build_flags
 def render(
     folder: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     build: Annotated[
@@ -54,6 +56,8 @@ def render(
         typer.Option("--accept-hash", metavar="MODEL=SHA256", help="Take this file for the model."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
     """Write a folder that builds and runs with plain `docker compose up -d`, without cf."""
     from compreface_cli.models import accepted
@@ -67,6 +71,7 @@ def render(
             "port": port,
             "core_port": core_port,
             "bind": bind,
+            **changes,
         },
         folder,
         out,

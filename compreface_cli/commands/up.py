@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compreface_cli.commands.build_flags import takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="up")(up)
 
 
+@takes_build_flags
 def up(
     build: Annotated[
         str | None,
@@ -73,6 +76,8 @@ def up(
         typer.Option("--wheels", metavar="DIR", help="Wheels for a machine without network."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
     """Start a build; returns when the engine has recognised a known face."""
     from compreface_cli.deploy import up as flow
@@ -89,6 +94,7 @@ def up(
             "bind": bind,
             "services": services,
             "launcher": launcher,
+            **changes,
         },
         out,
     )
@@ -106,6 +112,7 @@ def up(
         idle = {
             "--build or --no-build": build_image,
             "--pull": pull or None,
+            "--base-image": changes["base_image"],
         }
         for flag in (name for name, given in idle.items() if given is not None):
             out.warning(f"{flag} has no effect on a local process, which is the engine alone")
