@@ -25,37 +25,38 @@ def build(
     build: Annotated[
         str | None,
         typer.Argument(
-            help="A build's name or the path of its file; else the default.", show_default=False
+            help="Name of a build, or path of its file; the default build if absent.",
+            show_default=False,
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="Keep it as a build of that name; else custom-build."),
+        typer.Option("--name", help="Save it as a build of this name; else custom-build."),
     ] = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(
             "--tag",
             metavar="REPOSITORY[:TAG]",
-            help="A further name for the image; again for more.",
+            help="Further name of the image, repeatable.",
         ),
     ] = None,
     push: Annotated[
-        bool, typer.Option("--push", help="Push to the registries that --tag names.")
+        bool, typer.Option("--push", help="Push the image to the registries that --tag names.")
     ] = False,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Build every step anew.")] = False,
-    pull: Annotated[
-        bool, typer.Option("--pull", help="Ask the registry for a newer base image first.")
-    ] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Ignore the build cache.")] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Pull a newer base image first.")] = False,
     accept_hash: Annotated[
         list[str] | None,
-        typer.Option("--accept-hash", metavar="MODEL=SHA256", help="Take this file for the model."),
+        typer.Option(
+            "--accept-hash", metavar="MODEL=SHA256", help="Accept this hash for the model's file."
+        ),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     *,
     changes: Mapping[str, Any],
 ) -> None:
-    """Build the engine's image; flags that change the build are kept as a build of your own."""
+    """Build the engine's image; flags that change the build are saved as a build of your own."""
     from compreface_cli.deploy import build as flow
     from compreface_cli.models import accepted
 

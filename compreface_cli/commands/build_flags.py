@@ -12,22 +12,25 @@ import typer
 from compreface_cli.runtimes import RUNTIMES, joined
 
 _OPTIONS: Mapping[str, Any] = {
-    "gpu": Annotated[bool | None, typer.Option("--gpu", help="For an NVIDIA GPU.")],
+    "gpu": Annotated[bool | None, typer.Option("--gpu", help="Build for an NVIDIA GPU.")],
     "gpu_index": Annotated[
-        int | None, typer.Option("--gpu-index", min=0, max=63, help="Which GPU; implies --gpu.")
+        int | None,
+        typer.Option("--gpu-index", min=0, max=63, help="Index of the GPU; implies --gpu."),
     ],
     "detector": Annotated[str | None, typer.Option("--detector", help="Detector plugin.")],
     "calculator": Annotated[str | None, typer.Option("--calculator", help="Calculator plugin.")],
     "plugins": Annotated[
         list[str] | None,
-        typer.Option("--plugin", help="Further plugin; again for more. They replace the build's."),
+        typer.Option("--plugin", help="Further plugin, repeatable; replaces the build's list."),
     ],
     "runtime": Annotated[str | None, typer.Option("--runtime", help=f"{joined(RUNTIMES, 'or')}.")],
     "precision": Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")],
     "min_cosine": Annotated[
-        float | None, typer.Option("--min-cosine", help="Least cosine to fp32 for auto.")
+        float | None, typer.Option("--min-cosine", help="Lowest cosine to fp32 that auto accepts.")
     ],
-    "base_image": Annotated[str | None, typer.Option("--base-image", help="Image to build upon.")],
+    "base_image": Annotated[
+        str | None, typer.Option("--base-image", help="Base image of the engine's image.")
+    ],
 }
 
 

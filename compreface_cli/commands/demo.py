@@ -22,15 +22,15 @@ def register(app: typer.Typer) -> None:
 def demo(
     instance: Annotated[
         str | None,
-        typer.Option("--instance", metavar="NAME", help="The instance to ask, if several run."),
+        typer.Option("--instance", metavar="NAME", help="Instance to use, if several run."),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option("--url", metavar="URL", help="The engine's address, if cf did not start it."),
+        typer.Option("--url", metavar="URL", help="Address of an engine that cf did not start."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Send two shipped portraits through the running engine and show what it sees."""
+    """Run two bundled portraits through the engine and show the results."""
     from compreface_cli.photos import compare, scan
     from compreface_cli.photos import demo as flow
 

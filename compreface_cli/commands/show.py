@@ -30,20 +30,20 @@ def register(app: typer.Typer) -> None:
 def show(
     build: Annotated[
         str | None,
-        typer.Argument(help="A build's name or the path of its file.", show_default=False),
+        typer.Argument(help="Name of a build, or path of its file.", show_default=False),
     ] = None,
     resolved: Annotated[
         bool,
         typer.Option(
             "--resolved",
-            help="The settled plan, and who set each value; a flag implies it.",
+            help="Show the resolved plan, and who set each value; flags of the build imply it.",
         ),
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     *,
     changes: Mapping[str, Any],
 ) -> None:
-    """Show a build file, or the plan that would run with the origin of each value."""
+    """Show a build file, or the resolved plan with the origin of each value."""
     from dataclasses import asdict
 
     from compreface_cli.inspect import show as flow

@@ -131,7 +131,7 @@ def test_only_health_and_documentation_need_no_key(service: Service) -> None:
     assert service.call("GET", "/metrics", headers={"X-Api-Key": FIRST}).status == 200
 
 
-def test_the_document_asks_for_a_key_only_where_the_engine_does(service: Service) -> None:
+def test_the_openapi_document_requires_a_key_only_where_the_engine_does(service: Service) -> None:
     assert "security" in service.call("GET", "/openapi.json").json()
     assert "security" not in Service().call("GET", "/openapi.json").json()
 
@@ -143,7 +143,7 @@ def test_a_refused_key_is_counted(service: Service) -> None:
     assert b'compreface_refused_total{cause="key"} 2.0' in text
 
 
-def test_keys_are_told_apart_by_their_place_and_kept_as_digests() -> None:
+def test_keys_are_identified_by_their_index_and_kept_as_digests() -> None:
     keys = Keys((FIRST, SECOND))
     assert [keys.place(key.encode()) for key in (FIRST, SECOND, "third")] == [0, 1, None]
     assert FIRST not in repr(vars(keys))
@@ -162,7 +162,7 @@ def test_a_client_over_its_rate_gets_retry_after() -> None:
     assert b'compreface_refused_total{cause="rate"} 2.0' in service.call("GET", "/metrics").body
 
 
-def test_with_keys_the_limit_belongs_to_the_key_and_not_to_the_address() -> None:
+def test_with_keys_the_rate_limit_is_per_key_not_per_address() -> None:
     service = Service(CF_API_KEYS=f"{FIRST},{SECOND}", CF_RATE_LIMIT="0.01", CF_RATE_BURST="1")
     assert service.find("10.0.0.1", X_Api_Key=FIRST).status == 200
     assert service.find("10.0.0.2", X_Api_Key=FIRST).status == 429

@@ -43,7 +43,7 @@ def refused(**variables: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_a_taken_port_is_named_in_one_line() -> None:
+def test_a_taken_port_is_reported_in_one_line() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -67,7 +67,7 @@ def test_a_taken_port_is_named_in_one_line() -> None:
         ({"CALCULATION_PLUGIN": "nonsense"}, "nonsense"),
     ],
 )
-def test_a_configuration_that_cannot_run_is_named_in_one_line(
+def test_a_configuration_error_is_reported_in_one_line(
     variables: dict[str, str], name: str
 ) -> None:
     code, text = refused(**{"CF_PORT": "0", **variables})
@@ -99,7 +99,7 @@ def test_the_process_that_watches_the_engine_loads_no_numpy() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_exit_code_0_though_a_connection_is_kept(number: int) -> None:
+def test_a_signal_ends_the_engine_with_exit_code_0_despite_a_kept_connection(number: int) -> None:
     with Engine() as engine:
         kept = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=30)
         kept.request("GET", "/healthcheck")
@@ -184,12 +184,12 @@ def metrics(engine: Engine) -> bytes:
     return engine.request("GET", "/metrics").body
 
 
-def test_sigterm_while_models_load_ends_it_with_exit_code_0() -> None:
+def test_sigterm_while_models_load_ends_the_engine_with_exit_code_0() -> None:
     engine = Engine()
     assert engine.stop() in (0, -signal.SIGTERM)
 
 
-def test_logs_are_json_and_hold_no_file_name_no_api_key_and_no_query() -> None:
+def test_logs_are_json_without_file_names_api_keys_and_queries() -> None:
     import json
 
     with Engine(LOGGING_LEVEL_NAME="debug", CF_TYPO="x") as engine:
