@@ -218,10 +218,9 @@ def _settle(request: Request, found: settings.Settings) -> tuple[BuildFile, _Own
         )
     # Model files are looked for beside the build file, so such a build stays where its base is.
     beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
-    plan = plans.resolve(base, found)  # here, where a fault is the flag's, not that of a file
     spec = builds.customise(base, name, changes)
     path = builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
-    raise_for(model_files.out_of_reach(plan))
+    raise_for(model_files.out_of_reach(plans.resolve(base, found)))
     return builds.BuildFile(spec, "path", path.absolute()), _Own(spec, beside, path)
 
 

@@ -373,6 +373,8 @@ def _known(key: str, settings: Settings, *plugins: str) -> None:
         if fault is not None:
             these = ", ".join(plugin_table.shown(role))
             raise ConfigurationError(where + fault, hint=f"these run: {these}")
+        if plugins.count(plugin) > 1 and given and given.layer == "flag":  # as in a build file
+            raise ConfigurationError(f"{where}{plugin} is listed twice")
 
 
 def _stack(settings: Settings, origins: dict[str, str]) -> dict[str, str]:

@@ -134,19 +134,21 @@ def test_the_image_has_the_hash_of_the_build_that_these_flags_make(
 
 @pytest.mark.parametrize("command", ["build", "up", "render", "show"])
 @pytest.mark.parametrize(
-    ("flag", "value"),
+    ("flag", "value", "others"),
     [
-        ("--detector", "nope.X"),
-        ("--calculator", "scrfd.FaceDetector"),
-        ("--plugin", "embedded.Calculator@mobilefacenet192"),
+        ("--detector", "nope.X", ()),
+        ("--calculator", "scrfd.FaceDetector", ()),
+        ("--plugin", "embedded.Calculator@mobilefacenet192", ()),
+        ("--plugin", "facenet.PoseEstimator", ("--plugin", "facenet.PoseEstimator")),
+        ("--precision", "bf16", ("--gpu",)),
     ],
 )
-def test_a_plugin_that_cannot_be_is_the_flags_fault(
-    cf: Cf, command: str, flag: str, value: str
+def test_a_value_that_cannot_be_is_the_flags_fault(
+    cf: Cf, command: str, flag: str, value: str, others: tuple[str, ...]
 ) -> None:
     more = ("-o", "out") if command == "render" else ()
     more = ("--name", "mine") if command == "build" else more
-    done = cf(command, "embedded", flag, value, *more)
+    done = cf(command, "embedded", flag, value, *others, *more)
     assert done.code == 3, done.err
     assert f"flag {flag}" in done.err
     assert value in done.err
