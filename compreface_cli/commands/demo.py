@@ -47,7 +47,8 @@ def _document(shown: Shown) -> dict[str, Any]:
         "calculator": shown.engine.calculator,
         "faces": [{"picture": name, **face} for name, face in shown.faces],
         "likenesses": [
-            {"a": one.one, "b": one.other, "similarity": one.similarity} for one in shown.likenesses
+            {"a": likeness.one, "b": likeness.other, "similarity": likeness.similarity}
+            for likeness in shown.likenesses
         ],
     }
 
@@ -77,8 +78,10 @@ def _draw(shown: Shown, border: Border | None, console: Console) -> None:
     likenesses.add_column("one")
     likenesses.add_column("the other")
     likenesses.add_column("similarity", justify="right")
-    for one in shown.likenesses:
-        style = "green" if border and one.similarity >= border.at else ""
-        likenesses.add_row(one.one, one.other, Text(f"{one.similarity:.3f}", style=style))
+    for likeness in shown.likenesses:
+        style = "green" if border and likeness.similarity >= border.at else ""
+        likenesses.add_row(
+            likeness.one, likeness.other, Text(f"{likeness.similarity:.3f}", style=style)
+        )
     print_trimmed(console, likenesses)
     console.print(scale(f"{shown.engine.calculator} at {shown.engine.url}", border), markup=False)

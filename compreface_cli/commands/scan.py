@@ -76,7 +76,7 @@ def scan(
         out.note(f"skipped {name_and_why}")
     for name in gathered.empty:
         out.note(f"no picture in {name}")
-    into_folder = len(pictures) > 1 or any(Path(one).is_dir() for one in photos)
+    into_folder = len(pictures) > 1 or any(Path(photo).is_dir() for photo in photos)
     targets = flow.targets(pictures, draw, into_folder) if draw else [None] * len(pictures)
     rows: list[Row] = []
     with flow.client_of(instance, url) as client:
