@@ -12,13 +12,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from tests.golden import engine_messages
+from tests.golden import convert_messages, engine_messages
 
 FOLDER = Path(__file__).parent / "messages"
 
 Case: TypeAlias = Callable[[Path], object]
 
-SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {"engine": engine_messages.CASES}
+SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
+    "convert": convert_messages.CASES,
+    "engine": engine_messages.CASES,
+}
 """The cases of each golden file, by its name without `.txt`."""
 
 
