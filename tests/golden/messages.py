@@ -19,7 +19,13 @@ from unittest import mock
 
 from compreface_cli.checks.base import Finding
 from compreface_cli.errors import CfError
-from tests.golden import builds_messages, checks_messages, engine_messages, photos_messages
+from tests.golden import (
+    builds_messages,
+    checks_messages,
+    convert_messages,
+    engine_messages,
+    photos_messages,
+)
 
 _PORT = re.compile(r"127\.0\.0\.1:[3-6]\d{4}")  # of a server of the case's own
 _ADDRESS = re.compile(r"at 0x[0-9a-f]+")  # of a Python object
@@ -29,6 +35,7 @@ Case: TypeAlias = Callable[[Path], object]
 
 SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "engine": engine_messages.CASES,
+    "convert": convert_messages.CASES,
     "builds": builds_messages.CASES,
     "checks": checks_messages.CASES,
     "photos": photos_messages.CASES,
