@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-
-from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 _MISSING = (
@@ -20,14 +19,15 @@ def ensure(folder_name: str, packages: Mapping[str, str], what: str) -> Path:
     folder = ROOT / ".cache" / folder_name
     python = folder / "bin" / "python"
     folder.parent.mkdir(exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not python.exists():
             print(f"making {folder} with {what} (once) ...", file=sys.stderr)
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        found = subprocess.run(
+        check = subprocess.run(
             [str(python), "-c", _MISSING, *packages], capture_output=True, text=True, check=True
         )
-        missing = [packages[name] for name in found.stdout.split()]
+        missing = [packages[name] for name in check.stdout.split()]
         if missing:
             pip = [str(python), "-m", "pip", "-q", "--disable-pip-version-check", "install"]
             subprocess.run([*pip, *missing], check=True, stdout=sys.stderr)
