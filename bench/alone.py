@@ -1,4 +1,4 @@
-"""A lone request on idle cores: each small network as it is opened, over one thread."""
+"""A single request on idle cores: each small network as the engine opens it, against one thread."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 ROUNDS = 15
 CORES = 2
-NEEDED_ALONE = 1.05  # of one thread's time: never slower, but for the clock
+NEEDED_ALONE = 1.05  # of one thread's time: never slower, up to the clock's noise
 NEEDED_TOGETHER = 0.95  # of one thread's runs a second, with a request on each core
 _EMBEDDED = Path(compreface_engine.__file__).parent / "embedded_models"
 
 
 def measure(shared: Path) -> Chapter:
-    """Medians of interleaved runs in this process, alone and with a caller on each core."""
+    """Medians of interleaved runs in this process, alone and with a request on each core."""
     networks = {
         "SCRFD-2.5G, 480 x 640": (
             shared / "models/scrfd/scrfd_2.5g_bnkps.onnx",
@@ -52,9 +52,9 @@ def measure(shared: Path) -> Chapter:
         feeds = {opened.inputs[0]: np.random.default_rng(0).random(shape, np.float32)}
         opened.run(feeds)
         sessions.settle()
-        one = OnnxSession(path, threads=1)
-        alone = _in_turn(workers, opened, one, feeds)
-        together = _together(workers, opened, feeds) / _together(workers, one, feeds)
+        narrow = OnnxSession(path, threads=1)
+        alone = _in_turn(workers, opened, narrow, feeds)
+        together = _together(workers, opened, feeds) / _together(workers, narrow, feeds)
         threads = sessions.choice(path).threads_alone
         lines.append(f"  {name:<28}{threads} threads when alone")
         rows += [
@@ -65,11 +65,11 @@ def measure(shared: Path) -> Chapter:
     return Chapter("A lone request inside a network", lines, rows, document)
 
 
-def _in_turn(workers: WorkerPool, opened: Session, one: Session, feeds: dict[str, Any]) -> float:
+def _in_turn(workers: WorkerPool, opened: Session, narrow: Session, feeds: dict[str, Any]) -> float:
     ratios = []
     for _ in range(ROUNDS):
         times = []
-        for session in (opened, one):
+        for session in (opened, narrow):
             with workers.occupy():
                 started = time.perf_counter()
                 session.run(feeds)

@@ -1,11 +1,11 @@
-"""The baseline: MTCNN and FaceNet in TensorFlow behind HTTP, as one would write it today.
+"""The baseline: MTCNN and FaceNet in TensorFlow behind HTTP, as commonly written today.
 
     python -m bench.baseline_tensorflow PORT MTCNN.npz FACENET.pb {tuned|plain}
 
 Graph mode (traced functions, the frozen graph in a session), OpenCV for JPEG and resizing, the HTTP
-server that the engine has too. `POST /scan_faces` answers as the engine does: boxes and embeddings.
-tuned: all faces of a picture in one run, two pictures at once. plain: as the original engine works
-in one process, a face a run, a picture at a time. TensorFlow takes both cores in either.
+server of the engine. `POST /scan_faces` answers with boxes and embeddings, as the engine does.
+tuned: all faces of a picture in one run, two pictures at once. plain: like one process of the
+original engine, one face a run, one picture at a time. TensorFlow uses both cores in either.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Scanner:
             size = round(width * factor), round(height * factor)
             small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         rows, columns = small.shape[:2]
-        found = []
+        faces = []
         for (x, y, w, h), probability in detect(small, self._networks):
             if probability <= MIN_SCORE:
                 continue
@@ -96,8 +96,8 @@ class Scanner:
             left, top, right, bottom = (int(value * (1 / factor)) for value in corners)
             box = {"probability": probability, "x_min": left, "y_min": top}
             box.update(x_max=right, y_max=bottom)
-            found.append(((left, top, right, bottom), {"box": box}))
-        return sorted(found, key=lambda one: -_area(one[0]))
+            faces.append(((left, top, right, bottom), {"box": box}))
+        return sorted(faces, key=lambda face: -_area(face[0]))
 
 
 def _area(corners: tuple[int, ...]) -> int:
@@ -106,7 +106,7 @@ def _area(corners: tuple[int, ...]) -> int:
 
 
 def _crop(image: Array, corners: tuple[int, ...]) -> Array:
-    """The box as FaceNet sees it: blurred where it shrinks, 160 x 160, standardised."""
+    """The box as FaceNet's input: blurred where it shrinks, 160 x 160, standardised."""
     left, top, right, bottom = corners
     part = image[top:bottom, left:right]
     across, down = (max(0.0, (side / 160 - 1) / 2) for side in (right - left, bottom - top))

@@ -1,4 +1,4 @@
-"""Thirty-two clients at once, default settings: nobody is lost, and nobody waits unfairly long."""
+"""Thirty-two clients at once with default settings: every request is answered, in a fair time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench import load, servers
 from bench.result import Chapter, at_most
 
 CONNECTIONS = 32
-NEEDED_P99 = 3.0  # times the ideal: every client waits for all others once
+NEEDED_P99 = 3.0  # times the ideal, in which each client waits once for all others
 NEEDED_REFUSED = 0.01
 
 

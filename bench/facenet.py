@@ -1,4 +1,4 @@
-"""The FaceNet build beside the same MTCNN and FaceNet in TensorFlow, block by block in turn."""
+"""The FaceNet build against the same MTCNN and FaceNet in TensorFlow, in alternating blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.result import Chapter, Row, at_least, at_most
 ROUNDS = 8
 CONNECTIONS = (8, 1)
 STARTS = 3
-# Asked of the engine against the plain baseline.
+# The engine's goals against the plain baseline.
 NEEDED_BF16, NEEDED_FP32 = 5.0, 4.0
 NEEDED_P50 = 1 / 4
 NEEDED_MEMORY = 1 / 2
@@ -27,7 +27,7 @@ NEEDED_READY = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Two servers at one number of connections; ratios are engine over baseline, round by round."""
+    """Two servers at a number of connections; ratios are engine over baseline, round by round."""
 
     connections: int
     engine: Sequence[load.Run]
@@ -52,7 +52,7 @@ class Speed:
         }
 
     def _cpu_ms(self, name: str, runs: Sequence[load.Run]) -> float:
-        """Processor time a scan: the figure that other work on the machine disturbs least."""
+        """Processor time a scan: the figure that other load on the machine affects least."""
         return 1000 * self.cpu_s[name] / sum(len(run.latencies_s) for run in runs)
 
 
@@ -95,7 +95,7 @@ def measure(shared: Path, kind: str, *, requests: int, weigh_after: int) -> Chap
 def in_turn(
     engine: Server, baseline: Server, picture: bytes, requests: int, connections: int
 ) -> Speed:
-    """Blocks of requests to one and the other, so that both see the same machine."""
+    """Alternating blocks of requests, so that both servers run under the same conditions."""
     runs: dict[str, list[load.Run]] = {"engine": [], "baseline": []}
     pairs = (("engine", engine), ("baseline", baseline))
     before = {name: server.cpu_s() for name, server in pairs}
@@ -111,13 +111,13 @@ def in_turn(
 
 def _ready(shared: Path, work: Path, kind: str) -> dict[str, float]:
     """Seconds from the start of the process to its first answer, the best of a few starts."""
-    found: dict[str, list[float]] = {"engine": [], "baseline": []}
+    seconds: dict[str, list[float]] = {"engine": [], "baseline": []}
     for _ in range(STARTS):
-        with servers.engine(shared, work, servers.FACENET_BUILD) as one:
-            found["engine"].append(one.ready_s)
+        with servers.engine(shared, work, servers.FACENET_BUILD) as server:
+            seconds["engine"].append(server.ready_s)
         with servers.tensorflow(shared, work, kind) as other:
-            found["baseline"].append(other.ready_s)
-    return {name: min(values) for name, values in found.items()}
+            seconds["baseline"].append(other.ready_s)
+    return {name: min(values) for name, values in seconds.items()}
 
 
 def _rows(document: dict[str, Any], *, half: bool) -> list[Row]:
@@ -161,13 +161,13 @@ def _lines(document: dict[str, Any]) -> list[str]:
 
 
 def _same_boxes(engine: bytes, baseline: bytes) -> list[list[int]]:
-    """The boxes that both found; RuntimeError if they differ or an embedding does."""
+    """The boxes of both; raises RuntimeError where they or the embeddings differ."""
     ours, theirs = (json.loads(answer)["result"] for answer in (engine, baseline))
     boxes = [_corners(face) for face in ours]
     if boxes != [_corners(face) for face in theirs]:
         raise RuntimeError(f"the two find other boxes: {boxes}, {[_corners(f) for f in theirs]}")
-    for one, other in zip(ours, theirs, strict=True):
-        pairs = zip(one["embedding"], other["embedding"], strict=True)
+    for own, other in zip(ours, theirs, strict=True):
+        pairs = zip(own["embedding"], other["embedding"], strict=True)
         cosine = sum(a * b for a, b in pairs)
         if cosine < 0.999:
             raise RuntimeError(f"the two give other embeddings: cosine {cosine:.5f}")

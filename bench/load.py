@@ -1,4 +1,4 @@
-"""Requests in a fixed number of connections, and what they took."""
+"""Load over a fixed number of connections, and its measurements."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def multipart(picture: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def ask(port: int, picture: bytes) -> bytes:
-    """One `/scan_faces` answer; RuntimeError for any status but 200."""
+    """One `/scan_faces` answer. Raises RuntimeError for any status but 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         return _post(connection, *multipart(picture))
@@ -50,15 +50,15 @@ def ask(port: int, picture: bytes) -> bytes:
 def block(
     port: int, picture: bytes, requests: int, connections: int, *, refusals: bool = False
 ) -> Run:
-    """`requests` scans of the picture, shared out among kept-alive connections.
+    """`requests` scans of the picture over kept-alive connections.
 
-    With `refusals` an answer 503 is counted, not an error; nobody asks again.
+    With `refusals` an answer 503 is counted instead of raising; it is not retried.
     """
     return _share(port, iter([picture] * requests), connections, refusals)
 
 
 def mixed(port: int, pictures: Sequence[bytes], connections: int) -> Run:
-    """One scan of each picture; one without a face is answered too."""
+    """One scan of each picture; pictures without a face count too."""
     return _share(port, iter(pictures), connections, refusals=False, no_face=True)
 
 
@@ -149,6 +149,6 @@ def status(port: int) -> dict[str, Any]:
 
 
 def progress(text: str) -> None:
-    """One line on stderr that the next replaces; nothing where nobody watches."""
+    """Prints a line on stderr that the next one replaces; nothing where it is not a terminal."""
     if sys.stderr.isatty():
         print(f"{text:<60}", end="\r", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""A public peer behind HTTP, with the weights it is given; runs in the peers' environment.
+"""A public peer behind HTTP with given weights; runs in the peers' environment.
 
     python -m bench.peer_server PORT {insightface|uniface} DETECTOR.onnx RECOGNISER.onnx AT_ONCE
 
-DETECTOR is an SCRFD file, RECOGNISER an ArcFace-like network for 112 x 112 crops. Each peer is used
-through its public analysis class, with the defaults that its users get.
+DETECTOR is an SCRFD file, RECOGNISER an ArcFace-like network for 112 x 112 px crops. Each peer is
+used through its public analysis class with its defaults.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def insightface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
 
 
 def uniface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
-    # It takes a detector's file only under the name and hash that it knows.
+    # It accepts a detector's file only under a known name and hash.
     folder = _folder()
     os.environ["UNIFACE_CACHE_DIR"] = str(folder)
     from uniface.analyzer import FaceAnalyzer
@@ -53,7 +53,7 @@ def uniface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
     from uniface.recognition.base import BaseRecognizer, PreprocessConfig
 
     class Given(BaseRecognizer):  # type: ignore[misc]
-        """Its recogniser class with a file of ours."""
+        """Its recogniser class with the given file."""
 
         def __init__(self) -> None:
             super().__init__(
@@ -65,8 +65,8 @@ def uniface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
     weights = SCRFDWeights.SCRFD_500M_KPS
     shutil.copy(detector, folder / f"{weights.value}.onnx")
     providers = ["CPUExecutionProvider"]
-    found = SCRFD(model_name=weights, input_size=(640, 640), providers=providers)
-    analyzer = FaceAnalyzer(detector=found, recognizer=Given())
+    detector = SCRFD(model_name=weights, input_size=(640, 640), providers=providers)
+    analyzer = FaceAnalyzer(detector=detector, recognizer=Given())
 
     def analyse(image: Any) -> list[Any]:
         return [(f.bbox, f.confidence, f.embedding) for f in analyzer.analyze(image)]
@@ -75,7 +75,7 @@ def uniface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
 
 
 def _folder() -> Path:
-    """Lives as long as the process: a peer may read its files late."""
+    """A folder that exists as long as the process, since a peer may read its files late."""
     folder = Path(tempfile.mkdtemp(prefix="peer-"))
     atexit.register(shutil.rmtree, folder)
     return folder

@@ -1,4 +1,4 @@
-"""The public peers in an environment of their own, made once and kept in `.cache/venv-peers`."""
+"""The public peers' Python environment, created once in `.cache/venv-peers`."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ PACKAGES = {
 
 
 def ensure() -> Path:
-    """The interpreter; installs only what is not there yet."""
+    """The interpreter, after the missing packages are installed."""
     return ensure_environment("venv-peers", PACKAGES, "the public peers")

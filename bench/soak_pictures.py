@@ -1,4 +1,4 @@
-"""Large pictures for the soak: without a face, cut short, progressive, or of far too many scans."""
+"""Large pictures for the soak test: without a face, truncated, progressive, with too many scans."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _slope(width: int, height: int) -> Image.Image:
 
 
 def _rescanned(jpeg: bytes, times: int) -> bytes:
-    """The JPEG with its last scan so many times."""
+    """The JPEG with its last scan repeated."""
     last = jpeg.rindex(b"\xff\xda")
     return jpeg[:last] + jpeg[last:-2] * times + jpeg[-2:]
 

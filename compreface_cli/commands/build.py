@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.runtimes import RUNTIMES, joined
+from compreface_cli.commands.build_flags import takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="build")(build)
 
 
+@takes_build_flags
 def build(
     build: Annotated[
         str | None,
@@ -26,32 +28,6 @@ def build(
             help="Name of a build, or path of its file; the default build if absent.",
             show_default=False,
         ),
-    ] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Build for an NVIDIA GPU.")] = False,
-    gpu_index: Annotated[
-        int | None,
-        typer.Option("--gpu-index", min=0, max=63, help="Index of the GPU; implies --gpu."),
-    ] = None,
-    detector: Annotated[str | None, typer.Option("--detector", help="Detector plugin.")] = None,
-    calculator: Annotated[
-        str | None, typer.Option("--calculator", help="Calculator plugin.")
-    ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option("--plugin", help="Further plugin, repeatable; replaces the build's list."),
-    ] = None,
-    base_image: Annotated[
-        str | None, typer.Option("--base-image", help="Base image of the engine's image.")
-    ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option("--runtime", help=f"{joined(RUNTIMES, 'or')}."),
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="auto, fp32 or bf16.")
-    ] = None,
-    min_cosine: Annotated[
-        float | None, typer.Option("--min-cosine", help="Lowest cosine to fp32 that auto accepts.")
     ] = None,
     name: Annotated[
         str | None,
@@ -77,23 +53,14 @@ def build(
         ),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
     """Build the engine's image; flags that change the build are saved as a build of your own."""
     from compreface_cli.deploy import build as flow
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
-    changes: dict[str, Any] = {
-        "device": "cuda" if gpu or gpu_index is not None else None,
-        "gpu_index": gpu_index,
-        "detector": detector,
-        "calculator": calculator,
-        "plugins": list(plugin) if plugin else None,
-        "base_image": base_image,
-        "runtime": runtime,
-        "precision": precision,
-        "min_cosine": min_cosine,
-    }
     request = flow.Request(
         build=build,
         changes=changes,

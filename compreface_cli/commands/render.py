@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compreface_cli.commands.build_flags import takes_build_flags
 from compreface_cli.errors import UsageError
 from compreface_cli.terminal.output import Output
 
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="render")(render)
 
 
+@takes_build_flags
 def render(
     folder: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     build: Annotated[
@@ -60,6 +62,8 @@ def render(
         ),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
     """Write a Compose project that builds and runs without cf."""
     from compreface_cli.models import accepted
@@ -73,6 +77,7 @@ def render(
             "port": port,
             "core_port": core_port,
             "bind": bind,
+            **changes,
         },
         folder,
         out,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compreface_cli.commands.build_flags import takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="up")(up)
 
 
+@takes_build_flags
 def up(
     build: Annotated[
         str | None,
@@ -92,6 +95,8 @@ def up(
         ),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
     """Start a build and wait until it recognises a reference face."""
     from compreface_cli.deploy import up as flow
@@ -108,6 +113,7 @@ def up(
             "bind": bind,
             "services": services,
             "launcher": launcher,
+            **changes,
         },
         out,
     )
@@ -125,6 +131,7 @@ def up(
         idle = {
             "--build or --no-build": build_image,
             "--pull": pull or None,
+            "--base-image": changes["base_image"],
         }
         for flag in (name for name, given in idle.items() if given is not None):
             out.warning(f"{flag} has no effect on a local process, which is the engine alone")

@@ -198,7 +198,7 @@ class Setting:
 DEFAULT_BUILD = "embedded"
 
 # What to build; a build file answers these unless something here does.
-_BUILD: tuple[Setting, ...] = (
+BUILD: tuple[Setting, ...] = (
     Setting("build", _build, DEFAULT_BUILD, "The build to use: a name or a path.", flag="BUILD"),
     Setting("detector", _text, None, "Detector plugin.", flag="--detector"),
     Setting("calculator", _text, None, "Calculator plugin.", flag="--calculator"),
@@ -233,7 +233,7 @@ _BUILD: tuple[Setting, ...] = (
         "Set of packages; cuda12 for drivers below 580, cuda12-legacy for Pascal and Volta.",
     ),
     Setting("base_image", _image, None, "Base image of the engine's image.", flag="--base-image"),
-    Setting("image", _image, None, "Name of the engine's image.", flag="--tag"),
+    Setting("image", _image, None, "Name of the engine's image."),
 )
 # Limits of the engine that the plan settles.
 _LIMITS: tuple[Setting, ...] = (
@@ -462,7 +462,7 @@ _STACK: tuple[Setting, ...] = (
         upstream="read_timeout",
     ),
 )
-TABLE: tuple[Setting, ...] = (*_BUILD, *_LIMITS, *_ENGINE, *_KEYS, *_INSTANCE, *_STACK)
+TABLE: tuple[Setting, ...] = (*BUILD, *_LIMITS, *_ENGINE, *_KEYS, *_INSTANCE, *_STACK)
 PASSED_ON: tuple[str, ...] = tuple(row.key for row in _ENGINE)
 STACK: tuple[str, ...] = tuple(
     row.key for row in _STACK if row.default is not None and not row.secret

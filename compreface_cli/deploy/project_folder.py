@@ -117,7 +117,7 @@ def image(
         if local is None:
             raise FetchError(
                 f"the image {plan.image} is not here, and --no-build forbids to build it",
-                hint=f"Build it first: cf build {plan.build}",
+                hint="Leave --no-build out, then `cf up` builds it.",
             )
         return local.id
     return build_image(plan, folder, out=out, undo=undo, force=build is True, pull=pull).id

@@ -1,4 +1,4 @@
-"""Broken and lying MXNet files: a ConvertError, never another exception, a hang or a flood."""
+"""Broken and hostile MXNet files: always a ConvertError, within limits of time and memory."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_symbol_cut_anywhere_is_refused() -> None:
 
 
 def test_weights_that_go_on_are_refused() -> None:
-    with pytest.raises(ConvertError, match="behind its end"):
+    with pytest.raises(ConvertError, match="after its end"):
         read_params(PARAMS["new"] + b"\0")
 
 
@@ -153,7 +153,7 @@ def test_any_other_json_is_refused(nodes: Any, heads: Any) -> None:
 
 
 def test_deeply_nested_json_is_refused() -> None:
-    with pytest.raises(ConvertError, match="no JSON"):
+    with pytest.raises(ConvertError, match="not JSON"):
         read_mxnet(b"[" * 200_000, {}, cut=True)
 
 
@@ -165,7 +165,7 @@ def test_an_array_that_claims_more_than_the_file_holds_is_refused() -> None:
 
 
 def test_a_count_of_arrays_beyond_the_file_is_refused() -> None:
-    with pytest.raises(ConvertError, match="claims"):
+    with pytest.raises(ConvertError, match="too many arrays"):
         read_params(struct.pack("<QQQ", 0x112, 0, 1 << 60) + bytes(64))
 
 
@@ -222,5 +222,5 @@ def test_operators_that_would_flood_the_memory_are_refused(net: Network) -> None
 def test_a_very_deep_network_needs_no_recursion() -> None:
     lines: list[Line] = [("_copy", "r0", ["data"], {})]
     lines += [("_mul_scalar", f"r{i}", [f"r{i - 1}"], {"scalar": "1"}) for i in range(1, 5000)]
-    (found,) = run(network(*lines), np.ones((1, 1, 1, 1), np.float32))
-    assert found.item() == 1
+    (result,) = run(network(*lines), np.ones((1, 1, 1, 1), np.float32))
+    assert result.item() == 1

@@ -21,7 +21,7 @@ from compreface_engine.core.pieces import (
     MAX_OTHER_CHUNKS,
     MAX_READS,
     MAX_TIFF_PARTS,
-    check_chunks,
+    check_png_chunks,
 )
 from tests.engine.costly_pictures import (
     bmp_of_runs,
@@ -137,7 +137,7 @@ def test_modes_that_are_slow_to_convert_have_a_lower_pixel_limit(mode: str) -> N
 
 
 def tiff_of_mode(mode: str, width: int, height: int) -> bytes:
-    """Said to be so large; the data are those of a small one."""
+    """A TIFF whose header declares this size, with the data of a small picture."""
     data = bytearray(saved(Pillow.new(mode, (64, 48)), "TIFF", compression="tiff_lzw"))
     (start,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, start)
@@ -150,12 +150,12 @@ def tiff_of_mode(mode: str, width: int, height: int) -> bytes:
 
 
 def test_chunks_after_the_end_of_a_png_do_not_count() -> None:
-    check_chunks(png() + png_chunk(b"tEXt") * 10_000)
-    check_chunks(memoryview(png()))
-    check_chunks(b"no PNG" + bytes(100))
-    check_chunks(png()[:20])
+    check_png_chunks(png() + png_chunk(b"tEXt") * 10_000)
+    check_png_chunks(memoryview(png()))
+    check_png_chunks(b"no PNG" + bytes(100))
+    check_png_chunks(png()[:20])
     with pytest.raises(TooCostly):
-        check_chunks(png()[:-12] + png_chunk(b"tEXt") * 10_000)
+        check_png_chunks(png()[:-12] + png_chunk(b"tEXt") * 10_000)
 
 
 def test_a_tiff_with_invalid_sizes_is_broken() -> None:

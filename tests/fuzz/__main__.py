@@ -1,6 +1,7 @@
 """`python -m tests.fuzz TARGET [libFuzzer flags]`: coverage-guided, with atheris (`make fuzz`).
 
-New inputs go to `.cache/fuzz/TARGET`; an input that breaks a promise is left there as `crash-...`.
+New inputs go to `.cache/fuzz/TARGET`; one that causes an unexpected error is kept as `crash-...`.
+
 `-merge=1 tests/fuzz/corpus/TARGET .cache/fuzz/TARGET` keeps those that reach new code.
 """
 
@@ -19,12 +20,12 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     name = sys.argv[1]
-    found = HERE.parent.parent / ".cache" / "fuzz" / name
-    found.mkdir(parents=True, exist_ok=True)
+    new = HERE.parent.parent / ".cache" / "fuzz" / name
+    new.mkdir(parents=True, exist_ok=True)
     flags = sys.argv[2:]
     if not any(not flag.startswith("-") for flag in flags):
-        flags += [str(found), str(HERE / "corpus" / name)]
-    prefix = f"-artifact_prefix={found.parent}/{name}-"
+        flags += [str(new), str(HERE / "corpus" / name)]
+    prefix = f"-artifact_prefix={new.parent}/{name}-"
     atheris.Setup([sys.argv[0], "-max_len=8192", "-timeout=20", prefix, *flags], TARGETS[name])
     atheris.Fuzz()
 
