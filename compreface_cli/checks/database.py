@@ -86,8 +86,8 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
             CONFLICT,
             f"the database of the volume {volume} has another password than this instance: {older}"
             " (a folder of `cf render`, another user, removed settings)",
-            "Give the one that it was created with: CF_POSTGRES_PASSWORD=... cf up ... It is in the "
-            f"`.env` next to the compose.yaml that created the volume.{remove}",
+            "Give the one that it was created with: CF_POSTGRES_PASSWORD=... cf up ... It is in "
+            f"the `.env` next to the compose.yaml that created the volume.{remove}",
         )
     if _NO_DATABASE.search(error):
         return fail(

@@ -148,7 +148,7 @@ def _held(fact: PortFact, flag: str, way_out: str) -> Finding:
 def _containers(
     plan: Plan, facts: Facts, own: OwnedResources, address: str, port: int
 ) -> tuple[Container | None, Container | None, bool]:
-    """(foreign container on that port, stopped foreign one, whether this instance's own is on it)."""
+    """(foreign container on that port, stopped foreign one, whether an own container is on it)."""
     holder = stopped = None
     own_holds = False
     for container in facts.docker.containers if facts.docker else ():

@@ -38,7 +38,8 @@ def judge(plan: Plan) -> Iterator[Finding]:
     has = {_class(plugin) for plugin in plan.plugins}
     missing = [plugin for plugin in plugin_table.UI_PLUGINS if _class(plugin) not in has]
     if not missing:
-        yield ok(NAME, f"the engine returns all that the UI reads of a face: {_words([*_READ.values()])}")
+        fields = _words([*_READ.values()])
+        yield ok(NAME, f"the engine returns all that the UI reads of a face: {fields}")
         return
     lacks = [_READ[_class(plugin)] for plugin in missing]
     # Without age or gender the page's script fails before it draws the first face.

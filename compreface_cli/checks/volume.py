@@ -73,7 +73,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
 def _another_calculator(
     volume: str, known: str, wanted: str, facts: DatabaseFacts | None
 ) -> Finding | None:
-    """The refusal of the calculator `wanted`: by the database if it can be read, else by `known`."""
+    """Why `wanted` is refused: by the database if it can be read, else by `known`, the old one."""
     takes = None if facts is None else database.takes(facts, wanted)
     if facts is not None and takes is not None:
         # When the database has faces of two calculators, the known one is this instance's.

@@ -30,7 +30,7 @@ def folder(*more: str, **changes: bool | str) -> DataFolder:
     return DataFolder(files=(*FRESH, *more), **rest)  # type: ignore[arg-type]
 
 
-def test_a_folder_as_initdb_leaves_it_holds_nothing() -> None:
+def test_a_folder_as_initdb_leaves_it_has_no_data() -> None:
     assert database.holds_nothing(folder())
     assert database.holds_nothing(folder("base/16384/112", "postmaster.pid", "pg_wal/000000010"))
     assert database.holds_nothing(DataFolder())
@@ -53,50 +53,50 @@ def test_a_folder_as_initdb_leaves_it_holds_nothing() -> None:
         folder(error="no answer within 60 s"),
     ],
 )
-def test_whatever_else_lies_there_is_kept(doubt: DataFolder) -> None:
+def test_a_folder_with_other_files_may_have_data(doubt: DataFolder) -> None:
     assert not database.holds_nothing(doubt)
     assert database.cut(doubt, DatabaseFacts('FATAL:  database "frs" does not exist')) == ""
 
 
-def test_each_stage_of_the_initialisation_is_told_apart() -> None:
+def test_each_interrupted_stage_of_the_initialisation_is_recognised() -> None:
     absent = DatabaseFacts(error='FATAL:  database "frs" does not exist')
-    assert "has not made its files" in database.cut(folder(version=False, open=False))
-    assert "lets no other container in" in database.cut(folder(open=False))
-    assert "has no database" in database.cut(folder(), absent)
+    assert "PostgreSQL" in database.cut(folder(version=False, open=False))
+    assert "connections" in database.cut(folder(open=False))
+    assert "database" in database.cut(folder(), absent)
     assert database.cut(folder(), DatabaseFacts(error="no answer within 10 s")) == ""
     assert database.cut(folder()) == ""
     assert database.cut(DataFolder()) == "", "an empty volume is initialised by its image"
 
 
 @pytest.mark.parametrize(
-    ("said", "words", "way_out"),
+    ("error", "words", "hint"),
     [
-        ('password authentication failed for user "postgres"', "another password", "_PASSWORD"),
-        ('role "other" does not exist', "no user other", "CF_POSTGRES_USER"),
-        ('database "frs" does not exist', "none of this name", "CF_POSTGRES_DB"),
-        ('no pg_hba.conf entry for host "172.18.0.2"', "not let its services in", "pg_hba.conf"),
+        ('password authentication failed for user "postgres"', "password", "CF_POSTGRES_PASSWORD"),
+        ('role "other" does not exist', "user other", "CF_POSTGRES_USER"),
+        ('database "frs" does not exist', '"frs"', "CF_POSTGRES_DB"),
+        ('no pg_hba.conf entry for host "172.18.0.2"', "172.18.0.2", "pg_hba.conf"),
     ],
 )
-def test_a_login_that_is_refused_names_the_setting(said: str, words: str, way_out: str) -> None:
-    facts = DatabaseFacts(login=f"psql: error: connection failed: FATAL:  {said}")
-    found = database.login(VOLUME, facts)
-    assert found is not None
-    assert (found.level, found.code) == ("fail", 4)
-    assert words in found.message
-    assert VOLUME in found.message
-    assert way_out in found.hint
-    assert "docker volume rm" not in found.hint
+def test_a_refused_login_names_the_setting(error: str, words: str, hint: str) -> None:
+    facts = DatabaseFacts(login=f"psql: error: connection failed: FATAL:  {error}")
+    finding = database.login(VOLUME, facts)
+    assert finding is not None
+    assert (finding.level, finding.code) == ("fail", 4)
+    assert words in finding.message
+    assert VOLUME in finding.message
+    assert hint in finding.hint
+    assert "docker volume rm" not in finding.hint
     empty = database.login(VOLUME, facts, nothing=True)
     assert empty is not None
     assert f"docker volume rm {VOLUME}" in empty.hint
 
 
 @pytest.mark.parametrize("said", [None, "", "FATAL:  the database system is starting up"])
-def test_a_login_that_may_yet_come_is_no_finding(said: str | None) -> None:
+def test_a_login_that_may_still_succeed_is_no_finding(said: str | None) -> None:
     assert database.login(VOLUME, DatabaseFacts(login=said)) is None
 
 
-def test_an_empty_database_takes_any_calculator_and_a_foreign_one_is_refused() -> None:
+def test_an_empty_database_takes_any_calculator_and_another_one_refuses_it() -> None:
     demo = of("Facenet2018", 20, demo=True)
     assert database.takes(seen(), OURS) is True
     assert database.takes(seen(demo), OURS) is True
@@ -112,7 +112,7 @@ def test_an_empty_database_takes_any_calculator_and_a_foreign_one_is_refused() -
     assert "--instance" in refused.hint
 
 
-def test_a_mixed_collection_is_named_with_commands_that_a_shell_takes() -> None:
+def test_a_mixed_collection_comes_with_commands_that_a_shell_accepts() -> None:
     odd = of("it's $(rm)", 1)
     (found,) = database.collections(PLACE, seen(of(OURS), of(THEIRS, 1), odd), OURS)
     assert found.code == 5
@@ -125,7 +125,7 @@ def test_a_mixed_collection_is_named_with_commands_that_a_shell_takes() -> None:
     assert "e.calculator = 'it''s $(rm)'" in second[-1]
 
 
-def test_a_collection_of_another_calculator_alone_has_another_way_back() -> None:
+def test_a_collection_of_another_calculator_alone_has_its_own_remedy() -> None:
     other = of(THEIRS, service=8, name="Doors")
     (found,) = database.collections(PLACE, seen(of(OURS), other), OURS)
     assert '"Doors" of "Front door" holds no face that this engine can compare' in found.message

@@ -1,4 +1,4 @@
-"""What the doctor makes of what it saw: rows, levels and the exit code."""
+"""The rows of `cf doctor` for given facts: their levels and the exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.cli.fake_facts import (
     published,
     remote,
 )
-from tests.cli.test_checks_conflicts import found, only, ports
+from tests.cli.test_checks_conflicts import matching, only, ports
 
 DONE = Environment("/data/engine-env/abc")
 
@@ -33,7 +33,7 @@ def rows(**changes: Any) -> list[Finding]:
     return checks.doctor(replace(seen, **changes))
 
 
-def test_a_machine_with_everything_is_well() -> None:
+def test_a_suitable_machine_has_only_good_rows() -> None:
     of = rows()
     assert {row.level for row in of} == {"ok"}
     assert checks.exit_code(of) == 0
@@ -57,13 +57,15 @@ def test_the_exit_code_is_the_smallest_of_the_failed_rows() -> None:
         {"compose_version": None},
     ],
 )
-def test_no_docker_is_a_warning_for_the_process_launcher_serves(changes: dict[str, Any]) -> None:
+def test_missing_docker_is_a_warning_since_the_process_launcher_needs_none(
+    changes: dict[str, Any],
+) -> None:
     of = rows(facts=facts(docker=docker(**changes)))
     assert only("docker", "warn", of).code == 0
     assert checks.exit_code(of) == 0
 
 
-def test_a_host_that_was_not_asked_about_docker_and_gpu_has_no_rows_of_them() -> None:
+def test_without_facts_about_docker_and_gpu_there_are_no_rows_of_them() -> None:
     of = rows(facts=facts(docker=None))
     assert not [row for row in of if row.check in ("docker", "gpu")]
 
@@ -101,27 +103,26 @@ def test_disks_of_our_folder_and_of_docker_are_rows() -> None:
         (gpu(gpus=(Gpu(2, "GTX", (6, 1), 1),)), "ok", "wheels of cuda12-legacy"),
     ],
 )
-def test_trouble_with_a_gpu_is_a_warning_and_absence_is_fine(
-    nvidia: Any, level: str, words: str
-) -> None:
+def test_a_faulty_gpu_is_a_warning_and_no_gpu_is_fine(nvidia: Any, level: str, words: str) -> None:
     first = next(row for row in rows(facts=facts(gpu=nvidia)) if row.check == "gpu")
     assert first.level == level
     assert words in first.message
 
 
-def test_the_toolkit_is_a_row_when_docker_is_here() -> None:
-    assert "Docker does not know it" in only("gpu", "warn", rows(facts=facts(gpu=gpu()))).message
+def test_the_toolkit_is_a_row_if_docker_is_local() -> None:
+    row = only("gpu", "warn", rows(facts=facts(gpu=gpu())))
+    assert "nvidia-ctk runtime configure" in row.hint
     known = facts(gpu=gpu(), docker=docker(runtimes=("nvidia",)))
-    assert "shows only at the first start" in only("gpu", "warn", rows(facts=known)).message
-    assert not found("gpu", "warn", rows(facts=facts(gpu=gpu(), docker=remote())))
+    assert only("gpu", "warn", rows(facts=known)).hint == ""
+    assert not matching("gpu", "warn", rows(facts=facts(gpu=gpu(), docker=remote())))
 
 
 def test_a_port_of_an_own_instance_is_fine() -> None:
     of = rows(facts=facts(host=ports(held(3000))), instances={3000: "embedded"})
-    assert "the instance embedded's" in found("port", "ok", of)[0].message
+    assert "the instance embedded" in matching("port", "ok", of)[0].message
 
 
-def test_the_engines_port_held_by_somebody_fails_and_the_uis_warns() -> None:
+def test_the_engines_port_in_use_fails_and_the_uis_warns() -> None:
     of = rows(facts=facts(host=ports(held(3000), held(8000))))
     failed = only("port", "fail", of)
     assert "python3 (pid 4711)" in failed.message
@@ -130,7 +131,7 @@ def test_the_engines_port_held_by_somebody_fails_and_the_uis_warns() -> None:
     assert checks.exit_code(of) == 4
 
 
-def test_a_port_of_a_container_or_of_an_unseen_process_says_so() -> None:
+def test_a_port_of_a_container_or_of_an_unseen_process_names_its_holder() -> None:
     other = container("shop", "restarting", ports=(published(8000, held=False),))
     stopped = container("old", "exited", ports=(published(3000, held=False),))
     unseen = PortFact("127.0.0.1", 3000, free=False, error="address already in use")
@@ -139,7 +140,7 @@ def test_a_port_of_a_container_or_of_an_unseen_process_says_so() -> None:
     assert "the container shop (restarting)" in only("port", "warn", of).message
 
 
-def test_a_port_that_this_user_may_not_bind_is_told_from_one_that_is_held() -> None:
+def test_a_privileged_port_differs_from_one_that_is_held() -> None:
     low = PortFact("127.0.0.1", 80, free=False, denied=True, error="Permission denied")
     foreign = PortFact("1.2.3.4", 81, free=False, error="Cannot assign requested address")
     of = rows(facts=facts(host=ports(low, foreign)))
@@ -149,16 +150,16 @@ def test_a_port_that_this_user_may_not_bind_is_told_from_one_that_is_held() -> N
 
 def test_a_port_without_a_purpose_has_a_row_too() -> None:
     free = PortFact("127.0.0.1", 9, free=True)
-    assert "a port" in found("port", "ok", rows(facts=facts(host=ports(free))))[-1].message
+    assert "a port" in matching("port", "ok", rows(facts=facts(host=ports(free))))[-1].message
 
 
 def test_models_are_named_and_a_damaged_one_fails() -> None:
-    assert "embedded build brings its own" in only("models", "ok", rows()).message
+    assert "none prepared" in only("models", "ok", rows()).message
     of = rows(models={"b": "here", "a": "here", "c": "damaged", "d": "missing"})
     assert "a, b" in only("models", "ok", of).message
     assert "model c is damaged" in only("models", "fail", of).message
     assert checks.exit_code(of) == 9
-    assert not found("models", "ok", rows(models={"c": "damaged"}))
+    assert not matching("models", "ok", rows(models={"c": "damaged"}))
 
 
 @pytest.mark.parametrize(
