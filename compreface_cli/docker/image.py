@@ -81,23 +81,10 @@ def _total(files: Mapping[Path, str]) -> str:
     return total.hexdigest()
 
 
-def made_of(tag: str, project: Mapping[str, str], base: str) -> bool:
-    """Whether the image of that name was made from a project's `core/`, upon that base.
-
-    `project`: SHA-256 by path.
-    """
-    core = Path("core")
-    files = {
-        path.relative_to(core): sha
-        for path, sha in ((Path(name), sha) for name, sha in project.items())
-        if path.is_relative_to(core)
-    }
-    found = find(tag)
-    return (
-        found is not None
-        and found.labels.get(RENDER_LABEL) == _total(files)
-        and not upon_another(found, base)
-    )
+def fingerprint_of(project: Mapping[str, str]) -> str:
+    """What `fingerprint` gives for the folder `core/` of a project; `project`: SHA-256 by path."""
+    paths = {Path(name): sha for name, sha in project.items() if name.startswith("core/")}
+    return _total({path.relative_to("core"): sha for path, sha in paths.items()})
 
 
 def up_to_date(tag: str, context: Path) -> Image | None:

@@ -30,13 +30,10 @@ def of(plan: Plan, python: Callable[[], Path], portrait: str) -> dict[str, Any]:
 
     `python` gives an interpreter with the converter, and is called only if nothing is kept.
     """
-    kept = paths.models_dir() / FOLDER / f"{_key(plan, portrait)}.json"
-    try:
-        found = json.loads(kept.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    except (OSError, ValueError):
-        pass  # never computed, or damaged
+    known = _kept(plan, portrait)
+    if known is not None:
+        return known
+    kept = _place(plan, portrait)
     answer = _compute(plan, python(), resources.portraits_dir() / portrait)
     make_folder(kept.parent)
     part = kept.with_suffix(".part")
@@ -46,6 +43,23 @@ def of(plan: Plan, python: Callable[[], Path], portrait: str) -> dict[str, Any]:
     except OSError as error:
         raise disk_error(error, kept) from error
     return answer
+
+
+def is_kept(plan: Plan, portrait: str) -> bool:
+    """Whether the answer was computed before."""
+    return _kept(plan, portrait) is not None
+
+
+def _kept(plan: Plan, portrait: str) -> dict[str, Any] | None:
+    try:
+        known = json.loads(_place(plan, portrait).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # never computed, or damaged
+    return known if isinstance(known, dict) else None
+
+
+def _place(plan: Plan, portrait: str) -> Path:
+    return paths.models_dir() / FOLDER / f"{_key(plan, portrait)}.json"
 
 
 def _key(plan: Plan, portrait: str) -> str:

@@ -41,12 +41,9 @@ def check(plan: Plan, python: Callable[[], Path]) -> None:
 
     `python` gives an interpreter with the engine, and is called only if nobody has tried yet.
     """
-    doubtful = [model for model in plan.models if not _published(model)]
-    if not doubtful:
+    if not is_due(plan):
         return
-    tried = paths.models_dir() / FOLDER / f"{_key(plan)}.fits"
-    if tried.exists():
-        return
+    doubtful, tried = _doubtful(plan), _note(plan)
     plugins = (plan.detector, plan.calculator, *plan.plugins)
     command = [str(python()), "-c", _TRIAL, str(paths.models_dir()), *plugins]
     try:
@@ -66,6 +63,19 @@ def check(plan: Plan, python: Callable[[], Path]) -> None:
         tried.touch()
     except OSError as error:
         raise disk_error(error, tried) from error
+
+
+def is_due(plan: Plan) -> bool:
+    """Whether nobody has tried yet."""
+    return bool(_doubtful(plan)) and not _note(plan).exists()
+
+
+def _doubtful(plan: Plan) -> list[Model]:
+    return [model for model in plan.models if not _published(model)]
+
+
+def _note(plan: Plan) -> Path:
+    return paths.models_dir() / FOLDER / f"{_key(plan)}.fits"
 
 
 def _published(model: Model) -> bool:

@@ -19,7 +19,7 @@ from compreface_cli.errors import CfError, DockerError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers import compose_found, compose_project
 from compreface_cli.launchers.compose import ComposeLauncher
-from compreface_cli.launchers.launcher import Material
+from compreface_cli.launchers.launcher import LaunchInputs
 from compreface_cli.plan.plan import resolve
 from tests.cli.fake_docker import FakeDocker
 
@@ -307,10 +307,10 @@ def test_a_trial_is_the_engine_alone_on_a_loopback_port(docker: FakeDocker, fold
 
 def test_volumes_that_were_there_before_are_never_removed(docker: FakeDocker, folder: Path) -> None:
     plan = resolve(builds.load("embedded"), settings.resolve({"launcher": "compose"}, environ={}))
-    material = Material(Endpoint("127.0.0.1", 3000), folder=folder, image="sha256:proven")
+    inputs = LaunchInputs(Endpoint("127.0.0.1", 3000), folder=folder, image="sha256:proven")
     docker.answers("volume", "ls", out="cf-x_before\n")
     undo = CleanUp()
-    ComposeLauncher().prepare(plan, material, undo, lambda line: None)
+    ComposeLauncher().prepare(plan, inputs, undo, lambda line: None)
     docker.answers("volume", "ls", out="cf-x_before\ncf-x_new\n")
     undo.undo()
     removed = [asked[2:] for asked in docker.asked() if asked[:2] == ["volume", "rm"]]
