@@ -17,7 +17,7 @@ PURE := $(C)/builds/spec*,$(C)/config/yamlfile.py,$(C)/plugin_table.py,$(C)/conf
 comma := ,
 PURE_NOWHERE = $(strip $(foreach path,$(subst $(comma), ,$(PURE)),$(if $(wildcard $(path)),,$(path))))
 
-.PHONY: help up demo test check check-pure format golden bench soak faults fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check check-pure format golden reference bench soak faults fuzz e2e models test-mxnet test-tensorflow test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -84,6 +84,9 @@ e2e: $(VENV)/.dev ## The tests on a real Docker engine
 golden: $(VENV)/.dev ## Rewrite the golden files: rendered builds and messages
 	$(BIN)/python -m tests.golden.rendered
 	PYTHONPATH=engine $(BIN)/python -m tests.golden.messages
+
+reference: $(VENV)/.dev ## Write docs/reference/ from the code
+	PYTHONPATH=engine $(BIN)/python -m tools.reference
 
 bench: $(VENV)/.dev ## Speed, side by side with the alternative (downloads TensorFlow once)
 	PYTHONPATH=engine $(BIN)/python -m bench $(ARGS)

@@ -46,7 +46,7 @@ def measure(shared: Path) -> Chapter:
     for name, (path, shape) in networks.items():
         workers = WorkerPool(CORES)
         sessions = SessionFactory(
-            RuntimeRequest(), Concurrency(runs=CORES), idle=workers.idle_workers
+            RuntimeRequest(), Concurrency(runs=CORES), idle_workers=workers.idle_workers
         )
         opened = sessions.file(path)
         feeds = {opened.inputs[0]: np.random.default_rng(0).random(shape, np.float32)}

@@ -67,7 +67,7 @@ def measure(shared: Path) -> Chapter:
         OnnxSession(_MODELS / f"mtcnn_{net}.onnx", threads=1) for net in ("pnet", "rnet", "onet")
     ]
     ours, plain = (
-        Mtcnn(*sessions, spread=workers.map, idle=workers.idle_workers),
+        Mtcnn(*sessions, parallel_map=workers.map, idle_workers=workers.idle_workers),
         PlainSessions(shared / PLAIN),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from compreface_cli import resources
 from compreface_cli.models import catalogue, store
 from compreface_cli.models.entry import Model
 from compreface_cli.terminal.output import Output
+from tools import source_python
 
 ROOT = Path(__file__).resolve().parent.parent
 FACENET = "20180402-114759"
@@ -53,13 +53,12 @@ def prepared(shared: Path, models: Sequence[str | Model]) -> Path:
         mirror=str(shared / "models"),
     )
     out = Output()
-    os.environ["PYTHONPATH"] = str(ROOT / "engine")
     known = catalogue.models()
     store.ensure(
         [known[model] if isinstance(model, str) else model for model in models],
         out.progress,
-        python=lambda: Path(sys.executable),
-        portrait=resources.portraits_dir() / "astronaut.png",
+        python=lambda: source_python.write(cache),
+        portrait=resources.portrait(),
         note=out.note,
         places=places,
     )

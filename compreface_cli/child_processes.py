@@ -1,30 +1,25 @@
-"""Child processes that end with the `cf` that started them, and hear none of its variables."""
+"""For child processes: that they end with this `cf`, and which of its variables they get."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+
+# What of the user's environment an engine may need: libraries of the GPU, places, language.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+_OF_THE_GPU = ("CUDA_", "NVIDIA_")
 
 
-def run(command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """The finished command with what it printed, whatever its exit code.
-
-    It is killed after `timeout_s` (subprocess.TimeoutExpired) and when this process ends. The
-    engine's variables (CF_...) of this environment are not passed on.
-    """
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        env={key: value for key, value in os.environ.items() if not key.startswith("CF_")},
-        check=False,
-        preexec_fn=die_with(os.getpid()),
-    )
+def inherited_environment() -> dict[str, str]:
+    """The variables of this process that one of the engine gets; no settings of `cf` or Python."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.startswith(_OF_THE_GPU)
+    }
 
 
 def die_with(parent: int) -> Callable[[], None]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import takewhile
 from types import FrameType
 from typing import Any
 
 from compreface_cli import __version__
 from compreface_cli.errors import CfError, InterruptedByUser, Interruption, OutputError, UsageError
-from compreface_cli.terminal import streams
+from compreface_cli.terminal.stdout import written
 
 _INTERRUPTED = 130
 
@@ -31,11 +33,16 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run `cf`; every error that is meant for the user ends here, with its exit code."""
-    streams.prepare()
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")  # closed by who started `cf`
+        setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):  # no name ends a command for its letters
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _stop)
-    code = _flushed(_ended(_print_version if sys.argv[1:] == ["--version"] else _run))
-    if code:
-        sys.exit(code)
+    code = _ended(_print_version if sys.argv[1:] == ["--version"] else _run)
+    unwritten = _ended(_flush)
+    if code or unwritten:
+        sys.exit(code or unwritten)
 
 
 def _ended(work: Callable[[], int]) -> int:
@@ -54,20 +61,14 @@ def _ended(work: Callable[[], int]) -> int:
 
 
 def _print_version() -> int:
-    print(f"cf {__version__}")  # needs no Typer
+    with written():
+        print(f"cf {__version__}")  # needs no Typer
     return 0
 
 
-def _flushed(code: int) -> int:
-    """The code of a run whose output is out: later, a failure could not be told any more."""
-    try:
-        sys.stdout.flush()
-    except OutputError as error:
-        told = _report(error)
-        return code or told
-    except ValueError:  # closed
-        streams.drop(sys.stdout)
-    return code
+def _flush() -> int:
+    with written():
+        return 0
 
 
 def _unexpected(error: Exception) -> CfError:
@@ -75,11 +76,7 @@ def _unexpected(error: Exception) -> CfError:
     if isinstance(error, OSError):
         from compreface_cli.config import paths
 
-        try:
-            refused = paths.refused(error)
-        except CfError as no_home:
-            refused = no_home
-        if refused is not None:
+        if refused := paths.refused(error):
             return refused
     text = f"{type(error).__name__}: {error}"
     hint = "This is a fault of cf. `cf --debug ...` shows where it is."
@@ -117,12 +114,13 @@ def _report(error: CfError) -> int:
             import traceback
 
             traceback.print_exc()
-        try:
-            in_json = _json_is_wanted() and not isinstance(error, OutputError)
-            Output(json_mode=in_json).error(error)
-        except OutputError as lost:
-            for one in (error, lost):
-                Output().error(one)
+        with suppress(OSError):  # of stderr: the exit code stays
+            try:
+                in_json = _json_is_wanted() and not isinstance(error, OutputError)
+                Output(json_mode=in_json).error(error)
+            except OutputError as unwritten:
+                Output().error(error)
+                Output().error(unwritten)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

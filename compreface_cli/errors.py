@@ -1,6 +1,6 @@
 """The errors a user can meet, and the exit code of each.
 
-CfError                1   failed; the root of all that `cf` says on purpose
+CfError                1   failed; the root of all errors that `cf` reports
 ├── OutputError        1   stdout cannot be written
 ├── UsageError         2   a flag or an argument does not fit
 ├── ConfigurationError 3   an unknown build, a bad build file, project file or setting
@@ -11,7 +11,7 @@ CfError                1   failed; the root of all that `cf` says on purpose
 ├── UnhealthyError     8   not ready in time, crashed, or answered wrongly
 ├── FetchError         9   a download, a missing model or a hash
 ├── PreflightError    3-9  findings before anything was created; the smallest code of them
-└── InterruptedByUser 130  Ctrl-C or SIGTERM, once main() has it
+└── InterruptedByUser 130  Ctrl-C or SIGTERM
 
 Interruption is how a signal gets to main(): no CfError, because no handler of errors may take it.
 """

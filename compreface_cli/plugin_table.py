@@ -1,4 +1,4 @@
-"""The plugins by upstream's notation: what each is for, and which model it takes."""
+"""The plugins that a build may name, from the engine's table: role and models of each."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def split(plugin: str) -> tuple[str, str | None]:
 
 
 def role(plugin: str) -> Role | None:
-    """What a plugin is for, or None for a notation that nobody knows."""
+    """The role of a plugin, or None for an unknown notation."""
     base, model = split(plugin)
     row = PLUGINS.get(base)
     if row is None or (row.models is None and model is None):
@@ -84,7 +84,7 @@ def role(plugin: str) -> Role | None:
 
 
 def model_of(plugin: str) -> str | None:
-    """The name of the model that has to be prepared for this plugin, or None if none has."""
+    """The name of the model to prepare for this plugin, or None if it needs none."""
     base, model = split(plugin)
     row = PLUGINS.get(base)
     if row is None or row.built_in:
@@ -98,25 +98,25 @@ def model_role(plugin: str) -> Role:
 
 
 def models_of(plugins: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """The models that have to be prepared for these plugins, each once, in their order."""
+    """The models to prepare for these plugins, each once, in the order of the plugins."""
     named = (model_of(plugin) for plugin in plugins)
     return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
 def known(wanted: Role) -> list[str]:
     """All notations of that role that need no `models:` entry of the build."""
-    found = []
+    notations = []
     for base, row in PLUGINS.items():
         if row.role != wanted:
             continue
         if row.models is not None and not row.built_in:
-            found.append(base)
-        found += [f"{base}@{model}" for model in (row.models or row.fits)]
-    return found
+            notations.append(base)
+        notations += [f"{base}@{model}" for model in (row.models or row.fits)]
+    return notations
 
 
 def shown(wanted: Role) -> list[str]:
-    """The plugins of that role in few words: those that take any model once, as `...@NAME`."""
+    """The plugins of that role, briefly: one that runs any model appears once, as `...@NAME`."""
     rows = ((base, row) for base, row in PLUGINS.items() if row.role == wanted)
     return [
         f"{base}@NAME"
@@ -136,9 +136,8 @@ _WORDS: Mapping[Role, str] = {
 
 
 def fault(plugin: str, wanted: Role) -> str | None:
-    """Why a notation cannot stand where that role is wanted; None if it can."""
-    found = role(plugin)
-    if found == wanted:
+    """Why a notation does not name a plugin of that role; None if it does."""
+    if role(plugin) == wanted:
         return None
     base, model = split(plugin)
     row = PLUGINS.get(base)
@@ -161,15 +160,15 @@ def fault(plugin: str, wanted: Role) -> str | None:
 
 
 def misplaced(plugin: str, model: str) -> str | None:
-    """Why a model of the catalogue does not fit this plugin; None if it does or nobody can say."""
+    """Why a model of the catalogue does not fit this plugin; None if it does or that is unknown."""
     base, _ = split(plugin)
     row = PLUGINS[base]
     if row.models is not None or not row.fits or model in row.fits:
         return None
     theirs = [
         f"{other}@{model}"
-        for other, one in PLUGINS.items()
-        if model in one.fits and one.role == row.role
+        for other, its in PLUGINS.items()
+        if model in its.fits and its.role == row.role
     ]
     meant = f"; did you mean {theirs[0]!r}?" if theirs else ""
     return f"{base} cannot run the model {model} of the catalogue{meant}"

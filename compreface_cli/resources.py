@@ -16,6 +16,8 @@ PROJECTS = {
 }
 # The tables that the engine and `cf` both read; the engine has each in the package of that name.
 ENGINE_TABLES = ("plugins", "runtimes")
+# The photographs of `portraits/`: the known face, and another person's.
+PORTRAIT, SECOND_PORTRAIT = "astronaut.png", "grace_hopper.jpg"
 # One fixed time for all members, so that equal sources give a wheel of equal bytes.
 _STAMP = (2024, 1, 1, 0, 0, 0)
 
@@ -41,6 +43,11 @@ def templates_dir() -> Path:
 
 def portraits_dir() -> Path:
     return PACKAGE / "portraits"
+
+
+def portrait() -> Path:
+    """The known face that engines are checked with."""
+    return portraits_dir() / PORTRAIT
 
 
 def engine_requirements(row: str) -> Path:

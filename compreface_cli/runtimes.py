@@ -1,4 +1,4 @@
-"""What a build may name as `runtime`, from the engine's table: needs of the CPU, packages, memory.
+"""The runtimes that a build may name, from the engine's table: packages, CPU flags, memory.
 
 Measured with Debian's qemu-x86_64 7.2 (user mode) and Python 3.11. For onnxruntime: NumPy 2.4.6,
 OpenCV 5.0.0, simplejpeg 1.9.0 and ONNX Runtime 1.32.0 imported and used; both embedded nets run.
@@ -12,7 +12,7 @@ imported, an embedded net compiled and run.
     SandyBridge, IvyBridge      runs                            runs                  runs
     Haswell, EPYC               runs                            runs                  runs
 
-Nehalem less any one of the seven flags of x86-64-v2 is refused by NumPy, or ends with an illegal
+Nehalem without any one of the seven flags of x86-64-v2 is refused by NumPy, or ends with an illegal
 instruction.
 MXNet was not measured: AVX2 is what upstream states for its builds.
 `tests/cli/test_checks_cpu_emulated.py` repeats it for onnxruntime with the whole engine.
@@ -69,11 +69,11 @@ class Runtime:
 def _read(table: Path) -> dict[str, Runtime]:
     rows: Mapping[str, Mapping[str, Any]] = json.loads(table.read_bytes())
     any_precision = tuple({p: 0 for row in rows.values() for p in row.get("precisions", ())})
-    found = {}
+    runtimes = {}
     for name, row in rows.items():
         precisions = any_precision if name == AUTO else tuple(row.get("precisions", ()))
         newest = row.get("newest_python")
-        found[name] = Runtime(
+        runtimes[name] = Runtime(
             title=row.get("title", name),
             wheels=row["requirements"],
             gpu_wheels=tuple(row.get("gpu_requirements", ())),
@@ -84,7 +84,7 @@ def _read(table: Path) -> dict[str, Runtime]:
             newest_python=None if newest is None else (newest[0], newest[1]),
             memory_limit=row.get("memory_limit", _MEMORY_LIMIT),
         )
-    return found
+    return runtimes
 
 
 RUNTIMES: Mapping[str, Runtime] = _read(resources.engine_table("runtimes"))

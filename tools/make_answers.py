@@ -20,15 +20,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import plugin_table
+from compreface_cli import engine_python, plugin_table, resources
 from compreface_cli.builds import builds
 from compreface_cli.config.settings import Settings
 from compreface_cli.models import store
 from compreface_cli.plan.plan import resolve
+from tools import source_python
 
 ROOT = Path(__file__).resolve().parent.parent
-PORTRAITS = ROOT / "compreface_cli" / "portraits"
-PORTRAIT = "astronaut.png"
 CONVERTER = (sys.executable, "-m", "compreface_convert")
 
 # What the converter must know of each original: as a `models:` entry says it.
@@ -65,7 +64,7 @@ def of_original(build: str, source: Path) -> dict[str, Any]:
         spec.write_text(json.dumps(entry), encoding="utf-8")
         command = [*CONVERTER, "prepare"]
         command += ["--spec", str(spec), "--models-source", str(source), "--out", work]
-        command += ["--portrait", str(PORTRAITS / PORTRAIT)]
+        command += ["--portrait", str(resources.portrait())]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         made = json.loads(Path(work, original["name"], "model.json").read_text(encoding="utf-8"))
     return {
@@ -83,34 +82,37 @@ def of_pair(build: str, mirror: Path) -> dict[str, Any]:
     named = plugin_table.models_of((plan.detector, plan.calculator))
     models = [model for model in plan.models if model.name in named]
     with tempfile.TemporaryDirectory() as work:
+        python = source_python.write(Path(work))
         places = store.Places(Path(work, "models"), Path(work), Path(work, "hashes"), str(mirror))
         store.ensure(
             models,
             lambda label, total: nullcontext(lambda amount: None),
-            python=lambda: Path(sys.executable),
-            portrait=PORTRAITS / PORTRAIT,
+            python=lambda: python,
+            portrait=resources.portrait(),
             places=places,
         )
-        command = [*CONVERTER, "answer", "--detector", plan.detector]
-        command += ["--calculator", plan.calculator, "--models-dir", str(places.models)]
-        command += ["--portrait", str(PORTRAITS / PORTRAIT)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    said = json.loads(done.stdout)
+        variables = {
+            "FACE_DETECTION_PLUGIN": plan.detector,
+            "CALCULATION_PLUGIN": plan.calculator,
+            "EXTRA_PLUGINS": "facenet.LandmarksDetector",
+            "CF_MODELS_DIR": str(places.models),
+        }
+        command = ("compreface_engine", "check", "--portrait", str(resources.portrait()))
+        said = engine_python.run(python, *command, timeout_s=300, variables=variables)
     return {
         "detector": plan.detector,
         "calculator": plan.calculator,
         "sources": {one.name: [file.sha256[0] for file in one.files] for one in models},
-        **{
-            key: said[key] for key in ("similarity", "box", "probability", "landmarks", "embedding")
-        },
+        "similarity": said["similarity"],
+        **{key: said["face"][key] for key in ("box", "probability", "landmarks", "embedding")},
     }
 
 
 def main(build: str, source: Path) -> None:
     """Write the answers of one build."""
     answer = {
-        "portrait": PORTRAIT,
-        "second": "grace_hopper.jpg",
+        "portrait": resources.PORTRAIT,
+        "second": resources.SECOND_PORTRAIT,
         **(of_original if build in ORIGINALS else of_pair)(build, source),
     }
     target = ROOT / "builds" / "answers" / f"{build}.json"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compreface_cli import plugin_table, resources
 from compreface_cli.config import paths
+from compreface_cli.config.settings_table import DEFAULT_BUILD
 from compreface_cli.config.yamlfile import Fault, did_you_mean, read, refuse
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.models.entry import Model
@@ -80,7 +81,7 @@ def listed() -> list[Listed]:
             data, fault = {}, "not a build file"
         found.append(Listed(path.stem, origin, path, data, fault))
     order = {"bundled": 0, "user": 1, "project": 2, "path": 3}
-    return sorted(found, key=lambda one: (order[one.origin], one.name != "embedded"))
+    return sorted(found, key=lambda one: (order[one.origin], one.name != DEFAULT_BUILD))
 
 
 def find(name: str | Path) -> tuple[Origin, Path]:

@@ -61,61 +61,90 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 class Limits(Strict):
-    """Limits of the engine; None leaves the setting's default."""
+    """Limits of the engine; null leaves the setting's default."""
 
-    max_detect_size: Annotated[int, Field(ge=0, le=16384)] | None = None
-    max_concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
-    max_wait_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    max_detect_size: Annotated[int, Field(ge=0, le=16384)] | None = Field(
+        default=None, description="Longest side in pixels that detection sees; 0 for no limit."
+    )
+    max_concurrency: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None, description="Photographs computed at once."
+    )
+    max_wait_s: Annotated[float, Field(gt=0, le=600)] | None = Field(
+        default=None, description="Longest time in seconds that a request waits for its turn."
+    )
 
 
 class Accuracy(Strict):
     """One figure: percent on a named set, who says so, and whether it was published or measured."""
 
-    set: Text
-    value: Annotated[float, Field(ge=0, le=100)]
-    source: Text
-    kind: Literal["published", "measured"] = "published"
-    of: Literal["recognition", "detection"] = "recognition"
+    set: Text = Field(description="Name of the test set.")
+    value: float = Field(ge=0, le=100, description="Percent right.")
+    source: Text = Field(description="Who published or measured it.")
+    kind: Literal["published", "measured"] = Field(
+        default="published", description="Origin of the figure."
+    )
+    of: Literal["recognition", "detection"] = Field(
+        default="recognition", description="What it measures."
+    )
 
 
 class Licence(Strict):
     """What may be done with the weights; `unclear` and `excluded` give the reason."""
 
-    weights: Text
-    commercial: Literal["allowed", "unclear", "excluded"] = "unclear"
-    reason: Text | None = None
+    weights: Text = Field(description="The licence of the weights.")
+    commercial: Literal["allowed", "unclear", "excluded"] = Field(
+        default="unclear", description="Whether commercial use is allowed."
+    )
+    reason: Text | None = Field(default=None, description="Why it is unclear or excluded.")
 
 
 class Facts(Strict):
     """What is known about the build; nothing here changes how it runs."""
 
-    accuracy: list[Accuracy] = Field(default_factory=list)
-    licence: Licence | None = None
-    upstream: Text | None = None  # the image of upstream it stands for, and what that has on top
-    note: Text | None = None  # what a choice has to know besides
+    accuracy: list[Accuracy] = Field(default_factory=list, description="Published and measured.")
+    licence: Licence | None = Field(default=None, description="Terms of the weights.")
+    upstream: Text | None = Field(
+        default=None,
+        description="The image of upstream that it corresponds to, and the differences.",
+    )
+    note: Text | None = Field(default=None, description="Shown by `cf list-builds`.")
 
 
 class BuildSpec(Strict):
     """A build: what the engine is made of, and nothing about the machine it runs on."""
 
-    schema_: Annotated[Literal[1], Field(alias="schema")]
-    name: Annotated[str, Field(pattern=NAME)]
-    summary: Annotated[str, Field(max_length=200)] = ""
-    runtime: Runtime = "onnxruntime"
-    precision: Precision = "auto"
-    # tolerance of `auto`: the least cosine to fp32 that a runtime or precision must keep
-    min_cosine: Annotated[float, Field(ge=0.9, le=1)] = 0.998
-    device: Device = "cpu"
-    gpu_index: Annotated[int, Field(ge=0, le=63)] = 0
-    detector: Annotated[Plugin, _plugin("detector")]
-    calculator: Annotated[Plugin, _plugin("calculator")]
-    plugins: list[Annotated[Plugin, _plugin("analyzer")]] = Field(
-        default_factory=lambda: list(plugin_table.UI_PLUGINS), max_length=32
+    schema_: Literal[1] = Field(alias="schema", description="Version of this format.")
+    name: str = Field(pattern=NAME, description="Name of the build; the file is `NAME.yaml`.")
+    summary: str = Field(default="", max_length=200, description="One line for `cf list-builds`.")
+    runtime: Runtime = Field(default="onnxruntime", description="Library that runs the networks.")
+    precision: Precision = Field(
+        default="auto", description="Numbers that the calculator computes with."
     )
-    base_image: Annotated[str, Field(pattern=BASE_IMAGE)] | None = None
-    limits: Limits = Limits()
-    models: list[ModelSpec] = Field(default_factory=list, max_length=16)
-    facts: Facts = Facts()
+    min_cosine: float = Field(
+        default=0.998,
+        ge=0.9,
+        le=1,
+        description="Lowest cosine to fp32 that a runtime or precision chosen by `auto` may have.",
+    )
+    device: Device = Field(default="cpu", description="CPU, or an NVIDIA GPU.")
+    gpu_index: int = Field(default=0, ge=0, le=63, description="Which GPU of the host.")
+    detector: Annotated[Plugin, _plugin("detector")] = Field(description="Plugin that finds faces.")
+    calculator: Annotated[Plugin, _plugin("calculator")] = Field(
+        description="Plugin that computes embeddings."
+    )
+    plugins: list[Annotated[Plugin, _plugin("analyzer")]] = Field(
+        default_factory=lambda: list(plugin_table.UI_PLUGINS),
+        max_length=32,
+        description="Further plugins; without the key, the four that CompreFace's UI reads.",
+    )
+    base_image: Annotated[str, Field(pattern=BASE_IMAGE)] | None = Field(
+        default=None, description="Image that the engine's image is built on."
+    )
+    limits: Limits = Field(default=Limits(), description="Limits of the engine.")
+    models: list[ModelSpec] = Field(
+        default_factory=list, max_length=16, description="Models that are not in the catalogue."
+    )
+    facts: Facts = Field(default=Facts(), description="What is known about the build.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> BuildSpec:

@@ -54,22 +54,36 @@ def _hashes(value: Any) -> Any:
 class File(Strict):
     """A weights file: path below a mirror or beside the build file, accepted hashes, addresses."""
 
-    path: Annotated[str, Field(max_length=200), AfterValidator(_inside)]
-    sha256: Annotated[list[Sha256], BeforeValidator(_hashes)] = []
-    sources: list[Annotated[str, AfterValidator(_source)]] = []
+    path: Annotated[str, AfterValidator(_inside)] = Field(
+        max_length=200, description="Path below the mirror, or beside the build file."
+    )
+    sha256: Annotated[
+        list[Sha256],
+        BeforeValidator(_hashes, json_schema_input_type=Sha256 | list[Sha256] | None),
+    ] = Field(default=[], description="Accepted hashes; null: it is shown once, to be accepted.")
+    sources: list[Annotated[str, AfterValidator(_source)]] = Field(
+        default=[], description="Addresses to download it from, http or https."
+    )
 
 
 class Input(Strict):
-    """How a picture is given to the network; mean and scale null: each crop is standardised.
+    """How a picture is given to the network: (x - mean) / scale of pixels x from 0 to 255."""
 
-    `size` null: any height and width, as detectors take them.
-    """
-
-    size: Annotated[int, Field(ge=16, le=1024)] | None
-    layout: Literal["nchw", "nhwc"] = "nchw"
-    colour: Literal["rgb", "bgr"] = "rgb"
-    mean: Real | Channels | None = None
-    scale: Real | Channels | None = None
+    size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
+        description="Side of the square picture in pixels; null: any size (detectors only)."
+    )
+    layout: Literal["nchw", "nhwc"] = Field(
+        default="nchw", description="Order of the axes in the file."
+    )
+    colour: Literal["rgb", "bgr"] = Field(
+        default="rgb", description="Order of the colour channels."
+    )
+    mean: Real | Channels | None = Field(
+        default=None,
+        description="One number, or one for each channel. Null, with `scale` null: each crop is "
+        "standardised by its own mean and deviation.",
+    )
+    scale: Real | Channels | None = Field(default=None, description="As `mean`; not 0.")
 
     @model_validator(mode="after")
     def _pair(self) -> Input:
@@ -85,17 +99,22 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class Border(Strict):
-    """Where the similarity parts one person from another; all but `at` is what was measured there.
+    """The similarity threshold of a calculator, as tools/measure_accuracy.py prints it."""
 
-    As `models.types.Border` has it; tools/measure_accuracy.py prints one.
-    """
-
-    at: Annotated[float, Field(gt=0, lt=1)]
-    equal_error: Percent | None = None
-    sure: Annotated[float, Field(gt=0, lt=1)] | None = None
-    sure_different: Percent | None = None
-    sure_same: Percent | None = None
-    set: Annotated[str, Field(max_length=200)] = ""
+    at: float = Field(gt=0, lt=1, description="Perhaps the same person from this similarity on.")
+    equal_error: Percent | None = Field(
+        default=None, description="Equal error rate, percent of pairs."
+    )
+    sure: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Probably the same person from this similarity on."
+    )
+    sure_different: Percent | None = Field(
+        default=None, description="Percent of pairs of different people that reach `sure`."
+    )
+    sure_same: Percent | None = Field(
+        default=None, description="Percent of pairs of one person that do not reach `sure`."
+    )
+    set: str = Field(default="", max_length=200, description="Name of the measured set.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Border:
@@ -114,15 +133,25 @@ NETWORKS: Mapping[Format, tuple[Network, ...]] = {
 class ModelSpec(Strict):
     """A model of the build's own or of the catalogue."""
 
-    name: Annotated[str, Field(pattern=MODEL_NAME)]
-    role: Role
-    format: Format
-    network: Network | None = None
-    files: Annotated[list[File], Field(min_length=1, max_length=16)]
-    input: Input
-    align: Literal["arcface5", "facenet-margin"] | None = None
-    similarity: tuple[Real, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
-    border: Border | None = None
+    name: str = Field(pattern=MODEL_NAME, description="What a plugin names after `@`.")
+    role: Role = Field(description="What the network does.")
+    format: Format = Field(description="Format of the files.")
+    network: Network | None = Field(
+        default=None, description="The network, for formats whose files contain no graph."
+    )
+    files: list[File] = Field(min_length=1, max_length=16, description="The model's files.")
+    input: Input = Field(description="What the network expects.")
+    align: Literal["arcface5", "facenet-margin"] | None = Field(
+        default=None, description="Calculators only, required: how a face is cut out."
+    )
+    similarity: tuple[Real, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
+        default=None,
+        description="Calculators only, required: [c0, c1] of the similarity "
+        "(tanh((c0 - distance) * c1) + 1) / 2.",
+    )
+    border: Border | None = Field(
+        default=None, description="Calculators only: similarity threshold."
+    )
 
     @model_validator(mode="before")
     @classmethod

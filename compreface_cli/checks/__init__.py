@@ -1,4 +1,9 @@
-"""What stands in the way of a plan on this host: pure checks, listed here; all of them run."""
+"""Checks: what stands in the way of a plan on this host, and whether a machine is fit.
+
+A check is one file, and a line in each list that runs it: `UP` before a start and in its dry run,
+`BUILD` before an image is built, `DOCTOR` in `cf doctor`. It judges what `facts` has gathered and
+asks nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +17,39 @@ from compreface_cli.checks import (
     cpu,
     disk,
     docker,
+    environment,
+    files,
     gpu,
     image,
     memory,
+    model_files,
     port,
     project,
+    python,
     runtime,
     ui,
     volume,
 )
-from compreface_cli.checks.base import Finding, Level, Neighbour, Own
+from compreface_cli.checks.base import Finding, Level, OtherInstance, OwnedResources
 from compreface_cli.checks.launcher import Choice, choose
+from compreface_cli.checks.machine import Machine
 from compreface_cli.errors import PreflightError
 from compreface_cli.facts import Facts, Questions
 from compreface_cli.plan.plan import Plan, with_launcher
 
 __all__ = [
+    "BUILD",
+    "DOCTOR",
+    "UP",
     "Choice",
     "Finding",
     "Level",
-    "Neighbour",
-    "Own",
+    "OtherInstance",
+    "OwnedResources",
+    "build",
     "choose",
+    "doctor",
+    "exit_code",
     "preflight",
     "questions",
     "raise_for",
@@ -41,11 +57,15 @@ __all__ = [
 
 
 class Check(Protocol):
-    def __call__(self, plan: Plan, facts: Facts, own: Own) -> Iterable[Finding]: ...
+    def __call__(self, plan: Plan, facts: Facts, own: OwnedResources) -> Iterable[Finding]: ...
 
 
-# In the order of the report.
-CHECKS: tuple[Check, ...] = (
+class MachineCheck(Protocol):
+    def __call__(self, machine: Machine) -> Iterable[Finding]: ...
+
+
+# Each in the order of its report.
+UP: tuple[Check, ...] = (
     docker.check,
     port.check,
     bind.check,
@@ -60,17 +80,33 @@ CHECKS: tuple[Check, ...] = (
     disk.check,
     ui.check,
 )
+BUILD: tuple[Check, ...] = (docker.check, image.check, architecture.check, disk.check)
+DOCTOR: tuple[MachineCheck, ...] = (
+    python.doctor,
+    architecture.doctor,
+    cpu.doctor,
+    memory.doctor,
+    disk.doctor,
+    docker.doctor,
+    gpu.doctor,
+    port.doctor,
+    files.instances,
+    files.settings,
+    model_files.doctor,
+    environment.doctor,
+    files.unreadable,
+)
 
 
 def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
     """What the checks of this plan and `choose` must know; `folders`: where `cf` will write."""
     process = plan.launcher == "process"
-    doors = port.doors(plan)
+    ports = port.published(plan)
     if plan.launcher == "auto" and isinstance(plan.core_port, int):
-        doors.append(("--port", plan.bind, plan.core_port))  # the door if it becomes a process
+        ports.append(("--port", plan.bind, plan.core_port))  # if it becomes a process
     cuda = plan.device == "cuda"
     return Questions(
-        ports=tuple((address, number) for _, address, number in doors if 1 <= number <= 65535),
+        ports=tuple((address, number) for _, address, number in ports if 1 <= number <= 65535),
         paths=tuple(str(folder) for folder in folders),
         docker=not process,
         images=() if process else (plan.image, plan.base_image, *plan.stack_images.values()),
@@ -80,13 +116,28 @@ def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
     )
 
 
-def preflight(plan: Plan, facts: Facts, own: Own | None = None) -> list[Finding]:
+def preflight(plan: Plan, facts: Facts, own: OwnedResources | None = None) -> list[Finding]:
     """Every finding of every check, ok ones too; launcher `auto` is judged as what it becomes."""
-    mine = own or Own()
+    mine = own or OwnedResources()
     settled = (
         with_launcher(plan, choose(plan, facts, mine).kind) if plan.launcher == "auto" else plan
     )
-    return [finding for check in CHECKS for finding in check(settled, facts, mine)]
+    return [finding for check in UP for finding in check(settled, facts, mine)]
+
+
+def build(plan: Plan, facts: Facts, own: OwnedResources) -> list[Finding]:
+    """Every finding about the image of a plan: whether it can be built here."""
+    return [finding for check in BUILD for finding in check(plan, facts, own)]
+
+
+def doctor(machine: Machine) -> list[Finding]:
+    """One row for each thing that was looked at."""
+    return [finding for check in DOCTOR for finding in check(machine)]
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """The smallest code of those that failed, 0 when none did."""
+    return min((finding.code for finding in findings if finding.level == "fail"), default=0)
 
 
 def raise_for(findings: Sequence[Finding]) -> None:

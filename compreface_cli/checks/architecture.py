@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok
+from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, ok
+from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
 
@@ -14,11 +15,11 @@ _CPU = ("amd64", "arm64")
 _CUDA = ("amd64",)
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
-    yield judge(machine(plan, facts), plan.device)
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
+    yield judge(of_engine(plan, facts), plan.device)
 
 
-def machine(plan: Plan, facts: Facts) -> str:
+def of_engine(plan: Plan, facts: Facts) -> str:
     """The architecture that the engine will run on."""
     if plan.launcher != "process" and facts.docker is not None and facts.docker.architecture:
         return facts.docker.architecture
@@ -36,3 +37,7 @@ def judge(architecture: str, device: str = "cpu") -> Finding:
         f"with device {device}",
         "Use another machine" + (", or a CPU build." if architecture in _CPU else "."),
     )
+
+
+def doctor(machine: Machine) -> Iterator[Finding]:
+    yield judge(machine.facts.host.architecture)

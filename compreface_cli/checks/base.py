@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from compreface_cli.facts.docker import Container
@@ -43,7 +43,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
+class OtherInstance:
     """Another instance of this user that runs: its ports, and its processes or project folder."""
 
     name: str
@@ -53,7 +53,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnedResources:
     """What the caller knows of the instance itself, so that its own things are no conflict.
 
     `folder`: the project folder of its record, None when this user has no such Compose instance;
@@ -66,7 +66,7 @@ class Own:
     folder: str | None = None
     pids: frozenset[int] = frozenset()
     calculator: str = ""
-    others: tuple[Neighbour, ...] = ()
+    others: tuple[OtherInstance, ...] = ()
     may_build: bool = True
     must_build: bool = False
 
@@ -74,10 +74,12 @@ class Own:
         """Whether the container belongs to this instance: its project, started from its folder."""
         return container.project == plan.project and _from(container, self.folder)
 
-    def neighbour_of(self, container: Container) -> Neighbour | None:
+    def other_instance_of(self, container: Container) -> OtherInstance | None:
         """The other instance that the container belongs to."""
-        found = (one for one in self.others if container.project == f"cf-{one.name}")
-        return next((one for one in found if _from(container, one.folder)), None)
+        for other in self.others:
+            if container.project == f"cf-{other.name}" and _from(container, other.folder):
+                return other
+        return None
 
 
 def _from(container: Container, folder: str | None) -> bool:
@@ -98,6 +100,11 @@ def warn(check: str, message: str, hint: str = "") -> Finding:
 
 def ok(check: str, message: str) -> Finding:
     return Finding(check, "ok", message)
+
+
+def lenient(row: Finding) -> Finding:
+    """The same finding where it stands in nobody's way: a fail is a warning."""
+    return replace(row, level="warn", code=0) if row.level == "fail" else row
 
 
 def size(number: int) -> str:

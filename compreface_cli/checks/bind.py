@@ -1,18 +1,18 @@
-"""The address that the doors are bound to: beyond this machine, who may ask?"""
+"""The address that the ports are published on: who beyond this machine may send requests?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from compreface_cli.checks.base import Finding, Own, warn
+from compreface_cli.checks.base import Finding, OwnedResources, warn
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
 
 NAME = "bind"
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     """A warning where others reach the engine and it asks for no key."""
     yield from judge(plan)
 

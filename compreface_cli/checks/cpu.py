@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, warn
+from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, ok, warn
+from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import needed
@@ -12,7 +13,7 @@ from compreface_cli.runtimes import needed
 NAME = "cpu"
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     docker = facts.docker
     if plan.launcher != "process" and docker is not None and docker.reachable and not docker.local:
         if docker.architecture == "amd64":
@@ -43,3 +44,8 @@ def judge(flags: frozenset[str] | None, runtime: str, architecture: str) -> Find
         "Use a machine with a newer CPU. In a virtual machine, pass the host's CPU model through "
         "(QEMU: -cpu host).",
     )
+
+
+def doctor(machine: Machine) -> Iterator[Finding]:
+    host = machine.facts.host
+    yield judge(host.cpu_flags, "onnxruntime", host.architecture)

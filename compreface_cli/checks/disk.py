@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from compreface_cli.checks.base import CONFIGURATION, HARDWARE, Finding, Own, fail, ok, size, warn
+from compreface_cli.checks.base import (
+    CONFIGURATION,
+    HARDWARE,
+    Finding,
+    OwnedResources,
+    fail,
+    lenient,
+    ok,
+    size,
+    warn,
+)
+from compreface_cli.checks.machine import Machine
 from compreface_cli.config import paths
 from compreface_cli.config.paths import WAY_OUT
 from compreface_cli.facts import Facts
@@ -24,7 +35,7 @@ DATA_FOLDER = 1_000_000_000  # the engine's environment and the models
 LITTLE = 200_000_000  # below this even what is all there does not run for long
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     yield from judge_folders(facts.host.disks.values())
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:
@@ -80,3 +91,12 @@ def judge_root(root: str | None, free: int | None, local: bool, needed: int) -> 
             "The build cache can be dropped: docker builder prune",
         )
     return ok(NAME, f"{size(free)} free at {where}")
+
+
+def doctor(machine: Machine) -> Iterator[Finding]:
+    facts = machine.facts
+    yield from judge_folders(facts.host.disks.values())
+    if facts.docker is not None and facts.docker.reachable:
+        docker = facts.docker
+        root = judge_root(docker.root_dir, docker.root_free, docker.local, REST + CPU_BUILD)
+        yield lenient(root)  # an image that is built already needs no room

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import DOCKER, Finding, Own, fail, ok
+from compreface_cli.checks.base import DOCKER, Finding, OwnedResources, fail, lenient, ok
+from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.plan.plan import Plan
@@ -19,7 +20,7 @@ MIN_COMPOSE = (2, 20, 3)
 _WITHOUT = "Without Docker the engine runs alone: --services core --launcher process."
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     if plan.launcher != "process" and facts.docker is not None:
         yield from judge(facts.docker)
 
@@ -97,3 +98,9 @@ def _unreachable(docker: DockerFacts) -> tuple[str, str]:
                 f"the Docker engine at {where} cannot be asked: {docker.error}",
                 "See docker context ls and DOCKER_HOST for the address that is used.",
             )
+
+
+def doctor(machine: Machine) -> Iterator[Finding]:
+    """Docker's rows; trouble is a warning, for the process launcher serves without it."""
+    if machine.facts.docker is not None:
+        yield from map(lenient, judge(machine.facts.docker))

@@ -9,9 +9,11 @@ cuDNN from 9.11 on has nothing below 7.5. CUDA 13 needs driver 580, CUDA 12 need
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
-from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, warn
+from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, lenient, ok, warn
+from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.facts.gpu import Gpu, GpuFacts
@@ -42,7 +44,7 @@ def wheel_row(capability: tuple[int, int], driver: int) -> WheelRow:
     return "cuda13" if in_cuda13 and driver >= CUDA13_DRIVER else "cuda12"
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     if plan.device != "cuda":
         return
     in_docker = plan.launcher != "process"
@@ -191,3 +193,24 @@ def _remote(facts: Facts) -> Finding:
         f"the Docker engine's host does not start a container with the GPU: {facts.probe.error}",
         f"Install driver and container toolkit there: {_INSTALL} {_CPU}",
     )
+
+
+def doctor(machine: Machine) -> Iterator[Finding]:
+    """The NVIDIA rows; nobody asked for a GPU here, so trouble is a warning and absence is fine."""
+    facts, gpu = machine.facts, machine.facts.gpu
+    if gpu is None:
+        return
+    if gpu.driver is None and gpu.smi is None and not gpu.device_nodes and not gpu.card_on_bus:
+        yield ok(NAME, "no NVIDIA card; the CPU builds need none")
+        return
+    trouble = driver_trouble(gpu, gpu.gpus[0].index if gpu.gpus else 0)
+    if trouble is not None:
+        yield lenient(trouble)
+        return
+    for card in gpu.gpus:
+        wheels = wheel_row(card.capability, gpu.driver_major or 0)
+        row = card_finding(gpu, card, wheels)
+        fits = replace(row, message=f"{row.message}: wheels of {wheels}")
+        yield lenient(row) if row.level == "fail" else fits
+    if facts.docker is not None and facts.docker.reachable and facts.docker.local:
+        yield lenient(toolkit_finding(gpu, facts.docker, facts, has_driver=True))

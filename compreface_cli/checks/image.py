@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compreface_cli.checks.base import CONFIGURATION, FETCH, Finding, Own, fail, ok, warn
+from compreface_cli.checks.base import CONFIGURATION, FETCH, Finding, OwnedResources, fail, ok, warn
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts, PullFact
@@ -28,7 +28,7 @@ _OUT_OF_REACH = (
 )
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:
         return

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from compreface_cli.checks import docker, image
-from compreface_cli.checks.base import Own
+from compreface_cli.checks.base import OwnedResources
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan, with_launcher
 
@@ -24,7 +24,7 @@ class Choice:
     detail: str = ""
 
 
-def choose(plan: Plan, facts: Facts, own: Own | None = None) -> Choice:
+def choose(plan: Plan, facts: Facts, own: OwnedResources | None = None) -> Choice:
     """The launcher of this plan on this host; a fixed one stays, whatever the host says."""
     if plan.launcher != "auto":
         return Choice(plan.launcher, f"--launcher {plan.launcher}")
@@ -36,7 +36,7 @@ def choose(plan: Plan, facts: Facts, own: Own | None = None) -> Choice:
     if facts.docker is None:
         return Choice("process", "Docker was not asked", left_out)
     composed = with_launcher(plan, "compose")
-    mine = own or Own()
+    mine = own or OwnedResources()
     # A registry that does not answer is no promise: `auto` takes what is sure to start.
     blockers = [item for item in docker.check(composed, facts, mine) if item.level == "fail"]
     blockers += [item for item in image.check(composed, facts, mine) if item.level != "ok"]

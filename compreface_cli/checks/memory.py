@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import HARDWARE, Finding, Own, fail, ok, size, warn
+from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, ok, size, warn
+from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
 
@@ -16,7 +17,7 @@ ENGINE = 600_000_000
 STACK = 2_500_000_000
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     docker = facts.docker
     full = plan.services == "full" and plan.launcher != "process"
     total, available = facts.host.memory_total, facts.host.memory_available
@@ -44,3 +45,17 @@ def judge(total: int | None, available: int | None, needed: int) -> Finding:
         )
     seen = f"{size(total)}" + ("" if available is None else f", {size(available)} available")
     return ok(NAME, seen)
+
+
+def doctor(machine: Machine) -> Iterator[Finding]:
+    host = machine.facts.host
+    row = judge(host.memory_total, host.memory_available, ENGINE)
+    if row.level == "ok" and host.memory_total is not None and host.memory_total < STACK:
+        yield warn(
+            NAME,
+            f"{size(host.memory_total)}: enough for the engine, too little for the full stack "
+            f"({size(STACK)})",
+            "Start the engine alone: cf up --services core",
+        )
+    else:
+        yield row

@@ -1,10 +1,20 @@
-"""The doors: is each port a user may take, and free, and if not, who holds it."""
+"""The published ports: may the user take each of them, is it free, and if not, who holds it?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import CONFLICT, Finding, Neighbour, Own, fail, ok, warn, whose
+from compreface_cli.checks.base import (
+    CONFLICT,
+    Finding,
+    OtherInstance,
+    OwnedResources,
+    fail,
+    ok,
+    warn,
+    whose,
+)
+from compreface_cli.checks.machine import Machine, WantedPort
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import Container, PublishedPort
 from compreface_cli.facts.host import DOCKERS_OWN, PortFact
@@ -14,8 +24,8 @@ NAME = "port"
 LOOPBACK = "127.0.0.1"
 
 
-def doors(plan: Plan) -> list[tuple[str, str, int]]:
-    """(flag, address, port) of each door with a fixed number; `auto` cannot conflict."""
+def published(plan: Plan) -> list[tuple[str, str, int]]:
+    """(flag, address, port) of each published port with a fixed number; `auto` cannot conflict."""
     wanted = [("--port", plan.bind, plan.port)]
     if plan.services == "full" and plan.launcher != "process":
         wanted.append(("--core-port", LOOPBACK, plan.core_port))
@@ -23,16 +33,16 @@ def doors(plan: Plan) -> list[tuple[str, str, int]]:
 
 
 def clash(plan: Plan) -> str | None:
-    """What is wrong when both doors have one number."""
-    wanted = doors(plan)
+    """What is wrong when both published ports have one number."""
+    wanted = published(plan)
     if len(wanted) == 2 and wanted[0][2] == wanted[1][2]:
         number = wanted[0][2]
-        return f"--port and --core-port are both {number}; each door needs a number of its own"
+        return f"--port and --core-port are both {number}; each needs a number of its own"
     return None
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
-    wanted = doors(plan)
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
+    wanted = published(plan)
     both = clash(plan)
     if both is not None:
         yield fail(NAME, CONFLICT, both, "Give another --core-port, or --core-port auto.")
@@ -44,11 +54,11 @@ def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
             "which ports are held by processes there is not known",
         )
     for flag, address, port in wanted:
-        yield from _door(plan, facts, own, flag, address, port, remote)
+        yield from _judge(plan, facts, own, flag, address, port, remote)
 
 
-def _door(
-    plan: Plan, facts: Facts, own: Own, flag: str, address: str, port: int, remote: bool
+def _judge(
+    plan: Plan, facts: Facts, own: OwnedResources, flag: str, address: str, port: int, remote: bool
 ) -> Iterator[Finding]:
     way_out = f"Stop what holds it, or choose another port: {flag} auto takes a free one."
     if not 1 <= port <= 65535:
@@ -61,9 +71,9 @@ def _door(
         return
     holder, sleeper, mine = _containers(plan, facts, own, address, port)
     if holder is not None:
-        neighbour = own.neighbour_of(holder)
-        if neighbour is not None:
-            yield _of_neighbour(neighbour, port, flag)
+        instance = own.other_instance_of(holder)
+        if instance is not None:
+            yield _held_by_instance(instance, port, flag)
         else:
             yield fail(NAME, CONFLICT, f"port {port} is held by {whose(holder)}", way_out)
         return
@@ -87,31 +97,31 @@ def _door(
                 f"port {port} is privileged: this user may not bind it ({fact.error})",
                 f"Choose {flag} between 1024 and 65535.",
             )
-    elif (neighbour := _neighbour(fact, own)) is not None:
-        yield _of_neighbour(neighbour, port, flag)
+    elif (instance := _listening(fact, own)) is not None:
+        yield _held_by_instance(instance, port, flag)
     else:
         yield _held(fact, flag, way_out)
 
 
-def _neighbour(fact: PortFact, own: Own) -> Neighbour | None:
+def _listening(fact: PortFact, own: OwnedResources) -> OtherInstance | None:
     """The other instance that listens there, as its record and the listener's process tell."""
     seen = [item for item in fact.listeners if item.pid is not None]
-    for one in own.others:
-        if fact.port not in one.ports:
+    for instance in own.others:
+        if fact.port not in instance.ports:
             continue
-        if not seen or any(item.pid in one.pids for item in seen):
-            return one
-        if one.folder is not None and any(item.process in DOCKERS_OWN for item in seen):
-            return one
+        if not seen or any(item.pid in instance.pids for item in seen):
+            return instance
+        if instance.folder is not None and any(item.process in DOCKERS_OWN for item in seen):
+            return instance
     return None
 
 
-def _of_neighbour(neighbour: Neighbour, port: int, flag: str) -> Finding:
+def _held_by_instance(instance: OtherInstance, port: int, flag: str) -> Finding:
     return fail(
         NAME,
         CONFLICT,
-        f"port {port} is held by the instance {neighbour.name}",
-        f"Stop it with `cf down {neighbour.name}`, "
+        f"port {port} is held by the instance {instance.name}",
+        f"Stop it with `cf down {instance.name}`, "
         f"or choose another port: {flag} auto takes a free one.",
     )
 
@@ -134,7 +144,7 @@ def _held(fact: PortFact, flag: str, way_out: str) -> Finding:
 
 
 def _containers(
-    plan: Plan, facts: Facts, own: Own, address: str, port: int
+    plan: Plan, facts: Facts, own: OwnedResources, address: str, port: int
 ) -> tuple[Container | None, Container | None, bool]:
     """(foreign holder, stopped foreign container of that port, whether our own holds it)."""
     holder = sleeper = None
@@ -160,3 +170,47 @@ def _meets(published: PublishedPort, address: str, port: int) -> bool:
 
 def _uses_docker(plan: Plan) -> bool:
     return plan.launcher != "process"
+
+
+def doctor(machine: Machine) -> Iterator[Finding]:
+    for (_, number), fact in machine.facts.host.ports.items():
+        yield _wanted(machine, number, fact)
+
+
+def _wanted(machine: Machine, number: int, fact: PortFact) -> Finding:
+    """A port of the settings: ours, free, or in the way of an `up` without flags."""
+    wanted = machine.ports.get(number, WantedPort("a port", needed=False))
+    what = f"port {number} ({wanted.what})"
+    if number in machine.instances:
+        return ok(NAME, f"{what} is the instance {machine.instances[number]}'s")
+    holder = _container_on(machine.facts, number)
+    if fact.free and holder is None:
+        return ok(NAME, f"{what} is free")
+    if holder is not None:
+        who = whose(holder)
+    elif fact.listeners and fact.listeners[0].pid is not None:
+        who = f"the process {fact.listeners[0].process} (pid {fact.listeners[0].pid})"
+    elif fact.denied:
+        return warn(NAME, f"{what} is privileged: only Docker may bind it ({fact.error})")
+    elif fact.error and "in use" not in fact.error:
+        # No port helps where the address is none of this host.
+        return fail(
+            NAME,
+            CONFLICT,
+            f"{what} cannot be bound on {fact.address}: {fact.error}",
+            "Choose an address of this host: cf up --bind ADDRESS",
+        )
+    else:
+        who = "a process that this user may not see"
+    message, way_out = f"{what} is held by {who}", f"Choose another port: cf up {wanted.way_out}"
+    if wanted.needed:
+        return fail(NAME, CONFLICT, message, way_out)
+    return warn(NAME, message, way_out)
+
+
+def _container_on(facts: Facts, number: int) -> Container | None:
+    containers = facts.docker.containers if facts.docker else ()
+    return next(
+        (item for item in containers if item.active and any(p.port == number for p in item.ports)),
+        None,
+    )

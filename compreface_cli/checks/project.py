@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import CONFLICT, Finding, Own, fail, warn, whose
+from compreface_cli.checks.base import CONFLICT, Finding, OwnedResources, fail, warn, whose
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
 
@@ -24,7 +24,7 @@ def container_names(plan: Plan) -> tuple[str, ...]:
     return tuple(f"{plan.project}-{service}-1" for service in services)
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import CONFIGURATION, Finding, Own, fail, warn
+from compreface_cli.checks.base import CONFIGURATION, Finding, OwnedResources, fail, warn
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import RUNTIMES
@@ -12,7 +12,7 @@ from compreface_cli.runtimes import RUNTIMES
 NAME = "runtime"
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     runtime = RUNTIMES[plan.runtime]
     newest = runtime.newest_python
     if plan.launcher == "process" and newest is not None:  # an image has a Python of its own

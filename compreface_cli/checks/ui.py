@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from compreface_cli import plugin_table
-from compreface_cli.checks.base import Finding, Own, ok, warn
+from compreface_cli.checks.base import Finding, OwnedResources, ok, warn
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
 
@@ -21,7 +21,7 @@ _READ = {
 }
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     """Whether the UI of this plan, if it has one, can show the faces that the engine finds."""
     docker = facts.docker is not None and facts.docker.reachable
     if plan.launcher != "auto" or docker:

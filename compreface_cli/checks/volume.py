@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compreface_cli.checks import database
-from compreface_cli.checks.base import CONFLICT, DATA, Finding, Own, fail, ok, whose
+from compreface_cli.checks.base import CONFLICT, DATA, Finding, OwnedResources, fail, ok, whose
 from compreface_cli.docker.labels import LABEL_CALCULATOR
 from compreface_cli.facts import Facts
 from compreface_cli.facts.database import DatabaseFacts
@@ -14,7 +14,7 @@ from compreface_cli.plan.plan import Plan
 NAME = "volume"
 
 
-def in_doubt(plan: Plan, facts: Facts, own: Own) -> bool:
+def in_doubt(plan: Plan, facts: Facts, own: OwnedResources) -> bool:
     """Whether only a look into the volume tells if this calculator may work on it.
 
     Its label names the calculator it was made with and cannot be changed; the record of the
@@ -30,7 +30,7 @@ def in_doubt(plan: Plan, facts: Facts, own: Own) -> bool:
     return made_with is not None and (own.calculator or made_with) != plan.calculator
 
 
-def check(plan: Plan, facts: Facts, own: Own) -> Iterator[Finding]:
+def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     docker = facts.docker
     if plan.launcher == "process" or plan.services != "full":
         return

@@ -61,11 +61,11 @@ def list_builds(
 def _document(row: Row) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from compreface_cli.inspect.list_builds import DEFAULT
+    from compreface_cli.config.settings_table import DEFAULT_BUILD
 
     return {
         "name": row.name,
-        "default": row.name == DEFAULT,
+        "default": row.name == DEFAULT_BUILD,
         "origin": row.origin,
         "path": row.path,
         "fault": row.fault or None,
@@ -162,11 +162,11 @@ def _draw(found: list[Row], left_out: list[str], console: Console) -> None:
 
 
 def _cells(row: Row) -> list[str]:
-    from compreface_cli.inspect.list_builds import DEFAULT
+    from compreface_cli.config.settings_table import DEFAULT_BUILD
 
     figures = (row.figure("LFW"), row.figure("LFW10"))
     return [
-        row.name + (" (default)" if row.name == DEFAULT else ""),
+        row.name + (" (default)" if row.name == DEFAULT_BUILD else ""),
         *("-" if value is None else str(value) for value in figures),
         f"{row.border.at:.2f}" if row.border else "-",
         row.commercial,

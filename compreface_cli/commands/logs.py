@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from compreface_cli.errors import UsageError
-from compreface_cli.terminal import streams
 from compreface_cli.terminal.output import Output
+from compreface_cli.terminal.stdout import written
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +41,6 @@ def logs(
     if json_mode:
         Output(json_mode=True).write_json({"instance": record.name, "lines": list(lines)})
         return
-    with suppress(KeyboardInterrupt):  # the way to end -f
+    with written(), suppress(KeyboardInterrupt):  # the way to end -f
         for line in lines:
             print(line, flush=follow)
-            if streams.unread():  # `cf logs | head`
-                break

@@ -114,7 +114,7 @@ def _write(
     accept_hash: Mapping[str, Sequence[str]],
 ) -> tuple[Plan, Written, str]:
     """Render the build that the flags and settings choose into the folder; the digest of all."""
-    from compreface_cli.checks import missing_models, port, raise_for
+    from compreface_cli.checks import model_files, port, raise_for
     from compreface_cli.cleanup import interruptible
     from compreface_cli.deploy import render_place
     from compreface_cli.deploy.build import prepared_models
@@ -130,7 +130,7 @@ def _write(
         raise UsageError(both, hint="Give another --core-port.")
     render_place.refuse(plan, folder, out)
     if with_models:
-        raise_for(missing_models.out_of_reach(plan))
+        raise_for(model_files.out_of_reach(plan))
     with interruptible():
         models = prepared_models(plan, out, accept_hash=accept_hash) if with_models else {}
         rendered = render.render(plan, models, with_models=with_models)

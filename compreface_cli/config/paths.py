@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from compreface_cli.errors import CfError, ConfigurationError
@@ -62,6 +60,11 @@ def models_dir() -> Path:
     return data_dir() / "models"
 
 
+def engine_environments_dir() -> Path:
+    """Private Python environments of the engine, each named by a hash of what it was made from."""
+    return data_dir() / "engine-env"
+
+
 def project_dir(instance: str) -> Path:
     """The rendered Compose project of an instance."""
     return data_dir() / "projects" / instance
@@ -72,34 +75,19 @@ def instances_dir() -> Path:
 
 
 def refused(error: OSError) -> CfError | None:
-    """What an error of the system means when it is about one of these folders; else None.
+    """What an error of the system means where the user can mend it; else None.
 
-    The folder that the user stands in counts as well; a full disk counts wherever it is.
+    A full disk, wherever it is; one of these folders that cannot be used; no working folder.
     """
-    if isinstance(error, FileNotFoundError) and _stands_nowhere(error.filename):
-        return ConfigurationError(
-            "the working folder does not exist any more", hint="cd to another folder"
-        )
-    named = isinstance(error.filename, (str, os.PathLike))
+    if error.errno == errno.ENOENT and error.filename is None:  # os.getcwd()
+        gone = "the working folder does not exist any more"
+        return ConfigurationError(gone, hint="cd to another folder")
+    path = Path(error.filename) if isinstance(error.filename, (str, os.PathLike)) else None
     if error.errno in _FULL:
-        return _full(error, Path(error.filename).absolute() if named else None)
-    if not named:
+        return CfError(f"{path or 'a file'} cannot be written: {error.strerror}", hint=room(path))
+    if path is None or error.errno not in _REFUSED or moved_by(path) in ("", "TMPDIR"):
         return None
-    path = Path(error.filename).absolute()
-    folders = (config_dir(), data_dir(), state_dir(), cache_dir())
-    above = any(folder.is_relative_to(path) for folder in folders)  # it would be made there
-    inside = next((folder for folder in folders if path.is_relative_to(folder)), None)
-    if error.errno == errno.ENOENT and above:  # a parent that is no real disk: /proc
-        message = f"cf cannot make its folder {path}: {error.strerror}"
-    elif error.errno not in _REFUSED:
-        return None
-    elif inside is not None:
-        message = f"cf cannot use its folder {inside}: {path}: {error.strerror}"
-    elif above:
-        message = f"cf cannot make its folders below {path}: {error.strerror}"
-    else:
-        return None
-    return ConfigurationError(message, hint=WAY_OUT)
+    return ConfigurationError(f"cf cannot use {path}: {error.strerror}", hint=WAY_OUT)
 
 
 def _folders() -> dict[str, Path]:
@@ -124,49 +112,10 @@ def moved_by(path: Path) -> str:
     return "TMPDIR" if path.is_relative_to(temporary) else ""
 
 
-def room(path: Path) -> str:
-    """What to do where this path lies on a full disk."""
-    variable = moved_by(path)
-    if not variable:
+def room(path: Path | None) -> str:
+    """What to do where this path lies on a full disk; None for a path that is not known."""
+    if path is None:
+        variable = "XDG_DATA_HOME, XDG_STATE_HOME or XDG_CACHE_HOME"
+    elif not (variable := moved_by(path)):
         return "Free some space there."
     return f"Free some space, or set {variable} to a folder on a larger disk."
-
-
-def _full(error: OSError, path: Path | None) -> CfError:
-    if path is None:
-        return CfError(
-            f"a file cannot be written: {error.strerror}",
-            hint="Free some space, or set XDG_DATA_HOME, XDG_STATE_HOME or XDG_CACHE_HOME "
-            "to a folder on a larger disk.",
-        )
-    variable = moved_by(path)
-    if variable == "TMPDIR":
-        return CfError(f"{path} cannot be written: {error.strerror}", hint=room(path))
-    if variable:
-        folder = _folders()[variable]
-        return CfError(
-            f"cf cannot write in its folder {folder}: {path}: {error.strerror}", hint=room(path)
-        )
-    return CfError(f"{path} cannot be written: {error.strerror}", hint="Free some space there.")
-
-
-@contextmanager
-def about(path: Path) -> Iterator[None]:
-    """What the system refuses here is about this file, also where it does not name one."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
-
-
-def _stands_nowhere(name: object) -> bool:
-    """No path, or one from the working folder on, was not found because that folder is gone."""
-    if isinstance(name, (str, os.PathLike)) and os.path.isabs(name):
-        return False
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return True
-    return False

@@ -149,7 +149,7 @@ def _rate(value: Any) -> float:
     return number
 
 
-def _keys(value: Any) -> str:
+def _api_keys(value: Any) -> str:
     """The keys with a comma between them; the same rules as the engine's, and no key is shown."""
     parts = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(part, int | float) for part in parts):
@@ -195,9 +195,11 @@ class Setting:
         return f"CF_{self.key.upper()}"
 
 
-TABLE: tuple[Setting, ...] = (
-    # what to build; a build file answers these unless something here does
-    Setting("build", _build, "embedded", "The build to use: a name or a path.", flag="BUILD"),
+DEFAULT_BUILD = "embedded"
+
+# What to build; a build file answers these unless something here does.
+_BUILD: tuple[Setting, ...] = (
+    Setting("build", _build, DEFAULT_BUILD, "The build to use: a name or a path.", flag="BUILD"),
     Setting("detector", _text, None, "Detector plugin.", flag="--detector"),
     Setting("calculator", _text, None, "Calculator plugin.", flag="--calculator"),
     Setting("plugins", _list, None, "Further plugins.", flag="--plugin"),
@@ -232,7 +234,9 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("base_image", _image, None, "Base image of the engine.", flag="--base-image"),
     Setting("image", _image, None, "Name of the engine's image.", flag="--tag"),
-    # limits of the engine
+)
+# Limits of the engine that the plan settles.
+_LIMITS: tuple[Setting, ...] = (
     Setting(
         "max_detect_size",
         whole(0, 16384),
@@ -253,7 +257,16 @@ TABLE: tuple[Setting, ...] = (
         10.0,
         "How long a request may wait for its turn; beside the api nearly its read_timeout.",
     ),
-    # further ones, passed on when they are set: the engine knows their defaults
+    Setting(
+        "memory_limit",
+        _memory,
+        None,
+        "Memory limit of the engine's container, none for no limit; unset: what fits the build.",
+    ),
+)
+# What the engine reads under the same variable, given only when it is set: the engine knows the
+# defaults. A row here and its use there are all that such a setting needs.
+_ENGINE: tuple[Setting, ...] = (
     Setting("threads", whole(1, 1024), None, "Threads of all computations; unset: the cores."),
     Setting("batching", _choice("auto", "on", "off"), None, "Batches across requests."),
     Setting(
@@ -272,12 +285,6 @@ TABLE: tuple[Setting, ...] = (
         None,
         "Memory of the engine's process; unset: what its container, ulimit or machine allow.",
     ),
-    Setting(
-        "memory_limit",
-        _memory,
-        None,
-        "Memory limit of the engine's container, none for no limit; unset: what fits the build.",
-    ),
     # the least of these two lets in the portraits that an engine is checked with
     Setting("max_body_bytes", whole(2**20, 10**12 - 1), None, "Bytes of a body; unset: 64 MiB."),
     Setting("max_pixels", whole(512 * 600, 10**12 - 1), None, "Width x height; unset: 178956970."),
@@ -285,9 +292,14 @@ TABLE: tuple[Setting, ...] = (
     Setting("apply_exif", _flag, None, "Turn pictures as their EXIF says; unset: false."),
     Setting("rate_limit", _rate, None, "Requests a second for each client; unset: no limit."),
     Setting("rate_burst", whole(1, 100_000), None, "As many at once; unset: the rate."),
-    Setting("api_keys", _keys, None, "Keys that the engine asks for; unset: none.", secret=True),
+)
+_KEYS: tuple[Setting, ...] = (
+    Setting(
+        "api_keys", _api_keys, None, "Keys that the engine asks for; unset: none.", secret=True
+    ),
     Setting("api_keys_file", _text, None, "A file with these keys, one a line."),
-    # the instance
+)
+_INSTANCE: tuple[Setting, ...] = (
     Setting("instance", _instance, None, "Name of the instance.", flag="--instance"),
     Setting(
         "launcher",
@@ -301,7 +313,9 @@ TABLE: tuple[Setting, ...] = (
     Setting("port", _port, None, "The UI's port, or the engine's when alone.", flag="--port"),
     Setting("core_port", _port, 3000, "The engine's port beside the UI.", flag="--core-port"),
     Setting("env_file", _text, None, "An `.env` of upstream to take values from."),
-    # the rest of the stack
+)
+# The rest of the stack: what has a default and is no secret is there for the templates, by its key.
+_STACK: tuple[Setting, ...] = (
     Setting("registry", _registry, "exadel/", "Prefix of the stack's images.", upstream="registry"),
     Setting("admin_version", _tag, "1.2.0", "Tag of the admin image.", upstream="ADMIN_VERSION"),
     Setting("api_version", _tag, "1.2.0", "Tag of the api image.", upstream="API_VERSION"),
@@ -380,12 +394,10 @@ TABLE: tuple[Setting, ...] = (
         upstream="read_timeout",
     ),
 )
-# What the engine reads under the same variable, given only when somebody has set it.
-PASSED_ON: tuple[str, ...] = tuple(
-    (
-        "threads batching max_queue retry_after drain_s stuck_s max_queue_bytes max_body_bytes "
-        "max_memory_bytes max_pixels body_timeout_s apply_exif rate_limit rate_burst"
-    ).split()
+TABLE: tuple[Setting, ...] = (*_BUILD, *_LIMITS, *_ENGINE, *_KEYS, *_INSTANCE, *_STACK)
+PASSED_ON: tuple[str, ...] = tuple(row.key for row in _ENGINE)
+STACK: tuple[str, ...] = tuple(
+    row.key for row in _STACK if row.default is not None and not row.secret
 )
 BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}
 
@@ -404,11 +416,3 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "CORE_VERSION": "the engine is built here, its image is the setting image",
     "ND4J_CLASSIFIER": "it chooses a library while the Java images are built",
 }
-STACK: tuple[str, ...] = tuple(
-    (
-        "registry admin_version api_version fe_version postgres_version postgres_user postgres_db "
-        "postgres_host postgres_port email_host email_username email_from enable_email_server "
-        "save_images_to_db api_java_options admin_java_options max_file_size max_request_size "
-        "connection_timeout read_timeout"
-    ).split()
-)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from compreface_cli import leftovers, resources
 from compreface_cli.builds import builds
-from compreface_cli.checks import missing_models, raise_for
+from compreface_cli.checks import model_files, raise_for
 from compreface_cli.checks.base import DOCKER
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
+from compreface_cli.config.settings_table import DEFAULT_BUILD
 from compreface_cli.docker import image
-from compreface_cli.engine import load_check, venv
+from compreface_cli.engine import check, venv
 from compreface_cli.errors import PreflightError, UsageError
 from compreface_cli.plan import plan as plans
 from compreface_cli.plan.plan import Plan
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from compreface_cli.builds.builds import BuildFile
     from compreface_cli.builds.spec import BuildSpec
 
-DEFAULT_BUILD = "embedded"
 _NAME = r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
 # What Docker takes for the name of an image: its host, its parts and its tag
 # (distribution/reference, "Grammar").
@@ -35,7 +35,6 @@ _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-
 _REFERENCE = rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
 _LONGEST = 255
 _WITHOUT = "Without Docker: cf up {} --launcher process"
-_PORTRAIT = "astronaut.png"
 _FOLDER = "cf-build-"  # where an image is built from
 
 
@@ -165,7 +164,7 @@ def prepared_models(
     from compreface_cli.models import store
 
     def python() -> Path:
-        home = paths.data_dir() / "engine-env"
+        home = paths.engine_environments_dir()
         inputs = venv.inputs("cpu")
         return venv.ensure(home, inputs, report=out.note, progress=out.progress).python
 
@@ -173,11 +172,11 @@ def prepared_models(
         plan.models,
         out.progress,
         python=python,
-        portrait=resources.portraits_dir() / _PORTRAIT,
+        portrait=resources.portrait(),
         note=out.note,
         accept_hash=accept_hash,
     )
-    load_check.check(plan, python)
+    check.models(plan, python)
     return models
 
 
@@ -221,23 +220,19 @@ def _settle(request: Request, found: settings.Settings) -> tuple[BuildFile, _Own
     beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
     spec = builds.customise(base, name, changes)
     path = builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
-    raise_for(missing_models.out_of_reach(plans.resolve(base, found)))
+    raise_for(model_files.out_of_reach(plans.resolve(base, found)))
     return builds.BuildFile(spec, "path", path.absolute()), _Own(spec, beside, path)
 
 
 def _preflight(plan: Plan, own: _Own | None, out: Output) -> None:
     """All that stands in the way of the image, in one report. A GPU is none: `up` looks for it."""
-    from compreface_cli import facts
-    from compreface_cli.checks import Own, architecture, disk, docker
-    from compreface_cli.checks import image as images
+    from compreface_cli import checks, facts
 
-    raise_for(missing_models.out_of_reach(plan))  # Docker would be asked in vain
-    mine = Own(must_build=True)
+    raise_for(model_files.out_of_reach(plan))  # Docker would be asked in vain
     asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
     seen = facts.gather(asked)
-    checks = (docker.check, images.check, architecture.check, disk.check)
     try:
-        raise_for([finding for check in checks for finding in check(plan, seen, mine)])
+        raise_for(checks.build(plan, seen, checks.OwnedResources(must_build=True)))
     except PreflightError as refused:
         kept = None
         if own is None:

@@ -15,7 +15,7 @@ from compreface_cli.config import paths
 from compreface_cli.deploy import changes, ports, project_folder, running, takeover
 from compreface_cli.deploy.preflight import Preflight
 from compreface_cli.docker.labels import LABEL_BASE
-from compreface_cli.engine import converter, known_answer, load_check, venv
+from compreface_cli.engine import check, known_answer, venv
 from compreface_cli.errors import CfError
 from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment, Endpoint, ServiceState
@@ -58,23 +58,29 @@ def wanted_as(plan: Plan, old: Record, options: Options) -> Plan | None:
     return wanted if wanted.launcher != "auto" and digest(wanted) == old.digest else None
 
 
-def unchanged(plan: Plan, old: Record, options: Options) -> Unchanged | None:
-    """What runs, where it is just what is wanted and answers rightly, else None."""
+def unchanged(
+    plan: Plan, old: Record, options: Options, *, restored: bool = False
+) -> Unchanged | None:
+    """What runs, where it is just what is wanted and answers rightly, else None.
+
+    `restored`: it was started a moment ago, and is waited for.
+    """
     wanted = wanted_as(plan, old, options)
-    if wanted is None:
-        return None
-    health = running.health(old, busy=False)
-    if health.state != "running":
+    if wanted is None or not (restored or running.health(old, busy=False).state == "running"):
         return None
     known = running.deployment(old)
-    if known.launcher == "compose" and takes_another_image(plan, options, known.data["image"]):
+    composed = known.launcher == "compose"
+    if composed and takes_another_image(plan, options, known.data["image"]):
         return None
     try:
         answer = known_answer.KnownAnswer.from_dict(old.answer)
-        proof = known_answer.check(known.engine, answer, time.monotonic() + 10.0)
+        if restored:
+            proof = running.prove(known, answer, running.TIMEOUT_S[known.launcher])
+        else:
+            proof = known_answer.check(known.engine, answer, time.monotonic() + 10.0)
     except CfError:
         return None  # it runs and answers wrongly: the rest of `up` puts a right one in its place
-    return Unchanged(wanted, known, health.services, proof)
+    return Unchanged(wanted, known, running.launcher(known.launcher).services(known), proof)
 
 
 def takes_another_image(plan: Plan, options: Options, runs: str) -> bool:
@@ -108,7 +114,7 @@ def observe(
     computes = not missing and _computes(plan)
     rows = {plan.wheels} if plan.launcher == "process" else set()
     rows |= {row} if missing or computes else set()
-    home = paths.data_dir() / "engine-env"
+    home = paths.engine_environments_dir()
     seen = Observed(
         models=ready,
         environments={each for each in rows if venv.find(home, venv.inputs(each)) is not None},
@@ -141,9 +147,8 @@ def _ready_models(plan: Plan, options: Options) -> frozenset[str]:
 
 def _computes(plan: Plan) -> bool:
     """Whether the engine's Python is asked before a start, although no model is prepared."""
-    answer = known_answer.stored(plan, model_folders(plan))
-    unknown = answer is None and not converter.is_kept(plan, known_answer.PORTRAIT)
-    return unknown or load_check.is_due(plan)
+    unknown = known_answer.stored(plan, model_folders(plan)) is None
+    return (unknown and not check.answer_is_kept(plan)) or check.models_are_due(plan)
 
 
 def _of_compose(

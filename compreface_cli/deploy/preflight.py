@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from compreface_cli import checks, facts
-from compreface_cli.checks import Finding, calculator, missing_models, volume
+from compreface_cli.checks import Finding, calculator, model_files, volume
 from compreface_cli.checks import database as of_database
 from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.config import paths
@@ -62,14 +62,14 @@ def inspect(
             out.warning(f"instance '{plan.instance}' asked for API keys and will ask for none now.")
         if old is not None:
             findings += calculator.judge(settled, seen, old)
-        findings += [*_keys(settled), *missing_models.out_of_reach(plan)]
+        findings += [*_keys(settled), *model_files.out_of_reach(plan)]
     checks.raise_for(findings)
     if settled.launcher == "compose":
         project_folder.refuse_broken(settled)
     return Preflight(ports.settled(settled, old), choice, seen, tuple(findings))
 
 
-def _ask(plan: Plan, own: checks.Own) -> tuple[facts.Facts, checks.Choice]:
+def _ask(plan: Plan, own: checks.OwnedResources) -> tuple[facts.Facts, checks.Choice]:
     """What the checks must know; what is started to look removes its container."""
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
     if plan.launcher != "process":
@@ -80,7 +80,7 @@ def _ask(plan: Plan, own: checks.Own) -> tuple[facts.Facts, checks.Choice]:
 
 def _own(
     plan: Plan, old: Record | None, deployments: Sequence[Deployment], options: Options
-) -> checks.Own:
+) -> checks.OwnedResources:
     """What belongs to the instance itself and so is in nobody's way."""
     # What was started from this user's folder of that name is ours, with a record or without one.
     folder = str(paths.project_dir(plan.instance))
@@ -90,17 +90,17 @@ def _own(
             pids |= _pids(known)
         else:
             folder = str(known.data["folder"])
-    return checks.Own(
+    return checks.OwnedResources(
         folder,
         pids,
         calculator=old.calculator if old is not None and old.services == "full" else "",
-        others=neighbours(plan.instance),
+        others=other_instances(plan.instance),
         may_build=options.build is not False,
         must_build=options.build is True,
     )
 
 
-def neighbours(but: str) -> tuple[checks.Neighbour, ...]:
+def other_instances(but: str) -> tuple[checks.OtherInstance, ...]:
     """The other instances of this user that run, or are being started."""
     others = []
     for record in running.instances().all()[0]:
@@ -114,10 +114,10 @@ def neighbours(but: str) -> tuple[checks.Neighbour, ...]:
         ends = [end for each in theirs for end in (each.engine, each.ui)]
         taken = frozenset(end.port for end in ends if end is not None)
         if known.launcher == "process":
-            others.append(checks.Neighbour(record.name, taken, pids=_pids(known)))
+            others.append(checks.OtherInstance(record.name, taken, pids=_pids(known)))
         else:
             folder = str(known.data.get("folder", ""))
-            others.append(checks.Neighbour(record.name, taken, folder=folder))
+            others.append(checks.OtherInstance(record.name, taken, folder=folder))
     return tuple(others)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compreface_cli import facts
-from compreface_cli.checks import Own, raise_for, volume
+from compreface_cli.checks import OwnedResources, raise_for, volume
 from compreface_cli.checks.base import CONFLICT, DATA, Finding, fail
 from compreface_cli.config import paths
 from compreface_cli.deploy import preflight, running
@@ -25,7 +25,7 @@ def refuse(plan: Plan, folder: Path, out: Output) -> None:
         return
     seen = facts.gather(facts.Questions())
     known = held.calculator or _recorded(plan)
-    own = Own(str(folder.absolute()), calculator=known)
+    own = OwnedResources(str(folder.absolute()), calculator=known)
     if volume.in_doubt(plan, seen, own):
         seen = replace(seen, database=preflight.into_volume(plan, seen))
     judged = list(volume.check(plan, seen, own))

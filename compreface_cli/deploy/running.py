@@ -218,7 +218,7 @@ def alive(services: Sequence[ServiceState]) -> bool:
     return any(one.state not in _BROKEN for one in services)
 
 
-def refuse_stranger(of: Deployment) -> None:
+def refuse_foreign_listener(of: Deployment) -> None:
     """ConflictError when not the engine of this process answers at its port, but another program.
 
     Between the look at the port and the engine's start somebody else may have taken it.
@@ -258,7 +258,7 @@ def prove(
     runs = launcher(of.launcher)
     known_answer.wait(of.engine, lambda: runs.services(of)[0], deadline)
     answered()
-    refuse_stranger(of)
+    refuse_foreign_listener(of)
     proof = known_answer.check(of.engine, answer, deadline)
     known_answer.wait_for_all(lambda: runs.services(of), deadline)
     return proof

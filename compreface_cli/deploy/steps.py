@@ -48,7 +48,7 @@ class Preparation:
     def environment(self, row: str) -> Path:
         """The interpreter of the environment for that row of the wheel table."""
         env = venv.ensure(
-            paths.data_dir() / "engine-env",
+            paths.engine_environments_dir(),
             venv.inputs(row),
             report=self.out.note,
             progress=Heartbeat(self.out).progress,
@@ -75,7 +75,7 @@ def prepare_models(run: Preparation, names: Sequence[str]) -> None:
         [model for model in run.plan.models if model.name in names],
         Heartbeat(run.out).progress,
         python=run.converter,
-        portrait=resources.portraits_dir() / known_answer.PORTRAIT,
+        portrait=resources.portrait(),
         note=run.out.note,
         accept_hash={key: said for key, said in run.options.accept_hash.items() if key in names},
         timeout_s=run.options.timeout_s,
@@ -115,7 +115,7 @@ def launch_inputs(plan: Plan, options: Options) -> LaunchInputs:
         engine = Endpoint(plan.bind, port, plan.key)
     ui = Endpoint(plan.bind, port) if full else None
     if plan.launcher == "process":
-        env = venv.find(paths.data_dir() / "engine-env", venv.inputs(plan.wheels))
+        env = venv.find(paths.engine_environments_dir(), venv.inputs(plan.wheels))
         models = paths.models_dir() if plan.models else None
         return LaunchInputs(engine, ui, models_dir=models, python=env.python if env else None)
     from compreface_cli.docker import image as images

@@ -22,7 +22,7 @@ from compreface_cli.deploy import ports as ports_of
 from compreface_cli.deploy.preflight import Preflight
 from compreface_cli.deploy.previous import Previous
 from compreface_cli.deploy.run_record import RunRecord
-from compreface_cli.engine import converter, known_answer, load_check, venv
+from compreface_cli.engine import check, known_answer, venv
 from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment, ServiceState
 from compreface_cli.plan import plan as plans
@@ -94,7 +94,8 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         if old is not None and old.phase == "running":
             known = running.deployment(old)
             running.launcher(known.launcher).resume(known, out.note)
-            same = observe.unchanged(plan, old, options)
+            with out.waiting("Looking at what runs"):
+                same = observe.unchanged(plan, old, options, restored=bool(done))
             if same is not None:
                 databases.warn(old, same.deployment, out)
                 return _as_it_is(same, done, out)
@@ -208,11 +209,9 @@ def _answer(preparation: steps.Preparation) -> known_answer.KnownAnswer:
     """What a right engine says; raises FetchError for a model that its plugin cannot run."""
     plan = preparation.plan
     if plan.models:
-        load_check.check(plan, preparation.converter)
-    return known_answer.known_answer(
-        plan,
-        observe.model_folders(plan),
-        lambda: converter.of(plan, preparation.converter, known_answer.PORTRAIT),
+        check.models(plan, preparation.converter)
+    return known_answer.expected(
+        plan, observe.model_folders(plan), lambda: check.answer(plan, preparation.converter)
     )
 
 
@@ -233,7 +232,7 @@ def _discard(previous: Previous, new: Deployment, plan: Plan) -> None:
 
         image.drop_superseded(plan.build)
         project_folder.forget_old(paths.project_dir(plan.instance))
-    home = paths.data_dir() / "engine-env"
+    home = paths.engine_environments_dir()
     if home.is_dir():
         records, _ = running.instances().all()
         used = [each for record in records for each in (record, record.previous) if each]

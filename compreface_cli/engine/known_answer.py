@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import plugin_table, resources
+from compreface_cli.engine import embeddings
 from compreface_cli.engine.client import LATER, EngineClient, Refused, fault, until
 from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError
 from compreface_cli.instance.state import Endpoint, ServiceState
@@ -18,7 +18,6 @@ from compreface_cli.models.prepare import read_record
 from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import BF16
 
-PORTRAIT, SECOND = "astronaut.png", "grace_hopper.jpg"
 BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently, by a pixel at most
 MIN_COSINE = 0.999
 SAME_PERSON = 0.5  # where nobody knows the calculator's border: half of the similarity's range
@@ -68,7 +67,7 @@ class Proof:
     seconds: float
 
 
-def known_answer(
+def expected(
     plan: Plan, models: Mapping[str, Path], compute: Callable[[], Mapping[str, Any]]
 ) -> KnownAnswer:
     """The answer for this detector and calculator: a stored one, else what `compute` gives."""
@@ -113,9 +112,10 @@ def same_space(one: KnownAnswer, other: KnownAnswer) -> bool:
 
     Another detector or limit moves a cosine to 0.98 or so, another model to about 0.
     """
-    return len(one.embedding) == len(other.embedding) and (
-        _cosine(one.embedding, other.embedding) > 0.9
-    )
+    try:
+        return embeddings.cosine(one.embedding, other.embedding) > 0.9
+    except ValueError:
+        return False
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -222,8 +222,8 @@ def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
         says = client.status().get("calculator_version")
         if says != answer.calculator:
             raise _wrong("calculator", answer.calculator, says)
-        face = _one_face(client, portraits / PORTRAIT, deadline)
-        second = _one_face(client, portraits / SECOND, deadline)
+        face = _one_face(client, portraits / resources.PORTRAIT, deadline)
+        second = _one_face(client, portraits / resources.SECOND_PORTRAIT, deadline)
     box = tuple(float(face["box"][side]) for side in ("x_min", "y_min", "x_max", "y_max"))
     off = max(abs(one - other) for one, other in zip(box, answer.box, strict=True))
     exact = answer.shrink == 1.0
@@ -232,13 +232,16 @@ def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
     got, wanted = face["embedding"], answer.embedding
     if len(got) != len(wanted):
         raise _wrong("length of the embedding", len(wanted), len(got))
-    cosine = _cosine(got, wanted)
+    try:
+        cosine = embeddings.cosine(got, wanted)
+        apart = embeddings.distance(got, second["embedding"])
+    except ValueError as error:
+        raise _wrong("embedding", _head(wanted), str(error)) from error
     least = answer.least if exact else _MIN_COSINE_SHRUNK
     if not cosine >= least:
         what = f"embedding (cosine {cosine:.4f}, at least {least} is right)"
         raise _wrong(what, _head(wanted), _head(got), cosine=cosine)
-    apart = math.dist(_unit(got), _unit(second["embedding"]))
-    other = _similarity(apart, answer.similarity)
+    other = embeddings.similarity(apart, answer.similarity)
     if not other < answer.border:
         what, most = "similarity of two people", f"below {answer.border}"
         raise _wrong(what, most, round(other, 4), hint=_too_alike(apart, answer))
@@ -298,19 +301,5 @@ def _wrong(
 
 
 def _head(vector: Sequence[float]) -> str:
-    shown = ", ".join(f"{value:.4f}" for value in _unit(vector)[:6])
+    shown = ", ".join(f"{value:.4f}" for value in embeddings.unit(vector)[:6])
     return f"[{shown}, ...] ({len(vector)} numbers)"
-
-
-def _unit(vector: Sequence[float]) -> list[float]:
-    norm = math.sqrt(math.fsum(value * value for value in vector))
-    return [value / norm for value in vector] if norm else list(vector)
-
-
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    return math.fsum(a * b for a, b in zip(_unit(one), _unit(other), strict=True))
-
-
-def _similarity(distance: float, c: Sequence[float]) -> float:
-    """Upstream's similarity in 0..1: (tanh((c0 - d) * c1) + 1) / 2, d between unit vectors."""
-    return (math.tanh((c[0] - distance) * c[1]) + 1) / 2

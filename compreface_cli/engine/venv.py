@@ -7,7 +7,6 @@ environment does not count, whatever killed the run that was making it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -18,14 +17,14 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from compreface_cli import resources
-from compreface_cli.errors import CfError, ConfigurationError, FetchError
+from compreface_cli import engine_python, locks, resources
+from compreface_cli.errors import CfError, ConfigurationError, ConflictError, FetchError
 from compreface_cli.runtimes import RUNTIMES
 
 Report: TypeAlias = Callable[[str], None]
@@ -33,15 +32,6 @@ Report: TypeAlias = Callable[[str], None]
 Progress: TypeAlias = Callable[[str, float | None], AbstractContextManager[Callable[[float], None]]]
 
 _PROOF_TIMEOUT_S = 120.0
-_PROOF = """
-import sys
-from pathlib import Path
-from compreface_engine.pipeline import Pipeline, PipelineConfig
-pipeline = Pipeline.load(PipelineConfig())
-image = pipeline.decode(Path(sys.argv[1]).read_bytes()).image
-faces = pipeline.scan(image, min_score=None, detect=True, slugs=frozenset({"calculator"}))
-assert len(faces) == 1, f"{len(faces)} faces in {sys.argv[1]}"
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +41,6 @@ class EngineInputs:
     row: str  # of the wheel table: cpu, cuda13, ...
     requirements: tuple[Path, ...]  # every line with hashes
     wheels: tuple[Path, ...]  # the engine, and the converter where models are prepared
-    proof: tuple[str, ...]  # arguments for the interpreter; exit 0 proves the environment
 
     def packages(self) -> str:
         """Hash over this Python and the pinned packages: all but the engine itself."""
@@ -89,7 +78,6 @@ def converts(row: str) -> bool:
 
 def inputs(row: str) -> EngineInputs:
     """The inputs for a row of the wheel table, as this `cf` ships them."""
-    portrait = resources.portraits_dir() / "astronaut.png"
     rows, wheels = [row], [resources.engine_wheel()]
     if converts(row):
         rows.append("convert")
@@ -98,7 +86,6 @@ def inputs(row: str) -> EngineInputs:
         row=row,
         requirements=tuple(resources.engine_requirements(name) for name in rows),
         wheels=tuple(wheels),
-        proof=("-c", _PROOF, str(portrait)),
     )
 
 
@@ -130,7 +117,7 @@ def ensure(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = wanted.key()
     folder = home / key
-    with _locked(home / f"{key}.lock", progress):
+    with _locked(home, key, report, wait_s=float("inf")):
         env = find(home, wanted)
         if env is not None:  # another cf made it while this one waited
             return env
@@ -144,7 +131,7 @@ def ensure(
             else:
                 _make(folder, wanted, wheels, report, progress)
             with progress("Proving the environment with a known face", None):
-                _prove(folder, wanted)
+                _prove(folder / "bin" / "python")
             proven = {
                 "packages": wanted.packages(),
                 "wheels": [path.name for path in wanted.wheels],
@@ -164,10 +151,17 @@ def remove_unused(home: Path, used: Iterable[str]) -> list[str]:
     for folder in sorted(home.glob("*/")):
         if folder.name in keep:
             continue
-        with suppress(BlockingIOError), _locked(home / f"{folder.name}.lock", None):
+        with suppress(ConflictError), _locked(home, folder.name):
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder.name)
     return removed
+
+
+def _locked(
+    home: Path, key: str, note: Report = lambda text: None, wait_s: float = 0.0
+) -> AbstractContextManager[None]:
+    what = "the engine's environment"
+    return locks.hold(home / f"{key}.lock", what, note=note, wait_s=wait_s)
 
 
 def _with_packages(home: Path, wanted: EngineInputs) -> Path | None:
@@ -317,53 +311,20 @@ def _pip_error(said: str, wheels: Path | None) -> CfError:
     return FetchError(what, hint=f"pip said:\n{said}{hint}", details={"pip": said})
 
 
-def _prove(folder: Path, wanted: EngineInputs) -> None:
-    """Import the engine and run one inference in the new environment."""
+def _prove(python: Path) -> None:
+    """The engine of a new environment recognises a face: all its packages work together."""
     try:
-        proof = subprocess.run(
-            [str(folder / "bin" / "python"), "-I", *wanted.proof],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PROOF_TIMEOUT_S,
-            start_new_session=True,
-            env=_clean(os.environ),
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
+        engine_python.run(
+            python, "compreface_engine", "check", "--portrait", str(resources.portrait()),
+            timeout_s=_PROOF_TIMEOUT_S,
+        )  # fmt: skip
+    except TimeoutError as error:
         raise CfError(
             f"the engine's new environment gave no answer in {_PROOF_TIMEOUT_S:.0f} s; removed"
         ) from error
-    if proof.returncode:
+    except engine_python.Failed as failed:
         raise CfError(
             "the engine's new environment does not work and was removed",
-            hint="\n".join((proof.stdout + proof.stderr).strip().splitlines()[-8:]),
-            details={"exit_code": proof.returncode},
-        )
-
-
-def _clean(environment: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in environment.items() if not key.startswith("PYTHON")}
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
-    """Hold the lock file; waits for its holder; without `progress` BlockingIOError."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if progress is None:
-                    raise
-                with progress("Waiting for another cf that makes the engine's environment", None):
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-            if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
-        finally:
-            os.close(handle)
+            hint=str(failed),
+            details={"exit_code": failed.exit_code},
+        ) from failed

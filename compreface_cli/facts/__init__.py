@@ -23,7 +23,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What to ask: doors as (address, port), folders whose disk matters, images, the NVIDIA side.
+    """What to ask: ports as (address, port), folders whose disk matters, images, the NVIDIA side.
 
     Images that are not here are looked up in their registry. Of `probe_images` the first that is
     here is started once with GPU `gpu_index`, then removed.

@@ -75,7 +75,7 @@ class HostFacts:
 
 
 def gather(ports: Iterable[tuple[str, int]] = (), paths: Iterable[str | Path] = ()) -> HostFacts:
-    """Look at the host, at these `(address, port)` doors and at the disks under these paths."""
+    """Look at the host, at these ports, `(address, port)`, and at the disks under these paths."""
     memory = _memory()
     return HostFacts(
         system=platform.system(),

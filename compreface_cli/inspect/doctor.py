@@ -3,48 +3,38 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 from contextlib import suppress
 
-from compreface_cli import facts
+from compreface_cli import checks, engine_python, facts
 from compreface_cli.checks import Finding, ui_routes
 from compreface_cli.checks.base import fail
+from compreface_cli.checks.machine import Environment, Machine, ModelState
 from compreface_cli.config import paths
 from compreface_cli.deploy import routes
 from compreface_cli.errors import CfError
-from compreface_cli.inspect import doctor_rows, doctor_settings
+from compreface_cli.inspect import doctor_settings
 
 _PROOF_S = 30.0
-# Import what the engine needs, and hold its networks against the hashes of their installation.
-_PROOF = """
-import base64, hashlib, importlib.metadata, sys
-import compreface_engine, cv2, numpy, onnxruntime, simplejpeg
-for file in importlib.metadata.files("compreface-engine") or ():
-    if file.suffix == ".onnx" and file.hash is not None:
-        digest = hashlib.new(file.hash.mode, file.locate().read_bytes()).digest()
-        if base64.urlsafe_b64encode(digest).decode().rstrip("=") != file.hash.value:
-            sys.exit(f"{file.name} is not the file that was installed")
-"""
 
 
 def run() -> tuple[list[Finding], int]:
     """The rows of the report and the exit code by the worst of them."""
-    rows = doctor_rows.judge(look())
-    return rows, doctor_rows.exit_code(rows)
+    rows = checks.doctor(look())
+    return rows, checks.exit_code(rows)
 
 
-def look() -> doctor_rows.Seen:
+def look() -> Machine:
     """Ask the host, Docker, the NVIDIA side, the store of models, the environment, the records."""
     broken: dict[str, str] = {}
     trouble: list[Finding] = []
     chosen, wrong = doctor_settings.read()
-    doors, more = doctor_settings.doors(chosen)
+    ports, more = doctor_settings.ports(chosen)
     folders = (paths.data_dir(), paths.state_dir(), paths.cache_dir())
-    asked = facts.Questions(ports=tuple(doors), paths=tuple(map(str, folders)), gpu=True)
+    asked = facts.Questions(ports=tuple(ports), paths=tuple(map(str, folders)), gpu=True)
     seen = facts.gather(asked)
-    return doctor_rows.Seen(
+    return Machine(
         facts=seen,
-        doors={number: door for (_, number), door in doors.items()},
+        ports={number: wanted for (_, number), wanted in ports.items()},
         settings=(*wrong, *more),
         ui=doctor_settings.of_ui(chosen, seen),
         models=_models(broken, trouble),
@@ -57,7 +47,7 @@ def look() -> doctor_rows.Seen:
     )
 
 
-def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, doctor_rows.ModelState]:
+def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, ModelState]:
     """The state of every model that any build names, by hash."""
     from compreface_cli.builds import builds
     from compreface_cli.config import settings
@@ -69,7 +59,7 @@ def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, doctor_
     except CfError as error:
         trouble.append(fail("models", error.code, error.message, error.hint or ""))
         return {}
-    found: dict[str, doctor_rows.ModelState] = {}
+    found: dict[str, ModelState] = {}
     for name in builds.names():
         try:
             resolved = plan.resolve(builds.load(name), settings.Settings())
@@ -81,33 +71,25 @@ def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, doctor_
     return found
 
 
-def _environment() -> doctor_rows.Environment:
+def _environment() -> Environment:
     """Find the environment of this version; import the engine in it and check its networks."""
     from compreface_cli.engine import venv
 
     possible = any(importlib.util.find_spec(name) for name in ("pip", "ensurepip"))
     try:
-        found = venv.find(paths.data_dir() / "engine-env", venv.inputs("cpu"))
+        found = venv.find(paths.engine_environments_dir(), venv.inputs("cpu"))
     except (OSError, CfError) as error:
-        return doctor_rows.Environment(
-            None, f"the engine's own parts cannot be read: {error}", possible
-        )
+        return Environment(None, f"the engine's own parts cannot be read: {error}", possible)
     if found is None:
-        return doctor_rows.Environment(None, "", possible)
+        return Environment(None, "", possible)
+    trouble = ""
     try:
-        run = subprocess.run(
-            [str(found.python), "-I", "-c", _PROOF],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PROOF_S,
-            check=False,
+        engine_python.run(
+            found.python, "compreface_engine", "check", "--installation", timeout_s=_PROOF_S
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return doctor_rows.Environment(str(found.folder), str(error), possible)
-    said = run.stderr.strip().splitlines()
-    trouble = "" if run.returncode == 0 else said[-1] if said else f"exit {run.returncode}"
-    return doctor_rows.Environment(str(found.folder), trouble, possible)
+    except (engine_python.Failed, TimeoutError) as error:
+        trouble = str(error)
+    return Environment(str(found.folder), trouble, possible)
 
 
 def _uis() -> list[Finding]:
@@ -148,9 +130,9 @@ def _instances(broken: dict[str, str]) -> dict[int, str]:
     for item in damaged:
         broken[f"the record of the instance {item.name} ({item.path})"] = item.reason
     return {
-        int(door["port"]): record.name
+        int(endpoint["port"]): record.name
         for record in records
         if record.phase != "stopped"
         for key in ("engine", "ui")
-        if isinstance(door := record.deployment.get(key), dict) and "port" in door
+        if isinstance(endpoint := record.deployment.get(key), dict) and "port" in endpoint
     }

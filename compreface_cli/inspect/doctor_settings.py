@@ -10,14 +10,14 @@ from typing import TypeAlias
 
 from compreface_cli import resources
 from compreface_cli.builds import builds
-from compreface_cli.checks import Finding, Own, bind, port, ui
+from compreface_cli.checks import Finding, OwnedResources, bind, port, ui
 from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
+from compreface_cli.checks.machine import WantedPort
 from compreface_cli.config import settings
 from compreface_cli.config.settings import Settings
 from compreface_cli.config.settings_table import TABLE
 from compreface_cli.errors import CfError
 from compreface_cli.facts import Facts
-from compreface_cli.inspect import doctor_rows
 from compreface_cli.models import store
 from compreface_cli.plan import plan as plans
 
@@ -45,8 +45,8 @@ def read() -> tuple[Settings, list[Finding]]:
     return Settings(values), [*dict.fromkeys(rows), *_mirror()]
 
 
-def doors(chosen: Settings) -> tuple[dict[tuple[str, int], doctor_rows.Door], list[Finding]]:
-    """(address, port) of each door that `cf up` would open, and what keeps it from a plan."""
+def ports(chosen: Settings) -> tuple[dict[tuple[str, int], WantedPort], list[Finding]]:
+    """(address, port) of each port that `cf up` would publish, and what keeps it from a plan."""
     rows: list[Finding] = []
     try:
         plan = plans.resolve(builds.load(chosen.get("build")), chosen)
@@ -55,18 +55,18 @@ def doors(chosen: Settings) -> tuple[dict[tuple[str, int], doctor_rows.Door], li
         given = {key: one for key in _OF_PORTS if (one := chosen.given(key)) is not None}
         bundled = resources.builds_dir() / "embedded.yaml"
         plan = plans.resolve(builds.load(bundled), Settings(given))
-    found: dict[tuple[str, int], doctor_rows.Door] = {}
+    found: dict[tuple[str, int], WantedPort] = {}
     full = plan.services == "full" and plan.launcher != "process"
     asked = plan.origins.get("port", "default") != "default"
-    for flag, address, number in reversed(port.doors(plan)):
+    for flag, address, number in reversed(port.published(plan)):
         if full and flag == "--port":
             # Not asked for, it is in no way: without Docker the engine starts alone.
-            door = doctor_rows.Door("the UI's port", needed=asked)
+            wanted = WantedPort("the UI's port", needed=asked)
         elif full and not asked:
-            door = doctor_rows.Door("the engine's port", way_out="--port auto --core-port auto")
+            wanted = WantedPort("the engine's port", way_out="--port auto --core-port auto")
         else:
-            door = doctor_rows.Door("the engine's port", way_out=f"{flag} auto")
-        found[address, number] = door
+            wanted = WantedPort("the engine's port", way_out=f"{flag} auto")
+        found[address, number] = wanted
     if both := port.clash(plan):
         rows.append(fail(port.NAME, CONFLICT, both, "Set another port or core_port."))
     return found, rows
@@ -81,7 +81,7 @@ def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
         plan = plans.resolve(builds.load(chosen.get("build")), chosen)
     except CfError:
         return ()
-    return (*ui.check(plan, facts, Own()), *bind.judge(plan))
+    return (*ui.check(plan, facts, OwnedResources()), *bind.judge(plan))
 
 
 def refused(error: CfError) -> list[Finding]:

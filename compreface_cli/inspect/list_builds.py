@@ -20,8 +20,6 @@ from compreface_cli.models.entry import Border, Model
 from compreface_cli.plan import plan
 from compreface_cli.runtimes import FLAGS
 
-DEFAULT = "embedded"
-
 
 @dataclass(frozen=True, slots=True)
 class Row:

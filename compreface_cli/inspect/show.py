@@ -9,7 +9,7 @@ from typing import Any
 
 from compreface_cli.builds import builds
 from compreface_cli.builds.builds import BuildFile
-from compreface_cli.checks import Finding, missing_models, ui
+from compreface_cli.checks import Finding, model_files, ui
 from compreface_cli.config import settings
 from compreface_cli.config.yamlfile import Fault, read, refuse
 from compreface_cli.deploy import running
@@ -126,7 +126,7 @@ def checked(path: Path) -> Checked:
         )
     # Whether a file of the build's own lies beside it is no matter of the build file.
     theirs = replace(plan, models=tuple(model for model in plan.models if not model.build_folder))
-    notes += [f"{one.message}. {one.hint}" for one in missing_models.out_of_reach(theirs)]
+    notes += [f"{one.message}. {one.hint}" for one in model_files.out_of_reach(theirs)]
     return Checked(build, plan, tuple(notes))
 
 

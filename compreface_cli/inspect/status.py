@@ -9,8 +9,9 @@ from typing import Any
 from compreface_cli.checks import Finding
 from compreface_cli.deploy import databases, lost, running, unfinished
 from compreface_cli.deploy.running import Health
-from compreface_cli.instance.records import Damaged, Holder, Record
+from compreface_cli.instance.records import Damaged, Record
 from compreface_cli.instance.state import Deployment
+from compreface_cli.locks import Holder
 
 
 @dataclass(frozen=True, slots=True)

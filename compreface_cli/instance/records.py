@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -15,8 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from compreface_cli import locks
 from compreface_cli.config import paths
-from compreface_cli.errors import ConfigurationError, ConflictError
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.locks import Holder
 
 SCHEMA = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -66,15 +67,6 @@ class Damaged:
     name: str
     path: Path
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a lock."""
-
-    pid: int
-    command: str
-    since: str
 
 
 def now() -> str:
@@ -138,10 +130,7 @@ class Instances:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=home, prefix=".instance-")
         try:
-            with (
-                paths.about(home / "instance.json"),
-                os.fdopen(handle, "w", encoding="utf-8") as file,
-            ):
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(asdict(record), file, indent=1, default=str)
                 file.flush()
                 os.fsync(file.fileno())
@@ -157,73 +146,19 @@ class Instances:
 
     def holder(self, name: str) -> Holder | None:
         """Who works on the instance now; None when nobody does."""
-        try:
-            handle = os.open(self._lock_path(name), os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _read_holder(handle)
-        finally:
-            os.close(handle)
-        return None
+        return locks.holder(self._lock_path(name))
 
     @contextmanager
     def lock(self, name: str, command: str) -> Iterator[None]:
-        """Hold the instance; ConflictError with the holder when another `cf` does.
-
-        The kernel lets go when the process dies, however it dies; the file alone holds nobody off.
-        """
+        """Hold the instance; ConflictError with the holder when another `cf` does."""
         path = self._lock_path(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = _acquire(path, name)
-        try:
-            holder = json.dumps({"pid": os.getpid(), "command": command, "since": now()})
-            with paths.about(path):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, holder.encode(), 0)
+        what, details = f"instance '{name}'", {"instance": name}
+        with locks.hold(path, what, command=command, details=details):
             yield
-        finally:
-            with suppress(FileNotFoundError):
-                path.unlink()
-            os.close(handle)
 
     def _lock_path(self, name: str) -> Path:
         return self.home(name).with_name(f"{name}.lock")
-
-
-def _acquire(path: Path, name: str) -> int:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = _read_holder(handle)
-            os.close(handle)
-            who = (
-                f"by '{holder.command}' (pid {holder.pid}, since {holder.since})"
-                if holder
-                else "by another cf"
-            )
-            raise ConflictError(
-                f"instance '{name}' is being worked on {who}",
-                hint="Wait for it to end, or stop that process.",
-                details={"instance": name, "holder": asdict(holder) if holder else None},
-            ) from error
-        # Its last holder may have removed the file between our open and our lock.
-        with suppress(FileNotFoundError):
-            if os.fstat(handle).st_ino == path.stat().st_ino:
-                return handle
-        os.close(handle)
-
-
-def _read_holder(handle: int) -> Holder | None:
-    try:
-        document = json.loads(os.pread(handle, 4096, 0))
-        return Holder(int(document["pid"]), str(document["command"]), str(document["since"]))
-    except (ValueError, KeyError, TypeError):
-        return None  # locked a moment ago, not written yet
 
 
 def _parse(name: str, text: str) -> Record:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from compreface_cli.child_processes import die_with
+from compreface_cli.child_processes import die_with, inherited_environment
 from compreface_cli.cleanup import CleanUp, Report, deferred
 from compreface_cli.config import paths
 from compreface_cli.errors import CfError, ConflictError
@@ -27,8 +27,6 @@ from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, LaunchInputs
 from compreface_cli.launchers.supervisor import start_time
 from compreface_cli.plan.plan import Plan
 
-# What of the user's environment an engine may need: libraries of the GPU, places, language.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _GONE_AFTER_REBOOT = "the machine was restarted, and a local process does not survive that"
 _SUPERVISOR_GONE = "its supervisor is gone; it will not be started again after a crash"
 
@@ -242,11 +240,8 @@ def _folder(deployment: Deployment) -> Path:
 
 
 def _environment(deployment: Deployment, endpoint: Endpoint) -> dict[str, str]:
-    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    cuda = {key: value for key, value in os.environ.items() if key.startswith(("CUDA_", "NVIDIA_"))}
     return {
-        **passed,
-        **cuda,
+        **inherited_environment(),
         **deployment.data["env"],
         "CF_HOST": endpoint.bind,
         "CF_PORT": str(endpoint.port),

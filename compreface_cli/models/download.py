@@ -50,7 +50,7 @@ def fetch(
     """
     limits = limits or Limits()
     make_folder(target.parent)
-    with locked(target, note=note, sleep=sleep):
+    with locked(target, note=note):
         if target.exists() and (not sha256 or sha256_of(target) in sha256):
             return target
         failures = []

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compreface_cli import child_processes, leftovers
+from compreface_cli import engine_python, leftovers
 from compreface_cli.errors import CfError, FetchError
 from compreface_cli.models.entry import Model
 from compreface_cli.models.files import disk_error, make_folder, sha256_of
@@ -23,7 +21,6 @@ from compreface_cli.models.files import disk_error, make_folder, sha256_of
 RECORD = "prepared.json"
 SOURCE = "source"  # folder of the kept source files
 CONVERT_TIMEOUT_S = 900.0
-REFUSED = 9  # exit code of the converter: it is the file or the entry, not the converter
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,51 +106,29 @@ def _convert(
         one["sha256"] = sources[one["path"]][1]
     spec.write_text(json.dumps(entry), encoding="utf-8")
     files = [str(sources[one.path][0]) for one in model.files]
-    command = [
-        str(python), "-m", "compreface_convert", "prepare", "--spec", str(spec),
-        "--models-source", *files, "--out", str(out), "--portrait", str(portrait), "--json",
-    ]  # fmt: skip
-    if model.keep_source:
-        command.append("--keep-source")
+    options = ["--keep-source"] if model.keep_source else []
     limit_s = timeout_s or CONVERT_TIMEOUT_S
     try:
-        done = child_processes.run(command, timeout_s=limit_s)
-    except subprocess.TimeoutExpired as error:
+        engine_python.run(
+            python, "compreface_convert", "prepare", *options, "--spec", str(spec),
+            "--models-source", *files, "--out", str(out), "--portrait", str(portrait),
+            timeout_s=limit_s,
+        )  # fmt: skip
+    except TimeoutError as error:
         more = "give it more with --timeout SECONDS" if timeout_s else "take a faster machine"
         raise FetchError(
             f"model {model.name} was not ready after {limit_s:g} s",
             hint=f"Look at {', '.join(files)}: a network may be made to run without an end. If it "
             f"is right, {more}.",
         ) from error
-    if done.returncode == REFUSED:
-        raise FetchError(
-            f"model {model.name} could not be prepared: {_reason(done)}",
-            hint=f"Look at the entry of {model.name} in the build, and at {', '.join(files)}.",
-        )
-    if done.returncode != 0:
-        raise CfError(
-            f"model {model.name} could not be prepared: {_reason(done)}",
-            hint="This is a fault of the converter or of its environment: `cf doctor` looks at it.",
-        )
+    except engine_python.Failed as failed:
+        said = f"model {model.name} could not be prepared: {failed}"
+        if failed.refused:
+            hint = f"Look at the entry of {model.name} in the build, and at {', '.join(files)}."
+            raise FetchError(said, hint=hint) from failed
+        hint = "This is a fault of the converter or of its environment: `cf doctor` looks at it."
+        raise CfError(said, hint=hint) from failed
     return out / model.name
-
-
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The converter's own words: its JSON document's message, else its last lines."""
-    try:
-        return str(json.loads(done.stdout)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        if done.returncode < 0:
-            return f"the converter was ended by {_signal_name(-done.returncode)}"
-        return " / ".join(lines[-3:]) or f"the converter ended with {done.returncode}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _record(model: Model, sources: Mapping[str, tuple[Path, str]], made: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from compreface_cli import plugin_table
 from compreface_cli.deploy import running
+from compreface_cli.engine import embeddings
 from compreface_cli.errors import CfError
 from compreface_cli.models import catalogue
 from compreface_cli.models.entry import Border
@@ -77,26 +77,6 @@ def scale(calculator: str, border: Border | None) -> str:
     return said + ". It is no proof."
 
 
-def distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Euclidean distance of two embeddings at unit length; ValueError if one cannot be compared."""
-    if len(one) != len(other):
-        raise ValueError("embeddings of different length")
-    return math.dist(_unit(one), _unit(other))
-
-
-def similarity(distance: float, coefficients: tuple[float, float]) -> float:
-    """Upstream's formula, 0..1: (tanh((c0 - distance) * c1) + 1) / 2."""
-    c0, c1 = coefficients
-    return (math.tanh((c0 - distance) * c1) + 1) / 2
-
-
-def _unit(vector: Sequence[float]) -> list[float]:
-    length = math.hypot(*vector)
-    if not length or not math.isfinite(length):
-        raise ValueError("an embedding without direction")
-    return [value / length for value in vector]
-
-
 def compare(engine: Engine, seen: Sequence[Seen], border: Border | None) -> list[Pair]:
     """Two pictures: the largest face of the first with each face of the second; more: the largest
     face of each with that of every other. Pictures without face are left out.
@@ -112,13 +92,14 @@ def compare(engine: Engine, seen: Sequence[Seen], border: Border | None) -> list
             continue
         for face_b in several:
             try:
-                apart = distance(seen[a].faces[0]["embedding"], seen[b].faces[face_b]["embedding"])
+                face, other = seen[a].faces[0], seen[b].faces[face_b]
+                apart = embeddings.distance(face["embedding"], other["embedding"])
             except (KeyError, TypeError, ValueError) as error:
                 raise CfError(
                     f"the embeddings of {seen[a].picture.name} and {seen[b].picture.name} cannot "
                     f"be compared: {error}"
                 ) from error
-            like = similarity(apart, engine.similarity)
+            like = embeddings.similarity(apart, engine.similarity)
             pairs.append(Pair(a, b, 0, face_b, apart, like, verdict(like, border)))
     return pairs
 

@@ -8,14 +8,15 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from compreface_cli import resources
+from compreface_cli.engine import embeddings
 from compreface_cli.engine.client import EngineClient
 from compreface_cli.errors import UnhealthyError
-from compreface_cli.photos import compare, scan
+from compreface_cli.photos import scan
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FIRST, SECOND = "astronaut.png", "grace_hopper.jpg"
+FIRST, SECOND = resources.PORTRAIT, resources.SECOND_PORTRAIT
 NAMES = {FIRST: "Eileen Collins (NASA)", SECOND: "Grace Hopper (US Navy)"}
 
 
@@ -54,8 +55,8 @@ def run(client: EngineClient) -> Shown:
     other = largest(SECOND, second, engine.plugins)
 
     def like(face: scan.Face) -> float:
-        apart = compare.distance(portrait["embedding"], face["embedding"])
-        return compare.similarity(apart, engine.similarity)
+        apart = embeddings.distance(portrait["embedding"], face["embedding"])
+        return embeddings.similarity(apart, engine.similarity)
 
     likenesses = [
         Likeness(

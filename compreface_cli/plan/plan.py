@@ -140,21 +140,30 @@ class Plan:
         short = {"postgres-db": "postgres", "admin": "admin", "api": "api", "fe": "fe"}
         return {f"compreface-{name}": self.stack[f"{key}_image"] for name, key in short.items()}
 
-    def engine_environment(self) -> dict[str, str]:
-        """The engine's environment variables for this plan, paths and ports aside."""
+    def image_environment(self) -> dict[str, str]:
+        """The engine's variables that say what it is made of: they are baked into its image."""
         return {
             "FACE_DETECTION_PLUGIN": self.detector,
             "CALCULATION_PLUGIN": self.calculator,
             "EXTRA_PLUGINS": ",".join(self.plugins) or ",",
-            "IMG_LENGTH_LIMIT": str(self.max_detect_size),
-            "GPU_IDX": str(self.gpu_index),
             "CF_RUNTIME": self.runtime,
             "CF_PRECISION": self.precision,
             "CF_MIN_COSINE": f"{self.min_cosine:g}",
+            "GPU_IDX": str(self.gpu_index),
+        }
+
+    def limits_environment(self) -> dict[str, str]:
+        """The engine's variables that limit it: given to each start, as upstream does."""
+        return {
+            "IMG_LENGTH_LIMIT": str(self.max_detect_size),
             "CF_MAX_WAIT_S": f"{self.max_wait_s:g}",
             **({"CF_MAX_CONCURRENCY": str(self.max_concurrency)} if self.max_concurrency else {}),
             **self.engine_limits,
         }
+
+    def engine_environment(self) -> dict[str, str]:
+        """The engine's environment variables for this plan, paths and ports aside."""
+        return {**self.image_environment(), **self.limits_environment()}
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it; passwords are left out."""

@@ -204,15 +204,7 @@ def probe(port: int, *paths: str) -> list[str]:
 
 def _context(plan: Plan) -> dict[str, Any]:
     full = plan.services == "full"
-    environment = plan.engine_environment()
-    in_compose: dict[str, str] = {
-        key: environment[key]
-        for key in (
-            *("IMG_LENGTH_LIMIT", "CF_MAX_WAIT_S", "CF_MAX_CONCURRENCY"),
-            *plan.engine_limits,
-        )
-        if key in environment
-    }
+    in_compose = plan.limits_environment()
     if plan.device == "cuda":
         in_compose["GPU_IDX"] = "0"
     parts = ["core", "postgres-db", "admin", "api", "fe"] if full else ["core"]
@@ -282,18 +274,8 @@ def _model_lines(plan: Plan) -> list[str]:
 
 
 def _image_environment(plan: Plan) -> list[tuple[str, str]]:
-    """What is baked into the image; limits are left to Compose, as upstream does."""
-    environment = plan.engine_environment()
-    baked = (
-        "FACE_DETECTION_PLUGIN",
-        "CALCULATION_PLUGIN",
-        "EXTRA_PLUGINS",
-        "CF_RUNTIME",
-        "CF_PRECISION",
-        "CF_MIN_COSINE",
-        "GPU_IDX",
-    )
-    chosen = {key: environment[key] for key in baked}
+    """What is baked into the image, in the order of its lines."""
+    chosen = plan.image_environment()
     if RUNTIMES[plan.runtime].measured:
         # The root is read-only and the host may change: each start measures anew.
         chosen["CF_CHOICES_DIR"] = "/tmp/runtimes"  # noqa: S108

@@ -98,7 +98,7 @@ def _images(
 
 def _environments(records: list[Record]) -> Iterator[Thing]:
     """The engine's environments that neither an instance nor the next `up` takes."""
-    home = paths.data_dir() / "engine-env"
+    home = paths.engine_environments_dir()
     used = {venv.inputs("cpu").key(), *(one.engine_env for one in records)}
     for folder in sorted(home.glob("*/")):
         if folder.name not in used:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from compreface_cli.errors import CfError, InterruptedByUser
+from compreface_cli.terminal.stdout import written
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -44,6 +45,12 @@ def _console(stderr: bool) -> Console:
         ) -> Iterator[Segment]:
             for one in super().render(renderable, options):
                 yield one if one.control else one._replace(text=_shown(one.text))
+
+        def on_broken_pipe(self) -> None:
+            """Rich would end the command with exit code 1."""
+            if not self.stderr:
+                raise
+            self.quiet = True
 
     return Harmless(stderr=stderr, highlight=False, emoji=False, soft_wrap=not stderr)
 
@@ -103,12 +110,13 @@ class Output:
         if self.json_mode:
             self.write_json(document)
         else:
-            human(self.console())
+            with written():
+                human(self.console())
 
     def write_json(self, document: Mapping[str, Any]) -> None:
         text = json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2, default=str)
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        with written():
+            sys.stdout.write(text + "\n")
 
     def note(self, text: str, *, style: str | None = None) -> None:
         """A line about what happens, on stderr; Rich markup is not read in it."""

@@ -1,28 +1,29 @@
-"""`python -m compreface_convert`: prepares models, and computes the known answer of a pair."""
+"""`python -m compreface_convert prepare`: makes models ready for the engine."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from compreface_convert.errors import ConvertError
+from compreface_engine.check import limit_memory
 
 # What works on models is imported where it is called: the help needs none of its packages.
 
 _LACKING = 1
 _REFUSED = 9
-_PACKAGES: Final = {"onnx": "onnx>=1.18", "onnxruntime": "onnxruntime>=1.23"}
-"""The packages that a plain install lacks, as the groups `convert` and `cpu` name them."""
+_PACKAGES: Final = {
+    "flatbuffers": "flatbuffers>=24.3",
+    "google_crc32c": "google-crc32c>=1.6",
+    "onnx": "onnx>=1.18",
+    "onnxruntime": "onnxruntime>=1.23",
+}
+"""The packages that an install without dependencies lacks, as the projects' files name them."""
 _TOO_MUCH: Final = "the network takes more memory than one of its size needs"
-_MEMORY: Final = 2 << 30
-_MEMORY_A_BYTE: Final = 12
-_MEMORY_A_CORE: Final = 16 << 20
-"""FaceNet's graph of 95 MB takes 1.05 GB at its peak; a core has stacks of 8 MB in two pools."""
 
 
 def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> int:
@@ -32,9 +33,9 @@ def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> in
     """
     options = _parser().parse_args(arguments)
     if limited:
-        _limit_memory(getattr(options, "models_source", []))
+        limit_memory(options.models_source)
     try:
-        result = _COMMANDS[options.command](options)
+        result = _prepare(options)
     except (ConvertError, MemoryError) as error:
         return _fail("refused", str(error) or _TOO_MUCH, _REFUSED)
     except ModuleNotFoundError as error:
@@ -70,36 +71,6 @@ def _prepare(options: argparse.Namespace) -> dict[str, object]:
     return {"folder": str(options.out / str(model["name"])), "model": model}
 
 
-def _answer(options: argparse.Namespace) -> dict[str, object]:
-    from compreface_convert.answers import answer
-    from compreface_convert.verify import read_portrait
-
-    portrait = read_portrait(options.portrait)
-    return answer(options.detector, options.calculator, options.models_dir, portrait)
-
-
-_COMMANDS: Final = {"prepare": _prepare, "answer": _answer}
-
-
-def _limit_memory(sources: Sequence[Path]) -> None:
-    """A hostile file ends in an error, not in the machine's swap.
-
-    Written memory counts, not address space, which grows with the cores.
-    """
-    try:
-        import resource
-
-        size = sum(path.stat().st_size for path in sources if path.is_file())
-        cores = os.cpu_count() or 1
-        limit = _MEMORY + _MEMORY_A_BYTE * size + _MEMORY_A_CORE * cores
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if hard != resource.RLIM_INFINITY:
-            limit = min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-    except (ImportError, OSError, ValueError):  # not on this system
-        return
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m compreface_convert")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -110,12 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--portrait", type=Path, help="a face: real input, its answer is stored")
     one.add_argument("--keep-source", action="store_true", help="copy the source files to source/")
     one.add_argument("--json", action="store_true", help="the result is JSON always")
-    pair = commands.add_parser("answer", help="what two plugins say about a portrait")
-    pair.add_argument("--detector", required=True, metavar="PLUGIN")
-    pair.add_argument("--calculator", required=True, metavar="PLUGIN")
-    pair.add_argument("--models-dir", type=Path, help="folder of prepared models")
-    pair.add_argument("--portrait", type=Path, required=True)
-    pair.add_argument("--json", action="store_true", help="the result is JSON always")
     return parser
 
 

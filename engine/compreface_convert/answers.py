@@ -1,19 +1,17 @@
-"""The known answer of a portrait: a model's original, or any pair of plugins, in the pipeline."""
+"""The known answer of a portrait: what a model's original answers in the engine's pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from compreface_convert.errors import ConvertError
 from compreface_convert.graph import Array
 from compreface_convert.spec import ModelSpec
-from compreface_engine.core.errors import EngineError
+from compreface_engine.check import describe
 from compreface_engine.core.types import Align, CropSpec, Image
 from compreface_engine.pipeline import Pipeline, PipelineConfig
 from compreface_engine.plugins import registry
@@ -81,31 +79,9 @@ def _answer(
     return _largest(pipeline, detector, image)
 
 
-def answer(detector: str, calculator: str, models_dir: Path | None, image: Image) -> dict[str, Any]:
-    """The portrait's largest face as any pair of plugins over prepared models sees it.
-
-    As an item of `known_answers`, with the calculator's `similarity` coefficients. Raises
-    ConvertError.
-    """
-    try:
-        pipeline = Pipeline.load(
-            PipelineConfig(detector, calculator, (_LANDMARKS,), models_dir=models_dir)
-        )
-    except EngineError as error:
-        raise ConvertError(str(error)) from error
-    similarity = list(pipeline.similarity_coefficients)
-    return {"similarity": similarity, **_largest(pipeline, detector, image)}
-
-
 def _largest(pipeline: Pipeline, detector: str, image: Image) -> dict[str, Any]:
     slugs = frozenset({"calculator", "landmarks"})
     faces = pipeline.scan(image, min_score=None, detect=True, slugs=slugs)
     if not faces:
         raise ConvertError(f"{detector} finds no face in the portrait")
-    face = faces[0]
-    return {
-        "box": [face.box.x_min, face.box.y_min, face.box.x_max, face.box.y_max],
-        "probability": float(face.box.probability),
-        "landmarks": face.answers["landmarks"],
-        "embedding": np.asarray(face.answers["embedding"], np.float64).tolist(),
-    }
+    return describe(faces[0])

@@ -1,82 +1,68 @@
-"""A reader of flatbuffers that trusts no offset and no length of the file."""
+"""The tables of a FlatBuffers file; their fields are named by their place in the schema, from 0."""
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import numpy as np
+from flatbuffers import encode, number_types, packer, table
 
 from compreface_convert.errors import ConvertError
 from compreface_convert.graph import Array
 
-
-class Buffer:
-    """The bytes of one file; every read is checked against its end."""
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self.data = memoryview(data)
-
-    def scalar(self, code: str, at: int) -> int:
-        size = struct.calcsize(code)
-        if at < 0 or at + size > len(self.data):
-            raise ConvertError(f"broken flatbuffer: an offset points outside the file ({at})")
-        value: int = struct.unpack_from(code, self.data, at)[0]
-        return value
-
-    def follow(self, at: int) -> int:
-        """The place the unsigned offset at `at` points to; offsets only ever point forward."""
-        step = self.scalar("<I", at)
-        if step == 0:
-            raise ConvertError(f"broken flatbuffer: an empty offset at {at}")
-        self.scalar("<B", at + step)
-        return at + step
-
-    def root(self) -> Table:
-        return Table(self, self.follow(0))
+INT8: Final = number_types.Int8Flags
+UINT8: Final = number_types.Uint8Flags
+INT32: Final = number_types.Int32Flags
+UINT32: Final = number_types.Uint32Flags
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table of a flatbuffer: fields by their index in the schema."""
+@contextmanager
+def _checked() -> Iterator[None]:
+    """Turns what the library raises for an offset or a length outside the file."""
+    try:
+        yield
+    except (struct.error, TypeError, ValueError, OverflowError) as error:
+        raise ConvertError("broken flatbuffer: an offset points outside the file") from error
 
-    buffer: Buffer
-    at: int
 
-    def _place(self, index: int) -> int | None:
-        vtable = self.at - self.buffer.scalar("<i", self.at)
-        entry = 4 + 2 * index
-        if entry + 2 > self.buffer.scalar("<H", vtable):
-            return None
-        offset = self.buffer.scalar("<H", vtable + entry)
-        return self.at + offset if offset else None
+class Table(table.Table):  # type: ignore[misc]
+    """One table of the file. Reading a broken file raises ConvertError."""
 
-    def scalar(self, index: int, code: str, default: int = 0) -> int:
-        place = self._place(index)
-        return default if place is None else self.buffer.scalar(code, place)
+    @classmethod
+    @_checked()
+    def root(cls, data: bytes | memoryview) -> Table:
+        """The table that the file begins with."""
+        return cls(data, encode.Get(packer.uoffset, data, 0))
 
-    def table(self, index: int) -> Table | None:
-        place = self._place(index)
-        return None if place is None else Table(self.buffer, self.buffer.follow(place))
+    def _place(self, field: int) -> int:
+        """Where the field lies behind the table's start; 0 where the file leaves it out."""
+        return int(self.Offset(4 + 2 * field))  # the vtable begins with two lengths of 2 bytes
 
-    def _vector(self, index: int, item: int) -> tuple[int, int]:
-        place = self._place(index)
-        if place is None:
-            return 0, 0
-        start = self.buffer.follow(place)
-        length = self.buffer.scalar("<I", start)
-        if start + 4 + length * item > len(self.buffer.data):
-            raise ConvertError(f"broken flatbuffer: a list of {length} items ends behind the file")
-        return start + 4, length
+    @_checked()
+    def scalar(self, field: int, kind: Any, default: int = 0) -> int:
+        place = self._place(field)
+        return int(self.Get(kind, self.Pos + place)) if place else default
 
-    def tables(self, index: int) -> list[Table]:
-        start, length = self._vector(index, 4)
-        return [Table(self.buffer, self.buffer.follow(start + 4 * i)) for i in range(length)]
+    @_checked()
+    def table(self, field: int) -> Table | None:
+        """The table that a field, or the value of a union, refers to."""
+        place = self._place(field)
+        return Table(self.Bytes, self.Indirect(self.Pos + place)) if place else None
 
-    def array(self, index: int, dtype: str) -> Array:
-        kind = np.dtype(dtype)
-        start, length = self._vector(index, kind.itemsize)
-        return np.frombuffer(self.buffer.data, kind, length, start)
+    @_checked()
+    def tables(self, field: int) -> list[Table]:
+        place = self._place(field)
+        count, start = (self.VectorLen(place), self.Vector(place)) if place else (0, 0)
+        return [Table(self.Bytes, self.Indirect(start + 4 * i)) for i in range(count)]
 
-    def text(self, index: int) -> str:
-        return bytes(self.array(index, "<u1")).decode("utf-8", errors="replace")
+    @_checked()
+    def array(self, field: int, kind: Any) -> Array:
+        place = self._place(field)
+        empty = np.zeros(0, number_types.to_numpy_type(kind))
+        return np.asarray(self.GetVectorAsNumpy(kind, place)) if place else empty
+
+    def text(self, field: int) -> str:
+        return bytes(self.array(field, UINT8)).decode("utf-8", errors="replace")

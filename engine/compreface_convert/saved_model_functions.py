@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from compreface_convert import wire
 from compreface_convert.errors import ConvertError
 from compreface_convert.graph import MAX_NODES, Node
 from compreface_convert.graphdef import read_node
@@ -31,46 +30,26 @@ class Function:
     nodes: tuple[Node, ...]
 
 
-def read_library(data: memoryview) -> dict[str, memoryview]:
-    """The functions of a FunctionDefLibrary by name, not read yet: most are for training."""
-    found: dict[str, memoryview] = {}
-    for number, value in wire.fields(data):
-        if number == 1:
-            function = wire.blob(value)
-            for inner, signature in wire.fields(function):
-                if inner == 1:
-                    found[_text(wire.blob(signature), 1)] = function
-    return found
-
-
-def _read_function(data: memoryview) -> Function:
-    arguments: list[str] = []
-    outputs: list[str] = []
-    values: dict[str, str] = {}
-    nodes: list[Node] = []
-    for number, value in wire.fields(data):
-        if number == 1:
-            for inner, raw in wire.fields(wire.blob(value)):
-                if inner in (2, 3):
-                    (arguments if inner == 2 else outputs).append(_text(wire.blob(raw), 1))
-        elif number == 3:
-            nodes.append(read_node(wire.blob(value)))
-        elif number == 4:
-            name, held = wire.entry(wire.blob(value))
-            values[name] = str(held, "utf-8", "backslashreplace")
+def _read_function(message: Any) -> Function:
+    values = {item.key: item.value for item in message.ret}
+    outputs = [output.name for output in message.signature.output_arg]
     if not values.keys() >= set(outputs):
         raise ConvertError("a function of the file does not give all its results")
-    return Function(tuple(arguments), tuple(values[name] for name in outputs), tuple(nodes))
-
-
-def _text(data: memoryview, field: int) -> str:
-    return "".join(wire.text(value) for number, value in wire.fields(data) if number == field)
+    return Function(
+        tuple(argument.name for argument in message.signature.input_arg),
+        tuple(values[name] for name in outputs),
+        tuple(map(read_node, message.node_def)),
+    )
 
 
 class Inliner:
-    """Looks through calls. Nodes of a function get the name of the call before theirs."""
+    """Looks through calls. Nodes of a function get the name of the call before theirs.
 
-    def __init__(self, nodes: Mapping[str, Node], library: Mapping[str, memoryview]) -> None:
+    `library`: FunctionDef messages by name; a function is read when it is called, since most are
+    for training.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node], library: Mapping[str, Any]) -> None:
         self.top = tuple(nodes.values())
         self._nodes = dict(nodes)
         self._library = library

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from compreface_convert import wire
 from compreface_convert.errors import ConvertError
 from compreface_convert.graph import Array, Node
 from compreface_convert.saved_model_functions import CALLS, Inliner
 from compreface_convert.tensor_bundle import Bundle
+from compreface_convert.tensorflow_proto import parse
 
 _OBJECTS: Final = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE: Final = "VARIABLE_VALUE"
@@ -29,7 +29,7 @@ class Variables:
     """
 
     def __init__(
-        self, inliner: Inliner, restore: str, objects: memoryview, files: Mapping[str, Path]
+        self, inliner: Inliner, restore: str, objects: Any, files: Mapping[str, Path]
     ) -> None:
         """`restore`: the restore operation's node; `objects`: a SavedObjectGraph."""
         self._inliner, self._bundle = inliner, Bundle("variables", files)
@@ -95,11 +95,9 @@ class Variables:
 
     def _captured(self) -> dict[str, int]:
         """The object behind each handle: a call's last inputs are what its function captured."""
-        bound: dict[str, list[int]] = {}
-        for number, value in wire.fields(self._objects):
-            if number == 2:
-                name, function = wire.entry(wire.blob(value))
-                bound[name] = _bound(function)
+        bound = {
+            item.key: list(item.value.bound_inputs) for item in self._objects.concrete_functions
+        }
         found: dict[str, int] = {}
         for call in self._inliner.top:
             captured = bound.get(str(call.attrs.get("f")), []) if call.op in CALLS else []
@@ -109,10 +107,11 @@ class Variables:
 
     def _keys(self) -> dict[int, str]:
         """Names of tensors by object of the saved graph: both graphs walked along equal names."""
-        if _OBJECTS not in self._bundle or not self._objects:
+        if _OBJECTS not in self._bundle or not self._objects.nodes:
             return {}
-        saved = [children for children, _ in _objects(self._objects)]
-        kept = _objects(memoryview(self._bundle.text(_OBJECTS)))
+        saved = [_children(node) for node in self._objects.nodes]
+        graph = parse("TrackableObjectGraph", self._bundle.text(_OBJECTS))
+        kept = [(_children(node), _key(node)) for node in graph.nodes]
         keys: dict[int, str] = {}
         stack, seen = [(0, 0)], {0}
         while stack:
@@ -129,45 +128,14 @@ class Variables:
         return keys
 
 
-def _bound(function: memoryview) -> list[int]:
-    return [
-        place
-        for number, value in wire.fields(function)
-        if number == 2
-        for place in wire.varints(value)
-    ]
-
-
-def _objects(graph: memoryview) -> list[tuple[Children, str]]:
-    """Each object's children by name, and the tensor that holds its value (checkpoints only)."""
-    found = []
-    for number, value in wire.fields(graph):
-        if number != 1:
-            continue
-        children: Children = {}
-        key = ""
-        for inner, raw in wire.fields(wire.blob(value)):
-            if inner == 1:
-                name, place = _child(wire.blob(raw))
-                children[name] = place
-            elif inner == 2 and isinstance(raw, memoryview):
-                key = _key(raw) or key
-        found.append((children, key))
-    return found
-
-
-def _child(data: memoryview) -> tuple[str, int]:
-    name, place = "", 0
-    for number, value in wire.fields(data):
-        if number == 1:
-            place = wire.signed(value)
-        elif number == 2:
-            name = wire.text(value)
-    if place < 0:
+def _children(node: Any) -> Children:
+    """The children of an object by name."""
+    if any(child.node_id < 0 for child in node.children):
         raise ConvertError("the model's graph of objects refers to one it does not have")
-    return name, place
+    return {child.local_name: child.node_id for child in node.children}
 
 
-def _key(attribute: memoryview) -> str:
-    texts = {n: wire.text(value) for n, value in wire.fields(attribute) if n in (1, 3)}
-    return texts.get(3, "") if texts.get(1) == _VALUE else ""
+def _key(node: Any) -> str:
+    """The name of the tensor that holds an object's value; empty where it has none."""
+    keys = [item.checkpoint_key for item in node.attributes if item.name == _VALUE]
+    return str(keys[-1]) if keys else ""

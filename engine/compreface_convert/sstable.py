@@ -6,7 +6,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from compreface_convert import crc32c, wire
+import google_crc32c
+
 from compreface_convert.errors import ConvertError
 
 _MAGIC: Final = 0xDB4775248B80FB57
@@ -14,9 +15,10 @@ _FOOTER: Final = 48
 _TRAILER: Final = 5  # one byte for the compression, four for the checksum
 _MAX_BLOCK: Final = 16 << 20
 _MAX_BYTES: Final = 64 << 20
-"""What all blocks may take together, unpacked."""
+"""What all blocks may take together."""
 _MAX_KEY: Final = 4096
 _MAX_ENTRIES: Final = 100_000
+_MASK_DELTA: Final = 0xA282EAD8
 
 
 def read_table(data: bytes) -> dict[bytes, memoryview]:
@@ -47,8 +49,8 @@ def read_table(data: bytes) -> dict[bytes, memoryview]:
 
 
 def _handle(data: memoryview, at: int) -> tuple[tuple[int, int], int]:
-    offset, at = wire.varint(data, at)
-    size, at = wire.varint(data, at)
+    offset, at = varint(data, at)
+    size, at = varint(data, at)
     return (offset, size), at
 
 
@@ -59,13 +61,14 @@ def _block(data: memoryview, handle: tuple[int, int]) -> memoryview:
     content = data[offset : offset + size]
     kind = data[offset + size]
     (stored,) = struct.unpack("<I", data[offset + size + 1 : offset + size + _TRAILER])
-    if crc32c.masked(data[offset : offset + size + 1]) != stored:
+    if masked_crc(data[offset : offset + size + 1]) != stored:
         raise ConvertError("broken table: the checksum of a block does not hold")
-    if kind == 0:
-        return content
-    if kind == 1:
-        return memoryview(snappy(content))
-    raise ConvertError(f"the table is compressed in a way that is not supported ({kind})")
+    if kind != 0:
+        raise ConvertError(
+            "the table is compressed; save the checkpoint again with TensorFlow 1.2 or newer, "
+            "which writes it uncompressed"
+        )
+    return content
 
 
 def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -78,9 +81,9 @@ def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         raise ConvertError("broken table: a block has more restarts than bytes")
     body, at, key = block[:end], 0, b""
     while at < end:
-        shared, at = wire.varint(body, at)
-        fresh, at = wire.varint(body, at)
-        size, at = wire.varint(body, at)
+        shared, at = varint(body, at)
+        fresh, at = varint(body, at)
+        size, at = varint(body, at)
         if shared > len(key) or shared + fresh > _MAX_KEY or fresh + size > end - at:
             raise ConvertError("broken table: an entry ends behind its block")
         key = key[:shared] + bytes(body[at : at + fresh])
@@ -89,35 +92,21 @@ def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         at += size
 
 
-def snappy(data: memoryview) -> bytes:
-    """Snappy's raw format unpacked; at most `_MAX_BLOCK` bytes."""
-    size, at = wire.varint(data, 0)
-    if size > _MAX_BLOCK:
-        raise ConvertError("broken table: a block is too large")
-    out = bytearray()
-    while at < len(data):
-        tag = data[at]
+def varint(data: memoryview, at: int) -> tuple[int, int]:
+    """The unsigned number at `at`, seven bits a byte, and the place behind it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
         at += 1
-        if tag & 3 == 0:
-            length, extra = (tag >> 2) + 1, max(0, (tag >> 2) - 59)
-            if extra:
-                length = int.from_bytes(data[at : at + extra], "little") + 1
-            at += extra
-            out += data[at : at + length]
-            at += length
-        else:
-            width = (1, 2, 4)[(tag & 3) - 1]
-            back = int.from_bytes(data[at : at + width], "little")
-            length = (tag >> 2) + 1
-            if width == 1:
-                back, length = back | tag >> 5 << 8, (tag >> 2 & 7) + 4
-            at += width
-            if not 0 < back <= len(out):
-                raise ConvertError("broken table: a copy from before the block")
-            start = bytes(out[-back : len(out) - back + length])
-            out += (start * (length // len(start) + 1))[:length]  # repeats where it overlaps
-        if at > len(data) or len(out) > size:
-            raise ConvertError("broken table: a compressed block does not fit its size")
-    if len(out) != size:
-        raise ConvertError("broken table: a compressed block does not fit its size")
-    return bytes(out)
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, at
+    raise ConvertError("broken table: a number is cut short or too long")
+
+
+def masked_crc(data: bytes | memoryview) -> int:
+    """The CRC-32C of `data` as LevelDB's format stores it beside them: rotated, plus a constant."""
+    crc = int(google_crc32c.value(bytes(data)))
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF

@@ -12,11 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from compreface_convert import crc32c, wire
 from compreface_convert.errors import ConvertError
 from compreface_convert.graph import Array
 from compreface_convert.graphdef import DTYPES, MAX_ELEMENTS, read_shape
-from compreface_convert.sstable import read_table
+from compreface_convert.sstable import masked_crc, read_table, varint
+from compreface_convert.tensorflow_proto import parse
 
 _MAX_INDEX: Final = 64 << 20
 _MAX_SHARDS: Final = 1000
@@ -32,7 +32,7 @@ class _Entry:
     shard: int
     offset: int
     size: int
-    crc: int | None
+    crc: int
     sliced: bool
 
 
@@ -87,7 +87,7 @@ class Bundle:
                 f"the tensor '{name}' of shape {list(entry.shape)} has {entry.size} bytes"
             )
         data = self._read(name, entry)
-        if entry.crc is not None and crc32c.masked(data) != entry.crc:
+        if masked_crc(data) != entry.crc:
             raise ConvertError(f"the checksum of the tensor '{name}' does not hold")
         return np.frombuffer(data, dtype).reshape(entry.shape)
 
@@ -97,10 +97,10 @@ class Bundle:
         if entry is None or entry.dtype != _STRING or entry.shape or entry.size > _MAX_INDEX:
             raise ConvertError(f"the checkpoint has no string '{name}'")
         data = self._read(name, entry)
-        length, at = wire.varint(memoryview(data), 0)
+        length, at = varint(memoryview(data), 0)
         body = data[at + 4 :]
         sums = struct.pack("<Q" if length > 0xFFFFFFFF else "<I", length) + data[at : at + 4]
-        if len(body) != length or crc32c.masked(sums + body) != entry.crc:
+        if len(body) != length or masked_crc(sums + body) != entry.crc:
             raise ConvertError(f"the checksum of the string '{name}' does not hold")
         return body
 
@@ -157,38 +157,26 @@ def _name(key: bytes) -> str:
 def _header(value: memoryview | None) -> int:
     if value is None:
         raise ConvertError("the index of the checkpoint has no header")
-    shards = 0
-    for number, field in wire.fields(value):
-        if number == 1:
-            shards = wire.signed(field)
-        elif number == 2 and wire.signed(field) != 0:
-            raise ConvertError("the checkpoint is big-endian, which is not supported")
-    if not 1 <= shards <= _MAX_SHARDS:
-        raise ConvertError(f"the checkpoint claims {shards} data files")
-    return shards
+    header = parse("BundleHeaderProto", value)
+    if header.endianness != 0:
+        raise ConvertError("the checkpoint is big-endian, which is not supported")
+    if not 1 <= header.num_shards <= _MAX_SHARDS:
+        raise ConvertError(f"the checkpoint claims {header.num_shards} data files")
+    return int(header.num_shards)
 
 
 def _entry(value: memoryview) -> _Entry:
-    dtype = shard = offset = size = 0
-    shape: tuple[int | None, ...] = ()
-    crc: int | None = None
-    sliced = False
-    for number, field in wire.fields(value):
-        if number == 1:
-            dtype = wire.signed(field)
-        elif number == 2:
-            shape = read_shape(wire.blob(field))
-        elif number == 3:
-            shard = wire.signed(field)
-        elif number == 4:
-            offset = wire.signed(field)
-        elif number == 5:
-            size = wire.signed(field)
-        elif number == 6:
-            crc = int.from_bytes(wire.blob(field), "little")
-        elif number == 7:
-            sliced = True
+    entry = parse("BundleEntryProto", value)
+    shape = read_shape(entry.shape)
     known = tuple(side for side in shape if side is not None)
-    if len(known) != len(shape) or min(shard, offset, size) < 0:
+    if len(known) != len(shape) or min(entry.shard_id, entry.offset, entry.size) < 0:
         raise ConvertError("an entry of the checkpoint has a size below zero")
-    return _Entry(dtype, known, shard, offset, size, crc, sliced)
+    return _Entry(
+        dtype=entry.dtype,
+        shape=known,
+        shard=entry.shard_id,
+        offset=entry.offset,
+        size=entry.size,
+        crc=entry.crc32c,
+        sliced=bool(entry.slices),
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from compreface_convert.errors import ConvertError
-from compreface_convert.flatbuffer import Buffer, Table
+from compreface_convert.flatbuffer import INT8, INT32, UINT8, UINT32, Table
 from compreface_convert.graph import MAX_NODES, Array, Graph, Node, Shape
 
 # BuiltinOperator numbers of TensorFlow Lite's schema that map one to one.
@@ -47,7 +47,7 @@ def read_tflite(data: bytes | memoryview) -> Graph:
     """The file's first and only subgraph. Raises ConvertError for what is broken or unsupported."""
     if bytes(data[4:8]) != b"TFL3":
         raise ConvertError("not a TensorFlow Lite file (its mark TFL3 is missing)")
-    model = Buffer(data).root()
+    model = Table.root(data)
     subgraphs = model.tables(2)
     if len(subgraphs) != 1:
         raise ConvertError(f"the file has {len(subgraphs)} subgraphs; one is supported")
@@ -80,16 +80,16 @@ class _Reader:
         self.tensors = [self._tensor(i, table, buffers) for i, table in enumerate(tables)]
         self.constants.update((t.name, t.value) for t in self.tensors if t.value is not None)
         codes = [
-            max(code.scalar(0, "<b"), code.scalar(3, "<i"))  # the first ends at 127
+            max(code.scalar(0, INT8), code.scalar(3, INT32))  # the first ends at 127
             for code in self.model.tables(1)
         ]
         for operator in operators:
-            index = operator.scalar(0, "<I")
+            index = operator.scalar(0, UINT32)
             if index >= len(codes):
                 raise ConvertError(f"broken file: operator code {index} does not exist")
             self._operator(codes[index], operator)
-        inputs = [self._at(i) for i in self.subgraph.array(1, "<i4").tolist()]
-        outputs = [self._at(i) for i in self.subgraph.array(2, "<i4").tolist()]
+        inputs = [self._at(i) for i in self.subgraph.array(1, INT32).tolist()]
+        outputs = [self._at(i) for i in self.subgraph.array(2, INT32).tolist()]
         if len(inputs) != 1 or not outputs:
             raise ConvertError(f"the file has {len(inputs)} inputs; one is supported")
         return Graph(
@@ -110,15 +110,15 @@ class _Reader:
         while name in self.names:
             name = f"{name}#{index}"
         self.names.add(name)
-        shape = tuple(int(size) for size in table.array(0, "<i4"))
+        shape = tuple(int(size) for size in table.array(0, INT32))
         if len(shape) > 8 or any(size < 0 for size in shape):
             raise ConvertError(f"tensor '{name}' has the shape {list(shape)}")
-        signature = tuple(None if int(size) < 0 else int(size) for size in table.array(7, "<i4"))
-        number = table.scalar(2, "<I")
+        signature = tuple(None if int(size) < 0 else int(size) for size in table.array(7, INT32))
+        number = table.scalar(2, UINT32)
         if number >= len(buffers):
             raise ConvertError(f"broken file: tensor '{name}' has no buffer {number}")
-        raw = buffers[number].array(0, "<u1")
-        kind = table.scalar(1, "<b")
+        raw = buffers[number].array(0, UINT8)
+        kind = table.scalar(1, INT8)
         if not len(raw):
             return _Tensor(name, shape, signature or shape, None)
         if kind not in _DTYPES:
@@ -131,8 +131,8 @@ class _Reader:
         return _Tensor(name, shape, signature or shape, raw.view(dtype).reshape(shape))
 
     def _operator(self, code: int, operator: Table) -> None:
-        inputs = [self._at(i) for i in operator.array(1, "<i4").tolist() if i >= 0]
-        outputs = [self._at(i) for i in operator.array(2, "<i4").tolist()]
+        inputs = [self._at(i) for i in operator.array(1, INT32).tolist() if i >= 0]
+        outputs = [self._at(i) for i in operator.array(2, INT32).tolist()]
         options = operator.table(4)
         if len(outputs) != 1 or not inputs:
             raise ConvertError(
@@ -263,8 +263,8 @@ def _name(code: int) -> str:
 
 
 def _byte(options: Table | None, index: int) -> int:
-    return 0 if options is None else options.scalar(index, "<b")
+    return 0 if options is None else options.scalar(index, INT8)
 
 
 def _int(options: Table | None, index: int, default: int) -> int:
-    return default if options is None else options.scalar(index, "<i", default)
+    return default if options is None else options.scalar(index, INT32, default)

@@ -1,4 +1,4 @@
-"""`python -m compreface_engine`: settings, port, models, then serve; no flags."""
+"""`python -m compreface_engine`: reads the settings, binds the port, loads the models, serves."""
 
 from __future__ import annotations
 
@@ -8,35 +8,41 @@ import sys
 from types import FrameType
 
 from compreface_engine import __version__, logs
-from compreface_engine.core.errors import ConfigurationError
+from compreface_engine.core.errors import EXIT_CONFIGURATION, ConfigurationError
 from compreface_engine.settings import Settings
-from compreface_engine.watchdog import Heart, guarded
+from compreface_engine.watchdog import Heartbeat, run_watched
 
-EXIT_CONFIGURATION = 3
 EXIT_PORT_TAKEN = 4
 
-USAGE = """usage: python -m compreface_engine
+USAGE = """usage: python -m compreface_engine [check]
 
-Serves the engine until SIGTERM. It is set up by environment variables:
+Serves the engine until SIGTERM. Environment variables configure it:
 CF_HOST, CF_PORT, FACE_DETECTION_PLUGIN, CALCULATION_PLUGIN, EXTRA_PLUGINS, ...
-(the engine's README lists all of them)."""
+(the engine's README lists all of them).
+
+`check` loads what they name and exits; `check --help` says more."""
 
 
 def main(arguments: list[str]) -> int:
+    """Runs the engine until it is stopped; returns the exit code."""
     if arguments == ["--version"]:
         print(f"compreface-engine {__version__}")
         return 0
+    if arguments[:1] == ["check"]:
+        from compreface_engine import check
+
+        return check.main(arguments[1:])
     if arguments:
         print(USAGE, file=sys.stdout if arguments in (["-h"], ["--help"]) else sys.stderr)
         return 0 if arguments in (["-h"], ["--help"]) else 2
-    return guarded(_serve)
+    return run_watched(_serve)
 
 
-def _serve(heart: Heart) -> int:
+def _serve(heartbeat: Heartbeat) -> int:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    # Imported here so that --version and a wrong setting answer at once.
-    from compreface_engine.admission import stop_if_left
+    # Imported late, so that --version and errors of settings are printed at once.
+    from compreface_engine.admission import stop_if_disconnected
     from compreface_engine.api.server import PortTaken, bind, serve
     from compreface_engine.api.telemetry import Telemetry
 
@@ -47,50 +53,25 @@ def _serve(heart: Heart) -> int:
             log.warning(warning)
         with bind(settings.host, settings.port) as bound:
             telemetry = Telemetry.start(settings.service_name, __version__, traces=settings.traces)
-            from compreface_engine.pipeline import Pipeline, PipelineConfig
-            from compreface_engine.runtimes.choice import RuntimeRequest
+            from compreface_engine.pipeline import Pipeline
 
-            pipeline = Pipeline.load(
-                PipelineConfig(
-                    detector=settings.detector,
-                    calculator=settings.calculator,
-                    extras=settings.extras,
-                    img_length_limit=settings.img_length_limit,
-                    models_dir=settings.models_dir,
-                    gpu_idx=settings.gpu_idx,
-                    # As many runs at once as cores, each with its share of the threads: pools
-                    # of several runs on the same cores only take turns.
-                    threads=max(1, settings.threads // settings.max_concurrency),
-                    concurrency=settings.max_concurrency,
-                    cores=settings.threads,
-                    request=RuntimeRequest(
-                        settings.runtime,
-                        settings.precision,
-                        settings.min_cosine,
-                        settings.choices_dir,
-                    ),
-                    batching=settings.batching,
-                    apply_exif=settings.apply_exif,
-                    max_pixels=settings.max_pixels,
-                ),
-                telemetry.observe,
-                stop_if_left,
-            )
-            serve(settings, pipeline, bound, telemetry, heart)
+            config = settings.pipeline_config()
+            pipeline = Pipeline.load(config, telemetry.observe, stop_if_disconnected)
+            serve(settings, pipeline, bound, telemetry, heartbeat)
     except ConfigurationError as error:
-        return _refuse(str(error), EXIT_CONFIGURATION)
+        return _print_error(str(error), EXIT_CONFIGURATION)
     except PortTaken as error:
-        return _refuse(str(error), EXIT_PORT_TAKEN)
+        return _print_error(str(error), EXIT_PORT_TAKEN)
     return 0
 
 
-def _refuse(reason: str, code: int) -> int:
+def _print_error(reason: str, code: int) -> int:
     print(f"compreface-engine: {' '.join(reason.split())}", file=sys.stderr, flush=True)
     return code
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Leaves at once while models load; a server that runs finishes first, then comes here."""
+    """Exits at once while models load. A running server drains first and raises the signal anew."""
     raise SystemExit(0)
 
 

@@ -1,86 +1,92 @@
-"""How much memory pictures may take together: shared by all workers, counted before decoding."""
+"""The memory budget of pictures: shared by all workers, counted before decoding."""
 
 from __future__ import annotations
 
 import threading
 from typing import Final
 
-from compreface_engine.core.errors import NoRoom, TooMuchMemory
+from compreface_engine.core.errors import MemoryInUse, TooMuchMemory
 
-MOST_PASSES: Final = 8
-"""So many others may take memory while one waits for it; after that it comes first."""
+MAX_OVERTAKES: Final = 8
+"""How many computations may acquire memory while another waits for it; then that one is next."""
 UNLIMITED: Final = 2**63
 
 
 class Budget:
-    """Bytes that are lent and given back. Every method may be called in any thread."""
+    """A number of bytes that computations acquire and release. All methods are thread-safe."""
 
     def __init__(self, size: int = UNLIMITED) -> None:
         self.size = size
-        self._taken = 0
+        self._used = 0
         self._lock = threading.Lock()
-        self._passes: int | None = None  # None: nobody waits
+        self._overtakes: int | None = None  # None: nothing waits
 
     @property
-    def taken(self) -> int:
-        return self._taken
+    def used(self) -> int:
+        """Bytes that are acquired now."""
+        return self._used
 
-    def take(self, count: int) -> bool:
-        """False where they are not free, or where another has waited long enough for what is."""
+    def acquire(self, count: int) -> bool:
+        """Acquires `count` bytes. False where they are not free, or where the first that waits
+        has been overtaken MAX_OVERTAKES times.
+        """
         with self._lock:
-            if self._passes is not None and self._passes >= MOST_PASSES:
+            if self._overtakes is not None and self._overtakes >= MAX_OVERTAKES:
                 return False
             if not self._fits(count):
                 return False
-            if self._passes is not None:
-                self._passes += 1
+            if self._overtakes is not None:
+                self._overtakes += 1
             return True
 
-    def take_first(self, count: int) -> bool:
-        """`take` for the one that has waited longest."""
+    def acquire_first(self, count: int) -> bool:
+        """`acquire` for the computation that has waited longest."""
         with self._lock:
             return self._fits(count)
 
-    def give(self, count: int) -> None:
+    def release(self, count: int) -> None:
+        """Gives `count` bytes back."""
         with self._lock:
-            self._taken -= count
+            self._used -= count
 
-    def waited_for(self, by_somebody: bool) -> None:
-        """Another one is now the first that waits, or nobody waits any more."""
+    def set_waiting(self, waiting: bool) -> None:
+        """Notes that another computation is now the first that waits, or (False) that none does."""
         with self._lock:
-            self._passes = 0 if by_somebody else None
+            self._overtakes = 0 if waiting else None
 
     def _fits(self, count: int) -> bool:
-        if count > self.size - self._taken:
+        if count > self.size - self._used:
             return False
-        self._taken += count
+        self._used += count
         return True
 
 
 class Share:
-    """What one computation holds of a budget."""
+    """The part of a budget that one computation holds."""
 
     __slots__ = ("_budget", "held")
 
     def __init__(self, budget: Budget, held: int = 0) -> None:
-        """`held` is taken already."""
+        """`held` bytes are already acquired from `budget`."""
         self._budget = budget
         self.held = held
 
     def reserve(self, total: int) -> None:
-        """Makes it `total` bytes, if it is less.
+        """Increases the share to `total` bytes; does nothing where it is larger already.
 
-        Raises TooMuchMemory where that can never be, and NoRoom where others hold it now: who gets
-        that must end and give back what it holds before it waits, or two would wait for ever.
+        Raises TooMuchMemory where `total` exceeds the budget, and MemoryInUse where other
+        computations hold it now. The caller must then end and release its share before it waits:
+        two that wait for each other's memory would wait for ever.
         """
         if total <= self.held:
             return
         if total > self._budget.size:
             raise TooMuchMemory(total, self._budget.size)
-        if not self._budget.take(total - self.held):
-            raise NoRoom(total)
+        if not self._budget.acquire(total - self.held):
+            raise MemoryInUse(total)
         self.held = total
 
-    def give_back(self) -> None:
-        self._budget.give(self.held)
+    def release(self) -> None:
+        """Gives all bytes back."""
+        self._budget.release(self.held)
         self.held = 0

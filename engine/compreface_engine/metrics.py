@@ -1,4 +1,4 @@
-"""What the engine counts, for Prometheus: the only module that knows prometheus-client."""
+"""Metrics for Prometheus; the only module that imports prometheus-client."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-# The time each counter was made doubles the series and helps nobody here.
+# The creation time of each counter would double the number of series.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _BATCHES = (1, 2, 4, 8, 16, 32)
-_HOW = ("runtime", "precision", "device", "sha256")
+_RUNTIME_LABELS = ("runtime", "precision", "device", "sha256")
 
 
-class Lent(Protocol):
-    """Memory that is lent, and how much of it is out now; in bytes."""
+class MemoryBudget(Protocol):
+    """A budget of `size` bytes of which `used` are acquired."""
 
     size: int
 
     @property
-    def taken(self) -> int: ...
+    def used(self) -> int: ...
 
 
-class Room(Protocol):
-    """What is read from the gate when somebody asks; nothing is counted for it before."""
+class GateState(Protocol):
+    """The gauges of the gate, read on each scrape; see `admission.Gate`."""
 
     @property
     def waiting(self) -> int: ...
@@ -57,13 +57,14 @@ class Room(Protocol):
     def max_bytes(self) -> int: ...
 
     @property
-    def budget(self) -> Lent: ...
+    def budget(self) -> MemoryBudget: ...
 
 
 class Metrics:
-    """The counters of one engine, in a registry of their own; every method may be called anywhere.
+    """The metrics of one engine, in a registry of their own. All methods are thread-safe.
 
-    Label values are routes, methods, statuses, causes and stages of ours: no text of a caller.
+    Label values are the engine's own routes, methods, statuses, causes and stages, never text of a
+    client.
     """
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._requests = Counter(
             "compreface_requests",
-            "Requests answered; status 499: the caller hung up first.",
+            "Requests answered; status 499: the client disconnected first.",
             ("route", "method", "status"),
             registry=self._registry,
         )
@@ -84,13 +85,13 @@ class Metrics:
         )
         self._waited = Histogram(
             "compreface_queue_wait_seconds",
-            "What a request waited for a free worker, given or not.",
+            "Time a request waited for a free worker, whether it got one or not.",
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._refused = Counter(
             "compreface_refused",
-            "Requests refused before any work or for want of memory, by cause.",
+            "Requests refused before any computation or for want of memory, by cause.",
             ("cause",),
             registry=self._registry,
         )
@@ -112,11 +113,11 @@ class Metrics:
         )
         self._shared = Histogram(
             "compreface_shared_batch_size",
-            "Faces, of whatever requests, in one run of a network that requests share.",
+            "Faces of all requests in one run of a network that requests share.",
             buckets=_BATCHES,
             registry=self._registry,
         )
-        # Looking up a child costs more than counting in it.
+        # Looking up a labelled child costs more than incrementing it.
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._stage: dict[str, Histogram] = {}
 
@@ -135,11 +136,11 @@ class Metrics:
         self._waited.observe(seconds)
 
     def refused(self, cause: str) -> None:
-        """Counts one request that was not let in."""
+        """Counts one refused request."""
         self._refused.labels(cause).inc()
 
     def observe(self, stage: str, seconds: float, items: int) -> None:
-        """Counts one stage; a pipeline's observer."""
+        """Counts one stage; an observer of the pipeline."""
         histogram = self._stage.get(stage)
         if histogram is None:
             histogram = self._stage[stage] = self._stages.labels(stage)
@@ -151,36 +152,36 @@ class Metrics:
         elif stage == "batch":
             self._shared.observe(items)
 
-    def watch(self, room: Room) -> None:
-        """Reads queue, workers and memory from `room` whenever somebody asks."""
-        self._registry.register(_Gauges(room))
+    def watch(self, gate: GateState) -> None:
+        """Adds the gauges of `gate`: queue, workers and memory."""
+        self._registry.register(_Gauges(gate))
 
     def identify(
         self, version: str, plugins: Mapping[str, str], runtimes: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Says which engine this is, and of each plugin, by slug, its version and its runtime."""
+        """Adds the engine's version, and by slug each plugin's version and runtime."""
         self._registry.register(_Identity(version, plugins, runtimes))
 
     def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class _Gauges(Collector):
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, gate: GateState) -> None:
+        self._gate = gate
 
     def collect(self) -> Iterator[Metric]:
-        room = self._room
+        gate = self._gate
         for name, text, value in (
-            ("queue_length", "Requests that wait for a worker.", room.waiting),
-            ("queue_limit", "Requests that may wait.", room.max_queue),
-            ("running", "Pictures that are computed now.", room.running),
-            ("running_limit", "Pictures that may be computed at once.", room.concurrency),
-            ("body_bytes", "Bytes of bodies held in memory.", room.bytes_held),
-            ("body_bytes_limit", "Bytes of bodies that may be held.", room.max_bytes),
-            ("picture_bytes", "Bytes set aside for pictures in work.", room.budget.taken),
-            ("picture_bytes_limit", "Bytes that pictures may take.", room.budget.size),
+            ("queue_length", "Requests that wait for a worker.", gate.waiting),
+            ("queue_limit", "Requests that may wait.", gate.max_queue),
+            ("running", "Pictures that are computed now.", gate.running),
+            ("running_limit", "Pictures that may be computed at once.", gate.concurrency),
+            ("body_bytes", "Bytes of request bodies in memory.", gate.bytes_held),
+            ("body_bytes_limit", "Bytes of request bodies that may be in memory.", gate.max_bytes),
+            ("picture_bytes", "Bytes reserved for the pictures in work.", gate.budget.used),
+            ("picture_bytes_limit", "Bytes that pictures may reserve.", gate.budget.size),
         ):
             yield GaugeMetricFamily(f"compreface_{name}", text, value)
 
@@ -193,11 +194,12 @@ class _Identity(Collector):
         each = InfoMetricFamily(
             "compreface_plugin",
             "Each plugin, and how its network runs here.",
-            labels=("plugin", "version", *_HOW),
+            labels=("plugin", "version", *_RUNTIME_LABELS),
         )
         for slug, name in plugins.items():
-            how = runtimes.get(slug, {})
-            each.add_metric((slug, name, *(str(how.get(key, "")) for key in _HOW)), {})
+            runtime = runtimes.get(slug, {})
+            labels = (str(runtime.get(key, "")) for key in _RUNTIME_LABELS)
+            each.add_metric((slug, name, *labels), {})
         self._families = engine, each
 
     def collect(self) -> Iterator[Metric]:

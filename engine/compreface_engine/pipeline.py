@@ -1,4 +1,4 @@
-"""From the bytes of a picture to its faces: decode, detect, crop, embed and analyse."""
+"""The pipeline from a picture's bytes to its faces: decode, detect, crop, embed and analyse."""
 
 from __future__ import annotations
 
@@ -31,35 +31,36 @@ P = TypeVar("P")
 _log = logging.getLogger("compreface_engine.pipeline")
 
 _DETECTOR, _CALCULATOR, _EMBEDDING = "detector", "calculator", "embedding"
-_MOST_FACES = 1000  # of one answer; a threshold of 0 could make thousands of nothing
-_FACES_AT_ONCE = 32  # crops held in memory together
-# Bytes that a scan takes beside the picture. Measured with pictures of 6 to 169 megapixels: MTCNN
-# 94 for a pixel that it sees, RetinaFace 45; what 640 x 640 of them take is there from the start.
-_DETECTOR_BYTES, _SEEN_AT_LEAST = 100, 640 * 640
-_MARGIN_BYTES = 18_000  # for a column of a box that FaceNet's crop blurs: 320 rows of float64
+_MAX_FACES = 1000  # in one answer; a threshold of 0 may yield thousands of false detections
+_FACES_AT_ONCE = 32  # whose crops are in memory together
+# Bytes of a scan beside the picture for each pixel that the detector sees. Measured with pictures
+# of 6 to 169 megapixels: MTCNN 94, RetinaFace 45. Those of the first 640 x 640 pixels are allocated
+# at the start.
+_DETECTOR_BYTES, _PREALLOCATED_PIXELS = 100, 640 * 640
+_MARGIN_BYTES = 18_000  # for each column of a box that FaceNet's crop blurs: 320 rows of float64
 
 Observe: TypeAlias = Callable[[str, float, int], None]
-"""Told of each stage when it is over, in the request's own thread: its name (`decode`, `detect`,
-`crop`, `embed` or an analyzer's slug), seconds, the faces found or worked on (`decode`: 1). Where
-requests share the runs of a network, `batch` is such a run, told in the thread of one of them."""
+"""Called after each stage in the request's thread with the stage's name (`decode`, `detect`,
+`crop`, `embed` or an analyzer's slug), its seconds and its number of faces (`decode`: 1). Where
+requests share runs of a network, `batch` is such a run, in the thread of one of the requests."""
 
 
 def _unobserved(stage: str, seconds: float, items: int) -> None:
-    """Nobody wants to know."""
+    """The observer that ignores all stages."""
 
 
-def _plenty(count: int) -> None:
-    """Whoever has memory enough is not asked."""
+def _unlimited(count: int) -> None:
+    """The reservation of an unlimited memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
-    """What to load and the limits to keep; defaults are the embedded build's.
+    """The plugins to load, and limits; the defaults are the embedded build's.
 
-    `threads` is what one network runs on, `concurrency` the requests and parts of requests that
-    run at once: their product should be the number of cores (`cores`, 0 for the host's). More
-    requests only fill batches, where `batching` (`auto`, `on`, `off`) lets networks run faces of
-    several requests together. `request` says which runtime and precision to use.
+    `threads` is the number of threads of one network, `concurrency` that of the requests, and parts
+    of requests, that run at once. Their product should be the number of cores (`cores`, 0 for the
+    host's). More requests only fill batches, where `batching` (`auto`, `on`, `off`) lets a network
+    run faces of several requests together. `request` is the runtime and precision.
     """
 
     detector: str = "embedded.FaceDetector@mtcnn"
@@ -84,7 +85,7 @@ class PipelineConfig:
 
 @dataclass(frozen=True, slots=True)
 class FaceAnswer:
-    """One face: its box, the value of each answer key, milliseconds by slug."""
+    """One face: its box, the value of each answer key, and milliseconds by slug."""
 
     box: BoundingBox
     answers: dict[str, Any] = field(default_factory=dict)
@@ -92,7 +93,7 @@ class FaceAnswer:
 
 
 class Pipeline:
-    """A detector, a calculator and analyzers, loaded; thread-safe, keeps nothing of a request."""
+    """A loaded detector, calculator and analyzers. Thread-safe; stores nothing of a request."""
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class Pipeline:
         config: PipelineConfig,
         workers: WorkerPool | None = None,
     ) -> None:
-        """`workers` is the pool whose `map` the plugins were given, if they were given one."""
+        """`workers` is the pool whose `map` the plugins use; by default a pool of one worker."""
         self._detector = detector
         self._calculator = calculator
         self._analyzers = tuple(analyzers)
@@ -118,27 +119,30 @@ class Pipeline:
         observe: Observe = _unobserved,
         check: Callable[[], None] = lambda: None,
     ) -> Pipeline:
-        """Loads and warms everything up. Raises ConfigurationError where that cannot be done.
+        """Loads all plugins and warms up their networks.
 
-        `check` is called between the parts of a stage, and ends the request by raising.
+        `check` is called between the parts of a stage; its error ends the request. Raises
+        ConfigurationError where a plugin cannot be loaded or run.
         """
         cv2.setNumThreads(1)  # its own pool would contend with the workers for the cores
         workers = WorkerPool(_worker_count(config), check)
-        sessions = SessionFactory(config.request, _concurrency(config), idle=workers.idle_workers)
+        sessions = SessionFactory(
+            config.request, _concurrency(config), idle_workers=workers.idle_workers
+        )
         context = Context(
             open_session=sessions.file,
             models_dir=config.models_dir,
             length_limit=config.img_length_limit,
-            spread=workers.map,
+            parallel_map=workers.map,
             # On a GPU one run of all faces is the fastest, however many workers are idle.
-            idle=workers.idle_workers if config.gpu_idx < 0 else no_idle_workers,
+            idle_workers=workers.idle_workers if config.gpu_idx < 0 else no_idle_workers,
             open_model=sessions.model,
             rows=None if config.gpu_idx < 0 else ROWS_ON_GPU,
         )
         networks: dict[str, Path] = {}
 
         def loaded(make: Callable[[str, Context], P], text: str, slug: str = "") -> P:
-            # A context of its own, so that a shared network is asked for by each who runs it.
+            # Each plugin has its own context, so that all plugins of a shared network request it.
             plugin = make(text, replace(context, opened={}))
             path = sessions.requested()
             if path is not None:
@@ -166,7 +170,7 @@ class Pipeline:
 
     @property
     def plugins(self) -> dict[str, str]:
-        """Every loaded plugin's version by slug; of two with one slug the later counts."""
+        """The version of each loaded plugin by slug; the later of two with the same slug counts."""
         return {
             _DETECTOR: self._detector.version,
             _CALCULATOR: self._calculator.version,
@@ -175,38 +179,40 @@ class Pipeline:
 
     @property
     def runtimes(self) -> dict[str, Any]:
-        """How the network of each plugin that has one runs here, by slug, for /status."""
+        """How the network of each plugin that has one runs, by slug, for /status."""
         return {slug: choice.json() for slug, choice in self._runtimes.items()}
 
     @property
     def calculator_version(self) -> str:
-        """The string that stands beside every stored embedding."""
+        """The version string that CompreFace stores with every embedding."""
         return self._calculator.version
 
     @property
     def similarity_coefficients(self) -> tuple[float, float]:
-        """c0 and c1 of (tanh((c0 - distance) * c1) + 1) / 2."""
+        """c0 and c1 of the similarity (tanh((c0 - distance) * c1) + 1) / 2."""
         return self._calculator.similarity_coefficients
 
     @property
     def default_min_score(self) -> float:
-        """The detector's threshold where a request names none."""
+        """The detector's threshold for requests that give none."""
         return self._detector.default_min_score
 
     def versions(self, slugs: frozenset[str], detect: bool) -> dict[str, str]:
-        """The versions of the plugins that answer a request: the detector, and what was asked."""
-        wanted = {
+        """The versions of the detector and of the requested plugins, by slug."""
+        requested = {
             _DETECTOR,
             *(slugs & {_CALCULATOR}),
-            *(a.slug for a in self._asked(slugs, detect)),
+            *(analyzer.slug for analyzer in self._requested(slugs, detect)),
         }
-        return {slug: version for slug, version in self.plugins.items() if slug in wanted}
+        return {slug: version for slug, version in self.plugins.items() if slug in requested}
 
-    def decode(self, data: bytes | memoryview, reserve: Callable[[int], None] = _plenty) -> Decoded:
+    def decode(
+        self, data: bytes | memoryview, reserve: Callable[[int], None] = _unlimited
+    ) -> Decoded:
         """The picture in `data`. Raises BadRequest and UnprocessableInput; see `core.image`.
 
-        `reserve` is called before memory is taken, with the bytes that decoding and scanning need
-        at their peak; what it raises ends the work.
+        `reserve` is called before memory is allocated, with the peak of bytes that decoding and
+        scanning need; an error that it raises ends the decoding.
         """
         started = time.perf_counter()
         decoded = decode(
@@ -219,11 +225,11 @@ class Pipeline:
         return decoded
 
     def _needs(self, width: int, height: int) -> int:
-        """Bytes to scan a picture of this size, itself included."""
+        """The bytes for scanning a picture of this size, the picture included."""
         longest = self._config.img_length_limit or max(width, height)
         part = min(1.0, longest / max(width, height))
-        seen = max(0.0, width * height * part * part - _SEEN_AT_LEAST)
-        crops = [self._calculator.crop, *(one.crop for one in self._analyzers)]
+        seen = max(0.0, width * height * part * part - _PREALLOCATED_PIXELS)
+        crops = [self._calculator.crop, *(analyzer.crop for analyzer in self._analyzers)]
         margins = any(crop is not None and crop.align is Align.FACENET_MARGIN for crop in crops)
         return int(
             3 * width * height + seen * _DETECTOR_BYTES + (_MARGIN_BYTES * width if margins else 0)
@@ -240,9 +246,10 @@ class Pipeline:
     ) -> list[FaceAnswer]:
         """The faces of an RGB uint8 [H, W, 3] picture, largest box first; [] where there is none.
 
-        Of more than 1000 the most probable; of those the `limit` largest, 0 for all.
-        `min_score` 0..1 (None: the detector's default); `detect` False takes the whole picture as
-        one face and leaves out what needs landmarks; `slugs` are the plugins to run.
+        Of more than 1000 faces the most probable are kept, and of these the `limit` largest (0:
+        all). `min_score` is 0..1, None for the detector's default. With `detect` False the whole
+        picture is one face, and plugins that need landmarks are skipped. `slugs` are the plugins
+        to run.
         """
         with self._workers.occupy():
             return self._scan(image, min_score, detect, slugs, limit)
@@ -263,12 +270,12 @@ class Pipeline:
         else:
             detections = [self._detector.whole(image)]
         share = _milliseconds(started) // max(1, len(detections))
-        if len(detections) > _MOST_FACES:
+        if len(detections) > _MAX_FACES:
             likely = sorted(detections, key=lambda d: d.box.probability, reverse=True)
-            detections = likely[:_MOST_FACES]
+            detections = likely[:_MAX_FACES]
         largest = sorted(detections, key=lambda d: d.box.area, reverse=True)
         detections = largest[: limit or None]
-        analyzers = self._asked(slugs, detect)
+        analyzers = self._requested(slugs, detect)
         answers = [FaceAnswer(d.box, {}, {_DETECTOR: share}) for d in detections]
         for start in range(0, len(detections), _FACES_AT_ONCE):
             part = slice(start, start + _FACES_AT_ONCE)
@@ -288,9 +295,9 @@ class Pipeline:
             started = time.perf_counter()
             cut = crops.get(self._calculator.crop)
             began = time.perf_counter()
-            values = self._calculator.embed(cut)
+            embeddings = self._calculator.embed(cut)
             self._observe("embed", time.perf_counter() - began, len(cut))
-            _note(answers, _CALCULATOR, _EMBEDDING, values, started)
+            _note(answers, _CALCULATOR, _EMBEDDING, embeddings, started)
         memos: list[dict[Any, Any]] = [{} for _ in detections]
         for analyzer in analyzers:
             started = time.perf_counter()
@@ -300,21 +307,21 @@ class Pipeline:
                 for i, (detection, memo) in enumerate(zip(detections, memos, strict=True))
             ]
             began = time.perf_counter()
-            found = [attribute.value for attribute in analyzer.analyze(faces)]
+            values = [attribute.value for attribute in analyzer.analyze(faces)]
             self._observe(analyzer.slug, time.perf_counter() - began, len(faces))
-            _note(answers, analyzer.slug, analyzer.key, found, started)
+            _note(answers, analyzer.slug, analyzer.key, values, started)
 
-    def _asked(self, slugs: frozenset[str], detect: bool) -> list[Analyzer]:
+    def _requested(self, slugs: frozenset[str], detect: bool) -> list[Analyzer]:
         return [a for a in self._analyzers if a.slug in slugs and (detect or not a.needs_landmarks)]
 
     def _warm_up(self) -> None:
-        """One run of each network, so that no request pays for first-time allocations."""
-        grain = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+        """Runs each network once, so that no request pays for first-time allocations."""
+        noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
         slugs = frozenset({_CALCULATOR})
         try:
-            self.scan(grain, min_score=None, detect=True, slugs=slugs)
-            self.scan(grain, min_score=None, detect=False, slugs=slugs)
-        except Exception as error:  # a network that does not fit its description fails its own way
+            self.scan(noise, min_score=None, detect=True, slugs=slugs)
+            self.scan(noise, min_score=None, detect=False, slugs=slugs)
+        except Exception as error:  # networks that do not fit their description raise any error
             raise ConfigurationError(
                 f"{self._detector.version} with {self.calculator_version} cannot run: {error}"
             ) from error
@@ -336,7 +343,7 @@ def _concurrency(config: PipelineConfig) -> Concurrency:
 
 
 class _CropCache:
-    """The crops of one picture's faces, each kind cut once."""
+    """The crops of one picture's faces; each kind is cut once."""
 
     def __init__(
         self,
@@ -352,21 +359,21 @@ class _CropCache:
         self._cut: dict[CropSpec, Crops] = {}
 
     def get(self, spec: CropSpec) -> Crops:
-        """[N, S, S, 3] for the N faces."""
+        """The crops [N, S, S, 3] of the N faces."""
         if spec not in self._cut:
             started = time.perf_counter()
-            # Margins take ten times as long as waking a helper, an aligned crop less than that.
+            # A crop with margins takes ten times as long as waking a worker, an aligned one less.
             run = self._parallel_map if spec.align is Align.FACENET_MARGIN else serial_map
-            cut: Any = np.stack(run(lambda d: self._one(d, spec), self._detections))
+            cut: Any = np.stack(run(lambda d: self._crop(d, spec), self._detections))
             self._cut[spec] = cut
             self._observe("crop", time.perf_counter() - started, len(cut))
         return self._cut[spec]
 
-    def _one(self, detection: Detection, spec: CropSpec) -> Crops:
+    def _crop(self, detection: Detection, spec: CropSpec) -> Crops:
         if spec.align is Align.FACENET_MARGIN:
             return facenet_crop(self._image, detection.box, spec.size)
         if detection.landmarks is None:
-            # Without detection the caller vouches that the picture is an aligned crop.
+            # Without detection the picture counts as an aligned crop.
             return whole_crop(self._image, spec.size)
         return aligned_crop(self._image, detection.landmarks, spec.size)
 

@@ -1,4 +1,4 @@
-"""What the environment says, read once and checked: the only reader of environment variables."""
+"""The engine's settings, read once from environment variables; no other module reads them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.runtimes.table import AUTO, RUNTIMES
 from compreface_engine.variables import Variables
+
+if TYPE_CHECKING:
+    from compreface_engine.pipeline import PipelineConfig
 
 DEFAULT_DETECTOR = "embedded.FaceDetector@mtcnn"
 DEFAULT_CALCULATOR = "embedded.Calculator@mobilefacenet192"
@@ -25,14 +29,15 @@ CONTRACT_VERSION = "1.2.0"
 PRECISIONS = ("auto", "fp32", "bf16")
 BATCHINGS = ("auto", "on", "off")
 MEBIBYTE = 1024 * 1024
-_ON_GPU = 8
+_CONCURRENCY_ON_GPU = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that is set from outside; times in seconds, `max_pixels` is width x height.
+    """All settings of the engine; times in seconds. The README describes each variable.
 
-    `max_memory_bytes` is 0 where nobody has set it.
+    `max_pixels` is width x height; `max_memory_bytes` 0 stands for the system's limit,
+    `rate_limit` 0 for none.
     """
 
     host: str
@@ -72,20 +77,24 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, cores: int | None = None) -> Settings:
-        """The settings in `environ`; empty means unset. `cores` replaces what the host reports.
+        """The settings in `environ`, where empty means unset; `cores` replaces the host's number.
 
-        Raises ConfigurationError that names the variable, its value and the reason.
+        Raises ConfigurationError with the variable, its value and the reason.
         """
-        env = Variables(environ)
+        return cls.read(Variables(environ), cores=cores)
+
+    @classmethod
+    def read(cls, env: Variables, *, cores: int | None = None) -> Settings:
+        """As `from_env`, from variables that are already looked up by type."""
         cores = usable_cores() if cores is None else cores
         processes = env.integer("UWSGI_PROCESSES", 0, low=1)
         threads = env.integer("UWSGI_THREADS", 0, low=1)
         gpu_idx = env.integer("GPU_IDX", -1, low=-1)
         batching = env.choice("CF_BATCHING", "auto", BATCHINGS)
-        # Batches form where more requests are under way than run; a GPU waits for company least.
-        usual = cores if batching != "on" else 2 * cores
-        usual = usual if gpu_idx < 0 else max(_ON_GPU, 2 * cores)
-        uwsgi = max(processes, 1) * max(threads, 1) if processes or threads else usual
+        # Batches form where more requests are computed than the cores or the GPU can run at once.
+        default = cores if batching != "on" else 2 * cores
+        default = default if gpu_idx < 0 else max(_CONCURRENCY_ON_GPU, 2 * cores)
+        concurrency = max(processes, 1) * max(threads, 1) if processes or threads else default
         rate = env.number("CF_RATE_LIMIT", 0.0, "a number of requests a second")
         models_dir = env.folder("CF_MODELS_DIR")
         choices = env.text("CF_CHOICES_DIR", "")
@@ -105,7 +114,7 @@ class Settings:
             batching=batching,
             models_dir=models_dir,
             threads=env.integer("CF_THREADS", cores, low=1),
-            max_concurrency=env.integer("CF_MAX_CONCURRENCY", uwsgi, low=1),
+            max_concurrency=env.integer("CF_MAX_CONCURRENCY", concurrency, low=1),
             max_wait_s=env.seconds("CF_MAX_WAIT_S", 10.0),
             retry_after=env.flag("CF_RETRY_AFTER", True),
             drain_s=env.seconds("CF_DRAIN_S", 6.0),
@@ -128,10 +137,34 @@ class Settings:
         )
         if settings.max_queue_bytes < settings.max_body_bytes:
             raise ConfigurationError(
-                f"CF_MAX_QUEUE_BYTES={settings.max_queue_bytes}: is less than "
-                f"CF_MAX_BODY_BYTES ({settings.max_body_bytes}), so that body would never be let in"
+                f"CF_MAX_QUEUE_BYTES={settings.max_queue_bytes}: must be at least "
+                f"CF_MAX_BODY_BYTES ({settings.max_body_bytes}), the size of the largest body"
             )
         return settings
+
+    def pipeline_config(self) -> PipelineConfig:
+        """What the pipeline loads and how it runs."""
+        # Imported late, so that --version and errors of settings are printed at once.
+        from compreface_engine.pipeline import PipelineConfig
+        from compreface_engine.runtimes.choice import RuntimeRequest
+
+        return PipelineConfig(
+            detector=self.detector,
+            calculator=self.calculator,
+            extras=self.extras,
+            img_length_limit=self.img_length_limit,
+            models_dir=self.models_dir,
+            gpu_idx=self.gpu_idx,
+            # As many runs at once as cores, each with its share of the threads: more threads than
+            # cores would only contend for them.
+            threads=max(1, self.threads // self.max_concurrency),
+            concurrency=self.max_concurrency,
+            cores=self.threads,
+            request=RuntimeRequest(self.runtime, self.precision, self.min_cosine, self.choices_dir),
+            batching=self.batching,
+            apply_exif=self.apply_exif,
+            max_pixels=self.max_pixels,
+        )
 
 
 def usable_cores(
@@ -139,7 +172,7 @@ def usable_cores(
     cgroup: Path = Path("/sys/fs/cgroup"),
     affinity: Callable[[], int] | None = None,
 ) -> int:
-    """Cores this process may use: its CPU affinity or its cgroup's quota, whichever is less."""
+    """The number of cores this process may use: the lower of its affinity and cgroup quota."""
     cores = (affinity or _affinity)()
     quota = _quota(cgroup)
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
@@ -152,7 +185,7 @@ def _affinity() -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores of the CPU quota (cgroup v2 `cpu.max`, v1 `cpu.cfs_*_us`); None without one."""
+    """The CPU quota in cores (cgroup v2 `cpu.max`, v1 `cpu.cfs_*_us`); None without one."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Traces for whoever set an OTLP endpoint: the only module that knows OpenTelemetry.
+"""Traces over OTLP; the only module that imports OpenTelemetry.
 
-It is imported only then. The SDK reads the standard OTEL_* variables itself (endpoint, headers,
-timeout, sampler, batches, resource); `settings` only decides whether there are traces at all.
+It is imported only where an endpoint is set. The SDK reads the standard OTEL_* variables itself
+(endpoint, headers, timeout, sampler, batches, resource); `settings` decides whether to trace.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from compreface_engine.core.errors import ConfigurationError
 
-FAREWELL_S = 2.0
-"""What is left to send at the end may take so long; a dead endpoint must not hold up the exit."""
+FLUSH_TIMEOUT_S = 2.0
+"""The time for sending the last spans; an endpoint that does not answer must not delay the exit."""
 
 _current: ContextVar[RequestSpan | None] = ContextVar("span", default=None)
 
 
 class Tracing:
-    """Makes a span of each request and of its stages; a thread of the SDK sends them.
+    """Records a span for each request and for its stages; a thread of the SDK sends them.
 
-    Its queue is bounded: what a dead or slow endpoint does not take is dropped.
+    The SDK's queue is bounded: spans that a slow endpoint does not accept in time are dropped.
     """
 
     def __init__(self, service_name: str, version: str) -> None:
-        """Raises ConfigurationError where the SDK cannot go on with a wrong variable of its own."""
+        """Raises ConfigurationError where the SDK refuses one of its own variables."""
         resource = Resource.create({"service.name": service_name, "service.version": version})
-        # No global state, and no part in the interpreter's exit: `close` is in charge of the end.
+        # Neither global nor closed by the interpreter's exit: `close` shuts it down.
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         try:
             sender = BatchSpanProcessor(OTLPSpanExporter())
         except ValueError as error:
             raise ConfigurationError(
-                f"traces cannot be sent as the OTEL_ variables say: {error}"
+                f"traces cannot be sent with these OTEL_ variables: {error}"
             ) from error
         self._provider.add_span_processor(sender)
         self._tracer = self._provider.get_tracer("compreface_engine")
         self._parents = TraceContextTextMapPropagator()
 
     def begin(self, method: str, route: str, headers: Iterable[tuple[bytes, bytes]]) -> RequestSpan:
-        """Starts a request's span, below the caller's where `headers` name one (W3C)."""
+        """Starts a request's span, as a child of the client's where `headers` name one (W3C)."""
         carrier = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in headers
@@ -65,20 +65,20 @@ class Tracing:
         return request
 
     def observe(self, stage: str, seconds: float, items: int) -> None:
-        """A stage of this request that just ended; a pipeline's observer."""
+        """Records a stage of this request that has just ended; an observer of the pipeline."""
         request = _current.get()
         if request is not None:
             request.stage(stage, seconds, items)
 
     def close(self) -> None:
-        """Sends what is left, within FAREWELL_S."""
+        """Sends the last spans, within FLUSH_TIMEOUT_S."""
         sender = Thread(target=self._provider.shutdown, name="last-traces", daemon=True)
         sender.start()
-        sender.join(FAREWELL_S)
+        sender.join(FLUSH_TIMEOUT_S)
 
 
 class RequestSpan:
-    """One request's span. The loop and a worker thread use it in turn."""
+    """One request's span, used by the event loop and then by a worker thread."""
 
     __slots__ = ("_span", "_tracer")
 
@@ -92,7 +92,7 @@ class RequestSpan:
         return f"{self._span.get_span_context().trace_id:032x}"
 
     def stage(self, name: str, seconds: float, items: int | None = None) -> None:
-        """A part that just ended and took `seconds`."""
+        """Records a child span that has just ended and took `seconds`."""
         if not self._span.is_recording():
             return
         ended = time.time_ns()
@@ -105,7 +105,7 @@ class RequestSpan:
         part.end(ended)
 
     def end(self, status: int | None, request_id: str) -> None:
-        """Ends it; `status` is None where the caller hung up."""
+        """Ends the span; `status` is None where the client disconnected."""
         self._span.set_attribute("compreface.request_id", request_id)
         if status is not None:
             self._span.set_attribute("http.response.status_code", status)

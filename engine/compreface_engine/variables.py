@@ -1,4 +1,4 @@
-"""Environment variables, looked up by type and checked; a wrong one is named with the reason."""
+"""Typed and checked look-up of environment variables."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from compreface_engine.core.errors import ConfigurationError
 T = TypeVar("T")
 
 WITHOUT_EFFECT: Mapping[str, str | None] = {
-    "ML_PORT": "the original's server ignores it too; the port is CF_PORT",
-    "FLASK_ENV": "there is no Flask here: logs are JSON lines and answers compact in every mode",
+    "ML_PORT": "the original's server ignores it too; set CF_PORT",
+    "FLASK_ENV": "this engine has no modes: logs are JSON lines and answers are compact",
     "RUN_MODE": None,
-    "CUDA": "it chose MXNet's package while an image was built; GPU_IDX chooses the GPU",
+    "CUDA": "it chose MXNet's package when the original's image was built; set GPU_IDX",
     "INTEL_OPTIMIZATION": "the original never used it",
     "JOBLIB_MULTIPROCESSING": None,
     "HOME": None,
@@ -28,9 +28,9 @@ WITHOUT_EFFECT: Mapping[str, str | None] = {
         )
     ),
 }
-"""Variables of the original that change nothing, and what is said where one is set.
+"""Variables of the original that have no effect here, and the reason that a warning gives.
 
-None: nothing is said, since the original's service did not read it either.
+None: no warning, since the original's service did not read it either.
 """
 _SAME_AS_UNSET = {
     "ML_PORT": ("3000",),
@@ -40,7 +40,7 @@ _SAME_AS_UNSET = {
 _UWSGI = frozenset({"UWSGI_PROCESSES", "UWSGI_THREADS"})
 MIN_KEY_LENGTH = 8
 DIGEST = "sha256:"
-"""Begins a key that is given by its SHA-256."""
+"""The prefix of a key that is given by its SHA-256 in hex."""
 _HEX = re.compile(r"[0-9a-f]{64}")
 _COMMENT = re.compile(r"(^|\s)#.*")
 
@@ -57,7 +57,11 @@ _LEVELS = {
 
 
 class Variables:
-    """Typed look-ups in a mapping; remembers which names were asked for."""
+    """Typed look-ups in a mapping; remembers the names, to find misspelled ones.
+
+    Each look-up returns its default where the variable is unset or empty, and raises
+    ConfigurationError with the variable, its value and the reason where the value is invalid.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -74,9 +78,12 @@ class Variables:
             raise ConfigurationError(f"{name}={value}: {error}") from error
 
     def text(self, name: str, default: str) -> str:
+        """The value without blanks around it."""
         return self._parse(name, default, str)
 
     def integer(self, name: str, default: int, *, low: int, high: int | None = None) -> int:
+        """A whole number from `low` to `high`, both included; None: no upper limit."""
+
         def parse(value: str) -> int:
             try:
                 number = int(value)
@@ -90,9 +97,12 @@ class Variables:
         return self._parse(name, default, parse)
 
     def seconds(self, name: str, default: float) -> float:
+        """A finite number of seconds above 0."""
         return self.number(name, default, "a number of seconds", "0 seconds")
 
     def number(self, name: str, default: float, what: str, least: str = "0") -> float:
+        """A finite number above 0; errors call it `what` and its lower bound `least`."""
+
         def parse(value: str) -> float:
             try:
                 number = float(value)
@@ -105,6 +115,8 @@ class Variables:
         return self._parse(name, default, parse)
 
     def cosine(self, name: str, default: float) -> float:
+        """A number above 0 and at most 1."""
+
         def parse(value: str) -> float:
             try:
                 number = float(value)
@@ -117,6 +129,8 @@ class Variables:
         return self._parse(name, default, parse)
 
     def flag(self, name: str, default: bool) -> bool:
+        """True for true, 1, yes and on, False for false, 0, no and off, in any case."""
+
         def parse(value: str) -> bool:
             word = value.lower()
             if word in ("true", "1", "yes", "on"):
@@ -128,32 +142,38 @@ class Variables:
         return self._parse(name, default, parse)
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        """One of the words in `allowed`."""
+
         def parse(value: str) -> str:
             if value not in allowed:
-                raise ValueError(f"is none of {', '.join(allowed)}")
+                raise ValueError(f"must be one of {', '.join(allowed)}")
             return value
 
         return self._parse(name, default, parse)
 
     def folder(self, name: str) -> Path | None:
+        """An existing folder; None where it is unset."""
+
         def parse(value: str) -> Path | None:
             path = Path(value)
             if not path.is_dir():
-                raise ValueError("is no folder")
+                raise ValueError("is not an existing folder")
             return path
 
         return self._parse(name, None, parse)
 
     def level(self, name: str, default: int) -> int:
+        """A log level by its name, in any case; returns `logging`'s number."""
+
         def parse(value: str) -> int:
             if value.lower() not in _LEVELS:
-                raise ValueError(f"is no log level; use one of {', '.join(_LEVELS)}")
+                raise ValueError(f"must be one of {', '.join(_LEVELS)}")
             return _LEVELS[value.lower()]
 
         return self._parse(name, default, parse)
 
     def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        """A list split at commas and blanks; a lone comma or blank is an empty list."""
+        """Words separated by commas and blanks; a single comma or blank is an empty list."""
         self._known.add(name)
         value = self._environ.get(name, "")
         if not value:
@@ -161,7 +181,10 @@ class Variables:
         return tuple(name for name in re.split(r"[,\s]+", value) if name)
 
     def keys(self, name: str, file_name: str) -> tuple[str, ...]:
-        """API keys from a list or from a file of them; an error never shows a key."""
+        """API keys from variable `name`, or from the file that variable `file_name` names.
+
+        A file has comments after `#`. Errors show no part of a key.
+        """
         self._known |= {name, file_name}
         text = self._environ.get(name, "")
         path = self._environ.get(file_name, "").strip()
@@ -177,15 +200,15 @@ class Variables:
         source = file_name if path else name
         keys: list[str] = []
         for number, line in enumerate(text.splitlines(), 1):
-            said = _COMMENT.sub("", line) if path else line
-            for key in re.split(r"[,\s]+", said):
+            content = _COMMENT.sub("", line) if path else line
+            for key in re.split(r"[,\s]+", content):
                 if not key:
                     continue
                 keys.append(key)
                 place = f"the key in line {number}" if path else f"key {len(keys)}"
                 if key.startswith(DIGEST) and not _HEX.fullmatch(key.removeprefix(DIGEST)):
                     raise ConfigurationError(
-                        f"{source}: {place} must have the 64 hex digits of a SHA-256 after {DIGEST}"
+                        f"{source}: {place} must have 64 lower-case hex digits after {DIGEST}"
                     )
                 if len(key) < MIN_KEY_LENGTH or not (key.isascii() and key.isprintable()):
                     raise ConfigurationError(
@@ -193,61 +216,61 @@ class Variables:
                         "all of them printable ASCII"
                     )
         if not keys:
-            raise ConfigurationError(f"{source} holds no key; unset it to let everybody in")
+            raise ConfigurationError(
+                f"{source} contains no key; unset it to accept requests without a key"
+            )
         return tuple(keys)
 
     def traces(self) -> bool:
-        """Whether traces are sent: a standard endpoint is set, and nothing switches them off."""
+        """Whether traces are sent: a standard OTEL_ endpoint is set and tracing is not disabled."""
         names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
         endpoints = {name: self.text(name, "") for name in names}
         if not any(endpoints.values()) or self.flag("OTEL_SDK_DISABLED", False):
             return False
         for name, endpoint in endpoints.items():
             if endpoint and not re.match(r"https?://[^/\s]", endpoint):
-                raise ConfigurationError(f"{name}={endpoint}: is no http:// or https:// address")
+                raise ConfigurationError(f"{name}={endpoint}: must be an http:// or https:// URL")
         for name in ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"):
-            # Checked here, since the SDK would print what may be somebody's token.
+            # Checked here, since the SDK would print the value, which may be a secret token.
             if not all("=" in part for part in self.text(name, "=").strip(" ,").split(",")):
-                raise ConfigurationError(f"{name}: must be name=value, several split at commas")
+                raise ConfigurationError(f"{name}: must be name=value pairs separated by commas")
         exporter = self.text("OTEL_TRACES_EXPORTER", "otlp")
         if exporter not in ("otlp", "none"):
-            raise ConfigurationError(
-                f"OTEL_TRACES_EXPORTER={exporter}: traces are sent by otlp, or none are"
-            )
+            raise ConfigurationError(f"OTEL_TRACES_EXPORTER={exporter}: must be otlp or none")
         for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
             protocol = self.text(name, "http/protobuf")
             if protocol != "http/protobuf":
                 raise ConfigurationError(
-                    f"{name}={protocol}: traces are sent by http/protobuf only (port 4318 mostly)"
+                    f"{name}={protocol}: must be http/protobuf (the collector's usual port: 4318)"
                 )
         return exporter == "otlp"
 
     def without_effect(self, build_version: str) -> tuple[str, ...]:
-        """What is said about variables that are set and do nothing here."""
+        """One warning for each variable that is set and has no effect here."""
 
         def value(name: str) -> str:
             return self._environ.get(name, "").strip()
 
-        said = [
-            f"{name} changes nothing: {reason}"
+        warnings = [
+            f"{name} has no effect: {reason}"
             for name, reason in WITHOUT_EFFECT.items()
             if reason and value(name) and value(name).lower() not in _SAME_AS_UNSET.get(name, ())
         ]
         if value("BE_VERSION") and value("BE_VERSION") != build_version:
-            said.append(f"BE_VERSION differs from APP_VERSION_STRING ({build_version})")
+            warnings.append(f"BE_VERSION differs from APP_VERSION_STRING ({build_version})")
         if value("CF_RATE_BURST") and not value("CF_RATE_LIMIT"):
-            said.append("CF_RATE_BURST changes nothing: CF_RATE_LIMIT is not set")
-        said += [
-            f"{name} changes nothing: there is no uWSGI here"
+            warnings.append("CF_RATE_BURST has no effect: CF_RATE_LIMIT is not set")
+        warnings += [
+            f"{name} has no effect: this engine does not run in uWSGI"
             for name in sorted(self._environ)
             if name.startswith("UWSGI_") and name not in _UWSGI and value(name)
         ]
-        return tuple(said)
+        return tuple(warnings)
 
     def unknown(self) -> tuple[str, ...]:
-        """One warning for each CF_* variable that nobody asked for."""
+        """One warning for each CF_* variable that was never looked up."""
         return tuple(
-            f"{name} is set but means nothing to this engine (a typing mistake?)"
+            f"{name} is unknown to this engine and has no effect (misspelled?)"
             for name in sorted(self._environ)
             if name.startswith("CF_") and name not in self._known and self._environ[name].strip()
         )

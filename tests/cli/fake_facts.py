@@ -86,7 +86,7 @@ def remote(**changes: Any) -> DockerFacts:
 
 
 def host(**changes: Any) -> HostFacts:
-    """A machine with all that is needed and free doors, changed as told."""
+    """A machine with all that is needed and free ports, changed as told."""
     whole = HostFacts(
         system="Linux",
         distribution="Debian",
@@ -106,7 +106,7 @@ def host(**changes: Any) -> HostFacts:
 
 
 def held(number: int, pid: int | None = 4711, process: str | None = "python3") -> PortFact:
-    """A door that another process holds."""
+    """A port that another process holds."""
     return PortFact(
         "127.0.0.1",
         number,

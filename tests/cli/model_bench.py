@@ -48,6 +48,7 @@ if "--keep-source" in given:
     (out / "source").mkdir()
     for file in files:
         (out / "source" / file.name).write_bytes(file.read_bytes())
+print("{{}}")
 if mode == "kill":
     os.kill(os.getppid(), 2)
 """

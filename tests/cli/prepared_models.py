@@ -37,7 +37,7 @@ def prepared(build: str, models: Path, environment: EngineEnv) -> None:
         wanted,
         lambda label, total: nullcontext(lambda amount: None),
         python=lambda: environment.python,
-        portrait=resources.portraits_dir() / "astronaut.png",
+        portrait=resources.portrait(),
         places=kept,
     )
     models.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import pytest
 
 from compreface_cli import checks
 from compreface_cli.checks import volume
-from compreface_cli.checks.base import Finding, Neighbour, Own
+from compreface_cli.checks.base import Finding, OtherInstance, OwnedResources
 from compreface_cli.errors import PreflightError
 from compreface_cli.facts.database import Collection, DatabaseFacts
 from compreface_cli.facts.docker import Network, Volume
@@ -27,8 +27,8 @@ from tests.cli.fake_facts import (
     remote,
 )
 
-OWN = Own(folder=FOLDER)
-NEIGHBOUR = Neighbour("one", frozenset({3000}), frozenset({4711}))
+OWN = OwnedResources(folder=FOLDER)
+OTHER = OtherInstance("one", frozenset({3000}), frozenset({4711}))
 VOLUME = "cf-embedded_postgres-data"
 CALCULATOR = "embedded.Calculator@mobilefacenet192"
 OURS = {
@@ -125,14 +125,16 @@ def test_own_processes_are_no_conflict() -> None:
     wanted = plan(launcher="process", services="core", port=3000)
     seen = facts(host=ports(held(3000)))
     assert only("port", "fail", checks.preflight(wanted, seen))
-    assert not found("port", "fail", checks.preflight(wanted, seen, Own(pids=frozenset({4711}))))
+    assert not found(
+        "port", "fail", checks.preflight(wanted, seen, OwnedResources(pids=frozenset({4711})))
+    )
 
 
 def test_a_port_of_another_instance_names_it_and_how_to_stop_it() -> None:
     wanted = plan(launcher="process", services="core", port=3000)
     seen = facts(host=ports(held(3000)), docker=None)
-    others = (Neighbour("two", frozenset({3001}), frozenset({4711})), NEIGHBOUR)
-    row = only("port", "fail", checks.preflight(wanted, seen, Own(others=others)))
+    others = (OtherInstance("two", frozenset({3001}), frozenset({4711})), OTHER)
+    row = only("port", "fail", checks.preflight(wanted, seen, OwnedResources(others=others)))
     assert row.message == "port 3000 is held by the instance one"
     assert "`cf down one`" in row.hint
     assert "--port auto" in row.hint
@@ -141,7 +143,7 @@ def test_a_port_of_another_instance_names_it_and_how_to_stop_it() -> None:
 def test_an_instance_that_has_ended_does_not_hide_who_took_its_port() -> None:
     wanted = plan(launcher="process", services="core", port=3000)
     seen = facts(host=ports(held(3000, pid=99)), docker=None)
-    row = only("port", "fail", checks.preflight(wanted, seen, Own(others=(NEIGHBOUR,))))
+    row = only("port", "fail", checks.preflight(wanted, seen, OwnedResources(others=(OTHER,))))
     assert "the process python3 (pid 99)" in row.message
 
 
@@ -151,7 +153,7 @@ def test_a_port_of_another_instances_container_names_the_instance(seen_by_docker
     engine = docker(containers=(theirs,)) if seen_by_docker else None
     wanted = plan(launcher="process", services="core", port=3000)
     seen = facts(host=ports(held(3000, process="docker-proxy")), docker=engine)
-    own = Own(others=(Neighbour("one", frozenset({3000}), folder="/projects/one"),))
+    own = OwnedResources(others=(OtherInstance("one", frozenset({3000}), folder="/projects/one"),))
     row = only("port", "fail", checks.preflight(wanted, seen, own))
     assert row.message == "port 3000 is held by the instance one"
 
@@ -164,7 +166,7 @@ def test_a_process_too_is_told_the_container_on_its_port() -> None:
     assert "the container db" in row.message
 
 
-def test_two_doors_need_two_numbers() -> None:
+def test_both_ports_need_a_number_of_their_own() -> None:
     row = only("port", "fail", checks.preflight(plan(core_port=8000), facts()))
     assert "both 8000" in row.message
 
@@ -284,7 +286,7 @@ def test_a_volume_of_another_calculator_is_refused_as_data() -> None:
 THEIRS = {**OURS, "compreface-cli.calculator": "facenet.Calculator"}
 
 
-def judged(database: DatabaseFacts | None, own: Own = OWN) -> tuple[Finding, bool]:
+def judged(database: DatabaseFacts | None, own: OwnedResources = OWN) -> tuple[Finding, bool]:
     """The volume's finding, where the label names another calculator than the plan; is it asked?"""
     seen = facts(docker=docker(volumes=(Volume(VOLUME, THEIRS),)))
     asked = volume.in_doubt(plan(), seen, own)

@@ -11,7 +11,7 @@ import pytest
 from compreface_cli import checks
 from compreface_cli.checks import architecture, cpu, disk, memory
 from compreface_cli.checks import docker as docker_check
-from compreface_cli.checks.base import Finding, Own, size
+from compreface_cli.checks.base import Finding, OwnedResources, size
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
 from compreface_cli.facts.docker import LocalImage, PullFact
 from compreface_cli.facts.host import DiskFact
@@ -145,7 +145,7 @@ def test_an_absent_core_image_is_built_from_a_base_that_is_here() -> None:
 
 def test_an_absent_core_image_that_may_not_be_built_is_refused() -> None:
     less = docker(images=images(BASE, *STACK.values()))
-    findings = checks.preflight(plan(), facts(docker=less), Own(may_build=False))
+    findings = checks.preflight(plan(), facts(docker=less), OwnedResources(may_build=False))
     row = only("image", "fail", findings)
     assert "--no-build" in row.message
     assert "cf build embedded" in row.hint
@@ -189,7 +189,7 @@ def test_a_named_image_of_another_build_is_refused_with_its_build() -> None:
     assert row.code == 3
     same = named_plan(detector="facenet.FaceDetector", calculator="facenet.Calculator")
     assert not found("image", "fail", checks.preflight(same, seen))
-    built = checks.preflight(named_plan(), seen, Own(must_build=True))
+    built = checks.preflight(named_plan(), seen, OwnedResources(must_build=True))
     assert not found("image", "fail", built), "it is made anew under that name"
 
 
@@ -202,7 +202,9 @@ def test_a_named_image_that_is_nowhere_is_refused_and_not_built_under_its_name()
     )
     assert "cf up embedded --build" in row.hint
     assert row.code == 9
-    assert not found("image", "fail", checks.preflight(named_plan(), seen, Own(must_build=True)))
+    assert not found(
+        "image", "fail", checks.preflight(named_plan(), seen, OwnedResources(must_build=True))
+    )
     pulls = {"corp/core:1": PullFact("corp/core:1", True)}
     seen = facts(docker=docker(images=images(*STACK.values()), pulls=pulls))
     assert not found("image", "fail", checks.preflight(named_plan(), seen))
@@ -407,7 +409,9 @@ def test_auto_is_a_process_otherwise_and_says_why_and_what_is_left_out(
 
 def test_auto_that_may_not_build_says_so_where_no_image_must_be_pulled() -> None:
     engine = docker(images=images(BASE, *STACK.values()))
-    choice = checks.choose(plan(launcher="auto"), facts(docker=engine), Own(may_build=False))
+    choice = checks.choose(
+        plan(launcher="auto"), facts(docker=engine), OwnedResources(may_build=False)
+    )
     assert choice.kind == "process"
     assert "--no-build" in choice.reason
     assert "cannot be pulled" not in choice.reason
@@ -456,3 +460,13 @@ def test_a_gpu_build_asks_for_a_probe_of_its_card() -> None:
     assert asked.gpu
     assert asked.gpu_index == 1
     assert asked.probe_images == (CORE, BASE)
+
+
+def test_what_a_build_needs_is_looked_at_and_nothing_that_only_a_start_needs() -> None:
+    wanted, here = plan(launcher="compose"), facts(docker=docker(images=images(BASE)))
+    findings = checks.build(wanted, here, OwnedResources(must_build=True))
+    assert {finding.check for finding in findings} == {"docker", "image", "architecture", "disk"}
+    absent = checks.build(
+        wanted, facts(docker=docker(state="refused")), OwnedResources(must_build=True)
+    )
+    assert "docker" in {finding.check for finding in absent if finding.level == "fail"}

@@ -85,5 +85,5 @@ def test_auto_is_judged_as_what_it_becomes() -> None:
     assert [one.level for one in said(wanted)] == ["warn"]
     away = facts(docker=docker(state="unreachable"))
     assert said(wanted, away) == []
-    assert list(ui.check(wanted, away, checks.Own())) == []
-    assert [one.level for one in ui.check(wanted, facts(), checks.Own())] == ["warn"]
+    assert list(ui.check(wanted, away, checks.OwnedResources())) == []
+    assert [one.level for one in ui.check(wanted, facts(), checks.OwnedResources())] == ["warn"]

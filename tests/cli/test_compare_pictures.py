@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from compreface_cli.app import make_app
+from compreface_cli.engine.embeddings import cosine, distance, similarity
 from compreface_cli.errors import CfError, UsageError
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.models import catalogue
 from compreface_cli.models.entry import Border
-from compreface_cli.photos.compare import distance, scale, similarity, verdict
+from compreface_cli.photos.compare import scale, verdict
 from tests.cli.picture_engine import NO_FACE, PictureEngine, a_face, picture_engine
 
 NORTH, NORTH_EAST, EAST = (0.0, 2.0), (1.0, 1.0), (3.0, 0.0)
@@ -290,3 +291,17 @@ def test_a_face_is_at_no_distance_from_itself(vector: list[float]) -> None:
     if any(vector):
         assert distance(vector, vector) == 0
         assert distance(vector, [-v for v in vector]) == pytest.approx(2)
+        assert cosine(vector, vector) == 1
+
+
+@given(st.floats(0, math.pi))
+def test_a_cosine_is_that_of_the_angle_between_embeddings_of_any_length(angle: float) -> None:
+    turned = [5 * math.cos(angle), 5 * math.sin(angle)]
+    assert cosine([3.0, 0.0], turned) == pytest.approx(math.cos(angle), abs=1e-12)
+
+
+@pytest.mark.parametrize("other", [[1.0], [0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0]])
+def test_embeddings_that_cannot_be_compared_are_refused(other: list[float]) -> None:
+    for compared in (cosine, distance):
+        with pytest.raises(ValueError, match="embedding"):
+            compared([3.0, 4.0], other)

@@ -179,7 +179,7 @@ def test_an_environment_that_no_longer_imports_fails_with_what_python_said(
     python.write_text("#!/no/such/interpreter\n")
     [row] = rows(tmp_path, "engine")
     assert row["level"] == "fail"
-    python.write_text("#!/bin/sh\nexit 0\n")
+    python.write_text("#!/bin/sh\necho '{}'\n")
     [row] = rows(tmp_path, "engine")
     assert row["level"] == "ok"
 

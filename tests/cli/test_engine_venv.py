@@ -25,20 +25,24 @@ from tests.shared import ROOT
 
 ENGINE = "compreface_engine-1.0-py3-none-any.whl"
 CONVERTER = "compreface_convert-1.0-py3-none-any.whl"
-WORKS = (
-    "-c",
-    "import tiny, compreface_convert, compreface_engine\n"
-    "assert compreface_engine.VALUE == compreface_convert.VALUE == tiny.VALUE",
-)
+CHECK = ("-m", "compreface_engine", "check", "--portrait", "x", "--json")
+# Stands in for the engine's own `check`; the real one makes the environment of `local_cf`.
+WORKS = """
+import sys, tiny, compreface_convert, compreface_engine
+assert sys.argv[1:3] == ["check", "--portrait"]
+assert compreface_engine.VALUE == compreface_convert.VALUE == tiny.VALUE
+print("{}")
+"""
 ROWS = ("cpu", "openvino", "tensorflow", "mxnet", "cuda13", "cuda12", "cuda12-legacy")
 
 
-def wheel(folder: Path, name: str, text: str) -> Path:
-    """A wheel of one module; as small as the format allows."""
+def wheel(folder: Path, name: str, text: str, main: str = WORKS) -> Path:
+    """A wheel of one package, `main` its __main__; as small as the format allows."""
     distribution, version = name.split("-")[:2]
     info = f"{distribution}-{version}.dist-info"
     files = {
         f"{distribution}/__init__.py": text,
+        f"{distribution}/__main__.py": main,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -66,10 +70,15 @@ class Workshop:
         self.requirements = root / "cpu.txt"
         self.requirements.write_text(f"# pinned\ntiny==1.0 \\\n    --hash=sha256:{digest}\n")
         both = tuple(wheel(root / "one", name, "VALUE = 1\n") for name in (ENGINE, CONVERTER))
-        self.inputs = EngineInputs("cpu", (self.requirements,), both, WORKS)
+        self.inputs = EngineInputs("cpu", (self.requirements,), both)
         new = tuple(wheel(root / "two", name, "VALUE = 1  # new\n") for name in (ENGINE, CONVERTER))
         self.next = replace(self.inputs, wheels=new)
         self.said: list[str] = []
+
+    def with_main(self, main: str) -> EngineInputs:
+        """The inputs with another __main__ of the engine."""
+        engine = wheel(self.home.parent / "other", ENGINE, "VALUE = 1\n", main)
+        return replace(self.inputs, wheels=(engine, *self.inputs.wheels[1:]))
 
     @contextmanager
     def progress(self, label: str, total: float | None) -> Iterator[Callable[[float], None]]:
@@ -93,7 +102,7 @@ def workshop(tmp_path: Path) -> Workshop:
 def test_it_is_made_once_and_then_found(workshop: Workshop) -> None:
     assert venv.find(workshop.home, workshop.inputs) is None
     made = workshop.ensure(workshop.inputs, workshop.wheels)
-    assert subprocess.run([made.python, "-I", *WORKS], check=False).returncode == 0
+    assert subprocess.run([made.python, "-I", *CHECK], check=False).returncode == 0
     assert venv.find(workshop.home, workshop.inputs) == made
     steps = [" ".join(line.split()[:2]) for line in workshop.said]
     assert steps == [*("Making a", "Preparing the", "All packages", "Proving the", "The engine's")]
@@ -126,7 +135,7 @@ def test_the_converter_is_installed_where_models_are_prepared_and_nowhere_else()
 
 
 def test_one_that_does_not_work_is_removed(workshop: Workshop) -> None:
-    broken = replace(workshop.inputs, proof=("-c", "import nothing_of_that_name"))
+    broken = workshop.with_main("import nothing_of_that_name\n")
     with pytest.raises(CfError, match="does not work and was removed") as caught:
         workshop.ensure(broken, workshop.wheels)
     assert "nothing_of_that_name" in str(caught.value.hint)
@@ -158,16 +167,15 @@ def test_what_a_killed_run_left_does_not_count(workshop: Workshop) -> None:
     assert venv.find(workshop.home, workshop.inputs) is None
     made = workshop.ensure(workshop.inputs, workshop.wheels)
     assert made.folder == left
-    assert subprocess.run([made.python, "-I", *WORKS], check=False).returncode == 0
+    assert subprocess.run([made.python, "-I", *CHECK], check=False).returncode == 0
 
 
 def test_an_interrupt_leaves_nothing(workshop: Workshop) -> None:
-    slow = replace(workshop.inputs, proof=("-c", "import time; time.sleep(600)"))
+    slow = workshop.with_main("import time; time.sleep(600)\n")
     script = (
         "import sys; from pathlib import Path; from tests.cli.test_engine_venv import *\n"
         "root = Path(sys.argv[1]); shop = Workshop(root)\n"
-        "slow = replace(shop.inputs, proof=('-c', 'import time; time.sleep(600)'))\n"
-        "shop.ensure(slow, shop.wheels)\n"
+        "shop.ensure(shop.with_main('import time; time.sleep(600)\\n'), shop.wheels)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(workshop.home.parent)],

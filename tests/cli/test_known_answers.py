@@ -1,4 +1,4 @@
-"""The answer that the converter computes: once, kept with the models, and every failure told."""
+"""The answer that the engine computes before it serves: once, kept with the models, or why not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.engine import converter as converter_of
+from compreface_cli import resources
+from compreface_cli.engine import check
 from compreface_cli.errors import CfError
 from compreface_cli.models import prepare
 from compreface_cli.plan.plan import Plan
@@ -18,23 +19,27 @@ from tests.cli.build_files import SHA
 from tests.cli.fake_facts import plan
 from tests.cli.model_bench import a_model
 
-SAID = {"box": [1, 2, 3, 4], "embedding": [0.6, 0.8], "similarity": [1.1, 6.0], "probability": 1}
+ANSWER = {"box": [1, 2, 3, 4], "embedding": [0.6, 0.8], "similarity": [1.1, 6.0]}
+SAID = {
+    "face": {"box": [1, 2, 3, 4], "embedding": [0.6, 0.8], "probability": 1},
+    "similarity": [1.1, 6.0],
+}
 # Stands in for the engine's interpreter: says what the file beside it says, and counts.
-CONVERTER = """#!{python}
-import json, pathlib, sys
+ENGINE = """#!{python}
+import json, os, pathlib, sys
 here = pathlib.Path(__file__)
-given = sys.argv[sys.argv.index("answer"):]
-here.with_name("calls").open("a").write(json.dumps(given) + "\\n")
+call = [sys.argv[1:], dict(os.environ)]
+here.with_name("calls").open("a").write(json.dumps(call) + "\\n")
 code, text = json.loads(here.with_name("says").read_text())
 print(text)
 sys.exit(code)
 """
 
 
-class Converter:
+class FakeEngine:
     def __init__(self, folder: Path) -> None:
         self.python = folder / "python"
-        self.python.write_text(CONVERTER.format(python=sys.executable))
+        self.python.write_text(ENGINE.format(python=sys.executable))
         self.python.chmod(0o755)
         self.says(0, SAID)
 
@@ -43,52 +48,54 @@ class Converter:
         self.python.with_name("says").write_text(json.dumps([code, text]))
 
     @property
-    def calls(self) -> list[list[str]]:
+    def calls(self) -> list[tuple[list[str], dict[str, str]]]:
         path = self.python.with_name("calls")
         lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        return [(arguments, environ) for arguments, environ in map(json.loads, lines)]
 
-    def of(self, wanted: Plan) -> dict[str, Any]:
-        return converter_of.of(wanted, lambda: self.python, "astronaut.png")
+    def answer(self, wanted: Plan) -> dict[str, Any]:
+        return check.answer(wanted, lambda: self.python)
 
 
 @pytest.fixture
-def converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Converter:
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    return Converter(tmp_path)
+    return FakeEngine(tmp_path)
 
 
-def test_an_answer_is_computed_once_and_kept(converter: Converter) -> None:
-    wanted = {key: SAID[key] for key in ("box", "embedding", "similarity")}
-    assert converter.of(plan()) == wanted
-    converter.says(1, "no more")
-    assert converter.of(plan()) == wanted
-    (call,) = converter.calls
-    assert call[call.index("--detector") + 1] == plan().detector
-    assert call[call.index("--calculator") + 1] == plan().calculator
+def test_an_answer_is_computed_once_and_kept(engine: FakeEngine) -> None:
+    assert engine.answer(plan()) == ANSWER
+    engine.says(1, "no more")
+    assert engine.answer(plan()) == ANSWER
+    ((arguments, environ),) = engine.calls
+    assert arguments[:4] == ["-I", "-m", "compreface_engine", "check"]
+    assert arguments[arguments.index("--portrait") + 1] == str(resources.portrait())
+    assert "--limit-memory" in arguments
+    assert environ["FACE_DETECTION_PLUGIN"] == plan().detector
+    assert environ["CALCULATION_PLUGIN"] == plan().calculator
 
 
 def test_another_pair_and_another_file_have_answers_of_their_own(
-    converter: Converter, tmp_path: Path
+    engine: FakeEngine, tmp_path: Path
 ) -> None:
-    converter.of(plan())
-    converter.of(plan(detector="facenet.FaceDetector"))
+    engine.answer(plan())
+    engine.answer(plan(detector="facenet.FaceDetector"))
     own = plan(calculator="custom.Calculator@mine", models=(a_model(),))
-    converter.of(own)
+    engine.answer(own)
     folder = tmp_path / "data" / "compreface-cli" / "models" / "mine"
     folder.mkdir(parents=True)
     for number, digest in enumerate((SHA, "0" * 64), start=4):
         record = {"entry": "", "sources": {}, "files": {"model.onnx": digest}, "sizes": {}}
         (folder / prepare.RECORD).write_text(json.dumps(record))
-        converter.of(own)
-        assert len(converter.calls) == number
-    converter.of(replace(own, port=1))
-    assert len(converter.calls) == 5
+        engine.answer(own)
+        assert len(engine.calls) == number
+    engine.answer(replace(own, port=1))
+    assert len(engine.calls) == 5
 
 
 @pytest.mark.parametrize("role", ["detector", "calculator"])
 def test_a_corrected_entry_of_the_same_file_has_an_answer_of_its_own(
-    converter: Converter, role: str
+    engine: FakeEngine, role: str
 ) -> None:
     detector = a_model(name="found", role="detector", size=None, align=None, similarity=None)
     models = {"detector": detector, "calculator": a_model()}
@@ -97,34 +104,34 @@ def test_a_corrected_entry_of_the_same_file_has_an_answer_of_its_own(
         calculator="custom.Calculator@mine",
         models=tuple(models.values()),
     )
-    converter.of(first)
+    engine.answer(first)
     corrected = {**models, role: replace(models[role], colour="bgr")}
-    converter.of(replace(first, models=tuple(corrected.values())))
-    assert len(converter.calls) == 2
-    converter.of(first)
-    assert len(converter.calls) == 2
+    engine.answer(replace(first, models=tuple(corrected.values())))
+    assert len(engine.calls) == 2
+    engine.answer(first)
+    assert len(engine.calls) == 2
 
 
-def test_a_damaged_answer_is_computed_anew(converter: Converter, tmp_path: Path) -> None:
-    first = converter.of(plan())
+def test_a_damaged_answer_is_computed_anew(engine: FakeEngine, tmp_path: Path) -> None:
+    first = engine.answer(plan())
     (kept,) = (tmp_path / "data" / "compreface-cli" / "models" / ".answers").iterdir()
     kept.write_text("{")
-    assert converter.of(plan()) == first
-    assert len(converter.calls) == 2
+    assert engine.answer(plan()) == first
+    assert len(engine.calls) == 2
 
 
 @pytest.mark.parametrize(
     ("code", "document", "words"),
     [
-        (9, {"error": {"message": "no face in the portrait"}}, "no face in the portrait"),
+        (3, {"error": {"message": "no face in the portrait"}}, "no face in the portrait"),
         (1, "Traceback", "could not be computed"),
-        (0, {"box": []}, "could not be computed"),
+        (0, {"face": {"box": []}}, "could not be computed"),
     ],
 )
-def test_what_the_converter_cannot_say_is_told(
-    converter: Converter, code: int, document: Any, words: str
+def test_an_answer_that_cannot_be_computed_names_the_pair(
+    engine: FakeEngine, code: int, document: Any, words: str
 ) -> None:
-    converter.says(code, document)
+    engine.says(code, document)
     with pytest.raises(CfError, match=words) as caught:
-        converter.of(plan())
+        engine.answer(plan())
     assert plan().detector in caught.value.message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from compreface_cli.models import catalogue
 from compreface_cli.models.catalogue import about
 from compreface_cli.models.entry import ModelFile
 from tests.cli.model_bench import Bench, a_model
-from tests.shared import ROOT, needs_shared, shared
+from tests.shared import needs_shared, shared
+from tools import source_python
 
 
 @pytest.fixture
@@ -23,16 +23,13 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_the_engines_own_converter_prepares_an_onnx_file(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "engine"))
+def test_the_engines_own_converter_prepares_an_onnx_file(bench: Bench, tmp_path: Path) -> None:
     data = tiny_network()
     bench.put("own/mine.onnx", data)
     model = a_model(
         files=(ModelFile("own/mine.onnx", (hashlib.sha256(data).hexdigest(),), ()),), size=32
     )
-    folder = bench.ensure(model, python=lambda: Path(sys.executable))["mine"]
+    folder = bench.ensure(model, python=lambda: source_python.write(tmp_path))["mine"]
     described = json.loads((folder / "model.json").read_text())
     assert described["dimension"] == 3
     assert described["known_answers"]
@@ -56,13 +53,10 @@ def tiny_network() -> bytes:
 
 @needs_shared
 @pytest.mark.slow
-def test_the_catalogues_facenet_is_prepared_from_a_mirror(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "engine"))
+def test_the_catalogues_facenet_is_prepared_from_a_mirror(bench: Bench, tmp_path: Path) -> None:
     bench.places = replace(bench.places, mirror=str(shared("models")))
     model = catalogue.models()["20180402-114759"]
-    folder = bench.ensure(model, python=lambda: Path(sys.executable))[model.name]
+    folder = bench.ensure(model, python=lambda: source_python.write(tmp_path))[model.name]
     described = json.loads((folder / "model.json").read_text())
     assert described["dimension"] == 512
     assert "facenet.FaceDetector" in described["known_answers"]

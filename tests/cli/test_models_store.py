@@ -276,7 +276,7 @@ def test_a_model_that_another_cf_prepares_names_that_cf(bench: Bench) -> None:
     target = bench.places.models / "mine"
     with (
         locked(target, note=bench.notes.append),
-        pytest.raises(ConflictError, match=f"process {os.getpid()}"),
+        pytest.raises(ConflictError, match=f"pid {os.getpid()},"),
         locked(target, note=bench.notes.append, wait_s=0.0),
     ):
         raise AssertionError("two held one lock")

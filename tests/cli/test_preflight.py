@@ -37,7 +37,7 @@ def test_the_other_instances_that_run_are_known_by_their_ports(
     store.save(record(STACK, "whole"))
     store.save(replace(record(PROCESS, "ended"), phase="stopped"))
     store.save(replace(record(PROCESS, "odd"), deployment={"launcher": "process"}))
-    others = {other.name: other for other in preflight.neighbours("mine")}
+    others = {other.name: other for other in preflight.other_instances("mine")}
     assert {name: other.ports for name, other in others.items()} == {
         "one": {3017},
         "whole": {3018, 8018},

@@ -78,7 +78,7 @@ def test_two_people_are_told_apart_by_the_border_of_the_calculator() -> None:
 def test_the_border_is_the_builds_or_the_catalogues_or_half() -> None:
     def border(wanted: plan.Plan) -> float:
         said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
-        return known_answer.known_answer(wanted, {}, lambda: said).border
+        return known_answer.expected(wanted, {}, lambda: said).border
 
     own = _own_model_plan()
     (model,) = own.models
@@ -180,11 +180,11 @@ def never() -> dict[str, Any]:
 
 def test_the_bundled_builds_whose_files_are_known_have_an_answer() -> None:
     for name, length in (("embedded", 192), ("facenet", 512)):
-        known = known_answer.known_answer(_plan(name), {}, never)
+        known = known_answer.expected(_plan(name), {}, never)
         assert (len(known.embedding), len(known.box), known.shrink) == (length, 4, 1.0)
         assert known.calculator == _plan(name).calculator
     small = replace(_plan("embedded"), max_detect_size=256)
-    assert known_answer.known_answer(small, {}, never).shrink == 0.5
+    assert known_answer.expected(small, {}, never).shrink == 0.5
 
 
 def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
@@ -195,21 +195,21 @@ def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
     }
     (tmp_path / "model.json").write_text(json.dumps(document))
     models = {own.models[0].name: tmp_path}
-    known = known_answer.known_answer(own, models, never)
+    known = known_answer.expected(own, models, never)
     assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.0, 2.0))
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        known_answer.known_answer(own, models, never)
+        known_answer.expected(own, models, never)
 
 
 def test_a_pair_that_no_answer_covers_is_asked_of_the_converter(tmp_path: Path) -> None:
     own = _own_model_plan()
     (tmp_path / "model.json").write_text(json.dumps({"similarity": [1, 2], "known_answers": {}}))
     said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
-    known = known_answer.known_answer(own, {own.models[0].name: tmp_path}, lambda: said)
+    known = known_answer.expected(own, {own.models[0].name: tmp_path}, lambda: said)
     assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.5, 2.5))
     with pytest.raises(ConfigurationError, match="holds no known answer"):
-        known_answer.known_answer(own, {}, lambda: {"similarity": [1.5, 2.5]})
+        known_answer.expected(own, {}, lambda: {"similarity": [1.5, 2.5]})
 
 
 def test_a_build_that_may_be_less_exact_is_held_to_its_own_tolerance() -> None:
@@ -223,7 +223,7 @@ def test_a_build_that_may_be_less_exact_is_held_to_its_own_tolerance() -> None:
         ({"runtime": "auto", "min_cosine": 0.9999}, 0.999),
     ):
         wanted = replace(plan, **changes)
-        assert known_answer.known_answer(wanted, {}, never).least == least, changes
+        assert known_answer.expected(wanted, {}, never).least == least, changes
 
 
 def test_a_shipped_answer_counts_for_the_files_it_was_made_from(tmp_path: Path) -> None:
@@ -242,10 +242,10 @@ def test_a_shipped_answer_counts_for_the_files_it_was_made_from(tmp_path: Path) 
             "sizes": {},
         }
         (folder / prepare.RECORD).write_text(json.dumps(record))
-    assert len(known_answer.known_answer(plan, models, never).embedding) == 128
+    assert len(known_answer.expected(plan, models, never).embedding) == 128
     record["sources"] = dict.fromkeys(record["sources"], "0" * 64)
     (models["retinaface_mnet025_v1"] / prepare.RECORD).write_text(json.dumps(record))
-    assert known_answer.known_answer(plan, models, lambda: said).embedding == tuple(HER)
+    assert known_answer.expected(plan, models, lambda: said).embedding == tuple(HER)
 
 
 def test_waiting_ends_when_the_engine_answers() -> None:

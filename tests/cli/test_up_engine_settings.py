@@ -26,7 +26,7 @@ from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.local_cf import LocalCf, free_port
 
 KEY = "one-key-of-many"
-PORTRAIT = resources.portraits_dir() / "astronaut.png"
+PORTRAIT = resources.portrait()
 
 
 def _plan(

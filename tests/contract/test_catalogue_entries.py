@@ -16,7 +16,7 @@ CATALOGUE = catalogue.models()
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_the_converter_takes_the_entry(name: str, tmp_path: Path) -> None:
+def test_the_converter_accepts_the_entry(name: str, tmp_path: Path) -> None:
     model = CATALOGUE[name]
     entry = model.entry()
     for file in entry["files"]:  # `cf` gives the one hash that was proven

@@ -88,7 +88,7 @@ def test_status_names_the_build(embedded: Engine) -> None:
         ("GET", "/frs-core-api.json", 200),
     ],
 )
-def test_no_answer_may_be_cached_and_none_names_the_server(
+def test_no_answer_may_be_cached_or_names_the_server(
     embedded: Engine, method: str, path: str, status: int
 ) -> None:
     reply = embedded.request(method, path)
@@ -97,7 +97,7 @@ def test_no_answer_may_be_cached_and_none_names_the_server(
     assert not {"server", "date"} & reply.headers.keys()
 
 
-def test_a_face_has_an_age_and_a_gender_where_they_are_asked(embedded: Engine) -> None:
+def test_a_face_has_an_age_and_a_gender_where_they_are_requested(embedded: Engine) -> None:
     (face,) = faces(embedded, photograph("grace_hopper.jpg"), "face_plugins=landmarks,gender,age")
     assert list(face) == ["age", "box", "execution_time", "gender", "landmarks"]
     assert list(face["age"]) == ["high", "low", "probability"]
@@ -137,7 +137,7 @@ def test_faces_come_largest_first_and_limit_keeps_the_first(embedded: Engine) ->
     assert first["box"] == found[0]["box"]
 
 
-def test_one_person_is_like_herself_and_unlike_another(embedded: Engine) -> None:
+def test_similarity_tells_the_same_person_from_another(embedded: Engine) -> None:
     (one,) = faces(embedded, photograph("astronaut.png"))
     (other,) = faces(embedded, photograph("grace_hopper.jpg"))
     again = faces(embedded, two_people())

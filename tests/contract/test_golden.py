@@ -193,13 +193,13 @@ def session(request: pytest.FixtureRequest) -> Iterator[Session]:
         yield Session(engine, facenet=False)
 
 
-def test_every_defect_that_the_recordings_mark_is_decided() -> None:
+def test_every_marked_defect_has_a_decision() -> None:
     marked = {name for name in case_ids() if "defects_of_the_original" in case(name)}
     assert marked == DECISIONS.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in case_ids() if name not in DECISIONS])
-def test_answers_as_the_original(session: Session, name: str) -> None:
+def test_an_answer_is_the_originals(session: Session, name: str) -> None:
     response = case(name)["response"]
     reply = session.reply(name)
     check_frame(reply, response)
@@ -220,7 +220,7 @@ def test_answers_as_the_original(session: Session, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(DECISIONS))
-def test_answers_a_defect_of_the_original_as_decided(session: Session, name: str) -> None:
+def test_a_defect_of_the_original_is_answered_as_decided(session: Session, name: str) -> None:
     reply = session.reply(name)
     decision = DECISIONS[name]
     check_json_bytes(reply.body)

@@ -74,7 +74,7 @@ def running(
         running.wire.close()
 
 
-def test_the_recording_is_whole() -> None:
+def test_the_recording_is_complete() -> None:
     assert len(recording()) == 26
     assert {one.status for one in recording()} == {"HTTP/1.1 200 OK", "HTTP/1.1 400 Bad Request"}
 
@@ -124,7 +124,7 @@ def test_nearly_all_boxes_are_the_recorded_ones(running: Running) -> None:
 
 
 @needs_shared
-def test_both_recorded_builds_run_here() -> None:
+def test_both_recorded_builds_run_on_this_machine() -> None:
     """Else their answers would have been compared with nothing."""
     here = {
         (wanted.detector, wanted.calculator)

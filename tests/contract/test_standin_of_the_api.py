@@ -128,7 +128,7 @@ def find(asks: EngineClient) -> object:
     )
 
 
-def test_nothing_is_tried_again_by_itself() -> None:
+def test_nothing_is_retried_by_default() -> None:
     for answer in (RETRY_LATER, NEVER_AGAIN, CLOSE):
         with scripted(answer) as engine:
             with pytest.raises(EngineFailed):
@@ -136,7 +136,7 @@ def test_nothing_is_tried_again_by_itself() -> None:
             assert engine.asked == 1, answer
 
 
-def test_the_message_shows_the_engines_body_and_loses_its_retry_after() -> None:
+def test_the_apis_message_has_the_engines_body_without_retry_after() -> None:
     with scripted(RETRY_LATER) as engine, pytest.raises(EngineFailed) as caught:
         find(client(engine.port))
     said = str(caught.value)
@@ -145,7 +145,7 @@ def test_the_message_shows_the_engines_body_and_loses_its_retry_after() -> None:
     assert "Retry-After" not in said
 
 
-def test_400_is_no_face_whatever_it_says() -> None:
+def test_any_400_is_taken_as_no_face() -> None:
     with scripted(NO_FACE, NO_FACE) as engine:
         with pytest.raises(NoFace):
             find(client(engine.port, MAX_ATTEMPTS=5))
@@ -153,7 +153,7 @@ def test_400_is_no_face_whatever_it_says() -> None:
 
 
 @pytest.mark.parametrize("answer", [RETRY_LATER, CLOSE])
-def test_attempts_follow_at_once(answer: bytes) -> None:
+def test_retries_follow_at_once(answer: bytes) -> None:
     with scripted(*[answer] * 9) as engine:
         began = time.monotonic()
         assert find(client(engine.port, MAX_ATTEMPTS=10)) == {"result": []}
@@ -166,14 +166,14 @@ def test_attempts_follow_at_once(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("answer", [NEVER_AGAIN, CUT_SHORT])
-def test_what_is_no_reason_to_try_again(answer: bytes) -> None:
+def test_other_statuses_are_not_retried(answer: bytes) -> None:
     with scripted(answer) as engine:
         with pytest.raises(EngineFailed):
             find(client(engine.port, MAX_ATTEMPTS=10))
         assert engine.asked == 1
 
 
-def test_an_answer_that_comes_before_the_form_is_through_is_read() -> None:
+def test_an_answer_before_the_end_of_the_form_is_read() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def refuse() -> None:
@@ -195,7 +195,7 @@ def test_an_answer_that_comes_before_the_form_is_through_is_read() -> None:
         refusing.join()
 
 
-def test_a_refused_connection_and_a_timeout_are_tried_again() -> None:
+def test_refused_connections_and_timeouts_are_retried() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port: int = silent.getsockname()[1]
         began = time.monotonic()
@@ -218,7 +218,7 @@ def test_one_connection_serves_many_requests_and_a_closed_one_is_noticed() -> No
         assert engine.connections == 2
 
 
-def test_a_connection_that_was_closed_at_rest_costs_nothing() -> None:
+def test_a_connection_closed_while_idle_is_replaced() -> None:
     with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as engine:
         asks = client(engine.port)
         find(asks)
@@ -228,7 +228,7 @@ def test_a_connection_that_was_closed_at_rest_costs_nothing() -> None:
         assert engine.connections == 2
 
 
-def test_the_status_is_asked_again_when_its_connection_breaks() -> None:
+def test_the_status_is_requested_again_when_its_connection_breaks() -> None:
     with scripted(CLOSE) as engine:
         assert client(engine.port).status() == {"result": []}
         assert engine.asked == 2
@@ -276,7 +276,7 @@ def test_an_unknown_name_stays_unknown_for_10_s(monkeypatch: pytest.MonkeyPatch)
     assert asked == ["core"]
 
 
-def test_200_threads_answer_and_the_rest_waits() -> None:
+def test_200_threads_answer_and_further_requests_wait() -> None:
     at_once, most, lock = 0, 0, threading.Lock()
     released = threading.Event()
 

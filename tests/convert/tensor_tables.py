@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from compreface_convert import crc32c
+from compreface_convert.sstable import masked_crc
 
 MAGIC = 0xDB4775248B80FB57
 
@@ -38,7 +38,7 @@ def entry(
     data: bytes, dims: tuple[int, ...], *, offset: int = 0, size: int | None = None, dtype: int = 1
 ) -> bytes:
     """A BundleEntryProto of `data`, which lies at `offset`; `size` may lie."""
-    crc = struct.pack("<I", crc32c.masked(data))
+    crc = struct.pack("<I", masked_crc(data))
     size = len(data) if size is None else size
     found = field(1, dtype) + field(2, shape(*dims)) + field(4, offset) + field(5, size)
     return found + varint(6 << 3 | 5) + crc
@@ -47,7 +47,7 @@ def entry(
 def block(content: bytes, *, kind: int = 0) -> bytes:
     """A block with its trailer; `content` stands as it is."""
     whole = content + bytes([kind])
-    return whole + struct.pack("<I", crc32c.masked(whole))
+    return whole + struct.pack("<I", masked_crc(whole))
 
 
 def entries(pairs: Mapping[bytes, bytes]) -> bytes:

@@ -442,7 +442,7 @@ def test_the_help_needs_no_package_of_the_converter() -> None:
     assert "prepare" in done.stdout
 
 
-@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+@pytest.mark.parametrize("package", ["flatbuffers", "google_crc32c", "onnx", "onnxruntime"])
 def test_a_missing_package_is_named_with_the_line_that_installs_it(
     desk: Desk, tmp_path: Path, package: str
 ) -> None:
@@ -455,5 +455,5 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
     )
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["code"] == "missing-package"
-    assert f"pip install '{package}>=" in done.stderr
+    assert f"pip install '{package.replace('_', '-')}>=" in done.stderr
     assert "Traceback" not in done.stderr

@@ -47,7 +47,7 @@ def test_a_container_comes_back_from_a_hung_worker_and_from_a_hung_loop(
             wait_until(lives)
         log = docker("logs", name)
         assert "a worker has been stuck for" in log
-        assert "the engine has not moved for" in log
+        assert "the event loop has not run for" in log
         assert log.count(" bytes)") >= 2
         began = docker.inspect(name)["State"]["StartedAt"]
         docker("stop", name)

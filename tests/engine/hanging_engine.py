@@ -55,7 +55,7 @@ def _load(text: str, context: Context) -> Detector:
     seconds = float(os.environ.get("LOADS_FOR_S", "0"))
     if seconds:  # with the lock held, as a compiler in C may
         ctypes.PyDLL(None).usleep(int(seconds * 1e6))
-    return Hanging(context.spread)
+    return Hanging(context.parallel_map)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The gate: who computes, who waits, who is refused, and that nothing leaks."""
+"""The gate: what runs, what waits, what is refused, and that nothing leaks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import threading
 import traceback
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compreface_engine.admission import Busy, CallerLeft, Gate, Permit
-from compreface_engine.budget import MOST_PASSES, Budget, Share
-from compreface_engine.core.errors import ConfigurationError, NoRoom, TooMuchMemory
+from compreface_engine.admission import Busy, ClientDisconnected, Gate, Permit
+from compreface_engine.budget import MAX_OVERTAKES, Budget, Share
+from compreface_engine.core.errors import ConfigurationError, MemoryInUse, TooMuchMemory
 
 
-def gate(
+def new_gate(
     concurrency: int = 1, queue: int = 2, size: int = 1000, wait: float = 20.0, body: int = 0
 ) -> Gate:
     return Gate(
@@ -35,11 +36,11 @@ async def stays() -> None:
     await asyncio.Event().wait()
 
 
-async def leaves() -> None:
+async def disconnects() -> None:
     return None
 
 
-def play(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(scene(), 20))
 
 
@@ -48,46 +49,54 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def is_full(one: Gate) -> bool:
-    return one.full
+@contextmanager
+def refused(cause: str) -> Iterator[None]:
+    """Expects the refusal with that cause."""
+    with pytest.raises(Busy) as busy:
+        yield
+    assert busy.value.cause == cause
+
+
+def is_full(gate: Gate) -> bool:
+    return gate.full
 
 
 def double(permit: Permit, number: int) -> int:
     return 2 * number
 
 
-def test_a_permit_cannot_be_made_outside_the_gate() -> None:
+def test_only_the_gate_issues_permits() -> None:
     with pytest.raises(TypeError):
-        Permit(object(), gate(), Share(Budget()))
+        Permit(object(), new_gate(), Share(Budget()))
 
 
-def test_a_free_worker_is_given_at_once_and_the_work_runs_in_a_thread() -> None:
+def test_with_a_free_worker_the_work_runs_at_once_in_a_thread() -> None:
     async def scene() -> None:
-        one = gate()
-        permit = await one.permit(stays)
-        assert one.running == 1
+        gate = new_gate()
+        permit = await gate.permit(stays)
+        assert gate.running == 1
         loop_thread = threading.get_ident()
         thread = await permit.run(lambda _: threading.get_ident())
         await settle()
         assert thread != loop_thread
-        assert one.running == 0
+        assert gate.running == 0
 
-    play(scene)
+    run(scene)
 
 
-def test_a_permit_is_good_for_one_computation() -> None:
+def test_a_permit_allows_one_computation() -> None:
     async def scene() -> None:
-        permit = await gate().permit(stays)
+        permit = await new_gate().permit(stays)
         assert await permit.run(double, 4) == 8
         with pytest.raises(RuntimeError):
             await permit.run(double, 4)
 
-    play(scene)
+    run(scene)
 
 
-def test_callers_wait_in_order_and_never_more_run_than_allowed() -> None:
+def test_no_more_computations_run_than_the_concurrency_allows() -> None:
     async def scene() -> None:
-        one = gate(concurrency=2, queue=20)
+        gate = new_gate(concurrency=2, queue=20)
         running, most, order = 0, 0, []
         lock = threading.Lock()
 
@@ -102,271 +111,274 @@ def test_callers_wait_in_order_and_never_more_run_than_allowed() -> None:
                 running -= 1
 
         async def caller(number: int) -> None:
-            permit = await one.permit(stays)
+            permit = await gate.permit(stays)
             await permit.run(work, number)
 
         await asyncio.gather(*(caller(number) for number in range(12)))
         await settle()
         assert most == 2
         assert sorted(order) == list(range(12))
-        assert (one.running, one.waiting) == (0, 0)
+        assert (gate.running, gate.waiting) == (0, 0)
 
-    play(scene)
+    run(scene)
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+def test_a_full_queue_refuses_at_once_with_retry_after() -> None:
     async def scene() -> None:
-        one = gate(queue=1)
-        permit = await one.permit(stays)
-        waiting = asyncio.ensure_future(one.permit(stays))
+        gate = new_gate(queue=1)
+        permit = await gate.permit(stays)
+        waiting = asyncio.ensure_future(gate.permit(stays))
         await settle()
-        assert is_full(one)
+        assert is_full(gate)
         with pytest.raises(Busy) as caught:
-            one.admit()
+            gate.admit()
         assert caught.value.retry_after >= 1
         with pytest.raises(Busy):
-            await one.permit(stays)
-        permit.give_back()
-        (await waiting).give_back()
-        assert not is_full(one)
-        one.admit()
+            await gate.permit(stays)
+        permit.release()
+        (await waiting).release()
+        assert not is_full(gate)
+        gate.admit()
 
-    play(scene)
+    run(scene)
 
 
-def test_a_caller_waits_no_longer_than_allowed() -> None:
+def test_a_request_waits_no_longer_than_max_wait_s() -> None:
     async def scene() -> None:
-        one = gate(wait=0.01)
-        permit = await one.permit(stays)
-        with pytest.raises(Busy, match=r"within 0\.01 s"):
-            await one.permit(stays)
-        assert one.waiting == 0
-        permit.give_back()
-        (await one.permit(stays)).give_back()
+        gate = new_gate(wait=0.01)
+        permit = await gate.permit(stays)
+        with refused("wait"):
+            await gate.permit(stays)
+        assert gate.waiting == 0
+        permit.release()
+        (await gate.permit(stays)).release()
 
-    play(scene)
+    run(scene)
 
 
-def test_a_caller_that_left_is_dropped_from_the_queue() -> None:
+def test_a_disconnected_client_is_removed_from_the_queue() -> None:
     async def scene() -> None:
-        one = gate()
-        permit = await one.permit(stays)
+        gate = new_gate()
+        permit = await gate.permit(stays)
         left = asyncio.Event()
 
-        async def until_gone() -> None:
+        async def until_disconnected() -> None:
             await left.wait()
 
-        waiting = asyncio.ensure_future(one.permit(until_gone))
+        waiting = asyncio.ensure_future(gate.permit(until_disconnected))
         await settle()
-        assert one.waiting == 1
+        assert gate.waiting == 1
         left.set()
-        with pytest.raises(CallerLeft):
+        with pytest.raises(ClientDisconnected):
             await waiting
-        assert one.waiting == 0
-        permit.give_back()
-        assert one.running == 0
+        assert gate.waiting == 0
+        permit.release()
+        assert gate.running == 0
 
-    play(scene)
+    run(scene)
 
 
-def test_a_turn_given_to_a_caller_that_just_left_goes_to_the_next() -> None:
+def test_a_permit_for_a_client_that_just_disconnected_goes_to_the_following() -> None:
     async def scene() -> None:
-        one = gate()
-        permit = await one.permit(stays)
+        gate = new_gate()
+        permit = await gate.permit(stays)
         left = asyncio.Event()
 
-        async def until_gone() -> None:
+        async def until_disconnected() -> None:
             await left.wait()
 
-        leaver = asyncio.ensure_future(one.permit(until_gone))
-        next_one = asyncio.ensure_future(one.permit(stays))
+        leaver = asyncio.ensure_future(gate.permit(until_disconnected))
+        following = asyncio.ensure_future(gate.permit(stays))
         await settle()
-        permit.give_back()
+        permit.release()
         left.set()
-        with pytest.raises(CallerLeft):
+        with pytest.raises(ClientDisconnected):
             await leaver
-        (await next_one).give_back()
-        assert one.running == 0
+        (await following).release()
+        assert gate.running == 0
 
-    play(scene)
+    run(scene)
 
 
-def test_the_permit_lasts_until_the_thread_ends_though_its_caller_was_cancelled() -> None:
+def test_a_permit_lasts_until_its_thread_ends_even_when_its_task_is_cancelled() -> None:
     async def scene() -> None:
-        one = gate()
+        gate = new_gate()
         go = threading.Event()
-        permit = await one.permit(stays)
+        permit = await gate.permit(stays)
         task = asyncio.ensure_future(permit.run(lambda _: go.wait(20)))
         await settle()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert one.running == 1
+        assert gate.running == 1
         go.set()
-        while one.running:
+        while gate.running:
             await asyncio.sleep(0.001)
 
-    play(scene)
+    run(scene)
 
 
-def test_work_that_fails_gives_its_permit_back() -> None:
+def test_failed_work_releases_its_permit() -> None:
     async def scene() -> None:
-        one = gate()
+        gate = new_gate()
 
         def fail(permit: Permit) -> None:
             raise ValueError
 
         with pytest.raises(ValueError):  # noqa: PT011
-            await (await one.permit(stays)).run(fail)
+            await (await gate.permit(stays)).run(fail)
         await settle()
-        assert one.running == 0
+        assert gate.running == 0
 
-    play(scene)
+    run(scene)
 
 
-def test_bytes_are_counted_as_they_arrive_and_returned_when_the_caller_is_done() -> None:
+def test_body_bytes_are_counted_on_arrival_and_released_at_the_end() -> None:
     async def scene() -> None:
-        one = gate(size=100)
-        with one.admit() as ticket:
-            assert one.bytes_held == 0, "an announced body takes nothing yet"
+        gate = new_gate(size=100)
+        with gate.admit() as ticket:
+            assert gate.bytes_held == 0, "an announced body holds nothing yet"
             await ticket.hold(60)
             await ticket.hold(40)
-            assert one.bytes_held == 100
-        assert one.bytes_held == 0
+            assert gate.bytes_held == 100
+        assert gate.bytes_held == 0
 
-    play(scene)
+    run(scene)
 
 
-def test_a_body_without_room_waits_until_another_is_done() -> None:
+def test_a_body_without_memory_waits_until_another_ends() -> None:
     async def scene() -> None:
-        one = gate(size=100, body=50)
-        with one.admit() as ahead, one.admit() as other, one.admit() as third:
+        gate = new_gate(size=100, body=50)
+        with gate.admit() as ahead, gate.admit() as other, gate.admit() as third:
             await ahead.hold(50)
-            await other.hold(10)  # beyond what is shared: it may go on, as the only one
+            await other.hold(10)  # beyond the shared bytes: allowed for one ticket
             waits = asyncio.ensure_future(third.hold(1))
             await settle()
             assert not waits.done()
             await other.hold(40)
-            assert one.bytes_held == 100
+            assert gate.bytes_held == 100
             ahead.__exit__(None, None, None)
             await waits
-            assert one.bytes_held == 51
+            assert gate.bytes_held == 51
             assert third.waited_s > 0
 
-    play(scene)
+    run(scene)
 
 
-def test_who_came_first_is_given_room_first() -> None:
-    """A body comes in pieces: one that is half here goes before one that has not begun."""
+def test_memory_goes_to_the_earliest_request_first() -> None:
+    """A body comes in pieces: one that has begun goes before one that has not."""
 
     async def scene() -> None:
-        one = gate(size=100, body=50)
-        with one.admit() as first, one.admit() as second, one.admit() as full, one.admit() as ahead:
+        gate = new_gate(size=100, body=50)
+        with (
+            gate.admit() as first,
+            gate.admit() as second,
+            gate.admit() as full,
+            gate.admit() as ahead,
+        ):
             await first.hold(10)
             await full.hold(40)
-            await ahead.hold(10)  # the only one that may go on
+            await ahead.hold(10)  # the one ticket that may exceed the shared bytes
             late = asyncio.ensure_future(second.hold(20))
             await settle()
             early = asyncio.ensure_future(first.hold(30))
             await settle()
             assert not late.done()
             assert not early.done()
-            full.__exit__(None, None, None)  # room for one of the two
+            full.__exit__(None, None, None)  # memory for one of the two
             await settle()
             assert early.done()
             assert not late.done()
             ahead.__exit__(None, None, None)
             await late
 
-    play(scene)
+    run(scene)
 
 
-def test_bodies_that_are_half_here_do_not_wait_for_one_another_for_ever() -> None:
+def test_incomplete_bodies_do_not_deadlock() -> None:
     async def scene() -> None:
-        one = gate(queue=50, size=300, body=100)
+        gate = new_gate(queue=50, size=300, body=100)
         most = 0
 
         async def caller() -> None:
             nonlocal most
-            with one.admit() as ticket:
+            with gate.admit() as ticket:
                 for _ in range(10):
                     await ticket.hold(10)
-                    most = max(most, one.bytes_held)
+                    most = max(most, gate.bytes_held)
                     await asyncio.sleep(0)
-                permit = await one.permit(stays, waited_s=ticket.waited_s)
+                permit = await gate.permit(stays, waited_s=ticket.waited_s)
                 await permit.run(double, 1)
 
         await asyncio.gather(*(caller() for _ in range(40)))
-        assert one.bytes_held == 0
+        assert gate.bytes_held == 0
         assert 200 < most <= 300
 
-    play(scene)
+    run(scene)
 
 
-def test_a_body_waits_for_room_no_longer_than_allowed_and_leaves_nothing() -> None:
+def test_a_body_waits_for_memory_no_longer_than_max_wait_s_and_leaks_nothing() -> None:
     async def scene() -> None:
-        one = gate(size=100, body=50, wait=0.01)
-        with one.admit() as ahead, one.admit() as beyond:
+        gate = new_gate(size=100, body=50, wait=0.01)
+        with gate.admit() as ahead, gate.admit() as beyond:
             await ahead.hold(50)
             await beyond.hold(50)
-            with one.admit() as ticket:
-                with pytest.raises(Busy, match="memory"):
+            with gate.admit() as ticket:
+                with refused("memory"):
                     await ticket.hold(1)
-                with pytest.raises(Busy, match="memory"):  # its time is over
+                with refused("memory"):  # its time is over
                     await ticket.hold(1)
-            assert one.bytes_held == 100
-        assert one.bytes_held == 0
+            assert gate.bytes_held == 100
+        assert gate.bytes_held == 0
 
-    play(scene)
+    run(scene)
 
 
-def test_what_a_body_waited_for_room_is_part_of_the_longest_wait() -> None:
+def test_the_wait_for_body_memory_counts_towards_max_wait_s() -> None:
     async def scene() -> None:
-        one = gate(wait=20)
-        permit = await one.permit(stays)
-        with pytest.raises(Busy, match="no worker was free"):
-            await one.permit(stays, waited_s=20)
-        permit.give_back()
+        gate = new_gate(wait=20)
+        permit = await gate.permit(stays)
+        with refused("wait"):
+            await gate.permit(stays, waited_s=20)
+        permit.release()
 
-    play(scene)
+    run(scene)
 
 
-def test_closing_ends_the_wait_for_room() -> None:
+def test_closing_ends_the_wait_for_body_memory() -> None:
     async def scene() -> None:
-        one = gate(size=100, body=50)
-        with one.admit() as ahead, one.admit() as beyond, one.admit() as third:
+        gate = new_gate(size=100, body=50)
+        with gate.admit() as ahead, gate.admit() as beyond, gate.admit() as third:
             await ahead.hold(50)
             await beyond.hold(1)
             waits = asyncio.ensure_future(third.hold(1))
             await settle()
-            one.close()
-            with pytest.raises(Busy, match="stopping"):
+            gate.close()
+            with refused("stopping"):
                 await waits
-            with pytest.raises(Busy, match="stopping"):
+            with refused("stopping"):
                 await third.hold(1)
 
-    play(scene)
+    run(scene)
 
 
 @given(
     bodies=st.lists(st.lists(st.integers(1, 30), max_size=5), min_size=1, max_size=12),
     left=st.sets(st.integers(0, 11)),
 )
-def test_whatever_comes_and_leaves_no_more_bytes_are_held_than_allowed(
-    bodies: list[list[int]], left: set[int]
-) -> None:
-    """A body has up to 150 bytes, 400 are allowed; some callers leave while they wait."""
+def test_bodies_never_hold_more_than_max_bytes(bodies: list[list[int]], left: set[int]) -> None:
+    """A body has up to 150 bytes, 400 are allowed; some clients disconnect while they wait."""
 
     async def scene() -> None:
-        one = gate(concurrency=2, queue=50, size=400, body=150)
+        gate = new_gate(concurrency=2, queue=50, size=400, body=150)
 
         async def caller(pieces: list[int]) -> None:
-            with one.admit() as ticket:
+            with gate.admit() as ticket:
                 for piece in pieces:
                     await ticket.hold(piece)
-                    assert one.bytes_held <= 400
+                    assert gate.bytes_held <= 400
                     await asyncio.sleep(0)
-                permit = await one.permit(stays, waited_s=ticket.waited_s)
+                permit = await gate.permit(stays, waited_s=ticket.waited_s)
                 await permit.run(double, 1)
 
         tasks = [asyncio.ensure_future(caller(pieces)) for pieces in bodies]
@@ -375,66 +387,66 @@ def test_whatever_comes_and_leaves_no_more_bytes_are_held_than_allowed(
             tasks[number].cancel()
         for number, end in enumerate(await asyncio.gather(*tasks, return_exceptions=True)):
             assert end is None or (number in left and isinstance(end, asyncio.CancelledError))
-        while one.running:
+        while gate.running:
             await asyncio.sleep(0.001)
-        assert (one.bytes_held, one.waiting) == (0, 0)
+        assert (gate.bytes_held, gate.waiting) == (0, 0)
 
-    play(scene)
+    run(scene)
 
 
-def test_closing_refuses_who_waits_and_who_comes_and_lets_work_end() -> None:
+def test_closing_refuses_waiting_and_new_requests_and_lets_work_end() -> None:
     async def scene() -> None:
-        one = gate()
+        gate = new_gate()
         go = threading.Event()
-        permit = await one.permit(stays)
+        permit = await gate.permit(stays)
         work: Awaitable[bool] = asyncio.ensure_future(permit.run(lambda _: go.wait(20)))
-        waiting = asyncio.ensure_future(one.permit(stays))
+        waiting = asyncio.ensure_future(gate.permit(stays))
         await settle()
-        one.close()
-        with pytest.raises(Busy, match="stopping"):
+        gate.close()
+        with refused("stopping"):
             await waiting
         with pytest.raises(Busy):
-            one.admit()
-        with pytest.raises(Busy, match="stopping"):
-            await one.permit(stays)
+            gate.admit()
+        with refused("stopping"):
+            await gate.permit(stays)
         go.set()
         assert await work
 
-    play(scene)
+    run(scene)
 
 
-def test_one_worker_that_never_ends_is_called_stuck_after_a_time_that_really_passed() -> None:
+def test_a_computation_is_stuck_after_stuck_s_of_running_time() -> None:
     async def scene() -> None:
-        one = gate(concurrency=2)
-        first = await one.permit(stays)
-        one.age(40)
-        second = await one.permit(stays)
-        first.about, second.about = "request a (JPEG, 7 bytes)", "request b"
-        one.age(20)
-        assert one.stuck == []
-        one.age(0.5)
-        assert one.stuck == [first]
-        assert one.at_work().count("; ") == 1
-        assert "request a (JPEG, 7 bytes) for 60 s" in one.at_work()
-        assert "request b for 20 s" in one.at_work()
-        one.age(40)
-        assert one.stuck == [first, second]
-        first.give_back()
-        assert one.stuck == [second]
-        second.give_back()
-        assert not one.stuck
-        assert not one.at_work()
+        gate = new_gate(concurrency=2)
+        first = await gate.permit(stays)
+        gate.age(40)
+        second = await gate.permit(stays)
+        first.description, second.description = "request a (JPEG, 7 bytes)", "request b"
+        gate.age(20)
+        assert gate.stuck == []
+        gate.age(0.5)
+        assert gate.stuck == [first]
+        assert gate.describe_running().count("; ") == 1
+        assert "request a (JPEG, 7 bytes) for 60 s" in gate.describe_running()
+        assert "request b for 20 s" in gate.describe_running()
+        gate.age(40)
+        assert gate.stuck == [first, second]
+        first.release()
+        assert gate.stuck == [second]
+        second.release()
+        assert not gate.stuck
+        assert not gate.describe_running()
 
-    play(scene)
+    run(scene)
 
 
 class _Pixels:
-    """Something large that a computation holds."""
+    """A large object that a computation holds."""
 
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Only references count: what a cycle holds stays."""
+    """Without the garbage collector, objects in reference cycles stay."""
     gc.collect()
     gc.disable()
     yield
@@ -442,7 +454,7 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_what_a_failed_computation_held_is_free_without_a_garbage_collection() -> None:
+def test_a_failed_computation_frees_its_memory_without_garbage_collection() -> None:
     held: list[weakref.ref[_Pixels]] = []
 
     def inner(pixels: _Pixels) -> None:
@@ -457,24 +469,24 @@ def test_what_a_failed_computation_held_is_free_without_a_garbage_collection() -
         inner(pixels)
 
     async def scene() -> None:
-        one = gate()
+        gate = new_gate()
         for _ in range(3):
-            permit = await one.permit(stays)
+            permit = await gate.permit(stays)
             try:
                 await permit.run(work)
             except ValueError as error:
-                # The log still says where it failed, and what with.
+                # The traceback still shows the place and the cause.
                 text = "".join(traceback.format_exception(error))
                 assert "in inner" in text
                 assert "the decoder's own" in text
-                assert [one() for one in held] == [None] * len(held)
-        assert [one() for one in held] == [None] * 3
+                assert [pixels() for pixels in held] == [None] * len(held)
+        assert [pixels() for pixels in held] == [None] * 3
 
-    play(scene)
+    run(scene)
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_a_failed_computation_leaves_no_cycle_of_its_own() -> None:
+def test_a_failed_computation_leaves_no_reference_cycle() -> None:
     errors: list[weakref.ref[BaseException]] = []
 
     class Refused(Exception):
@@ -484,7 +496,7 @@ def test_a_failed_computation_leaves_no_cycle_of_its_own() -> None:
         raise Refused
 
     async def scene() -> None:
-        permit = await gate().permit(stays)
+        permit = await new_gate().permit(stays)
         try:
             await permit.run(work)
         except Refused as error:
@@ -492,25 +504,25 @@ def test_a_failed_computation_leaves_no_cycle_of_its_own() -> None:
         await settle()
         assert errors[0]() is None
 
-    play(scene)
+    run(scene)
 
 
 def large(permit: Permit, size: int, go: threading.Event) -> int:
-    """Takes `size` bytes and holds them until it may go on."""
+    """Reserves `size` bytes and holds them until `go` is set."""
     permit.share.reserve(size)
     go.wait(10)
     return size
 
 
-async def patiently(one: Gate, size: int, go: threading.Event, number: int = 1) -> int:
-    """As the application does: again, with room, where there was none."""
-    room = 0
+async def retrying(gate: Gate, size: int, go: threading.Event, number: int = 1) -> int:
+    """As the application does: runs again with the memory that was in use the first time."""
+    memory = 0
     while True:
-        permit = await one.permit(stays, room=room, number=number)
+        permit = await gate.permit(stays, memory=memory, number=number)
         try:
             return await permit.run(large, size, go)
-        except NoRoom as short:
-            room = short.needed
+        except MemoryInUse as in_use:
+            memory = in_use.needed
 
 
 def with_budget(size: int, concurrency: int = 4, queue: int = 20, wait: float = 20.0) -> Gate:
@@ -529,173 +541,175 @@ def opened() -> threading.Event:
     return go
 
 
-def test_pictures_hold_no_more_than_the_budget_and_all_have_their_turn() -> None:
+def test_pictures_stay_within_the_budget_and_all_are_served() -> None:
     async def scene() -> None:
-        one = with_budget(100)
+        gate = with_budget(100)
         most = 0
 
         def work(permit: Permit) -> None:
             nonlocal most
             permit.share.reserve(40)
-            most = max(most, one.budget.taken)
+            most = max(most, gate.budget.used)
 
         async def ask(number: int) -> None:
-            room = 0
+            memory = 0
             while True:
-                permit = await one.permit(stays, room=room, number=number)
+                permit = await gate.permit(stays, memory=memory, number=number)
                 try:
                     return await permit.run(work)
-                except NoRoom as short:
-                    room = short.needed
+                except MemoryInUse as in_use:
+                    memory = in_use.needed
 
         await asyncio.gather(*(ask(number) for number in range(1, 15)))
         await settle()
         assert 40 <= most <= 100
-        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
+        assert (gate.budget.used, gate.running, gate.waiting) == (0, 0, 0)
 
-    play(scene)
+    run(scene)
 
 
-def test_what_can_never_fit_is_refused_for_good() -> None:
+def test_a_picture_beyond_the_whole_budget_is_refused() -> None:
     async def scene() -> None:
-        one = with_budget(100)
-        with pytest.raises(TooMuchMemory, match="CF_MAX_MEMORY_BYTES"):
-            await patiently(one, 101, opened())
-        assert await patiently(one, 100, opened()) == 100
+        gate = with_budget(100)
+        with pytest.raises(TooMuchMemory) as refusal:
+            await retrying(gate, 101, opened())
+        assert (refusal.value.needed, refusal.value.budget) == (101, 100)
+        assert await retrying(gate, 100, opened()) == 100
         await settle()
-        assert one.budget.taken == 0
+        assert gate.budget.used == 0
 
-    play(scene)
+    run(scene)
 
 
-def test_a_picture_without_room_leaves_its_worker_and_small_ones_pass_it_a_few_times() -> None:
+def test_a_picture_that_waits_for_memory_frees_its_worker_and_is_overtaken_a_few_times() -> None:
     async def scene() -> None:
-        one = with_budget(100, concurrency=2)
+        gate = with_budget(100, concurrency=2)
         go = threading.Event()
-        holder = asyncio.ensure_future(patiently(one, 60, go))
-        while one.budget.taken < 60:
+        holder = asyncio.ensure_future(retrying(gate, 60, go))
+        while gate.budget.used < 60:
             await asyncio.sleep(0.001)
-        waits = asyncio.ensure_future(patiently(one, 80, opened(), 2))
-        while not one._short:
+        waits = asyncio.ensure_future(retrying(gate, 80, opened(), 2))
+        while not gate._memory_queue:
             await asyncio.sleep(0.001)
-        for number in range(MOST_PASSES):
-            assert await patiently(one, 10, opened(), 3 + number) == 10
-        late = asyncio.ensure_future(patiently(one, 10, opened(), 50))
-        while len(one._short) < 2:
+        for number in range(MAX_OVERTAKES):
+            assert await retrying(gate, 10, opened(), 3 + number) == 10
+        late = asyncio.ensure_future(retrying(gate, 10, opened(), 50))
+        while len(gate._memory_queue) < 2:
             await asyncio.sleep(0.001)
-        assert not late.done()  # from now on the large one comes first
+        assert not late.done()  # the large one is next now
         go.set()
         assert await waits == 80
         assert await late == 10
         assert await holder == 60
         await settle()
-        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
+        assert (gate.budget.used, gate.running, gate.waiting) == (0, 0, 0)
 
-    play(scene)
+    run(scene)
 
 
-def test_two_that_need_more_later_never_wait_for_each_other() -> None:
+def test_computations_whose_memory_grows_do_not_deadlock() -> None:
     def grows(permit: Permit) -> int:
         permit.share.reserve(40)
         permit.share.reserve(70)
         return permit.share.held
 
-    async def ask(one: Gate, number: int) -> int:
-        room = 0
+    async def ask(gate: Gate, number: int) -> int:
+        memory = 0
         while True:
-            permit = await one.permit(stays, room=room, number=number)
+            permit = await gate.permit(stays, memory=memory, number=number)
             try:
                 return await permit.run(grows)
-            except NoRoom as short:
-                room = short.needed
+            except MemoryInUse as in_use:
+                memory = in_use.needed
 
     async def scene() -> None:
-        one = with_budget(100)
-        assert await asyncio.gather(*(ask(one, number) for number in range(1, 9))) == [70] * 8
+        gate = with_budget(100)
+        assert await asyncio.gather(*(ask(gate, number) for number in range(1, 9))) == [70] * 8
 
-    play(scene)
+    run(scene)
 
 
-def test_who_finds_no_room_in_time_or_leaves_is_let_go_and_the_next_has_its_turn() -> None:
+def test_after_a_timeout_or_disconnect_in_the_memory_queue_the_following_is_served() -> None:
     async def scene() -> None:
-        one = with_budget(100, wait=0.2)
+        gate = with_budget(100, wait=0.2)
         go = threading.Event()
-        holder = asyncio.ensure_future(patiently(one, 60, go))
-        while one.budget.taken < 60:
+        holder = asyncio.ensure_future(retrying(gate, 60, go))
+        while gate.budget.used < 60:
             await asyncio.sleep(0.001)
-        with pytest.raises(Busy, match="other pictures") as busy:
-            await patiently(one, 80, opened(), 2)
-        assert busy.value.cause == "pictures"
-        with pytest.raises(CallerLeft):
-            await one.permit(leaves, room=80, number=3)
-        assert await patiently(one, 40, opened(), 4) == 40
+        with refused("pictures"):
+            await retrying(gate, 80, opened(), 2)
+        with pytest.raises(ClientDisconnected):
+            await gate.permit(disconnects, memory=80, number=3)
+        assert await retrying(gate, 40, opened(), 4) == 40
         go.set()
         await holder
         await settle()
-        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
+        assert (gate.budget.used, gate.running, gate.waiting) == (0, 0, 0)
 
-    play(scene)
+    run(scene)
 
 
-def test_those_that_wait_for_room_count_in_the_queue_and_are_refused_at_the_end() -> None:
+def test_requests_that_wait_for_memory_count_in_the_queue_and_are_refused_at_closing() -> None:
     async def scene() -> None:
-        one = with_budget(100, queue=1)
+        gate = with_budget(100, queue=1)
         go = threading.Event()
-        holder = asyncio.ensure_future(patiently(one, 60, go))
-        while one.budget.taken < 60:
+        holder = asyncio.ensure_future(retrying(gate, 60, go))
+        while gate.budget.used < 60:
             await asyncio.sleep(0.001)
-        waits = asyncio.ensure_future(patiently(one, 80, opened(), 2))
-        while not one.waiting:
+        waits = asyncio.ensure_future(retrying(gate, 80, opened(), 2))
+        while not gate.waiting:
             await asyncio.sleep(0.001)
-        assert one.full
-        with pytest.raises(Busy, match="other pictures"):
-            await patiently(one, 80, opened(), 3)
-        one.close()
-        with pytest.raises(Busy, match="stopping"):
+        assert gate.full
+        with refused("pictures"):
+            await retrying(gate, 80, opened(), 3)
+        gate.close()
+        with refused("stopping"):
             await waits
-        assert all(one.budget.take(1) for _ in range(MOST_PASSES + 2))  # who runs is passed by none
-        one.budget.give(MOST_PASSES + 2)
+        assert all(gate.budget.acquire(1) for _ in range(MAX_OVERTAKES + 2))  # nothing waits
+        gate.budget.release(MAX_OVERTAKES + 2)
         go.set()
         await holder
         await settle()
-        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
+        assert (gate.budget.used, gate.running, gate.waiting) == (0, 0, 0)
 
-    play(scene)
+    run(scene)
 
 
-def test_workers_are_threads_from_the_start() -> None:
+def test_start_workers_starts_all_threads() -> None:
     before = threading.active_count()
-    gate(concurrency=3).start_workers()
+    new_gate(concurrency=3).start_workers()
     assert threading.active_count() == before + 3
 
 
-def test_a_worker_that_cannot_be_started_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_cannot_be_started_releases_the_permit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     async def scene() -> None:
-        one = gate()
-        permit = await one.permit(stays)
+        gate = new_gate()
+        permit = await gate.permit(stays)
         monkeypatch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
             await permit.run(double, 1)
-        assert one.running == 0
+        assert gate.running == 0
         with pytest.raises(ConfigurationError, match="CF_MAX_CONCURRENCY"):
-            gate().start_workers()
+            new_gate().start_workers()
 
-    play(scene)
+    run(scene)
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=30), st.integers(1, 5))
-def test_any_sizes_are_all_served_and_nothing_stays_taken(
+def test_pictures_of_any_sizes_are_served_and_release_their_memory(
     sizes: list[int], concurrency: int
 ) -> None:
     async def scene() -> None:
-        one = with_budget(100, concurrency=concurrency, queue=100)
-        asked = [patiently(one, size, opened(), number) for number, size in enumerate(sizes, 1)]
+        gate = with_budget(100, concurrency=concurrency, queue=100)
+        asked = [retrying(gate, size, opened(), number) for number, size in enumerate(sizes, 1)]
         assert await asyncio.gather(*asked) == sizes
         await settle()
-        assert (one.budget.taken, one.running, one.waiting) == (0, 0, 0)
-        one._pool.shutdown()
+        assert (gate.budget.used, gate.running, gate.waiting) == (0, 0, 0)
+        gate._pool.shutdown()
 
-    play(scene)
+    run(scene)

@@ -26,12 +26,12 @@ def printed(value: Any) -> bytes:
 
 
 @given(st.dictionaries(KEYS, DOCUMENTS))
-def test_documents_are_printed_as_python_prints_them(value: dict[str, Any]) -> None:
+def test_documents_are_printed_as_by_python(value: dict[str, Any]) -> None:
     assert to_json(value) == printed(value)
 
 
 @given(st.lists(FLOATS32))
-def test_float32_vectors_are_widened_and_printed_as_python_prints_them(values: list[float]) -> None:
+def test_float32_vectors_are_widened_and_printed_as_by_python(values: list[float]) -> None:
     vector = np.array(values, np.float32)
     assert to_json({"embedding": vector}) == printed({"embedding": vector.astype(float).tolist()})
 
@@ -46,6 +46,6 @@ def test_other_arrays_are_lists_of_their_values() -> None:
     assert to_json(np.array([[1, 2], [3, 4]])) == b"[[1,2],[3,4]]\n"
 
 
-def test_headers_stand_in_the_order_of_the_original_and_ours_after_them() -> None:
+def test_headers_have_the_originals_order_followed_by_new_ones() -> None:
     names = [name for name, _ in Answer(200, b"{}").start(b"1")["headers"]]
     assert names == [b"content-type", b"content-length", b"cache-control", b"x-request-id"]

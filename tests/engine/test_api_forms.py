@@ -94,7 +94,7 @@ AS_THERE = {
 
 
 @pytest.mark.parametrize("body", AS_THERE.values(), ids=AS_THERE.keys())
-def test_a_photograph_is_found_as_there(body: bytes) -> None:
+def test_a_photograph_is_parsed_as_in_werkzeug(body: bytes) -> None:
     found = read(body)
     assert bytes(found.file) == PHOTOGRAPH
     assert found.fields == {}
@@ -117,24 +117,24 @@ REFUSED_AS_THERE = {
 
 
 @pytest.mark.parametrize("body", REFUSED_AS_THERE.values(), ids=REFUSED_AS_THERE.keys())
-def test_what_has_no_file_there_has_none_here(body: bytes) -> None:
+def test_forms_without_a_file_in_werkzeug_have_none_here(body: bytes) -> None:
     assert refusal(body) == NO_FILE
 
 
-def test_an_empty_file_name_is_no_selection_as_there() -> None:
+def test_an_empty_file_name_is_refused_as_in_werkzeug() -> None:
     body = form(FILE.replace(b"a.jpg", b"") + b"\r\n\r\n" + PHOTOGRAPH)
     assert refusal(body) == (400, "400 Bad Request: No file is selected")
 
 
 @pytest.mark.parametrize("size", [65_536, 65_537, 5_000_000])
-def test_a_photograph_as_a_text_field_is_no_file_at_any_size(size: int) -> None:
+def test_a_photograph_as_a_text_field_is_not_a_file_at_any_size(size: int) -> None:
     head = b'Content-Disposition: form-data; name="file"\r\n\r\n'
     assert refusal(form(head + bytes(size))) == NO_FILE
     other = b'Content-Disposition: form-data; name="comment"\r\n\r\n'
     assert read(form(other + bytes(size), FILE + b"\r\n\r\nx")).file == b"x"
 
 
-def test_parameters_are_read_and_the_first_of_a_name_counts_as_there() -> None:
+def test_the_first_of_repeated_parameters_counts_as_in_werkzeug() -> None:
     found = read(
         form(
             LIMIT + b"\r\nContent-Transfer-Encoding: base64\r\n\r\nMTI=",
@@ -171,7 +171,7 @@ MORE_THAN_THERE = {
 
 
 @pytest.mark.parametrize("head", MORE_THAN_THERE.values(), ids=MORE_THAN_THERE.keys())
-def test_a_little_more_is_accepted_than_there(head: bytes) -> None:
+def test_a_little_more_is_accepted_than_in_werkzeug(head: bytes) -> None:
     assert bytes(read(form(head + b"\r\n\r\n" + PHOTOGRAPH)).file) == PHOTOGRAPH
 
 
@@ -257,7 +257,7 @@ def outcome(body: bytes) -> tuple[int, str]:
     return 0, ""
 
 
-def test_a_boundary_that_is_everywhere_is_found_in_linear_time() -> None:
+def test_a_repeated_boundary_is_parsed_in_linear_time() -> None:
     began = time.process_time()
     with pytest.raises(RequestError):
         read_form(b"-" * LARGE, b"-" * 15_000)

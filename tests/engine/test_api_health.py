@@ -35,7 +35,7 @@ class Service:
 WELL = {"/live": 200, "/healthcheck": 200, "/ready": 200}
 
 
-def test_a_full_queue_is_not_ready_and_well_and_alive() -> None:
+def test_with_a_full_queue_the_engine_is_healthy_but_not_ready() -> None:
     async def session() -> None:
         service = Service()
         assert await service.health() == WELL
@@ -58,24 +58,21 @@ def test_a_full_queue_is_not_ready_and_well_and_alive() -> None:
     asyncio.run(session())
 
 
-def test_an_engine_on_its_way_out_is_not_ready_and_serves_what_still_comes() -> None:
+def test_a_stopping_engine_is_not_ready_and_serves_admitted_requests() -> None:
     async def session() -> None:
         service = Service()
         service.gate.stopping = True
         assert await service.health() == {**WELL, "/ready": 503}
-        reply = await service.get("/ready")
-        assert reply.json() == {"message": "503 Service Unavailable: The engine is stopping"}
+
         assert (await service.find()).status == 200
         service.gate.close()
-        refused = await service.find()
-        assert refused.status == 503
-        assert "The engine is stopping" in refused.json()["message"]
+        assert (await service.find()).status == 503
         assert await service.health() == {**WELL, "/ready": 503}
 
     asyncio.run(session())
 
 
-def test_a_stuck_worker_is_neither_alive_nor_well_nor_ready_and_named() -> None:
+def test_with_a_stuck_worker_all_health_routes_answer_503_and_name_the_request() -> None:
     async def session() -> None:
         service = Service()
         service.pipeline.go.clear()
@@ -86,13 +83,10 @@ def test_a_stuck_worker_is_neither_alive_nor_well_nor_ready_and_named() -> None:
         assert await service.health() == {**WELL}
         service.gate.age(1)
         assert await service.health() == {"/live": 503, "/healthcheck": 503, "/ready": 503}
-        said = (await service.get("/live")).json()["message"]
+        message = (await service.get("/live")).json()["message"]
         service.pipeline.go.set()
         request_id = (await first).headers["x-request-id"]
-        assert said == (
-            f"503 Service Unavailable: A worker has been stuck for 61 s at request {request_id} "
-            "(unknown, 1 bytes); the engine ends itself to be started again"
-        )
+        assert f"61 s at request {request_id} (unknown, 1 bytes)" in message
         assert await service.health() == WELL
 
     asyncio.run(session())

@@ -1,4 +1,4 @@
-"""What a picture will take of memory: never less than it takes, and not much more."""
+"""The estimated memory of a picture: never less than it needs, and not much more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench import picture_memory
 from compreface_engine.core import costs
-from compreface_engine.core.errors import NoRoom
+from compreface_engine.core.errors import MemoryInUse
 from compreface_engine.core.image import decode
 from compreface_engine.core.scans import read_scans
 from tests.shared import ROOT
@@ -43,12 +43,12 @@ def kept_of(data: bytes) -> float:
         *("TIFF, LZW", "WebP, lossless", "JPEG 2000, alpha"),
     ],
 )
-def test_what_is_foretold_is_what_decoding_takes(kind: str) -> None:
+def test_the_estimated_memory_is_at_least_what_decoding_needs(kind: str) -> None:
     write = picture_memory.kinds()[kind]
-    pixels, took, foretold = picture_memory.measured(write(6_000_000), write(6144))
+    pixels, used, estimated = picture_memory.measured(write(6_000_000), write(6144))
     assert pixels >= 5_900_000
-    assert took <= foretold + (1 << 20)
-    assert foretold < 1.5 * took + 2 * costs._BANDS
+    assert used <= estimated + (1 << 20)
+    assert estimated < 1.5 * used + 2 * costs._BANDS
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_what_is_foretold_is_what_decoding_takes(kind: str) -> None:
         ({"progressive": True}, "CMYK", 4.0),
     ],
 )
-def test_a_jpeg_of_several_scans_keeps_its_coefficients(
+def test_the_coefficients_of_a_jpeg_with_several_scans_count(
     options: dict[str, Any], mode: str, samples: float
 ) -> None:
     assert kept_of(saved("JPEG", mode, **options)) == samples
 
 
-def test_a_baseline_jpeg_of_one_colour_a_scan_is_held_whole_too() -> None:
+def test_the_coefficients_of_a_baseline_jpeg_with_a_scan_per_colour_count() -> None:
     whole = saved("JPEG", subsampling=0)
     at = whole.index(b"\xff\xda") + 4
     assert whole[at] == 3
@@ -88,11 +88,11 @@ def test_a_baseline_jpeg_of_one_colour_a_scan_is_held_whole_too() -> None:
         b"no marker" * 100,
     ],
 )
-def test_what_cannot_be_read_counts_as_the_dearest(rest: bytes) -> None:
+def test_an_unreadable_frame_header_counts_as_the_most_expensive(rest: bytes) -> None:
     assert kept_of(b"\xff\xd8" + rest) == 4.0
 
 
-def test_fill_bytes_and_rubbish_between_segments_are_skipped() -> None:
+def test_fill_bytes_and_garbage_between_segments_are_skipped() -> None:
     whole = saved("JPEG", progressive=True)
     assert kept_of(whole[:2] + b"rubbish\xff\xff\xff\x01" + whole[2:]) == 1.5
 
@@ -106,43 +106,43 @@ def test_the_canvas_of_a_webp_is_read_from_its_header(options: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("data", [b"", b"RIFF1234WEBP", b"RIFF1234WEBPABCD" + b"x" * 30, b"x" * 40])
-def test_what_is_no_webp_has_no_canvas(data: bytes) -> None:
+def test_other_data_has_no_webp_canvas(data: bytes) -> None:
     assert costs.webp_size(data) is None
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "ICO"])
-def test_no_picture_is_decoded_before_its_memory_is_there(kind: str) -> None:
+def test_no_picture_is_decoded_before_its_memory_is_reserved(kind: str) -> None:
     asked: list[int] = []
 
     def refuse(width: int, height: int, peak: int) -> None:
         assert (width, height) == (64, 48)
         asked.append(peak)
-        raise NoRoom(peak)
+        raise MemoryInUse(peak)
 
     options: dict[str, Any] = {"sizes": [(64, 48)]} if kind == "ICO" else {}
-    with pytest.raises(NoRoom):
+    with pytest.raises(MemoryInUse):
         decode(saved(kind, **options), max_pixels=1 << 20, reserve=refuse)
     assert len(asked) == 1
     assert asked[0] >= 3 * 64 * 48
 
 
-def test_the_strip_of_a_tiff_counts() -> None:
+def test_the_memory_of_a_tiff_strip_counts() -> None:
     def peak(rows: int) -> int:
         asked: list[int] = []
 
         def refuse(width: int, height: int, peak: int) -> None:
             asked.append(peak)
-            raise NoRoom(peak)
+            raise MemoryInUse(peak)
 
         picture = saved("TIFF", "RGB", (640, 480), compression="tiff_lzw", tiffinfo={278: rows})
-        with pytest.raises(NoRoom):
+        with pytest.raises(MemoryInUse):
             decode(picture, max_pixels=1 << 20, reserve=refuse)
         return asked[0]
 
     assert peak(480) - peak(10) == pytest.approx(470 * 640 * 3, rel=0.05)
 
 
-def test_the_tile_of_a_tiff_counts_though_the_picture_is_small() -> None:
+def test_the_memory_of_a_large_tile_counts_in_a_small_tiff() -> None:
     # 64 x 48 grey pixels, LZW, in one tile of 5000 x 5000: tag, type (3: 16 bits), count, value.
     tags = {
         256: 64,
@@ -162,9 +162,9 @@ def test_the_tile_of_a_tiff_counts_though_the_picture_is_small() -> None:
 
     def refuse(width: int, height: int, peak: int) -> None:
         asked.append(peak)
-        raise NoRoom(peak)
+        raise MemoryInUse(peak)
 
-    with pytest.raises(NoRoom):
+    with pytest.raises(MemoryInUse):
         decode(data, max_pixels=1 << 20, reserve=refuse)
     assert asked[0] >= 5000 * 5000 * 8
 
@@ -173,7 +173,7 @@ def test_the_tile_of_a_tiff_counts_though_the_picture_is_small() -> None:
 @pytest.mark.parametrize(
     "kind", ["JPEG", "progressive", "CMYK", "PNG", "WEBP", "GIF", "BMP", "TIFF", "lzw", "JPEG2000"]
 )
-def test_without_memory_a_good_picture_is_not_called_broken(kind: str) -> None:
+def test_out_of_memory_is_not_reported_as_a_broken_picture(kind: str) -> None:
     program = """
 import io, resource, sys
 from PIL import Image

@@ -35,7 +35,7 @@ def _box(x1: int, y1: int, x2: int, y2: int) -> BoundingBox:
 
 
 @pytest.mark.parametrize("limit", [0, 40, 100])
-def test_a_picture_within_the_limit_is_not_touched(limit: int) -> None:
+def test_a_picture_within_the_limit_is_not_scaled(limit: int) -> None:
     image = _grain(30, 40)
     scaled = scale_down(image, limit)
     assert scaled.image is image
@@ -44,7 +44,7 @@ def test_a_picture_within_the_limit_is_not_touched(limit: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 300), width=st.integers(1, 300), limit=st.integers(1, 200))
-def test_scaling_down_rounds_sides_half_to_even_and_never_to_nothing(
+def test_scaling_down_rounds_sides_half_to_even_and_to_at_least_1(
     height: int, width: int, limit: int
 ) -> None:
     assume(max(height, width) > limit)
@@ -60,7 +60,7 @@ def test_scaling_down_averages_areas() -> None:
     assert np.array_equal(scale_down(image, 100).image, expected)
 
 
-def test_boxes_go_back_to_the_original_truncated_toward_zero() -> None:
+def test_boxes_are_scaled_back_and_truncated_toward_zero() -> None:
     scaled = Scaled(_grain(1, 1), 640 / 819)
     box = scaled.box_to_original(11, 12, 101, 102, 0.5)
     assert box == BoundingBox(14, 15, 129, 130, 0.5)
@@ -91,7 +91,7 @@ def test_a_similarity_is_recovered_from_the_points_it_moved(
 
 
 @given(points=_POINTS)
-def test_no_similarity_nearby_fits_better(points: list[tuple[float, float]]) -> None:
+def test_the_similarity_is_the_least_squares_optimum(points: list[tuple[float, float]]) -> None:
     source = np.array(points)
     assume(np.ptp(source, axis=0).max() > 1)
     matrix = similarity_matrix(source, ARCFACE_TEMPLATE)
@@ -111,11 +111,11 @@ def test_no_similarity_nearby_fits_better(points: list[tuple[float, float]]) -> 
 
 
 def test_points_that_coincide_cannot_be_aligned() -> None:
-    with pytest.raises(ValueError, match="coincide"):
+    with pytest.raises(ValueError, match="points"):
         similarity_matrix(np.full((5, 2), 7.0), ARCFACE_TEMPLATE)
 
 
-def test_a_face_in_one_point_is_black_and_spoils_no_other_face() -> None:
+def test_coinciding_landmarks_give_a_black_crop() -> None:
     image = np.full((50, 60, 3), 200, np.uint8)
     crop = aligned_crop(image, np.full((5, 2), 20.0), 112)
     assert crop.shape == (112, 112, 3)
@@ -142,7 +142,7 @@ def test_an_aligned_crop_is_black_outside_the_picture_and_scales_with_its_size()
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 200), (40, 60), (112, 112), (50, 400)])
-def test_a_whole_picture_becomes_a_square(height: int, width: int) -> None:
+def test_a_whole_crop_is_a_square(height: int, width: int) -> None:
     image = np.full((height, width, 3), 90, np.uint8)
     crop = whole_crop(image, 112)
     assert crop.shape == (112, 112, 3)
@@ -210,7 +210,7 @@ def test_a_facenet_crop_follows_the_contract_pixel_by_pixel(
         assert np.allclose(crop[..., channel], _plain_facenet(image[..., channel], size), atol=1e-9)
 
 
-def test_a_facenet_crop_takes_only_what_lies_inside_the_picture() -> None:
+def test_a_facenet_crop_is_clipped_to_the_picture() -> None:
     image = _grain(30, 40)
     outside = facenet_crop(image, _box(-5, -5, 20, 50), 8)
     assert np.array_equal(outside, facenet_crop(image, _box(0, 0, 20, 30), 8))
@@ -241,19 +241,19 @@ def _scaled_to(scale: float, x: float, y: float) -> NDArray[np.float64]:
 @pytest.mark.parametrize(
     ("scale", "most", "averaged"), [(0.9, 1.0, True), (0.6, 2.0, False), (0.4, 2.0, True)]
 )
-def test_a_warp_averages_first_where_it_would_leave_out_pixels(
+def test_a_warp_averages_areas_where_bilinear_sampling_would_skip_pixels(
     scale: float, most: float, averaged: bool
 ) -> None:
     image, matrix = _grain(300, 300), _scaled_to(scale, -20.5, -10.25)
     plain = np.asarray(cv2.warpAffine(image, matrix, (64, 64)))
-    found = shrinking_warp(image, matrix, 64, most=most)
-    assert found.shape == (64, 64, 3)
-    assert np.array_equal(found, plain) is not averaged
+    crop = shrinking_warp(image, matrix, 64, most=most)
+    assert crop.shape == (64, 64, 3)
+    assert np.array_equal(crop, plain) is not averaged
     if averaged:
-        assert found.std() < plain.std() * 0.9
+        assert crop.std() < plain.std() * 0.9
 
 
-def test_a_warp_that_shows_nothing_of_the_picture_is_black() -> None:
+def test_a_warp_outside_the_picture_is_black() -> None:
     assert not shrinking_warp(_grain(90, 80), _scaled_to(0.1, 900, 900), 32).any()
 
 
@@ -281,7 +281,7 @@ def test_a_squared_crop_keeps_the_shape_of_the_box_between_black_bars(
 
 
 @pytest.mark.parametrize("box", [(-50, -60, 40, 30), (60, 20, 300, 400), (-5, -5, 200, 300)])
-def test_a_squared_crop_shows_only_what_of_the_box_is_in_the_picture(
+def test_a_squared_crop_is_clipped_to_the_picture(
     box: tuple[int, int, int, int],
 ) -> None:
     image = _grain(100, 80)
@@ -293,11 +293,11 @@ def test_a_squared_crop_shows_only_what_of_the_box_is_in_the_picture(
 @pytest.mark.parametrize(
     "box", [(80, 0, 90, 20), (-30, -30, -1, -1), (10, 10, 10, 50), (9, 9, 3, 3)]
 )
-def test_a_squared_crop_of_nothing_is_black(box: tuple[int, int, int, int]) -> None:
+def test_a_squared_crop_outside_the_picture_is_black(box: tuple[int, int, int, int]) -> None:
     assert not squared_crop(_grain(100, 80), _box(*box), 16).any()
 
 
-def test_a_squared_crop_of_a_line_takes_the_memory_of_a_line() -> None:
+def test_a_squared_crop_of_a_line_needs_little_memory() -> None:
     image = np.full((1, 60_000_000, 3), 90, np.uint8)
     crop = squared_crop(image, _box(0, 0, 60_000_000, 1), 32)
     assert crop[..., 0].any(axis=1).sum() == 1

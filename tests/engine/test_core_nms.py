@@ -55,9 +55,7 @@ def test_suppression_keeps_what_the_plain_greedy_rule_keeps(
 
 
 @given(raw=_BOXES, most=st.integers(1, 6))
-def test_only_the_best_boxes_take_part_where_their_number_is_bounded(
-    raw: list[Box], most: int
-) -> None:
+def test_with_of_best_only_the_best_boxes_are_considered(raw: list[Box], most: int) -> None:
     boxes, scores = _arrays(raw)
     best = np.argsort(scores, kind="stable")[::-1][:most][::-1]
     kept = suppress(boxes, scores, 0.3, of_best=most)
@@ -65,7 +63,7 @@ def test_only_the_best_boxes_take_part_where_their_number_is_bounded(
 
 
 @pytest.mark.parametrize("count", [255, 256, 257, 700])
-def test_suppression_gives_the_same_when_there_are_more_boxes_than_it_compares_at_once(
+def test_suppression_in_blocks_gives_the_same_result(
     count: int,
 ) -> None:
     random = np.random.default_rng(count)
@@ -92,6 +90,6 @@ def test_of_equal_scores_the_later_box_wins() -> None:
     assert suppress(boxes, np.array([0.9, 0.9]), 0.5).tolist() == [1]
 
 
-def test_many_boxes_of_one_face_in_the_first_rows_leave_later_rows_without_work() -> None:
+def test_boxes_suppressed_in_the_first_rows_are_skipped_later() -> None:
     boxes = np.tile(np.array([[3, 3, 20, 20]], np.float64), (600, 1))
     assert suppress(boxes, np.linspace(0, 1, 600), 0.5).tolist() == [599]

@@ -31,7 +31,7 @@ _GROUP = [
         (_GROUP[2], (819, 546), Pose(14.057519939758862, 0.08896190336361087, -9.078787395415098)),
     ],
 )
-def test_the_contracts_poses_are_met(
+def test_poses_are_those_of_the_contract(
     points: list[Point], size: tuple[int, int], expected: Pose
 ) -> None:
     pose = estimate(points, width=size[0], height=size[1])

@@ -27,7 +27,7 @@ def _grain(height: int, width: int, seed: int = 0) -> Image:
     shrink=st.floats(1.0, 16.0),
     seed=st.integers(0, 99),
 )
-def test_every_size_is_opencvs_but_for_the_rounding_of_ties(
+def test_every_size_equals_opencvs_up_to_rounding(
     height: int, width: int, shrink: float, seed: int
 ) -> None:
     image = _grain(height, width, seed)
@@ -61,7 +61,7 @@ def _exact(
     return total / (tall * wide)
 
 
-def test_each_pixel_is_the_mean_of_what_it_covers() -> None:
+def test_each_pixel_is_the_mean_of_the_area_it_covers() -> None:
     image = _grain(53, 41)
     got = Pyramid(image).shrunk(7, 11)
     for row in range(11):
@@ -76,7 +76,9 @@ def test_a_plain_picture_keeps_its_colour(colour: int) -> None:
     assert np.unique(Pyramid(image).shrunk(31, 43)).tolist() == [colour]
 
 
-def test_pictures_too_large_for_32_bit_sums_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_too_large_for_32_bit_sums_are_shrunk_correctly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     image = _grain(160, 120)
     expected = Pyramid(image).shrunk(12, 16)
     monkeypatch.setattr(pyramid, "_INT32_PIXELS", 100)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
 @pytest.mark.parametrize(("name", "path"), EVERY, ids=lambda value: getattr(value, "name", value))
-def test_a_kept_input_is_answered_or_refused(name: str, path: Path) -> None:
+def test_an_input_of_the_corpus_is_answered_or_refused(name: str, path: Path) -> None:
     TARGETS[name](path.read_bytes())
 
 
@@ -50,7 +50,7 @@ def test_a_damaged_body_is_answered_or_refused(data: bytes) -> None:
     TARGETS["body"](data)
 
 
-def test_the_targets_notice_a_broken_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzz_targets_detect_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(data: bytes, **limits: object) -> None:
         raise KeyError("a decoder's own error")
 

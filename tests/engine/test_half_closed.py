@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 STAGES = """
 import sys, time
 from compreface_engine import __main__
-from compreface_engine.admission import stop_if_left
+from compreface_engine.admission import stop_if_disconnected
 from compreface_engine.pipeline import Pipeline
 from tests.engine.fakes import FakePipeline
 
@@ -25,7 +25,7 @@ class Stages(FakePipeline):
     def scan(self, image, **rest):
         for _ in range(10 * image.shape[0]):
             time.sleep(0.05)
-            stop_if_left()
+            stop_if_disconnected()
         return super().scan(image, **rest)
 
 Pipeline.load = lambda config, *_: Stages()
@@ -93,7 +93,7 @@ def gone(engine: Engine) -> float:
 
 
 @pytest.mark.parametrize("path", ["/find_faces", "/scan_faces", "/find_faces_base64"])
-def test_a_caller_that_sends_no_more_gets_its_answer(engine: Engine, path: str) -> None:
+def test_a_half_closed_client_gets_its_answer(engine: Engine, path: str) -> None:
     said = half_closed(engine, post(b"1", path))
     answer = said.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -101,7 +101,7 @@ def test_a_caller_that_sends_no_more_gets_its_answer(engine: Engine, path: str) 
     assert gone(engine) == 0
 
 
-def test_in_the_queue_too(engine: Engine) -> None:
+def test_a_half_closed_client_in_the_queue_gets_its_answer(engine: Engine) -> None:
     with connect(engine, SHORT) as ahead:
         assert wait_until(lambda: running(engine) == 1)
         assert b"HTTP/1.1 200 OK\r\n" in half_closed(engine, SHORT)
@@ -109,12 +109,12 @@ def test_in_the_queue_too(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("path", ["/status", "/healthcheck", "/nowhere", "/docs"])
-def test_reads_and_refusals_are_answered(engine: Engine, path: str) -> None:
+def test_a_half_closed_client_gets_reads_and_refusals(engine: Engine, path: str) -> None:
     said = half_closed(engine, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert said.startswith(b"HTTP/1.1 404 " if path == "/nowhere" else b"HTTP/1.1 200 ")
 
 
-def test_several_requests_in_one_go_are_all_answered_but_for_the_one_that_is_cut(
+def test_pipelined_requests_are_answered_except_an_incomplete_last_one(
     engine: Engine,
 ) -> None:
     said = half_closed(engine, SHORT + b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n" + SHORT[:-9])
@@ -124,7 +124,7 @@ def test_several_requests_in_one_go_are_all_answered_but_for_the_one_that_is_cut
     assert running(engine) == 0
 
 
-def test_an_old_caller_is_sent_nothing_but_its_answer(engine: Engine) -> None:
+def test_an_http_1_0_client_gets_no_interim_response(engine: Engine) -> None:
     """HTTP/1.0 has no interim responses."""
     said = half_closed(engine, post(b"2", version="1.0"))
     assert said.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -147,7 +147,7 @@ def half_closed_first(wire: socket.socket) -> None:
     [(reset, 0.5), (socket.socket.close, 1.0), (half_closed_first, 3.0)],
     ids=["reset", "closed", "half closed, then closed"],
 )
-def test_a_caller_that_is_gone_ends_its_request_at_the_next_stage(
+def test_a_disconnect_ends_the_request_after_the_current_stage(
     engine: Engine, leave: Callable[[socket.socket], None], seconds: float
 ) -> None:
     wire = connect(engine, LONG)
@@ -159,7 +159,7 @@ def test_a_caller_that_is_gone_ends_its_request_at_the_next_stage(
 
 
 @pytest.mark.parametrize("leave", [reset, socket.socket.close], ids=["reset", "closed"])
-def test_a_caller_that_is_gone_leaves_the_queue(
+def test_a_disconnected_client_leaves_the_queue(
     engine: Engine, leave: Callable[[socket.socket], None]
 ) -> None:
     with connect(engine, LONG):
@@ -171,6 +171,6 @@ def test_a_caller_that_is_gone_leaves_the_queue(
         assert (running(engine), waiting(engine)) == (1, 0)
 
 
-def test_a_body_that_can_never_be_whole_is_given_up_at_once(engine: Engine) -> None:
+def test_a_body_that_can_never_be_complete_is_abandoned_at_once(engine: Engine) -> None:
     assert half_closed(engine, SHORT[:-9]) == b""
     assert gone(engine) == 1

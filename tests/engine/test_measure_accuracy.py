@@ -7,7 +7,7 @@ import numpy as np
 from tools.measure_accuracy import measure
 
 
-def test_errors_are_those_at_the_similarity_itself() -> None:
+def test_error_rates_include_pairs_at_the_threshold() -> None:
     same = np.array([0.9] * 8 + [0.4] * 2)
     other = np.array([0.1] * 8 + [0.6] * 2)
     found = measure(np.concatenate([same, other]), np.arange(20) < 10)
@@ -20,6 +20,6 @@ def test_errors_are_those_at_the_similarity_itself() -> None:
     assert found["best_accuracy"] == 0.9
 
 
-def test_a_border_that_no_pair_crosses_lies_in_the_middle() -> None:
+def test_a_threshold_between_separable_pairs_is_the_midpoint() -> None:
     found = measure(np.array([0.9, 0.8, 0.2, 0.4]), np.array([True, True, False, False]))
     assert (found["border"], found["sure"], found["equal_error"]) == (0.6, 0.6, 0.0)

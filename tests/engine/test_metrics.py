@@ -91,7 +91,7 @@ def test_requests_are_counted_by_route_method_and_status() -> None:
     assert not any("secret" in name for name in found)
 
 
-def test_who_hangs_up_while_it_is_computed_is_499_and_no_further_stage_runs() -> None:
+def test_a_disconnect_during_the_computation_counts_as_499_and_ends_it() -> None:
     async def session() -> dict[str, float]:
         service = Service(CF_MAX_CONCURRENCY="1")
         staged = service.pipeline
@@ -128,7 +128,7 @@ def test_who_hangs_up_while_it_is_computed_is_499_and_no_further_stage_runs() ->
     assert found["compreface_running"] == found["compreface_body_bytes"] == 0
 
 
-def test_queue_workers_and_refusals_are_seen_while_they_last() -> None:
+def test_gauges_show_queue_workers_and_refusals() -> None:
     async def session() -> tuple[dict[str, float], dict[str, float]]:
         service = Service(CF_MAX_CONCURRENCY="1", CF_MAX_QUEUE="2")
         service.pipeline.go.clear()
@@ -158,7 +158,7 @@ def test_queue_workers_and_refusals_are_seen_while_they_last() -> None:
     assert answered(after, "/find_faces", "POST", 503) == 1
 
 
-def test_a_long_wait_memory_and_the_end_are_causes_of_their_own() -> None:
+def test_timeouts_memory_and_stopping_are_separate_causes() -> None:
     async def session() -> dict[str, float]:
         service = Service(
             CF_MAX_CONCURRENCY="2",
@@ -183,7 +183,7 @@ def test_a_long_wait_memory_and_the_end_are_causes_of_their_own() -> None:
         assert found[f'compreface_refused_total{{cause="{cause}"}}'] == 1, cause
 
 
-def test_plugins_say_what_they_are_and_how_they_run() -> None:
+def test_plugins_are_listed_with_version_and_runtime() -> None:
     found = asyncio.run(Service().metrics())
     assert (
         found[
@@ -197,14 +197,14 @@ def test_plugins_say_what_they_are_and_how_they_run() -> None:
     assert found["process_cpu_seconds_total"] > 0
 
 
-def test_two_engines_in_one_process_count_apart() -> None:
+def test_two_engines_in_one_process_have_separate_metrics() -> None:
     one, other = Metrics(), Metrics()
     one.observe("detect", 0.01, 3)
     assert samples(one.text())["compreface_faces_total"] == 3
     assert samples(other.text())["compreface_faces_total"] == 0
 
 
-def test_runs_that_requests_share_are_counted_apart() -> None:
+def test_shared_batches_have_their_own_histogram() -> None:
     metrics = Metrics()
     metrics.observe("batch", 0.01, 5)
     metrics.observe("embed", 0.02, 2)
@@ -213,7 +213,7 @@ def test_runs_that_requests_share_are_counted_apart() -> None:
     assert found["compreface_calculator_batch_size_sum"] == 2
 
 
-def test_threads_that_count_at_once_lose_nothing() -> None:
+def test_concurrent_increments_are_all_counted() -> None:
     metrics = Metrics()
 
     def count(_: int) -> None:
@@ -230,7 +230,7 @@ def test_threads_that_count_at_once_lose_nothing() -> None:
     assert found['compreface_calculator_batch_size_bucket{le="2.0"}'] == 8 * 500
 
 
-def test_each_of_the_libraries_has_one_owner() -> None:
+def test_each_library_has_one_owner_module() -> None:
     owners = {"prometheus_client": "metrics.py", "opentelemetry": "tracing.py"}
     for path in (ROOT / "engine" / "compreface_engine").rglob("*.py"):
         for library, owner in owners.items():
@@ -267,7 +267,7 @@ def test_a_running_engine_times_every_stage_and_counts_no_warm_up(engine: Engine
 
 
 @pytest.mark.slow
-def test_what_is_no_http_is_counted_as_refused(engine: Engine) -> None:
+def test_invalid_http_is_counted_as_refused(engine: Engine) -> None:
     import socket
 
     for data in (b"HELLO\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000):

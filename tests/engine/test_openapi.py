@@ -84,7 +84,7 @@ def references(value: Any) -> Iterator[str]:
             yield from references(item)
 
 
-def test_every_reference_leads_somewhere_and_every_component_is_used() -> None:
+def test_every_reference_resolves_and_every_component_is_used() -> None:
     found = set(references(DOCUMENT))
     for reference in found:
         at = DOCUMENT
@@ -97,13 +97,13 @@ def test_every_reference_leads_somewhere_and_every_component_is_used() -> None:
     assert {name for one in DOCUMENT["security"] for name in one} == set(kinds["securitySchemes"])
 
 
-def test_every_route_is_described_and_nothing_else() -> None:
+def test_exactly_the_routes_are_described() -> None:
     gate = Gate(concurrency=1, max_queue=1, max_bytes=1, max_wait_s=1)
     app = App(Settings.from_env({}, cores=1), FakePipeline(), gate)
     assert set(app.paths) == set(DOCUMENT["paths"])
 
 
-def test_refusals_that_may_end_say_when() -> None:
+def test_temporary_refusals_have_retry_after() -> None:
     for name in ("NoRoom", "TooOften"):
         assert "Retry-After" in DOCUMENT["components"]["responses"][name]["headers"]
     for path in ("/find_faces", "/find_faces_base64", "/scan_faces"):
@@ -111,7 +111,7 @@ def test_refusals_that_may_end_say_when() -> None:
         assert set(answers) == set("200 400 401 405 408 413 422 429 500 503".split())
 
 
-def test_the_page_loads_nothing_from_elsewhere() -> None:
+def test_the_documentation_loads_nothing_from_other_hosts() -> None:
     folder = ROOT / "engine/compreface_engine/api/docs"
     for name in ("docs.html", "apidocs.html", "apidocs.js", "apidocs.css"):
         text = (folder / name).read_text("utf-8")

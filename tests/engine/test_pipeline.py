@@ -104,7 +104,7 @@ def _png(image: Image) -> bytes:
     return out.getvalue()
 
 
-def test_faces_come_largest_first_and_equal_ones_in_the_detectors_order() -> None:
+def test_faces_are_sorted_by_size_and_equal_ones_keep_the_detectors_order() -> None:
     boxes = [_box(20, 0.81), _box(40, 0.82), _box(20, 0.83, at=30), _box(30, 0.84)]
     pipeline, _ = _pipeline(boxes)
     found = pipeline.scan(IMAGE, min_score=None, detect=True, slugs=frozenset())
@@ -133,7 +133,7 @@ def test_all_faces_are_embedded_together_from_the_original_picture() -> None:
         assert face.execution_time.keys() == {"detector", "calculator"}
 
 
-def test_a_crowd_is_cut_in_parts() -> None:
+def test_many_faces_are_cropped_in_groups() -> None:
     pipeline, calculator = _pipeline([_box(10 + i % 50, 0.9) for i in range(70)])
     faces = pipeline.scan(IMAGE, min_score=None, detect=True, slugs=ALL)
     assert [len(crops) for crops in calculator.seen] == [32, 32, 6]
@@ -154,7 +154,7 @@ def test_only_the_faces_within_the_limit_go_through_the_plugins() -> None:
         assert len(np.concatenate(calculator.seen)) == len(faces)
 
 
-def test_of_more_than_a_thousand_faces_the_most_probable_are_answered() -> None:
+def test_beyond_a_thousand_faces_the_most_probable_are_kept() -> None:
     scores = np.random.default_rng(0).permutation(np.linspace(0.8, 0.99, 1500)).tolist()
     pipeline, calculator = _pipeline([_box(10 + i % 50, p) for i, p in enumerate(scores)])
     faces = pipeline.scan(IMAGE, min_score=None, detect=True, slugs=ALL)
@@ -193,7 +193,7 @@ def test_analyzers_get_the_crop_they_declared_or_none() -> None:
     assert face.answers["side"] is None
 
 
-def test_versions_name_the_detector_and_what_was_asked() -> None:
+def test_versions_name_the_detector_and_the_requested_plugins() -> None:
     pipeline, _ = _pipeline([], analyzers=[SizeAnalyzer(), PoseAnalyzer(version="fake.Pose")])
     assert pipeline.versions(frozenset(), True) == {"detector": "fake.FaceDetector"}
     asked = frozenset({"pose", "calculator", "unknown"})
@@ -208,7 +208,7 @@ def test_versions_name_the_detector_and_what_was_asked() -> None:
     assert pipeline.similarity_coefficients == (1.0, 2.0)
 
 
-def test_of_two_plugins_with_one_slug_the_later_answers() -> None:
+def test_the_later_of_two_plugins_with_the_same_slug_counts() -> None:
     pipeline, _ = _pipeline([_box(9)], analyzers=[SizeAnalyzer(), SizeAnalyzer(version="b.Size")])
     assert pipeline.plugins["size"] == "b.Size"
 
@@ -279,7 +279,7 @@ def test_threads_get_their_own_answers(embedded: Pipeline) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-def test_a_calculator_that_fails_on_its_first_crop_stops_the_start(tmp_path: Path) -> None:
+def test_a_calculator_that_fails_in_the_warm_up_stops_the_start(tmp_path: Path) -> None:
     rnet = Path(compreface_engine.__file__).parent / "embedded_models" / "mtcnn_rnet.onnx"
     folder = tmp_path / "wrong"
     folder.mkdir()

@@ -90,7 +90,7 @@ def _calculator(
         similarity=(1.0, 2.0),
         dimension=3,
         unit_length=unit_length,
-        idle=lambda: idle,
+        idle_workers=lambda: idle,
         rows=rows,
     )
 

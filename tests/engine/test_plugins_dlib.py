@@ -17,7 +17,7 @@ from compreface_engine.core.types import Image, Landmarks
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context
-from compreface_engine.plugins.dlib import ByEyes
+from compreface_engine.plugins.dlib import EyeAlignedCrop
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import face_networks as fn
 from tests.shared import needs_shared, shared
@@ -62,7 +62,7 @@ def test_the_eyes_come_to_dlibs_places_at_any_size_and_turn(
     across, down = apart / 2 * math.cos(turn), apart / 2 * math.sin(turn)
     x, y = 400 * middle, 400 * (1 - middle)
     eyes = _eyes((x - across, y - down), (x + across, y + down))
-    crop = ByEyes(size)(fn.face(_spots(eyes, 400, apart / 10), landmarks=eyes))
+    crop = EyeAlignedCrop(size)(fn.face(_spots(eyes, 400, apart / 10), landmarks=eyes))
     assert crop.shape == (size, size, 3)
     light = crop[..., 0].astype(np.float64)
     for columns, place in (
@@ -82,14 +82,14 @@ def test_a_large_face_is_averaged_not_sampled() -> None:
     board = ((np.indices((800, 800)).sum(axis=0) % 2) * 255).astype(np.uint8)
     image = np.repeat(board[..., None], 3, axis=2)
     eyes = _eyes((325.3, 300.7), (475.1, 301.2))
-    crop = ByEyes(32)(fn.face(image, landmarks=eyes))
+    crop = EyeAlignedCrop(32)(fn.face(image, landmarks=eyes))
     assert np.abs(crop.astype(int) - 127).max() <= 8
 
 
 def test_a_small_face_is_enlarged_bilinearly() -> None:
     image = fn.smooth(60, 60)
     eyes = _eyes((25, 25), (35, 25))
-    crop = ByEyes(64)(fn.face(image, landmarks=eyes))
+    crop = EyeAlignedCrop(64)(fn.face(image, landmarks=eyes))
     centre = (64 * (0.5 * (0.2305 + 0.7528) + 0.2) / 1.4, 64 * (0.2213 + 0.2) / 1.4)
     pixel = crop[round(centre[1]), round(centre[0])].astype(int)
     assert pixel == pytest.approx(image[25, 30].astype(int), abs=4)
@@ -99,20 +99,24 @@ def test_a_small_face_is_enlarged_bilinearly() -> None:
 def test_eyes_far_outside_the_picture_give_a_crop_too(
     eyes: tuple[tuple[float, float], tuple[float, float]],
 ) -> None:
-    assert ByEyes(32)(fn.face(fn.smooth(40, 50), landmarks=_eyes(*eyes))).shape == (32, 32, 3)
+    assert EyeAlignedCrop(32)(fn.face(fn.smooth(40, 50), landmarks=_eyes(*eyes))).shape == (
+        32,
+        32,
+        3,
+    )
 
 
 def test_eyes_at_one_place_are_answered_from_a_black_crop(tmp_path: Path) -> None:
     _, plugin = _made(GENDER, tmp_path, [0.25, 0.75])
     face = fn.face(fn.smooth(40, 50), landmarks=_eyes((20, 20), (20, 20)))
-    assert not ByEyes(32)(face).any()
+    assert not EyeAlignedCrop(32)(face).any()
     assert fn.answers(plugin, [face]) == [{"value": "male", "probability": 0.75}]
 
 
 def test_without_landmarks_the_whole_picture_is_the_face() -> None:
     image = fn.smooth(80, 90)
     expected = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
-    assert np.array_equal(ByEyes(32)(fn.face(image)), expected)
+    assert np.array_equal(EyeAlignedCrop(32)(fn.face(image)), expected)
 
 
 def test_the_networks_are_fed_as_their_models_describe(tmp_path: Path) -> None:
@@ -121,7 +125,7 @@ def test_the_networks_are_fed_as_their_models_describe(tmp_path: Path) -> None:
     assert fn.answers(plugin, [face]) == [{"value": "male", "probability": 0.75}]
     assert (plugin.slug, plugin.key, plugin.crop) == ("gender", "gender", None)
     assert not plugin.needs_landmarks
-    expected = (ByEyes(32)(face) - np.array(_INPUT["mean"])) / 256
+    expected = (EyeAlignedCrop(32)(face) - np.array(_INPUT["mean"])) / 256
     assert np.allclose(network.fed[0][0], expected.transpose(2, 0, 1), atol=1e-6)
 
 

@@ -23,7 +23,7 @@ from compreface_engine.pipeline import Pipeline, PipelineConfig
 from compreface_engine.plugins import embedded_agegender, registry
 from compreface_engine.plugins.api import Analyzer, FaceContext
 from compreface_engine.plugins.context import Context
-from compreface_engine.plugins.embedded_agegender import ByPoints
+from compreface_engine.plugins.embedded_agegender import PointAlignedCrop
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import face_networks as fn
 from tests.engine.drawn_faces import drawn_faces
@@ -41,7 +41,7 @@ PLACES = np.array(
         (73.1891, 76.787),
     ]
 )
-CUT = ByPoints()
+CUT = PointAlignedCrop()
 
 
 def _pair(row: Sequence[float]) -> tuple[fn.Network, Analyzer, Analyzer]:

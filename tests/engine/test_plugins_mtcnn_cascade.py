@@ -203,7 +203,7 @@ def test_idle_hands_get_as_many_runs_each_and_the_same_faces_are_found(idle: int
     cells = {(row, column): 0.96 for row in range(0, 120, 8) for column in range(0, 150, 8)}
     alone = Mtcnn(_pnet(cells), _judge(), _judge()).find(_grain(420, 530))
     rnet, onet = _judge(), _judge()
-    shared = Mtcnn(_pnet(cells), rnet, onet, idle=lambda: idle).find(_grain(420, 530))
+    shared = Mtcnn(_pnet(cells), rnet, onet, idle_workers=lambda: idle).find(_grain(420, 530))
     for network in (rnet, onet):
         assert len(network.seen) % (1 + idle) == 0
         assert max(len(patches) for patches in network.seen) <= 16

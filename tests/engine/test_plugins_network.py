@@ -53,7 +53,7 @@ def test_all_faces_run_together_in_bounded_slices_and_keep_their_order() -> None
 @pytest.mark.parametrize(("idle", "batches"), [(0, [5]), (1, [2, 3]), (9, [1] * 5)])
 def test_idle_hands_get_slices_of_their_own(idle: int, batches: list[int]) -> None:
     session = fn.Network(_means)
-    FaceNetwork(session, _PLAIN, _cut, idle=lambda: idle).rows(_faces(5))
+    FaceNetwork(session, _PLAIN, _cut, idle_workers=lambda: idle).rows(_faces(5))
     assert session.batches == batches
 
 
@@ -77,7 +77,7 @@ def test_plugins_on_a_gpu_run_all_faces_at_once(tmp_path: Path) -> None:
 def test_a_network_of_a_fixed_batch_always_gets_it(batch: int, batches: list[int]) -> None:
     session = fn.Network(_means)
     faces = _faces(5)
-    rows = FaceNetwork(session, _PLAIN, _cut, idle=lambda: 3, batch=batch).rows(faces)
+    rows = FaceNetwork(session, _PLAIN, _cut, idle_workers=lambda: 3, batch=batch).rows(faces)
     assert session.batches == batches
     expected = [_cut(face).astype(np.float32).mean() for face in faces]
     assert [row[0] for row in rows] == pytest.approx(expected, rel=1e-5)
@@ -92,7 +92,7 @@ def test_no_face_runs_nothing() -> None:
 @given(st.integers(1, 20), st.integers(0, 3))
 @settings(max_examples=25, deadline=None)
 def test_a_crowd_gives_what_its_faces_give_one_by_one(count: int, idle: int) -> None:
-    network = FaceNetwork(fn.Network(_means), _PLAIN, _cut, idle=lambda: idle)
+    network = FaceNetwork(fn.Network(_means), _PLAIN, _cut, idle_workers=lambda: idle)
     together = network.rows(_faces(count))
     alone = [network.rows([face])[0] for face in _faces(count)]
     assert np.array_equal(together, alone)

@@ -90,7 +90,7 @@ def test_a_notation_is_taken_apart_and_echoed_as_the_original_does(
 
 @pytest.mark.parametrize("text", ["", "facenet", "a.B@", "a.B@x@y", "a.B@v1.0", ".B", "a."])
 def test_what_is_no_notation_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"is no plugin.*for example"):
+    with pytest.raises(ConfigurationError, match=r"is not a plugin.*for example"):
         parse(text)
 
 
@@ -150,7 +150,7 @@ def test_facenet_has_upstreams_models_and_raw_embeddings(
 def test_facenet_refuses_a_model_that_wants_another_crop(tmp_path: Path) -> None:
     inputs = {"size": 160, "mean": None, "scale": None}
     _prepared(tmp_path, "20180402-114759", input=inputs)
-    told = r"not cut as this plugin.*facenet-margin.*custom\.Calculator"
+    told = r"aligned by `arcface5`.*`facenet-margin`.*custom\.Calculator"
     with pytest.raises(ConfigurationError, match=told):
         registry.calculator("facenet.Calculator", _context(tmp_path))
 

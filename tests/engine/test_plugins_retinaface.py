@@ -17,7 +17,7 @@ from compreface_convert.prepare import prepare
 from compreface_engine.core.types import Image
 from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins import retinaface
-from compreface_engine.plugins.single_stage import NetworkDetector
+from compreface_engine.plugins.single_stage import SingleStageDetector
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import slow_detectors as slow
 from tests.engine.sample_noses import find_noses
@@ -43,8 +43,10 @@ def _quiet(height: int, width: int) -> list[NDArray[Any]]:
     return [np.zeros_like(array) for array in _maps(height, width, 0)]
 
 
-def _detector(session: slow.Maker, limit: int = 640) -> NetworkDetector:
-    return NetworkDetector(session, retinaface.FAMILY, version="x", inputs=_BGR, length_limit=limit)
+def _detector(session: slow.Maker, limit: int = 640) -> SingleStageDetector:
+    return SingleStageDetector(
+        session, retinaface.FAMILY, version="x", inputs=_BGR, length_limit=limit
+    )
 
 
 def _noise(height: int, width: int) -> Image:
@@ -169,7 +171,7 @@ def test_what_mxnet_gave_for_small_real_pictures_has_the_right_faces(name: str, 
 def test_real_weights_find_every_nose_in_rgb_and_upstreams_share_in_bgr(
     mnet: Path, colour: Literal["rgb", "bgr"], noses: int
 ) -> None:
-    detector = NetworkDetector(
+    detector = SingleStageDetector(
         OnnxSession(mnet, threads=1),
         retinaface.FAMILY,
         version="x",

@@ -25,7 +25,7 @@ def test_points_go_there_and_back(box: BoundingBox, whole: bool, size: int) -> N
     cut = SquareCrop(size, whole_centre=whole)
     points = np.array([(0, 0), (size, size / 3), (17.25, 5)])
     matrix = cut.matrix(box)
-    there = cut.back(points, box) @ matrix[:, :2].T + matrix[:, 2]
+    there = cut.to_image(points, box) @ matrix[:, :2].T + matrix[:, 2]
     assert np.allclose(there, points, atol=1e-6)
 
 
@@ -33,7 +33,9 @@ def test_points_go_there_and_back(box: BoundingBox, whole: bool, size: int) -> N
 def test_the_square_is_half_as_large_again_as_the_box_and_around_its_centre(
     box: BoundingBox,
 ) -> None:
-    ((left, top), (right, bottom)) = SquareCrop(96).back(np.array([(0.0, 0.0), (96.0, 96.0)]), box)
+    ((left, top), (right, bottom)) = SquareCrop(96).to_image(
+        np.array([(0.0, 0.0), (96.0, 96.0)]), box
+    )
     longer = max(box.x_max - box.x_min, box.y_max - box.y_min, 1)
     assert (right - left, bottom - top) == pytest.approx((1.5 * longer, 1.5 * longer))
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx(
@@ -44,7 +46,7 @@ def test_the_square_is_half_as_large_again_as_the_box_and_around_its_centre(
 @pytest.mark.parametrize(("x", "whole", "middle"), [(-4, True, 8), (-5, True, 7), (-5, False, 7.5)])
 def test_the_centre_may_be_rounded_down(x: int, whole: bool, middle: float) -> None:
     box = BoundingBox(x, 0, 20, 10, 1.0)
-    (point,) = SquareCrop(192, whole_centre=whole).back(np.array([(96.0, 96.0)]), box)
+    (point,) = SquareCrop(192, whole_centre=whole).to_image(np.array([(96.0, 96.0)]), box)
     assert point.tolist() == pytest.approx([middle, 5])
 
 

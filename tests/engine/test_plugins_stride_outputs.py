@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from compreface_engine.core.types import Image
 from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins import scrfd, yunet
-from compreface_engine.plugins.single_stage import Family, NetworkDetector
+from compreface_engine.plugins.single_stage import Family, SingleStageDetector
 from compreface_engine.runtimes.onnxruntime import OnnxSession
 from tests.engine import slow_detectors as slow
 from tests.engine.sample_noses import find_noses
@@ -48,8 +48,8 @@ def _yunet_maps(height: int, width: int, seed: int) -> list[NDArray[Any]]:
 
 def _detector(
     session: slow.Maker, family: Family, inputs: InputSpec, limit: int = 640
-) -> NetworkDetector:
-    return NetworkDetector(session, family, version="x", inputs=inputs, length_limit=limit)
+) -> SingleStageDetector:
+    return SingleStageDetector(session, family, version="x", inputs=inputs, length_limit=limit)
 
 
 def _noise(height: int, width: int) -> Image:
@@ -204,7 +204,7 @@ def test_real_weights_find_every_nose(name: str) -> None:
     file, family, inputs, size = _REAL[name]
     session = OnnxSession(shared("models", *file.split("/")), threads=1)
     spec = replace(inputs, size=size)
-    detector = NetworkDetector(session, family, version="x", inputs=spec, length_limit=640)
+    detector = SingleStageDetector(session, family, version="x", inputs=spec, length_limit=640)
     found = find_noses(detector)
     assert found.noses == 46
     assert found.left_over == (1 if name == "scrfd_2_5g" else 0)  # a person in the background

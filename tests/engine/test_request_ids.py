@@ -67,24 +67,24 @@ def service() -> Iterator[Service]:
 @pytest.mark.parametrize(
     "good", ["a", "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "Root=1".replace("=", ":"), "x" * 64]
 )
-def test_an_id_of_the_caller_comes_back(service: Service, good: str) -> None:
+def test_a_clients_request_id_is_returned(service: Service, good: str) -> None:
     assert service.find(b"1", good) == good
     assert all(line["request"]["id"] == good for line in service.lines)
 
 
 @pytest.mark.parametrize("bad", ["", "x" * 65, "a b", 'a"b', "\u00e4", "-a", "a\tb", "{}", "a,b"])
-def test_an_odd_id_is_replaced_and_never_written(service: Service, bad: str) -> None:
+def test_an_invalid_request_id_is_replaced_and_not_logged(service: Service, bad: str) -> None:
     made = service.find(b"1", bad)
     assert made != bad
     assert len(made) == 16
     assert all(line["request"]["id"] == made for line in service.lines)
 
 
-def test_made_ids_differ(service: Service) -> None:
+def test_generated_ids_differ(service: Service) -> None:
     assert len({service.find(b"1") for _ in range(20)}) == 20
 
 
-def test_lines_of_the_worker_thread_and_of_a_fault_carry_the_id(service: Service) -> None:
+def test_log_lines_of_the_worker_thread_and_of_errors_have_the_id(service: Service) -> None:
     service.find(b"1", "works")
     service.find(b"X", "fails")
     said = [(line["request"]["id"], line["message"]) for line in service.lines]
@@ -97,7 +97,7 @@ def test_lines_of_the_worker_thread_and_of_a_fault_carry_the_id(service: Service
     assert "RuntimeError" in service.lines[2]["traceback"]
 
 
-def test_ids_of_requests_at_once_are_not_mixed(service: Service) -> None:
+def test_concurrent_requests_keep_their_ids(service: Service) -> None:
     async def together() -> None:
         await asyncio.gather(*(service.caller(b"1", f"number-{n}").run() for n in range(8)))
 
@@ -108,12 +108,12 @@ def test_ids_of_requests_at_once_are_not_mixed(service: Service) -> None:
     assert found == {f"number-{n}": ["scanning", "answered"] for n in range(8)}
 
 
-def test_a_line_outside_a_request_has_none(service: Service) -> None:
+def test_a_log_line_outside_a_request_has_no_id(service: Service) -> None:
     logging.getLogger(logs.NAME).info("starting")
     assert "request" not in service.lines[0]
 
 
-def test_an_access_line_says_what_was_asked_and_how_it_went(service: Service) -> None:
+def test_the_access_line_has_method_path_status_and_time(service: Service) -> None:
     service.find(b"!", "one")
     request = service.lines[-1]["request"]
     assert request.pop("ms") > 0

@@ -127,7 +127,7 @@ def test_parts_of_a_request_that_are_spread_are_not_alone() -> None:
 def test_a_second_session_is_opened_where_it_can_be_of_use(
     concurrency: Concurrency, path: Path, two: bool
 ) -> None:
-    sessions = SessionFactory(RuntimeRequest(), concurrency, idle=lambda: 1)
+    sessions = SessionFactory(RuntimeRequest(), concurrency, idle_workers=lambda: 1)
     assert isinstance(sessions.file(path), WideWhenAlone) is two
     sessions.settle()
     assert sessions.choice(path).threads_alone == 1, "it never ran"

@@ -28,7 +28,7 @@ def boxes(reply: Reply) -> list[dict[str, float]]:
     return [face["box"] for face in reply.json()["result"]]
 
 
-def test_a_flood_is_answered_rightly_or_refused_and_leaves_nothing_behind(engine: Engine) -> None:
+def test_a_flood_of_requests_is_answered_or_refused_and_leaks_nothing(engine: Engine) -> None:
     known = boxes(engine.find(PORTRAIT, "face_plugins=calculator"))
     for _ in range(8):
         engine.find(PORTRAIT, "face_plugins=calculator")
@@ -64,7 +64,7 @@ def test_a_flood_is_answered_rightly_or_refused_and_leaves_nothing_behind(engine
     assert engine.resident_bytes() - before < 100 * MEBIBYTE
 
 
-def test_a_caller_that_waits_too_long_is_refused() -> None:
+def test_a_request_that_waits_too_long_is_refused() -> None:
     with (
         Engine(CF_MAX_CONCURRENCY="1", CF_MAX_WAIT_S="0.001") as engine,
         ThreadPoolExecutor(8) as pool,
@@ -75,7 +75,9 @@ def test_a_caller_that_waits_too_long_is_refused() -> None:
         assert any("no worker was free within 0.001 s" in text.lower() for text in texts)
 
 
-def test_behind_the_api_everybody_is_answered_though_the_bodies_do_not_fit_at_once() -> None:
+def test_behind_the_api_all_requests_are_answered_even_when_their_bodies_do_not_fit_in_memory() -> (
+    None
+):
     """What `cf` sets beside the full stack; 200 MB of bodies, of which 16 may be here."""
     padded = PORTRAIT + bytes(MEBIBYTE)  # a decoder stops at the end of the picture
     with (
@@ -101,7 +103,7 @@ def test_behind_the_api_everybody_is_answered_though_the_bodies_do_not_fit_at_on
         assert most - before < 140 * MEBIBYTE
 
 
-def test_who_would_come_back_at_once_is_not_asked_to() -> None:
+def test_cf_retry_after_false_leaves_out_the_header() -> None:
     settings = {"CF_MAX_CONCURRENCY": "1", "CF_MAX_WAIT_S": "0.001", "CF_RETRY_AFTER": "false"}
     with Engine(**settings) as engine, ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda _: engine.find(PORTRAIT), range(16)))

@@ -1,4 +1,4 @@
-"""A caller that is gone ends its request at the next stage, and inside one that has parts."""
+"""A disconnect ends the client's request after the current stage, or between the stage's parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 SIDE = 8000
 
 
-def leave(engine: Engine, picture: bytes, after_s: float) -> None:
+def disconnect(engine: Engine, picture: bytes, after_s: float) -> None:
     """Sends a whole request and resets the connection a while later."""
     body = photograph_form(picture)
     head = (
@@ -33,25 +33,25 @@ def leave(engine: Engine, picture: bytes, after_s: float) -> None:
 
 def running(engine: Engine) -> int:
     text = engine.request("GET", "/metrics").body.decode()
-    (line,) = [one for one in text.splitlines() if one.startswith("compreface_running ")]
+    (line,) = (line for line in text.splitlines() if line.startswith("compreface_running "))
     return int(float(line.split()[1]))
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_what_is_spread_ends_with_its_caller(concurrency: int) -> None:
+def test_a_parallel_stage_ends_after_a_disconnect(concurrency: int) -> None:
     settings = {"CF_MAX_CONCURRENCY": str(concurrency), "EXTRA_PLUGINS": ","}
     with Engine("-m", "tests.engine.hanging_engine", **settings) as engine:
-        leave(engine, saved(grain(IN_PARTS, 40), "PNG"), 0.3)
+        disconnect(engine, saved(grain(IN_PARTS, 40), "PNG"), 0.3)
         assert wait_until(lambda: running(engine) == 0, 20), "it would take 50 to 100 s"
-        assert "the caller hung up" in engine.log
+        assert "the client disconnected" in engine.log
         assert engine.find(saved(grain(40, 40), "PNG")).status == 200
 
 
-def test_nothing_is_detected_for_a_caller_that_left_while_its_picture_was_decoded() -> None:
+def test_after_a_disconnect_during_decoding_nothing_is_detected() -> None:
     with Engine("-m", "tests.engine.hanging_engine", EXTRA_PLUGINS=",") as engine:
-        leave(engine, jpeg_of_scans(90, width=SIDE, height=SIDE), 0.1)
+        disconnect(engine, jpeg_of_scans(90, width=SIDE, height=SIDE), 0.1)
         assert wait_until(lambda: running(engine) == 0, 60)
-        assert "the caller hung up" in engine.log
+        assert "the client disconnected" in engine.log
         assert f"detecting in {SIDE} rows" not in engine.log
         engine.find(saved(grain(40, 40), "PNG"))
         assert wait_until(lambda: "detecting in 40 rows" in engine.log)

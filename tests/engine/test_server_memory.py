@@ -92,7 +92,7 @@ def test_a_hundred_large_pictures_in_2_gb_of_address_space_are_answered_or_refus
         assert "raceback" not in engine.log
 
 
-def test_refused_pictures_leave_as_much_memory_as_answered_ones() -> None:
+def test_refused_pictures_leak_no_memory() -> None:
     plain = picture("JPEG")
     forms = {
         400: (photograph_form(plain), ""),
@@ -120,7 +120,7 @@ def test_refused_pictures_leave_as_much_memory_as_answered_ones() -> None:
         assert memory(engine, "VmRSS") - before < 30_000_000
 
 
-def test_a_chosen_limit_refuses_what_never_fits_and_says_so() -> None:
+def test_a_picture_beyond_a_configured_limit_is_refused_with_the_variable() -> None:
     with Engine(CF_MAX_MEMORY_BYTES=str(400 << 20)) as engine:
         assert "memory: 400 MiB (CF_MAX_MEMORY_BYTES)" in engine.log
         reply = engine.find(picture("WEBP", quality=50, method=0))
@@ -129,14 +129,14 @@ def test_a_chosen_limit_refuses_what_never_fits_and_says_so() -> None:
         assert engine.find(PORTRAIT).status == 200
 
 
-def test_a_chosen_limit_below_what_the_networks_take_stops_the_start() -> None:
+def test_a_configured_limit_below_the_networks_memory_stops_the_start() -> None:
     code, text = refused(CF_PORT="0", CF_MAX_MEMORY_BYTES="1000000")
     assert code == 3
     last = text.splitlines()[-1]
-    assert last.startswith("compreface-engine: CF_MAX_MEMORY_BYTES=1000000: the networks alone")
+    assert last.startswith("compreface-engine: CF_MAX_MEMORY_BYTES=1000000: ")
 
 
-def test_a_network_gives_back_what_a_large_picture_made_it_take() -> None:
+def test_a_network_releases_the_memory_of_a_large_picture() -> None:
     with Engine(IMG_LENGTH_LIMIT="0", CF_MAX_CONCURRENCY="1") as engine:
         assert engine.find(PORTRAIT).status == 200
         before = memory(engine, "VmRSS")

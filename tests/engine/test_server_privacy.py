@@ -67,9 +67,7 @@ def session(engine: Engine) -> list[float]:
 
 
 @pytest.mark.parametrize("level", ["debug", "notset", "info", "error"])
-def test_a_session_leaves_nothing_in_the_log_and_nothing_on_the_disk(
-    level: str, tmp_path: Path
-) -> None:
+def test_no_personal_data_is_left_in_the_log_or_on_the_disk(level: str, tmp_path: Path) -> None:
     with Engine(
         LOGGING_LEVEL_NAME=level,
         HOME=str(tmp_path),

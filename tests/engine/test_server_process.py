@@ -43,42 +43,41 @@ def refused(**variables: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_a_taken_port_is_named_in_one_line() -> None:
+def test_a_taken_port_is_reported_in_one_line() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
         code, text = refused(CF_PORT=str(port))
     assert code == 4
-    assert text == (
-        f"compreface-engine: port {port} on 127.0.0.1 is taken by another process; "
-        "set CF_PORT to a free one\n"
-    )
+    assert text.startswith(f"compreface-engine: port {port} on 127.0.0.1 is taken")
+    assert "CF_PORT" in text
+    assert text.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "name"),
     [
-        ({"CF_HOST": "no.such.host.invalid"}, "CF_HOST=no.such.host.invalid: is no address of"),
-        ({"CF_HOST": "192.0.2.1"}, "CF_HOST=192.0.2.1: is no address of this machine"),
-        ({"CF_PORT": "abc"}, "CF_PORT=abc: is not a whole number"),
+        ({"CF_HOST": "no.such.host.invalid"}, "CF_HOST=no.such.host.invalid: "),
+        ({"CF_HOST": "192.0.2.1"}, "CF_HOST=192.0.2.1: "),
+        ({"CF_PORT": "abc"}, "CF_PORT=abc: "),
         ({"CALCULATION_PLUGIN": "facenet.Calculator"}, "facenet.Calculator"),
         ({"FACE_DETECTION_PLUGIN": "insightface.FaceDetector"}, "insightface.FaceDetector"),
         ({"EXTRA_PLUGINS": "agegender.AgeDetector"}, "agegender.AgeDetector"),
         ({"CALCULATION_PLUGIN": "nonsense"}, "nonsense"),
     ],
 )
-def test_a_configuration_that_cannot_run_is_named_in_one_line(
-    variables: dict[str, str], said: str
+def test_a_configuration_error_is_reported_in_one_line(
+    variables: dict[str, str], name: str
 ) -> None:
     code, text = refused(**{"CF_PORT": "0", **variables})
     assert code == 3
     assert text.startswith("compreface-engine: ")
-    assert said in text
+    assert name in text
     assert text.count("\n") == 1
 
 
-def test_flags_are_refused_and_the_version_is_told() -> None:
+def test_flags_are_refused_except_version() -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "compreface_engine", *arguments],
@@ -93,8 +92,14 @@ def test_flags_are_refused_and_the_version_is_told() -> None:
     assert run("--version").stdout.startswith("compreface-engine ")
 
 
+def test_the_process_that_watches_the_engine_loads_no_numpy() -> None:
+    code = "import sys, compreface_engine.__main__; sys.exit('numpy' in sys.modules)"
+    env = {"PYTHONPATH": str(ROOT / "engine")}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_exit_code_0_though_a_connection_is_kept(number: int) -> None:
+def test_a_signal_ends_the_engine_with_exit_code_0_despite_a_kept_connection(number: int) -> None:
     with Engine() as engine:
         kept = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=30)
         kept.request("GET", "/healthcheck")
@@ -103,7 +108,7 @@ def test_a_signal_ends_it_with_exit_code_0_though_a_connection_is_kept(number: i
         kept.close()
 
 
-def test_sigterm_finishes_what_runs_and_what_waits() -> None:
+def test_sigterm_drains_running_and_waiting_requests() -> None:
     with Engine(CF_MAX_CONCURRENCY="1") as engine, ThreadPoolExecutor(6) as pool:
         expected = engine.find(PORTRAIT).json()["result"][0]["box"]
         began = threading.Barrier(7)
@@ -155,7 +160,7 @@ sys.exit(__main__.main([]))
 """
 
 
-def test_what_computes_beyond_the_grace_is_refused_and_left_behind() -> None:
+def test_computations_beyond_the_drain_are_refused_and_abandoned() -> None:
     def ask(name: str) -> Reply:
         headers = {"Content-Type": MULTIPART, "X-Request-Id": name}
         return engine.request("POST", "/find_faces", photograph_form(b"1"), headers)
@@ -179,12 +184,12 @@ def metrics(engine: Engine) -> bytes:
     return engine.request("GET", "/metrics").body
 
 
-def test_sigterm_while_models_load_ends_it_with_exit_code_0() -> None:
+def test_sigterm_while_models_load_ends_the_engine_with_exit_code_0() -> None:
     engine = Engine()
     assert engine.stop() in (0, -signal.SIGTERM)
 
 
-def test_logs_are_json_and_hold_no_file_name_no_api_key_and_no_query() -> None:
+def test_logs_are_json_without_file_names_api_keys_and_queries() -> None:
     import json
 
     with Engine(LOGGING_LEVEL_NAME="debug", CF_TYPO="x") as engine:

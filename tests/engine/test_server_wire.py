@@ -119,21 +119,21 @@ def refusal(reply: Reply) -> tuple[int, str]:
         bytes(5000),
     ],
 )
-def test_what_is_no_picture_says_so(engine: Engine, data: bytes) -> None:
+def test_other_data_than_a_picture_is_refused(engine: Engine, data: bytes) -> None:
     assert refusal(engine.find(data)) == (400, BROKEN)
 
 
-def test_a_picture_cut_in_its_data_is_read_as_far_as_it_goes(engine: Engine) -> None:
+def test_a_picture_truncated_in_its_data_is_decoded_as_far_as_it_goes(engine: Engine) -> None:
     reply = engine.find(PORTRAIT[: len(PORTRAIT) * 8 // 10])
     assert reply.status == 200
     assert reply.headers["x-image-truncated"] == "true"
 
 
-def test_a_picture_cut_in_its_header_is_refused(engine: Engine) -> None:
+def test_a_picture_truncated_in_its_header_is_refused(engine: Engine) -> None:
     assert engine.find(PORTRAIT[:150]).status in (400, 422)
 
 
-def test_a_bomb_is_refused_by_its_header(engine: Engine) -> None:
+def test_a_decompression_bomb_is_refused_by_its_header_over_http(engine: Engine) -> None:
     before = engine.resident_bytes()
     status, text = refusal(engine.find(bomb(30_000)))
     assert status == 422
@@ -141,7 +141,7 @@ def test_a_bomb_is_refused_by_its_header(engine: Engine) -> None:
     assert engine.resident_bytes() - before < 100_000_000
 
 
-def test_uncommon_kinds_of_pictures_are_read(engine: Engine) -> None:
+def test_uncommon_picture_formats_are_decoded(engine: Engine) -> None:
     picture = portrait()
     gray = np.asarray(picture.convert("L")).astype(np.uint16) * 257
     frames = [picture, Image.new("RGB", picture.size)]
@@ -159,12 +159,12 @@ def test_uncommon_kinds_of_pictures_are_read(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (12, 12), (3000, 2), (2, 3000)])
-def test_tiny_and_narrow_pictures_hold_no_face(engine: Engine, size: tuple[int, int]) -> None:
+def test_tiny_and_narrow_pictures_have_no_face(engine: Engine, size: tuple[int, int]) -> None:
     assert refusal(engine.find(encoded(Image.new("RGB", size), "PNG"))) == (400, NO_FACE)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_changes_nothing(engine: Engine, orientation: int) -> None:
+def test_exif_orientation_is_ignored(engine: Engine, orientation: int) -> None:
     tags = Image.Exif()
     tags[0x0112] = orientation
     plain = engine.find(encoded(portrait(), "JPEG", quality=90)).json()["result"]
@@ -179,7 +179,7 @@ def test_base64_gives_the_answer_of_the_file(engine: Engine) -> None:
     assert reply.json()["result"][0]["box"] == want
 
 
-def test_a_form_without_the_field_says_so(engine: Engine) -> None:
+def test_a_form_without_a_file_is_refused(engine: Engine) -> None:
     body = multipart([part("image", PORTRAIT, "a.jpg")])
     reply = engine.request("POST", "/scan_faces", body, {"Content-Type": MULTIPART})
     assert refusal(reply) == (400, "400 Bad Request: No file is attached")
@@ -205,13 +205,13 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(engine: Engine) -> N
     assert b"at most 4000000 are accepted" in said
 
 
-def test_a_body_that_stops_coming_is_given_up(engine: Engine) -> None:
+def test_a_stalled_body_times_out(engine: Engine) -> None:
     said = talk(engine, head(len(FORM)), FORM[:1000])
     assert said.startswith(b"HTTP/1.1 408 ")
     assert b"cache-control" in said
 
 
-def test_a_body_shorter_than_announced_is_given_up(engine: Engine) -> None:
+def test_a_body_shorter_than_announced_times_out(engine: Engine) -> None:
     talk(engine, head(len(FORM) + 10), FORM, end=True)
 
 
@@ -221,7 +221,7 @@ def test_a_body_longer_than_announced_is_cut_at_its_length(engine: Engine) -> No
     assert b"No file is attached" in said
 
 
-def test_a_caller_that_asks_first_is_told_to_go_on(engine: Engine) -> None:
+def test_expect_100_continue_is_answered_with_100(engine: Engine) -> None:
     asked = head(len(FORM)).replace(
         b"\r\n\r\n", b"\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     )
@@ -229,7 +229,7 @@ def test_a_caller_that_asks_first_is_told_to_go_on(engine: Engine) -> None:
     assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
-def test_a_caller_that_asks_first_is_not_told_to_send_what_is_too_large(engine: Engine) -> None:
+def test_expect_100_continue_is_refused_for_a_body_over_the_limit(engine: Engine) -> None:
     said = talk(engine, head(5_000_000).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
     assert said.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in said
@@ -246,7 +246,7 @@ def test_a_caller_that_asks_first_is_not_told_to_send_what_is_too_large(engine: 
         b"GET /status HTTP/2.0\r\n\r\n",
     ],
 )
-def test_what_is_not_http_gets_a_json_400(engine: Engine, bytes_sent: bytes) -> None:
+def test_invalid_http_gets_a_json_400(engine: Engine, bytes_sent: bytes) -> None:
     said = talk(engine, bytes_sent)
     assert said.startswith(b"HTTP/1.1 400 ")
     assert b'{"message":"400 Bad Request: ' in said
@@ -275,13 +275,13 @@ def test_a_photograph_in_a_base64_part_is_read(engine: Engine, end: str) -> None
     assert reply.json()["result"][0]["box"] == engine.find(PORTRAIT).json()["result"][0]["box"]
 
 
-def test_a_photograph_as_a_text_field_is_no_file(engine: Engine) -> None:
+def test_a_photograph_as_a_text_field_is_not_a_file(engine: Engine) -> None:
     body = multipart([part("file", PORTRAIT + bytes(100_000))])
     reply = engine.request("POST", "/find_faces", body, {"Content-Type": MULTIPART})
     assert refusal(reply) == (400, "400 Bad Request: No file is attached")
 
 
-def test_headers_without_end_are_refused(engine: Engine) -> None:
+def test_endless_headers_are_refused(engine: Engine) -> None:
     line = b"X-Filler: " + b"a" * 1000 + b"\r\n"
     said = talk(engine, b"GET /status HTTP/1.1\r\nHost: x\r\n", *[line] * 2000)
     assert said.startswith(b"HTTP/1.1 431 ")
@@ -317,7 +317,7 @@ def test_a_head_just_under_16_kib_is_read(engine: Engine) -> None:
         ("/nowhere", 404, b""),
     ],
 )
-def test_a_method_that_nobody_knows_is_answered_like_a_wrong_one(
+def test_an_unknown_method_is_answered_like_an_unsupported_one(
     engine: Engine, path: str, status: int, allow: bytes
 ) -> None:
     said = talk(engine, f"BREW {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -326,7 +326,7 @@ def test_a_method_that_nobody_knows_is_answered_like_a_wrong_one(
     assert b"\r\nx-request-id: " in said
 
 
-def test_requests_in_one_go_are_answered_in_order(engine: Engine) -> None:
+def test_pipelined_requests_are_answered_in_order(engine: Engine) -> None:
     ask = b"GET /%b HTTP/1.1\r\nHost: x\r\n%b\r\n"
     said = talk(
         engine,
@@ -357,7 +357,7 @@ def test_a_kept_connection_serves_many_requests(engine: Engine) -> None:
     wire.close()
 
 
-def test_callers_that_vanish_cost_nothing(engine: Engine) -> None:
+def test_disconnected_clients_leak_nothing(engine: Engine) -> None:
     for keep in (len(FORM), len(FORM) // 2, 0):
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", engine.port), timeout=30) as wire:

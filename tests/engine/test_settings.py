@@ -43,7 +43,7 @@ def test_an_empty_environment_gives_the_embedded_build() -> None:
     assert not settings.apply_exif
 
 
-def test_more_requests_are_under_way_where_batches_are_wanted_of_them() -> None:
+def test_with_batching_more_requests_are_computed_at_once() -> None:
     assert read().max_concurrency == 4
     assert read(GPU_IDX="0").max_concurrency == 8
     assert Settings.from_env({"GPU_IDX": "0"}, cores=16).max_concurrency == 32
@@ -73,7 +73,7 @@ def test_empty_means_unset_everywhere() -> None:
     assert read(**dict.fromkeys(names, "")) == read()
 
 
-def test_the_variables_of_the_original_that_do_nothing_change_nothing() -> None:
+def test_the_originals_variables_without_effect_change_no_setting() -> None:
     changed = read(**dict.fromkeys(WITHOUT_EFFECT, "anything"))
     assert replace(changed, warnings=()) == read()
 
@@ -88,7 +88,7 @@ OF_THE_ORIGINAL = (
 
 
 @pytest.mark.parametrize("name", OF_THE_ORIGINAL)
-def test_every_variable_of_the_original_is_read_or_has_its_reason(name: str) -> None:
+def test_every_variable_of_the_original_is_read_or_listed_without_effect(name: str) -> None:
     asked: set[str] = set()
 
     class Recorder(dict[str, str]):
@@ -101,21 +101,20 @@ def test_every_variable_of_the_original_is_read_or_has_its_reason(name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value"),
     [
-        ("ML_PORT", "8080", "the port is CF_PORT"),
-        ("FLASK_ENV", "development", "no Flask"),
-        ("CUDA", "11.8", "GPU_IDX chooses the GPU"),
-        ("INTEL_OPTIMIZATION", "true", "never used"),
-        ("UWSGI_HARAKIRI", "30", "no uWSGI"),
-        ("CF_RATE_BURST", "5", "CF_RATE_LIMIT is not set"),
-        ("BE_VERSION", "9", "differs from APP_VERSION_STRING (1.2.0)"),
+        ("ML_PORT", "8080"),
+        ("FLASK_ENV", "development"),
+        ("CUDA", "11.8"),
+        ("INTEL_OPTIMIZATION", "true"),
+        ("UWSGI_HARAKIRI", "30"),
+        ("CF_RATE_BURST", "5"),
+        ("BE_VERSION", "9"),
     ],
 )
-def test_what_changes_nothing_says_why(name: str, value: str, said: str) -> None:
+def test_a_variable_without_effect_is_warned_of(name: str, value: str) -> None:
     (warning,) = read(**{name: value}).warnings
-    assert warning.startswith(name)
-    assert said in warning
+    assert warning.startswith(f"{name} ")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +128,7 @@ def test_what_changes_nothing_says_why(name: str, value: str, said: str) -> None
         ("UWSGI_PROCESSES", "2"),
     ],
 )
-def test_what_the_original_sets_by_itself_is_no_matter(name: str, value: str) -> None:
+def test_the_originals_own_values_cause_no_warning(name: str, value: str) -> None:
     assert read(**{name: value}).warnings == ()
 
 
@@ -150,26 +149,30 @@ def test_a_file_of_keys_may_have_comments_and_a_byte_order_mark(tmp_path: Path) 
 def test_a_wrong_key_of_a_file_is_named_by_its_line(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# ours\nlong-enough\nsecret\n")
-    with pytest.raises(ConfigurationError, match="CF_API_KEYS_FILE: the key in line 3 must") as no:
+    with pytest.raises(ConfigurationError, match=r"^CF_API_KEYS_FILE: .*line 3 ") as refused:
         read(CF_API_KEYS_FILE=str(file))
-    assert "secret" not in str(no.value)
+    assert "secret" not in str(refused.value)
 
 
 def test_wrong_keys_are_refused_and_never_shown(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.write_text(" \n")
+    absent = str(tmp_path / "absent")
     wrong = {
-        "CF_API_KEYS holds no key": {"CF_API_KEYS": ","},
-        "CF_API_KEYS: key 2 must have at least 8": {"CF_API_KEYS": "long-enough,secret"},
-        "CF_API_KEYS: key 1 must": {"CF_API_KEYS": "secret\u00e4\u00e4\u00e4\u00e4"},
-        "CF_API_KEYS_FILE holds no key": {"CF_API_KEYS_FILE": str(empty)},
-        "cannot be read": {"CF_API_KEYS_FILE": str(tmp_path / "absent")},
-        "are both set": {"CF_API_KEYS": "secret-one", "CF_API_KEYS_FILE": str(empty)},
+        "CF_API_KEYS ": {"CF_API_KEYS": ","},
+        "CF_API_KEYS: key 2 ": {"CF_API_KEYS": "long-enough,secret"},
+        "CF_API_KEYS: key 1 ": {"CF_API_KEYS": "secret\u00e4\u00e4\u00e4\u00e4"},
+        "CF_API_KEYS_FILE ": {"CF_API_KEYS_FILE": str(empty)},
+        f"CF_API_KEYS_FILE={absent}: ": {"CF_API_KEYS_FILE": absent},
+        "CF_API_KEYS and CF_API_KEYS_FILE ": {
+            "CF_API_KEYS": "secret-one",
+            "CF_API_KEYS_FILE": str(empty),
+        },
     }
-    for said, variables in wrong.items():
+    for start, variables in wrong.items():
         with pytest.raises(ConfigurationError) as caught:
             read(**variables)
-        assert said in str(caught.value)
+        assert str(caught.value).startswith(start)
         assert "secret" not in str(caught.value)
     assert "first-key" not in repr(read(CF_API_KEYS="first-key"))
 
@@ -203,7 +206,7 @@ def test_extra_plugins_are_split_as_in_the_original(text: str, extras: tuple[str
     assert read(EXTRA_PLUGINS=text).extras == extras
 
 
-def test_processes_times_threads_is_the_concurrency_unless_ours_is_set() -> None:
+def test_processes_times_threads_is_the_concurrency_unless_cf_max_concurrency_is_set() -> None:
     assert read(UWSGI_PROCESSES="2", UWSGI_THREADS="3").max_concurrency == 6
     assert read(UWSGI_PROCESSES="2").max_concurrency == 2
     assert read(UWSGI_THREADS="3").max_concurrency == 3
@@ -212,38 +215,32 @@ def test_processes_times_threads_is_the_concurrency_unless_ours_is_set() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "reason"),
+    ("name", "value"),
     [
-        ("CF_PORT", "http", "is not a whole number"),
-        ("CF_PORT", "70000", "must be between 0 and 65535"),
-        ("IMG_LENGTH_LIMIT", "-1", "must be at least 0"),
-        ("CF_MAX_CONCURRENCY", "0", "must be at least 1"),
-        ("CF_MAX_WAIT_S", "soon", "is not a number of seconds"),
-        ("CF_MAX_WAIT_S", "nan", "must be more than 0 seconds"),
-        ("CF_APPLY_EXIF", "maybe", "must be true or false"),
-        ("CF_RUNTIME", "caffe", "is none of onnxruntime, openvino, tensorflow, mxnet, auto"),
-        ("CF_PRECISION", "int8", "is none of auto, fp32, bf16"),
-        ("CF_BATCHING", "maybe", "is none of auto, on, off"),
-        ("CF_MIN_COSINE", "1.1", "must be more than 0 and at most 1"),
-        ("CF_MIN_COSINE", "nan", "must be more than 0 and at most 1"),
-        ("CF_MIN_COSINE", "high", "is not a number"),
-        ("CF_MODELS_DIR", "/no/such/folder", "is no folder"),
-        ("LOGGING_LEVEL_NAME", "loud", "is no log level"),
-        ("CF_RATE_LIMIT", "0", "must be more than 0"),
-        ("CF_RATE_LIMIT", "fast", "is not a number of requests a second"),
+        ("CF_PORT", "http"),
+        ("CF_PORT", "70000"),
+        ("IMG_LENGTH_LIMIT", "-1"),
+        ("CF_MAX_CONCURRENCY", "0"),
+        ("CF_MAX_WAIT_S", "soon"),
+        ("CF_MAX_WAIT_S", "nan"),
+        ("CF_APPLY_EXIF", "maybe"),
+        ("CF_RUNTIME", "caffe"),
+        ("CF_PRECISION", "int8"),
+        ("CF_BATCHING", "maybe"),
+        ("CF_MIN_COSINE", "1.1"),
+        ("CF_MIN_COSINE", "nan"),
+        ("CF_MIN_COSINE", "high"),
+        ("CF_MODELS_DIR", "/no/such/folder"),
+        ("LOGGING_LEVEL_NAME", "loud"),
+        ("CF_RATE_LIMIT", "0"),
+        ("CF_RATE_LIMIT", "fast"),
+        ("CF_MAX_QUEUE_BYTES", "5"),  # less than one body
     ],
 )
-def test_a_wrong_value_is_named_with_its_variable_and_the_reason(
-    name: str, value: str, reason: str
-) -> None:
+def test_a_wrong_value_is_named_with_its_variable(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(**{name: value})
-    assert str(caught.value).startswith(f"{name}={value}: {reason}")
-
-
-def test_a_queue_smaller_than_one_body_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="CF_MAX_QUEUE_BYTES=5: is less than"):
-        read(CF_MAX_QUEUE_BYTES="5")
+    assert str(caught.value).startswith(f"{name}={value}: ")
 
 
 @pytest.mark.parametrize(("text", "flag"), [("true", True), ("1", True), ("False", False)])
@@ -256,9 +253,9 @@ def test_log_levels_in_any_case() -> None:
     assert read(LOGGING_LEVEL_NAME="WARNING").log_level == logging.WARNING
 
 
-def test_unknown_variables_of_ours_are_named() -> None:
+def test_unknown_cf_variables_are_warned_of() -> None:
     (warning,) = read(CF_MAX_WAITS="5", OTHER="x").warnings
-    assert warning.startswith("CF_MAX_WAITS is set but means nothing")
+    assert warning.startswith("CF_MAX_WAITS ")
 
 
 @pytest.mark.parametrize(
@@ -287,13 +284,13 @@ def test_this_host_has_at_least_one_usable_core() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "reason"),
+    ("name", "value"),
     [
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf only"),
-        ("OTEL_TRACES_EXPORTER", "zipkin", "traces are sent by otlp"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "is no http:// or https:// address"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
     ],
 )
-def test_traces_that_cannot_be_sent_are_refused(name: str, value: str, reason: str) -> None:
-    with pytest.raises(ConfigurationError, match=reason):
+def test_traces_that_cannot_be_sent_are_refused(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}={value}: "):
         read(**{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", name: value})

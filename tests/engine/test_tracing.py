@@ -35,7 +35,7 @@ def by_name(spans: list[Span]) -> dict[str, Span]:
     return {span.name: span for span in spans}
 
 
-def test_a_request_is_one_trace_below_its_callers_with_a_span_for_each_stage() -> None:
+def test_a_request_is_a_child_of_the_clients_trace_with_a_span_per_stage() -> None:
     with (
         Collector() as collector,
         Engine(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **QUICK) as engine,
@@ -67,7 +67,7 @@ def test_a_request_is_one_trace_below_its_callers_with_a_span_for_each_stage() -
         assert (line["request"]["trace_id"], line["request"]["id"]) == (TRACE, "my-request")
 
 
-def test_standard_variables_name_the_service_and_leave_requests_out() -> None:
+def test_standard_variables_set_the_service_name_and_the_sampler() -> None:
     with (
         Collector() as collector,
         Engine(
@@ -89,7 +89,7 @@ def test_standard_variables_name_the_service_and_leave_requests_out() -> None:
         assert collector.service["deployment.environment.name"] == "test"
 
 
-def test_the_last_traces_are_sent_at_the_end() -> None:
+def test_the_last_traces_are_sent_at_the_exit() -> None:
     with (
         Collector() as collector,
         Engine(
@@ -117,7 +117,7 @@ SMALL = {
 }
 
 
-def test_a_collector_that_stalls_holds_up_no_request_and_not_the_end() -> None:
+def test_a_stalled_collector_delays_neither_requests_nor_the_exit() -> None:
     with (
         Collector(stalls=True) as collector,
         Engine(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **SMALL) as engine,
@@ -126,7 +126,7 @@ def test_a_collector_that_stalls_holds_up_no_request_and_not_the_end() -> None:
         assert collector.asked.is_set()
 
 
-def test_a_collector_that_fails_holds_up_no_request_and_not_the_end() -> None:
+def test_a_failing_collector_delays_neither_requests_nor_the_exit() -> None:
     with (
         Collector(status=503) as collector,
         Engine(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **SMALL) as engine,
@@ -135,7 +135,7 @@ def test_a_collector_that_fails_holds_up_no_request_and_not_the_end() -> None:
         assert collector.asked.is_set()
 
 
-def test_a_collector_that_is_not_there_holds_up_no_request_and_not_the_end() -> None:
+def test_an_absent_collector_delays_neither_requests_nor_the_exit() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         port = holder.getsockname()[1]
@@ -155,7 +155,7 @@ def run(folder: Path, script: str, **variables: str) -> subprocess.CompletedProc
     )
 
 
-def test_an_endpoint_without_the_packages_is_refused_at_start(tmp_path: Path) -> None:
+def test_an_endpoint_without_the_packages_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry" / "__init__.py").write_text("")
     start = "import sys; from compreface_engine.__main__ import main; sys.exit(main([]))"
@@ -165,19 +165,20 @@ def test_an_endpoint_without_the_packages_is_refused_at_start(tmp_path: Path) ->
     assert "compreface-engine[otel]" in done.stderr
 
 
-def test_variables_that_the_sdk_cannot_go_on_with_are_refused_at_start(tmp_path: Path) -> None:
+def test_variables_that_the_sdk_refuses_stop_the_start(tmp_path: Path) -> None:
     start = "import sys; from compreface_engine.__main__ import main; sys.exit(main([]))"
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
     done = run(tmp_path, start, **endpoint, OTEL_BSP_MAX_QUEUE_SIZE="1")
     assert done.returncode == 3
-    assert "compreface-engine: traces cannot be sent as the OTEL_ variables say" in done.stderr
+    assert done.stderr.startswith("compreface-engine: ")
+    assert "OTEL_" in done.stderr
     done = run(tmp_path, start, **endpoint, OTEL_EXPORTER_OTLP_HEADERS="a=b,secret-token")
     assert done.returncode == 3
-    assert "OTEL_EXPORTER_OTLP_HEADERS: must be name=value" in done.stderr
+    assert "OTEL_EXPORTER_OTLP_HEADERS: " in done.stderr
     assert "secret" not in done.stderr
 
 
-def test_without_an_endpoint_nothing_of_it_is_imported(tmp_path: Path) -> None:
+def test_without_an_endpoint_opentelemetry_is_not_imported(tmp_path: Path) -> None:
     done = run(
         tmp_path,
         "import sys\n"

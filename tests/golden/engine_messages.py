@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from compreface_engine import limits
 from compreface_engine.__main__ import USAGE
@@ -21,11 +23,21 @@ from compreface_engine.api.form import MAX_FIELD_BYTES, MAX_HEADS_BYTES, MAX_PAR
 from compreface_engine.api.protocol import HeadTooLarge, Malformed
 from compreface_engine.api.server import bind
 from compreface_engine.budget import Budget
+from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.image import decode
-from compreface_engine.core.pieces import MOST_CHUNKS, MOST_PARTS
-from compreface_engine.core.scans import MOST_SEGMENTS
+from compreface_engine.core.pieces import MAX_CHUNKS, MAX_TIFF_PARTS
+from compreface_engine.core.scans import MAX_SEGMENTS
+from compreface_engine.models.inputs import InputSpec
+from compreface_engine.models.prepared import PreparedModel, Source
 from compreface_engine.plugins import registry
 from compreface_engine.plugins.context import Context
+from compreface_engine.runtimes.backends import Backend
+from compreface_engine.runtimes.base import Concurrency
+from compreface_engine.runtimes.choice import RuntimeRequest, choose
+from compreface_engine.runtimes.factory import SessionFactory
+from compreface_engine.runtimes.host import Cpu
+from compreface_engine.runtimes.measure import Measured
+from compreface_engine.runtimes.table import RUNTIMES
 from compreface_engine.settings import Settings
 from tests.contract.process import MULTIPART, multipart, part
 from tests.engine.costly_pictures import (
@@ -126,7 +138,7 @@ async def _bodies(gate: Gate) -> object:
 
 async def _pictures(gate: Gate) -> object:
     (await gate.permit(_stays)).share.reserve(10)
-    return await gate.permit(_stays, room=5)
+    return await gate.permit(_stays, memory=5)
 
 
 async def _worker(gate: Gate) -> object:
@@ -145,7 +157,7 @@ async def _out_of_memory(gate: Gate) -> object:
 
 async def _stuck(gate: Gate) -> object:
     permit = await gate.permit(_stays)
-    permit.about = "request 1 (PNG, 5 bytes)"
+    permit.description = "request 1 (PNG, 5 bytes)"
     gate.age(5)
     return json.loads(ops.live(gate).body)["message"]
 
@@ -177,6 +189,62 @@ def _taken_port(_: Path) -> object:
 
 def _picture(data: bytes, max_pixels: int = 178_956_970) -> Case:
     return lambda _: decode(data, max_pixels=max_pixels)
+
+
+def _runtime(
+    runtime: str,
+    precision: str = "auto",
+    *,
+    gpu_idx: int = -1,
+    installed: Collection[str] = tuple(RUNTIMES),
+) -> Case:
+    """The error of asking for a runtime where these are installed."""
+    request = RuntimeRequest(runtime, precision)
+    return lambda _: SessionFactory(
+        request, Concurrency(gpu_idx=gpu_idx), lambda name: "1.0" if name in installed else None
+    )
+
+
+def _choice(
+    runtime: str,
+    precision: str,
+    *,
+    flags: Collection[str] = ("amx_bf16",),
+    installed: Collection[str] = tuple(RUNTIMES),
+    broken: bool = False,
+) -> Case:
+    """The error of choosing a backend, whose measurement gives a cosine of 0.9."""
+
+    def measure(
+        path: Path, probe: object, backends: Sequence[Backend], threads: int
+    ) -> list[Measured]:
+        if broken:
+            raise ConfigurationError("it ended with -4")
+        return [Measured(backend, 8, 6, 0.9) for backend in backends]
+
+    def case(folder: Path) -> object:
+        path = folder / "mine" / "model.onnx"
+        path.parent.mkdir()
+        path.write_bytes(b"weights")
+        return choose(
+            path,
+            lambda: np.zeros((6, 3, 112, 112), np.float32),
+            RuntimeRequest(runtime, precision),
+            concurrency=Concurrency(),
+            cpu=Cpu("a CPU", frozenset(flags)),
+            measure=measure,
+            version_of=lambda name: "1.0" if name in installed else None,
+        )
+
+    return case
+
+
+def _own_files(folder: Path) -> object:
+    """The error of a model in a framework's format whose files were not kept."""
+    sessions = SessionFactory(RuntimeRequest("mxnet"), Concurrency(), lambda _: "1.0")
+    path = folder / "mine" / "model.onnx"
+    model = PreparedModel("mine", "calculator", path, InputSpec(112), source=Source("mxnet"))
+    return sessions.model(model)
 
 
 def _plugin(
@@ -308,12 +376,12 @@ CASES: Final[Mapping[str, Case]] = {
     "picture: a header cut short": _picture(saved(grain(8, 8), "JPEG")[:30]),
     "picture: scans of a JPEG": _picture(jpeg_of_scans(200)),
     "picture: samples of a JPEG": _picture(jpeg_of_scans(60, width=13_000, height=13_000)),
-    "picture: segments of a JPEG": _picture(b"\xff\xd8" + segment(0xFE, b"") * (MOST_SEGMENTS + 1)),
+    "picture: segments of a JPEG": _picture(b"\xff\xd8" + segment(0xFE, b"") * (MAX_SEGMENTS + 1)),
     "picture: bytes before the first scan of a JPEG": _picture(
         b"\xff\xd8" + segment(0xFE, bytes(65_000)) * 130 + saved(grain(8, 8, 4), "JPEG")[2:]
     ),
-    "picture: chunks of a PNG": _picture(png(png_chunk(b"IDAT") * (MOST_CHUNKS + 1))),
-    "picture: parts of a TIFF": _picture(tiff_of_shared_tiles(MOST_PARTS + 1)),
+    "picture: chunks of a PNG": _picture(png(png_chunk(b"IDAT") * (MAX_CHUNKS + 1))),
+    "picture: parts of a TIFF": _picture(tiff_of_shared_tiles(MAX_TIFF_PARTS + 1)),
     "picture: bytes of a TIFF": _picture(tiff_of_shared_strips(3000, 100_000)),
     "picture: tiles beyond a TIFF": _picture(tiff_of_shared_tiles(100, height=40_000)),
     "picture: bytes of a JPEG 2000": _picture(saved(grain(32, 32), "JPEG2000") + bytes(1 << 24)),
@@ -347,4 +415,15 @@ CASES: Final[Mapping[str, Case]] = {
         "facenet.Calculator@20180402-114759",
         input={"size": 160, "mean": None, "scale": None},
     ),
+    # Runtimes
+    "runtime: not installed": _runtime("tensorflow", installed=()),
+    "runtime: none of its own on a GPU": _runtime("openvino", gpu_idx=0),
+    "runtime: a precision it lacks": _runtime("onnxruntime", "bf16"),
+    "runtime: a precision the CPU lacks": _choice("auto", "bf16", flags=()),
+    "runtime: a precision that nothing installed has": _choice(
+        "auto", "bf16", installed=("onnxruntime",)
+    ),
+    "runtime: less exact than allowed": _choice("openvino", "bf16"),
+    "runtime: it could not be measured": _choice("openvino", "auto", broken=True),
+    "runtime: no files of its own kept": _own_files,
 }

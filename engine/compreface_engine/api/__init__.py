@@ -1,1 +1,1 @@
-"""api"""
+"""The HTTP API: upstream's contract and the operational routes."""

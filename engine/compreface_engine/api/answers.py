@@ -1,4 +1,4 @@
-"""Answers and their bytes: JSON exactly as the original writes it, headers, the sending."""
+"""HTTP answers: JSON with exactly the original's bytes, and their headers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import orjson
 
-from compreface_engine.api.errors import Later, MethodNotAllowed, RequestError, Unauthorized
+from compreface_engine.api.errors import MethodNotAllowed, RequestError, RetryLater, Unauthorized
 from compreface_engine.core.errors import NoFaceFound
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -32,7 +32,7 @@ _JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_A
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer, ready to send."""
+    """One HTTP answer: status, body and headers."""
 
     status: int
     body: bytes = b""
@@ -40,7 +40,7 @@ class Answer:
     headers: tuple[Header, ...] = ()
 
     def start(self, request_id: bytes, *, close: bool = False) -> Message:
-        """The first ASGI message: status and headers in the original's order, then ours."""
+        """The first ASGI message: status, the original's headers in its order, then new ones."""
         headers = [
             (b"content-type", self.content_type),
             (b"content-length", b"%d" % len(self.body)),
@@ -56,14 +56,14 @@ class Answer:
 def to_json(value: Any) -> bytes:
     """`value` as the original prints it: sorted keys, no blanks, ASCII, Python's floats, one LF.
 
-    float32 arrays are widened to float64 first, so their values print with up to 17 digits.
-    Keys must be plain ASCII names.
+    float32 arrays are widened to float64, so their values have up to 17 digits. Keys must be
+    printable ASCII.
     """
     return orjson.dumps(_prepared(value), option=_JSON_OPTIONS)
 
 
 def _prepared(value: Any) -> Any:
-    """`value` with everything that orjson would print otherwise replaced by its bytes."""
+    """`value` with everything that orjson would print differently replaced by its bytes."""
     if isinstance(value, dict):
         return {key: _prepared(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -79,30 +79,31 @@ def _prepared(value: Any) -> Any:
 
 
 def _numbers(values: np.ndarray[Any, Any]) -> Any:
-    """A vector of floats: quick, then the few that Python prints with an exponent, one by one."""
+    """A vector of floats, printed at once but for the few that Python prints with an exponent."""
     wide = np.ascontiguousarray(values, dtype=np.float64)
     text = orjson.dumps(wide, option=orjson.OPT_SERIALIZE_NUMPY)
     size = np.abs(wide)
-    odd = np.flatnonzero(((size < 1e-4) & (size > 0)) | ((size >= 1e16) & np.isfinite(size)))
-    if odd.size:
+    exponential = ((size < 1e-4) & (size > 0)) | ((size >= 1e16) & np.isfinite(size))
+    if exponential.any():
         printed = text[1:-1].split(b",")
-        for index in odd.tolist():
+        for index in np.flatnonzero(exponential).tolist():
             printed[index] = repr(float(wide[index])).encode()
         text = b"[" + b",".join(printed) + b"]"
     return orjson.Fragment(text)
 
 
 def json_answer(value: Any, status: int = 200, headers: tuple[Header, ...] = ()) -> Answer:
+    """An answer whose body is `value`; see `to_json`."""
     return Answer(status, to_json(value), headers=headers)
 
 
 def error_answer(error: RequestError) -> Answer:
-    """`{"message": ...}` with the error's status; 429 and 503 say when to come back.
+    """`{"message": ...}` with the error's status and headers, `Retry-After` among them.
 
-    "No face" in a picture that was cut short says so: the missing part may have held it.
+    "No face" for a truncated picture has the header TRUNCATED: the missing part may have had one.
     """
     headers: tuple[Header, ...] = ()
-    if isinstance(error, Later):
+    if isinstance(error, RetryLater):
         if error.retry_after is not None:
             headers = ((b"retry-after", b"%d" % error.retry_after),)
     elif isinstance(error, Unauthorized):

@@ -1,4 +1,4 @@
-"""Bodies: read within bounds, and the photograph taken out of a JSON document."""
+"""Request bodies: bounded reading, and the photograph of a JSON body."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from compreface_engine.admission import ClientDisconnected
 from compreface_engine.api.answers import Receive
 from compreface_engine.api.errors import (
     BAD_JSON,
@@ -26,17 +27,13 @@ _TOO_MANY = f"The JSON body has more than {MAX_JSON_VALUES} values"
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
-class Disconnected(Exception):
-    """The caller hung up before its body was complete."""
-
-
 async def read_body(
     receive: Receive, hold: Callable[[int], Awaitable[None]], timeout_s: float
 ) -> bytes:
-    """The whole body. `hold` gets the size of each piece before it is kept, and may make it wait.
+    """The whole body. `hold` is awaited with the size of each piece before the piece is kept.
 
-    Raises BodyTooSlow when the pieces took longer than `timeout_s`, the waits of `hold` aside,
-    Disconnected, and what `hold` raises.
+    Raises BodyTooSlow where the pieces took longer than `timeout_s`, without the time in `hold`,
+    ClientDisconnected, and what `hold` raises.
     """
     pieces: list[bytes] = []
     clock = asyncio.get_running_loop().time
@@ -45,7 +42,7 @@ async def read_body(
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise Disconnected
+                    raise ClientDisconnected
                 piece = message.get("body", b"")
                 if piece:
                     left_s = (limit.when() or 0.0) - clock()
@@ -60,11 +57,12 @@ async def read_body(
 
 
 def media_type(content_type: bytes) -> str:
-    """`text/html` out of `Text/HTML; charset=...`."""
+    """The media type without parameters, in lower case: `text/html` of `Text/HTML; charset=...`."""
     return content_type.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 def is_json(content_type: bytes) -> bool:
+    """Whether it is `application/json` or `application/...+json`."""
     kind = media_type(content_type)
     return kind == "application/json" or (
         kind.startswith("application/") and kind.endswith("+json")
@@ -72,9 +70,10 @@ def is_json(content_type: bytes) -> bool:
 
 
 def read_json_file(body: bytes) -> bytes:
-    """The photograph out of `{"file": "<base64>"}`; characters outside the alphabet are skipped.
+    """The photograph in `{"file": "<base64>"}`; characters outside the alphabet are skipped.
 
-    Raises BadRequest for what is no JSON and UnprocessableInput for JSON that holds no base64 file.
+    Raises BadRequest where `body` is not JSON, UnprocessableInput where it has no base64 file and
+    BodyTooLarge where it has more than MAX_JSON_VALUES values.
     """
     document = _json(body)
     if not isinstance(document, dict):
@@ -83,28 +82,28 @@ def read_json_file(body: bytes) -> bytes:
         raise UnprocessableInput('The key "file" is missing in the JSON body')
     text = document["file"]
     if not isinstance(text, str):
-        raise UnprocessableInput('The value of "file" must be a string of base64')
+        raise UnprocessableInput('The value of "file" must be a base64 string')
     if not text.isascii():
-        raise UnprocessableInput('The value of "file" must be base64, which is plain ASCII')
+        raise UnprocessableInput('The value of "file" must be base64 in ASCII characters')
     try:
         return binascii.a2b_base64(text)
     except binascii.Error as error:
         raise UnprocessableInput(
-            f'The value of "file" is no valid base64: {str(error)[:1].lower()}{str(error)[1:]}'
+            f'The value of "file" is not valid base64: {str(error)[:1].lower()}{str(error)[1:]}'
         ) from error
 
 
 def _json(body: bytes) -> Any:
-    # A document of millions of tiny values would take many times its size in memory.
+    # Millions of tiny values take many times the document's size in memory.
     many = _separators(body) > MAX_JSON_VALUES
     if many and (body.count(b'"') > 2 * MAX_JSON_VALUES or _values(body) > MAX_JSON_VALUES):
         raise BodyTooLarge(_TOO_MANY)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        if many:  # Where a string ends is known only of what orjson reads.
+        if many:  # Without a valid document, the ends of its strings are unknown.
             raise BodyTooLarge(_TOO_MANY) from None
-        # What only Python's own reader takes: UTF-16, a byte order mark, NaN, lone surrogates.
+        # Only Python's own reader accepts UTF-16, a byte order mark, NaN and lone surrogates.
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -112,7 +111,7 @@ def _json(body: bytes) -> Any:
 
 
 def _values(body: bytes) -> int:
-    """About how many values there are; what separates them may stand inside a string too."""
+    """The approximate number of values: the separators outside strings."""
     return _separators(_STRING.sub(b"", body))
 
 

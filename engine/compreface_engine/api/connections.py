@@ -1,109 +1,114 @@
-"""Open connections: fewer than the files that the process may open, and who goes for a new one."""
+"""Open connections: their number is bounded by the open files that the process may have."""
 
 from __future__ import annotations
 
 import os
 from typing import Final, Protocol
 
-MOST_CONNECTIONS: Final = 1024
-MOST_BACKLOG: Final = 1024
-_SPARE_FILES: Final = 64
-"""Beside what is open already: traces, reads of the cgroup, what a library opens for a moment."""
+MAX_CONNECTIONS: Final = 1024
+MAX_BACKLOG: Final = 1024
+_OTHER_FILES: Final = 64
+"""Files beside those open at the start: traces, reads of the cgroup, what libraries open."""
 
 
 class Connection(Protocol):
-    """What can be closed at once."""
+    """A connection that can be closed from outside."""
 
-    def drop(self) -> None: ...
+    def drop(self) -> None:
+        """Closes it at once."""
+        ...
 
 
 class Connections:
-    """Keeps at most `limit` open. For a new one another goes: of those that are idle or in the head
-    of a request, and those in a body, the larger group gives the one that has been so the longest.
+    """The open connections, at most `limit` of them.
 
-    So whoever opens connections and completes no request takes only its own places, and one that
-    asks at once is answered. All methods are for the event loop's thread and take the same time
-    for any number.
+    A new one beyond the limit replaces the one that has been in its state the longest, out of the
+    larger of two groups: those that are idle or in the head of a request, and those in a body. So a
+    client that opens connections without completing requests only loses its own, and others are
+    answered. Connections whose request is computed are kept.
+
+    All methods are called in the event loop's thread and take constant time.
     """
 
-    def __init__(self, limit: int = MOST_CONNECTIONS) -> None:
+    def __init__(self, limit: int = MAX_CONNECTIONS) -> None:
         self.limit = limit
         self.dropped = 0
         self._idle: dict[Connection, None] = {}
         self._in_body: dict[Connection, None] = {}
-        self._computed: set[Connection] = set()
+        self._computing: set[Connection] = set()
 
     def __len__(self) -> int:
-        return len(self._idle) + len(self._in_body) + len(self._computed)
+        return len(self._idle) + len(self._in_body) + len(self._computing)
 
-    def came(self, one: Connection) -> None:
-        """`one` is open. Drops another, or it where all others wait for their answers."""
+    def opened(self, connection: Connection) -> None:
+        """Adds a connection; drops another, or this one where all others are computing."""
         if len(self) >= self.limit:
             group = max(self._idle, self._in_body, key=len)
-            victim = next(iter(group), one)
-            self.left(victim)
+            victim = next(iter(group), connection)
+            self.closed(victim)
             self.dropped += 1
             victim.drop()
-            if victim is one:
+            if victim is connection:
                 return
-        self._idle[one] = None
+        self._idle[connection] = None
 
-    def idle(self, one: Connection) -> None:
-        """From now on `one` is between two requests, or at the first byte of a head."""
-        self._move(one, self._idle)
+    def idle(self, connection: Connection) -> None:
+        """Notes that it is between two requests, or at the first byte of a head."""
+        self._move(connection, self._idle)
 
-    def in_body(self, one: Connection) -> None:
-        """The head has come, and a body follows."""
-        self._move(one, self._in_body)
+    def in_body(self, connection: Connection) -> None:
+        """Notes that the head is complete and a body follows."""
+        self._move(connection, self._in_body)
 
-    def computed(self, one: Connection) -> None:
-        """The request is completely here."""
-        if one in self._idle or one in self._in_body:
-            self.left(one)
-            self._computed.add(one)
+    def computing(self, connection: Connection) -> None:
+        """Notes that the request is complete."""
+        if connection in self._idle or connection in self._in_body:
+            self.closed(connection)
+            self._computing.add(connection)
 
-    def left(self, one: Connection) -> None:
-        """`one` is closed."""
-        self._idle.pop(one, None)
-        self._in_body.pop(one, None)
-        self._computed.discard(one)
+    def closed(self, connection: Connection) -> None:
+        """Removes a connection."""
+        self._idle.pop(connection, None)
+        self._in_body.pop(connection, None)
+        self._computing.discard(connection)
 
-    def _move(self, one: Connection, to: dict[Connection, None]) -> None:
-        # Who was dropped says more until it is closed.
-        if one in self._idle or one in self._in_body or one in self._computed:
-            self.left(one)
-            to[one] = None
+    def _move(self, connection: Connection, group: dict[Connection, None]) -> None:
+        # A dropped connection still reports its state until it is closed.
+        known = self._idle, self._in_body, self._computing
+        if any(connection in connections for connections in known):
+            self.closed(connection)
+            group[connection] = None
 
 
-def room() -> tuple[int, int]:
-    """Connections, and how many more may wait to be accepted; both count as open files.
+def connection_limits() -> tuple[int, int]:
+    """The most open connections and the most in the backlog; both count as open files.
 
-    Raises the process's soft limit of open files where it is less than both need.
+    Raises the process's soft limit of open files where it is too low for both.
     """
-    own = _open_files() + _SPARE_FILES
-    free = max(2, _file_limit(own + MOST_CONNECTIONS + MOST_BACKLOG) - own)
-    connections = min(MOST_CONNECTIONS, free // 2)
-    return connections, min(MOST_BACKLOG, free - connections)
+    own = _open_files() + _OTHER_FILES
+    free = max(2, _file_limit(own + MAX_CONNECTIONS + MAX_BACKLOG) - own)
+    connections = min(MAX_CONNECTIONS, free // 2)
+    return connections, min(MAX_BACKLOG, free - connections)
 
 
 def _open_files() -> int:
     try:
         return len(os.listdir("/dev/fd"))
     except OSError:
-        return _SPARE_FILES
+        return _OTHER_FILES
 
 
-def _file_limit(wanted: int) -> int:
+def _file_limit(needed: int) -> int:
     try:
         import resource
     except ImportError:  # Windows, where sockets are no files
-        return wanted
+        return needed
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft == unlimited:
-        return wanted
-    if soft < wanted:
-        higher = wanted if hard == unlimited else min(wanted, hard)
+        return needed
+    if soft < needed:
+        higher = needed if hard == unlimited else min(needed, hard)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (higher, hard))
         except (OSError, ValueError):

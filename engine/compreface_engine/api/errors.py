@@ -1,4 +1,4 @@
-"""The refusals that belong to HTTP alone, and the fixed texts of the contract."""
+"""The errors of the HTTP layer, and the fixed texts of the contract."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ BAD_THRESHOLD = "Detection threshold incorrect (0 <= det_prob_threshold <= 1)"
 
 
 class Unauthorized(RequestError):
-    """No key, or none that counts; which of the two is no secret."""
+    """The request has no API key (`given` False) or no valid one."""
 
     status = 401
     phrase = "Unauthorized"
 
     def __init__(self, *, given: bool) -> None:
         super().__init__(
-            "This API key is not accepted"
+            "The API key is not valid"
             if given
-            else "This engine asks for an API key, in X-Api-Key or as a bearer token"
+            else "An API key is required, in X-Api-Key or as a bearer token"
         )
 
 
 class NotFound(RequestError):
-    """No such route."""
+    """The path has no route."""
 
     status = 404
     phrase = "Not Found"
@@ -40,7 +40,7 @@ class NotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The route exists, the method does not."""
+    """The route does not support the method; `allow` is the value of the `Allow` header."""
 
     status = 405
     phrase = "Method Not Allowed"
@@ -61,14 +61,14 @@ class BodyTooSlow(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """The body, or the number of things in it, is over a limit."""
+    """The size of the body, or the number of items in it, exceeds a limit."""
 
     status = 413
     phrase = "Request Entity Too Large"
 
 
-class Later(RequestError):
-    """Not now; the caller may try again after `retry_after` seconds, None says nothing of it."""
+class RetryLater(RequestError):
+    """A refusal for now; the client may retry after `retry_after` seconds, None: not stated."""
 
     def __init__(self, reason: str, retry_after: int | None) -> None:
         again = "" if retry_after is None else f"; try again in {retry_after} s"
@@ -76,8 +76,8 @@ class Later(RequestError):
         self.retry_after = retry_after
 
 
-class TooManyRequests(Later):
-    """This caller asks more often than it may."""
+class TooManyRequests(RetryLater):
+    """The client exceeds its rate limit of `limit` requests a second."""
 
     status = 429
     phrase = "Too Many Requests"
@@ -86,21 +86,21 @@ class TooManyRequests(Later):
         super().__init__(f"each client may send {limit:g} requests a second", retry_after)
 
 
-class Unavailable(Later):
-    """The engine has no room now."""
+class Unavailable(RetryLater):
+    """The engine has no free capacity now, or is stopping."""
 
     status = 503
     phrase = "Service Unavailable"
 
 
-class Failed(RequestError):
-    """A fault of ours; the log has the cause under the same id."""
+class InternalError(RequestError):
+    """An error in the engine; its log has the cause under the request's id."""
 
     status = 500
     phrase = "Internal Server Error"
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"The engine failed; its log has the cause under request {request_id}")
+        super().__init__(f"The engine failed; see request {request_id} in its log")
 
 
 __all__ = [
@@ -113,11 +113,11 @@ __all__ = [
     "BadRequest",
     "BodyTooLarge",
     "BodyTooSlow",
-    "Failed",
-    "Later",
+    "InternalError",
     "MethodNotAllowed",
     "NotFound",
     "RequestError",
+    "RetryLater",
     "TooManyRequests",
     "Unauthorized",
     "Unavailable",

@@ -1,4 +1,4 @@
-"""Multipart forms: the photograph and the parameters, wherever Werkzeug 1.0.1 would find them."""
+"""Multipart forms, parsed as Werkzeug 1.0.1 (the original's version) does."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from urllib.parse import unquote_to_bytes
 from compreface_engine.api.errors import NO_FILE, NO_FILE_NAME, BadRequest, BodyTooLarge
 
 PARAMETERS: Final = ("limit", "det_prob_threshold", "face_plugins", "detect_faces")
-"""The text fields that are read; others may hold anything of any size."""
+"""The text fields that are read; other fields are ignored, whatever their size."""
 MAX_PARTS: Final = 100
 MAX_FIELD_BYTES: Final = 64 * 1024
 MAX_HEADS_BYTES: Final = 256 * 1024
-"""Of the headers of all parts together."""
+"""The most bytes of the headers of all parts together."""
 MAX_LOOKALIKES: Final = 10_000
-"""Places in one part that begin as the line after it does; a photograph has next to none."""
+"""The most places in one part that look like a boundary; a photograph has hardly any."""
 MAX_PADDINGS: Final = 1000
-"""Places in base64 at which it is padded; one at the end is usual."""
+"""The most padded pieces of a part in base64; one, at the end, is usual."""
 
 _BLANKS: Final = re.compile(rb"\s*+")
 _LINE: Final = re.compile(rb"([^\r\n]*+)(\r\n|\r|\n|\Z)")
@@ -38,7 +38,7 @@ _UP_TO_PADDING: Final = re.compile(rb"[^=]++=*+")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A multipart form: its first file part `file`, and its parameters (first value each)."""
+    """A multipart form: its first file part named `file`, and the first value of each parameter."""
 
     file: bytes | memoryview
     fields: dict[str, str]
@@ -46,7 +46,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One part; `file_name` None: it is a text field."""
+    """One part of a form; `file_name` is None for a text field."""
 
     name: bytes
     file_name: bytes | None
@@ -54,7 +54,7 @@ class _Part:
     data: memoryview
 
     def content(self) -> bytes | memoryview:
-        """What it holds, its transfer encoding undone. Raises BadRequest where that is damaged."""
+        """The decoded content. Raises BadRequest where its transfer encoding is damaged."""
         decode = _DECODERS.get(self.encoding)
         try:
             return self.data if decode is None else decode(self.data)
@@ -63,7 +63,7 @@ class _Part:
 
 
 def boundary_of(content_type: bytes) -> bytes:
-    """The boundary of a multipart form; BadRequest "No file is attached" for any other body."""
+    """The boundary of a multipart form. Raises BadRequest NO_FILE for any other body."""
     kind, options = _kind_and_options(content_type)
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
@@ -74,8 +74,8 @@ def boundary_of(content_type: bytes) -> bytes:
 def read_form(body: bytes, boundary: bytes) -> Form:
     """The photograph and the parameters of a multipart body.
 
-    Raises BadRequest with the contract's texts when there is no file (as in the original, a damaged
-    or unfinished form has none) or its name is empty; BodyTooLarge for what is over a bound.
+    Raises BadRequest NO_FILE where there is no file (as in the original, a damaged or unfinished
+    form has none), BadRequest NO_FILE_NAME where its name is empty, and BodyTooLarge above a limit.
     """
     file: _Part | None = None
     fields: dict[str, str] = {}
@@ -96,9 +96,9 @@ def read_form(body: bytes, boundary: bytes) -> Form:
 
 
 def _parts(body: bytes, boundary: bytes) -> Iterator[_Part]:
-    """The parts, whose lines end with CRLF, LF or CR. Raises BadRequest where the form is damaged.
+    """The parts, with lines that end in CRLF, LF or CR. Raises BadRequest for a damaged form.
 
-    Nothing but blanks may stand before the first of them; what follows the last is ignored.
+    Only blanks may precede the first part; everything after the last is ignored.
     """
     mark = b"--" + boundary
     blanks = _BLANKS.match(body)
@@ -129,7 +129,7 @@ def _parts(body: bytes, boundary: bytes) -> Iterator[_Part]:
 
 
 def _part_head(body: bytes, at: int, room: int) -> tuple[dict[bytes, bytes], int]:
-    """The headers from `at` on (names in small letters, the first of each), and where they end.
+    """The headers from `at` on (names in lower case, the first of each), and where they end.
 
     Raises BodyTooLarge where they take more than `room` bytes.
     """
@@ -155,7 +155,7 @@ def _part_head(body: bytes, at: int, room: int) -> tuple[dict[bytes, bytes], int
 
 
 def _next_mark(body: bytes, mark: bytes, start: int) -> tuple[int, re.Match[bytes] | None]:
-    """Where the data that begins at `start` ends, and the rest of the mark's line; or None."""
+    """The end of the data that begins at `start`, and the rest of the boundary line or None."""
     at = start - 1
     for _ in range(MAX_LOOKALIKES):
         at = body.find(mark, at + 1)
@@ -170,7 +170,7 @@ def _next_mark(body: bytes, mark: bytes, start: int) -> tuple[int, re.Match[byte
 
 
 def _kind_and_options(value: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """`form-data` and `{name: file}` of `form-data; name="file"`; of repeated names the last."""
+    """`form-data` and `{name: file}` of `form-data; name="file"`; the last of repeated names."""
     options: dict[bytes, bytes] = {}
     for name, stars, text in _OPTION.findall(value):
         text = text.strip()
@@ -186,12 +186,12 @@ def _kind_and_options(value: bytes) -> tuple[bytes, dict[bytes, bytes]]:
 
 
 def _from_base64(data: memoryview) -> bytes:
-    """Lines that are padded by themselves count too. Raises ValueError."""
+    """Decodes base64, also where single lines are padded. Raises ValueError."""
     pieces: list[bytes] = []
-    for found in _UP_TO_PADDING.finditer(data):
+    for piece in _UP_TO_PADDING.finditer(data):
         if len(pieces) == MAX_PADDINGS:
-            raise ValueError("base64 that is padded too often")
-        pieces.append(binascii.a2b_base64(data[found.start() : found.end()]))
+            raise ValueError("too many padded pieces of base64")
+        pieces.append(binascii.a2b_base64(data[piece.start() : piece.end()]))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

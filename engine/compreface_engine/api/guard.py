@@ -1,4 +1,4 @@
-"""Who may ask, and how often: API keys and request limits, both off unless they are set."""
+"""API keys and rate limits; both are off unless they are set."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from compreface_engine.settings import Settings
 from compreface_engine.variables import DIGEST
 
 MAX_CLIENTS = 10_000
-"""Clients whose requests are counted; beyond, who was longest away starts anew."""
+"""The most clients with a bucket; beyond it the one that was away the longest loses its bucket."""
 
 
 class Keys:
-    """The accepted keys, by their digests. A comparison takes the same time for every wrong key.
+    """The valid keys, kept as SHA-256 digests and compared in constant time.
 
-    A key may be given as what `DIGEST` begins, the SHA-256 of it in hex.
+    A key may be given as `DIGEST` and its SHA-256 in hex.
     """
 
     def __init__(self, keys: tuple[str, ...]) -> None:
@@ -32,16 +32,16 @@ class Keys:
         ]
 
     def place(self, key: bytes) -> int | None:
-        """Which key of the list this is; None for no key of it."""
-        digest, found = _digest(key), None
-        for place, one in enumerate(self._digests):
-            if hmac.compare_digest(digest, one):
-                found = place
-        return found
+        """The index of `key` in the list; None where it is not in it."""
+        digest, match = _digest(key), None
+        for place, valid in enumerate(self._digests):
+            if hmac.compare_digest(digest, valid):
+                match = place
+        return match
 
 
 class Rate:
-    """A bucket of requests for each client: `burst` at once, `rate` a second after that."""
+    """A token bucket for each client: `burst` requests at once, then `rate` a second."""
 
     def __init__(
         self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic
@@ -52,11 +52,11 @@ class Rate:
         self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Clients that are remembered."""
+        """The number of clients with a bucket."""
         return len(self._buckets)
 
     def wait(self, client: Hashable) -> float:
-        """Takes one request out of the client's bucket: 0.0, or the seconds until there is one."""
+        """Takes a token from the client's bucket: 0.0, or the seconds until there is one."""
         now = self._clock()
         left, then = self._buckets.pop(client, (float(self._burst), now))
         left = min(self._burst, left + (now - then) * self._rate)
@@ -68,7 +68,7 @@ class Rate:
 
 
 class Guard:
-    """Keys and limits of one engine."""
+    """The access checks of one engine."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = Keys(settings.api_keys) if settings.api_keys else None
@@ -76,13 +76,15 @@ class Guard:
         self._limit = settings.rate_limit
 
     @property
-    def asks_for_keys(self) -> bool:
+    def requires_key(self) -> bool:
+        """Whether requests need an API key."""
         return self._keys is not None
 
     def check(self, keys: list[bytes], address: str, *, costs: bool) -> None:
-        """Lets a request pass that shows one of `keys`; `costs` counts it against the limit.
+        """Accepts a request that presents `keys`; with `costs` it counts against the rate limit.
 
-        Raises Unauthorized and TooManyRequests.
+        A client is known by its key, or by its `address` where no key is required. Raises
+        Unauthorized and TooManyRequests.
         """
         client: Hashable = address
         if self._keys is not None:

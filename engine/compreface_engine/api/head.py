@@ -1,4 +1,4 @@
-"""What is taken from a request's headers, in one pass."""
+"""A request's headers, read in one pass."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ _ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 @dataclass(slots=True)
 class Head:
-    """What the headers say about the caller and the body; `read` once that is completely read."""
+    """The headers that the engine uses; `body_read` is set once the body is read completely.
+
+    `keys` are the API keys that the request presents; `expects_continue`: the client waits for
+    "100 Continue" before it sends the body.
+    """
 
     content_type: bytes = b""
     length: int = 0
     chunked: bool = False
-    expects: bool = False
-    read: bool = False
+    expects_continue: bool = False
+    body_read: bool = False
     request_id: str | None = None
     keys: list[bytes] = field(default_factory=list)
 
     @classmethod
     def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> Head:
-        """From headers with names in small letters."""
+        """The head with these headers, whose names are in lower case."""
         head = cls()
         for name, value in headers:
             if name == b"content-type":
@@ -35,9 +39,9 @@ class Head:
             elif name == b"transfer-encoding":
                 head.chunked = True
             elif name == b"expect":
-                head.expects = True
+                head.expects_continue = True
             elif name == b"x-request-id":
-                # Whatever is odd or long stays out of our logs and answers.
+                # Other ids stay out of logs and answers.
                 head.request_id = value.decode("ascii") if _ID.fullmatch(value) else None
             elif name == b"x-api-key":
                 head.keys.append(value)
@@ -48,5 +52,6 @@ class Head:
         return head
 
     @property
-    def unread(self) -> bool:
-        return not self.read and (self.chunked or self.length > 0)
+    def has_unread_body(self) -> bool:
+        """Whether a body follows that is not read yet."""
+        return not self.body_read and (self.chunked or self.length > 0)

@@ -1,4 +1,4 @@
-"""Health, readiness and the documentation: answered at once, never behind the queue."""
+"""Health, readiness and API documentation: routes that are answered at once, past the queue."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _STOPPING = json_answer(
 
 
 def live(gate: Gate) -> Answer:
-    """The process answers, and no worker is stuck."""
+    """/live: 200 while no worker is stuck."""
     return _stuck(gate) or _OK
 
 
 def healthcheck(gate: Gate) -> Answer:
-    """The models are loaded (else nobody would answer) and the workers move."""
+    """/healthcheck: 200 while no worker is stuck; the port opens after the models are loaded."""
     return _stuck(gate) or _OK
 
 
 def ready(gate: Gate) -> Answer:
-    """A new picture would be let in, and is welcome."""
+    """/ready: 200 while a new request would be admitted."""
     stuck = _stuck(gate)
     if stuck is not None:
         return stuck
@@ -44,13 +44,13 @@ def _stuck(gate: Gate) -> Answer | None:
         return None
     message = (
         f"503 Service Unavailable: A worker has been stuck for {stuck[0].ran_s:.0f} s at "
-        f"{stuck[0].about or 'a request'}; the engine ends itself to be started again"
+        f"{stuck[0].description or 'a request'}; the engine exits, to be restarted"
     )
     return json_answer({"message": message}, 503)
 
 
 def documents(*, keys: bool) -> dict[str, Callable[[], Answer]]:
-    """The routes of the API's documentation, read once; `keys` tells whether a key is asked for."""
+    """The answers of the documentation's routes; `keys`: whether API keys are required."""
     folder = files("compreface_engine.api").joinpath("docs")
 
     def document(name: str, content_type: bytes) -> Callable[[], Answer]:

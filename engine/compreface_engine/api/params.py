@@ -1,4 +1,4 @@
-"""The request parameters; their grammar is that of Python's int() and float()."""
+"""Request parameters; numbers have the grammar of Python's int() and float()."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHOLE_NUMBER = re.compile(r"([+-]?)(\d++(?:_\d++)*+)")
 
 
 def query_values(query: bytes) -> dict[str, str]:
-    """The query's parameters; of repeated names the first counts."""
+    """The parameters of a query string; the first value of a repeated name counts."""
     if not query:
         return {}
     values: dict[str, str] = {}
@@ -31,26 +31,26 @@ def query_values(query: bytes) -> dict[str, str]:
 
 
 def merged(query: Mapping[str, str], form: Mapping[str, str]) -> dict[str, str]:
-    """Both together; the query wins."""
+    """The parameters of both; the query's take precedence."""
     return {**form, **query}
 
 
 def limit_of(values: Mapping[str, str]) -> int:
-    """The largest number of faces, 0 for all. Raises BadRequest."""
+    """`limit`: the maximum number of faces, 0 for all. Raises BadRequest."""
     text = values.get("limit", "")
     if not text:
         return 0
     try:
         limit = int(text)
     except ValueError as error:
-        limit = _long(text, error)
+        limit = _huge_number(text, error)
     if limit < 0:
         raise BadRequest(NEGATIVE_LIMIT)
     return limit
 
 
-def _long(text: str, error: ValueError) -> int:
-    """What int() refuses for its length alone (over 4300 digits); beyond 64 bits the largest."""
+def _huge_number(text: str, error: ValueError) -> int:
+    """A number of over 4300 digits, which int() refuses; at most `sys.maxsize`."""
     number = _WHOLE_NUMBER.fullmatch(text.strip())
     if number is None:
         raise BadRequest(BAD_LIMIT) from error
@@ -62,9 +62,9 @@ def _long(text: str, error: ValueError) -> int:
 
 
 def threshold_of(values: Mapping[str, str]) -> float | None:
-    """The smallest probability (0..1), None when not given.
+    """`det_prob_threshold`: the lowest probability of a face, 0..1; None where it is not given.
 
-    Raises BadRequest or UnprocessableInput.
+    Raises BadRequest and UnprocessableInput.
     """
     text = values.get("det_prob_threshold")
     if text is None:
@@ -80,11 +80,11 @@ def threshold_of(values: Mapping[str, str]) -> float | None:
 
 
 def slugs_of(values: Mapping[str, str]) -> frozenset[str]:
-    """The plugins asked for; unknown names are the pipeline's to ignore."""
+    """`face_plugins`: the slugs of the requested plugins; the pipeline ignores unknown ones."""
     text = values.get("face_plugins", "")
     return frozenset(_SEPARATORS.split(text)) - {""} if text else frozenset()
 
 
 def detect_of(values: Mapping[str, str]) -> bool:
-    """False only for the exact word `false`."""
+    """`detect_faces`: False only for the exact word `false`."""
     return values.get("detect_faces") != "false"

@@ -1,4 +1,4 @@
-"""The server's HTTP/1.1: uvicorn's, with bounds on headers and JSON for what is no HTTP."""
+"""uvicorn's HTTP/1.1 protocol with bounds on the head and JSON answers to invalid HTTP."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from compreface_engine.core.errors import RequestError
 
 MAX_HEAD_BYTES = 16 * 1024
 HEAD_TIMEOUT_S = 30.0
-LOOK_EVERY_S = 0.1
-"""How often a caller that sends no more is looked at, while its answer is computed."""
-ASK_EVERY = 20
-"""Every so many of these looks, from the second on, it is sent what only a living one bears."""
+PROBE_EVERY_S = 0.1
+"""How often a half-closed connection is probed while its answer is computed."""
+CONTINUE_EVERY = 20
+"""One in so many probes, the second first, sends "100 Continue"."""
 
 _FIRST_LINE = re.compile(rb"[!#$%&'*+.^_`|~A-Za-z0-9-]+ (/[^ ?]*)[^ ]* HTTP/1\.[01]\r\n")
 
 
 class Malformed(RequestError):
-    """What came is no HTTP that the engine reads."""
+    """The received bytes are not a valid HTTP/1.1 request."""
 
     status = 400
     phrase = "Bad Request"
 
     def __init__(self) -> None:
-        super().__init__("This is not HTTP/1.1 as the engine reads it")
+        super().__init__("The request is not valid HTTP/1.1")
 
 
 class HeadTooLarge(RequestError):
-    """The request line and headers are over the limit."""
+    """The request line and headers exceed MAX_HEAD_BYTES."""
 
     status = 431
     phrase = "Request Header Fields Too Large"
@@ -49,9 +49,9 @@ class HeadTooLarge(RequestError):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Bounds a request's head in size and time, and the time to throw away a body that was refused.
+    """Bounds the size and time of a request's head, and the time for discarding a refused body.
 
-    A body that is wanted is bounded by the application.
+    Bodies that are read are bounded by the application.
     """
 
     def __init__(
@@ -66,72 +66,72 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._open_connections = open_connections
         self._head_bytes = 0
-        """Bytes that came since the head began, for a head that does not end."""
+        """Bytes received since the head began: bounds a head that does not end."""
         self._fields_bytes = 0
-        """Bytes of the parts of the head that are read, for a head that comes at once."""
+        """Bytes of the parsed parts of the head: bounds a head that is received at once."""
         self._in_head = True
         self._refused = False
         self._data = b""
         self._head_deadline: asyncio.TimerHandle | None = None
         self._answering: RequestResponseCycle | None = None
-        self._sends_no_more = False
-        self._looks = 0
-        self._next_look: asyncio.TimerHandle | None = None
+        self._half_closed = False
+        self._probes = 0
+        self._next_probe: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch_head()
-        self._open_connections.came(self)
+        self._start_head_timer()
+        self._open_connections.opened(self)
 
     def drop(self) -> None:
-        """Closes at once, for another connection."""
+        """Closes at once to make room for another connection."""
         if self._app is not None:
             self._app.telemetry.metrics.refused("connections")
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._open_connections.left(self)
-        self._forget_head()
-        if self._next_look is not None:
-            self._next_look.cancel()
+        self._open_connections.closed(self)
+        self._cancel_head_timer()
+        if self._next_probe is not None:
+            self._next_probe.cancel()
         super().connection_lost(exc)
         if self._answering is not None and self._answering is not self.cycle:
             self._answering.disconnected = True
             self._answering.message_event.set()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """True keeps the connection for the answers to the requests that are completely here."""
-        self._sends_no_more = True
+        """True keeps the connection open for the answers to complete requests."""
+        self._half_closed = True
         if self.cycle is None or self.cycle.response_complete or self._refused:
             return False
         if self.cycle.more_body:
             if not self.pipeline:
                 return False
-            self.pipeline.popleft()  # the last one of several, which will never be complete
+            self.pipeline.popleft()  # the last of several requests, which stays incomplete
         else:
             self.cycle.keep_alive = False
-        self._next_look = self.loop.call_later(LOOK_EVERY_S, self._look)
+        self._next_probe = self.loop.call_later(PROBE_EVERY_S, self._probe)
         return True
 
-    def _look(self) -> None:
-        """Ends the connection of a caller that is gone. Only what it answers to bytes shows that.
+    def _probe(self) -> None:
+        """Closes the connection of a client that is gone, which only its reply to bytes shows.
 
-        Until its answer begins, the one thing that may be sent to it is an interim response, which
-        a caller of HTTP/1.1 has to bear (RFC 9110, 15.2) and every client knows as 100.
+        Before the answer begins, the only bytes allowed are an interim response. HTTP/1.1 requires
+        clients to accept one (RFC 9110, 15.2), and every client knows 100.
         """
         if _is_gone(self.transport):
             self.transport.abort()
             return
-        self._looks += 1
-        now = self._answering
+        self._probes += 1
+        cycle = self._answering
         if (
-            self._looks % ASK_EVERY == 2
-            and now is not None
-            and not now.response_started
-            and now.scope["http_version"] == "1.1"
+            self._probes % CONTINUE_EVERY == 2
+            and cycle is not None
+            and not cycle.response_started
+            and cycle.scope["http_version"] == "1.1"
         ):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._next_look = self.loop.call_later(LOOK_EVERY_S, self._look)
+        self._next_probe = self.loop.call_later(PROBE_EVERY_S, self._probe)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
@@ -142,7 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if was_last:
             self._open_connections.idle(self)
-            if self._sends_no_more:
+            if self._half_closed:
                 self.transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -150,7 +150,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         discarding = self.cycle is not None and self.cycle.response_complete
         if (self._in_head or discarding) and self._head_deadline is None:
-            self._watch_head()
+            self._start_head_timer()
         if self._in_head:
             if not self._head_bytes and (self.cycle is None or self.cycle.response_complete):
                 self._open_connections.idle(self)
@@ -158,7 +158,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._data = data
         super().data_received(data)
         self._data = b""
-        # Still in the head after all of `data`: everything counted belongs to it.
+        # Still in the head after all of `data`, so every counted byte belongs to it.
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse("head", HeadTooLarge())
 
@@ -180,18 +180,18 @@ class BoundedProtocol(HttpToolsProtocol):
             raise Malformed
         self._in_head = False
         self._head_bytes = self._fields_bytes = 0
-        self._forget_head()
+        self._cancel_head_timer()
         self._open_connections.in_body(self)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_head = True
-        self._open_connections.computed(self)
-        self._forget_head()
+        self._open_connections.computing(self)
+        self._cancel_head_timer()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Called while the parser's error is handled: that tells what is wrong."""
+        """Answers invalid HTTP; called while the parser's error is handled, which has the cause."""
         error = sys.exception()
         if isinstance(error, HttpParserCallbackError) and isinstance(
             error.__context__, HeadTooLarge
@@ -200,15 +200,15 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         line = _FIRST_LINE.match(self._data)
         if isinstance(error, HttpParserInvalidMethodError) and line and self._app is not None:
-            # The parser knows no such method, but the answer is that of any other wrong one.
+            # The parser does not know the method; the answer is that for any unsupported one.
             self._refuse("malformed", self._app.wrong_method(line[1].decode()))
             return
         self._refuse("malformed", Malformed())
 
-    def _watch_head(self) -> None:
+    def _start_head_timer(self) -> None:
         self._head_deadline = self.loop.call_later(HEAD_TIMEOUT_S, self.timeout_keep_alive_handler)
 
-    def _forget_head(self) -> None:
+    def _cancel_head_timer(self) -> None:
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None
@@ -222,7 +222,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body:
-            # The rubbish follows a whole request: that one is answered first, then it is over.
+            # Invalid bytes after a complete request: it is answered, then the connection closes.
             cycle.keep_alive = False
             return
         self._refused = True
@@ -238,20 +238,20 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         status = f"HTTP/1.1 {error.status} {error.phrase}\r\n".encode()
         self.transport.write(status + fields + b"\r\n" + answer.body)
-        # Closing with bytes unread would reset the connection before the answer is seen.
+        # Closing with unread bytes would reset the connection before the client sees the answer.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
 
 
 def _is_gone(transport: asyncio.BaseTransport) -> bool:
-    """True once the caller's machine has refused what was sent; a poll for nothing costs 2 us.
+    """True once the client's machine has refused what was sent; a poll takes 2 us.
 
-    False too where the platform has no poll (Windows).
+    Always False where the platform has no poll (Windows).
     """
-    wire = transport.get_extra_info("socket")
-    if wire is None or wire.fileno() < 0 or not hasattr(select, "poll"):
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0 or not hasattr(select, "poll"):
         return False
     poll = select.poll()
-    poll.register(wire.fileno(), 0)
+    poll.register(connection.fileno(), 0)
     return bool(poll.poll(0))

@@ -1,26 +1,22 @@
-"""The contract: what each route computes. Runs in a worker thread, with a permit in hand."""
+"""The handlers of the contract's routes; they run in a worker thread under a permit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from compreface_engine.admission import Permit
 from compreface_engine.api.answers import TRUNCATED, Answer, Header, json_answer
-from compreface_engine.api.body import read_json_file
-from compreface_engine.api.form import read_form
-from compreface_engine.api.params import detect_of, limit_of, merged, slugs_of, threshold_of
+from compreface_engine.api.params import detect_of, limit_of, slugs_of, threshold_of
+from compreface_engine.api.upload import Upload
 from compreface_engine.core.errors import BadRequest, NoFaceFound
-from compreface_engine.core.kinds import kind_of
 from compreface_engine.core.types import BoundingBox, Image
 
 SCANNER_VERSION = "ScannerWithPlugins"
-"""What /scan_faces calls its calculator, whichever it is: a constant of the original."""
+"""The `calculator_version` of /scan_faces for every calculator: a constant of the original."""
 
 
 class DecodedImage(Protocol):
-    """A decoded picture; `truncated` when the file ended early."""
+    """A decoded picture; `truncated`: its file ended early."""
 
     @property
     def image(self) -> Image: ...
@@ -43,7 +39,10 @@ class Face(Protocol):
 
 
 class Engine(Protocol):
-    """What the API needs of a pipeline; all methods block, several threads may call them."""
+    """The part of a pipeline that the API uses; see `pipeline.Pipeline`.
+
+    All methods block and are thread-safe.
+    """
 
     @property
     def plugins(self) -> Mapping[str, str]: ...
@@ -58,7 +57,7 @@ class Engine(Protocol):
     def similarity_coefficients(self) -> tuple[float, float]: ...
 
     def decode(self, data: bytes | memoryview, reserve: Callable[[int], None]) -> DecodedImage:
-        """`reserve` is called before memory is taken, with all bytes that the picture needs."""
+        """The pixels of `data`; `reserve` is called first, with the bytes that they need."""
         ...
 
     def scan(
@@ -74,22 +73,11 @@ class Engine(Protocol):
     def versions(self, slugs: frozenset[str], detect: bool) -> Mapping[str, str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A request whose body is complete: `boundary` is None for JSON."""
-
-    body: bytes
-    boundary: bytes | None
-    query: Mapping[str, str]
-
-
-def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
-    """/find_faces and /find_faces_base64: detect, run the plugins asked for."""
-    reserve = _reserve(permit, upload)
-    data, values = _photograph(permit, upload)
-    slugs = slugs_of(values)
-    detect = detect_of(values)
-    faces, headers = _scan(engine, data, reserve, values, detect=detect, slugs=slugs)
+def find_faces(engine: Engine, upload: Upload) -> Answer:
+    """/find_faces and /find_faces_base64: detection and the requested plugins."""
+    slugs = slugs_of(upload.parameters)
+    detect = detect_of(upload.parameters)
+    faces, headers = _scan(engine, upload, detect=detect, slugs=slugs)
     return json_answer(
         {
             "plugins_versions": dict(engine.versions(slugs, detect)),
@@ -102,12 +90,9 @@ def find_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
     )
 
 
-def scan_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
-    """/scan_faces: detection and embedding, nothing else."""
-    slugs = frozenset({"calculator"})
-    reserve = _reserve(permit, upload)
-    data, values = _photograph(permit, upload)
-    faces, headers = _scan(engine, data, reserve, values, detect=True, slugs=slugs)
+def scan_faces(engine: Engine, upload: Upload) -> Answer:
+    """/scan_faces: detection and embedding."""
+    faces, headers = _scan(engine, upload, detect=True, slugs=frozenset({"calculator"}))
     return json_answer(
         {
             "calculator_version": SCANNER_VERSION,
@@ -121,7 +106,7 @@ def scan_faces(permit: Permit, engine: Engine, upload: Upload) -> Answer:
 
 
 def status(engine: Engine, build_version: str) -> Answer:
-    """/status, which never changes while the process lives."""
+    """/status, which is constant while the process runs."""
     return json_answer(
         {
             "available_plugins": dict(engine.plugins),
@@ -134,41 +119,17 @@ def status(engine: Engine, build_version: str) -> Answer:
     )
 
 
-def _reserve(permit: Permit, upload: Upload) -> Callable[[int], None]:
-    """What asks for memory: for copies of a JSON body (its text, and the file) at once."""
-    copies = 2 * len(upload.body) if upload.boundary is None else 0
-    permit.share.reserve(copies)
-    return lambda count: permit.share.reserve(copies + count)
-
-
-def _photograph(permit: Permit, upload: Upload) -> tuple[bytes | memoryview, Mapping[str, str]]:
-    data: bytes | memoryview
-    if upload.boundary is None:
-        data, values = read_json_file(upload.body), upload.query
-    else:
-        form = read_form(upload.body, upload.boundary)
-        data, values = form.file, merged(upload.query, form.fields)
-    permit.describe(f"{permit.about} ({kind_of(data)}, {len(data)} bytes)")
-    return data, values
-
-
 def _scan(
-    engine: Engine,
-    data: bytes | memoryview,
-    reserve: Callable[[int], None],
-    values: Mapping[str, str],
-    *,
-    detect: bool,
-    slugs: frozenset[str],
+    engine: Engine, upload: Upload, *, detect: bool, slugs: frozenset[str]
 ) -> tuple[Sequence[Face], tuple[Header, ...]]:
-    """The faces, in the contract's order of checks: picture, threshold, "no face", limit."""
-    decoded = engine.decode(data, reserve)
-    threshold = threshold_of(values)
+    """The faces. Errors come in the contract's order: picture, threshold, no face, limit."""
+    decoded = engine.decode(upload.photograph, upload.reserve)
+    threshold = threshold_of(upload.parameters)
     try:
-        limit, bad_limit = limit_of(values), None
+        limit, bad_limit = limit_of(upload.parameters), None
     except BadRequest as error:
-        # "No face" comes before a bad limit, so faces are looked for; nothing else is computed.
-        # Without its traceback, whose frame is this one and would hold the picture.
+        # "No face" takes precedence over a bad limit, so faces are detected, but nothing else is
+        # computed. The traceback is dropped, since its frame would keep the picture.
         limit, bad_limit, slugs = 0, error.with_traceback(None), frozenset()
     faces = engine.scan(decoded.image, min_score=threshold, detect=detect, slugs=slugs, limit=limit)
     if not faces:

@@ -1,4 +1,4 @@
-"""The server process: takes the port, serves, and on SIGTERM finishes what runs."""
+"""The server process: binds the port, serves, and on SIGTERM drains the running requests."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ import uvicorn
 from compreface_engine import limits
 from compreface_engine.admission import Gate
 from compreface_engine.api.app import App
-from compreface_engine.api.connections import MOST_BACKLOG, Connections, room
+from compreface_engine.api.connections import MAX_BACKLOG, Connections, connection_limits
 from compreface_engine.api.routes import Engine
 from compreface_engine.api.telemetry import Telemetry
 from compreface_engine.budget import Budget
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.logs import NAME
 from compreface_engine.settings import Settings
-from compreface_engine.watchdog import EXIT_STUCK, Heart
+from compreface_engine.watchdog import EXIT_STUCK, Heartbeat
 
 KEEP_ALIVE_S = 75
 CUT_OFF_S = 2.0
-"""After the drain, what still runs is cut off after so long."""
-LAST_WORDS_S = 0.5
-"""After that, the time in which who is cut off is told so."""
+"""The time after the drain at which requests still running are cancelled."""
+FINAL_ANSWERS_S = 0.5
+"""The time for sending the answers of cancelled requests."""
 BEAT_S = 1.0
 GRACE_S = 10.0
-"""Once a worker is stuck, what the others compute gets so long; no picture needs more."""
+"""The time for the other computations to end once a worker is stuck; no picture takes longer."""
 GRACE_STEP_S = 0.1
 
 log = logging.getLogger(NAME)
 
 
 class PortTaken(Exception):
-    """The address cannot be bound; the text says which and why."""
+    """The address cannot be bound; the text names it and the reason."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet: callers are refused until the models are loaded.
+    """A bound socket that does not listen: connections are refused until the models are loaded.
 
-    Raises PortTaken, and ConfigurationError where `host` is no address of this machine.
+    Raises PortTaken, and ConfigurationError where `host` is not an address of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -57,94 +57,94 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise _no_host(host, error) from error
+        raise _not_an_address(host, error) from error
     try:
-        if sys.platform != "win32":  # There it would let two processes share a port.
+        if sys.platform != "win32":  # On Windows it would let two processes share a port.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
         bound.close()
         if error.errno == errno.EADDRNOTAVAIL:
-            raise _no_host(host, error) from error
-        raise PortTaken(_why(host, port, error)) from error
+            raise _not_an_address(host, error) from error
+        raise PortTaken(_port_error(host, port, error)) from error
     return bound
 
 
-def listen(bound: socket.socket, backlog: int = MOST_BACKLOG) -> str:
-    """Opens the port; returns its address as a URL. Raises PortTaken."""
+def listen(bound: socket.socket, backlog: int = MAX_BACKLOG) -> str:
+    """Starts listening; returns the address as a URL. Raises PortTaken."""
     host, port = bound.getsockname()[:2]
     try:
         bound.listen(backlog)
     except OSError as error:
-        raise PortTaken(_why(host, port, error)) from error
+        raise PortTaken(_port_error(host, port, error)) from error
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _no_host(host: str, error: OSError) -> ConfigurationError:
+def _not_an_address(host: str, error: OSError) -> ConfigurationError:
     return ConfigurationError(
-        f"CF_HOST={host}: is no address of this machine ({error.strerror or error}); "
-        "set 127.0.0.1, or 0.0.0.0 for every address"
+        f"CF_HOST={host}: is not an address of this machine ({error.strerror or error}); "
+        "set 127.0.0.1, or 0.0.0.0 for all addresses"
     )
 
 
-def _why(host: str, port: int, error: OSError) -> str:
+def _port_error(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is taken by another process; set CF_PORT to a free one"
     if error.errno == errno.EACCES:
-        return f"port {port} on {host} may not be used by this user; set CF_PORT above 1023"
+        return f"port {port} on {host} is not permitted to this user; set CF_PORT above 1023"
     return f"port {port} on {host} cannot be used: {error.strerror or error}"
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with a bounded end: the gate is closed before the tasks are cut off.
+    """uvicorn's server with a bounded shutdown: the gate closes before requests are cancelled.
 
-    It ends the process by itself once a worker is stuck.
+    It ends the process once a worker is stuck.
     """
 
     gate: Gate
     drain_s: float
     stuck_s: float
-    heart: Heart
+    heartbeat: Heartbeat
     end: Callable[[], None]
-    _silence_s: float
-    _beats: asyncio.Task[None] | None = None
+    _silence_limit_s: float
+    _beating: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # For the person or program that started us; stdout stays free for results.
-        for one in sockets or []:
+        # For whoever started the engine, on stderr like the log.
+        for bound in sockets or []:
             print(
-                f"compreface-engine: ready at {listen(one, self.config.backlog)}",
+                f"compreface-engine: ready at {listen(bound, self.config.backlog)}",
                 file=sys.stderr,
                 flush=True,
             )
-        self.gate.described = self._let_hear
-        self._let_hear()
-        self._beats = asyncio.create_task(self._beat())
+        self.gate.on_described = self._beat
+        self._beat()
+        self._beating = asyncio.create_task(self._beat_until_stuck())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # From here on the end is bounded by whoever asked for it.
-        if self._beats is not None:
-            self._beats.cancel()
-        self._silence_s = 0.0
-        self._let_hear()
-        log.info("stopping: finishing what runs")
+        # From here on the sender of the signal bounds the shutdown, not the watcher.
+        if self._beating is not None:
+            self._beating.cancel()
+        self._silence_limit_s = 0.0
+        self._beat()
+        log.info("stopping: running requests are finished")
         self.gate.stopping = True
         timer = asyncio.get_running_loop().call_later(self.drain_s, self.gate.close)
         try:
             await super().shutdown(sockets)
             if self.server_state.tasks:
-                await asyncio.wait(list(self.server_state.tasks), timeout=LAST_WORDS_S)
+                await asyncio.wait(list(self.server_state.tasks), timeout=FINAL_ANSWERS_S)
         finally:
             timer.cancel()
 
-    def _let_hear(self) -> None:
-        self.heart.beat(self._silence_s, self.gate.at_work())
+    def _beat(self) -> None:
+        self.heartbeat.beat(self._silence_limit_s, self.gate.describe_running())
 
-    async def _beat(self) -> None:
-        """Lets the watcher hear that the loop turns, and ages what is computed, until one is stuck.
+    async def _beat_until_stuck(self) -> None:
+        """Sends heartbeats and ages the running computations until one of them is stuck.
 
-        A time in which the process stood still does not count: then a beat comes late.
+        After a suspension a beat is late, and the time of the suspension does not count.
         """
         every = min(BEAT_S, self.stuck_s / 4)
         last = time.monotonic()
@@ -153,25 +153,28 @@ class _Server(uvicorn.Server):
             now = time.monotonic()
             self.gate.age(min(now - last, 2 * every))
             last = now
-            self._let_hear()
-        await self._give_up()
+            self._beat()
+        await self._end_stuck()
 
-    async def _give_up(self) -> None:
-        """Nothing stops a thread from outside: refuse, finish what other workers do, and end."""
-        for one in self.gate.stuck:
+    async def _end_stuck(self) -> None:
+        """Refuses new requests, waits for the other workers and ends the process.
+
+        A thread that hangs cannot be stopped from outside.
+        """
+        for permit in self.gate.stuck:
             log.critical(
-                "a worker has been stuck for %.0f s at %s; the engine ends itself (exit code %d)",
-                one.ran_s,
-                one.about or "a request",
+                "a worker has been stuck for %.0f s at %s; the engine exits with code %d",
+                permit.ran_s,
+                permit.description or "a request",
                 EXIT_STUCK,
             )
         self.gate.close()
         for _ in range(math.ceil(GRACE_S / GRACE_STEP_S)):
             await asyncio.sleep(GRACE_STEP_S)
-            self._let_hear()
+            self._beat()
             if self.gate.running == len(self.gate.stuck):
                 break
-        await asyncio.sleep(LAST_WORDS_S)
+        await asyncio.sleep(FINAL_ANSWERS_S)
         self.end()
 
 
@@ -180,14 +183,13 @@ def serve(
     engine: Engine,
     bound: socket.socket,
     telemetry: Telemetry,
-    heart: Heart | None = None,
+    heartbeat: Heartbeat | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what runs.
+    """Serves until SIGTERM or SIGINT, then drains the running requests.
 
-    Raises PortTaken, and ConfigurationError where the memory is too little.
-
-    Who computes beyond the grace is left behind: the process ends at once then, with exit code 0.
-    Once a worker is stuck it ends with EXIT_STUCK, when the others have finished or GRACE_S later.
+    Computations that run beyond the drain are abandoned: the process exits at once with code 0.
+    Once a worker is stuck it exits with EXIT_STUCK, after the others have finished or GRACE_S.
+    Raises PortTaken, and ConfigurationError where the memory limit is too low.
     """
     memory = limits.shares(
         settings.max_memory_bytes,
@@ -206,8 +208,8 @@ def serve(
         stuck_s=settings.stuck_s,
     )
     gate.start_workers()
-    connections, backlog = room()
-    log.info("at most %d connections at once, %d more may wait", connections, backlog)
+    connections, backlog = connection_limits()
+    log.info("at most %d connections at once, %d more in the backlog", connections, backlog)
     listen(bound, backlog)
     http: Any = "h11"
     if importlib.util.find_spec("httptools") is not None:
@@ -232,8 +234,8 @@ def serve(
     server = _Server(config)
     server.gate = gate
     server.drain_s = settings.drain_s
-    server.stuck_s = server._silence_s = settings.stuck_s
-    server.heart = heart or Heart()
+    server.stuck_s = server._silence_limit_s = settings.stuck_s
+    server.heartbeat = heartbeat or Heartbeat()
 
     def end() -> None:
         telemetry.close()
@@ -246,7 +248,7 @@ def serve(
     finally:
         telemetry.close()
         if server.should_exit and gate.running:
-            # Nothing stops a thread from outside, and the interpreter would wait for it.
-            log.warning("stopping: left %d computations unfinished", gate.running)
+            # A thread cannot be stopped from outside, and the interpreter would wait for it.
+            log.warning("stopping: %d computations are abandoned", gate.running)
             logging.shutdown()
             os._exit(0)

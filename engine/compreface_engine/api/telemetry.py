@@ -1,4 +1,4 @@
-"""What is noted of every request: counters, spans and a line in the log."""
+"""Telemetry of each request: metrics, spans and a line in the log."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Iterable
 from itertools import count
 from typing import TYPE_CHECKING
 
-from compreface_engine.admission import stop_if_left
+from compreface_engine.admission import stop_if_disconnected
 from compreface_engine.core.errors import ConfigurationError
-from compreface_engine.logs import NAME, about_request
+from compreface_engine.logs import NAME, request_fields
 from compreface_engine.metrics import Metrics
 
 if TYPE_CHECKING:
     from compreface_engine.tracing import RequestSpan, Tracing
 
-HUNG_UP = 499
-"""The status under which a caller that left without an answer is counted."""
+CLIENT_DISCONNECTED = 499
+"""The status of a request in metrics whose client disconnected before the answer."""
 
 log = logging.getLogger(NAME)
 
 
 class Telemetry:
-    """Counters always, traces where they are wanted."""
+    """The engine's metrics and, where an endpoint is set, its traces."""
 
     def __init__(self, metrics: Metrics | None = None, tracing: Tracing | None = None) -> None:
         self.metrics = metrics or Metrics()
@@ -34,25 +34,31 @@ class Telemetry:
 
     @classmethod
     def start(cls, service_name: str, version: str, *, traces: bool) -> Telemetry:
-        """Raises ConfigurationError where `traces` are wanted and cannot be sent."""
+        """The telemetry with or without `traces`.
+
+        Raises ConfigurationError where they cannot be sent.
+        """
         if not traces:
             return cls()
         try:
             from compreface_engine.tracing import Tracing
         except ImportError as error:
             raise ConfigurationError(
-                "an OTEL_EXPORTER_OTLP_ endpoint is set, but OpenTelemetry is not installed here "
-                f"({error.name} is missing): install compreface-engine[otel], or unset the endpoint"
+                f"an OTEL_EXPORTER_OTLP_ endpoint is set, but {error.name} is not installed; "
+                "install compreface-engine[otel], or unset the endpoint"
             ) from error
         return cls(tracing=Tracing(service_name, version))
 
     def observe(self, stage: str, seconds: float, items: int) -> None:
-        """A pipeline's observer. Raises CallerLeft after a stage whose caller has hung up."""
+        """Counts one stage; an observer of the pipeline.
+
+        Raises ClientDisconnected where the client of this request has disconnected.
+        """
         self.metrics.observe(stage, seconds, items)
         if self._tracing is not None:
             self._tracing.observe(stage, seconds, items)
-        if stage != "batch":  # Others wait for a run that is shared.
-            stop_if_left()
+        if stage != "batch":  # Other requests wait for the result of a shared run.
+            stop_if_disconnected()
 
     def begin(
         self,
@@ -63,23 +69,23 @@ class Telemetry:
         *,
         works: bool,
     ) -> Request:
-        """Notes a request from now on; `works`: it computes something, so it may have a span."""
-        about = {"id": request_id or f"{self._prefix}{next(self._ids):08x}"}
+        """Starts a request's telemetry; a request that `works`, i.e. computes, gets a span."""
+        fields = {"id": request_id or f"{self._prefix}{next(self._ids):08x}"}
         span = None
         if works and self._tracing is not None:
             span = self._tracing.begin(method, route, headers)
-            about["trace_id"] = span.trace_id
-        about_request.set(about)
-        return Request(self.metrics, about["id"], method, route, span)
+            fields["trace_id"] = span.trace_id
+        request_fields.set(fields)
+        return Request(self.metrics, fields["id"], method, route, span)
 
     def close(self) -> None:
-        """Sends what is left to send, for a moment."""
+        """Sends the last spans; see `Tracing.close`."""
         if self._tracing is not None:
             self._tracing.close()
 
 
 class Request:
-    """One request while it lasts."""
+    """The telemetry of one request while it lasts."""
 
     __slots__ = ("_began", "_metrics", "_span", "id", "method", "route")
 
@@ -94,22 +100,22 @@ class Request:
         self.route = route
 
     def waited(self, seconds: float) -> None:
-        """It waited so long for a worker."""
+        """Notes the seconds that it waited for a worker."""
         self._metrics.waited(seconds)
         self.stage("queue", seconds)
 
     def stage(self, name: str, seconds: float) -> None:
-        """A part of it outside the pipeline."""
+        """Notes a stage outside the pipeline that took `seconds`."""
         if self._span is not None:
             self._span.stage(name, seconds)
 
     def end(self, status: int | None) -> None:
-        """It is answered; None: the caller hung up."""
+        """Ends it with the answer's `status`; None: the client disconnected."""
         seconds = time.perf_counter() - self._began
-        self._metrics.answered(self.route, self.method, status or HUNG_UP, seconds)
+        self._metrics.answered(self.route, self.method, status or CLIENT_DISCONNECTED, seconds)
         if self._span is not None:
             self._span.end(status, self.id)
-        # Probes come every few seconds and say nothing new: they are logged at debug level.
+        # Successful probes come every few seconds, so they are logged at debug level.
         level = logging.INFO if self.method == "POST" or status != 200 else logging.DEBUG
         if log.isEnabledFor(level):
             request = {
@@ -118,6 +124,5 @@ class Request:
                 "status": status,
                 "ms": round(seconds * 1000, 1),
             }
-            log.log(
-                level, "answered" if status else "the caller hung up", extra={"request": request}
-            )
+            message = "answered" if status else "the client disconnected"
+            log.log(level, message, extra={"request": request})

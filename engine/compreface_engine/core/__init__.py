@@ -1,1 +1,1 @@
-"""core"""
+"""Image processing and shared types: no networks, no HTTP."""

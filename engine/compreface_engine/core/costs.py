@@ -1,4 +1,4 @@
-"""What decoding a picture takes of memory, foretold from its header; measured, see the README."""
+"""The memory that decoding a picture needs, estimated from its header; measured, see the README."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Final, TypeAlias
 Data: TypeAlias = bytes | memoryview
 
 RGB: Final = 3.0
-"""Bytes a pixel of what every picture ends as, uint8 RGB."""
+"""Bytes a pixel of the result, uint8 RGB."""
 
 _STORED: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-"""Bytes a pixel in which Pillow keeps a mode (its Storage.c); 4 for all others."""
+"""Bytes a pixel in which Pillow stores a mode (its Storage.c); 4 for all others."""
 _BANDS: Final = 8 << 20
-"""Bytes of the rows that are turned to RGB at once, as float64 at most."""
+"""Bytes of the rows that are converted to RGB at once, as float64 at most."""
 _WHOLE: Final = {"WEBP": 18.0, "JPEG2000": 28.0}
 """Bytes a pixel, RGB included, where the decoder itself holds more than one picture."""
-_MCU: Final = 32  # libjpeg fills pictures up to whole blocks, of at most so many pixels a side
+_MCU: Final = 32  # libjpeg pads pictures to whole blocks of at most so many pixels a side
 
 
 def of_jpeg(kept: float, width: int, height: int, stored: float = RGB) -> int:
-    """Bytes for a JPEG whose pixels are decoded to `stored` bytes each; `kept` as in `Scans`.
+    """The bytes for a JPEG whose pixels are decoded to `stored` bytes each; `kept` as in `Scans`.
 
-    A file of several scans (progressive, or a baseline file with its colours one by one) is held
-    whole as coefficients of 16 bits before its first pixel is made.
+    For a file of several scans (progressive, or baseline with a scan for each colour) libjpeg keeps
+    all coefficients, of 16 bits each, until the last scan.
     """
     rows = (width + _MCU) * (height + _MCU)
     return int(width * height * stored + rows * 2 * kept)
 
 
 def of_other(kind: str, mode: str, width: int, height: int, data: Data, kept: float = 0.0) -> int:
-    """Bytes for a file that Pillow decodes, of its format `kind`; a copy of the file counts too.
+    """The bytes for a file that Pillow decodes, in its format `kind`, with one copy of the file.
 
     `kept` is a JPEG's, as in `Scans`.
     """
@@ -37,16 +37,16 @@ def of_other(kind: str, mode: str, width: int, height: int, data: Data, kept: fl
     if kind in _WHOLE:
         return int(pixels * _WHOLE[kind]) + copies
     stored = _STORED.get(mode, 4)
-    if kind in ("JPEG", "MPO"):  # the coefficients are gone before RGB is made
+    if kind in ("JPEG", "MPO"):  # the coefficients are freed before the conversion to RGB
         held = of_jpeg(kept, width, height, stored)
         return max(held, int(pixels * (stored + RGB))) + copies
     return int(pixels * (stored + RGB)) + copies
 
 
 def webp_size(data: Data) -> tuple[int, int] | None:
-    """Width and height of a WebP's canvas, which its decoder takes memory for when it is opened.
+    """Width and height of a WebP's canvas, which its decoder allocates on opening.
 
-    None for what is no WebP. Source: RFC 9649, sections 2.5 to 2.7.
+    None where `data` is not a WebP. Source: RFC 9649, sections 2.5 to 2.7.
     """
     head = bytes(data[:30])
     if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:

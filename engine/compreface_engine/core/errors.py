@@ -1,20 +1,23 @@
-"""What the engine can refuse, and the status and text a caller gets for it."""
+"""The engine's errors, with the HTTP status and text of those that refuse a request."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+EXIT_CONFIGURATION: Final = 3
+"""Exit code of a process that ends with a ConfigurationError."""
 
 
 class EngineError(Exception):
-    """Root of everything the engine raises on purpose; `str()` is fit for a user to read."""
+    """Base class of the engine's errors; `str()` is a message for users."""
 
 
 class ConfigurationError(EngineError):
-    """The engine cannot start as configured; the text says what is wrong and what to do."""
+    """The engine cannot start as configured; the message says what is wrong and what to do."""
 
 
 class RequestError(EngineError):
-    """One request is refused; `str()` is the contract's whole text, status and phrase in front."""
+    """A request is refused. `str()` is the whole text of the answer, starting with the status."""
 
     status: ClassVar[int]
     phrase: ClassVar[str]
@@ -25,28 +28,28 @@ class RequestError(EngineError):
 
 
 class BadRequest(RequestError):
-    """A case for which the contract has a 400 and an exact text."""
+    """A refusal with status 400, most with an exact text of the contract."""
 
     status = 400
     phrase = "Bad Request"
 
 
 class UnprocessableInput(RequestError):
-    """A caller's mistake that the original engine answered with 500."""
+    """A client's mistake that the original engine answered with 500."""
 
     status = 422
     phrase = "Unprocessable Entity"
 
 
 class BrokenImage(BadRequest):
-    """The data is no picture of a format that is read, or cannot be decoded at all."""
+    """The data is not a picture of a supported format, or cannot be decoded at all."""
 
     def __init__(self) -> None:
         super().__init__("Image has incorrect format or is broken")
 
 
 class NoFaceFound(BadRequest):
-    """Detection ran and kept nothing; `truncated` when the file ended early, which may be why."""
+    """Detection kept no face; `truncated`: the file ended early, which may be the reason."""
 
     def __init__(self, *, truncated: bool = False) -> None:
         super().__init__("No face is found in the given image")
@@ -54,14 +57,14 @@ class NoFaceFound(BadRequest):
 
 
 class TruncatedHeader(UnprocessableInput):
-    """A picture that ends before its first pixel."""
+    """The picture's file ends before its first pixel."""
 
     def __init__(self) -> None:
         super().__init__("The image file ends inside its header")
 
 
 class TooManyPixels(UnprocessableInput):
-    """A picture whose header announces more pixels than may be decoded."""
+    """The picture's header announces more `pixels` than the `limit` for decoding."""
 
     def __init__(self, pixels: int, limit: int) -> None:
         super().__init__(f"Image size ({pixels} pixels) exceeds limit of {limit} pixels")
@@ -70,15 +73,15 @@ class TooManyPixels(UnprocessableInput):
 
 
 class TooCostly(UnprocessableInput):
-    """A picture made so that decoding it takes far longer than one of its size; text says how."""
+    """Decoding the picture would take far longer than its size suggests; the message says why."""
 
 
 class TooMuchMemory(UnprocessableInput):
-    """A picture that takes more memory than this engine will ever have for pictures; in bytes."""
+    """The picture needs `needed` bytes, more than the `budget` of the engine for pictures."""
 
     def __init__(self, needed: int, budget: int) -> None:
         super().__init__(
-            f"The picture takes {_megabytes(needed)} MB of memory, and this engine has "
+            f"The picture needs {_megabytes(needed)} MB of memory, but the engine has "
             f"{_megabytes(budget)} MB for pictures: send a smaller one, or give the engine more "
             "memory (CF_MAX_MEMORY_BYTES, or the limit of its container)"
         )
@@ -86,31 +89,31 @@ class TooMuchMemory(UnprocessableInput):
         self.budget = budget
 
 
-class NoRoom(EngineError):
-    """Other pictures hold the memory; the computation may begin anew once there is room."""
+class MemoryInUse(EngineError):
+    """Other pictures hold the memory; the computation may run again once `needed` are free."""
 
     def __init__(self, needed: int) -> None:
-        super().__init__(f"{needed} bytes are not free now")
+        super().__init__(f"{needed} bytes are in use by other pictures")
         self.needed = needed
 
 
-_SHORTAGES = (
-    # NumPy and Python; C++ and what is built on it (ONNX Runtime, OpenVINO); OpenCV; threads
+_OUT_OF_MEMORY = (
+    # NumPy and Python; C++ and the runtimes built on it; OpenCV; threads
     *("unable to allocate", "bad_alloc", "bad allocation", "failed to allocate"),
     *("insufficient memory", "cannot allocate memory", "out of memory", "can't start new thread"),
 )
 
 
-def is_shortage(error: BaseException) -> bool:
-    """Whether `error`, or what it came from, means that there was no memory left."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error`, or an error that caused it, means that memory ran out."""
     seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        text = str(one).lower()
-        if isinstance(one, MemoryError) or any(words in text for words in _SHORTAGES):
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        text = str(cause).lower()
+        if isinstance(cause, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
             return True
-        one = one.__cause__ or one.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
 
 

@@ -1,4 +1,4 @@
-"""Scaling, cutting and aligning: where pixels and coordinates move, and nothing else."""
+"""Geometry of pictures: scaling, cropping and alignment, and the coordinates that go with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.types import BoundingBox, Image, Landmarks
 
-# The ArcFace template: five points in a 112 x 112 crop (insightface, MIT).
+# The ArcFace template: five points in a 112 x 112 px crop (insightface, MIT).
 ARCFACE_TEMPLATE: NDArray[np.float64] = np.array(
     [
         (38.2946, 51.6963),
@@ -28,7 +28,7 @@ _TEMPLATE_SIDE = 112
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """An image for detection and `coefficient` = its size / the original's (1 if not scaled)."""
+    """An image for detection; `coefficient` is its size divided by the original's."""
 
     image: Image
     coefficient: float
@@ -52,10 +52,10 @@ def scale_down(image: Image, limit: int) -> Scaled:
 def similarity_matrix(
     source: NDArray[np.floating[Any]], target: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
-    """The [2, 3] rotation, scale and shift that takes `source` [N, 2] nearest to `target` [N, 2].
+    """The [2, 3] similarity that maps `source` [N, 2] onto `target` [N, 2] by least squares.
 
-    Least squares (Umeyama, 1991); in a plane it is one complex division. Raises ValueError where
-    all source points coincide, because no scale fits then.
+    The solution of Umeyama (1991), which in a plane is one complex division. Raises ValueError
+    where all source points coincide, since no scale fits them.
     """
     src = source[:, 0].astype(np.float64) + 1j * source[:, 1]
     dst = target[:, 0].astype(np.float64) + 1j * target[:, 1]
@@ -72,9 +72,9 @@ def similarity_matrix(
 
 
 def aligned_crop(image: Image, landmarks: Landmarks, size: int) -> Image:
-    """The face turned and scaled so that its landmarks meet the ArcFace template; uint8, RGB.
+    """The face as a `size` px crop with its landmarks on the ArcFace template; uint8, RGB.
 
-    Bilinear, black outside the image, and all black where the landmarks coincide.
+    Bilinear; black outside the image, and all black where the landmarks coincide.
     """
     if not np.ptp(landmarks, axis=0).any():
         return np.zeros((size, size, 3), np.uint8)
@@ -85,11 +85,10 @@ def aligned_crop(image: Image, landmarks: Landmarks, size: int) -> Image:
 def shrinking_warp(
     image: Image, matrix: NDArray[np.float64], size: int, *, most: float = 1.0
 ) -> Image:
-    """`image` by a similarity `matrix` as a `size` px crop, black outside; uint8, RGB.
+    """`image` under a similarity `matrix` as a `size` px crop, black outside; uint8, RGB.
 
-    Where one pixel of the crop stands for more than `most` of the image (a side), what the crop
-    shows is first shrunk by area averages to the crop's scale, so that the bilinear sampling
-    leaves no pixel out.
+    Where a pixel of the crop covers more than `most` pixels of the image (a side), the visible part
+    is first shrunk to the crop's scale by area averages, so that bilinear sampling skips no pixel.
     """
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
     if scale * most >= 1:
@@ -98,10 +97,10 @@ def shrinking_warp(
     inverse = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
     shown = corners @ inverse[:, :2].T + inverse[:, 2]
     height, width = image.shape[:2]
-    # A shrunk pixel's worth or two more on each side, which the crop's border is mixed with.
-    least, most = np.floor(shown.min(axis=0) - 2 / scale), np.ceil(shown.max(axis=0) + 2 / scale)
-    left, top = np.clip(least, 0, (width - 1, height - 1)).astype(int)
-    right, bottom = np.clip(most, 1, (width, height)).astype(int)
+    # Two shrunk pixels more on each side, since interpolation at the crop's border needs them.
+    lower, upper = np.floor(shown.min(axis=0) - 2 / scale), np.ceil(shown.max(axis=0) + 2 / scale)
+    left, top = np.clip(lower, 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(upper, 1, (width, height)).astype(int)
     part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
     small = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
     shrunk = cv2.resize(part, small, interpolation=cv2.INTER_AREA)
@@ -113,24 +112,24 @@ def shrinking_warp(
 
 
 def whole_crop(image: Image, size: int) -> Image:
-    """The whole picture as a `size` x `size` crop; the aspect ratio is not kept. uint8, RGB."""
+    """The whole picture as a `size` x `size` px crop, its aspect ratio not kept; uint8, RGB."""
     smaller = image.shape[0] >= size and image.shape[1] >= size
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.uint8)
 
 
 def squared_crop(image: Image, box: BoundingBox, size: int) -> Image:
-    """The box of `image`, black beside its shorter side, as a `size` px crop; uint8, RGB.
+    """The box of `image` as a `size` px crop with black bars along its shorter side; uint8, RGB.
 
-    The aspect ratio is kept. What of the box lies outside the image is cut off; black for a box
-    outside it.
+    The aspect ratio is kept. The part of the box outside the image is cut off; a box that lies
+    outside it is black.
     """
     crop = np.zeros((size, size, 3), np.uint8)
     part = image[max(0, box.y_min) : max(0, box.y_max), max(0, box.x_min) : max(0, box.x_max)]
     if not part.size:
         return crop
     longer = max(part.shape[:2])
-    # The sides are scaled before they are padded: a padded line of a picture could fill the memory.
+    # Scaled before it is padded: the square around a very long box could exhaust the memory.
     height, width = (max(1, round(side * size / longer)) for side in part.shape[:2])
     how = cv2.INTER_AREA if longer > size else cv2.INTER_LINEAR
     top, left = (size - height) // 2, (size - width) // 2
@@ -142,9 +141,9 @@ def squared_crop(image: Image, box: BoundingBox, size: int) -> Image:
 
 @lru_cache(maxsize=256)
 def _taps(length: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Lower and upper source index and the upper one's weight, for each of `size` samples.
+    """For each of `size` samples the lower and upper source index, and the upper one's weight.
 
-    Half-pixel centres; what lies outside is mirrored without repeating the edge.
+    Half-pixel centres; indices outside are mirrored without repeating the edge.
     """
     where = (np.arange(size) + 0.5) * (length / size) - 0.5
     lower = np.floor(where)
@@ -164,7 +163,7 @@ def _mirror(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:
 def _blur(
     pixels: NDArray[np.uint8], size: int, at: NDArray[np.intp], axis: int
 ) -> NDArray[np.uint8]:
-    """Rows (`axis` 0) or columns (1) `at` of the blurred picture, cut down to whole grey levels.
+    """Rows (`axis` 0) or columns (1) `at` of the blurred picture, truncated to whole grey levels.
 
     The anti-aliasing of scikit-image 0.17: a Gaussian of (shrinkage - 1) / 2, cut at four
     deviations, summed in scipy's order because the result is truncated to uint8.
@@ -186,11 +185,11 @@ def _blur(
 
 
 def facenet_crop(image: Image, box: BoundingBox, size: int) -> NDArray[np.float64]:
-    """The box of `image` as the FaceNet family sees it: float64 [size, size, 3], RGB, 0..1.
+    """The box of `image` as FaceNet's input: float64 [size, size, 3], RGB, 0..1.
 
-    scikit-image 0.17's `resize` of a uint8 array, to the truncation of the blur after each pass.
-    Only the rows and columns that the samples touch are blurred. The aspect ratio is not kept.
-    Black for a box outside the image: RetinaFace cuts none at the border.
+    Equal to scikit-image 0.17's `resize` of a uint8 array, the truncation after each pass of the
+    blur included. Only the rows and columns that the samples use are blurred. The aspect ratio is
+    not kept. A box outside the image is black; RetinaFace does not clip boxes at the border.
     """
     x_min, y_min, x_max, y_max = (
         max(0, value) for value in (box.x_min, box.y_min, box.x_max, box.y_max)
@@ -206,7 +205,7 @@ def facenet_crop(image: Image, box: BoundingBox, size: int) -> NDArray[np.float6
         grid = _blur(rows, size, np.concatenate((left, right)), 1)
         mixed = _between(grid[:size], grid[size:], down[:, None, None])
         near, far = mixed[:, :size], mixed[:, size:]
-    else:  # nothing to blur: fewer columns to mix
+    else:  # without a blur, fewer columns have to be mixed
         mixed = _between(rows[:size], rows[size:], down[:, None, None])
         near, far = np.take(mixed, left, 1), np.take(mixed, right, 1)
     crop = _between(near, far, across[:, None])

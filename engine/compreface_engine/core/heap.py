@@ -1,4 +1,4 @@
-"""How the C library keeps the memory that numpy takes and gives back many times a picture."""
+"""Settings of glibc's heap for arrays that are allocated and freed many times a picture."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _MAPPED: Final = 16 << 20
 
 @cache
 def share_one_heap() -> None:
-    """One heap for all threads, which keeps up to 32 MiB at its end; nothing without glibc.
+    """Makes all threads use one heap that keeps up to 32 MiB free at its end.
 
-    By default every thread has a heap that gives memory back as soon as a few arrays are freed
-    and pays a page fault for every 4 KiB when it takes it again: docs/decisions/runtime-memory.md.
+    By default each thread has a heap that returns memory to the system as soon as a few arrays are
+    freed, and then pays a page fault for each 4 KiB: docs/decisions/runtime-memory.md. Other C
+    libraries than glibc stay unchanged.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

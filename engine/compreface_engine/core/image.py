@@ -1,4 +1,4 @@
-"""From bytes to RGB pixels: the only importer of decoders, and the limits they are held to."""
+"""Decodes pictures to RGB within limits; the only module that imports decoders."""
 
 from __future__ import annotations
 
@@ -25,82 +25,80 @@ from compreface_engine.core.errors import (
     TruncatedHeader,
 )
 from compreface_engine.core.pieces import (
-    MOST_READS,
-    MOST_READS_IN_PYTHON,
+    MAX_READS,
+    MAX_READS_IN_PYTHON,
     check_chunks,
     check_parts,
-    places,
+    part_counts,
 )
 from compreface_engine.core.scans import check_parts_of_jpeg, check_scans
-from compreface_engine.core.spare import Spare
 from compreface_engine.core.types import Image
 
 Data: TypeAlias = bytes | memoryview
 Reserve: TypeAlias = Callable[[int, int, int], None]
-"""Called before a picture is decoded: width, height, and the bytes that decoding takes at its
-peak. It may be called again with more, and what it raises ends the decoding."""
+"""Called before a picture is decoded, with its width, height and the peak memory in bytes. It may
+be called again with more memory; an error that it raises ends the decoding."""
 
-# What Pillow may try. Left out: formats that start another program (EPS, WMF), containers whose
+# The formats for Pillow. Left out: formats that start another program (EPS, WMF), containers whose
 # inner size escapes the header check (ICNS), and AVIF and QOI, which the original engine refuses.
 _FORMATS: Final = (
     *("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "ICO", "TIFF", "JPEG2000", "PPM"),
     *("TGA", "PCX", "SGI", "SUN", "MSP", "XBM", "XPM", "PSD", "IM"),
 )
-# Their decoders ask for more until there is none, whether the picture is whole or not.
+# Their decoders read to the end of the file, whether the picture is complete or not.
 _READ_TO_THE_END: Final = ("JPEG2000",)
 _PLAIN_PPM: Final = (b"P1", b"P2", b"P3")  # numbers as text, which the original refuses too
-# JPEG 2000 is decoded while no other thread runs Python; both take 15 to 20 bytes a pixel.
-_MOST_PIXELS: Final = {"JPEG2000": 1 << 23, "WEBP": 1 << 26}
-# To make RGB of these takes 30 to 50 ns a pixel.
-_MOST_PIXELS_OF_MODE: Final = {"LAB": 1 << 26, "F": 1 << 26, "I": 1 << 26}
-_MOST_BYTES: Final = {"JPEG2000": 1 << 24}
+# JPEG 2000 is decoded under Python's lock; both need 15 to 20 bytes a pixel.
+_MAX_PIXELS: Final = {"JPEG2000": 1 << 23, "WEBP": 1 << 26}
+# Their conversion to RGB takes 30 to 50 ns a pixel.
+_MAX_PIXELS_OF_MODE: Final = {"LAB": 1 << 26, "F": 1 << 26, "I": 1 << 26}
+_MAX_BYTES: Final = {"JPEG2000": 1 << 24}
 _COMMON_IN_TIFF: Final = (
     *("raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg", "tiff_jpeg"),
     *("group3", "group4", "tiff_ccitt"),
 )
 _JPEG_IN_TIFF: Final = ("jpeg", "tiff_jpeg")
-# LZMA can be made to take 40 ns for each of the 12 bytes that a pixel may have.
-_MOST_PIXELS_OF_RARE_TIFF: Final = 1 << 23
-_MOST_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
-_MOST_READS_FOR_PIXELS: Final = 1 << 18
-# Pillow reads it piece by piece in Python, and joins EXIF segments at a cost that is quadratic.
-_MOST_JPEG_HEADER: Final = 8 << 20  # bytes
-# After these the decoder of simplejpeg went on to the picture's last row.
+# A hostile LZMA stream takes 40 ns for each of up to 12 bytes a pixel.
+_MAX_PIXELS_OF_RARE_TIFF: Final = 1 << 23
+_MAX_PIXELS_IN_PYTHON: Final = 1 << 21  # up to 4 us a pixel
+_MAX_READS_FOR_PIXELS: Final = 1 << 18
+# Pillow reads it in Python, segment by segment, and joins EXIF segments in quadratic time.
+_MAX_JPEG_HEADER: Final = 8 << 20  # bytes
+# After these warnings simplejpeg's decoder continues to the picture's last row.
 _WARNINGS: Final = ("Corrupt JPEG data", "Premature end of JPEG", "Inconsistent progression")
 _BAND: Final = 1 << 18  # pixels
 _ORIENTATION: Final = 0x0112
 _BITS, _STRIP_LENGTH, _TILE_WIDTH, _TILE_LENGTH = 258, 278, 322, 323  # TIFF's tags
 _DEEPEST_PIXEL: Final = 8  # bytes: four samples of 16 bits
-_SHORTAGES: Final = ("insufficient memory", "memory allocation failure", "out of memory")
-_SPARE: Final = Spare()
+_OUT_OF_MEMORY: Final = ("insufficient memory", "memory allocation failure", "out of memory")
 
-# Pillow's own guard only warns, through a filter that all threads share; ours refuses instead.
+# Pillow's own limit only warns, through a filter that all threads share; `_check_size` refuses.
 Pillow.MAX_IMAGE_PIXELS = None
-# Decoded as far as it goes; `_Source` notices.
+# Truncated files are decoded as far as they go; `_Source` notices the end.
 ImageFile.LOAD_TRUNCATED_IMAGES = True
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The pixels of a picture, and whether its data ended before they were complete."""
+    """The pixels of a picture; `truncated`: its file ended before they were complete."""
 
     image: Image
     truncated: bool
 
 
 class _Source(io.BytesIO):
-    """A file in memory that remembers being asked for more than it has, and is not asked for ever.
+    """A file in memory that notes reads beyond its end and limits the number of reads.
 
-    Headers are read in Python, a block or a byte at a time. Raises TooCostly.
+    Pillow reads headers in Python, a block or a byte at a time. Raises TooCostly.
     """
 
     ran_out = False
-    reads_left = MOST_READS
+    reads_left = MAX_READS
 
     def _count(self) -> None:
         self.reads_left -= 1
         if self.reads_left < 0:
-            raise TooCostly("The picture is cut into more pieces than any photograph")
+            raise TooCostly("The picture's file is divided into too many pieces")
 
     def readline(self, size: int | None = -1, /) -> bytes:
         self._count()
@@ -115,7 +113,7 @@ class _Source(io.BytesIO):
 
 
 def _nothing(width: int, height: int, peak: int) -> None:
-    """A `Reserve` for whoever has memory enough."""
+    """The `Reserve` of an unlimited memory."""
 
 
 def decode(
@@ -123,10 +121,10 @@ def decode(
 ) -> Decoded:
     """The first frame of a picture, uint8 [H, W, 3] RGB, in stored orientation by default.
 
-    Raises BrokenImage where the data is no readable picture, TruncatedHeader where it ends before
-    the first pixel, TooManyPixels where the header announces more than `max_pixels`,
-    or more than is bearable of a kind that is costly to decode, and MemoryError, which says nothing
-    about the picture.
+    Raises BrokenImage where the data is not a readable picture, TruncatedHeader where it ends
+    before the first pixel, TooManyPixels where the header announces more than `max_pixels` or than
+    the limit of a format that is costly to decode, TooCostly for files made to be slow, and
+    MemoryError, whatever the picture, where memory runs out.
     """
     kept = 0.0
     if data[:3] == b"\xff\xd8\xff":
@@ -135,10 +133,10 @@ def decode(
         decoded = _decode_jpeg(data, kept, max_pixels, reserve, turns=apply_exif)
         if decoded is not None:
             return _turned(decoded, _orientation(data[scans.exif])) if apply_exif else decoded
-        if scans.header > _MOST_JPEG_HEADER:
+        if scans.header > _MAX_JPEG_HEADER:
             raise TooCostly(
                 f"The JPEG, of a rare kind or broken, has {scans.header} bytes before its first "
-                f"scan, at most {_MOST_JPEG_HEADER} are read"
+                f"scan, at most {_MAX_JPEG_HEADER} are read"
             )
     return _decode_other(data, kept, max_pixels, apply_exif, reserve)
 
@@ -146,9 +144,9 @@ def decode(
 def _decode_jpeg(
     data: Data, kept: float, max_pixels: int, reserve: Reserve, *, turns: bool
 ) -> Decoded | None:
-    """libjpeg-turbo's pixels; None where the file needs Pillow (CMYK, rare codings, broken)."""
+    """libjpeg-turbo's pixels; None where the file needs Pillow: CMYK, rare codings, broken."""
     try:
-        # Strictly: after a warning about the header no row would be written below.
+        # Strict: after a warning about the header, no row would be written below.
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except (ValueError, KeyError):  # KeyError: a subsampling without a name
         return None
@@ -157,20 +155,19 @@ def _decode_jpeg(
         return None
     size = width * height * 3
     peak = costs.of_jpeg(kept, width, height)
-    _take(reserve, width, height, max(peak, 2 * size) if turns else peak)
-    memory = _SPARE.lend(size) or np.empty(size, np.uint8).data
+    _allocate(reserve, width, height, max(peak, 2 * size) if turns else peak)
+    memory = np.empty(size, np.uint8)
     try:
-        whole = simplejpeg.decode_jpeg(data, "RGB", buffer=memory)
+        whole = simplejpeg.decode_jpeg(data, "RGB", buffer=memory.data)
         return Decoded(whole, truncated=False)
     except ValueError as error:
         reason = str(error)
-    if _is_shortage(reason):
+    if _is_out_of_memory(reason):
         raise MemoryError(reason)
     if not reason.startswith(_WARNINGS):
         return None
-    # With a warning every row was written, as far as the file goes.
-    found = np.frombuffer(memory, np.uint8).reshape(height, width, 3)
-    return Decoded(found, truncated="premature end" in reason.lower())
+    # With a warning every row is written, as far as the file goes.
+    return Decoded(memory.reshape(height, width, 3), truncated="premature end" in reason.lower())
 
 
 def _decode_other(
@@ -180,21 +177,21 @@ def _decode_other(
     if data[:2] in _PLAIN_PPM:
         raise BrokenImage
     canvas = costs.webp_size(data)
-    if canvas is not None:  # Pillow takes memory for it when it opens it
-        _check_size(*canvas, min(max_pixels, _MOST_PIXELS["WEBP"]))
-        _take(reserve, *canvas, costs.of_other("WEBP", "RGBA", *canvas, data))
+    if canvas is not None:  # Pillow allocates it on opening
+        _check_size(*canvas, min(max_pixels, _MAX_PIXELS["WEBP"]))
+        _allocate(reserve, *canvas, costs.of_other("WEBP", "RGBA", *canvas, data))
     source = _Source(data)
     try:
-        for width, height in _icon_sizes(data):  # Pillow reads an icon whole when it opens it
-            _check_size(width, height, min(max_pixels, _MOST_PIXELS_IN_PYTHON))
-            _take(reserve, width, height, costs.of_other("ICO", "RGBA", width, height, data))
+        for width, height in _icon_sizes(data):  # Pillow decodes an icon on opening
+            _check_size(width, height, min(max_pixels, _MAX_PIXELS_IN_PYTHON))
+            _allocate(reserve, width, height, costs.of_other("ICO", "RGBA", width, height, data))
         with Pillow.open(source, formats=_FORMATS) as picture:
             _check_size(*picture.size, max_pixels)
             source.reads_left = _check_cost(picture, len(data))
             width, height = picture.size
             peak = costs.of_other(picture.format or "", picture.mode, width, height, data, kept)
             peak += _piece_bytes(picture, data)
-            _take(reserve, width, height, peak + apply_exif * 3 * width * height)
+            _allocate(reserve, width, height, peak + apply_exif * 3 * width * height)
             source.ran_out = False
             picture.load()
             cut_short = source.ran_out and picture.format not in _READ_TO_THE_END
@@ -207,19 +204,19 @@ def _decode_other(
     except UnidentifiedImageError as error:
         raise BrokenImage from error
     except OSError as error:
-        if _is_shortage(str(error)):
+        if _is_out_of_memory(str(error)):
             raise MemoryError(str(error)) from error
         if "Truncated File Read" in str(error):
             raise TruncatedHeader from error
         raise BrokenImage from error
-    except Exception as error:  # a decoder may fail in any way on hostile bytes
+    except Exception as error:  # decoders raise any error on hostile bytes
         raise BrokenImage from error
 
 
-def _take(reserve: Reserve, width: int, height: int, peak: int) -> None:
-    """Asks for the memory, then sees whether the system has the address space for it.
+def _allocate(reserve: Reserve, width: int, height: int, peak: int) -> None:
+    """Reserves the memory, then checks that the system has the address space for it.
 
-    Some decoders take a failed allocation for the end of the file, and Pillow hides which.
+    Some decoders treat a failed allocation like the end of the file, and Pillow hides which it was.
     """
     reserve(width, height, peak)
     if sys.platform == "win32" or peak < 1:
@@ -230,13 +227,13 @@ def _take(reserve: Reserve, width: int, height: int, peak: int) -> None:
         raise MemoryError(f"no address space of {peak} bytes") from error
 
 
-def _is_shortage(text: str) -> bool:
-    """Whether a decoder's message means that it got no memory: libjpeg's, Pillow's."""
-    return any(words in text.lower() for words in _SHORTAGES)
+def _is_out_of_memory(text: str) -> bool:
+    """Whether a message of libjpeg or Pillow means that memory ran out."""
+    return any(words in text.lower() for words in _OUT_OF_MEMORY)
 
 
 def _piece_bytes(picture: Pillow.Image, data: Data) -> int:
-    """What a TIFF makes its decoder hold beside the picture: a strip, or a tile of any size.
+    """The bytes that a TIFF's decoder holds beside the picture: a strip, or a tile of any size.
 
     Raises TooCostly where the JPEGs in them have more scans than any encoder makes.
     """
@@ -245,7 +242,7 @@ def _piece_bytes(picture: Pillow.Image, data: Data) -> int:
         return 0
     held = 0
     if picture.info.get("compression") in _JPEG_IN_TIFF:
-        held = int(2 * check_parts_of_jpeg(data, places(tags)))
+        held = int(2 * check_parts_of_jpeg(data, part_counts(tags)))
     return held + _strip_or_tile_bytes(picture, tags)
 
 
@@ -254,7 +251,7 @@ def _strip_or_tile_bytes(picture: Pillow.Image, tags: TiffImagePlugin.ImageFileD
     if width and height:
         return width * height * _DEEPEST_PIXEL
     rows = min(picture.height, int(tags.get(_STRIP_LENGTH, picture.height)))
-    bits = sum(int(one) for one in tags.get(_BITS, (1,)))
+    bits = sum(int(depth) for depth in tags.get(_BITS, (1,)))
     return picture.width * rows * min(_DEEPEST_PIXEL, -(-bits // 8))
 
 
@@ -266,7 +263,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _icon_sizes(data: Data) -> Iterator[tuple[int, int]]:
-    """The sizes of the pictures inside an icon, which its directory may understate."""
+    """The real sizes of the pictures in an icon; its directory may state smaller ones."""
     if data[:4] != b"\0\0\1\0":
         return
     (count,) = struct.unpack_from("<H", data, 4)
@@ -280,33 +277,33 @@ def _icon_sizes(data: Data) -> Iterator[tuple[int, int]]:
 
 
 def _check_cost(picture: Pillow.Image, size: int) -> int:
-    """A lower limit for what Pillow decodes slowly, with many copies or all others standing still.
+    """The number of reads that the decoder of `picture` may make in its `size` bytes.
 
-    How often its decoder may read of the `size` bytes. Raises TooManyPixels and TooCostly. Large
-    pictures of these kinds are no photographs that people send.
+    Formats that Pillow decodes slowly, with many copies or under Python's lock have lower limits of
+    pixels; large photographs do not come in them. Raises TooManyPixels and TooCostly.
     """
-    reads = _MOST_READS_FOR_PIXELS
-    most = _MOST_PIXELS.get(picture.format or "", _MOST_PIXELS_OF_MODE.get(picture.mode))
+    reads = _MAX_READS_FOR_PIXELS
+    most = _MAX_PIXELS.get(picture.format or "", _MAX_PIXELS_OF_MODE.get(picture.mode))
     if any(tile[0] in Pillow.DECODERS for tile in getattr(picture, "tile", ())):
-        most, reads = _MOST_PIXELS_IN_PYTHON, MOST_READS_IN_PYTHON
+        most, reads = _MAX_PIXELS_IN_PYTHON, MAX_READS_IN_PYTHON
     if most is not None:
         _check_size(*picture.size, most)
-    most_bytes = _MOST_BYTES.get(picture.format or "", size)
+    most_bytes = _MAX_BYTES.get(picture.format or "", size)
     if size > most_bytes:
         raise TooCostly(
             f"The {picture.format} file has {size} bytes, at most {most_bytes} are decoded"
         )
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         if picture.info.get("compression") not in _COMMON_IN_TIFF:
-            _check_size(*picture.size, _MOST_PIXELS_OF_RARE_TIFF)
+            _check_size(*picture.size, _MAX_PIXELS_OF_RARE_TIFF)
         check_parts(picture.tag_v2, *picture.size)
     return reads
 
 
 def _to_rgb(picture: Pillow.Image) -> Image:
-    """Any mode as RGB: alpha dropped, grey repeated, deep samples cut to their high byte.
+    """The RGB pixels of any mode: alpha dropped, grey repeated, deep samples cut to the high byte.
 
-    Band by band, so that beside the two pictures there is no third.
+    It converts band by band, to hold no third picture beside the two.
     """
     whole = np.empty((picture.height, picture.width, 3), np.uint8)
     factor = _to_8_bit(picture) if picture.mode in ("I", "F") else 1.0
@@ -323,7 +320,7 @@ def _bands(picture: Pillow.Image) -> Iterator[tuple[slice, Pillow.Image]]:
 
 
 def _band_to_rgb(band: Pillow.Image, factor: float) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3], or [H, W, 1] for grey; `factor` makes 0..255 of samples without a range."""
+    """uint8 [H, W, 3], or [H, W, 1] for grey; `factor` scales the modes I and F to 0..255."""
     mode = band.mode
     if mode.startswith("I;16"):
         dtype = np.uint16 if mode == "I;16" else np.dtype(">u2" if mode == "I;16B" else "<u2")
@@ -333,7 +330,7 @@ def _band_to_rgb(band: Pillow.Image, factor: float) -> NDArray[np.uint8]:
         samples = np.nan_to_num(np.asarray(band, np.float64)) * factor
         return np.clip(samples, 0, 255).astype(np.uint8)[..., None]
     if mode == "1":
-        # The original sees 0 and 1 of 255, a black picture; its answer is part of the contract.
+        # The original reads values 0 and 1 of 255, a black picture; the contract keeps that.
         return np.asarray(band).astype(np.uint8)[..., None]
     if mode in ("LA", "La", "RGBA", "RGBX", "RGBa"):
         return np.asarray(band)[..., : 1 if mode in ("LA", "La") else 3]
@@ -341,25 +338,25 @@ def _band_to_rgb(band: Pillow.Image, factor: float) -> NDArray[np.uint8]:
 
 
 def _to_8_bit(picture: Pillow.Image) -> float:
-    """The factor for samples of unknown range: 0..1, 0..255 or 0..65535, told by the largest."""
+    """The factor for samples of unknown range, guessed from the largest: 0..1, 255 or 65535."""
     bands = (np.nan_to_num(np.asarray(band, np.float64)) for _, band in _bands(picture))
     top = max(float(samples.max(initial=0.0)) for samples in bands)
     return 255.0 if 0 < top <= 1 else 1.0 if top <= 255 else 1 / 256 if top < 65536 else 255 / top
 
 
 def _orientation(exif: Data) -> int:
-    found = Pillow.Exif()
+    metadata = Pillow.Exif()
     try:
-        found.load(bytes(exif))
-        return int(found.get(_ORIENTATION, 1))
+        metadata.load(bytes(exif))
+        return int(metadata.get(_ORIENTATION, 1))
     except MemoryError:
         raise
-    except Exception:  # unreadable metadata must not cost the picture
+    except Exception:  # unreadable metadata does not make the picture unreadable
         return 1
 
 
 def _turned(decoded: Decoded, orientation: int) -> Decoded:
-    """The picture the right way up for an EXIF orientation of 1 to 8; others change nothing."""
+    """The picture rotated by its EXIF orientation, 1 to 8; other values are ignored."""
     image = decoded.image
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)

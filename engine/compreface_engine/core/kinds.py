@@ -1,4 +1,4 @@
-"""The format that a picture's first bytes name, for logs; a decoder may find another, or none."""
+"""Guesses a picture's format from its first bytes, for the log only."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ _SIGNATURES: Final = (
 
 
 def kind_of(data: bytes | memoryview) -> str:
-    """A format's name as Pillow has it; "unknown" for the rarer ones and for rubbish."""
+    """Pillow's name of the format; "unknown" for rare formats and other data."""
     start = bytes(data[:8])
     return next((kind for mark, kind in _SIGNATURES if start.startswith(mark)), "unknown")

@@ -1,4 +1,4 @@
-"""Non-maximum suppression as MTCNN's reference code does it: inclusive pixels, greedy by score."""
+"""Non-maximum suppression as in MTCNN's reference code: inclusive pixels, greedy by score."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Bounds of the matrix of overlaps, so that memory does not grow with the square of the boxes.
+# Limits of the matrix of overlaps: its memory must not grow with the square of the boxes.
 _ROWS_AT_ONCE = 256
 _PAIRS_AT_ONCE = 1 << 20
 
@@ -20,12 +20,12 @@ def suppress(
     of_smaller: bool = False,
     of_best: int | None = None,
 ) -> NDArray[np.intp]:
-    """Indices of the boxes kept, best score first.
+    """The indices of the kept boxes, best score first.
 
-    `boxes` [N, 4] is x1, y1, x2, y2 in pixels, both ends inclusive (areas count + 1). A box goes
-    when its overlap with a better one is above `threshold`: intersection over union, or over the
-    smaller area with `of_smaller`. Of equal scores the later box wins. Only the `of_best` boxes
-    with the best scores take part, so that the work is bounded; None for all.
+    `boxes` [N, 4] are x1, y1, x2, y2 in pixels, both ends inclusive (sides count + 1). A box is
+    suppressed where its overlap with a better one exceeds `threshold`: intersection over union, or
+    over the smaller area with `of_smaller`. Of equal scores the later box is the better. Only the
+    `of_best` boxes with the best scores are considered, to bound the work; None for all.
     """
     order = np.argsort(scores, kind="stable")[::-1][:of_best]
     count = len(order)
@@ -34,8 +34,8 @@ def suppress(
     x1, y1, x2, y2 = np.ascontiguousarray(boxes[order, :4].T)
     area = (x2 - x1 + 1) * (y2 - y1 + 1)
 
-    def pass_by(rows: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """[rows, others]: whether the other box may stay beside the row's."""
+    def compatible(rows: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """[rows, others]: whether the overlap is at most the threshold."""
         right = np.minimum(x2[rows, None], x2[others])
         bottom = np.minimum(y2[rows, None], y2[others])
         right -= np.maximum(x1[rows, None], x1[others])
@@ -55,14 +55,14 @@ def suppress(
     while len(left):
         at_once = max(1, min(_ROWS_AT_ONCE, _PAIRS_AT_ONCE // len(left)))
         rows, left = left[:at_once], left[at_once:]
-        open_ = np.ones(len(rows), dtype=np.bool_)
+        unsuppressed = np.ones(len(rows), dtype=np.bool_)
         picked: list[int] = []
-        for index, passes in enumerate(pass_by(rows, rows)):
-            if open_[index]:
+        for index, passes in enumerate(compatible(rows, rows)):
+            if unsuppressed[index]:
                 picked.append(index)
-                open_ &= passes
+                unsuppressed &= passes
         best = rows[picked]
         kept.append(best)
         if len(left):
-            left = left[pass_by(best, left).all(axis=0)]
+            left = left[compatible(best, left).all(axis=0)]
     return order[np.concatenate(kept)]

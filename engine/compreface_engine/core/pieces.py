@@ -1,4 +1,4 @@
-"""Into how many pieces a picture may be cut: each piece costs time, and may hide a large result."""
+"""Limits on the chunks of a PNG and the strips and tiles of a TIFF, each of which costs time."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from compreface_engine.core.errors import TooCostly
 
-MOST_CHUNKS: Final = 1 << 16
-"""Of a PNG: as many of libpng's 8 KiB hold eight times the largest body that is accepted."""
-MOST_OTHER_CHUNKS: Final = 512
-"""Of a PNG, without image data. Each may hold a colour profile that unpacks to 1 MiB in 3 ms."""
-MOST_PARTS: Final = 1 << 18
+MAX_CHUNKS: Final = 1 << 16
+"""Chunks of a PNG. In libpng's 8 KiB they would hold eight times the largest accepted body."""
+MAX_OTHER_CHUNKS: Final = 512
+"""Chunks of a PNG without image data. A colour profile in one may unpack to 1 MiB in 3 ms."""
+MAX_TIFF_PARTS: Final = 1 << 18
 """Strips or tiles of a TIFF: one for each row of three planes of 65 535 rows."""
-MOST_PARTS_BYTES: Final = 1 << 28
-"""That all parts of a TIFF are said to hold together: they may all be the same bytes."""
-MOST_BEYOND: Final = 1 << 25
-"""Pixels of a TIFF's tiles beyond its right and lower edge, decoded too: more than those of
-13 000 by 13 000 pixels in tiles of 1024."""
-MOST_READS: Final = 1 << 16
-"""Calls of a decoder in Python for more data while it reads a header; a photograph's needs 100."""
-MOST_READS_IN_PYTHON: Final = 3 << 21
-"""The same for pixels that are decoded in Python: two for each of 2 megapixels, and some more."""
+MAX_TIFF_BYTES: Final = 1 << 28
+"""Bytes of all strips or tiles of a TIFF by their declared sizes, since all may share the same."""
+MAX_BEYOND: Final = 1 << 25
+"""Pixels of a TIFF's tiles beyond its right and lower edge, which are decoded too: more than a
+picture of 13 000 by 13 000 pixels has in tiles of 1024."""
+MAX_READS: Final = 1 << 16
+"""Reads of a decoder in Python in a header; a photograph's header takes about 100."""
+MAX_READS_IN_PYTHON: Final = 3 << 21
+"""Reads of a decoder in Python for pixels: a little over two for each of 2 megapixels."""
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
@@ -35,7 +35,7 @@ _NUMPY: Final = {3: "u2", 4: "u4", 16: "u8"}  # TIFF's types of whole numbers
 
 
 def check_chunks(data: bytes | memoryview) -> None:
-    """Raises TooCostly for a PNG of more chunks than any encoder writes; else does nothing."""
+    """Raises TooCostly for a PNG with more chunks than any encoder writes."""
     if data[:8] != _PNG:
         return
     at, chunks, others = 8, 0, 0
@@ -43,10 +43,10 @@ def check_chunks(data: bytes | memoryview) -> None:
         length, kind = struct.unpack_from(">I4s", data, at)
         chunks += 1
         others += kind != b"IDAT"
-        if chunks > MOST_CHUNKS or others > MOST_OTHER_CHUNKS:
+        if chunks > MAX_CHUNKS or others > MAX_OTHER_CHUNKS:
             raise TooCostly(
-                f"The PNG has more than {MOST_CHUNKS} chunks, or more than {MOST_OTHER_CHUNKS} "
-                "that are no image data"
+                f"The PNG has more than {MAX_CHUNKS} chunks, or more than {MAX_OTHER_CHUNKS} "
+                "without image data"
             )
         if kind == b"IEND":
             return
@@ -54,7 +54,7 @@ def check_chunks(data: bytes | memoryview) -> None:
 
 
 class Directory(Protocol):
-    """What Pillow has read of a TIFF's first directory: bytes of a tag, and their type."""
+    """A TIFF's first directory as Pillow reads it: the bytes and type of each tag."""
 
     prefix: Any
     tagtype: dict[int, int]
@@ -62,10 +62,10 @@ class Directory(Protocol):
 
 
 def check_parts(directory: Directory, width: int, height: int) -> None:
-    """Raises TooCostly for strips or tiles that make a TIFF cost more than its pixels.
+    """Raises TooCostly for strips or tiles that cost far more than the picture's pixels.
 
-    These are too many of them, tiles that reach far beyond the picture, and parts that are said to
-    hold more bytes than any file that is accepted: the same bytes again and again.
+    There may be too many of them, tiles may reach far beyond the picture, or their declared sizes
+    may exceed any accepted file because they share the same bytes.
     """
     tile = _first(directory, _TILE_WIDTH, 0), _first(directory, _TILE_HEIGHT, 0)
     tiled = min(tile) > 0
@@ -73,24 +73,24 @@ def check_parts(directory: Directory, width: int, height: int) -> None:
     across, down = -(-width // part[0]), -(-height // part[1])
     planes = _first(directory, _SAMPLES, 1) if _first(directory, _PLANES, 1) == 2 else 1
     parts = across * down * planes
-    if parts > MOST_PARTS:
-        raise TooCostly(f"The TIFF has {parts} strips or tiles, at most {MOST_PARTS} are read")
-    said = _sum(directory, _TILE_SIZES if tiled else _STRIP_SIZES)
-    if said > MOST_PARTS_BYTES:
+    if parts > MAX_TIFF_PARTS:
+        raise TooCostly(f"The TIFF has {parts} strips or tiles, at most {MAX_TIFF_PARTS} are read")
+    declared = _sum(directory, _TILE_SIZES if tiled else _STRIP_SIZES)
+    if declared > MAX_TIFF_BYTES:
         raise TooCostly(
-            f"The strips or tiles of the TIFF are said to hold {said} bytes, "
-            f"at most {MOST_PARTS_BYTES} are read"
+            f"The strips or tiles of the TIFF declare {declared} bytes, "
+            f"at most {MAX_TIFF_BYTES} are read"
         )
     beyond = across * part[0] * down * part[1] - width * height
-    if tiled and beyond > MOST_BEYOND:
+    if tiled and beyond > MAX_BEYOND:
         raise TooCostly(
             f"The tiles of the TIFF hold {beyond} pixels beyond the picture, "
-            f"at most {MOST_BEYOND} are decoded"
+            f"at most {MAX_BEYOND} are decoded"
         )
 
 
-def places(directory: Directory) -> dict[tuple[int, int], int]:
-    """(offset, bytes) of each strip or tile of a TIFF, and how many of them are the same."""
+def part_counts(directory: Directory) -> dict[tuple[int, int], int]:
+    """The (offset, bytes) of each strip or tile of a TIFF, and how many share it."""
     tiled = min(_first(directory, _TILE_WIDTH, 0), _first(directory, _TILE_HEIGHT, 0)) > 0
     offsets = _numbers(directory, _TILE_OFFSETS if tiled else _STRIP_OFFSETS)
     sizes = _numbers(directory, _TILE_SIZES if tiled else _STRIP_SIZES)

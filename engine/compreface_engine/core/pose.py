@@ -1,4 +1,4 @@
-"""Head pose from five landmarks: a rigid six-point head and a pinhole camera."""
+"""Head pose from five landmarks, with a rigid head of six points and a pinhole camera."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEAD = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Degrees; 0 is a face that looks straight into the camera."""
+    """The angles of a head in degrees; all are 0 for a face that looks into the camera."""
 
     pitch: float
     roll: float
@@ -27,8 +27,8 @@ class Pose:
 def estimate(landmarks: Sequence[tuple[int, int]], *, width: int, height: int) -> Pose:
     """The pose of a face from its five integer landmarks in an image of `width` x `height` px.
 
-    The principal point is (height / 2, width / 2), swapped: the original engine has it so, and
-    its numbers are to be met. Points that form no face give some pose, never an error.
+    The principal point is (height / 2, width / 2), swapped as in the original engine, whose numbers
+    are the contract. Points that do not form a face give some pose, never an error.
     """
     eye_left, eye_right, _, mouth_left, mouth_right = landmarks
     bridge = [(a + b) // 2 for a, b in zip(eye_left, eye_right, strict=True)]

@@ -1,4 +1,4 @@
-"""How often a JPEG makes its decoder go over the picture, read from its markers alone."""
+"""The cost of decoding a JPEG, counted from the markers of its scans."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Final
 
 from compreface_engine.core.errors import TooCostly
 
-MOST_SCANS: Final = 100
+MAX_SCANS: Final = 100
 """libjpeg's own progression has 10 (18 for CMYK), mozjpeg's search ends with fewer than 20; one
-scan for each bit of each component would be 60. libtiff stops at 100 too."""
-MOST_PASSED: Final = 6_000_000_000
-"""Samples that all scans together go over, empty ones included: 33 for each of 179 million pixels,
-where libjpeg's own progression has 14 (24 for CMYK). One thread of a Zen 4 core takes 2.4 s."""
+scan for each bit of each component would be 60. libtiff's limit is 100 too."""
+MAX_PASSED: Final = 6_000_000_000
+"""Samples of all scans together, empty ones included: 33 for each of 179 million pixels, where
+libjpeg's own progression has 14 (24 for CMYK). One Zen 4 core decodes them in 2.4 s."""
 _ARITHMETIC: Final = 2.0
 _RESTARTED: Final = 7.0
-"""What a sample of arithmetic coding counts, and how much more where each block is a restart of
-its own: 0.4 ns of a Zen 4 core with Huffman's codes; 0.7 arithmetic; 1.0, 1.5 and 3.5 with a
-restart every 64, 4 and 1 blocks."""
-MOST_SEGMENTS: Final = 4096
-"""Of 64 KiB each they would hold 256 MiB."""
+"""The weight of a sample in arithmetic coding, and what a restart after each block adds. A sample
+takes a Zen 4 core 0.4 ns in Huffman coding and 0.7 in arithmetic coding, there with a restart
+every 64, 4 and 1 blocks 1.0, 1.5 and 3.5."""
+MAX_SEGMENTS: Final = 4096
+"""In segments of 64 KiB they would hold 256 MiB."""
 
-# What ends a run of coded samples. FF 00 is a sample, FF D0 to FF D7 a restart between samples, and
-# FF before any of these a fill byte.
+# The marker that ends a run of coded samples. FF 00 is a sample, FF D0 to FF D7 a restart between
+# samples, and FF before any of these a fill byte.
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-_WINDOW: Final = 1 << 20  # bytes searched before other threads get their turn
+_WINDOW: Final = 1 << 20  # bytes searched before other threads can run
 _SOF: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SOF_ARITHMETIC: Final = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC5, 0xC9, 0xCD})
@@ -36,13 +36,12 @@ _FIRST_WITH_LENGTH: Final = 0xC0
 
 @dataclass(frozen=True, slots=True)
 class Scans:
-    """`count` scans; `pixels` of the first frame header, 0 if none; `passed` is the number of
-    samples that all scans go over, dearer codings counted as so many more.
+    """The scans of a JPEG: their `count`, and `passed`, the weighted number of their samples.
 
-    `header` is the number of bytes in front of the first scan, `exif` where the first segment of
-    EXIF data in them begins and ends. `kept`: coefficients of 16 bits that libjpeg keeps for each
-    pixel until the last scan; 0 where one scan has all colours, 4, the most, where it cannot be
-    told.
+    `pixels` are those of the first frame header, 0 without one. `header` is the number of bytes
+    before the first scan, `exif` the place of the first EXIF segment in them. `kept` is the number
+    of coefficients of 16 bits that libjpeg keeps for each pixel until the last scan: 0 where one
+    scan has all colours, 4, the maximum, where it is unknown.
     """
 
     count: int
@@ -54,31 +53,31 @@ class Scans:
 
 
 def read_scans(data: bytes | memoryview) -> Scans:
-    """The scans of the first picture in `data`, a JPEG, as libjpeg-turbo would come to them.
+    """The scans of the first picture in `data`, a JPEG, as libjpeg-turbo would read them.
 
-    It walks from marker to marker, over what a segment's length spans, so scans of thumbnails and
-    of pictures behind the first one's end do not count. Where libjpeg-turbo would give up, a few
-    more may be counted than it decodes, never fewer. Raises TooCostly above MOST_SEGMENTS.
+    It goes from marker to marker and skips the segments between them, so the scans of thumbnails
+    and of later pictures do not count. Where libjpeg-turbo would give up, it may count a few more
+    scans than are decoded, never fewer. Raises TooCostly above MAX_SEGMENTS.
     """
     at, segments, count, components, pixels, header = 2, 0, 0, 0.0, 0, len(data)
     restart = 0
     exif = slice(0)
     frame = _UNREADABLE
     kept = frame.samples
-    while (found := _next_marker(data, at)) is not None:
-        kind, at = data[found + 1], found + 2
+    while (marker := _next_marker(data, at)) is not None:
+        kind, at = data[marker + 1], marker + 2
         if kind in (_SOI, _EOI):
             break
         if kind < _FIRST_WITH_LENGTH:
             continue
         segments += 1
-        if segments > MOST_SEGMENTS:
-            many = f"{MOST_SCANS} scans" if count > MOST_SCANS else f"{MOST_SEGMENTS} segments"
-            raise TooCostly(f"The JPEG has more than {many}")
+        if segments > MAX_SEGMENTS:
+            limit = f"{MAX_SCANS} scans" if count > MAX_SCANS else f"{MAX_SEGMENTS} segments"
+            raise TooCostly(f"The JPEG has more than {limit}")
         if kind == _SOS:
             colours = _number(data, at + 2, 1)
             if not count:
-                header = found
+                header = marker
                 kept = frame.samples if frame.buffered or colours < frame.components else 0.0
             count += 1
             components += max(1, min(4, colours)) * _weight(frame, restart)
@@ -94,40 +93,43 @@ def read_scans(data: bytes | memoryview) -> Scans:
 
 
 def check_scans(data: bytes | memoryview) -> Scans:
-    """The scans of a JPEG. Raises TooCostly for more than any camera or encoder makes."""
+    """The scans of a JPEG. Raises TooCostly for more than any camera or encoder writes."""
     scans = read_scans(data)
-    if scans.count > MOST_SCANS:
-        raise TooCostly(f"The JPEG has {scans.count} scans, at most {MOST_SCANS} are decoded")
-    if scans.passed > MOST_PASSED:
+    if scans.count > MAX_SCANS:
+        raise TooCostly(f"The JPEG has {scans.count} scans, at most {MAX_SCANS} are decoded")
+    if scans.passed > MAX_PASSED:
         raise TooCostly(
             f"The JPEG has {scans.count} scans of {scans.pixels} pixels, which count as "
-            f"{scans.passed:.0f} samples; at most {MOST_PASSED} are decoded"
+            f"{scans.passed:.0f} samples; at most {MAX_PASSED} are decoded"
         )
     return scans
 
 
 def check_parts_of_jpeg(data: bytes | memoryview, parts: Mapping[tuple[int, int], int]) -> float:
-    """Coefficients that libjpeg keeps for all pixels of the dearest part, each a JPEG of its own.
+    """The coefficients that libjpeg keeps for all pixels of the largest of several JPEGs.
 
-    `parts`: (offset, bytes) of each and how often it is decoded, as strips of a TIFF may be the
-    same. Raises TooCostly for more scans or samples than of one JPEG.
+    `parts` are the (offset, bytes) of each in `data` and how often it is decoded, since strips of
+    a TIFF may share one. Together they are limited like one JPEG; raises TooCostly above that.
     """
     passed, kept = 0.0, 0.0
     for (offset, size), times in parts.items():
         scans = check_scans(data[offset : offset + size])
         passed += scans.passed * times
         kept = max(kept, scans.kept * scans.pixels)
-        if passed > MOST_PASSED:
+        if passed > MAX_PASSED:
             raise TooCostly(
                 "The scans of all strips or tiles of the TIFF count as more than "
-                f"{MOST_PASSED} samples"
+                f"{MAX_PASSED} samples"
             )
     return kept
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What a frame header says: samples a pixel of all components; `buffered` until the end."""
+    """A frame header: `samples` a pixel of all components together.
+
+    `buffered`: libjpeg keeps the coefficients until the last scan.
+    """
 
     components: int
     samples: float
@@ -139,7 +141,7 @@ _UNREADABLE: Final = _Frame(0, 4.0, buffered=True, arithmetic=True)
 
 
 def _weight(frame: _Frame, restart: int) -> float:
-    """What one sample counts; `restart` is the interval in blocks, 0 for none."""
+    """The weight of one sample; `restart` is the restart interval in blocks, 0 for none."""
     if not frame.arithmetic:
         return 1.0
     return _ARITHMETIC + (_RESTARTED / restart if restart else 0.0)
@@ -149,7 +151,7 @@ def _frame(data: bytes | memoryview, at: int, kind: int) -> _Frame:
     buffered, arithmetic = kind not in _SEQUENTIAL, kind in _SOF_ARITHMETIC
     components = _number(data, at + 7, 1)
     factors = [_number(data, at + 9 + 3 * i, 1) for i in range(components)]
-    across, down = [one >> 4 for one in factors], [one & 15 for one in factors]
+    across, down = [factor >> 4 for factor in factors], [factor & 15 for factor in factors]
     if not factors or 0 in across or 0 in down:
         return _Frame(components, _UNREADABLE.samples, buffered, arithmetic)
     most = max(across) * max(down)
@@ -159,13 +161,13 @@ def _frame(data: bytes | memoryview, at: int, kind: int) -> _Frame:
 
 def _next_marker(data: bytes | memoryview, at: int) -> int | None:
     while at < len(data):
-        found = _MARKER.search(data, at, at + _WINDOW + 1)
-        if found is not None:
-            return found.start()
+        marker = _MARKER.search(data, at, at + _WINDOW + 1)
+        if marker is not None:
+            return marker.start()
         at += _WINDOW
     return None
 
 
 def _number(data: bytes | memoryview, at: int, size: int) -> int:
-    """Big-endian; what lies behind the end counts as missing bytes."""
+    """The big-endian number of `size` bytes at `at`; of fewer at the end of the data."""
     return int.from_bytes(data[at : at + size], "big")

@@ -1,4 +1,4 @@
-"""The values that travel through the engine: shape, dtype, range, colour order and unit of each."""
+"""The engine's data types, with the shape, dtype, range, colour order and unit of each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ Image: TypeAlias = NDArray[np.uint8]
 """uint8 [H, W, 3], RGB, 0..255, C-contiguous."""
 
 Landmarks: TypeAlias = NDArray[np.floating[Any]]
-"""float [5, 2], (x, y) px of the original image: left eye, right eye, nose, left, right mouth."""
+"""float [5, 2], (x, y) px of the original image: left eye, right eye, nose, left and right mouth
+corner."""
 
 Crops: TypeAlias = NDArray[np.uint8] | NDArray[np.float64]
 """[N, S, S, 3], RGB: uint8 0..255 for aligned crops, float64 0..1 for FaceNet's box crops."""
 
 Embeddings: TypeAlias = NDArray[np.float32]
-"""float32 [N, D]; whether the rows have unit length is the calculator's affair."""
+"""float32 [N, D]; whether the rows have unit length depends on the calculator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,14 @@ class BoundingBox:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One face as a detector saw it; no `landmarks` only for `detect_faces=false`."""
+    """One detected face; `landmarks` are None for `detect_faces=false` only."""
 
     box: BoundingBox
     landmarks: Landmarks | None
 
 
 class Align(Enum):
-    """How a consumer wants its crop cut."""
+    """How a crop is cut out of the image."""
 
     ARCFACE5 = "arcface5"  # five-point similarity onto the ArcFace template, bilinear, uint8
     FACENET_MARGIN = "facenet-margin"  # the detector's box, anti-aliased resize, float64 0..1
@@ -55,7 +56,7 @@ class Align(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CropSpec:
-    """The crop a consumer asks for: side length in pixels and the way it is cut."""
+    """The crop that a plugin needs: its side in pixels, and how it is cut."""
 
     size: int
     align: Align
@@ -63,6 +64,6 @@ class CropSpec:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """What an analyzer says about one face: the JSON value of its answer key."""
+    """An analyzer's result for one face: the JSON value of its answer key."""
 
     value: Any

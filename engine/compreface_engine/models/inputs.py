@@ -1,4 +1,4 @@
-"""How crops become a network's input: channel order, layout and normalisation."""
+"""The input of a network: channel order, layout and normalisation of crops."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PerChannel: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What a network wants of a crop.
+    """How a crop of `size` px becomes the input of a network.
 
     `mean` and `scale` (per channel in `colour` order, for values 0..255) give (x - mean) / scale.
-    Where they are None every crop is standardised over all its pixels and channels, as FaceNet
-    was trained.
+    Where they are None, each crop is standardised over all its pixels and channels, as FaceNet was
+    trained.
     """
 
     size: int
@@ -31,19 +31,19 @@ class InputSpec:
     def tensor(self, crops: Crops) -> NDArray[np.float32]:
         """float32 [N, 3, S, S] (or [N, S, S, 3]) of RGB crops, uint8 0..255 or float64 0..1."""
         values = crops if self.colour == "rgb" else crops[..., ::-1]
-        ready: NDArray[np.float32] | NDArray[np.float64]
+        normalised: NDArray[np.float32] | NDArray[np.float64]
         if self.mean is None or self.scale is None:
-            ready = _standardised(values)
+            normalised = _standardised(values)
         else:
-            whole = values.astype(np.float32)
+            scaled = values.astype(np.float32)
             if crops.dtype != np.uint8:
-                whole *= 255
-            whole -= np.array(self.mean, np.float32)
-            whole /= np.array(self.scale, np.float32)
-            ready = whole
+                scaled *= 255
+            scaled -= np.array(self.mean, np.float32)
+            scaled /= np.array(self.scale, np.float32)
+            normalised = scaled
         if self.layout == "nchw":
-            ready = ready.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(ready, np.float32)
+            normalised = normalised.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(normalised, np.float32)
 
 
 def _standardised(crops: Crops) -> NDArray[np.float64]:

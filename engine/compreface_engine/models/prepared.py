@@ -1,4 +1,4 @@
-"""A prepared model's folder: `model.json` beside `model.onnx`, checked before it is loaded."""
+"""The folder of a prepared model, `model.json` and `model.onnx`; read and checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """What only a calculator's manifest says: how crops are cut, and what embeddings are like."""
+    """A calculator's own part of the manifest: alignment, similarity coefficients, dimension."""
 
     align: Align
     similarity: tuple[float, float]
@@ -29,7 +29,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model came from: its format and, if they were kept, its files with their SHA-256."""
+    """The files that a model was prepared from: their format and, if kept, their SHA-256."""
 
     format: str
     files: tuple[tuple[Path, str], ...] = ()
@@ -40,8 +40,8 @@ class PreparedModel:
     """A network as `python -m compreface_convert` leaves it.
 
     `inputs.size` is 0 where any height and width will do (detectors only). `outputs` are names in
-    the graph's order; empty if the manifest does not tell. `embedding` stands for calculators.
-    `batch`: the network takes just so many rows a run; None if any number.
+    the graph's order, empty if the manifest has none. Only calculators have an `embedding`.
+    `batch`: the fixed number of rows per run; None for any number.
     """
 
     name: str
@@ -60,7 +60,7 @@ def read_prepared(
 ) -> PreparedModel:
     """The model `name` for `plugin`.
 
-    Raises ConfigurationError where it is absent or damaged, or made for another role.
+    Raises ConfigurationError where it is missing, damaged or prepared for another role.
     """
     if models_dir is None:
         raise ConfigurationError(
@@ -85,7 +85,7 @@ def read_prepared(
         ) from error
     if model.role != role:
         raise ConfigurationError(
-            f"{plugin}: the model in {folder} is one for {_a(model.role)}, not for {_a(role)}. "
+            f"{plugin} needs {_a(role)}, and the model in {folder} is {_a(model.role)}. "
             f"Name another model, or prepare this one again with `role: {role}`."
         )
     _check_hash(model.path, sha256, plugin)
@@ -97,22 +97,22 @@ def _a(role: str) -> str:
 
 
 def check_input(model: PreparedModel, wanted: InputSpec, plugin: str, instead: str) -> None:
-    """Refuses a model whose input is not described as `wanted`; only the layout is free.
+    """Raises ConfigurationError unless the model's input is `wanted`; the layout may differ.
 
-    An answer under upstream's name must not change its meaning: `instead` is the notation for a
-    model that is fed in another way. Raises ConfigurationError.
+    Answers under upstream's name must keep their meaning: `instead` is the notation for a model
+    with another input.
     """
     for what in ("size", "colour", "mean", "scale"):
         has, needs = getattr(model.inputs, what), getattr(wanted, what)
         if has != needs:
             raise ConfigurationError(
-                f"{plugin}: the model in {model.path.parent} has `input.{what}` {_told(has)}, "
-                f"CompreFace's has {_told(needs)}. Correct its description and prepare it again, "
+                f"{plugin}: the model in {model.path.parent} has `input.{what}` {_shown(has)}, "
+                f"CompreFace's has {_shown(needs)}. Correct its description and prepare it again, "
                 f"or give it a name of its own and use {instead}."
             )
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return ", ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value or "null")
 
 
@@ -182,11 +182,11 @@ def _per_channel(value: float | list[float] | None) -> PerChannel | None:
 def _check_hash(path: Path, expected: str, plugin: str) -> None:
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ConfigurationError(f"{plugin}: {path} cannot be read: {error}.") from error
-    if found != expected:
+    if actual != expected:
         raise ConfigurationError(
-            f"{plugin}: {path} is damaged: its SHA-256 is {found}, not {expected}. "
+            f"{plugin}: {path} is damaged: its SHA-256 is {actual}, not {expected}. "
             "Prepare the model again with `python -m compreface_convert`."
         )

@@ -1,1 +1,1 @@
-"""plugins"""
+"""Detectors, calculators and analyzers, and the table of them; see docs/extend.md."""

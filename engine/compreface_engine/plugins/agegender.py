@@ -13,32 +13,32 @@ from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.plugins.network import (
     NetworkAnalyzer,
     Row,
-    given,
-    labelled,
+    best_label,
+    declared_crop,
     load,
-    upstreams,
+    upstream_model,
 )
 
 # Labels in the order of the networks' outputs (contract section 12.5).
 _AGES: Final = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
 _GENDERS: Final = ("male", "female")
-# Standardised crop by crop. Upstream takes whatever its detector cuts, 112 px behind InsightFace's;
-# the networks were trained on FaceNet's crop, and they get it here behind every detector.
+# Standardised crop by crop. Upstream feeds whatever crop its detector makes, 112 px after
+# InsightFace's; the networks were trained on FaceNet's crop, and get it here after every detector.
 _INPUT: Final = InputSpec(160)
 _CROP: Final = CropSpec(160, Align.FACENET_MARGIN)
 
 
 def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
     """One of eight ranges of ages and its probability."""
-    model = upstreams(notation, context, _INPUT, "dlib.AgeDetector@NAME")
-    network, _ = load(notation, context, model, given, (len(_AGES),))
+    model = upstream_model(notation, context, _INPUT, "dlib.AgeDetector@NAME")
+    network, _ = load(notation, context, model, declared_crop, (len(_AGES),))
     return NetworkAnalyzer(network, _age, version=notation.version, slug="age", crop=_CROP)
 
 
 def make_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
     """The gender and its probability."""
-    model = upstreams(notation, context, _INPUT, "dlib.GenderDetector@NAME")
-    network, _ = load(notation, context, model, given, (len(_GENDERS),))
+    model = upstream_model(notation, context, _INPUT, "dlib.GenderDetector@NAME")
+    network, _ = load(notation, context, model, declared_crop, (len(_GENDERS),))
     return NetworkAnalyzer(network, _gender, version=notation.version, slug="gender", crop=_CROP)
 
 
@@ -49,4 +49,4 @@ def _age(row: Row, _: FaceContext) -> dict[str, Any]:
 
 
 def _gender(row: Row, _: FaceContext) -> dict[str, Any]:
-    return labelled(row, _GENDERS)
+    return best_label(row, _GENDERS)

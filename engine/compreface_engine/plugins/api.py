@@ -1,4 +1,4 @@
-"""What a detector, a calculator and an analyzer are: protocols, batched, no inheritance."""
+"""The protocols of detectors, calculators and analyzers. A plugin inherits nothing from them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from compreface_engine.core.types import Attribute, Crops, CropSpec, Detection, 
 
 @dataclass(frozen=True, slots=True)
 class FaceContext:
-    """One face, as an analyzer gets it: original image, detection, crop [1, S, S, 3] if asked.
+    """One face of one request, as an analyzer gets it.
 
-    `memo` is one face's in one request: what a plugin put there, another one need not compute.
+    `image` is the original uint8 RGB image; `crop` [1, S, S, 3] is cut as the analyzer declares,
+    None if it declares no crop. `memo` holds what analyzers share about this face, by any key.
     """
 
     image: Image
@@ -23,22 +24,25 @@ class FaceContext:
 
 
 class Detector(Protocol):
-    """Finds faces. `min_score` in 0..1; kept is what has a probability strictly greater."""
+    """Finds faces. Thread-safe."""
 
     version: str  # the configured notation, echoed exactly, e.g. `facenet.FaceDetector`
     default_min_score: float
 
     def detect(self, images: Sequence[Image], *, min_score: float) -> list[list[Detection]]:
-        """Detections per image, in the detector's own order, in pixels of the original image."""
+        """Detections per image, in the detector's own order, in pixels of the original image.
+
+        Only those with a probability strictly greater than `min_score`, 0..1.
+        """
         ...
 
     def whole(self, image: Image) -> Detection:
-        """The pseudo face of `detect_faces=false`: the whole picture, probability 1.0."""
+        """The pseudo face of `detect_faces=false`: the whole image, with probability 1.0."""
         ...
 
 
 class Calculator(Protocol):
-    """Computes embeddings."""
+    """Computes embeddings. Thread-safe."""
 
     version: str
     similarity_coefficients: tuple[float, float]  # of (tanh((c0 - distance) * c1) + 1) / 2
@@ -46,19 +50,19 @@ class Calculator(Protocol):
     dimension: int
 
     def embed(self, crops: Crops) -> Embeddings:
-        """Embeddings of `crops`, row by row."""
+        """float32 [N, dimension], one embedding a crop; `crops` are cut as `crop` says."""
         ...
 
 
 class Analyzer(Protocol):
-    """Says one thing about a face (landmarks, pose, age, ...)."""
+    """Computes one attribute of a face (landmarks, pose, age, ...). Thread-safe."""
 
     version: str
     slug: str  # name in `face_plugins`, `execution_time` and `available_plugins`
     key: str  # answer key
     crop: CropSpec | None
-    needs_landmarks: bool  # True: left out when detection is off
+    needs_landmarks: bool  # True: skipped when detection is off
 
     def analyze(self, faces: Sequence[FaceContext]) -> list[Attribute]:
-        """One attribute a face."""
+        """One attribute per face, in order."""
         ...

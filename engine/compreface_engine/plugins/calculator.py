@@ -1,4 +1,4 @@
-"""The calculator: crops in, embeddings out, whatever the network."""
+"""The calculator over one network: crops in, embeddings out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.core.parallel import ParallelMap, no_idle_workers, serial_map
 from compreface_engine.core.types import Align, Crops, CropSpec, Embeddings
 from compreface_engine.models.inputs import InputSpec
-from compreface_engine.plugins.batches import slices
+from compreface_engine.plugins.batches import rows_per_run, slices
 from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.runtimes.base import Session
 
-_BATCH = 6  # beyond this FaceNet gains nothing on a CPU, and memory grows with it
+_BATCH = 6  # faces; beyond this FaceNet gains nothing on a CPU, and memory grows with it
 
 
 class NetworkCalculator:
@@ -32,14 +32,14 @@ class NetworkCalculator:
         similarity: tuple[float, float],
         dimension: int,
         unit_length: bool,
-        spread: ParallelMap = serial_map,
-        idle: Callable[[], int] = no_idle_workers,
+        parallel_map: ParallelMap = serial_map,
+        idle_workers: Callable[[], int] = no_idle_workers,
         rows: int | None = None,
     ) -> None:
-        """`unit_length`: rows are divided by their Euclidean norm before they leave.
+        """`unit_length`: embeddings are divided by their Euclidean norm.
 
-        `spread` runs batches side by side where it can; `idle` says how many hands would help.
-        `rows`: the most faces of one run; None for what is best on a CPU.
+        `parallel_map` runs batches in parallel; `idle_workers` gives the number of workers that
+        could help. `rows`: the most faces of one run; None for what is best on a CPU.
         """
         self.version = version
         self.crop = crop
@@ -48,20 +48,19 @@ class NetworkCalculator:
         self._session = session
         self._inputs = inputs
         self._unit_length = unit_length
-        self._spread = spread
-        self._idle = idle
+        self._parallel_map = parallel_map
+        self._idle_workers = idle_workers
         self._rows = rows or _BATCH
 
     def embed(self, crops: Crops) -> Embeddings:
-        """float32 [N, dimension], one row a crop."""
+        """float32 [N, dimension], one embedding a crop."""
         name, output = self._session.inputs[0], self._session.outputs[0]
 
         def embed(part: slice) -> NDArray[Any]:
             return self._session.run({name: self._inputs.tensor(crops[part])}, [output])[0]
 
-        # One batch costs the least; several are there first where idle hands take some.
-        share = -(-len(crops) // (1 + self._idle()))
-        rows = self._spread(embed, list(slices(len(crops), max(1, min(self._rows, share)))))
+        most = rows_per_run(len(crops), self._rows, self._idle_workers())
+        rows = self._parallel_map(embed, list(slices(len(crops), most)))
         embeddings = np.concatenate((np.empty((0, self.dimension), np.float32), *rows)).astype(
             np.float32, copy=False
         )
@@ -79,10 +78,10 @@ def make_prepared(
     similarity: tuple[float, float] | None = None,
     unit_length: bool,
 ) -> NetworkCalculator:
-    """The calculator over the prepared model that the notation names.
+    """The calculator over the prepared model of the notation.
 
-    `similarity` overrides the manifest's; a model that is not cut the way of `align` is refused
-    with ConfigurationError.
+    `similarity` overrides the manifest's. Raises ConfigurationError for a model whose faces are
+    not aligned as `align` says.
     """
     model = context.model(notation.model, notation.text, "calculator")
     described = model.embedding
@@ -90,9 +89,9 @@ def make_prepared(
         raise ConfigurationError(f"{notation.text}: {model.path.parent} describes no embedding.")
     if align is not None and described.align is not align:
         raise ConfigurationError(
-            f"{notation.text}: the model in {model.path.parent} is not cut as this plugin cuts "
-            f"faces (`align: {align.value}`). Give it a name of its own and use "
-            "custom.Calculator@NAME."
+            f"{notation.text}: the model in {model.path.parent} takes faces aligned by "
+            f"`{described.align.value}`, and this plugin aligns them by `{align.value}`. "
+            "Give it another name and use custom.Calculator@NAME."
         )
     return NetworkCalculator(
         context.open(model),
@@ -102,12 +101,12 @@ def make_prepared(
         similarity=similarity or described.similarity,
         dimension=described.dimension,
         unit_length=unit_length,
-        spread=context.spread,
-        idle=context.idle,
+        parallel_map=context.parallel_map,
+        idle_workers=context.idle_workers,
         rows=context.rows,
     )
 
 
 def make_custom(notation: Notation, context: Context) -> NetworkCalculator:
-    """A model of one's own, at unit length."""
+    """`custom.Calculator`: any prepared model, its embeddings at unit length."""
     return make_prepared(notation, context, unit_length=True)

@@ -1,4 +1,4 @@
-"""Age and gender by dlib's networks (CC0), from a face set upright by its eyes."""
+"""Age and gender by dlib's networks (CC0), from a face aligned by its eyes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compreface_engine.core.geometry import shrinking_warp, similarity_matrix, w
 from compreface_engine.core.types import Image
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
-from compreface_engine.plugins.network import FaceNetwork, NetworkAnalyzer, Row, labelled, load
+from compreface_engine.plugins.network import FaceNetwork, NetworkAnalyzer, Row, best_label, load
 
 _GENDERS: Final = ("female", "male")
 _YEARS: Final = 81  # classes 0 to 80, and class 0 stands for the months of the first year
@@ -23,28 +23,29 @@ _MARGIN: Final = 0.2
 
 
 def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
-    """The years within one deviation of the expected age, and the probability of that range."""
-    network = _over(notation, context, _YEARS)
+    """The range within one standard deviation of the expected age, and its probability."""
+    network = _network(notation, context, _YEARS)
     return NetworkAnalyzer(network, _age, version=notation.version, slug="age")
 
 
 def make_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
     """The gender and its probability."""
-    network = _over(notation, context, len(_GENDERS))
+    network = _network(notation, context, len(_GENDERS))
     return NetworkAnalyzer(network, _gender, version=notation.version, slug="gender")
 
 
-def _over(notation: Notation, context: Context, width: int) -> FaceNetwork:
+def _network(notation: Notation, context: Context, width: int) -> FaceNetwork:
     model = context.model(notation.model, notation.text, "analyzer")
-    network, _ = load(notation, context, model, ByEyes(model.inputs.size), (width,))
+    network, _ = load(notation, context, model, EyeAlignedCrop(model.inputs.size), (width,))
     return network
 
 
 @dataclass(frozen=True, slots=True)
-class ByEyes:
-    """A `Cut`: turned and scaled so that the eyes meet dlib's places; the whole image if none.
+class EyeAlignedCrop:
+    """A `CropFace`: rotated and scaled so that the eyes lie where dlib has them.
 
-    All black where both eyes are at one place, as an aligned crop is: nothing fits them then.
+    Without landmarks it is the whole image. Where both eyes are one point it is black, since no
+    similarity fits them.
     """
 
     size: int
@@ -71,4 +72,4 @@ def _age(row: Row, _: FaceContext) -> dict[str, Any]:
 
 
 def _gender(row: Row, _: FaceContext) -> dict[str, Any]:
-    return labelled(row, _GENDERS)
+    return best_label(row, _GENDERS)

@@ -1,4 +1,4 @@
-"""The default build's calculator, whose networks are part of the package."""
+"""The calculator of the default build, whose network is part of the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIZE: Final = 112
 
 
 def make_calculator(notation: Notation, context: Context) -> NetworkCalculator:
-    """MobileFaceNet with 192 values at unit length."""
+    """MobileFaceNet-192: 192 values at unit length."""
     inputs = InputSpec(_SIZE, mean=(127.5,) * 3, scale=(128.0,) * 3)
     path = MODELS / "mobilefacenet192_fp16w.onnx"
     return NetworkCalculator(
@@ -27,7 +27,7 @@ def make_calculator(notation: Notation, context: Context) -> NetworkCalculator:
         similarity=(1.10, 6.0),
         dimension=192,
         unit_length=True,
-        spread=context.spread,
-        idle=context.idle,
+        parallel_map=context.parallel_map,
+        idle_workers=context.idle_workers,
         rows=context.rows,
     )

@@ -1,4 +1,4 @@
-"""Whether a face wears a mask: upstream's networks of both families, and one with two classes."""
+"""Whether a face wears a mask: upstream's two networks, and any with two classes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from compreface_engine.models.prepared import PreparedModel
 from compreface_engine.plugins.api import FaceContext
 from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.plugins.network import (
-    Cut,
+    CropFace,
     NetworkAnalyzer,
     Row,
-    given,
-    labelled,
+    best_label,
+    declared_crop,
     load,
     softmax,
-    upstreams,
+    upstream_model,
 )
 
 _LABELS: Final = ("without_mask", "with_mask", "mask_weared_incorrect")  # upstream's spelling
@@ -39,26 +39,31 @@ _INSTEAD: Final = "facemask.MaskDetector@NAME"
 
 
 def make_gluon(notation: Notation, context: Context) -> NetworkAnalyzer:
-    """Upstream's `insightface.facemask`: the five-point crop enlarged, in RGB; three scores."""
-    model = upstreams(notation, context, _GLUON_INPUT, _INSTEAD)
+    """Upstream's `insightface.facemask`: the enlarged five-point crop in RGB; three scores."""
+    model = upstream_model(notation, context, _GLUON_INPUT, _INSTEAD)
     return _three(notation, context, model, _enlarged, _GLUON_CROP, softmax)
 
 
 def make_keras(notation: Notation, context: Context) -> NetworkAnalyzer:
-    """Upstream's `facenet.facemask`: FaceNet's crop made smaller; three probabilities."""
-    model = upstreams(notation, context, _KERAS_INPUT, _INSTEAD)
+    """Upstream's `facenet.facemask`: FaceNet's crop at 100 px; three probabilities."""
+    model = upstream_model(notation, context, _KERAS_INPUT, _INSTEAD)
     return _three(notation, context, model, _cubic, _KERAS_CROP, np.asarray)
 
 
 def make(notation: Notation, context: Context) -> NetworkAnalyzer:
-    """Any network with the probabilities of a mask and of none: the box, widened by nothing."""
+    """Any network with the probabilities of a mask and of none, over exactly the face's box."""
     model = context.model(notation.model, notation.text, "analyzer")
     network, _ = load(
-        notation, context, model, InBox(model.inputs.size), (len(_TWO_LABELS),), shares=True
+        notation,
+        context,
+        model,
+        BoxCrop(model.inputs.size),
+        (len(_TWO_LABELS),),
+        probabilities=True,
     )
     return NetworkAnalyzer(
         network,
-        lambda row, _: labelled(row, _TWO_LABELS),
+        lambda row, _: best_label(row, _TWO_LABELS),
         version=notation.version,
         slug="mask",
         needs_landmarks=True,
@@ -69,14 +74,14 @@ def _three(
     notation: Notation,
     context: Context,
     model: PreparedModel,
-    cut: Cut,
+    crop_face: CropFace,
     crop: CropSpec,
     probabilities: Callable[[Row], Row],
 ) -> NetworkAnalyzer:
-    network, _ = load(notation, context, model, cut, (len(_LABELS),))
+    network, _ = load(notation, context, model, crop_face, (len(_LABELS),))
     return NetworkAnalyzer(
         network,
-        lambda row, _: labelled(probabilities(row), _LABELS),
+        lambda row, _: best_label(probabilities(row), _LABELS),
         version=notation.version,
         slug="mask",
         crop=crop,
@@ -87,19 +92,21 @@ def _three(
 def _enlarged(face: FaceContext) -> NDArray[np.float64]:
     """float64 [224, 224, 3], 0..1: bilinear over the float values of the five-point crop."""
     side = (_GLUON_INPUT.size,) * 2
-    large = cv2.resize(given(face).astype(np.float32), side, interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(declared_crop(face).astype(np.float32), side, interpolation=cv2.INTER_LINEAR)
     return np.asarray(large, np.float64) / 255
 
 
 def _cubic(face: FaceContext) -> NDArray[np.float64]:
     """float64 [100, 100, 3]: FaceNet's crop, bicubic, which may leave 0..1."""
     side = (_KERAS_INPUT.size,) * 2
-    return np.asarray(cv2.resize(given(face), side, interpolation=cv2.INTER_CUBIC), np.float64)
+    return np.asarray(
+        cv2.resize(declared_crop(face), side, interpolation=cv2.INTER_CUBIC), np.float64
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class InBox:
-    """A `Cut`: the part of the box that lies in the image, stretched to a square."""
+class BoxCrop:
+    """A `CropFace`: the part of the box inside the image, stretched to a square."""
 
     size: int
 

@@ -1,4 +1,4 @@
-"""Gender and age by InsightFace's networks: one evaluation a face, whichever of both is asked."""
+"""Gender and age by InsightFace's networks: one run a face for both."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from compreface_engine.plugins.network import (
     FaceNetwork,
     NetworkAnalyzer,
     Row,
-    given,
-    labelled,
+    best_label,
+    declared_crop,
     load,
     softmax,
-    upstreams,
+    upstream_model,
 )
 from compreface_engine.plugins.square_crop import SquareCrop
 
@@ -32,7 +32,7 @@ _DIRECT: Final = 3  # genderage.onnx: two gender scores, then the age in centuri
 
 def make_upstream_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Upstream's plugin: five-point crop in BGR, probability always 1.0."""
-    network = _upstreams(notation, context)
+    network = _upstream_network(notation, context)
     return NetworkAnalyzer(
         network, _sure_gender, version=notation.version, slug="gender", crop=_aligned(network)
     )
@@ -40,21 +40,21 @@ def make_upstream_gender(notation: Notation, context: Context) -> NetworkAnalyze
 
 def make_upstream_age(notation: Notation, context: Context) -> NetworkAnalyzer:
     """Upstream's plugin: low and high are the same, probability always 1.0."""
-    network = _upstreams(notation, context)
+    network = _upstream_network(notation, context)
     return NetworkAnalyzer(
         network, _age_of_pairs, version=notation.version, slug="age", crop=_aligned(network)
     )
 
 
 def make_gender(notation: Notation, context: Context) -> NetworkAnalyzer:
-    """The gender by either kind of network, as its model describes the input."""
+    """The gender by either kind of network, fed as its model describes."""
     network, width = _of_any_kind(notation, context)
     crop = _aligned(network) if width == _PAIRS else None
     return NetworkAnalyzer(network, _gender, version=notation.version, slug="gender", crop=crop)
 
 
 def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
-    """The age by either kind of network, low and high the same, probability always 1.0."""
+    """The age by either kind of network; low and high are the same, probability always 1.0."""
     network, width = _of_any_kind(notation, context)
     if width == _PAIRS:
         crop = _aligned(network)
@@ -64,19 +64,19 @@ def make_age(notation: Notation, context: Context) -> NetworkAnalyzer:
     return NetworkAnalyzer(network, _direct_age, version=notation.version, slug="age")
 
 
-def _upstreams(notation: Notation, context: Context) -> FaceNetwork:
+def _upstream_network(notation: Notation, context: Context) -> FaceNetwork:
     instead = f"genderage.{notation.name}@NAME"
-    model = upstreams(notation, context, _UPSTREAMS_INPUT, instead)
-    network, _ = load(notation, context, model, given, (_PAIRS,))
+    model = upstream_model(notation, context, _UPSTREAMS_INPUT, instead)
+    network, _ = load(notation, context, model, declared_crop, (_PAIRS,))
     return network
 
 
 def _of_any_kind(notation: Notation, context: Context) -> tuple[FaceNetwork, int]:
-    """The network, and the width of its rows: it tells what they mean and how faces are cut."""
+    """The network and the width of its rows, which tells what they mean and what they need."""
     model = context.model(notation.model, notation.text, "analyzer")
-    network, width = load(notation, context, model, given, (_PAIRS, _DIRECT))
+    network, width = load(notation, context, model, declared_crop, (_PAIRS, _DIRECT))
     if width == _DIRECT:
-        network = replace(network, cut=SquareCrop(model.inputs.size))
+        network = replace(network, crop_face=SquareCrop(model.inputs.size))
     return network, width
 
 
@@ -89,7 +89,7 @@ def _sure_gender(row: Row, _: FaceContext) -> dict[str, Any]:
 
 
 def _gender(row: Row, _: FaceContext) -> dict[str, Any]:
-    return labelled(softmax(row[:2]), _GENDERS)
+    return best_label(softmax(row[:2]), _GENDERS)
 
 
 def _age_of_pairs(row: Row, _: FaceContext) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class MtcnnDetector:
         for corners, score, points in zip(faces.boxes, faces.scores, faces.points, strict=True):
             x1, y1, x2, y2 = _with_margins(corners, width, height)
             box = scaled.box_to_original(x1, y1, x2, y2, float(score))
-            # A box without area has no crop; the original fails on it.
+            # A box without area has no crop; upstream fails on it.
             if score > min_score and box.x_max > box.x_min and box.y_max > box.y_min:
                 detections.append(Detection(box, self._landmarks(points, scaled.coefficient)))
         return detections
@@ -94,7 +94,7 @@ def _make(notation: Notation, context: Context, *, whole_pixel_landmarks: bool) 
     files = (MODELS / f"mtcnn_{net}.onnx" for net in ("pnet", "rnet", "onet"))
     sessions = (context.open_session(file) for file in files)
     return MtcnnDetector(
-        Mtcnn(*sessions, spread=context.spread, idle=context.idle),
+        Mtcnn(*sessions, parallel_map=context.parallel_map, idle_workers=context.idle_workers),
         version=notation.version,
         length_limit=context.length_limit,
         whole_pixel_landmarks=whole_pixel_landmarks,

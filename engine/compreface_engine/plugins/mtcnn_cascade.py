@@ -1,4 +1,4 @@
-"""MTCNN over three networks, step by step as the original engine runs it, its quirks included."""
+"""The MTCNN cascade of three networks, step by step as upstream runs it, quirks included."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compreface_engine.runtimes.base import Session
 
 Floats = NDArray[np.float64]
 
-# Upstream's settings (contract section 12.1).
+# Upstream's parameters (contract section 12.1).
 _FACTOR: Final = 0.709
 _BASE: Final = 12 / 20  # P-Net's cell over the smallest face, px
 _CELL: Final = 12
@@ -27,15 +27,15 @@ _STRIDE: Final = 2
 _P_THRESHOLD: Final = 0.9436513301
 _R_THRESHOLD: Final = 0.7059968943
 _O_THRESHOLD: Final = 0.5506904359
-_MOST_CANDIDATES: Final = 32767  # the original counts in int16 and breaks with more
-_BATCH: Final = 16  # patches a run: O-Net is an eighth slower once they leave the cache
+_MOST_CANDIDATES: Final = 32767  # upstream counts in int16 and breaks with more
+_BATCH: Final = 16  # patches per run: O-Net is an eighth slower once they exceed the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """N faces: `boxes` float64 [N, 4] (x1, y1, x2, y2), `scores` [N], `points` float32 [N, 5, 2].
 
-    Pixels of the image given, scores 0..1.
+    In pixels of the image that was searched; scores 0..1.
     """
 
     boxes: Floats
@@ -43,13 +43,13 @@ class Candidates:
     points: NDArray[np.float32]
 
 
-_NOTHING: Final = Candidates(
+_NO_CANDIDATES: Final = Candidates(
     np.empty((0, 4)), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32)
 )
 
 
 class Mtcnn:
-    """The cascade. Thread-safe: it keeps nothing between pictures."""
+    """The cascade. Thread-safe: it keeps no state between pictures."""
 
     def __init__(
         self,
@@ -57,26 +57,26 @@ class Mtcnn:
         rnet: Session,
         onet: Session,
         *,
-        spread: ParallelMap = serial_map,
-        idle: Callable[[], int] = no_idle_workers,
+        parallel_map: ParallelMap = serial_map,
+        idle_workers: Callable[[], int] = no_idle_workers,
     ) -> None:
-        """`spread` runs scales and batches of patches side by side where it can.
+        """`parallel_map` runs scales and batches of patches in parallel.
 
-        `idle` says how many hands would help.
+        `idle_workers` gives the number of workers that could help.
         """
         self._pnet, self._rnet, self._onet = pnet, rnet, onet
-        self._spread, self._idle = spread, idle
+        self._parallel_map, self._idle_workers = parallel_map, idle_workers
 
     def find(self, image: Image) -> Candidates:
         """Faces of an RGB picture, best score first; O-Net's threshold is the only filter."""
         boxes = self._propose(image)
         if not len(boxes):
-            return _NOTHING
+            return _NO_CANDIDATES
         pixels = image.astype(np.float32)
-        found = self._judge(self._rnet, pixels, boxes, 24, ("box", "prob"))
-        if found is None:
-            return _NOTHING
-        boxes, (offsets, probs) = found
+        judged = self._judge(self._rnet, pixels, boxes, 24, ("box", "prob"))
+        if judged is None:
+            return _NO_CANDIDATES
+        boxes, (offsets, probs) = judged
         keep = probs[:, 1] > _R_THRESHOLD
         boxes, scores, offsets = boxes[keep], probs[keep, 1], offsets[keep]
         picked = suppress(boxes, scores, 0.7)
@@ -84,11 +84,11 @@ class Mtcnn:
         return self._finish(pixels, boxes)
 
     def _finish(self, pixels: NDArray[np.float32], boxes: Floats) -> Candidates:
-        """O-Net: the last word on score, box and landmarks."""
-        found = self._judge(self._onet, pixels, boxes, 48, ("box", "landmark", "prob"))
-        if found is None:
-            return _NOTHING
-        boxes, (offsets, marks, probs) = found
+        """Final scores, boxes and landmarks by O-Net."""
+        judged = self._judge(self._onet, pixels, boxes, 48, ("box", "landmark", "prob"))
+        if judged is None:
+            return _NO_CANDIDATES
+        boxes, (offsets, marks, probs) = judged
         keep = probs[:, 1] > _O_THRESHOLD
         boxes, scores = boxes[keep], probs[keep, 1]
         sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
@@ -107,10 +107,10 @@ class Mtcnn:
             size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
             return self._propose_at(pyramid.shrunk(*size), scale)
 
-        found = self._spread(propose, _scales(height, width))
-        if not found:
+        by_scale = self._parallel_map(propose, _scales(height, width))
+        if not by_scale:
             return np.empty((0, 4))
-        boxes, scores, offsets = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        boxes, scores, offsets = (np.concatenate(parts) for parts in zip(*by_scale, strict=True))
         picked = suppress(boxes, scores, 0.7, of_best=_MOST_CANDIDATES)
         return _whole(_square(_refine(boxes[picked], offsets[picked], 0)))
 
@@ -126,11 +126,11 @@ class Mtcnn:
         face = prob_map[0, 1]
         y, x = np.divmod(np.flatnonzero(face >= np.float32(_P_THRESHOLD)), face.shape[1])
         if not len(x):
-            return _NOTHING.boxes, _NOTHING.scores, np.empty((0, 4), np.float32)
+            return _NO_CANDIDATES.boxes, _NO_CANDIDATES.scores, np.empty((0, 4), np.float32)
         by_column = np.lexsort((y, x))  # the order of equal scores: by x, then y
         y, x = y[by_column], x[by_column]
         scores = face[y, x]
-        # A lone candidate's offsets are read from the mirrored cell: a bug whose numbers we keep.
+        # Upstream reads a single candidate's offsets from the mirrored cell; its numbers are kept.
         column = face.shape[1] - 1 - x if len(x) == 1 else x
         offsets = offset_map[0][:, y, column].T
         cells = np.stack((x, y), axis=1) * _STRIDE
@@ -146,26 +146,26 @@ class Mtcnn:
         size: int,
         outputs: tuple[str, ...],
     ) -> tuple[Floats, list[NDArray[Any]]] | None:
-        """The boxes that have an area, and what `session` says of their patches.
+        """The boxes that have an area, and the `outputs` of `session` for their patches.
 
-        Boxes count from 1 and include both ends. None if there is none, or if one has exactly one
-        zero side: the original then finds nothing at all.
+        Boxes count from 1 and include both ends. None where no box has an area, or where a box has
+        exactly one zero side: upstream then finds no face at all.
         """
         edges = boxes.astype(np.int64)
         sides = edges[:, 2:] - edges[:, :2] + 1
         if ((sides == 0).any(axis=1) & (sides > 0).any(axis=1)).any():
             return None
-        solid = (sides > 0).all(axis=1)
-        boxes, edges = boxes[solid], edges[solid]
+        has_area = (sides > 0).all(axis=1)
+        boxes, edges = boxes[has_area], edges[has_area]
         if not len(boxes):
             return None
 
         def run(part: slice) -> list[NDArray[Any]]:
             return session.run({"input": _patches(pixels, edges[part], size)}, outputs)
 
-        # As many runs for each hand: a helper that waits for the other saves nothing.
-        hands = 1 + self._idle()
-        runs = self._spread(run, list(slices(len(boxes), _BATCH, hands)))
+        # The same number of runs for each worker: one that waits for another saves nothing.
+        workers = 1 + self._idle_workers()
+        runs = self._parallel_map(run, list(slices(len(boxes), _BATCH, workers)))
         return boxes, [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
 
@@ -197,7 +197,7 @@ def _whole(boxes: Floats) -> Floats:
 
 
 def _square(boxes: Floats) -> Floats:
-    """Boxes around the same centres, as high and wide as their longer side."""
+    """The squares around the same centres with the longer side of each box."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longer = sides.max(axis=1, keepdims=True, initial=-np.inf)
     corner = boxes[:, :2] + sides * 0.5 - longer * 0.5

@@ -1,4 +1,4 @@
-"""What the detector's five points say without a network: the landmarks and the pose."""
+"""The landmarks and the pose, both from the detector's five points."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LandmarksDetector:
         self.version = version
 
     def analyze(self, faces: Sequence[FaceContext]) -> list[Attribute]:
-        """[[x, y] x 5] a face; five empty lists where detection was off, as upstream answers."""
+        """[[x, y] x 5] per face; five empty lists where detection was off, as upstream answers."""
         return [
             Attribute(
                 [[], [], [], [], []]
@@ -45,7 +45,7 @@ class PoseEstimator:
         self.version = version
 
     def analyze(self, faces: Sequence[FaceContext]) -> list[Attribute]:
-        """`{"pitch", "roll", "yaw"}` a face. Raises ValueError for a face without landmarks."""
+        """`{"pitch", "roll", "yaw"}` per face. Raises ValueError for a face without landmarks."""
         return [Attribute(self._pose(face)) for face in faces]
 
     @staticmethod
@@ -58,10 +58,10 @@ class PoseEstimator:
 
 
 def make_landmarks(notation: Notation, _: Context) -> LandmarksDetector:
-    """Both families' plugin: no computation."""
+    """The `LandmarksDetector` of both families."""
     return LandmarksDetector(notation.version)
 
 
 def make_pose(notation: Notation, _: Context) -> PoseEstimator:
-    """Both families' plugin."""
+    """The `PoseEstimator` of both families."""
     return PoseEstimator(notation.version)

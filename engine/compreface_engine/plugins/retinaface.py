@@ -14,9 +14,9 @@ from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.plugins.single_stage import (
     Candidates,
     Family,
-    NetworkDetector,
+    SingleStageDetector,
+    concatenated,
     load,
-    together,
 )
 
 # Contract section 13.2: anchor sides by stride, in the order of the network's outputs.
@@ -29,11 +29,11 @@ _UPSTREAMS_INPUT: Final = InputSpec(0, colour="bgr", mean=(0.0,) * 3, scale=(1.0
 
 
 def read(outputs: Sequence[NDArray[Any]], size: tuple[int, int], min_score: float) -> Candidates:
-    """Candidates of nine maps [1, C, h, w]: scores, box and landmark deltas for 32, 16 and 8.
+    """Decodes nine maps [1, C, h, w]: scores, box and landmark deltas for strides 32, 16 and 8.
 
-    Nothing is clipped. Landmarks have the factor 1 in all models, as upstream reads them:
-    `retinaface_mnet025_v2` was trained with 0.2, so its landmarks are spread, and stored embeddings
-    depend on that.
+    Boxes are not clipped. Landmark deltas have the factor 1 in all models, as upstream reads them:
+    `retinaface_mnet025_v2` was trained with 0.2, so its landmarks lie too far apart, and stored
+    embeddings depend on that.
     """
     if len(outputs) != 3 * len(_STRIDES):
         raise ValueError(f"a RetinaFace network has 9 outputs, not {len(outputs)}")
@@ -41,20 +41,20 @@ def read(outputs: Sequence[NDArray[Any]], size: tuple[int, int], min_score: floa
     for index, (stride, sides) in enumerate(_STRIDES):
         maps = outputs[3 * index : 3 * index + 3]
         cells = tuple(-(-side // stride) for side in size)
-        for found, channels in zip(maps, _CHANNELS, strict=True):
-            if found.shape != (1, channels, *cells):
+        for values, channels in zip(maps, _CHANNELS, strict=True):
+            if values.shape != (1, channels, *cells):
                 raise ValueError(
-                    f"the output for stride {stride} has the shape {list(found.shape)}, "
+                    f"the output for stride {stride} has the shape {list(values.shape)}, "
                     f"not {[1, channels, *cells]}"
                 )
         parts.append(_read_stride(maps, stride, sides, min_score))
-    return together(parts)
+    return concatenated(parts)
 
 
 def _read_stride(
     maps: Sequence[NDArray[Any]], stride: int, sides: tuple[float, ...], min_score: float
 ) -> Candidates:
-    scores, deltas, marks = (found[0] for found in maps)
+    scores, deltas, marks = (values[0] for values in maps)
     height, width = scores.shape[1:]
     faces = scores[_ANCHORS:].transpose(1, 2, 0)
     row, column, anchor = np.nonzero(faces > np.float32(min_score))
@@ -62,7 +62,7 @@ def _read_stride(
     marks = marks.reshape(_ANCHORS, 5, 2, height, width)[anchor, :, :, row, column]
     side = np.array(sides)[anchor, None]
     anchor_centre = np.stack((column, row), axis=1) * stride + _FIRST_CENTRE
-    # In float64 until the end, exp aside, as the library that upstream uses computes.
+    # float64 until the end, but for exp, as in the library that upstream uses.
     centre = deltas[:, :2] * side + anchor_centre
     half = (np.exp(deltas[:, 2:]) * side - 1) * 0.5
     return Candidates(
@@ -75,13 +75,13 @@ def _read_stride(
 FAMILY: Final = Family(read, default_min_score=0.8, overlap=0.4, multiple=1, clip=False)
 
 
-def make(notation: Notation, context: Context) -> NetworkDetector:
-    """A RetinaFace of one's own; the colour order is the manifest's."""
+def make(notation: Notation, context: Context) -> SingleStageDetector:
+    """`retinaface.FaceDetector`: any prepared RetinaFace, with the manifest's colour order."""
     return load(notation, context, FAMILY)
 
 
-def make_upstream(notation: Notation, context: Context) -> NetworkDetector:
-    """Upstream's detector, fed with BGR as upstream feeds it."""
+def make_upstream(notation: Notation, context: Context) -> SingleStageDetector:
+    """`insightface.FaceDetector`: upstream's detector, fed with BGR as upstream does."""
     model = context.model(notation.model, notation.text, "detector")
     check_input(model, _UPSTREAMS_INPUT, notation.text, "retinaface.FaceDetector@NAME")
     return load(notation, context, FAMILY)

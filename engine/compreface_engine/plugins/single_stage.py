@@ -1,4 +1,4 @@
-"""A detector that is one network: a picture in, the maps of all its cells out, read by a family."""
+"""Single-stage detectors: one network run per picture, decoded by the detector's family."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from compreface_engine.models.inputs import InputSpec
 from compreface_engine.plugins.context import Context, Notation
 from compreface_engine.runtimes.base import Session
 
-# OpenCV's `FaceDetectorYN` compares as many; a threshold of 0 makes a candidate of every anchor.
+# As in OpenCV's `FaceDetectorYN`; with a threshold of 0 every anchor is a candidate.
 _MOST_CANDIDATES: Final = 5000
-_FAR: Final = float(1 << 24)  # px; float32 tells no whole pixels apart beyond it
+_FAR: Final = float(1 << 24)  # px; beyond it float32 does not distinguish whole pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """N boxes that may be faces, of which several may be one face.
+    """N boxes that may be faces, several of which may be the same face.
 
-    float32 `boxes` [N, 4] (x1, y1, x2, y2), `scores` [N] in 0..1, `points` [N, 5, 2] (x, y);
-    pixels of the picture the network saw.
+    float32 `boxes` [N, 4] (x1, y1, x2, y2), `scores` [N] in 0..1, `points` [N, 5, 2] (x, y), in
+    pixels of the network's input.
     """
 
     boxes: NDArray[np.float32]
@@ -36,7 +36,7 @@ class Candidates:
     points: NDArray[np.float32]
 
 
-def together(parts: Sequence[Candidates]) -> Candidates:
+def concatenated(parts: Sequence[Candidates]) -> Candidates:
     """The candidates of all strides."""
     return Candidates(
         np.concatenate([part.boxes for part in parts]),
@@ -46,19 +46,18 @@ def together(parts: Sequence[Candidates]) -> Candidates:
 
 
 Read: TypeAlias = Callable[[Sequence[NDArray[Any]], tuple[int, int], float], Candidates]
-"""Outputs for one picture, (height, width) fed, threshold: the candidates above it.
-
-Raises ValueError for outputs that are not the family's.
+"""Decodes outputs: (outputs for one picture, (height, width) of the input, threshold) to the
+candidates above the threshold. Raises ValueError for outputs that are not the family's.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What detectors of one kind share.
+    """What detectors of one architecture share.
 
     `overlap`: above this intersection over union (whole pixels, both ends inclusive) the box with
-    the lower score goes. `multiple`: sides are filled up to multiples of so many pixels.
-    `clip`: boxes end at the picture's border, and one without area inside is no face.
+    the lower score is suppressed. `multiple`: sides are padded to multiples of so many pixels.
+    `clip`: boxes are clipped to the picture, and those without area inside it are dropped.
     """
 
     read: Read
@@ -68,11 +67,11 @@ class Family:
     clip: bool
 
 
-class NetworkDetector:
-    """One run of one network a picture; see `Detector`. Thread-safe.
+class SingleStageDetector:
+    """A detector that runs one network once per picture; see `Detector`.
 
-    The picture is scaled down to the length limit and filled up with black at the right and at the
-    bottom, so that coordinates stay. Pictures run one by one: on a CPU a batch costs more.
+    The picture is scaled down to the length limit and padded with black on the right and at the
+    bottom, so that coordinates do not change. Pictures run singly: on a CPU a batch costs more.
     """
 
     def __init__(
@@ -85,10 +84,10 @@ class NetworkDetector:
         length_limit: int,
         outputs: Sequence[str] | None = None,
     ) -> None:
-        """`inputs.size` 0 takes any picture, else it is the only side that the network takes.
+        """`inputs.size`: the side of the network's input, 0 where it takes any height and width.
 
-        `length_limit` px of the longer side, 0 for none; `outputs` in the family's order, by
-        default the session's.
+        `length_limit`: px of the longer side, 0 for none. `outputs`: names in the family's order,
+        by default the session's.
         """
         self.version = version
         self.default_min_score = family.default_min_score
@@ -111,37 +110,38 @@ class NetworkDetector:
     def _detect(self, image: Image, min_score: float) -> list[Detection]:
         scaled = scale_down(image, self._length_limit)
         height, width = scaled.image.shape[:2]
-        found = self._candidates(scaled.image, min_score)
-        boxes = np.trunc(found.boxes)
+        faces = self._faces(scaled.image, min_score)
+        boxes = np.trunc(faces.boxes)
         if self._family.clip:
             boxes = boxes.clip(0, np.array([width, height, width, height], np.float32))
-        points = found.points * (1 / scaled.coefficient)
+        points = faces.points * (1 / scaled.coefficient)
         detections = []
-        for corners, score, five in zip(boxes, found.scores, points, strict=True):
+        for corners, score, five in zip(boxes, faces.scores, points, strict=True):
             x1, y1, x2, y2 = (int(value) for value in corners)
             box = scaled.box_to_original(x1, y1, x2, y2, float(score))
             if not self._family.clip or (box.x_max > box.x_min and box.y_max > box.y_min):
                 detections.append(Detection(box, five))
         return detections
 
-    def _candidates(self, image: Image, min_score: float) -> Candidates:
-        """One candidate a face, best first; of equal scores the first of the network."""
+    def _faces(self, image: Image, min_score: float) -> Candidates:
+        """One candidate per face, best first; of equal scores the first of the network."""
         size = self._canvas(*image.shape[:2])
-        feeds = {self._session.inputs[0]: planes(image, self._inputs, size)}
+        feeds = {self._session.inputs[0]: input_tensor(image, self._inputs, size)}
         outputs = self._session.run(feeds, self._outputs)
         with np.errstate(over="ignore", invalid="ignore"):
-            found = self._family.read(outputs, size, min_score)
-        sane = (np.abs(found.boxes) < _FAR).all(axis=1)  # NaN is not
-        sane &= (np.abs(found.points) < _FAR).all(axis=(1, 2))
-        last_first = np.flatnonzero(sane)[::-1]  # `suppress` prefers the later of equal scores
+            candidates = self._family.read(outputs, size, min_score)
+        boxes, scores, points = candidates.boxes, candidates.scores, candidates.points
+        valid = (np.abs(boxes) < _FAR).all(axis=1)  # false for NaN
+        valid &= (np.abs(points) < _FAR).all(axis=(1, 2))
+        last_first = np.flatnonzero(valid)[::-1]  # `suppress` prefers the later of equal scores
         kept = suppress(
-            found.boxes[last_first],
-            found.scores[last_first],
+            boxes[last_first],
+            scores[last_first],
             self._family.overlap,
             of_best=_MOST_CANDIDATES,
         )
         picked = last_first[kept]
-        return Candidates(found.boxes[picked], found.scores[picked], found.points[picked])
+        return Candidates(boxes[picked], scores[picked], points[picked])
 
     def _canvas(self, height: int, width: int) -> tuple[int, int]:
         if self._inputs.size:
@@ -150,8 +150,8 @@ class NetworkDetector:
         return -(-height // step) * step, -(-width // step) * step
 
 
-def planes(image: Image, spec: InputSpec, size: tuple[int, int]) -> NDArray[np.float32]:
-    """float32 [1, 3, *size] ([1, *size, 3] for `nhwc`) of an RGB picture, black where it ends.
+def input_tensor(image: Image, spec: InputSpec, size: tuple[int, int]) -> NDArray[np.float32]:
+    """float32 [1, 3, *size] ([1, *size, 3] for `nhwc`) of an RGB picture, padded with black.
 
     `spec.mean` and `spec.scale` must be numbers.
     """
@@ -172,7 +172,7 @@ def planes(image: Image, spec: InputSpec, size: tuple[int, int]) -> NDArray[np.f
     return tensor if spec.layout == "nchw" else np.ascontiguousarray(tensor.transpose(0, 2, 3, 1))
 
 
-def load(notation: Notation, context: Context, family: Family) -> NetworkDetector:
+def load(notation: Notation, context: Context, family: Family) -> SingleStageDetector:
     """The detector over the notation's model. Raises ConfigurationError if that does not fit."""
     model = context.model(notation.model, notation.text, "detector")
     if model.inputs.mean is None or model.inputs.scale is None:
@@ -180,7 +180,7 @@ def load(notation: Notation, context: Context, family: Family) -> NetworkDetecto
             f"{notation.text}: the model in {model.path.parent} gives no `mean` and `scale` for "
             "its input. Prepare it again with both (0 and 1 leave values as they are)."
         )
-    return NetworkDetector(
+    return SingleStageDetector(
         context.open(model),
         family,
         version=notation.version,

@@ -1,4 +1,4 @@
-"""The upright square around a face's box, as InsightFace's networks without alignment see it."""
+"""The square crop around a face's box that InsightFace's networks without alignment take."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from compreface_engine.core.types import BoundingBox, Image
 from compreface_engine.plugins.api import FaceContext
 
-_ROOM: Final = 1.5  # sides of the box that the square is wide
+_MARGIN: Final = 1.5  # the square's side over the longer side of the box
 
 
 @dataclass(frozen=True, slots=True)
 class SquareCrop:
-    """A `Cut`: the square whose side is 1.5 times the longer side of the box, at its centre.
+    """A `CropFace`: the square of 1.5 times the box's longer side around its centre, unrotated.
 
-    `size` px of the crop. `whole_centre` rounds the box's centre down to whole pixels, as upstream
+    `size`: px of the crop. `whole_centre` rounds the box's centre down to whole pixels, as upstream
     does (contract section 13.7); InsightFace's own package does not.
     """
 
@@ -36,13 +36,13 @@ class SquareCrop:
         """[2, 3], from pixels of the image to pixels of the crop."""
         across, down = box.x_min + box.x_max, box.y_min + box.y_max
         x, y = (across // 2, down // 2) if self.whole_centre else (across / 2, down / 2)
-        # A box may have lost its area when it was made whole.
+        # A box may have lost its area when its sides were rounded.
         longer = max(abs(box.x_max - box.x_min), abs(box.y_max - box.y_min), 1)
-        scale = self.size / _ROOM / longer
-        middle = self.size / 2
-        return np.array([[scale, 0, middle - x * scale], [0, scale, middle - y * scale]])
+        scale = self.size / _MARGIN / longer
+        centre = self.size / 2
+        return np.array([[scale, 0, centre - x * scale], [0, scale, centre - y * scale]])
 
-    def back(self, points: NDArray[np.floating[Any]], box: BoundingBox) -> NDArray[np.float64]:
-        """`points` [N, 2] px of the crop, in pixels of the image."""
+    def to_image(self, points: NDArray[np.floating[Any]], box: BoundingBox) -> NDArray[np.float64]:
+        """`points` [N, 2] in px of the crop, converted to px of the image."""
         inverse = np.asarray(cv2.invertAffineTransform(self.matrix(box)), np.float64)
         return points.astype(np.float64) @ inverse[:, :2].T + inverse[:, 2]

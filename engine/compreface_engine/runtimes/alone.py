@@ -1,4 +1,4 @@
-"""More threads for a network while nothing else computes, where measuring says that it helps."""
+"""More threads for a network while nothing else computes, where measurements show a gain."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ from numpy.typing import NDArray
 from compreface_engine.runtimes.base import Session
 
 WORTH_IT: Final = 0.9
-"""The wide session must need less than so much of the narrow one's time. One and the same session
-of two threads comes out at 16 or at 27 ms in different processes: each process decides for its own.
+"""The wide session must take less than this share of the narrow one's time. The same session of
+two threads takes 16 or 27 ms in different processes, so each process measures its own.
 """
-_ROUNDS: Final = range(3, 8)  # at least, at most
+_ROUNDS: Final = range(3, 8)  # the fewest, and one more than the most
 _TIMING_S: Final = 0.3
 
 
 class WideWhenAlone:
-    """A `Session` over two of one network: `narrow` on one thread, `wide` on all cores.
+    """A `Session` over two sessions of one network: `narrow` on one thread, `wide` on all cores.
 
-    Several requests fill the cores with narrow runs; a request that is alone leaves them idle, but
-    for the thread that runs its network. Until `settle` every run is narrow, and the largest feeds
-    are kept to measure with.
+    Several requests fill the cores with narrow runs; a single request would leave all cores but one
+    idle. Until `settle` every run is narrow, and the largest feeds are kept to measure with.
     """
 
     def __init__(
-        self, narrow: Session, wide: Session, threads: int, idle: Callable[[], int]
+        self, narrow: Session, wide: Session, threads: int, idle_workers: Callable[[], int]
     ) -> None:
-        """`threads` of `wide`, which is taken while `idle()` says that all but one are free."""
+        """`threads` of `wide`, which runs while `idle_workers()` counts all of them but one."""
         self.inputs = narrow.inputs
         self.outputs = narrow.outputs
         self.threads = 1
-        """What a run that is alone gets."""
+        """The threads of a run while nothing else computes."""
         self._narrow = narrow
         self._wide: Session | None = wide
         self._wide_threads = threads
-        self._idle = idle
+        self._idle_workers = idle_workers
         self._settled = False
-        self._seen: tuple[Mapping[str, NDArray[Any]], Sequence[str] | None] | None = None
+        self._largest: tuple[Mapping[str, NDArray[Any]], Sequence[str] | None] | None = None
 
     def run(
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
@@ -48,33 +47,33 @@ class WideWhenAlone:
         if self._wide is None:
             return self._narrow.run(feeds, outputs)
         if not self._settled:
-            if self._seen is None or _size(feeds) > _size(self._seen[0]):
-                self._seen = feeds, outputs
+            if self._largest is None or _size(feeds) > _size(self._largest[0]):
+                self._largest = feeds, outputs
             return self._narrow.run(feeds, outputs)
-        alone = self._idle() >= self._wide_threads - 1
+        alone = self._idle_workers() >= self._wide_threads - 1
         return (self._wide if alone else self._narrow).run(feeds, outputs)
 
     def settle(self) -> None:
-        """Times both on the largest feeds so far, in turn; keeps `wide` only where it is worth it.
+        """Times both in turn on the largest feeds so far; keeps `wide` only if it is fast enough.
 
-        A network that never ran until now stays narrow. To be called once, before requests come.
+        A network that has not run yet stays narrow. To be called once, before requests arrive.
         """
-        if self._seen is not None and self._wide is not None:
-            best = self._time(self._wide, *self._seen)
+        if self._largest is not None and self._wide is not None:
+            best = self._time(self._wide, *self._largest)
             if best[1] < best[0] * WORTH_IT:
                 self.threads = self._wide_threads
         if self.threads == 1:
             self._wide = None
-        self._seen = None
+        self._largest = None
         self._settled = True
 
     def _time(
         self, wide: Session, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None
     ) -> list[float]:
-        """Seconds of the fastest run of each: what disturbs a run only ever makes it longer."""
+        """Seconds of the fastest run of each, since disturbances only make a run longer."""
         best = [float("inf"), float("inf")]
         until = time.perf_counter() + _TIMING_S
-        wide.run(feeds, outputs)  # the first run of a shape sets things up
+        wide.run(feeds, outputs)  # the first run of a shape allocates
         for done in range(_ROUNDS.stop):
             for index, session in enumerate((self._narrow, wide)):
                 started = time.perf_counter()

@@ -27,7 +27,7 @@ class Session(Protocol):
 class Concurrency:
     """`runs` in parallel, each on `threads` threads; `gpu_idx` >= 0 is a GPU's number.
 
-    `batching`: while as many runs are under way, those of several requests are put together.
+    `batching`: while that many runs are under way, the rows of waiting requests are merged.
     """
 
     runs: int = 1
@@ -50,7 +50,7 @@ class OpenSession(Protocol):
         """A session over a network.
 
         `files`: one ONNX file, or the files of a model in the runtime's own format. `outputs`: the
-        names of the answers, for a format that does not tell. `precision`: one of the row's.
+        names of the outputs, for a format without them. `precision`: one of the row's.
         Raises ConfigurationError where the network cannot be loaded.
         """
         ...

@@ -47,9 +47,9 @@ class SessionFactory:
         request: RuntimeRequest,
         concurrency: Concurrency,
         version_of: Version = version_of,
-        idle: Callable[[], int] = no_idle_workers,
+        idle_workers: Callable[[], int] = no_idle_workers,
     ) -> None:
-        """`idle` gives the number of cores that compute nothing now.
+        """`idle_workers` gives the number of workers that compute nothing now.
 
         Raises ConfigurationError where the runtime is not installed, or does not compute on the
         device or in the precision that is asked for.
@@ -72,7 +72,7 @@ class SessionFactory:
                 )
         self._request = request
         self._concurrency = concurrency
-        self._idle = idle
+        self._idle_workers = idle_workers
         self._opened: dict[Path, tuple[Session, Choice]] = {}
         self._requested: list[Path] = []
         self._unsettled: dict[Path, WideWhenAlone] = {}
@@ -153,7 +153,7 @@ class SessionFactory:
         if path.stat().st_size > _SMALL:
             return narrow
         wide = open_network(REFERENCE, path, Concurrency(threads=cores))
-        session = WideWhenAlone(narrow, wide, cores, self._idle)
+        session = WideWhenAlone(narrow, wide, cores, self._idle_workers)
         self._unsettled[path] = session
         return session
 

@@ -1,4 +1,4 @@
-"""What this host's processor is called and can do."""
+"""The name and the flags of this host's processor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """A processor: its model's name and its flags; no flags where the system does not list them."""
+    """A processor: its model name and flags; no flags where the system does not list them."""
 
     name: str
     flags: frozenset[str]
@@ -24,18 +24,18 @@ class Cpu:
 
 def this_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
     """The first processor of the host."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     try:
         lines = cpuinfo.read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
     for line in lines:
         key, _, value = line.partition(":")
-        found.setdefault(key.strip().lower(), value.strip())
-    family = " ".join(found.get(key, "") for key in ("cpu family", "model", "stepping")).strip()
-    name = found.get("model name") or found.get("cpu part") or platform.processor()
+        fields.setdefault(key.strip().lower(), value.strip())
+    family = " ".join(fields.get(key, "") for key in ("cpu family", "model", "stepping")).strip()
+    name = fields.get("model name") or fields.get("cpu part") or platform.processor()
     name = name or platform.machine()
-    flags = found.get("flags") or found.get("features") or ""
+    flags = fields.get("flags") or fields.get("features") or ""
     return Cpu(
         f"{name or platform.machine()} ({family})" if family else name, frozenset(flags.split())
     )

@@ -22,7 +22,7 @@ from compreface_engine.runtimes.base import Concurrency, Session
 
 _TIMEOUT_S: Final = 90.0
 _TIMING_S: Final = 1.0  # for each size of batch
-_ROUNDS: Final = range(3, 12)  # at least, at most
+_ROUNDS: Final = range(3, 12)  # the fewest, and one more than the most
 _BATCH: Final = 6  # faces: the usual batch of a calculator
 
 
@@ -56,7 +56,7 @@ class Measured:
 
     @classmethod
     def of(cls, value: dict[str, Any]) -> Measured:
-        """From its JSON. Raises KeyError, TypeError or ValueError where it is none."""
+        """From its JSON. Raises KeyError, TypeError or ValueError for anything else."""
         return cls(
             Backend(str(value["runtime"]), str(value["precision"])),
             float(value["ms_alone"]),
@@ -70,11 +70,11 @@ def measure_apart(
     path: Path, probe: NDArray[np.float32], backends: Sequence[Backend], threads: int
 ) -> list[Measured]:
     """`measure` in a child process. Raises ConfigurationError where it fails or takes too long."""
-    order = json.dumps([str(path), threads, [[b.runtime, b.precision] for b in backends]])
+    arguments = json.dumps([str(path), threads, [[b.runtime, b.precision] for b in backends]])
     pixels = io.BytesIO()
     np.save(pixels, probe)
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-m", "compreface_engine.runtimes.measure", order]
+    command = [sys.executable, "-m", "compreface_engine.runtimes.measure", arguments]
     try:
         done = subprocess.run(
             command, input=pixels.getvalue(), capture_output=True, cwd=root, timeout=_TIMEOUT_S
@@ -128,14 +128,14 @@ def measure(
 
 
 def _fastest(sessions: dict[Backend, Session], rows: NDArray[np.float32]) -> dict[Backend, float]:
-    """Seconds of the fastest run of each: what disturbs a run only ever makes it longer."""
+    """Seconds of the fastest run of each, since disturbances only make a run longer."""
     best = dict.fromkeys(sessions, float("inf"))
     until = time.perf_counter() + _TIMING_S
     for done in range(_ROUNDS.stop):
         for backend, session in sessions.items():
             feeds = {session.inputs[0]: rows}
             if not done:
-                session.run(feeds)  # the first run of a shape sets things up
+                session.run(feeds)  # the first run of a shape allocates
             started = time.perf_counter()
             session.run(feeds)
             best[backend] = min(best[backend], time.perf_counter() - started)
@@ -167,9 +167,9 @@ def least_cosine(
     return least
 
 
-def main(order: str) -> None:
+def main(arguments: str) -> None:
     """The child: the probe on stdin, the results as JSON on stdout."""
-    path, threads, backends = json.loads(order)
+    path, threads, backends = json.loads(arguments)
     probe = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
     results = measure(Path(path), probe, [Backend(*backend) for backend in backends], threads)
     print(json.dumps([result.json() for result in results]))

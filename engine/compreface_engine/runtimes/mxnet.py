@@ -1,4 +1,4 @@
-"""MXNet: a model's own symbol and parameters; from outside its converted network."""
+"""MXNet: runs a model's own symbol and parameters, with the interface of its converted network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.host import this_cpu
 from compreface_engine.runtimes.memory import return_freed_memory
 
-_EXECUTORS: Final = 8  # one an input shape; each holds the memory of its layers
-# Read once, when the library is loaded. Threads that spin while they wait cost six times the
-# processor time as soon as two runs share the cores.
+_EXECUTORS: Final = 8  # one per input shape; each holds the memory of its layers
+# Read once, when the library is loaded. Waiting threads that spin cost six times the processor time
+# as soon as two runs share the cores.
 _VARIABLES: Final = {"OMP_WAIT_POLICY": "PASSIVE", "MXNET_SUBGRAPH_VERBOSE": "0"}
 
 
@@ -38,7 +38,7 @@ def open_session(
 
 
 class MxnetSession:
-    """A symbol bound to its parameters; see `Session`. Takes `input`; runs take turns."""
+    """A symbol bound to its parameters; see `Session`. Runs are serialised."""
 
     inputs: tuple[str, ...] = ("input",)
 
@@ -47,10 +47,10 @@ class MxnetSession:
     ) -> None:
         """Loads the two files; `outputs` are the symbol's heads without `_output`.
 
-        `threads` are those of the whole process: the first model of a process decides. Raises
-        ConfigurationError if it cannot be loaded.
+        `threads` counts for the whole process and is fixed by its first model. Raises
+        ConfigurationError if the files cannot be loaded.
         """
-        self._lock = threading.Lock()  # an executor is no good for two threads
+        self._lock = threading.Lock()  # an executor is not thread-safe
         self._executors: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         mx = _library(threads)
         try:
@@ -94,7 +94,7 @@ class MxnetSession:
             return [values[name].asnumpy() for name in outputs or self.outputs]
 
     def _bound(self, shape: tuple[int, ...]) -> Any:
-        """The executor for inputs of `shape`, made if it is new; the least used one goes."""
+        """The executor for inputs of `shape`; a new one replaces the least recently used."""
         executor = self._executors.pop(shape, None)
         if executor is None:
             if len(self._executors) >= _EXECUTORS:
@@ -111,17 +111,17 @@ class MxnetSession:
 
 
 def _library(threads: int) -> Any:
-    """MXNet, told its number of threads."""
+    """MXNet, loaded with its number of threads."""
     variables = {**_VARIABLES, "OMP_NUM_THREADS": str(threads)}
     if "avx512f" in this_cpu().flags:
-        # Fused by its subgraphs, MobileFaceNet's second run fails there: "We can't generate TBlob
-        # for MKLDNN data" (1.9.1).
+        # With fused subgraphs MobileFaceNet's second run fails there: "We can't generate TBlob for
+        # MKLDNN data" (1.9.1).
         variables["MXNET_SUBGRAPH_BACKEND"] = "NONE"
     for name, value in variables.items():
         os.environ.setdefault(name, value)
     try:
         import mxnet
-    except AttributeError as error:  # it names types that NumPy 1.24 dropped
+    except AttributeError as error:  # it uses types that NumPy 1.24 removed
         raise ConfigurationError(
             f"MXNet does not run with the NumPy {np.__version__} installed here: {error}. "
             "Install the engine with its `mxnet` extra, which brings NumPy 1.23.5."

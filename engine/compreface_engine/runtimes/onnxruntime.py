@@ -14,8 +14,8 @@ from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.memory import return_freed_memory
 
-_LARGE = 6 << 20  # bytes of input: more than 640 x 640 pixels are, or a batch of faces
-_QUIET = 3  # errors only: warnings about graph clean-ups are nothing a user can act on
+_LARGE = 6 << 20  # bytes of input: above 640 x 640 pixels or a batch of faces
+_QUIET = 3  # errors only: no user can act on warnings about graph clean-ups
 
 
 def open_session(
@@ -29,18 +29,18 @@ class OnnxSession:
     """A network in ONNX Runtime; see `Session`."""
 
     def __init__(self, path: Path, *, threads: int, gpu_idx: int = -1) -> None:
-        """Loads `path`; `gpu_idx` >= 0 is a CUDA device. Raises ConfigurationError if it cannot."""
+        """Loads `path`; `gpu_idx` >= 0 is a CUDA device. Raises ConfigurationError on failure."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _QUIET
         # Two pools that spin on the same cores halve each other's speed.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Patterns are kept per input shape, and detection has as many shapes as there are pictures.
+        # Patterns are kept per input shape, and detection sees as many shapes as pictures.
         options.enable_mem_pattern = False
         _share_one_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
-        providers = _providers(gpu_idx)  # Refuses in words of its own: no fault of the model.
+        providers = _providers(gpu_idx)  # outside `try`: its errors are not about the model
         try:
             self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the runtime raises a type of its own for each cause
@@ -67,7 +67,7 @@ class OnnxSession:
 
 @cache
 def _shrinking() -> Any:
-    """Options of a run after which the arena gives back what nobody uses."""
+    """Options of a run after which the arena returns its unused memory."""
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
@@ -75,9 +75,9 @@ def _shrinking() -> Any:
 
 @cache
 def _share_one_arena() -> None:
-    """One pool of working memory for all sessions of the process, grown by what is asked for.
+    """One arena for all sessions of the process, which grows by the size that is requested.
 
-    Each session's own would double with every growth and keep what the others could use.
+    An arena per session would double with every growth and keep memory that others could use.
     """
     info = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT

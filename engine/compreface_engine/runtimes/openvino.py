@@ -13,8 +13,8 @@ from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.memory import return_freed_memory
 
-# The library imports its converter along with itself, and that one reports the import to its maker
-# (seen in 2026.4). The library does without a converter that cannot be imported.
+# The library imports its converter, which reports the import to its vendor (seen in 2026.4). It
+# works without the converter where that cannot be imported.
 sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
@@ -31,9 +31,9 @@ def open_session(
 
 
 class OpenVinoSession:
-    """A network in OpenVINO; see `Session`. float32 goes in and comes out at any precision.
+    """A network in OpenVINO; see `Session`. Inputs and outputs are float32 at any precision.
 
-    For inputs of few shapes: kernels are kept for each, and a new one costs twice the run.
+    For inputs of few shapes: kernels are kept per shape, and a new shape costs twice the run.
     """
 
     def __init__(self, path: Path, *, threads: int, runs: int = 1, precision: str = "fp32") -> None:
@@ -45,11 +45,11 @@ class OpenVinoSession:
             # A stream computes one run at a time; with fewer streams than runs they take turns.
             "NUM_STREAMS": runs,
             "INFERENCE_NUM_THREADS": runs * threads,
-            # Left alone it takes bf16 wherever the CPU has it, unasked.
+            # By default it computes in bf16 wherever the CPU can.
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            # `runs` counts what the system calls a core; it would leave every second one out.
+            # `runs` counts logical cores; by default OpenVINO would leave out every second one.
             "ENABLE_HYPER_THREADING": True,
-            # The cores belong to the detector and the decoder too.
+            # The detector and the decoder use the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         try:
@@ -59,17 +59,17 @@ class OpenVinoSession:
                 f"{path.name} cannot be loaded by OpenVINO: {' '.join(str(error).split())}. "
                 "Prepare the model again, or set CF_RUNTIME=onnxruntime."
             ) from error
-        # Where the CPU has no bfloat16 it computes in float32 without a word.
-        taken = self._network.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        if taken != _HINTS[precision]:
+        # Without bfloat16 in the CPU it silently computes in float32.
+        actual = self._network.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if actual != _HINTS[precision]:
             raise ConfigurationError(
-                f"OpenVINO does not compute {path.name} in {precision} on this CPU but in {taken}. "
+                f"OpenVINO computes {path.name} in {actual} on this CPU, not in {precision}. "
                 "Set CF_PRECISION=auto."
             )
         return_freed_memory()
         self.inputs: tuple[str, ...] = tuple(port.get_any_name() for port in self._network.inputs)
         self.outputs: tuple[str, ...] = tuple(port.get_any_name() for port in self._network.outputs)
-        # The last one given back is taken first: as many exist as ever ran at once.
+        # Last in, first out: there are as many as ever ran in parallel.
         self._requests: list[openvino.InferRequest] = []
 
     def run(

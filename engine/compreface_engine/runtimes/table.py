@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from compreface_engine.core.errors import ConfigurationError
-from compreface_engine.runtimes.base import Concurrency, OpenSession, Session
+
+if TYPE_CHECKING:  # the settings read this table before NumPy is loaded
+    from compreface_engine.runtimes.base import Concurrency, OpenSession, Session
 
 TABLE: Final = Path(__file__).with_name("runtimes.json")
 AUTO: Final = "auto"

@@ -1,4 +1,4 @@
-"""TensorFlow: a model's own frozen graph; from outside its converted network."""
+"""TensorFlow: runs a model's own frozen graph, with the interface of its converted network."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.runtimes.base import Concurrency
 from compreface_engine.runtimes.memory import return_freed_memory
 
-# Read once, when the library is loaded: its notes about the CPU are nothing a user can act on.
+# Read once, when the library is loaded: no user can act on its notes about the CPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
 _INPUTS: Final = ("input", "image_batch")  # where FaceNet's published graphs take pictures
-_KEEP: Final = ("keep_probability",)  # of a dropout, where a graph leaves it open
+_KEEP: Final = ("keep_probability",)  # a dropout's, where the graph has it as an input
 
 
 def open_session(
@@ -44,7 +44,7 @@ class TensorFlowSession:
     def __init__(
         self, path: Path, *, outputs: Sequence[str], threads: int, runs: int = 1, gpu_idx: int = -1
     ) -> None:
-        """Loads `path`, whose nodes `outputs` are the answers, named like that.
+        """Loads `path`; `outputs` are the names of nodes.
 
         The graph has one input of pictures, [N, H, W, C]; switches for training are off. All runs
         share `threads` times `runs` threads. Raises ConfigurationError if it cannot be loaded.
@@ -52,7 +52,7 @@ class TensorFlowSession:
         try:
             definition = tf.compat.v1.GraphDef()
             definition.ParseFromString(path.read_bytes())
-            # A session holds the weights half as often as a function of TensorFlow 2 does.
+            # A session holds the weights once where a function of TensorFlow 2 holds them twice.
             with tf.Graph().as_default() as graph:
                 pictures = tf.compat.v1.placeholder(tf.float32, (None, None, None, None))
                 values = _imported(definition, pictures, outputs)
@@ -93,7 +93,7 @@ def _settings(threads: int, gpu_idx: int) -> Any:
 
 
 def _imported(definition: Any, pictures: Any, outputs: Sequence[str]) -> list[Any]:
-    """The tensors `outputs` of the graph over `pictures`, in the graph that is being built."""
+    """Imports the graph over `pictures` into the current one; returns its tensors `outputs`."""
     names = {node.name for node in definition.node}
     numbers = [node.name for node in definition.node if _is_placeholder(node, tf.float32)]
     known = [name for name in _INPUTS if name in names]
@@ -107,13 +107,13 @@ def _imported(definition: Any, pictures: Any, outputs: Sequence[str]) -> list[An
     feeds |= {name: tf.constant(1.0) for name in numbers if name in _KEEP}
     switches = [node.name for node in definition.node if _is_placeholder(node, tf.bool)]
     feeds |= {name: tf.constant(False) for name in switches}
-    found = tf.graph_util.import_graph_def(
+    tensors = tf.graph_util.import_graph_def(
         definition,
         input_map={f"{name}:0": value for name, value in feeds.items()},
         return_elements=[f"{name}:0" for name in outputs],
         name="",
     )
-    return list(found)
+    return list(tensors)
 
 
 def _is_placeholder(node: Any, dtype: Any) -> bool:
@@ -123,5 +123,5 @@ def _is_placeholder(node: Any, dtype: Any) -> bool:
 
 
 def _planes_first(value: NDArray[Any]) -> NDArray[Any]:
-    """Maps as the converted network gives them, [N, C, H, W]; rows as they are."""
+    """Maps transposed to [N, C, H, W], as the converted network gives them; rows unchanged."""
     return value.transpose(0, 3, 1, 2) if value.ndim == 4 else value

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from compreface_cli import checks
 from compreface_cli.checks.base import Finding
+from compreface_cli.checks.machine import Environment, Machine
 from compreface_cli.facts.gpu import Gpu
 from compreface_cli.facts.host import DiskFact, PortFact
-from compreface_cli.inspect import doctor_rows
 from tests.cli.fake_facts import (
     NO_GPU,
     container,
@@ -24,18 +25,18 @@ from tests.cli.fake_facts import (
 )
 from tests.cli.test_checks_conflicts import found, only, ports
 
-DONE = doctor_rows.Environment("/data/engine-env/abc")
+DONE = Environment("/data/engine-env/abc")
 
 
 def rows(**changes: Any) -> list[Finding]:
-    seen = doctor_rows.Seen(facts=changes.pop("facts", facts(gpu=NO_GPU)), environment=DONE)
-    return doctor_rows.judge(replace(seen, **changes))
+    seen = Machine(facts=changes.pop("facts", facts(gpu=NO_GPU)), environment=DONE)
+    return checks.doctor(replace(seen, **changes))
 
 
 def test_a_machine_with_everything_is_well() -> None:
     of = rows()
     assert {row.level for row in of} == {"ok"}
-    assert doctor_rows.exit_code(of) == 0
+    assert checks.exit_code(of) == 0
 
 
 def test_the_exit_code_is_the_smallest_of_the_failed_rows() -> None:
@@ -44,7 +45,7 @@ def test_the_exit_code_is_the_smallest_of_the_failed_rows() -> None:
         Finding("b", "fail", "", "", 7),
         Finding("c", "warn", ""),
     ]
-    assert doctor_rows.exit_code(of) == 7
+    assert checks.exit_code(of) == 7
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_the_exit_code_is_the_smallest_of_the_failed_rows() -> None:
 def test_no_docker_is_a_warning_for_the_process_launcher_serves(changes: dict[str, Any]) -> None:
     of = rows(facts=facts(docker=docker(**changes)))
     assert only("docker", "warn", of).code == 0
-    assert doctor_rows.exit_code(of) == 0
+    assert checks.exit_code(of) == 0
 
 
 def test_a_host_that_was_not_asked_about_docker_and_gpu_has_no_rows_of_them() -> None:
@@ -74,7 +75,7 @@ def test_an_old_python_fails() -> None:
 
 def test_a_cpu_without_the_flags_fails() -> None:
     of = rows(facts=facts(host=host(cpu_flags=frozenset())))
-    assert doctor_rows.exit_code(of) == 7
+    assert checks.exit_code(of) == 7
 
 
 @pytest.mark.parametrize(("total", "level"), [(10**8, "fail"), (10**9, "warn"), (10**10, "ok")])
@@ -126,7 +127,7 @@ def test_the_engines_port_held_by_somebody_fails_and_the_uis_warns() -> None:
     assert "python3 (pid 4711)" in failed.message
     assert "--core-port auto" in failed.hint
     assert "8000" in only("port", "warn", of).message
-    assert doctor_rows.exit_code(of) == 4
+    assert checks.exit_code(of) == 4
 
 
 def test_a_port_of_a_container_or_of_an_unseen_process_says_so() -> None:
@@ -146,9 +147,9 @@ def test_a_port_that_this_user_may_not_bind_is_told_from_one_that_is_held() -> N
     assert "on 1.2.3.4" in only("port", "fail", of).message
 
 
-def test_an_odd_door_has_a_name_too() -> None:
+def test_a_port_without_a_purpose_has_a_row_too() -> None:
     free = PortFact("127.0.0.1", 9, free=True)
-    assert "a door" in found("port", "ok", rows(facts=facts(host=ports(free))))[-1].message
+    assert "a port" in found("port", "ok", rows(facts=facts(host=ports(free))))[-1].message
 
 
 def test_models_are_named_and_a_damaged_one_fails() -> None:
@@ -156,24 +157,24 @@ def test_models_are_named_and_a_damaged_one_fails() -> None:
     of = rows(models={"b": "here", "a": "here", "c": "damaged", "d": "missing"})
     assert "a, b" in only("models", "ok", of).message
     assert "model c is damaged" in only("models", "fail", of).message
-    assert doctor_rows.exit_code(of) == 9
+    assert checks.exit_code(of) == 9
     assert not found("models", "ok", rows(models={"c": "damaged"}))
 
 
 @pytest.mark.parametrize(
     ("environment", "engine", "level", "code"),
     [
-        (doctor_rows.Environment("/e"), docker(), "ok", 0),
-        (doctor_rows.Environment(None), docker(), "ok", 0),
-        (doctor_rows.Environment("/e", "no module"), docker(), "fail", 1),
-        (doctor_rows.Environment(None, "its parts are gone"), docker(), "fail", 1),
-        (doctor_rows.Environment(None, can_be_made=False), docker(), "warn", 0),
-        (doctor_rows.Environment(None, can_be_made=False), docker(state="refused"), "fail", 3),
-        (doctor_rows.Environment(None, can_be_made=False), None, "fail", 3),
+        (Environment("/e"), docker(), "ok", 0),
+        (Environment(None), docker(), "ok", 0),
+        (Environment("/e", "no module"), docker(), "fail", 1),
+        (Environment(None, "its parts are gone"), docker(), "fail", 1),
+        (Environment(None, can_be_made=False), docker(), "warn", 0),
+        (Environment(None, can_be_made=False), docker(state="refused"), "fail", 3),
+        (Environment(None, can_be_made=False), None, "fail", 3),
     ],
 )
 def test_the_engines_environment(
-    environment: doctor_rows.Environment, engine: Any, level: str, code: int
+    environment: Environment, engine: Any, level: str, code: int
 ) -> None:
     row = only("engine", level, rows(environment=environment, facts=facts(docker=engine)))
     assert row.code == code

@@ -1,0 +1,47 @@
+"""docs/reference/ against the code (`make reference` writes it)."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from tests.shared import ROOT
+from tools import reference
+
+WRITTEN = reference.pages()
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_committed_page_is_what_the_code_says(name: str) -> None:
+    assert (reference.FOLDER / name).read_text("utf-8") == WRITTEN[name], "run: make reference"
+
+
+def test_there_is_no_other_page() -> None:
+    assert {path.name for path in reference.FOLDER.iterdir()} == set(WRITTEN)
+
+
+def test_the_schema_takes_the_bundled_builds_and_refuses_an_unknown_key() -> None:
+    schema = jsonschema_rs.validator_for(json.loads(WRITTEN[reference.SCHEMA]))
+    builds = sorted((ROOT / "builds").glob("*.yaml"))
+    assert builds
+    for path in builds:
+        schema.validate(yaml.safe_load(path.read_text("utf-8")))
+    assert not schema.is_valid({**yaml.safe_load(builds[0].read_text("utf-8")), "detektor": "x"})
+
+
+def test_the_schema_takes_a_hash_in_each_form() -> None:
+    schema = jsonschema_rs.validator_for(json.loads(WRITTEN[reference.SCHEMA]))
+    document = yaml.safe_load(
+        (ROOT / "docs" / "your-own-model.md")
+        .read_text("utf-8")
+        .split("```")[1]
+        .removeprefix("yaml")
+    )
+    for value in (None, "0" * 64, ["0" * 64]):
+        document["models"][0]["files"][0]["sha256"] = value
+        schema.validate(document)
+    document["models"][0]["files"][0]["sha256"] = 1
+    assert not schema.is_valid(document)
