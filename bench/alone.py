@@ -1,4 +1,4 @@
-"""A lone request on idle cores: each small network as it is opened, over one thread."""
+"""A single request on idle cores: each small network as the engine opens it, against one thread."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def measure(shared: Path) -> Chapter:
         feeds = {opened.inputs[0]: np.random.default_rng(0).random(shape, np.float32)}
         opened.run(feeds)
         sessions.settle()
-        one = OnnxSession(path, threads=1)
-        alone = _in_turn(workers, opened, one, feeds)
-        together = _together(workers, opened, feeds) / _together(workers, one, feeds)
+        narrow = OnnxSession(path, threads=1)
+        alone = _in_turn(workers, opened, narrow, feeds)
+        together = _together(workers, opened, feeds) / _together(workers, narrow, feeds)
         threads = sessions.choice(path).threads_alone
         lines.append(f"  {name:<28}{threads} threads when alone")
         rows += [
@@ -65,11 +65,11 @@ def measure(shared: Path) -> Chapter:
     return Chapter("A lone request inside a network", lines, rows, document)
 
 
-def _in_turn(workers: WorkerPool, opened: Session, one: Session, feeds: dict[str, Any]) -> float:
+def _in_turn(workers: WorkerPool, opened: Session, narrow: Session, feeds: dict[str, Any]) -> float:
     ratios = []
     for _ in range(ROUNDS):
         times = []
-        for session in (opened, one):
+        for session in (opened, narrow):
             with workers.occupy():
                 started = time.perf_counter()
                 session.run(feeds)

@@ -1,4 +1,4 @@
-"""Age and gender of the embedded build: what they cost a scan that asks for them, and one not."""
+"""The cost of the embedded build's age and gender, for scans with and without them."""
 
 from __future__ import annotations
 
@@ -32,19 +32,20 @@ def measure(shared: Path) -> Chapter:
     for number in range(ROUNDS + 3):
         for name, (pipeline, slugs) in ways.items():
             start = time.perf_counter()
-            found = pipeline.scan(image, min_score=None, detect=True, slugs=slugs)
+            detected = pipeline.scan(image, min_score=None, detect=True, slugs=slugs)
             if number >= 3:
                 times[name].append(time.perf_counter() - start)
-            if any((slug in face.answers) != (slug in slugs) for face in found for slug in _BOTH):
+            answered = [(slug, slug in face.answers) for face in detected for slug in _BOTH]
+            if any(has != (slug in slugs) for slug, has in answered):
                 raise RuntimeError(f"{name}: an answer has what was not asked, or lacks what was")
-            faces = len(found)
+            faces = len(detected)
     middle = {name: statistics.median(values) for name, values in times.items()}
     without, idle, asked = middle.values()
     # Round by round, since a machine's speed changes within a minute.
     pairs = zip(times["with them, not asked"], times["without the plugins"], strict=True)
-    ratio = statistics.median(one / other for one, other in pairs)
+    ratio = statistics.median(first / second for first, second in pairs)
     more = zip(times["with them, asked"], times["with them, not asked"], strict=True)
-    cost = 1000 * statistics.median(one - other for one, other in more) / faces
+    cost = 1000 * statistics.median(first - second for first, second in more) / faces
     lines = [f"  {name:<22}{1000 * value:8.1f} ms a scan" for name, value in middle.items()]
     rows = [
         at_most("a scan that asks for neither, over none loaded", ratio, NEEDED_RATIO),

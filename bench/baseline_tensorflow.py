@@ -1,4 +1,4 @@
-"""The baseline: MTCNN and FaceNet in TensorFlow behind HTTP, as one would write it today.
+"""The baseline: MTCNN and FaceNet in TensorFlow behind HTTP, as commonly written today.
 
     python -m bench.baseline_tensorflow PORT MTCNN.npz FACENET.pb {tuned|plain}
 
@@ -83,7 +83,7 @@ class Scanner:
             size = round(width * factor), round(height * factor)
             small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         rows, columns = small.shape[:2]
-        found = []
+        faces = []
         for (x, y, w, h), probability in detect(small, self._networks):
             if probability <= MIN_SCORE:
                 continue
@@ -96,8 +96,8 @@ class Scanner:
             left, top, right, bottom = (int(value * (1 / factor)) for value in corners)
             box = {"probability": probability, "x_min": left, "y_min": top}
             box.update(x_max=right, y_max=bottom)
-            found.append(((left, top, right, bottom), {"box": box}))
-        return sorted(found, key=lambda one: -_area(one[0]))
+            faces.append(((left, top, right, bottom), {"box": box}))
+        return sorted(faces, key=lambda face: -_area(face[0]))
 
 
 def _area(corners: tuple[int, ...]) -> int:

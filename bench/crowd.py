@@ -1,4 +1,4 @@
-"""Thirty-two clients at once, default settings: nobody is lost, and nobody waits unfairly long."""
+"""Thirty-two clients at once with default settings: every request is answered, in a fair time."""
 
 from __future__ import annotations
 

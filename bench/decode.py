@@ -1,4 +1,4 @@
-"""A 20-megapixel JPEG: the engine's whole decode step beside OpenCV's."""
+"""A 20-megapixel JPEG: the engine's whole decode step against OpenCV's."""
 
 from __future__ import annotations
 

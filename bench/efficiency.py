@@ -1,4 +1,4 @@
-"""How much of the bare networks' speed is left behind HTTP: throughput over the best bare rate.
+"""Efficiency: throughput over HTTP divided by the best rate of the bare networks.
 
 The bare rate: sessions of the same networks on the same tensors (the batches of P-, R- and O-Net
 and the five crops, recorded from one scan), run with nothing around them in every way tried: a run
@@ -75,7 +75,7 @@ def measure(shared: Path) -> Chapter:
                 ours[name].append(load.block(engine.port, picture, SCANS, 8).per_second)
     load.progress("")
     ratios = {
-        name: [one / other for one, other in zip(ours[name], bare[name], strict=True)]
+        name: [own / other for own, other in zip(ours[name], bare[name], strict=True)]
         for name in ways
     }
     best = min(ratios, key=lambda name: statistics.median(ratios[name]))
@@ -127,11 +127,11 @@ class _Bare:
     def __init__(
         self, recorded: list[_Recorder], threads: int, side_by_side: int, batch: int
     ) -> None:
-        sessions = [OnnxSession(one.path, threads=threads) for one in recorded]
+        sessions = [OnnxSession(network.path, threads=threads) for network in recorded]
         self._side_by_side = side_by_side
         self._detection: list[tuple[OnnxSession, Feeds]] = []
-        for one, session in zip(recorded[:-1], sessions[:-1], strict=True):
-            self._detection += [(session, feeds) for feeds in one.fed]
+        for network, session in zip(recorded[:-1], sessions[:-1], strict=True):
+            self._detection += [(session, feeds) for feeds in network.fed]
         name = recorded[-1].inputs[0]
         crops = np.concatenate([feeds[name] for feeds in recorded[-1].fed])
         filled = np.concatenate([crops] * (-(-batch // len(crops))))[:batch]

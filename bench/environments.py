@@ -1,4 +1,4 @@
-"""Environments of what is compared with: made once in `.cache`, filled with what is missing."""
+"""Python environments of the compared programs: created once in `.cache`, then completed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def ensure(folder_name: str, packages: Mapping[str, str], what: str) -> Path:
         if not python.exists():
             print(f"making {folder} with {what} (once) ...", file=sys.stderr)
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        found = subprocess.run(
+        result = subprocess.run(
             [str(python), "-c", _MISSING, *packages], capture_output=True, text=True, check=True
         )
-        missing = [packages[name] for name in found.stdout.split()]
+        missing = [packages[name] for name in result.stdout.split()]
         if missing:
             pip = [str(python), "-m", "pip", "-q", "--disable-pip-version-check", "install"]
             subprocess.run([*pip, *missing], check=True, stdout=sys.stderr)

@@ -1,4 +1,4 @@
-"""The FaceNet build beside the same MTCNN and FaceNet in TensorFlow, block by block in turn."""
+"""The FaceNet build against the same MTCNN and FaceNet in TensorFlow, in alternating blocks."""
 
 from __future__ import annotations
 
@@ -111,13 +111,13 @@ def in_turn(
 
 def _ready(shared: Path, work: Path, kind: str) -> dict[str, float]:
     """Seconds from the start of the process to its first answer, the best of a few starts."""
-    found: dict[str, list[float]] = {"engine": [], "baseline": []}
+    seconds: dict[str, list[float]] = {"engine": [], "baseline": []}
     for _ in range(STARTS):
-        with servers.engine(shared, work, servers.FACENET_BUILD) as one:
-            found["engine"].append(one.ready_s)
+        with servers.engine(shared, work, servers.FACENET_BUILD) as server:
+            seconds["engine"].append(server.ready_s)
         with servers.tensorflow(shared, work, kind) as other:
-            found["baseline"].append(other.ready_s)
-    return {name: min(values) for name, values in found.items()}
+            seconds["baseline"].append(other.ready_s)
+    return {name: min(values) for name, values in seconds.items()}
 
 
 def _rows(document: dict[str, Any], *, half: bool) -> list[Row]:
@@ -166,8 +166,8 @@ def _same_boxes(engine: bytes, baseline: bytes) -> list[list[int]]:
     boxes = [_corners(face) for face in ours]
     if boxes != [_corners(face) for face in theirs]:
         raise RuntimeError(f"the two find other boxes: {boxes}, {[_corners(f) for f in theirs]}")
-    for one, other in zip(ours, theirs, strict=True):
-        pairs = zip(one["embedding"], other["embedding"], strict=True)
+    for own, other in zip(ours, theirs, strict=True):
+        pairs = zip(own["embedding"], other["embedding"], strict=True)
         cosine = sum(a * b for a, b in pairs)
         if cosine < 0.999:
             raise RuntimeError(f"the two give other embeddings: cosine {cosine:.5f}")

@@ -1,4 +1,4 @@
-"""Requests in a fixed number of connections, and what they took."""
+"""Load over a fixed number of connections, and its measurements."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def block(
 ) -> Run:
     """`requests` scans of the picture, shared out among kept-alive connections.
 
-    With `refusals` an answer 503 is counted, not an error; nobody asks again.
+    With `refusals` an answer 503 is counted instead of raising; it is not retried.
     """
     return _share(port, iter([picture] * requests), connections, refusals)
 
@@ -149,6 +149,6 @@ def status(port: int) -> dict[str, Any]:
 
 
 def progress(text: str) -> None:
-    """One line on stderr that the next replaces; nothing where nobody watches."""
+    """Prints a line on stderr that the next one replaces; nothing where it is not a terminal."""
     if sys.stderr.isatty():
         print(f"{text:<60}", end="\r", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Memory over ten thousand requests of all sizes: a straight line, and its slope with its error."""
+"""Memory over ten thousand requests of all sizes: a linear fit, its slope and error."""
 
 from __future__ import annotations
 

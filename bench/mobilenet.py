@@ -1,4 +1,4 @@
-"""The small networks beside the public peers, each behind a minimal HTTP server, in turn.
+"""The small networks against public peers, each behind a minimal HTTP server, in turn.
 
 The peers cannot read RetinaFace's MXNet form: their detector is SCRFD-500M, which has about the
 speed and the recall of mnet.25 here. Their recogniser has the weights of the engine's, converted.
@@ -83,18 +83,19 @@ def _compare(
 ) -> dict[str, Any]:
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        found = [stack.enter_context(servers.engine(shared, work, build))]
-        found += [
+        running = [stack.enter_context(servers.engine(shared, work, build))]
+        running += [
             stack.enter_context(servers.peer(name, work, detector, recogniser, at_once))
             for name, at_once in PEERS
         ]
-        faces = {one.name: len(json.loads(load.ask(one.port, picture))["result"]) for one in found}
+        answers = {server.name: json.loads(load.ask(server.port, picture)) for server in running}
+        faces = {name: len(answer["result"]) for name, answer in answers.items()}
         if set(faces.values()) != {5}:
             raise RuntimeError(f"the servers do not find the five faces: {faces}")
-        for one in found:
-            load.block(one.port, picture, 16, 8)  # warm
-        eight, alone = (_turns(found, picture, requests, count) for count in (8, 1))
-        memory = {one.name: one.memory()[0] for one in found}
+        for server in running:
+            load.block(server.port, picture, 16, 8)  # warm
+        eight, alone = (_turns(running, picture, requests, count) for count in (8, 1))
+        memory = {server.name: server.memory()[0] for server in running}
     best = max(
         (name for name in eight if name != "engine"),
         key=lambda name: statistics.median(run.per_second for run in eight[name]),
@@ -119,27 +120,28 @@ def _compare(
 
 
 def _turns(
-    found: list[Server], picture: bytes, requests: int, connections: int
+    running: list[Server], picture: bytes, requests: int, connections: int
 ) -> dict[str, list[load.Run]]:
-    runs: dict[str, list[load.Run]] = {one.name: [] for one in found}
+    runs: dict[str, list[load.Run]] = {server.name: [] for server in running}
     for number in range(ROUNDS):
-        for one in found:
-            load.progress(f"{connections} connections, round {number + 1}/{ROUNDS}: {one.name}")
+        for server in running:
+            load.progress(f"{connections} connections, round {number + 1}/{ROUNDS}: {server.name}")
             share = max(1, requests // ROUNDS)
-            runs[one.name].append(load.block(one.port, picture, share, connections))
+            runs[server.name].append(load.block(server.port, picture, share, connections))
     load.progress("")
     return runs
 
 
-def _lines(title: str, found: dict[str, Any]) -> list[str]:
-    low, high = found["ratio_quartiles"]
+def _lines(title: str, document: dict[str, Any]) -> list[str]:
+    low, high = document["ratio_quartiles"]
     return [
         f" {title}",
         "                        scans a second   p50 of 8, ms   p50 alone, ms   memory, MB",
         *(
-            f"  {name:<22}{one['per_s']:>14.1f}{one['p50_ms']:>15.0f}"
-            f"{one['p50_alone_ms']:>16.0f}{one['memory'] / 1e6:>13.0f}"
-            for name, one in found["servers"].items()
+            f"  {name:<22}{server['per_s']:>14.1f}{server['p50_ms']:>15.0f}"
+            f"{server['p50_alone_ms']:>16.0f}{server['memory'] / 1e6:>13.0f}"
+            for name, server in document["servers"].items()
         ),
-        f"  best peer {found['best_peer']}: ratio {found['ratio']:.2f} ({low:.2f}-{high:.2f})",
+        f"  best peer {document['best_peer']}: ratio {document['ratio']:.2f} "
+        f"({low:.2f}-{high:.2f})",
     ]

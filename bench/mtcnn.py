@@ -1,4 +1,4 @@
-"""MTCNN alone: the engine's beside the same networks plainly called, two threads free for both."""
+"""MTCNN alone: the engine's against a plain implementation of the same networks, on two threads."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def measure(shared: Path) -> Chapter:
 
 
 def _same(ours: Mtcnn, plain: PlainSessions, image: Image) -> None:
-    found = ours.find(image)
-    boxes = [[max(0, int(v)) for v in box[:2]] for box in found.boxes]
+    faces = ours.find(image)
+    boxes = [[max(0, int(v)) for v in box[:2]] for box in faces.boxes]
     others = [list(corner[:2]) for corner, _ in plain_mtcnn.detect(image, plain)]
     if boxes != others:
         raise RuntimeError(f"the two find other boxes: {boxes}, {others}")

@@ -1,4 +1,4 @@
-"""A public peer behind HTTP, with the weights it is given; runs in the peers' environment.
+"""A public peer behind HTTP with given weights; runs in the peers' environment.
 
     python -m bench.peer_server PORT {insightface|uniface} DETECTOR.onnx RECOGNISER.onnx AT_ONCE
 
@@ -65,8 +65,8 @@ def uniface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
     weights = SCRFDWeights.SCRFD_500M_KPS
     shutil.copy(detector, folder / f"{weights.value}.onnx")
     providers = ["CPUExecutionProvider"]
-    found = SCRFD(model_name=weights, input_size=(640, 640), providers=providers)
-    analyzer = FaceAnalyzer(detector=found, recognizer=Given())
+    detector = SCRFD(model_name=weights, input_size=(640, 640), providers=providers)
+    analyzer = FaceAnalyzer(detector=detector, recognizer=Given())
 
     def analyse(image: Any) -> list[Any]:
         return [(f.bbox, f.confidence, f.embedding) for f in analyzer.analyze(image)]

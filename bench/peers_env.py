@@ -1,4 +1,4 @@
-"""The public peers in an environment of their own, made once and kept in `.cache/venv-peers`."""
+"""The public peers' Python environment, created once in `.cache/venv-peers`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decoding takes of memory for each kind of picture, beside what the engine foretells.
+"""The memory that decoding each picture format needs, against the engine's estimate.
 
     python -m bench.picture_memory [--megapixels 20] [--json]
 
@@ -60,7 +60,7 @@ def kinds() -> dict[str, Write]:
 
 
 def measured(data: bytes, small: bytes) -> tuple[int, int, int]:
-    """Pixels, the bytes that decoding took at its peak, and what was foretold."""
+    """Pixels, the peak of bytes in decoding, and their estimate."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.picture_memory", "--child"],
         input=len(small).to_bytes(8, "big") + small + data,
@@ -69,17 +69,17 @@ def measured(data: bytes, small: bytes) -> tuple[int, int, int]:
         cwd=ROOT,
         env={"PYTHONPATH": f"{ROOT / 'engine'}:{ROOT}"},
     )
-    pixels, took, foretold = json.loads(done.stdout)
-    return pixels, took, foretold
+    pixels, used, estimated = json.loads(done.stdout)
+    return pixels, used, estimated
 
 
 def table(pixels: int) -> dict[str, tuple[int, int, int, int]]:
     """By kind: `measured`, then the size of the file."""
-    found = {}
+    rows = {}
     for name, write in kinds().items():
         data = write(pixels)
-        found[name] = (*measured(data, write(_SMALL)), len(data))
-    return found
+        rows[name] = (*measured(data, write(_SMALL)), len(data))
+    return rows
 
 
 def _picture(mode: str, pixels: int) -> Image.Image:
@@ -113,12 +113,12 @@ def _child() -> None:
     data = memoryview(read())
     for _ in range(2):
         decode(small, max_pixels=1 << 40)
-    foretold: list[int] = []
+    estimated: list[int] = []
     Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
-    whole = decode(data, max_pixels=1 << 40, reserve=lambda _w, _h, peak: foretold.append(peak))
-    took = _resident("VmHWM") - before
-    print(json.dumps([whole.image.shape[0] * whole.image.shape[1], took, max(foretold)]))
+    whole = decode(data, max_pixels=1 << 40, reserve=lambda _w, _h, peak: estimated.append(peak))
+    used = _resident("VmHWM") - before
+    print(json.dumps([whole.image.shape[0] * whole.image.shape[1], used, max(estimated)]))
 
 
 def _resident(name: str) -> int:
@@ -135,13 +135,13 @@ def main() -> int:
     if options.child:
         _child()
         return 0
-    found = table(int(options.megapixels * 1e6))
+    rows = table(int(options.megapixels * 1e6))
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(rows))
         return 0
-    print(f"{'bytes a pixel':<26}{'measured':>9}{'foretold':>9}{'file':>7}")
-    for name, (pixels, took, foretold, size) in found.items():
-        print(f"{name:<26}{took / pixels:9.1f}{foretold / pixels:9.1f}{size / pixels:7.2f}")
+    print(f"{'bytes a pixel':<26}{'measured':>9}{'estimated':>9}{'file':>7}")
+    for name, (pixels, used, estimated, size) in rows.items():
+        print(f"{name:<26}{used / pixels:9.1f}{estimated / pixels:9.1f}{size / pixels:7.2f}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""MTCNN plainly written: the steps around three networks, in NumPy and OpenCV.
+"""A plain MTCNN: the steps around three networks, in NumPy and OpenCV.
 
 The rules are those of the original engine (scales, 1-based crops, thresholds), so that both sides
 of a comparison look for the same boxes. What the networks run on is the caller's choice.
@@ -47,12 +47,12 @@ def detect(image: Array, networks: Networks) -> list[tuple[tuple[int, int, int, 
     keep = probabilities[:, 1] > THRESHOLDS[2]
     boxes, scores = boxes[keep], probabilities[keep, 1]
     boxes = _moved(boxes, offsets[keep], 1)
-    found = []
+    candidates = []
     for index in _suppress(boxes, scores, 0.7, of_smaller=True):
         x, y = (max(0, int(value)) for value in boxes[index, :2])
         size = int(boxes[index, 2] - x), int(boxes[index, 3] - y)
-        found.append(((x, y, *size), float(scores[index])))
-    return found
+        candidates.append(((x, y, *size), float(scores[index])))
+    return candidates
 
 
 def _propose(image: Array, networks: Networks) -> Array:

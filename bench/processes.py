@@ -1,4 +1,4 @@
-"""Servers under measurement: started on a free port, asked until they answer, weighed, stopped."""
+"""Server processes under measurement: start on a free port, readiness, memory, stop."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def _family(pid: int) -> list[int]:
             except OSError:
                 continue
             parents.setdefault(parent, []).append(int(entry.name))
-    found, ahead = [], [pid]
+    pids, ahead = [], [pid]
     while ahead:
-        one = ahead.pop()
-        found.append(one)
-        ahead.extend(parents.get(one, []))
-    return found
+        current = ahead.pop()
+        pids.append(current)
+        ahead.extend(parents.get(current, []))
+    return pids
 
 
 def _ticks(pid: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a measurement gives: lines to print, rows with what was needed, the document as a whole."""
+"""The result of a measurement: lines to print, rows with their goals, and the JSON document."""
 
 from __future__ import annotations
 

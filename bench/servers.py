@@ -1,4 +1,4 @@
-"""The servers that are compared: the engine, TensorFlow, the public peers; and their models."""
+"""The compared servers (the engine, TensorFlow, the public peers) and their models."""
 
 from __future__ import annotations
 

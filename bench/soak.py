@@ -1,10 +1,10 @@
-"""Half an hour of good and bad requests, clients that vanish, and a process killed at random.
+"""The soak test: half an hour of good and bad requests, disconnects and random kills.
 
     python -m bench.soak --minutes 30 [--build embedded|facenet|mobilenet] [--shared FOLDER]
 
 The engine runs under `cf`'s own supervisor. What each request must be answered with is asked once
 at the start; later every answer must be that one, or a refusal (503 with Retry-After). A connection
-may break only while the process was killed. Nobody is killed in the last third: memory, open files
+may break only while the process was killed. Nothing is killed in the last third: memory, open files
 and threads must not grow there. Exit code 1 if anything of this does not hold.
 """
 
@@ -89,19 +89,19 @@ def requests(shared: Path | None) -> list[Request]:
         "text": b"no picture at all " * 50,
     }
     pictures |= soak_pictures.large()
-    found = [
+    requests = [
         Request(f"find {name}", "POST", f"/find_faces{_ALL}", *multipart(data))
         for name, data in pictures.items()
     ]
     encoded = json.dumps({"file": base64.b64encode(first).decode()}).encode()
     as_json = {"Content-Type": "application/json"}
-    found += [
+    requests += [
         Request(f"large, {query}", "POST", f"/find_faces?{query}", *multipart(data))
         for data in (soak_pictures.large_portrait(),)
         for query in ("limit=1", "limit=abc", "det_prob_threshold=1", "det_prob_threshold=x")
     ]
     form, headers = multipart(first)
-    found += [
+    requests += [
         Request("base64", "POST", "/find_faces_base64", encoded, as_json),
         Request("scan", "POST", "/scan_faces", form, headers),
         Request("whole picture", "POST", "/find_faces?detect_faces=false", form, headers),
@@ -116,7 +116,7 @@ def requests(shared: Path | None) -> list[Request]:
         Request("status", "GET", "/status"),
         Request("live", "GET", "/live"),
     ]
-    return found
+    return requests
 
 
 class Soak:
@@ -134,8 +134,8 @@ class Soak:
 
     def learn(self) -> None:
         """Ask everything once; the right answers of later."""
-        for one in self._asked:
-            self._expected[one.name] = self._ask(one)
+        for request in self._asked:
+            self._expected[request.name] = self._ask(request)
 
     def run(self, seconds: float) -> None:
         begun = time.monotonic()
@@ -173,14 +173,14 @@ class Soak:
                 time.sleep(0.2)
 
     def _proper(self, rng: random.Random) -> None:
-        one = rng.choice(self._asked)
+        request = rng.choice(self._asked)
         began = time.monotonic()
-        self._judge(one, began, self._ask(one))
+        self._judge(request, began, self._ask(request))
 
     def _vanish(self, rng: random.Random) -> None:
         """Sends a part of a request, or all of it, and leaves without waiting."""
-        one = rng.choice(self._asked)
-        data = self._raw(one)
+        request = rng.choice(self._asked)
+        data = self._raw(request)
         sent = data if rng.random() < 0.5 else data[: rng.randrange(1, len(data) + 1)]
         with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
             connection.sendall(sent)
@@ -191,40 +191,40 @@ class Soak:
 
     def _dribble(self, rng: random.Random) -> None:
         """Sends slowly; is answered like everyone."""
-        one = rng.choice([r for r in self._asked if len(r.body) < 200_000])
-        data = self._raw(one)
+        request = rng.choice([r for r in self._asked if len(r.body) < 200_000])
+        data = self._raw(request)
         began = time.monotonic()
         with socket.create_connection(("127.0.0.1", self._port), timeout=60) as connection:
             step = max(1, len(data) // 20)
             for start in range(0, len(data), step):
                 connection.sendall(data[start : start + step])
                 time.sleep(0.02)
-            response = http.client.HTTPResponse(connection, method=one.method)
+            response = http.client.HTTPResponse(connection, method=request.method)
             response.begin()
-            self._judge(one, began, _read(response))
+            self._judge(request, began, _read(response))
 
-    def _raw(self, one: Request) -> bytes:
-        head = [f"{one.method} {one.path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
-        head += [f"{key}: {value}" for key, value in one.headers.items()]
-        head += [f"Content-Length: {len(one.body)}"]
-        return "\r\n".join([*head, "", ""]).encode() + one.body
+    def _raw(self, request: Request) -> bytes:
+        head = [f"{request.method} {request.path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
+        head += [f"{key}: {value}" for key, value in request.headers.items()]
+        head += [f"Content-Length: {len(request.body)}"]
+        return "\r\n".join([*head, "", ""]).encode() + request.body
 
-    def _ask(self, one: Request) -> Answer:
+    def _ask(self, request: Request) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
-            connection.request(one.method, one.path, one.body or None, one.headers)
+            connection.request(request.method, request.path, request.body or None, request.headers)
             return _read(connection.getresponse())
         finally:
             connection.close()
 
-    def _judge(self, one: Request, began: float, answer: Answer) -> None:
-        expected = self._expected[one.name]
+    def _judge(self, request: Request, began: float, answer: Answer) -> None:
+        expected = self._expected[request.name]
         if answer.status == 503:
             self._count("refused")
         elif answer.status != expected.status:
-            self._note(f"{one.name}: {answer.status} instead of {expected.status}")
+            self._note(f"{request.name}: {answer.status} instead of {expected.status}")
         elif not same(expected.document, answer.document):
-            self._note(f"{one.name}: another answer, {str(answer.document)[:200]}")
+            self._note(f"{request.name}: another answer, {str(answer.document)[:200]}")
         else:
             self._count(f"answered {answer.status}")
             with self._lock:
@@ -248,8 +248,8 @@ class Soak:
         self._note(f"broken without a kill: {what}")
 
     def _state(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self._folder / "state.json").read_text("utf-8"))
-        return found
+        state: dict[str, Any] = json.loads((self._folder / "state.json").read_text("utf-8"))
+        return state
 
     def _kill(self, rng: random.Random) -> None:
         child = self._state()["child"]
@@ -314,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(soak: Soak, seconds: float, restarts: int, log: str) -> int:
-    quiet = [one for one in soak.samples if one[0] >= seconds * 2 / 3]
+    quiet = [sample for sample in soak.samples if sample[0] >= seconds * 2 / 3]
     # The first third of the quiet time warms the caches of the last process.
     early, late = quiet[len(quiet) // 3 : 2 * len(quiet) // 3], quiet[2 * len(quiet) // 3 :]
     print(f"{seconds / 60:.0f} minutes, {CLIENTS} clients, {restarts} restarts after kills")
@@ -323,8 +323,8 @@ def _report(soak: Soak, seconds: float, restarts: int, log: str) -> int:
     grown = 0.0
     for title, index, unit in (("resident, MB", 1, 1e6), ("files", 2, 1), ("threads", 3, 1)):
         # The least: two pictures of 20 or 169 megapixels at once are a peak, and no leak.
-        first, last = (min(one[index] for one in part) / unit for part in (early, late))
-        peak = max(one[index] for one in quiet) / unit
+        first, last = (min(sample[index] for sample in part) / unit for part in (early, late))
+        peak = max(sample[index] for sample in quiet) / unit
         print(f"  {title:<14}{first:8.1f} then {last:8.1f}, at most {peak:.1f}")
         grown = max(grown, last / first - 1)
     for line in soak.wrong[:20]:
@@ -373,8 +373,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--build", choices=tuple(BUILDS), default="embedded")
-    found = os.environ.get("CF_SHARED")
-    parser.add_argument("--shared", type=Path, default=Path(found) if found else None)
+    folder = os.environ.get("CF_SHARED")
+    parser.add_argument("--shared", type=Path, default=Path(folder) if folder else None)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Large pictures for the soak: without a face, cut short, progressive, or of far too many scans."""
+"""Large pictures for the soak test: without a face, truncated, progressive, with too many scans."""
 
 from __future__ import annotations
 

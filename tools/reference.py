@@ -18,6 +18,8 @@ from compreface_cli import errors
 from compreface_cli.app import make_app
 from compreface_cli.builds.spec import BuildSpec
 from compreface_cli.config import settings_table as table
+from compreface_cli.plugin_table import PLUGINS, Plugin
+from compreface_cli.runtimes import AUTO, AUTO_MEASURES, FLAGS, REFERENCE, RUNTIMES, Runtime
 from compreface_engine.variables import WITHOUT_EFFECT
 from tools import engine_variables
 
@@ -38,6 +40,7 @@ def pages() -> dict[str, str]:
         "build-file.md": _build_file(),
         SCHEMA: json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n",
         "engine-variables.md": _engine_variables(),
+        "plugins.md": _plugins(),
     }
 
 
@@ -66,7 +69,8 @@ def _index() -> str:
         "- [Settings](settings.md): flags, `CF_*` variables, `cf.yaml`, upstream's `.env`\n"
         "- [Exit codes](exit-codes.md)\n"
         f"- [The build file](build-file.md), and its [JSON Schema]({SCHEMA}) for editors\n"
-        "- [The engine's environment variables](engine-variables.md)",
+        "- [The engine's environment variables](engine-variables.md)\n"
+        "- [Plugins and runtimes](plugins.md)",
         "These pages are written from the code, and a test compares them with it.",
     )
 
@@ -316,6 +320,52 @@ def _engine_variables() -> str:
 
 def _with_choices(row: engine_variables.Row) -> str:
     return row.meaning + (f" ({', '.join(map(_code, row.choices))})" if row.choices else "")
+
+
+# --- plugins and runtimes -----------------------------------------------------------------------
+
+
+def _plugins() -> str:
+    parts = []
+    for role in dict.fromkeys(row.role for row in PLUGINS.values()):
+        rows = [_plugin(name, row) for name, row in PLUGINS.items() if row.role == role]
+        parts += [f"## {role.capitalize()}s", _rows(("plugin", "models"), rows)]
+    runtimes = [(_code(name), *_runtime(name, row)) for name, row in RUNTIMES.items()]
+    return _page(
+        "Plugins and runtimes",
+        "Where several models are listed, the first is the default, and `@` names another. "
+        "[Your own model](../your-own-model.md#plugins) says what networks a plugin that runs any "
+        "model takes.",
+        *parts,
+        "## Runtimes",
+        _rows(
+            ("runtime", "", "runs", "on a GPU", "CPU flags beyond x86-64-v2", "newest Python"),
+            runtimes,
+        ),
+        f"Networks that a runtime does not run are run by {RUNTIMES[REFERENCE].title}.",
+    )
+
+
+def _plugin(name: str, row: Plugin) -> tuple[str, str]:
+    if row.models is None:
+        fits = ", ".join(map(_code, row.fits))
+        return _code(f"{name}@NAME"), f"any; of the catalogue {fits}" if fits else "any"
+    if row.built_in:
+        return _code(f"{name}@{row.models[0]}"), "inside the engine"
+    return _code(name), ", ".join(map(_code, row.models)) or "needs none of its own"
+
+
+def _runtime(name: str, row: Runtime) -> tuple[str, str, str, str, str]:
+    runs = f"models' own files of the format {_code(row.format)}"
+    if row.format is None:
+        runs = f"converted networks, in {', '.join(row.precisions)}"
+    return (
+        f"the fastest of {AUTO_MEASURES}" if name == AUTO else row.title,
+        runs,
+        "yes" if row.gpu_wheels else "no",
+        " ".join(_code(flag) for flag in sorted(row.flags - FLAGS[REFERENCE])),
+        "" if row.newest_python is None else ".".join(map(str, row.newest_python)),
+    )
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ from compreface_convert.errors import ConvertError
 from compreface_convert.graph import Array, Levels
 
 # The format: tensorflow/tfjs, tfjs-core/src/io (types.ts and io_utils.ts). A manifest is a list of
-# groups, `{"paths": [...], "weights": [...]}`; a group's shards, one behind the other, are its
-# weights without any gap, little endian.
+# groups, `{"paths": [...], "weights": [...]}`; the shards of a group, concatenated, are its weights
+# without gaps, little-endian.
 MAX_MANIFEST: Final = 1 << 20
-"""Bytes of a manifest; a weight takes some 150."""
+"""Bytes of a manifest; a weight takes about 150."""
 MAX_BYTES: Final = 1 << 29
 """Bytes of all shards together, and of all weights as float32; FaceNet has 1 << 27."""
 _MAX_WEIGHTS: Final = 10_000
@@ -29,7 +29,7 @@ _STORED: Final[Mapping[str, str]] = {"uint8": "|u1", "uint16": "<u2", "float16":
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One tensor's numbers, and the levels they were rounded to if they are stored as such."""
+    """The values of a tensor, and the levels that they were rounded to, if any."""
 
     values: Array
     levels: Levels | None = None
@@ -37,7 +37,7 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What the manifest says of one weight; `stored` is the dtype of its bytes."""
+    """A weight as the manifest describes it; `stored` is the dtype of its bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,8 +53,8 @@ class _Entry:
 def read_tfjs(manifest: bytes, shards: Mapping[str, bytes]) -> dict[str, Weight]:
     """The weights by name; `shards` are the bytes of the manifest's files by their names.
 
-    float32 and int32 are read, as they are or rounded to uint8, uint16 or float16. Raises
-    ConvertError where the manifest is wrong, or does not account for every shard and byte.
+    Read are float32 and int32, as they are or rounded to uint8, uint16 or float16. Raises
+    ConvertError if the manifest is wrong, or does not account for every shard and byte.
     """
     weights: dict[str, Weight] = {}
     left, used = MAX_BYTES, set[str]()
@@ -83,25 +83,23 @@ def _groups(manifest: bytes) -> Sequence[Any]:
     if len(manifest) > MAX_MANIFEST:
         raise ConvertError(f"a manifest of more than {MAX_MANIFEST} bytes is not supported")
     try:
-        found = json.loads(manifest.decode("utf-8"))
+        document = json.loads(manifest.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise ConvertError(f"the manifest of the weights is no JSON: {error}") from error
-    if isinstance(found, dict) and "weightsManifest" in found:
-        raise ConvertError(
-            "this is a whole model.json; what is read here is a list of groups of weights"
-        )
-    return _list(found, "the manifest")
+        raise ConvertError(f"the manifest of the weights is not JSON: {error}") from error
+    if isinstance(document, dict) and "weightsManifest" in document:
+        raise ConvertError("this is a whole model.json; expected is a list of groups of weights")
+    return _list(document, "the manifest")
 
 
 def _list(value: Any, what: str) -> Sequence[Any]:
     if not isinstance(value, list) or not value:
-        raise ConvertError(f"{what} must be a list with something in it")
+        raise ConvertError(f"{what} must be a list that is not empty")
     return value
 
 
 def _field(entry: Any, key: str, what: str) -> Any:
     if not isinstance(entry, dict):
-        raise ConvertError(f"{what} is no object")
+        raise ConvertError(f"{what} is not an object")
     if key not in entry:
         raise ConvertError(f"{what} has no '{key}'")
     return entry[key]
@@ -111,8 +109,8 @@ def _paths(group: Any, at: str) -> list[str]:
     names = []
     for name in _list(_field(group, "paths", at), f"'paths' in {at}"):
         if not isinstance(name, str) or not name or not name.isprintable():
-            raise ConvertError(f"'paths' in {at} holds {_short(name)}, which is no file name")
-        # Shards lie beside their manifest; a path could lead anywhere.
+            raise ConvertError(f"'paths' in {at} holds {_short(name)}, which is not a file name")
+        # Shards are beside their manifest; a path could lead anywhere.
         if "/" in name or "\\" in name or ":" in name or name in (".", ".."):
             raise ConvertError(f"the shard {_short(name)} must be a file name without a folder")
         names.append(name)
@@ -125,16 +123,16 @@ def _shard(name: str, shards: Mapping[str, bytes], used: set[str]) -> bytes:
     if name not in shards:
         raise ConvertError(f"the manifest's shard '{name}' is missing")
     used.add(name)
-    if sum(len(shards[one]) for one in used) > MAX_BYTES:
+    if sum(len(shards[name]) for name in used) > MAX_BYTES:
         raise ConvertError(f"shards of more than {MAX_BYTES} bytes are not supported")
     return shards[name]
 
 
 def _entries(group: Any, at: str) -> list[_Entry]:
-    found = _list(_field(group, "weights", at), f"'weights' in {at}")
-    if len(found) > _MAX_WEIGHTS:
+    items = _list(_field(group, "weights", at), f"'weights' in {at}")
+    if len(items) > _MAX_WEIGHTS:
         raise ConvertError(f"{at} has more than {_MAX_WEIGHTS} weights")
-    return [_entry(one, f"weight {i} of {at}") for i, one in enumerate(found)]
+    return [_entry(item, f"weight {i} of {at}") for i, item in enumerate(items)]
 
 
 def _entry(described: Any, at: str) -> _Entry:
@@ -151,7 +149,7 @@ def _entry(described: Any, at: str) -> _Entry:
         _field(rounded, "dtype", f"'quantization' of {at}"), _STORED, f"the stored dtype of {at}"
     )
     if dtype != "float32":
-        raise ConvertError(f"{at} is {dtype} stored as {kept}; only float32 can be stored so")
+        raise ConvertError(f"{at} is {dtype} stored as {kept}; only float32 can be stored rounded")
     if kept == "float16":
         return _Entry(name, shape, dtype, _STORED[kept], None)
     scale, least = (_number(rounded, key, at) for key in ("scale", "min"))
@@ -162,15 +160,15 @@ def _entry(described: Any, at: str) -> _Entry:
 
 def _known(value: Any, known: Mapping[str, str], what: str) -> str:
     if not isinstance(value, str) or value not in known:
-        raise ConvertError(f"{what} is {_short(value)}; read are {', '.join(known)}")
+        raise ConvertError(f"{what} is {_short(value)}; supported are {', '.join(known)}")
     return value
 
 
 def _number(rounded: Any, key: str, at: str) -> float:
     value = _field(rounded, key, f"'quantization' of {at}")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConvertError(f"'{key}' of {at} is no number")
-    # As float32 the weights have to hold it.
+        raise ConvertError(f"'{key}' of {at} is not a number")
+    # The weights become float32.
     if not abs(value) <= float(np.finfo(np.float32).max):
         raise ConvertError(f"'{key}' of {at} is not finite")
     return float(value)
@@ -191,7 +189,7 @@ def _check_length(entries: Sequence[_Entry], data: bytes, at: str) -> None:
         raise ConvertError(f"the weights in {at} take {needed} bytes, its shards hold {len(data)}")
     if needed < len(data):
         raise ConvertError(
-            f"the shards in {at} hold {len(data) - needed} bytes behind the last weight"
+            f"the shards in {at} hold {len(data) - needed} bytes after the last weight"
         )
 
 
@@ -207,4 +205,4 @@ def _weight(entry: _Entry, data: bytes) -> Weight:
 
 
 def _short(value: Any) -> str:
-    return reprlib.repr(value)  # a nested value of any depth ends soon
+    return reprlib.repr(value)  # short for a nested value of any depth

@@ -1,4 +1,4 @@
-"""face-api's network for age and gender, in inference form, over its TensorFlow.js weights."""
+"""face-api's network for age and gender at inference, with its TensorFlow.js weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from compreface_convert.errors import ConvertError
 from compreface_convert.graph import Array, Graph, Node
 from tools.tfjs import Weight
 
-# A small Xception (Chollet 2016, arXiv 1610.02357) with two dense heads. Names are those of the
-# weights in @vladmandic/face-api 1.7.15, model/age_gender_model-weights_manifest.json; how the
-# layers follow each other is read off src/xception and src/ageGenderNet of that package.
+# A small Xception (Chollet 2016, arXiv 1610.02357) with two dense heads. The names are those of the
+# weights in @vladmandic/face-api 1.7.15, model/age_gender_model-weights_manifest.json; the order of
+# the layers is that of src/xception and src/ageGenderNet in the package.
 INPUT: Final = "input"
 SIDE: Final = 112
 OUTPUT: Final = "age_gender"
@@ -24,7 +24,7 @@ _FEATURES: Final = 512
 
 
 class _Net:
-    """Adds layers to a graph and takes each weight once."""
+    """A graph under construction, which takes each weight once."""
 
     def __init__(self, weights: Mapping[str, Weight]) -> None:
         self.left = dict(weights)
@@ -43,35 +43,35 @@ class _Net:
     def layer(
         self, x: str, name: str, weights: str, shape: tuple[int, ...], op: str, **attrs: object
     ) -> str:
-        """`op` with its kernel; the levels of the kernel go along."""
-        found = self._take(weights, shape)
-        kernel = self.constant(weights, found.values)
-        return self.add(name, op, x, kernel, levels=found.levels, **attrs)
+        """The operator with its kernel and the levels of that."""
+        weight = self._take(weights, shape)
+        kernel = self.constant(weights, weight.values)
+        return self.add(name, op, x, kernel, levels=weight.levels, **attrs)
 
     def bias(self, x: str, name: str, weights: str, channels: int) -> str:
         values = self.constant(weights, self._take(weights, (channels,)).values)
         return self.add(name, "BiasAdd", x, values)
 
     def _take(self, name: str, shape: tuple[int, ...]) -> Weight:
-        found = self.left.pop(name, None)
-        if found is None:
+        weight = self.left.pop(name, None)
+        if weight is None:
             raise ConvertError(f"the weight '{name}' is missing: is this the age and gender model?")
-        if found.values.shape != shape or found.values.dtype != np.float32:
+        if weight.values.shape != shape or weight.values.dtype != np.float32:
             raise ConvertError(
-                f"the weight '{name}' is {found.values.dtype} {list(found.values.shape)}, "
+                f"the weight '{name}' is {weight.values.dtype} {list(weight.values.shape)}, "
                 f"not float32 {list(shape)}"
             )
-        return found
+        return weight
 
     def conv(self, x: str, at: str, sizes: tuple[int, int, int]) -> str:
-        """Kernel side, channels in and out; stride 2."""
+        """A convolution of stride 2; `sizes`: side of the kernel, channels in and out."""
         side, before, channels = sizes
         shape = (side, side, before, channels)
         y = self.layer(x, f"{at}/conv", f"{at}/filters", shape, "Conv2D", **_window(2))
         return self.bias(y, at, f"{at}/bias", channels)
 
     def separable(self, x: str, at: str, before: int, channels: int) -> str:
-        """A 3 x 3 kernel a channel, then 1 x 1 over all, with a bias."""
+        """A 3 x 3 kernel for each channel, then 1 x 1 over all of them, with a bias."""
         y = self.layer(
             x,
             f"{at}/depthwise",
@@ -102,7 +102,7 @@ class _Net:
         return self.add(at, "Add", y, side)
 
     def main(self, x: str, at: str, channels: int) -> str:
-        """Three separable convolutions, added to what came in."""
+        """Three separable convolutions, added to their input."""
         y = x
         for i in range(3):
             y = self.separable(self.relu(y), f"{at}/separable_conv{i}", channels, channels)
@@ -116,7 +116,7 @@ class _Net:
 def tinyxception(weights: Mapping[str, Weight]) -> Graph:
     """The graph [N, 112, 112, 3] RGB 0..255 -> [N, 3]: years, share of male, share of female.
 
-    Raises ConvertError for a weight that is missing, of another shape, or one too many.
+    Raises ConvertError for a weight that is missing, unknown or of another shape.
     """
     net = _Net(weights)
     mean = net.constant("mean", np.array(MEAN, np.float32))

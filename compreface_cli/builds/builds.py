@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compreface_cli import plugin_table, resources
 from compreface_cli.config import paths
-from compreface_cli.config.settings_table import DEFAULT_BUILD
+from compreface_cli.config.settings_table import BY_KEY, DEFAULT_BUILD
 from compreface_cli.config.yamlfile import Fault, did_you_mean, read, refuse
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.models.entry import Model
@@ -166,7 +166,10 @@ def model_of(entry: ModelSpec, build_folder: str = "") -> Model:
 
 
 def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSpec:
-    """The build with other values and its own name; `changes` has build keys, None is no change."""
+    """The build with other values and its own name; `changes` has build keys, None is no change.
+
+    Raises ConfigurationError that names the flag of a value that does not fit.
+    """
     from compreface_cli.builds import spec
 
     data = base.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -176,8 +179,20 @@ def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSp
         data["summary"] = f"{base.name} with changes of your own"
     if facts := _facts_that_hold(data.pop("facts", {}), base.spec, data):
         data["facts"] = facts
-    document = read_data(data, f"build {name}")
-    return spec.validate(document)
+    try:
+        return spec.validate(read_data(data, f"build {name}"))
+    except ConfigurationError as refused:  # no file has the lines that it names
+        faults = [_of_flag(fault, changes) for fault in refused.details["faults"]]
+        raise ConfigurationError("\n".join(faults)) from refused
+
+
+def _of_flag(fault: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
+    """A fault of a build that flags made, by the flag in the place of the key."""
+    place, _, reason = fault["message"].partition(": ")
+    key = place.partition(".")[0]
+    if changes.get(key) is not None:
+        place = f"flag {BY_KEY[key].flag}"
+    return f"{place}: {reason}" + (f"; {fault['hint']}" if fault["hint"] else "")
 
 
 def _facts_that_hold(

@@ -124,7 +124,7 @@ def card_finding(gpu: GpuFacts, card: Gpu, wheels: str) -> Finding:
         NAME,
         HARDWARE,
         f"{seen} does not run the wheels of {wheels}; it needs those of {fits}",
-        f"Build for it: cf build --gpu --gpu-index {card.index}"
+        f"Take those: CF_WHEELS={fits}"
         + (
             f", or update the driver to {CUDA13_DRIVER}"
             if wheels == "cuda13" and wheel_row(card.capability, CUDA13_DRIVER) == "cuda13"

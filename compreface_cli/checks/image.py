@@ -49,7 +49,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             NAME,
             FETCH,
             f"the image {plan.image} is not here, and --no-build forbids to build it",
-            f"Build it first: cf build {plan.build}",
+            "Leave --no-build out, then `cf up` builds it.",
         )
     else:
         yield from _obtainable(
@@ -121,8 +121,8 @@ _WAY = (
 
 
 _WAY_OF_BASE = (
-    "Load it from a file (docker load), or name another one with CF_BASE_IMAGE or "
-    "`cf build --base-image`. Without Docker the engine runs alone: --launcher process."
+    "Load it from a file (docker load), or name another one with --base-image or "
+    "CF_BASE_IMAGE. Without Docker the engine runs alone: --launcher process."
 )
 
 

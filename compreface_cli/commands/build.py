@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.runtimes import RUNTIMES, joined
+from compreface_cli.commands.build_flags import takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -19,79 +20,47 @@ def register(app: typer.Typer) -> None:
     app.command(name="build")(build)
 
 
+@takes_build_flags
 def build(
     build: Annotated[
         str | None,
         typer.Argument(
-            help="A build's name or the path of its file; else the default.", show_default=False
+            help="Name of a build, or path of its file; the default build if absent.",
+            show_default=False,
         ),
-    ] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="For an NVIDIA GPU.")] = False,
-    gpu_index: Annotated[
-        int | None, typer.Option("--gpu-index", min=0, max=63, help="Which GPU; implies --gpu.")
-    ] = None,
-    detector: Annotated[str | None, typer.Option("--detector", help="Detector plugin.")] = None,
-    calculator: Annotated[
-        str | None, typer.Option("--calculator", help="Calculator plugin.")
-    ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option("--plugin", help="Further plugin; again for more. They replace the build's."),
-    ] = None,
-    base_image: Annotated[
-        str | None, typer.Option("--base-image", help="Image to build upon.")
-    ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option("--runtime", help=f"{joined(RUNTIMES, 'or')}."),
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="auto, fp32 or bf16.")
-    ] = None,
-    min_cosine: Annotated[
-        float | None, typer.Option("--min-cosine", help="Least cosine to fp32 for auto.")
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="Keep it as a build of that name; else custom-build."),
+        typer.Option("--name", help="Save it as a build of this name; else custom-build."),
     ] = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(
             "--tag",
             metavar="REPOSITORY[:TAG]",
-            help="A further name for the image; again for more.",
+            help="Further name of the image, repeatable.",
         ),
     ] = None,
     push: Annotated[
-        bool, typer.Option("--push", help="Push to the registries that --tag names.")
+        bool, typer.Option("--push", help="Push the image to the registries that --tag names.")
     ] = False,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Build every step anew.")] = False,
-    pull: Annotated[
-        bool, typer.Option("--pull", help="Ask the registry for a newer base image first.")
-    ] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Ignore the build cache.")] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Pull a newer base image first.")] = False,
     accept_hash: Annotated[
         list[str] | None,
-        typer.Option("--accept-hash", metavar="MODEL=SHA256", help="Take this file for the model."),
+        typer.Option(
+            "--accept-hash", metavar="MODEL=SHA256", help="Accept this hash for the model's file."
+        ),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
-    """Build the engine's image; flags that change the build are kept as a build of your own."""
+    """Build the engine's image; flags that change the build are saved as a build of your own."""
     from compreface_cli.deploy import build as flow
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
-    changes: dict[str, Any] = {
-        "device": "cuda" if gpu or gpu_index is not None else None,
-        "gpu_index": gpu_index,
-        "detector": detector,
-        "calculator": calculator,
-        "plugins": list(plugin) if plugin else None,
-        "base_image": base_image,
-        "runtime": runtime,
-        "precision": precision,
-        "min_cosine": min_cosine,
-    }
     request = flow.Request(
         build=build,
         changes=changes,

@@ -26,11 +26,11 @@ def compare(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO", help="Two or more pictures.")],
     instance: Annotated[
         str | None,
-        typer.Option("--instance", metavar="NAME", help="The instance to ask, if several run."),
+        typer.Option("--instance", metavar="NAME", help="Instance to use, if several run."),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option("--url", metavar="URL", help="The engine's address, if cf did not start it."),
+        typer.Option("--url", metavar="URL", help="Address of an engine that cf did not start."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

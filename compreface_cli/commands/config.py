@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     config = typer.Typer(
-        help="Where settings live, and what each is now.",
+        help="Show where settings are stored, and their values.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )

@@ -22,15 +22,15 @@ def register(app: typer.Typer) -> None:
 def demo(
     instance: Annotated[
         str | None,
-        typer.Option("--instance", metavar="NAME", help="The instance to ask, if several run."),
+        typer.Option("--instance", metavar="NAME", help="Instance to use, if several run."),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option("--url", metavar="URL", help="The engine's address, if cf did not start it."),
+        typer.Option("--url", metavar="URL", help="Address of an engine that cf did not start."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Send two shipped portraits through the running engine and show what it sees."""
+    """Run two bundled portraits through the engine and show the results."""
     from compreface_cli.photos import compare, scan
     from compreface_cli.photos import demo as flow
 
@@ -47,7 +47,8 @@ def _document(shown: Shown) -> dict[str, Any]:
         "calculator": shown.engine.calculator,
         "faces": [{"picture": name, **face} for name, face in shown.faces],
         "likenesses": [
-            {"a": one.one, "b": one.other, "similarity": one.similarity} for one in shown.likenesses
+            {"a": likeness.one, "b": likeness.other, "similarity": likeness.similarity}
+            for likeness in shown.likenesses
         ],
     }
 
@@ -77,8 +78,10 @@ def _draw(shown: Shown, border: Border | None, console: Console) -> None:
     likenesses.add_column("one")
     likenesses.add_column("the other")
     likenesses.add_column("similarity", justify="right")
-    for one in shown.likenesses:
-        style = "green" if border and one.similarity >= border.at else ""
-        likenesses.add_row(one.one, one.other, Text(f"{one.similarity:.3f}", style=style))
+    for likeness in shown.likenesses:
+        style = "green" if border and likeness.similarity >= border.at else ""
+        likenesses.add_row(
+            likeness.one, likeness.other, Text(f"{likeness.similarity:.3f}", style=style)
+        )
     print_trimmed(console, likenesses)
     console.print(scale(f"{shown.engine.calculator} at {shown.engine.url}", border), markup=False)

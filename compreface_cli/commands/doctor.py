@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Check this machine: CPU, memory, disk, Docker, GPU, ports, models, environment.
 
-        The exit code is that of the worst row: 0 with warnings.
+        The exit code is that of the worst row; warnings count as 0.
         """
         from compreface_cli.inspect import doctor as flow
         from compreface_cli.terminal.output import Output

@@ -22,24 +22,30 @@ def register(app: typer.Typer) -> None:
 def down(
     instance: Annotated[
         str | None,
-        typer.Argument(help="Its name; not needed when only one runs.", show_default=False),
+        typer.Argument(help="Name of the instance; optional if only one runs.", show_default=False),
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1.0, help="Seconds to finish before it is killed.")
+        float,
+        typer.Option(
+            "--timeout", min=1.0, help="Seconds to finish running requests before it is killed."
+        ),
     ] = 15.0,
     volumes: Annotated[
-        bool, typer.Option("--volumes", help="Remove its data too: accounts, faces, all of it.")
+        bool, typer.Option("--volumes", help="Also delete its data: accounts, faces, everything.")
     ] = False,
     confirm: Annotated[
         list[str] | None,
-        typer.Option("--confirm", metavar="NAME", help="Its name once more, not to be asked."),
+        typer.Option(
+            "--confirm", metavar="NAME", help="Name of the instance, to confirm without a prompt."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be removed; change nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print what would be removed, without changing anything."),
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Stop an instance; its data stay, unless --volumes takes them."""
+    """Stop an instance; its data are kept unless --volumes is given."""
     from compreface_cli.deploy import down as flow
 
     out = Output(json_mode=json_mode)

@@ -25,22 +25,22 @@ def list_builds(
         bool,
         typer.Option(
             "--commercial",
-            help="Only builds whose weights, and what these were trained on, allow commercial use.",
+            help="Only builds whose weights and training data allow commercial use.",
         ),
     ] = False,
     commercial_unclear: Annotated[
         bool,
         typer.Option(
             "--commercial-unclear",
-            help="The same, and builds for which that is unclear: `cf show BUILD` says why.",
+            help="Also builds for which that is unclear; `cf show BUILD` says why.",
         ),
     ] = False,
     runnable: Annotated[
-        bool, typer.Option("--runnable", help="Only what this host can run now.")
+        bool, typer.Option("--runnable", help="Only builds that this host can run now.")
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List all builds: what they are made of, how accurate they are, what they may be used for."""
+    """List all builds with their plugins, accuracy and terms of use."""
     from compreface_cli.inspect.list_builds import observe
 
     devices = {"cuda"} if gpu and not cpu else {"cpu"} if cpu and not gpu else {"cuda", "cpu"}

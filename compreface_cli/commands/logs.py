@@ -19,14 +19,14 @@ def register(app: typer.Typer) -> None:
 def logs(
     instance: Annotated[
         str | None,
-        typer.Argument(help="Its name; not needed when only one runs.", show_default=False),
+        typer.Argument(help="Name of the instance; optional if only one runs.", show_default=False),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what comes; end with Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Follow new lines until Ctrl-C.")
     ] = False,
-    tail: Annotated[int, typer.Option("--tail", min=0, help="How many of the last lines.")] = 100,
+    tail: Annotated[int, typer.Option("--tail", min=0, help="Number of lines.")] = 100,
     service: Annotated[
-        str | None, typer.Option("--service", help="Only this service: core, api, ...")
+        str | None, typer.Option("--service", help="Only this service, such as core or api.")
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -19,16 +19,17 @@ def register(app: typer.Typer) -> None:
 
 
 def prune(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without a prompt.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be removed; change nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print what would be removed, without changing anything."),
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Remove images, environments, models and leftovers of cf that nothing uses.
+    """Remove images, environments, models and temporary files of cf that nothing uses.
 
-    What an instance has stays, and what a build needs that you can start from this folder; no data
-    are touched.
+    What an instance uses is kept, and what a build needs that can be started from this folder. Data
+    are never removed.
     """
     from compreface_cli.removal import prune as flow
 

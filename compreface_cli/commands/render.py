@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compreface_cli.commands.build_flags import takes_build_flags
 from compreface_cli.errors import UsageError
 from compreface_cli.terminal.output import Output
 
@@ -25,37 +26,46 @@ def register(app: typer.Typer) -> None:
     app.command(name="render")(render)
 
 
+@takes_build_flags
 def render(
     folder: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     build: Annotated[
         str | None,
-        typer.Argument(help="A build's name or the path of its file.", show_default=False),
+        typer.Argument(help="Name of a build, or path of its file.", show_default=False),
     ] = None,
     instance: Annotated[
-        str | None, typer.Option("--instance", help="Name of the instance; else the build's.")
+        str | None,
+        typer.Option("--instance", help="Name of the instance; the build's name if absent."),
     ] = None,
     services: Annotated[
-        str | None, typer.Option("--services", help="full: all five; core: the engine.")
+        str | None,
+        typer.Option("--services", help="full: all five services; core: the engine alone."),
     ] = None,
     port: Annotated[
-        str | None, typer.Option("--port", help="Your door: the UI, or the engine alone.")
+        str | None,
+        typer.Option("--port", help="Host port of the web UI, or of the engine alone."),
     ] = None,
     core_port: Annotated[
-        str | None, typer.Option("--core-port", help="The engine's door beside the UI.")
+        str | None, typer.Option("--core-port", help="Host port of the engine beside the web UI.")
     ] = None,
     bind: Annotated[
-        str | None, typer.Option("--bind", help="Address the port binds to; else 127.0.0.1.")
+        str | None,
+        typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
     no_models: Annotated[
         bool, typer.Option("--no-models", help="Leave the model files out.")
     ] = False,
     accept_hash: Annotated[
         list[str] | None,
-        typer.Option("--accept-hash", metavar="MODEL=SHA256", help="Take this file for the model."),
+        typer.Option(
+            "--accept-hash", metavar="MODEL=SHA256", help="Accept this hash for the model's file."
+        ),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
-    """Write a folder that builds and runs with plain `docker compose up -d`, without cf."""
+    """Write a Compose project that builds and runs without cf."""
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
@@ -67,6 +77,7 @@ def render(
             "port": port,
             "core_port": core_port,
             "bind": bind,
+            **changes,
         },
         folder,
         out,

@@ -17,22 +17,27 @@ def register(app: typer.Typer) -> None:
 def restart(
     instance: Annotated[
         str | None,
-        typer.Argument(help="Its name; not needed when only one runs.", show_default=False),
+        typer.Argument(help="Name of the instance; optional if only one runs.", show_default=False),
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--all", help="All services, which are away meanwhile.")
+        bool, typer.Option("--all", help="Restart all services, which are unavailable meanwhile.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which services would be away; change nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print which services would be unavailable, without changing anything.",
+        ),
     ] = False,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=1.0, help="Seconds from start to answer.")
+        float | None,
+        typer.Option("--timeout", min=1.0, help="Seconds to wait for the first answer."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Restart an instance with the settings it has; returns when it answers rightly.
+    """Restart an instance with its present settings and wait for a correct answer.
 
-    With the full stack the engine alone: a new one takes over from the running one, and no request
+    In the full stack only the engine: a new one takes over from the running one, and no request
     fails.
     """
     from compreface_cli.deploy import restart as flow

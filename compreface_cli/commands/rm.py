@@ -25,28 +25,35 @@ def rm(
     ] = None,
     instance: Annotated[
         list[str] | None,
-        typer.Option("--instance", metavar="NAME", help="The instance, if a build is called so."),
+        typer.Option(
+            "--instance", metavar="NAME", help="Name of an instance, if a build has the same name."
+        ),
     ] = None,
     build: Annotated[
         list[str] | None,
-        typer.Option("--build", metavar="NAME", help="The build, if an instance is called so."),
+        typer.Option(
+            "--build", metavar="NAME", help="Name of a build, if an instance has the same name."
+        ),
     ] = None,
     volumes: Annotated[
-        bool, typer.Option("--volumes", help="Remove the data of an instance too.")
+        bool, typer.Option("--volumes", help="Also delete the instance's data.")
     ] = False,
     confirm: Annotated[
         list[str] | None,
-        typer.Option("--confirm", metavar="NAME", help="A name once more, not to be asked."),
+        typer.Option(
+            "--confirm", metavar="NAME", help="Name to be removed, to confirm without a prompt."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be removed; change nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print what would be removed, without changing anything."),
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Remove stopped instances, or builds of your own and their images.
 
-    An instance loses its record, project and passwords, with --volumes its data too. Of a build
-    that came with cf only the images go, those that nothing uses.
+    Of an instance, the record, project and passwords are removed, and its data with --volumes. Of a
+    build that came with cf, only unused images are removed.
     """
     from compreface_cli.removal import rm as flow
 

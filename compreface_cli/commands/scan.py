@@ -43,7 +43,7 @@ def scan(
         typer.Option(
             "--draw",
             metavar="OUT",
-            help="Save the picture with its faces drawn; for several pictures a folder.",
+            help="Save the picture with its faces drawn; a folder for several pictures.",
         ),
     ] = None,
     plugins: Annotated[
@@ -51,17 +51,17 @@ def scan(
         typer.Option(
             "--plugins",
             metavar="LIST",
-            help="Ask only these of the engine's plugins, like age,gender; none: boxes alone, the "
-            "fastest. Else all that it has.",
+            help="Use only these plugins of the engine, such as age,gender; none: boxes alone, the "
+            "fastest. All of them if absent.",
         ),
     ] = None,
     instance: Annotated[
         str | None,
-        typer.Option("--instance", metavar="NAME", help="The instance to ask, if several run."),
+        typer.Option("--instance", metavar="NAME", help="Instance to use, if several run."),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option("--url", metavar="URL", help="The engine's address, if cf did not start it."),
+        typer.Option("--url", metavar="URL", help="Address of an engine that cf did not start."),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -76,7 +76,7 @@ def scan(
         out.note(f"skipped {name_and_why}")
     for name in gathered.empty:
         out.note(f"no picture in {name}")
-    into_folder = len(pictures) > 1 or any(Path(one).is_dir() for one in photos)
+    into_folder = len(pictures) > 1 or any(Path(photo).is_dir() for photo in photos)
     targets = flow.targets(pictures, draw, into_folder) if draw else [None] * len(pictures)
     rows: list[Row] = []
     with flow.client_of(instance, url) as client:

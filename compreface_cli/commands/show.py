@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compreface_cli.commands.build_flags import takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -25,26 +26,34 @@ def register(app: typer.Typer) -> None:
     app.command(name="show")(show)
 
 
+@takes_build_flags
 def show(
     build: Annotated[
         str | None,
-        typer.Argument(help="A build's name or the path of its file.", show_default=False),
+        typer.Argument(help="Name of a build, or path of its file.", show_default=False),
     ] = None,
     resolved: Annotated[
-        bool, typer.Option("--resolved", help="The settled plan, and who set each value.")
+        bool,
+        typer.Option(
+            "--resolved",
+            help="Show the resolved plan, and who set each value; flags of the build imply it.",
+        ),
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
-    """Show a build file, or the plan that would run with the origin of each value."""
+    """Show a build file, or the resolved plan with the origin of each value."""
     from dataclasses import asdict
 
     from compreface_cli.inspect import show as flow
     from compreface_cli.photos.compare import scale
 
     out = Output(json_mode=json_mode)
-    findings = flow.unfit(build)
-    if resolved:
-        plan, notes = flow.resolved({"build": build})
+    flags = {"build": build, **changes}
+    findings = flow.unfit(flags)
+    if resolved or any(value is not None for value in changes.values()):
+        plan, notes = flow.resolved(flags)
         for note in notes:
             out.note(note)
         accepted = flow.accepted_hashes(plan, out.note)

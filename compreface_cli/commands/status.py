@@ -24,11 +24,11 @@ def register(app: typer.Typer) -> None:
 
 def status(
     instance: Annotated[
-        str | None, typer.Argument(help="Only this one.", show_default=False)
+        str | None, typer.Argument(help="Only this instance.", show_default=False)
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show the instances; exit code 8 when one that should run does not answer."""
+    """Show the instances; exit code 8 if one that should run does not answer."""
     from compreface_cli.inspect import status as flow
 
     out = Output(json_mode=json_mode)

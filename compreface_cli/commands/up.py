@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compreface_cli.commands.build_flags import takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -20,61 +22,83 @@ def register(app: typer.Typer) -> None:
     app.command(name="up")(up)
 
 
+@takes_build_flags
 def up(
     build: Annotated[
         str | None,
-        typer.Argument(help="A build's name or the path of its file.", show_default=False),
+        typer.Argument(help="Name of a build, or path of its file.", show_default=False),
     ] = None,
     instance: Annotated[
-        str | None, typer.Option("--instance", help="Name of the instance; else the build's.")
+        str | None,
+        typer.Option("--instance", help="Name of the instance; the build's name if absent."),
     ] = None,
     port: Annotated[
-        str | None, typer.Option("--port", help="Your door: the UI, or the engine alone. Or auto.")
+        str | None,
+        typer.Option(
+            "--port",
+            help="Host port of the web UI, or of the engine alone; auto picks a free one.",
+        ),
     ] = None,
     core_port: Annotated[
-        str | None, typer.Option("--core-port", help="The engine's door beside the UI. Or auto.")
+        str | None,
+        typer.Option(
+            "--core-port", help="Host port of the engine beside the web UI; auto picks a free one."
+        ),
     ] = None,
     bind: Annotated[
-        str | None, typer.Option("--bind", help="Address the port binds to; else 127.0.0.1.")
+        str | None,
+        typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
     services: Annotated[
-        str | None, typer.Option("--services", help="full: all five; core: the engine.")
+        str | None,
+        typer.Option("--services", help="full: all five services; core: the engine alone."),
     ] = None,
     launcher: Annotated[
-        str | None, typer.Option("--launcher", help="auto, compose or process.")
+        str | None, typer.Option("--launcher", help="auto, compose (Docker) or process (local).")
     ] = None,
     build_image: Annotated[
         bool | None,
         typer.Option(
-            "--build/--no-build", help="Build the image anew, or never.", show_default=False
+            "--build/--no-build", help="Rebuild the image, or never build it.", show_default=False
         ),
     ] = None,
     pull: Annotated[
         bool,
-        typer.Option("--pull", help="Ask the registries for newer images first, the base's too."),
+        typer.Option("--pull", help="Pull newer images first, including the base image."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, change nothing, say what to do.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Run all checks and print the operations, without changing anything."
+        ),
     ] = False,
     timeout: Annotated[
         float | None,
         typer.Option(
             "--timeout",
             min=1.0,
-            help="Seconds from start to answer, and for each model's preparing.",
+            help="Seconds to wait for the first answer, and for preparing each model.",
         ),
     ] = None,
     accept_hash: Annotated[
         list[str] | None,
-        typer.Option("--accept-hash", metavar="MODEL=SHA256", help="Take this file for the model."),
+        typer.Option(
+            "--accept-hash", metavar="MODEL=SHA256", help="Accept this hash for the model's file."
+        ),
     ] = None,
     wheels: Annotated[
         Path | None,
-        typer.Option("--wheels", metavar="DIR", help="Wheels for a machine without network."),
+        typer.Option(
+            "--wheels",
+            metavar="DIR",
+            help="Folder of wheels, for a machine without network access.",
+        ),
     ] = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    changes: Mapping[str, Any],
 ) -> None:
-    """Start a build; returns when the engine has recognised a known face."""
+    """Start a build and wait until it recognises a reference face."""
     from compreface_cli.deploy import up as flow
     from compreface_cli.errors import UsageError
     from compreface_cli.models import accepted
@@ -90,6 +114,7 @@ def up(
             "bind": bind,
             "services": services,
             "launcher": launcher,
+            **changes,
         },
         out,
     )
@@ -107,6 +132,7 @@ def up(
         idle = {
             "--build or --no-build": build_image,
             "--pull": pull or None,
+            "--base-image": changes["base_image"],
         }
         for flag in (name for name, given in idle.items() if given is not None):
             out.warning(f"{flag} has no effect on a local process, which is the engine alone")

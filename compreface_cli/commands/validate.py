@@ -24,7 +24,7 @@ def validate(
     ],
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check build files; prints every fault with its line, exit code 3 if there is one."""
+    """Check build files and report every fault with its line (exit code 3)."""
     from compreface_cli.inspect.show import checked
 
     sound, wrong = [], []

@@ -198,7 +198,7 @@ class Setting:
 DEFAULT_BUILD = "embedded"
 
 # What to build; a build file answers these unless something here does.
-_BUILD: tuple[Setting, ...] = (
+BUILD: tuple[Setting, ...] = (
     Setting("build", _build, DEFAULT_BUILD, "The build to use: a name or a path.", flag="BUILD"),
     Setting("detector", _text, None, "Detector plugin.", flag="--detector"),
     Setting("calculator", _text, None, "Calculator plugin.", flag="--calculator"),
@@ -207,33 +207,33 @@ _BUILD: tuple[Setting, ...] = (
         "runtime",
         _choice(*RUNTIMES),
         None,
-        f"What computes; auto measures {AUTO_MEASURES}.",
+        f"Library that runs the networks; auto measures {AUTO_MEASURES}.",
         flag="--runtime",
     ),
     Setting(
         "precision",
         _choice("auto", "fp32", "bf16"),
         None,
-        "Numbers to compute with; auto takes what keeps min_cosine.",
+        "Precision of the calculator; auto takes the fastest that keeps min_cosine.",
         flag="--precision",
     ),
     Setting(
         "min_cosine",
         _cosine,
         None,
-        "Least cosine to fp32 that auto may take.",
+        "Lowest cosine to fp32 that auto accepts.",
         flag="--min-cosine",
     ),
-    Setting("device", _choice("cpu", "cuda"), None, "cpu or cuda.", flag="--gpu"),
-    Setting("gpu_index", whole(0, 63), None, "Which GPU of the host.", flag="--gpu-index"),
+    Setting("device", _choice("cpu", "cuda"), None, "CPU, or an NVIDIA GPU.", flag="--gpu"),
+    Setting("gpu_index", whole(0, 63), None, "Index of the host's GPU.", flag="--gpu-index"),
     Setting(
         "wheels",
         _choice("cpu", *RUNTIMES[REFERENCE].gpu_wheels),
         None,
-        "Row of the wheel table; cuda12 for drivers below 580, cuda12-legacy for Pascal and Volta.",
+        "Set of packages; cuda12 for drivers below 580, cuda12-legacy for Pascal and Volta.",
     ),
-    Setting("base_image", _image, None, "Base image of the engine.", flag="--base-image"),
-    Setting("image", _image, None, "Name of the engine's image.", flag="--tag"),
+    Setting("base_image", _image, None, "Base image of the engine's image.", flag="--base-image"),
+    Setting("image", _image, None, "Name of the engine's image."),
 )
 # Limits of the engine that the plan settles.
 _LIMITS: tuple[Setting, ...] = (
@@ -241,44 +241,71 @@ _LIMITS: tuple[Setting, ...] = (
         "max_detect_size",
         whole(0, 16384),
         640,
-        "Longest side for detection, 0 for none.",
+        "Longest side in pixels that detection sees, 0 for no limit.",
         upstream="max_detect_size",
     ),
     Setting(
         "max_concurrency",
         whole(0, 1024),
         0,
-        "Requests computed at once, 0 for the cores. Upstream: processes times threads.",
+        "Photographs computed at once, 0 for as many as cores.",
         upstream="uwsgi_processes",
     ),
     Setting(
         "max_wait_s",
         _seconds,
         10.0,
-        "How long a request may wait for its turn; beside the api nearly its read_timeout.",
+        "Longest wait of a request for its turn; in the full stack nearly read_timeout.",
     ),
     Setting(
         "memory_limit",
         _memory,
         None,
-        "Memory limit of the engine's container, none for no limit; unset: what fits the build.",
+        "Memory limit of the engine's container; unset: what the runtime needs, none on a GPU.",
     ),
 )
 # What the engine reads under the same variable, given only when it is set: the engine knows the
 # defaults. A row here and its use there are all that such a setting needs.
 _ENGINE: tuple[Setting, ...] = (
-    Setting("threads", whole(1, 1024), None, "Threads of all computations; unset: the cores."),
-    Setting("batching", _choice("auto", "on", "off"), None, "Batches across requests."),
+    Setting(
+        "threads", whole(1, 1024), None, "Threads of all computations together; unset: the cores."
+    ),
+    Setting(
+        "batching",
+        _choice("auto", "on", "off"),
+        None,
+        "Batches of faces across requests; auto: on a GPU.",
+    ),
     Setting(
         "max_queue",
         whole(0, 100_000),
         None,
-        "Requests that may wait; unset: 64, beside the api 256.",
+        "Requests that may wait; unset: 64, in the full stack 256.",
     ),
-    Setting("retry_after", _flag, None, "A busy engine says when to come back; not to the api."),
-    Setting("drain_s", _seconds, None, "What waits at a stop is served so long; unset: 6 or 30."),
-    Setting("stuck_s", _seconds, None, "A computation this long ends the engine; unset: 60."),
-    Setting("max_queue_bytes", whole(1, 10**12 - 1), None, "Bytes of all bodies; unset: 256 MiB."),
+    Setting(
+        "retry_after",
+        _flag,
+        None,
+        "Whether a busy engine sends Retry-After; unset: true, in the full stack false.",
+    ),
+    Setting(
+        "drain_s",
+        _seconds,
+        None,
+        "Seconds to serve waiting requests at a stop; unset: 6, in the full stack 30.",
+    ),
+    Setting(
+        "stuck_s",
+        _seconds,
+        None,
+        "Seconds after which a computation is stuck and ends the engine; unset: 60.",
+    ),
+    Setting(
+        "max_queue_bytes",
+        whole(1, 10**12 - 1),
+        None,
+        "Memory for the bodies of all requests; unset: 256 MiB.",
+    ),
     Setting(
         "max_memory_bytes",
         whole(2**28, 10**12 - 1),
@@ -286,18 +313,34 @@ _ENGINE: tuple[Setting, ...] = (
         "Memory of the engine's process; unset: what its container, ulimit or machine allow.",
     ),
     # the least of these two lets in the portraits that an engine is checked with
-    Setting("max_body_bytes", whole(2**20, 10**12 - 1), None, "Bytes of a body; unset: 64 MiB."),
-    Setting("max_pixels", whole(512 * 600, 10**12 - 1), None, "Width x height; unset: 178956970."),
-    Setting("body_timeout_s", _seconds, None, "How long a body may take; unset: 30."),
-    Setting("apply_exif", _flag, None, "Turn pictures as their EXIF says; unset: false."),
-    Setting("rate_limit", _rate, None, "Requests a second for each client; unset: no limit."),
-    Setting("rate_burst", whole(1, 100_000), None, "As many at once; unset: the rate."),
+    Setting(
+        "max_body_bytes", whole(2**20, 10**12 - 1), None, "Largest request body; unset: 64 MiB."
+    ),
+    Setting(
+        "max_pixels",
+        whole(512 * 600, 10**12 - 1),
+        None,
+        "Largest picture, width x height; unset: 178956970.",
+    ),
+    Setting("body_timeout_s", _seconds, None, "Seconds that a body may take to arrive; unset: 30."),
+    Setting("apply_exif", _flag, None, "Rotate pictures by their EXIF orientation; unset: false."),
+    Setting("rate_limit", _rate, None, "Photographs a second for each client; unset: no limit."),
+    Setting(
+        "rate_burst",
+        whole(1, 100_000),
+        None,
+        "Photographs at once for each client; unset: one second of rate_limit.",
+    ),
 )
 _KEYS: tuple[Setting, ...] = (
     Setting(
-        "api_keys", _api_keys, None, "Keys that the engine asks for; unset: none.", secret=True
+        "api_keys",
+        _api_keys,
+        None,
+        "API keys that the engine accepts; unset: no key is required.",
+        secret=True,
     ),
-    Setting("api_keys_file", _text, None, "A file with these keys, one a line."),
+    Setting("api_keys_file", _text, None, "File with these keys, one a line."),
 )
 _INSTANCE: tuple[Setting, ...] = (
     Setting("instance", _instance, None, "Name of the instance.", flag="--instance"),
@@ -305,14 +348,28 @@ _INSTANCE: tuple[Setting, ...] = (
         "launcher",
         _choice("auto", "compose", "process"),
         "auto",
-        "How to start it.",
+        "How the instance runs: Docker Compose, or a local process.",
         flag="--launcher",
     ),
-    Setting("services", _choice("full", "core"), "full", "All five, or core.", flag="--services"),
+    Setting(
+        "services",
+        _choice("full", "core"),
+        "full",
+        "All five services, or the engine alone.",
+        flag="--services",
+    ),
     Setting("bind", _address, "127.0.0.1", "Address the ports bind to.", flag="--bind"),
-    Setting("port", _port, None, "The UI's port, or the engine's when alone.", flag="--port"),
-    Setting("core_port", _port, 3000, "The engine's port beside the UI.", flag="--core-port"),
-    Setting("env_file", _text, None, "An `.env` of upstream to take values from."),
+    Setting(
+        "port",
+        _port,
+        None,
+        "Host port of the web UI, or of the engine alone; unset: 8000 or 3000.",
+        flag="--port",
+    ),
+    Setting(
+        "core_port", _port, 3000, "Host port of the engine beside the web UI.", flag="--core-port"
+    ),
+    Setting("env_file", _text, None, "An `.env` file of upstream to read values from."),
 )
 # The rest of the stack: what has a default and is no secret is there for the templates, by its key.
 _STACK: tuple[Setting, ...] = (
@@ -320,11 +377,13 @@ _STACK: tuple[Setting, ...] = (
     Setting("admin_version", _tag, "1.2.0", "Tag of the admin image.", upstream="ADMIN_VERSION"),
     Setting("api_version", _tag, "1.2.0", "Tag of the api image.", upstream="API_VERSION"),
     Setting("fe_version", _tag, "1.2.0", "Tag of the UI image.", upstream="FE_VERSION"),
-    Setting("postgres_version", _tag, "1.2.0", "Tag of the database.", upstream="POSTGRES_VERSION"),
-    Setting("admin_image", _image, None, "Whole name of the admin image."),
-    Setting("api_image", _image, None, "Whole name of the api image."),
-    Setting("fe_image", _image, None, "Whole name of the UI image."),
-    Setting("postgres_image", _image, None, "Whole name of the database image."),
+    Setting(
+        "postgres_version", _tag, "1.2.0", "Tag of the database image.", upstream="POSTGRES_VERSION"
+    ),
+    Setting("admin_image", _image, None, "Full name of the admin image."),
+    Setting("api_image", _image, None, "Full name of the api image."),
+    Setting("fe_image", _image, None, "Full name of the UI image."),
+    Setting("postgres_image", _image, None, "Full name of the database image."),
     Setting(
         "postgres_user", _identifier, "postgres", "Database user.", upstream="postgres_username"
     ),
@@ -332,7 +391,7 @@ _STACK: tuple[Setting, ...] = (
         "postgres_password",
         _text,
         None,
-        "Database password; made once when not given.",
+        "Database password; unset: generated once.",
         upstream="postgres_password",
         secret=True,
     ),
@@ -341,26 +400,35 @@ _STACK: tuple[Setting, ...] = (
         "postgres_host",
         _matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})", "a host name"),
         "compreface-postgres-db",
-        "Where admin and api find the database.",
+        "Host name of the database.",
         upstream="postgres_domain",
     ),
-    Setting("postgres_port", whole(1, 65535), 5432, "Its port.", upstream="postgres_port"),
+    Setting(
+        "postgres_port", whole(1, 65535), 5432, "Port of the database.", upstream="postgres_port"
+    ),
     Setting("email_host", _text, "smtp.gmail.com", "Mail server.", upstream="email_host"),
     Setting("email_username", _text, "", "Mail account.", upstream="email_username"),
-    Setting("email_from", _text, "", "Sender of mails.", upstream="email_from"),
-    Setting("email_password", _text, "", "Password of it.", upstream="email_password", secret=True),
+    Setting("email_from", _text, "", "Sender address of mails.", upstream="email_from"),
+    Setting(
+        "email_password",
+        _text,
+        "",
+        "Password of the mail account.",
+        upstream="email_password",
+        secret=True,
+    ),
     Setting(
         "enable_email_server",
         _flag,
         "false",
-        "Verify users by mail.",
+        "Whether users are verified by mail.",
         upstream="enable_email_server",
     ),
     Setting(
         "save_images_to_db",
         _flag,
         "true",
-        "Keep the photographs; false makes a later change of the model impossible.",
+        "Whether photographs are kept; without them the calculator cannot be changed later.",
         upstream="save_images_to_db",
     ),
     Setting(
@@ -390,11 +458,11 @@ _STACK: tuple[Setting, ...] = (
         "read_timeout",
         whole(1, 86_400_000),
         60000,
-        "Milliseconds to wait for an answer.",
+        "Milliseconds to wait for the engine's answer.",
         upstream="read_timeout",
     ),
 )
-TABLE: tuple[Setting, ...] = (*_BUILD, *_LIMITS, *_ENGINE, *_KEYS, *_INSTANCE, *_STACK)
+TABLE: tuple[Setting, ...] = (*BUILD, *_LIMITS, *_ENGINE, *_KEYS, *_INSTANCE, *_STACK)
 PASSED_ON: tuple[str, ...] = tuple(row.key for row in _ENGINE)
 STACK: tuple[str, ...] = tuple(
     row.key for row in _STACK if row.default is not None and not row.secret

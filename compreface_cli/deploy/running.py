@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -165,9 +166,22 @@ def _cut_off(record: Record, *, runs: bool) -> str:
 
 
 def start_command(record: Record) -> str:
-    """The `cf up` that starts this very instance."""
-    named = "" if record.name == record.build else f" --instance {record.name}"
-    return f"cf up {record.build}{named}"
+    """The `cf up` that starts this very instance: its build, as flags have changed that."""
+    from compreface_cli.config.settings_table import BUILD
+
+    origins = record.plan.get("origins", {})
+    words = ["cf", "up", origins.get("build", record.build)]
+    if record.name != record.build:
+        words += ["--instance", record.name]
+    for row in BUILD:
+        if row.flag and origins.get(row.key) == f"flag {row.flag}":
+            value = record.plan[row.key]
+            if row.key == "device":
+                words.append(row.flag)
+            else:
+                for one in value if isinstance(value, list | tuple) else [value]:
+                    words += [row.flag, str(one)]
+    return shlex.join(words)
 
 
 def _says(record: Record, broken: ServiceState) -> str:

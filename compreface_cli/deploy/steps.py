@@ -124,7 +124,7 @@ def launch_inputs(plan: Plan, options: Options) -> LaunchInputs:
     if image is None:
         raise FetchError(
             f"the image {plan.image} is not here, and --no-build forbids to build it",
-            hint=f"Build it first: cf build {plan.build}",
+            hint="Leave --no-build out, then `cf up` builds it.",
         )
     if plan.image_given and not builds(plan, options):
         raise_for([finding for finding in [misfit(plan, image.labels)] if finding])

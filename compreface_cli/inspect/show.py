@@ -44,10 +44,10 @@ def shown(name: str | None) -> BuildFile:
     return builds.load(name or settings.resolve().get("build"))
 
 
-def unfit(name: str | None) -> list[Finding]:
-    """What the UI lacks in this build, under the settings that hold here."""
+def unfit(flags: Mapping[str, Any]) -> list[Finding]:
+    """What the UI lacks in the plan for these flags, under the settings that hold here."""
     try:
-        plan, _ = resolved({"build": name})
+        plan, _ = resolved(flags)
     except CfError:
         return []  # a build is shown whatever the settings are worth
     return [finding for finding in ui.judge(plan) if finding.level != "ok"]

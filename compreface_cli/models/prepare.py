@@ -105,7 +105,7 @@ def _convert(
     for one in entry["files"]:  # the one hash that was proven, so that the converter can check it
         one["sha256"] = sources[one["path"]][1]
     spec.write_text(json.dumps(entry), encoding="utf-8")
-    files = [str(sources[one.path][0]) for one in model.files]
+    files = [str(sources[file.path][0]) for file in model.files]
     options = ["--keep-source"] if model.keep_source else []
     limit_s = timeout_s or CONVERT_TIMEOUT_S
     try:

@@ -64,8 +64,8 @@ def obtainable(model: Model, places: Places | None = None) -> bool:
     if state(model, places) == "here":
         return True
     return all(
-        bool(one.sources) or _is_address(places.mirror) or any(_local(model, one, places))
-        for one in model.files
+        bool(file.sources) or _is_address(places.mirror) or any(_local(model, file, places))
+        for file in model.files
     )
 
 
@@ -196,15 +196,15 @@ def _usable(
         return False
     record = prepare.read_record(places.models / model.name)
     known = accepted.read(places.accepted).get(model.name, [])
-    for one in model.files:
-        for path in _local(model, one, places, mirror=False):
+    for file in model.files:
+        for path in _local(model, file, places, mirror=False):
             digest = sha256_of(path)
-            if record is None or digest == record.sources.get(one.path):
+            if record is None or digest == record.sources.get(file.path):
                 continue
-            if one.sha256 and digest not in (*one.sha256, *known):
+            if file.sha256 and digest not in (*file.sha256, *known):
                 note(f"{path} is not the file that model {model.name} was made from")
                 continue
-            if digest in (*one.sha256, *known, *accept):
+            if digest in (*file.sha256, *known, *accept):
                 note(f"{path} has changed: preparing model {model.name} anew")
             return False
     return True
@@ -213,7 +213,7 @@ def _usable(
 def _fits(model: Model, sources: Mapping[str, str], places: Places) -> bool:
     """Whether what was prepared came from files that the build accepts."""
     known = accepted.read(places.accepted).get(model.name, [])
-    return all(sources.get(one.path) in (*one.sha256, *known) for one in model.files)
+    return all(sources.get(file.path) in (*file.sha256, *known) for file in model.files)
 
 
 class _Unaccepted(Exception):
@@ -267,7 +267,7 @@ def _new(model: Model, places: Places, accept: Sequence[str], found: Iterable[st
 
 
 def _beyond_the_entry(model: Model, digests: Iterable[str]) -> list[str]:
-    own = {digest for one in model.files for digest in one.sha256}
+    own = {digest for file in model.files for digest in file.sha256}
     return [digest for digest in digests if digest not in own]
 
 
@@ -405,13 +405,13 @@ def _unaccepted(
     model: Model, files: Sequence[_Unaccepted], stray: Sequence[str], new: Sequence[str]
 ) -> FetchError:
     """The error; `new` are hashes accepted in this run, which the next one has to hear again."""
-    digests = dict.fromkeys((*new, *(one.digest for one in files)))
+    digests = dict.fromkeys((*new, *(file.digest for file in files)))
     flags = " ".join(f"--accept-hash {model.name}={digest}" for digest in digests)
     it = "it" if len(files) == 1 else "them"
     hint = f"Compare {it} with what the publisher says. If right, run again with {flags}"
-    if any(one.wrong for one in files):
+    if any(file.wrong for file in files):
         hint = f"Put the right file there. If you mean {it}, and know where {it} came from: {flags}"
-    said = [one.said for one in files]
+    said = [file.said for file in files]
     if stray:
         said.append(f"--accept-hash gave {' and '.join(stray)}, which is not the file's hash")
     return FetchError(
@@ -421,6 +421,6 @@ def _unaccepted(
             "model": model.name,
             "path": str(files[0].path),
             "sha256": files[0].digest,
-            "files": [{"path": str(one.path), "sha256": one.digest} for one in files],
+            "files": [{"path": str(file.path), "sha256": file.digest} for file in files],
         },
     )

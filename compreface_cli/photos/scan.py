@@ -242,7 +242,7 @@ def short_names(names: Sequence[str]) -> list[str]:
     """The shortest ends of the paths that still tell them apart, for a table."""
     parts = [Path(name).parts[-4:] or (name,) for name in names]
     for length in (1, 2, 3):
-        short = [os.path.join(*one[-length:]) for one in parts]
+        short = [os.path.join(*part[-length:]) for part in parts]
         if len(set(short)) == len(set(names)):
             return short
     return list(names)

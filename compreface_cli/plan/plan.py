@@ -184,7 +184,8 @@ def resolve(
     not fit. `catalogue` is for tests; without it the bundled one is read.
     """
     spec = build.spec
-    origins: dict[str, str] = {}
+    # A file that is found by no name: `cf up` takes it by its path only.
+    origins = {"build": str(build.path)} if build.origin == "path" else {}
     written = spec.model_fields_set | spec.limits.model_fields_set
 
     def pick(key: str, of_build: Any = None) -> Any:
@@ -229,10 +230,9 @@ def resolve(
             hint=f"choose runtime: {BF16[-1]} on a CPU, or leave precision out"
             " (CF_PRECISION, --precision or the build's precision)",
         )
-    _known(detector, "detector")
-    _known(calculator, "calculator")
-    for plugin in plugins:
-        _known(plugin, "analyzer")
+    _known("detector", settings, detector)
+    _known("calculator", settings, calculator)
+    _known("plugins", settings, *plugins)
 
     models = of_plugins(build, (detector, calculator, *plugins), catalogue)
     models = tuple(replace(model, keep_source=model.format == row.format) for model in models)
@@ -352,10 +352,19 @@ def _room_for_a_body(settings: Settings) -> None:
         )
 
 
-def _known(plugin: str, wanted: plugin_table.Role) -> None:
-    fault = plugin_table.fault(plugin, wanted)
-    if fault is not None:
-        raise ConfigurationError(fault, hint=f"these run: {', '.join(plugin_table.shown(wanted))}")
+def _known(key: str, settings: Settings, *plugins: str) -> None:
+    """Raises ConfigurationError for a plugin that cannot be the value of that key."""
+    roles: Mapping[str, plugin_table.Role] = {"detector": "detector", "calculator": "calculator"}
+    role = roles.get(key, "analyzer")
+    given = settings.given(key)
+    where = f"{given.where}: " if given else ""
+    for plugin in plugins:
+        fault = plugin_table.fault(plugin, role)
+        if fault is not None:
+            these = ", ".join(plugin_table.shown(role))
+            raise ConfigurationError(where + fault, hint=f"these run: {these}")
+        if plugins.count(plugin) > 1 and given and given.layer == "flag":  # as in a build file
+            raise ConfigurationError(f"{where}{plugin} is listed twice")
 
 
 def _stack(settings: Settings, origins: dict[str, str]) -> dict[str, str]:

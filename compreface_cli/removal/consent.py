@@ -72,8 +72,8 @@ def words(size: int | None) -> str:
 def lines(things: Iterable[Thing]) -> list[str]:
     """One line each: what, which, how large, why."""
     return [
-        f"  {one.kind}: {one.name}  ({', '.join(filter(None, (words(one.size), one.why)))})"
-        for one in things
+        f"  {thing.kind}: {thing.name}  ({', '.join(filter(None, (words(thing.size), thing.why)))})"
+        for thing in things
     ]
 
 
@@ -100,6 +100,6 @@ def consent(names: Sequence[str], given: Sequence[str], out: Output) -> None:
 
 def remove(things: Sequence[Thing], out: Output) -> None:
     """One after another; the first that cannot be removed ends it, and the next run goes on."""
-    for one in things:
-        with out.progress(f"Removing the {one.kind} {one.name}"):
-            one.remove()
+    for thing in things:
+        with out.progress(f"Removing the {thing.kind} {thing.name}"):
+            thing.remove()

@@ -85,9 +85,9 @@ def _images(
     current = {plan.image for plan in wanted}
     try:
         loose = [
-            one
-            for one in belongings.images()
-            if one.build not in unclear and not current.intersection(one.tags)
+            image
+            for image in belongings.images()
+            if image.build not in unclear and not current.intersection(image.tags)
         ]
         gone, _ = rm.unused_images(loose, records, why="of no build as it is now")
     except DockerError as absent:
@@ -99,10 +99,10 @@ def _images(
 def _environments(records: list[Record]) -> Iterator[Thing]:
     """The engine's environments that neither an instance nor the next `up` takes."""
     home = paths.engine_environments_dir()
-    used = {venv.inputs("cpu").key(), *(one.engine_env for one in records)}
+    used = {venv.inputs("cpu").key(), *(record.engine_env for record in records)}
     for folder in sorted(home.glob("*/")):
         if folder.name not in used:
-            others = [one.name for one in home.glob("*/") if one != folder]
+            others = [path.name for path in home.glob("*/") if path != folder]
             remove = partial(venv.remove_unused, home, others)  # not one that is being made
             size = consent.size_of(folder)
             yield Thing("environment", str(folder), size, remove, "of no instance")
@@ -111,7 +111,9 @@ def _environments(records: list[Record]) -> Iterator[Thing]:
 def _models(wanted: list[Plan], unclear: dict[str, str], records: list[Record]) -> Iterator[Thing]:
     """Prepared models and fetched files that no build names."""
     used = {model.name for plan in wanted for model in plan.models}
-    used |= {str(model.get("name")) for one in records for model in one.plan.get("models", ())}
+    used |= {
+        str(model.get("name")) for record in records for model in record.plan.get("models", ())
+    }
     why = "of no build"
     for kind, home in (
         ("prepared model", paths.models_dir()),

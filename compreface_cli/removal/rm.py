@@ -165,8 +165,8 @@ def _is_docker(record: Record | None) -> bool:
 def _volumes(name: str) -> list[Thing]:
     """The data of an instance."""
     return [
-        Thing("volume", one.name, one.size, partial(belongings.remove_volume, one.name))
-        for one in belongings.volumes(name)
+        Thing("volume", volume.name, volume.size, partial(belongings.remove_volume, volume.name))
+        for volume in belongings.volumes(name)
     ]
 
 
@@ -191,7 +191,7 @@ def _instance(name: str, with_data: bool) -> Removal:
     notes = []
     if folder.is_dir():
         if kept:
-            rest = [one for one in sorted(folder.iterdir()) if one.name != _ENV]
+            rest = [path for path in sorted(folder.iterdir()) if path.name != _ENV]
             gone += [consent.path("project file", one) for one in rest]
             if (folder / _ENV).is_file():
                 kept = [*kept, consent.path("password", folder / _ENV)]
@@ -214,7 +214,7 @@ def _instance(name: str, with_data: bool) -> Removal:
 def _build(name: str) -> Removal:
     """The build's file where its user wrote it, and its images."""
     records, _ = running.instances().all()
-    users = [one.name for one in records if one.build == name]
+    users = [record.name for record in records if record.build == name]
     notes: list[str] = []
     gone: list[Thing] = []
     kept: list[Thing] = []
@@ -251,10 +251,10 @@ def unused_images(
     """Those that can go, and those that stay: in use, or under a name that their user gave."""
     held = belongings.images_of_containers()
     of = {
-        str(one.deployment.get("data", {}).get(key)): one.name
-        for one in records
+        str(record.deployment.get("data", {}).get(key)): record.name
+        for record in records
         for key in ("image", "tag")
-        if one.deployment
+        if record.deployment
     }
     gone, kept = [], []
     for image in images:

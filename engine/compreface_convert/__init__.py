@@ -1,1 +1,1 @@
-"""convert"""
+"""Prepares models of other frameworks as ONNX for compreface_engine; no server imports it."""

@@ -12,9 +12,9 @@ from typing import Final
 from compreface_convert.errors import ConvertError
 from compreface_engine.check import limit_memory
 
-# What works on models is imported where it is called: the help needs none of its packages.
+# Imports of what reads models are late, so that the help needs none of their packages.
 
-_LACKING = 1
+_MISSING_PACKAGE = 1
 _REFUSED = 9
 _PACKAGES: Final = {
     "flatbuffers": "flatbuffers>=24.3",
@@ -22,14 +22,15 @@ _PACKAGES: Final = {
     "onnx": "onnx>=1.18",
     "onnxruntime": "onnxruntime>=1.23",
 }
-"""The packages that an install without dependencies lacks, as the projects' files name them."""
-_TOO_MUCH: Final = "the network takes more memory than one of its size needs"
+"""Packages that an install without dependencies lacks, with the versions of the pyproject files."""
+_TOO_MUCH: Final = "the network takes more memory than a network of its size needs"
 
 
 def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> int:
-    """0 done, 1 a package is missing, 9 refused; results as JSON on stdout, progress on stderr.
+    """Run a command: its result goes to stdout as JSON, its progress to stderr.
 
-    `limited`: this process may take only so much memory as a model of that size can need.
+    Exit codes: 0 done, 1 a package is missing, 9 the file or its entry is refused. `limited` bounds
+    the memory of this process by what a model of that size can need.
     """
     options = _parser().parse_args(arguments)
     if limited:
@@ -42,7 +43,9 @@ def main(arguments: Sequence[str] | None = None, *, limited: bool = False) -> in
         if error.name not in _PACKAGES:
             raise
         line = f"pip install '{_PACKAGES[error.name]}'"
-        return _fail("missing-package", f"this needs the package {error.name}: {line}", _LACKING)
+        return _fail(
+            "missing-package", f"this needs the package {error.name}: {line}", _MISSING_PACKAGE
+        )
     print(json.dumps({"schema_version": 1, **result}))
     return 0
 
@@ -74,13 +77,19 @@ def _prepare(options: argparse.Namespace) -> dict[str, object]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m compreface_convert")
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("prepare", help="make one prepared model's folder")
-    one.add_argument("--spec", type=Path, required=True, help="the model entry, JSON")
-    one.add_argument("--models-source", type=Path, nargs="+", required=True, metavar="FILE")
-    one.add_argument("--out", type=Path, required=True, help="folder of prepared models")
-    one.add_argument("--portrait", type=Path, help="a face: real input, its answer is stored")
-    one.add_argument("--keep-source", action="store_true", help="copy the source files to source/")
-    one.add_argument("--json", action="store_true", help="the result is JSON always")
+    prepare = commands.add_parser(
+        "prepare", help="prepare a model: convert it, verify it, write its folder"
+    )
+    prepare.add_argument("--spec", type=Path, required=True, help="the model's entry, a JSON file")
+    prepare.add_argument("--models-source", type=Path, nargs="+", required=True, metavar="FILE")
+    prepare.add_argument("--out", type=Path, required=True, help="folder of prepared models")
+    prepare.add_argument(
+        "--portrait", type=Path, help="a photograph of a face; its answer is stored"
+    )
+    prepare.add_argument(
+        "--keep-source", action="store_true", help="copy the source files to source/"
+    )
+    prepare.add_argument("--json", action="store_true", help="no effect: the result is always JSON")
     return parser
 
 

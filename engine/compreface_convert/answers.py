@@ -1,4 +1,4 @@
-"""The known answer of a portrait: what a model's original answers in the engine's pipeline."""
+"""The known answer of a portrait: that of a model's original in the engine's pipeline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LENGTH_LIMIT: Final = 640
 
 
 class OriginalSession:
-    """The unconverted model as a session; `seen` keeps what it was fed, NCHW."""
+    """The unconverted model as a session; `seen` keeps its input batches, NCHW."""
 
     inputs: tuple[str, ...] = ("input",)
     outputs: tuple[str, ...] = ("embeddings",)
@@ -46,7 +46,7 @@ class OriginalSession:
 def known_answers(
     spec: ModelSpec, session: OriginalSession, dimension: int, portrait: Image
 ) -> dict[str, dict[str, Any]]:
-    """Box, probability, landmarks and embedding of the largest face, for each detector."""
+    """Box, probability, landmarks and embedding of the largest face, by detector."""
     return {name: _answer(spec, session, dimension, name, portrait) for name in DETECTORS}
 
 
@@ -54,7 +54,7 @@ def _answer(
     spec: ModelSpec, session: OriginalSession, dimension: int, detector: str, image: Image
 ) -> dict[str, Any]:
     if spec.align is None or spec.similarity is None:
-        raise ConvertError(f"{spec.name} is no calculator")
+        raise ConvertError(f"{spec.name} is not a calculator")
     context = Context(
         open_session=lambda path: OnnxSession(path, threads=1),
         models_dir=None,
@@ -67,7 +67,7 @@ def _answer(
         inputs=replace(spec.inputs, layout="nchw"),
         similarity=spec.similarity,
         dimension=dimension,
-        # The FaceNet family gives its rows as the network does, the others at unit length.
+        # Embeddings of the FaceNet family keep their length; all others are normalised.
         unit_length=spec.align is not Align.FACENET_MARGIN,
     )
     pipeline = Pipeline(

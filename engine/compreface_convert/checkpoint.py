@@ -1,4 +1,4 @@
-"""Reads a TensorFlow checkpoint folder of a network whose architecture the entry names."""
+"""Reads a TensorFlow checkpoint, with the architecture that the model's entry names."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from compreface_convert.inception import inception_v3
 from compreface_convert.tensor_bundle import Bundle, by_base_name
 
 NETWORKS: Final[Mapping[str, int]] = {"inception_v3_age": 8, "inception_v3_gender": 2}
-"""Names an entry's `network` can have, and how many labels each has."""
+"""Values of an entry's `network`, and the number of labels of each."""
 _STATE: Final = "checkpoint"
 _MAX_STATE: Final = 1 << 20
 
 
 def read_checkpoint(files: Mapping[str, Path], network: str) -> Graph:
-    """The network over the folder's newest checkpoint. `files`: paths by their name in the folder.
+    """The network with the weights of the newest checkpoint. `files`: paths by name in the folder.
 
-    Only the V2 format is read (`.index` and `.data-…` files), the one upstream's age and gender
+    Only the V2 format is read (`.index` and `.data-…` files), which upstream's age and gender
     models have. Raises ConvertError for anything else.
     """
     labels = NETWORKS.get(network)
@@ -32,7 +32,7 @@ def read_checkpoint(files: Mapping[str, Path], network: str) -> Graph:
 
 
 def _prefix(files: Mapping[str, Path]) -> str:
-    """What the checkpoint's files begin with: as the `checkpoint` file says, or the only one."""
+    """The prefix of the checkpoint's files: named in the file `checkpoint`, or the only prefix."""
     indexed = [name.removesuffix(".index") for name in files if name.endswith(".index")]
     if not indexed:
         raise ConvertError(
@@ -46,18 +46,20 @@ def _prefix(files: Mapping[str, Path]) -> str:
         if len(indexed) > 1:
             raise ConvertError(f"the file `checkpoint` names '{newest}', which is not listed")
     if len(indexed) > 1:
-        raise ConvertError("several checkpoints are listed; list one, or the file `checkpoint` too")
+        raise ConvertError(
+            "several checkpoints are listed; list a single one, or the file `checkpoint` too"
+        )
     return indexed[0]
 
 
 def _newest(path: Path) -> str:
-    """The base name that the text file gives; often its folder was on another machine."""
+    """The base name of the newest checkpoint; its folder is often one of another machine."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_STATE).decode("utf-8", "replace")
     except OSError as error:
         raise ConvertError(f"{path} cannot be read: {error}") from error
-    found = re.search(r'^\s*model_checkpoint_path:\s*"([^"\n]*)"', text, re.MULTILINE)
-    if found is None:
+    match = re.search(r'^\s*model_checkpoint_path:\s*"([^"\n]*)"', text, re.MULTILINE)
+    if match is None:
         raise ConvertError(f"{path.name} names no checkpoint (`model_checkpoint_path`)")
-    return re.split(r"[/\\]", found.group(1))[-1]
+    return re.split(r"[/\\]", match.group(1))[-1]

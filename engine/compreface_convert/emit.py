@@ -1,4 +1,4 @@
-"""Writes a simplified graph as an ONNX model: NCHW, dynamic batch, the same bytes every time."""
+"""Writes a simplified graph as ONNX: NCHW, with a dynamic batch and reproducible bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPSET: Final = 17
 IR_VERSION: Final = 8
 PRODUCER: Final = "compreface-engine"
 _SMALL: Final = 1024
-"""With float16 weights, tensors up to this many values stay float32: slopes and biases."""
+"""Tensors of up to this many values (slopes, biases) stay float32 where weights become float16."""
 
 _UNARY: Final = {
     "Relu": "Relu", "Abs": "Abs", "Neg": "Neg", "Exp": "Exp", "Sqrt": "Sqrt", "Tanh": "Tanh",
@@ -32,19 +32,19 @@ _BINARY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How the ONNX file is to look; output names in the order of the graph's outputs."""
+    """The form of the ONNX file; output names in the order of the graph's outputs."""
 
-    picture: tuple[int, int, int]
+    picture: tuple[int, int, int]  # height, width, channels
     outputs: tuple[str, ...]
     half_weights: bool = False
-    transposed: bool = False  # the source expects pictures with x before y
+    transposed: bool = False  # the source network takes pictures with x before y
     dynamic_size: bool = False
     prelu: str = "convolutions"  # or "operator"
 
 
 @dataclass(slots=True)
 class Builder:
-    """Collects nodes and tensors of one ONNX graph under short, steady names."""
+    """The nodes and tensors of an ONNX graph, under short names that do not change between runs."""
 
     half_weights: bool = False
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -60,10 +60,11 @@ class Builder:
         return name
 
     def weights(self, value: Array, levels: Levels | None) -> str:
-        """A tensor that keeps the form it was published in, while its values still lie there.
+        """A tensor of weights, stored as the integers it was published in if it still equals them.
 
-        By Cast, Sub and Mul: ONNX Runtime folds these at load, but makes quantised arithmetic of
-        DequantizeLinear, which is slower and less exact for a network that was not trained for it.
+        It is dequantised by Cast, Sub and Mul, which ONNX Runtime folds at load. DequantizeLinear
+        would turn into quantised arithmetic, slower and less exact for a network that was not
+        trained for it.
         """
         whole = None if levels is None else levels.stored(value)
         if levels is None or whole is None:
@@ -80,20 +81,20 @@ class Builder:
         return name
 
     def prelu(self, x: str, slope: Array) -> str:
-        """x + (1 - s) * relu(-x) by 1x1 depthwise convolutions, fast in ONNX Runtime."""
+        """PReLU as x + (1 - s) * relu(-x) in 1x1 depthwise convolutions, fast in ONNX Runtime."""
         below = self.node("Relu", [self._scaled(x, np.full_like(slope, -1.0))])
         return self.node("Add", [self._scaled(below, 1 - slope), x])
 
     def _scaled(self, x: str, factor: Array) -> str:
-        """Each channel times its factor."""
+        """Each channel of `x` multiplied by its factor."""
         channels = factor.shape[0]
         kernel = self.tensor(factor.astype(np.float32).reshape(channels, 1, 1, 1))
         return self.node("Conv", [x, kernel], group=channels, kernel_shape=[1, 1])
 
 
-@np.errstate(all="ignore")  # values that are not finite are the proof's affair
+@np.errstate(all="ignore")  # verification refuses values that are not finite
 def emit(traced: Traced, form: Form) -> onnx.ModelProto:
-    """The ONNX model; input `input` [batch, C, H, W] float32."""
+    """The ONNX model, with the input `input` [batch, C, H, W] float32."""
     if len(traced.graph.outputs) != len(form.outputs):
         raise ConvertError(f"the network has {len(traced.graph.outputs)} outputs")
     return _Emitter(traced, form).model()
@@ -187,10 +188,10 @@ class _Emitter:
             return build.node("Slice", [inputs[0], *extra])
         if op == "Reshape":
             return self._reshape(node, inputs[0])
-        raise ConvertError(f"the operator {op} (node '{node.name}') has no ONNX form here")
+        raise ConvertError(f"the operator {op} (node '{node.name}') is not supported")
 
     def _constant(self, value: Array, node: Node) -> str:
-        """One value, or one a channel, in the layout of the node's result."""
+        """A scalar, or a value per channel, in the layout of the node's result."""
         rank = len(self._shapes[node.name])
         shape = (-1, 1, 1) if value.size > 1 and rank == 4 else value.shape
         return self._build.tensor(value.astype(np.float32).reshape(shape))
@@ -215,12 +216,12 @@ class _Emitter:
             attrs["auto_pad"] = "SAME_UPPER"
         elif same:
             sizes = self._shapes[node.inputs[0]][1:3]
-            found = [
+            pads = [
                 spatial(sizes[i], kernel[i], strides[i], dilations[i], True)[1:] for i in (0, 1)
             ]
-            before, behind = zip(*found, strict=True)
-            if any(before) or any(behind):
-                attrs["pads"] = self._spatial(before) + self._spatial(behind)
+            before, after = zip(*pads, strict=True)
+            if any(before) or any(after):
+                attrs["pads"] = self._spatial(before) + self._spatial(after)
         return attrs
 
     def _conv(self, node: Node, x: str) -> str:
@@ -245,7 +246,7 @@ class _Emitter:
         if source is not None and source.op == "Reshape":
             shape = self._shapes[source.inputs[0]]
             if len(shape) == 4 and len(self._shapes[node.inputs[0]]) == 2:
-                # The rows follow the picture's order in the source; put them into ours.
+                # The rows are in the order of the source's layout; sort them by the new layout.
                 rows = kernel.reshape(*shape[1:], -1).transpose(*(a - 1 for a in self._axes[1:]), 3)
                 kernel = rows.reshape(kernel.shape)
                 x = self._build.node("Flatten", [self._names[source.inputs[0]]])
@@ -266,15 +267,15 @@ class _Emitter:
 
     def _reduce(self, node: Node, x: str) -> str:
         order, keep = self._order(node.inputs[0]), bool(node.attrs.get("keep_dims"))
-        found = axes(node.attrs["constants"][0], len(order))
-        if len(order) == 4 and found == (1, 2) and node.op == "Mean":
+        reduced = axes(node.attrs["constants"][0], len(order))
+        if len(order) == 4 and reduced == (1, 2) and node.op == "Mean":
             pooled = self._build.node("GlobalAveragePool", [x])
             return pooled if keep else self._build.node("Flatten", [pooled])
         if len(order) == 4 and not keep:
             raise ConvertError(
-                f"{node.op} (node '{node.name}') over {list(found)} is not supported"
+                f"{node.op} (node '{node.name}') over {list(reduced)} is not supported"
             )
-        where = sorted(order.index(axis) for axis in found)
+        where = sorted(order.index(axis) for axis in reduced)
         if node.op == "Sum":
             names = [x, self._build.tensor(np.array(where, np.int64))]
             return self._build.node("ReduceSum", names, keepdims=int(keep))
@@ -290,7 +291,7 @@ class _Emitter:
                 all(self._graph.nodes[user].op == "MatMul" for user in self._users(node.name))
                 and node.name not in self._graph.outputs
             ):
-                return x  # the dense layer flattens by itself
+                return x  # the dense layer flattens its input
             if source[1:3] != (1, 1):
                 back = [self._axes.index(axis) for axis in range(4)]
                 x = self._build.node("Transpose", [x], perm=back)
@@ -309,7 +310,7 @@ def info(name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
 
 
 def finish(graph: onnx.GraphProto, opsets: Mapping[str, int] | None = None) -> onnx.ModelProto:
-    """The model around a graph, with everything fixed that could differ between two runs."""
+    """The model of a graph; whatever could differ between two runs is fixed."""
     imports = [helper.make_opsetid(*item) for item in (opsets or {"": OPSET}).items()]
     model = helper.make_model(graph, opset_imports=imports, producer_name=PRODUCER)
     model.ir_version = IR_VERSION
@@ -317,6 +318,6 @@ def finish(graph: onnx.GraphProto, opsets: Mapping[str, int] | None = None) -> o
 
 
 def to_bytes(model: onnx.ModelProto) -> bytes:
-    """Serialised the same way every time."""
+    """The serialised model; equal models give equal bytes."""
     data: bytes = model.SerializeToString(deterministic=True)
     return data

@@ -1,7 +1,7 @@
-"""What a conversion says when it refuses a file."""
+"""The error of this package."""
 
 from __future__ import annotations
 
 
 class ConvertError(Exception):
-    """A model file was refused; the text says to the user what was found, and where."""
+    """A model file or its entry is refused; the message says what is wrong, and where."""

@@ -1,4 +1,4 @@
-"""Runs a graph in NumPy, wholly or as far as constants reach, with `phase_train` = false."""
+"""Evaluates a graph in NumPy, completely or as far as its constants allow, in inference mode."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from compreface_convert.graph import Array, Graph, Node
 from compreface_convert.kernels import compute
 
 MAX_BYTES = 2 << 30
-"""What all results of one run may take together."""
+"""Bytes that all results of a run may take together."""
 MAX_WORK = 400_000_000_000
-"""Multiplications of one run, roughly; a batch of FaceNet takes 3e9."""
+"""Multiplications of a run, estimated; a batch of FaceNet takes 3e9."""
 
 FIXED_FEEDS: Final[Mapping[str, Array]] = {
     "phase_train": np.array(False),
     "keep_probability": np.array(1.0, np.float32),
 }
-"""Placeholders of training scripts, at the value they have when a network is used."""
+"""Placeholders of training scripts, with their values at inference."""
 
 
 class _Mark:
-    """A value that is no array."""
+    """The state of a value that is not an array."""
 
 
 DEAD, UNKNOWN = _Mark(), _Mark()
@@ -32,7 +32,7 @@ Value = Array | _Mark
 
 
 class Evaluation:
-    """The values of one graph under given feeds; a fed value of UNKNOWN stays symbolic."""
+    """The values of a graph for given feeds; what depends on an UNKNOWN feed stays symbolic."""
 
     def __init__(
         self, graph: Graph, feeds: Mapping[str, Value], *, max_bytes: int = MAX_BYTES
@@ -45,7 +45,7 @@ class Evaluation:
         self._max_bytes = max_bytes
 
     def value(self, name: str) -> Value:
-        """The value of `name`, computing what it needs (no recursion: graphs are deep)."""
+        """The value of `name`, computed with all that it needs; iterative, as graphs are deep."""
         stack, path = [name], set[str]()
         while stack:
             top = stack[-1]
@@ -69,7 +69,7 @@ class Evaluation:
         return value
 
     def source(self, name: str) -> str:
-        """Where a value really comes from, behind identities, switches and merges."""
+        """The value that identities, switches and merges pass on under the name `name`."""
         while name in self._alias:
             name = self._alias[name]
         return name
@@ -82,7 +82,7 @@ class Evaluation:
         return node, int(port) if port.isdigit() else 0
 
     def _missing(self, name: str) -> str | None:
-        """The next value `name` waits for; what a dead branch would need is never asked."""
+        """The next value that `name` depends on; the inputs of a dead branch are not evaluated."""
         node, port = self._split(name)
         if _is_fixed(node):
             return None
@@ -99,22 +99,22 @@ class Evaluation:
         return None
 
     def _pivots(self, node: Node) -> list[str]:
-        """Control inputs that say whether the branch of a node is taken."""
-        found = []
+        """The control inputs that decide whether the branch of a node is taken."""
+        pivots = []
         for name in node.control:
             pivot = self._graph.nodes.get(name.partition(":")[0])
             if pivot is not None and pivot.op == "Identity" and pivot.inputs:
                 pivot = self._graph.nodes.get(pivot.inputs[0].partition(":")[0])
             if pivot is not None and pivot.op in ("Switch", "RefSwitch"):
-                found.append(name)
-        return found
+                pivots.append(name)
+        return pivots
 
     def _flows(self, switch: Node, port: int) -> bool:
-        """Whether output `port` of a switch is alive: 0 where its predicate is false, else 1."""
+        """Whether output `port` of a switch is live: 0 where its predicate is false, else 1."""
         predicate = self._values[switch.inputs[1]]
         if isinstance(predicate, _Mark) or predicate.size != 1 or port > 1:
             raise ConvertError(
-                f"the switch '{switch.name}' does not hang on phase_train or another constant"
+                f"the switch '{switch.name}' depends on neither phase_train nor a constant"
             )
         return bool(predicate.reshape(-1)[0]) == (port == 1)
 
@@ -154,7 +154,7 @@ class Evaluation:
         if node.op in ("Conv2D", "MatMul"):
             self._work += result.size * arrays[1].size // max(1, result.shape[-1])
         if self._bytes > self._max_bytes or self._work > MAX_WORK:
-            raise ConvertError("the network is too large for the proof")
+            raise ConvertError("the network is too large to verify")
         return result
 
     def _merge(self, name: str, node: Node) -> Value:
@@ -172,13 +172,13 @@ def _is_fixed(node: Node) -> bool:
 
 
 def run(graph: Graph, feeds: Mapping[str, Array]) -> list[Array]:
-    """The outputs for concrete inputs."""
+    """The outputs of the graph for these inputs."""
     evaluation = Evaluation(graph, feeds)
     return [evaluation.array(name) for name in graph.outputs]
 
 
 def specialise(graph: Graph) -> Graph:
-    """What is left of the graph at inference: no switches, no identities, every constant folded."""
+    """The graph at inference: without switches and identities, with every constant folded."""
     evaluation = Evaluation(graph, dict.fromkeys(graph.inputs, UNKNOWN))
     for name in graph.outputs:
         if evaluation.value(name) is not UNKNOWN:
@@ -207,7 +207,7 @@ def specialise(graph: Graph) -> Graph:
 
 
 def order(graph: Graph) -> list[Node]:
-    """The nodes so that each stands behind what it needs."""
+    """The nodes in topological order."""
     done: dict[str, Node] = {}
     stack = list(reversed(graph.outputs))
     path: set[str] = set()

@@ -21,7 +21,7 @@ UINT32: Final = number_types.Uint32Flags
 
 @contextmanager
 def _checked() -> Iterator[None]:
-    """Turns what the library raises for an offset or a length outside the file."""
+    """Turns the library's errors for an offset or a length outside the file into ConvertError."""
     try:
         yield
     except (struct.error, TypeError, ValueError, OverflowError) as error:
@@ -34,11 +34,11 @@ class Table(table.Table):  # type: ignore[misc]
     @classmethod
     @_checked()
     def root(cls, data: bytes | memoryview) -> Table:
-        """The table that the file begins with."""
+        """The root table of the file."""
         return cls(data, encode.Get(packer.uoffset, data, 0))
 
     def _place(self, field: int) -> int:
-        """Where the field lies behind the table's start; 0 where the file leaves it out."""
+        """The offset of a field from the table's start; 0 if the file leaves the field out."""
         return int(self.Offset(4 + 2 * field))  # the vtable begins with two lengths of 2 bytes
 
     @_checked()

@@ -1,4 +1,4 @@
-"""Turns a model's source files into ONNX candidates, by format; nothing is proven here."""
+"""Converts a model's source files to ONNX candidates, by format; `verify` chooses among them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from compreface_convert.tflite import read_tflite
 _INPUTS: Final = ("input", "image_batch")  # FaceNet's published graphs
 _OUTPUT: Final = "embeddings"
 _TRIAL: Final = (96, 128)
-"""Height and width a network of any size is traced with."""
+"""Height and width that a network without a fixed size is traced with."""
 _OTHER: Final = (128, 64)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One ONNX file; `batch` is None where any number of pictures will do."""
+    """An ONNX file; `batch` is the fixed batch size, None if it is dynamic."""
 
     data: bytes
     batch: int | None = None
@@ -42,7 +42,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """ONNX candidates, best first, and the original as a function [N, 3, H, W] -> its outputs."""
+    """ONNX candidates, the best first, and the original as a function [N, 3, H, W] -> outputs."""
 
     candidates: tuple[Candidate, ...]
     original: Callable[[Array], list[Array]]
@@ -50,7 +50,7 @@ class Converted:
 
 
 def convert(spec: ModelSpec, sources: Sequence[Source]) -> Converted:
-    """The entry's files as ONNX, not yet proven."""
+    """The entry's files as ONNX, not verified yet. Raises ConvertError."""
     if spec.format == "onnx":
         try:
             return _from_onnx(spec, sources[0].data())
@@ -85,16 +85,16 @@ def _from_graph(spec: ModelSpec, graph: Graph) -> Converted:
     if spec.role == "calculator" and len(graph.outputs) != 1:
         names = ", ".join(graph.outputs)[:300]
         raise ConvertError(
-            f"the network has {len(graph.outputs)} outputs ({names}); a calculator has one"
+            f"the network has {len(graph.outputs)} outputs ({names}); a calculator has a single one"
         )
     outputs: tuple[str, ...] = (_OUTPUT,)
-    # The nodes of a frozen graph are looked for by their names where TensorFlow runs it.
+    # The TensorFlow runtime looks up the outputs of a frozen graph by the names of their nodes.
     if spec.role != "calculator" or spec.format == "tensorflow-graph":
         outputs = tuple(output.partition(":")[0] for output in graph.outputs)
     traced = simplify(specialise(graph), (size, size, 3))
     for output in traced.graph.outputs:
         if len(traced.shapes[output]) != 2:
-            raise ConvertError(f"the output '{output}' is no vector a picture")
+            raise ConvertError(f"the output '{output}' is not a vector per picture")
     made = to_bytes(emit(traced, Form((size, size, 3), outputs)))
 
     def original(batch: Array) -> list[Array]:
@@ -107,7 +107,7 @@ def _read_mxnet(spec: ModelSpec, sources: Sequence[Source]) -> Network:
     symbol, weights = sorted(sources, key=lambda source: not source.name.endswith(".json"))
     if not symbol.name.endswith(".json"):
         raise ConvertError("`files` must name the graph (*-symbol.json) and the weights (*.params)")
-    # A detector's outputs are the file's own; the others end at InsightFace's `fc1`.
+    # A detector keeps the outputs of its file; other networks end at InsightFace's `fc1`.
     return read_mxnet(symbol.data(), read_params(weights.data()), cut=spec.role != "detector")
 
 
@@ -117,7 +117,9 @@ def _from_mxnet(spec: ModelSpec, network: Network) -> Converted:
     size = spec.inputs.size
     if spec.role == "calculator" and len(network.outputs) != 1:
         names = ", ".join(network.outputs)
-        raise ConvertError(f"the network has the outputs {names[:300]}; a calculator has one")
+        raise ConvertError(
+            f"the network has the outputs {names[:300]}; a calculator has a single one"
+        )
     height, width = (size, size) if size else _TRIAL
     made = to_bytes(emit_mxnet(network, (3, height, width), free_size=not size))
     return Converted(
@@ -135,7 +137,7 @@ def _from_onnx(spec: ModelSpec, data: bytes) -> Converted:
 
     def once(batch: Array) -> list[Array]:
         try:
-            return [np.asarray(found) for found in runner.run(None, {info.input: batch})]
+            return [np.asarray(value) for value in runner.run(None, {info.input: batch})]
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             if "bad_alloc" in str(error):
                 raise MemoryError from error
@@ -143,7 +145,7 @@ def _from_onnx(spec: ModelSpec, data: bytes) -> Converted:
 
     def original(batch: Array) -> list[Array]:
         fed = batch if layout == "nchw" else np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
-        step = info.batch or 1  # one by one: what a batch gives is to be proven
+        step = info.batch or 1  # singly: the answers of a batch are to be verified
         parts = []
         for start in range(0, len(fed), step):
             part = fed[start : start + step]
@@ -152,7 +154,7 @@ def _from_onnx(spec: ModelSpec, data: bytes) -> Converted:
         if len(parts) == 1 and len(fed) == step:
             return parts[0]
         if any(value.shape[:1] != (step,) for part in parts for value in part):
-            raise ConvertError("an output has no batch axis")
+            raise ConvertError("an output of the network has no batch axis")
         columns = zip(*parts, strict=True)
         return [np.concatenate(column)[: len(fed)] for column in columns]
 

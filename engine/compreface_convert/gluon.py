@@ -1,4 +1,4 @@
-"""Networks of MXNet's gluon model zoo, built over a `.params` file that carries no graph."""
+"""Networks of MXNet's gluon model zoo, for `.params` files, which hold weights and no graph."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from compreface_convert.mxnet_graph import Attrs, Network, Step
 
 _PICTURE: Final = "data"
 OUTPUT: Final = "output"
-"""The name of the scores, before any softmax; the file gives none."""
-# What `collect_params` puts in front, with a counter: it depends on what was built before.
+"""The name of the scores, before any softmax; the file does not name them."""
+# The prefix of `collect_params`; its counter depends on what the training script built before.
 _PREFIX: Final = re.compile(r"(mobilenetv2|resnetv1)\d+_")
 _STATISTICS: Final = ("gamma", "beta", "running_mean", "running_var")
 
@@ -23,7 +23,7 @@ _STRIDES: Final = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
 
 
 def build(network: str, weights: Mapping[str, Array]) -> Network:
-    """The network `network` over the file's arrays. Raises ConvertError where they do not fit.
+    """The network of that name with the file's arrays. Raises ConvertError if they do not fit.
 
     Arrays are named by place (`features.0.weight`, as `save_parameters` does) or by layer
     (`mobilenetv20_features_conv0_weight`).
@@ -34,12 +34,12 @@ def build(network: str, weights: Mapping[str, Array]) -> Network:
     NETWORKS[network](net)
     if net.left:
         some = ", ".join(sorted(net.left)[:3])
-        raise ConvertError(f"the .params file holds more than {network} has: {some}")
+        raise ConvertError(f"the .params file has arrays that {network} does not have: {some}")
     return Network(tuple(net.steps), net.used, _PICTURE, {OUTPUT: net.steps[-1].name})
 
 
 class _Net:
-    """Adds layers; each is told both names its weights can have."""
+    """The steps of a network; weights are looked up under both names that they can have."""
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
         self.steps: list[Step] = []
@@ -108,7 +108,7 @@ def _resnet18_v1(net: _Net) -> None:
     x = net.relu(net.norm(x, "features.1", "batchnorm0"))
     x = net.add("Pooling", x, pool_type="max", kernel=(3, 3), stride=(2, 2), pad=(1, 1))
     for stage in range(1, 5):
-        number = 0  # of a stage's convolution and batch norm, by layer
+        number = 0  # of a convolution and its batch norm within the stage
         for unit in range(2):
             place, first = f"features.{stage + 3}.{unit}", stage > 1 and unit == 0
             y = x

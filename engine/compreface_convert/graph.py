@@ -1,4 +1,4 @@
-"""The graph both readers give and all else works on: TensorFlow's operators, NHWC."""
+"""The graph that the TensorFlow and TFLite readers make: TensorFlow's operators, NHWC."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int | None, ...]
 
 MAX_NODES = 50_000
-"""Far above any face network (FaceNet has 1 127 nodes); keeps a lying file from costing minutes."""
+"""Far above any face network (FaceNet has 1 127 nodes); it bounds the time of a hostile file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Weights stored as whole numbers q of `dtype`, each standing for q * `scale` + `least`."""
+    """Weights stored as integers q of `dtype`, each meaning q * `scale` + `least`."""
 
     scale: float
     least: float
     dtype: str
 
     def values(self, stored: Array) -> Array:
-        """float32, rounded once, from float64."""
-        # As TensorFlow.js does; what overflows is the caller's affair.
+        """The weights as float32, rounded once from float64."""
+        # As TensorFlow.js does. The caller checks for values that overflow.
         with np.errstate(over="ignore"):
             return (stored.astype(np.float64) * self.scale + self.least).astype(np.float32)
 
     def stored(self, values: Array) -> Array | None:
-        """The whole numbers for `values`; None where one of them is on no level."""
+        """The integers for `values`; None if a value is between two levels."""
         limits = np.iinfo(self.dtype)
-        found = np.rint((values.astype(np.float64) - self.least) / self.scale)
-        if found.size and not limits.min <= found.min() <= found.max() <= limits.max:
+        levels = np.rint((values.astype(np.float64) - self.least) / self.scale)
+        if levels.size and not limits.min <= levels.min() <= levels.max() <= limits.max:
             return None
-        whole = found.astype(self.dtype)
+        whole = levels.astype(self.dtype)
         return whole if np.array_equal(self.values(whole), values.astype(np.float32)) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation; `inputs` are value names (`node` or `node:1`), control inputs stand apart."""
+    """An operation; `inputs` are names of values (`node` or `node:1`), `control` names of nodes."""
 
     name: str
     op: str
@@ -53,7 +53,7 @@ class Node:
 
 @dataclass(slots=True)
 class Graph:
-    """Nodes by name, in any order; `inputs` maps the picture's value to its declared NHWC shape."""
+    """Nodes by name, in any order; `inputs` has the picture's name and its declared NHWC shape."""
 
     nodes: dict[str, Node]
     constants: dict[str, Array]

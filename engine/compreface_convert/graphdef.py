@@ -13,25 +13,25 @@ from compreface_convert.evaluate import FIXED_FEEDS
 from compreface_convert.graph import MAX_NODES, Array, Graph, Node, Shape
 from compreface_convert.tensorflow_proto import parse
 
-# DataType numbers of TensorFlow's types.proto that a weight or a parameter can have.
+# NumPy types by the DataType numbers of TensorFlow's types.proto, for weights and parameters.
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "<u1", 5: "<i2", 6: "<i1", 9: "<i8", 10: "?", 19: "<f2"}
 _FLOAT, _STRING = 1, 7
 MAX_ELEMENTS = 1 << 27
 _MAX_REPEATED = 1 << 20
-"""Values a constant may have beyond those that stand in the file."""
+"""Values that a constant may have beyond those in the file, by repeating the last one."""
 _MAX_CONSTANT_BYTES = 64 << 20
-"""What all constants may take beyond the size of the file."""
+"""Bytes that all constants may take beyond the size of the file."""
 _MAX_DIMENSIONS = 8
 
 
 def read_graphdef(
     data: bytes | memoryview, *, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()
 ) -> Graph:
-    """The graph as it stands in the file.
+    """The graph of a file, unchanged.
 
-    Its input is the first of `inputs` that it has, else its only placeholder of floats; its outputs
-    are `outputs` where it has all of them, else what depends on the input and nobody else uses.
-    Raises ConvertError for a broken file, and where there is no such input or output.
+    Its input is the first of `inputs` that it has, else its only float placeholder. Its outputs are
+    `outputs` if it has all of them, else the nodes that depend on the input and feed no other node.
+    Raises ConvertError for a broken file, and for one without such an input or output.
     """
     nodes = read_nodes(parse("GraphDef", data).node, len(data))
     constants = {
@@ -47,23 +47,23 @@ def read_graphdef(
 
 
 def _only_input(nodes: Mapping[str, Node]) -> str:
-    found = [
+    names = [
         node.name
         for node in nodes.values()
         if node.op == "Placeholder"
         and node.attrs.get("dtype") == _FLOAT
         and node.name not in FIXED_FEEDS
     ]
-    if len(found) != 1:
-        names = ", ".join(found)[:300] or "none"
+    if len(names) != 1:
+        listed = ", ".join(names)[:300] or "none"
         raise ConvertError(
-            f"the graph has {len(found)} inputs of floats ({names}); one is supported"
+            f"the graph has {len(names)} inputs of floats ({listed}); one is supported"
         )
-    return found[0]
+    return names[0]
 
 
 def _ends(nodes: Mapping[str, Node], start: str) -> tuple[str, ...]:
-    """What depends on `start` and is used by no other node, in the file's order."""
+    """The nodes that depend on `start` and feed no other node, in the order of the file."""
     users: dict[str, list[str]] = {}
     for node in nodes.values():
         for source in node.inputs:
@@ -99,7 +99,7 @@ def read_nodes(messages: Iterable[Any], size: int) -> dict[str, Node]:
 
 
 def read_node(message: Any) -> Node:
-    """A NodeDef; an attribute that names a function becomes a str, other texts stay bytes."""
+    """The node of a NodeDef. A function's name becomes a str, other texts stay bytes."""
     inputs = tuple(name.removesuffix(":0") for name in message.input if not name.startswith("^"))
     control = tuple(name[1:] for name in message.input if name.startswith("^"))
     attrs = {attr.key: _value(attr.value) for attr in message.attr}
@@ -107,7 +107,7 @@ def read_node(message: Any) -> Node:
 
 
 def _value(attr: Any) -> Any:
-    """The value of an AttrValue; None where it is of a kind that is not read."""
+    """The value of an AttrValue; None for a kind that is not read."""
     kind = attr.WhichOneof("value")
     if kind is None:
         return None
@@ -122,15 +122,15 @@ def _value(attr: Any) -> Any:
 
 
 def read_shape(message: Any) -> Shape:
-    """A TensorShapeProto; None stands for a size that is not known."""
+    """The shape of a TensorShapeProto; None is an unknown size."""
     if len(message.dim) > _MAX_DIMENSIONS:
         raise ConvertError(f"a tensor has more than {_MAX_DIMENSIONS} dimensions")
     return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
 
 
-@np.errstate(all="ignore")  # values that are not finite are the proof's affair
+@np.errstate(all="ignore")  # verification refuses values that are not finite
 def _tensor(message: Any) -> Array | list[bytes] | None:
-    """A TensorProto as an array; strings, which no network computes with, as a flat list."""
+    """The array of a TensorProto, or its strings as a flat list; None for other types."""
     if message.dtype not in DTYPES:
         return list(message.string_val) if message.dtype == _STRING else None
     dtype, shape = np.dtype(DTYPES[message.dtype]), read_shape(message.tensor_shape)
@@ -156,7 +156,7 @@ def _tensor(message: Any) -> Array | list[bytes] | None:
 
 
 def _values(message: Any) -> Array:
-    """The values of a TensorProto that lists them; a single 0 where there is none."""
+    """The values that a TensorProto lists one by one; a single 0 if there are none."""
     if message.half_val:
         return np.array(message.half_val, np.int64).astype(np.uint16).view("<f2")
     for values, dtype in (

@@ -1,4 +1,4 @@
-"""Inception v3 as TensorFlow-Slim builds it, in inference form, over a checkpoint's variables."""
+"""TensorFlow-Slim's Inception v3 at inference, with the variables of a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 from compreface_convert.errors import ConvertError
 from compreface_convert.graph import Array, Graph, Node
 
-# Szegedy et al. 2015 (arXiv 1512.00567) with the scope names of TensorFlow-Slim's
-# nets/inception_v3.py, which the variables carry too, its irregular ones included.
+# Szegedy et al. 2015 (arXiv 1512.00567). The scope names, the irregular ones too, are those of
+# TensorFlow-Slim's nets/inception_v3.py, since the variables are named by them.
 _EPSILON: Final = 0.001
 _FEATURES: Final = 2048
 INPUT: Final = "input"
 OUTPUT: Final = "Softmax"
-"""What TensorFlow names the softmax of the original graph."""
+"""The name of the softmax in the original graph."""
 
 Variables = Callable[[str], Array]
-"""Gives a variable by its name; raises ConvertError if there is none."""
+"""A function from a variable's name to its value; raises ConvertError if there is none."""
 
 
 Layer: TypeAlias = tuple[str, int, tuple[int, int]] | tuple[str, int, tuple[int, int], int]
-"""Scope, channels, kernel and, for layers without padding, the stride."""
+"""The scope, channels and kernel of a layer and, if it is not padded, its stride."""
 
 
 class _Net:
-    """Adds layers to a graph; a layer's name is its scope."""
+    """A graph under construction; the name of a layer is its scope."""
 
     def __init__(self, variables: Variables) -> None:
         self._variables = variables
@@ -36,13 +36,13 @@ class _Net:
         self._channels = {INPUT: 3}
 
     def variable(self, name: str, shape: tuple[int, ...]) -> str:
-        found = self._variables(name)
-        if found.shape != shape or found.dtype != np.float32:
+        value = self._variables(name)
+        if value.shape != shape or value.dtype != np.float32:
             raise ConvertError(
-                f"the variable '{name}' is {found.dtype} {list(found.shape)}, "
+                f"the variable '{name}' is {value.dtype} {list(value.shape)}, "
                 f"not float32 {list(shape)}: is this the network of the entry?"
             )
-        return self.constant(name, found)
+        return self.constant(name, value)
 
     def constant(self, name: str, value: Array) -> str:
         self.constants[name] = value
@@ -56,7 +56,7 @@ class _Net:
     def conv(
         self, x: str, name: str, channels: int, kernel: tuple[int, int], stride: int = 0
     ) -> str:
-        """Convolution, batch norm without gamma, ReLU; a stride given means VALID padding."""
+        """Convolution, batch norm without gamma, ReLU; a stride means VALID padding, else SAME."""
         before = self._channels[x]
         weights = self.variable(f"{name}/weights", (*kernel, before, channels))
         attrs = {
@@ -101,9 +101,10 @@ class _Net:
 
 
 def inception_v3(variables: Variables, labels: int) -> Graph:
-    """The graph [N, H, W, 3] -> probabilities [N, labels]: base, mean over the picture, `output`.
+    """The graph [N, H, W, 3] -> probabilities [N, labels].
 
-    Raises ConvertError for a variable that is missing or of another shape.
+    It is the base network, a mean over the picture and the dense layer `output`. Raises
+    ConvertError for a variable that is missing or has another shape.
     """
     net = _Net(variables)
     x = _stem(net, INPUT)

@@ -1,4 +1,4 @@
-"""What each TensorFlow operator means, in NumPy: judge of a conversion and constant folder."""
+"""TensorFlow's operators in NumPy: the reference of a conversion, and for constant folding."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from compreface_convert.errors import ConvertError
 from compreface_convert.graph import Array
 
 MAX_ELEMENTS = 1 << 27
-"""Values one result may have (512 MiB of float32)."""
+"""Values that a result may have (512 MiB of float32)."""
 MAX_MULTIPLICATIONS = 60_000_000_000
-"""Multiplications one convolution or dense layer may take; FaceNet has 1.4e9 a face in all."""
+"""Multiplications that a layer may take; the whole of FaceNet takes 1.4e9 a face."""
 
 MAX_TAPS = 4096
-"""Points one window may have."""
+"""Points that a window may have."""
 
 Attrs: TypeAlias = Mapping[str, Any]
 Kernel: TypeAlias = Callable[[Sequence[Array], Attrs], Array]
 
 
 def spatial(size: int, kernel: int, stride: int, dilation: int, same: bool) -> tuple[int, int, int]:
-    """Output size, padding before and padding behind, by TensorFlow's rule."""
+    """Output size, padding before and padding after, by TensorFlow's rule."""
     reach = (kernel - 1) * dilation + 1
     if not same:
         return max(0, (size - reach) // stride + 1), 0, 0
@@ -34,7 +34,7 @@ def spatial(size: int, kernel: int, stride: int, dilation: int, same: bool) -> t
 
 
 def window(attrs: Attrs, key: str) -> tuple[int, int]:
-    """Height and width of a window attribute; the batch and the channel entry must be 1."""
+    """Height and width of a window attribute, whose batch and channel entries must be 1."""
     values = attrs.get(key) or [1, 1, 1, 1]
     if len(values) != 4 or values[0] != 1 or values[3] != 1 or min(values) < 1:
         raise ConvertError(f"{key} {values} is not supported")
@@ -58,16 +58,16 @@ def check_size(shape: Sequence[int]) -> None:
 
 
 def _windows(x: Array, kernel: tuple[int, int], attrs: Attrs, fill: float) -> list[list[Array]]:
-    """For each tap of the window, the strided view of the padded picture it sees."""
+    """The strided view of the padded picture for each point of the window, by row and column."""
     if x.ndim != 4:
         raise ConvertError(f"a window over {x.ndim} dimensions")
     strides, dilations, same = window(attrs, "strides"), window(attrs, "dilations"), is_same(attrs)
     pads, outs = [], []
     for axis in (0, 1):
-        out, before, behind = spatial(
+        out, before, after = spatial(
             x.shape[1 + axis], kernel[axis], strides[axis], dilations[axis], same
         )
-        pads.append((before, behind))
+        pads.append((before, after))
         outs.append(out)
     if kernel[0] * kernel[1] > MAX_TAPS:
         raise ConvertError(f"a window of {list(kernel)} is too large")
@@ -138,9 +138,9 @@ def _avg_pool(args: Sequence[Array], attrs: Attrs) -> Array:
     counts = _windows(np.ones((1, *args[0].shape[1:3], 1), args[0].dtype), kernel, attrs, 0)
     total, count = np.zeros_like(views[0][0]), np.zeros_like(counts[0][0])
     for line, ones in zip(views, counts, strict=True):
-        for view, one in zip(line, ones, strict=True):
+        for view, points in zip(line, ones, strict=True):
             total += view
-            count += one
+            count += points
     return total / count
 
 
@@ -156,7 +156,7 @@ def _matmul(args: Sequence[Array], attrs: Attrs) -> Array:
 
 def check_work(multiplications: int) -> None:
     if multiplications > MAX_MULTIPLICATIONS:
-        raise ConvertError("a layer is too large for the proof")
+        raise ConvertError("a layer is too large to verify")
 
 
 def _batch_norm(args: Sequence[Array], attrs: Attrs) -> Array:
@@ -177,11 +177,13 @@ def _elementwise(function: Callable[..., Array]) -> Kernel:
 
 
 def axes(values: Array, rank: int) -> tuple[int, ...]:
-    """Axis numbers as the file gives them, counted from the front."""
-    found = sorted({int(value) + rank if value < 0 else int(value) for value in values.reshape(-1)})
-    if any(not 0 <= axis < rank for axis in found):
+    """The axis numbers of a file, sorted, with negative ones counted from the front."""
+    numbers = sorted(
+        {int(value) + rank if value < 0 else int(value) for value in values.reshape(-1)}
+    )
+    if any(not 0 <= axis < rank for axis in numbers):
         raise ConvertError(f"axes {values.tolist()} of {rank} dimensions")
-    return tuple(found)
+    return tuple(numbers)
 
 
 def _reduce(function: Callable[..., Array]) -> Kernel:
@@ -272,7 +274,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 KERNELS: dict[str, tuple[int, Kernel]] = {
-    # operator: (number of inputs, 0 = any; meaning)
+    # operator: (number of inputs, 0 = any; function)
     "Identity": (1, _same), "StopGradient": (1, _same), "PlaceholderWithDefault": (1, _same),
     "Conv2D": (2, _conv), "DepthwiseConv2dNative": (2, _depthwise), "MatMul": (2, _matmul),
     "MaxPool": (1, _max_pool), "AvgPool": (1, _avg_pool),
@@ -298,11 +300,11 @@ KERNELS: dict[str, tuple[int, Kernel]] = {
 
 
 def compute(op: str, args: Sequence[Array], attrs: Attrs, at: str) -> Array:
-    """The operator's value; ConvertError names the node for whatever does not work."""
+    """The operator's value. Raises ConvertError with the name of the node for any failure."""
     if op not in KERNELS:
         raise ConvertError(f"the operator {op} (node '{at}') is not supported")
-    wanted, kernel = KERNELS[op]
-    if (wanted and len(args) != wanted) or not args:
+    expected, kernel = KERNELS[op]
+    if (expected and len(args) != expected) or not args:
         raise ConvertError(f"{op} (node '{at}') has {len(args)} inputs")
     try:
         with np.errstate(all="ignore"):

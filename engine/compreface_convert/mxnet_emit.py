@@ -1,4 +1,4 @@
-"""Writes an MXNet network as ONNX: batch free, height and width too where asked."""
+"""Writes an MXNet network as ONNX, with a dynamic batch and, on request, a dynamic size."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ _SCALAR: Final = {
 }  # fmt: skip
 _LINEAR: Final = ("Convolution", "FullyConnected")
 _OTHER: Final = 7
-"""Pictures of a second size tell which sizes of an output hang on the picture's."""
+"""Steps to a second picture size, which shows what sizes of an output depend on the picture's."""
 
 
-@np.errstate(all="ignore")  # values that are not finite are the proof's affair
+@np.errstate(all="ignore")  # verification refuses values that are not finite
 def emit(
     network: Network, picture: tuple[int, int, int], *, free_size: bool, prelu: str = "convolutions"
 ) -> onnx.ModelProto:
-    """The ONNX model; input `input` [batch, C, H, W] float32, outputs named as in the network.
+    """The ONNX model: input `input` [batch, C, H, W] float32, outputs named as in the network.
 
-    `picture` [C, H, W] is the size to try it with, the only one unless `free_size`. `prelu` may be
-    "operator" to keep ONNX's own.
+    `picture` [C, H, W] is the size of its input, or only the size to trace it with if `free_size`.
+    `prelu` is "convolutions", or "operator" for ONNX's own PRelu.
     """
     return _Emitter(network, picture, free_size, prelu).model()
 
@@ -97,17 +97,18 @@ class _Emitter:
             other = shapes(self._network, (channels, height + _OTHER * 8, width + _OTHER * 16), 2)
         made = []
         for name, value in self._network.outputs.items():
-            one, two = self._shapes[value], other[value]
-            expect(one[0] == two[0] == 2, f"the output '{name}' does not begin with the batch")
+            shape, other_shape = self._shapes[value], other[value]
+            begins = shape[0] == other_shape[0] == 2
+            expect(begins, f"the first axis of the output '{name}' is not the batch")
             sizes: list[int | str] = [
                 first if first == second else f"{name}_{axis}"
-                for axis, (first, second) in enumerate(zip(one, two, strict=True))
+                for axis, (first, second) in enumerate(zip(shape, other_shape, strict=True))
             ]
             made.append(info(name, ["batch", *sizes[1:]]))
         return made
 
     def _folds(self, step: Step) -> bool:
-        """Whether a batch norm behind it, its only user, takes it in."""
+        """Whether the step is folded into the batch norm after it, its only user."""
         user = self._users.get(step.name)
         return (
             step.op in _LINEAR
@@ -130,7 +131,7 @@ class _Emitter:
         return self._build.tensor(np.array(values, np.int64))
 
     def _input(self, step: Step, index: int = 0) -> str:
-        """A value in ONNX; weights in an odd place become tensors."""
+        """The ONNX name of an input; weights where a value is expected become tensors."""
         name = step.inputs[index]
         if name not in self._names:
             self._names[name] = self._build.tensor(self._weight(step, index).astype(np.float32))
@@ -165,10 +166,10 @@ class _Emitter:
         if op == "clip":
             ends = [self._number(attrs.real(key, 0)) for key in ("a_min", "a_max")]
             return build.node("Clip", [self._input(step), *ends])
-        raise ConvertError(f"the operator {op} (node '{step.name}') has no ONNX form here")
+        raise ConvertError(f"the operator {op} (node '{step.name}') is not supported")
 
     def _linear(self, step: Step, scale: Array, offset: Array) -> str:
-        """A convolution or dense layer, its result times `scale` plus `offset`, one a channel."""
+        """A convolution or dense layer, with a `scale` and an `offset` per channel folded in."""
         weights = self._weight(step, 1)
         bias = np.zeros(len(weights))
         if not step.attrs.flag("no_bias", False):
@@ -256,7 +257,7 @@ class _Emitter:
         )
 
     def _crop(self, step: Step) -> str:
-        """The first value cut to the second's height and width."""
+        """The first input, cut to the height and width of the second."""
         top, left = crop_offset(step.inputs, step.attrs)
         build = self._build
         shape = build.node("Shape", [self._input(step, 1)])

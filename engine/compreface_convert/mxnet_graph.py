@@ -1,4 +1,4 @@
-"""An MXNet network: its steps, its weights, and attributes with MXNet's own defaults."""
+"""An MXNet network: steps, weights, and attributes with MXNet's defaults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WHOLE: Final = re.compile(r"(-?\d{1,12})L?")
 
 @dataclass(frozen=True, slots=True)
 class Attrs:
-    """A step's attributes, written as text; what is absent has MXNet's default, not ONNX's."""
+    """The attributes of a step, stored as text; an absent one has MXNet's default."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
 
@@ -34,7 +34,7 @@ class Attrs:
         try:
             value = float(self.text(key, repr(default)))
         except ValueError as error:
-            raise ConvertError(f"{key} is no number") from error
+            raise ConvertError(f"{key} is not a number") from error
         if not math.isfinite(value):
             raise ConvertError(f"{key} is {value}")
         return value
@@ -46,15 +46,15 @@ class Attrs:
         return values[0]
 
     def sizes(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """Whole numbers: `(3, 3)`, `(3,3)`, `[3, 3]` or `3`, in old files `(3L, 3L)`."""
+        """Integers, written `(3, 3)`, `(3,3)`, `[3, 3]` or `3`, in old files `(3L, 3L)`."""
         value = self.texts.get(key)
         if value is None:
             return default
         parts = [part.strip() for part in value.strip().strip("()[]").split(",")]
-        found = [_WHOLE.fullmatch(part) for part in parts if part]
-        numbers = tuple(int(match[1]) for match in found if match)
-        if len(numbers) != len(found) or any(abs(number) > _LIMIT for number in numbers):
-            raise ConvertError(f"{key} is {value[:40]!r}, not whole numbers")
+        matches = [_WHOLE.fullmatch(part) for part in parts if part]
+        numbers = tuple(int(match[1]) for match in matches if match)
+        if len(numbers) != len(matches) or any(abs(number) > _LIMIT for number in numbers):
+            raise ConvertError(f"{key} is {value[:40]!r}, not integers")
         return numbers
 
     def pair(self, key: str, default: int, least: int) -> tuple[int, int]:
@@ -67,7 +67,7 @@ class Attrs:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation; `inputs` name other steps, the picture or weights."""
+    """An operation; `inputs` name other steps, the picture or weights."""
 
     name: str
     op: str
@@ -77,7 +77,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Steps, each behind what it needs; `outputs` maps public names to values."""
+    """Steps in topological order; `outputs` maps public names to values."""
 
     steps: tuple[Step, ...]
     weights: Mapping[str, Array]

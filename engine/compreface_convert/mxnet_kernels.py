@@ -1,4 +1,4 @@
-"""What each MXNet operator means, in NumPy (NCHW): the judge of a conversion."""
+"""MXNet's operators in NumPy (NCHW): the reference of a conversion."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from compreface_convert.mxnet_graph import Attrs
 Kernel: TypeAlias = Callable[[Sequence[Array], Attrs], Array]
 
 EPS: Final = 1e-3
-"""MXNet's default of a batch norm; ONNX has 1e-5."""
+"""MXNet's default epsilon of a batch norm; ONNX's is 1e-5."""
 SLOPE: Final = 0.25
-"""MXNet's default of a leaky ReLU; ONNX has 0.01."""
+"""MXNet's default slope of a leaky ReLU; ONNX's is 0.01."""
 L2_EPS: Final = 1e-10
 
 
@@ -28,7 +28,7 @@ def expect(condition: bool, text: str) -> None:
 
 
 def out_size(size: int, kernel: int, stride: int, pad: int, dilate: int, full: bool) -> int:
-    """Length of a window's result by MXNet's rule: cut off ("valid") or rounded up ("full")."""
+    """The output size of a window by MXNet's rule, rounded down ("valid") or up ("full")."""
     room = size + 2 * pad - ((kernel - 1) * dilate + 1)
     return (-(-room // stride) if full else room // stride) + 1
 
@@ -43,12 +43,12 @@ def _windows(
     full: bool = False,
     fill: float = 0.0,
 ) -> Iterator[tuple[int, int, Array]]:
-    """For each tap of the window, the strided view of the padded picture it sees."""
+    """The strided view of the padded picture for each point of the window: row, column, view."""
     expect(x.ndim == 4, f"a window over {x.ndim} dimensions")
     expect(kernel[0] * kernel[1] <= MAX_TAPS, f"a window of {list(kernel)} is too large")
     outs = [out_size(x.shape[2 + i], kernel[i], stride[i], pad[i], dilate[i], full) for i in (0, 1)]
     expect(min(outs) >= 1, f"a window of {list(kernel)} does not fit into {list(x.shape)}")
-    ends = [  # a window that is rounded up may reach behind the padding
+    ends = [  # a window that is rounded up may reach beyond the padding
         max(pad[i], (outs[i] - 1) * stride[i] + (kernel[i] - 1) * dilate[i] + 1 - pad[i] - size)
         for i, size in enumerate(x.shape[2:])
     ]
@@ -133,14 +133,14 @@ def _batch_norm(args: Sequence[Array], attrs: Attrs) -> Array:
     expect(sizes == [x.shape[1]] * 4, f"statistics of {sizes} for {list(x.shape)}")
     shape = (1, -1, *[1] * (x.ndim - 2))
     gamma, beta, mean, variance = (part.reshape(shape) for part in args[1:])
-    if attrs.flag("fix_gamma", True):  # it counts as 1, whatever is stored
+    if attrs.flag("fix_gamma", True):  # gamma is 1, whatever the file has
         gamma = np.ones_like(gamma)
     eps = np.float32(attrs.real("eps", EPS))
     return np.asarray((x - mean) * (gamma / np.sqrt(variance + eps)) + beta)
 
 
 def channel_axis(attrs: Attrs, rank: int) -> None:
-    """Refuses a batch norm over another axis than the channels'."""
+    """Raises ConvertError for a batch norm over another axis than the channels."""
     axis = attrs.whole("axis", 1)
     expect(rank >= 2 and axis in (1, 1 - rank), f"axis {axis} of {rank} dimensions")
 
@@ -188,7 +188,7 @@ def _pooling(args: Sequence[Array], attrs: Attrs) -> Array:
         return np.maximum.reduce(views) if len(views) > 1 else views[0].copy()
     total = sum(view for _, _, view in _windows(x, kernel, stride, pad, full=full))
     ones = np.ones((1, 1, *x.shape[2:]), x.dtype)
-    if attrs.flag("count_include_pad", True):  # but never what lies behind the padding
+    if attrs.flag("count_include_pad", True):  # but never what is beyond the padding
         ones = np.pad(ones, [(0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2], constant_values=1)
         pad = (0, 0)
     return np.asarray(
@@ -197,10 +197,11 @@ def _pooling(args: Sequence[Array], attrs: Attrs) -> Array:
 
 
 def is_full(attrs: Attrs) -> bool:
-    """Whether a pooling rounds its size up."""
-    found = attrs.text("pooling_convention", "valid")
-    expect(found in ("valid", "full"), f"the pooling convention {found[:40]!r} is not supported")
-    return found == "full"
+    """Whether a pooling rounds its output size up."""
+    convention = attrs.text("pooling_convention", "valid")
+    known = convention in ("valid", "full")
+    expect(known, f"the pooling convention {convention[:40]!r} is not supported")
+    return convention == "full"
 
 
 def _flatten(args: Sequence[Array], attrs: Attrs) -> Array:
@@ -212,7 +213,7 @@ def _concat(args: Sequence[Array], attrs: Attrs) -> Array:
 
 
 def reshape_target(attrs: Attrs) -> tuple[int, ...]:
-    """0 takes the input's size at its place, -1 what is left, as in ONNX."""
+    """The target shape: 0 keeps the input's size, -1 is what remains, as in ONNX."""
     target = attrs.sizes("shape", ())
     fits = bool(target) and min(target) >= -1 and target.count(-1) <= 1
     expect(fits and not attrs.flag("reverse", False), f"the shape {list(target)} is not supported")
@@ -248,7 +249,8 @@ def _softmax_output(args: Sequence[Array], attrs: Attrs) -> Array:
 
 def _softmax(args: Sequence[Array], attrs: Attrs) -> Array:
     expect(
-        "temperature" not in attrs.texts or attrs.text("temperature", "") == "None", "temperature"
+        "temperature" not in attrs.texts or attrs.text("temperature", "") == "None",
+        "a softmax with a temperature is not supported",
     )
     return _softmax_over(args[0], attrs.whole("axis", -1))
 
@@ -271,12 +273,12 @@ def _crop(args: Sequence[Array], attrs: Attrs) -> Array:
     top, left = crop_offset(args, attrs)
     height, width = args[1].shape[2:]
     cut = args[0][:, :, top : top + height, left : left + width]
-    expect(cut.shape[2:] == (height, width), f"{list(args[0].shape)} is smaller than what is cut")
+    expect(cut.shape[2:] == (height, width), f"{list(args[0].shape)} is smaller than the crop")
     return cut
 
 
 def crop_offset(args: Sequence[Any], attrs: Attrs) -> tuple[int, int]:
-    """Where a crop of the first input to the second's size begins."""
+    """Top and left of the crop of the first input to the second's size."""
     expect(len(args) == 2, "a Crop without a second input is not supported")
     expect(not attrs.flag("center_crop", False), "a Crop from the centre is not supported")
     return attrs.pair("offset", 0, 0)
@@ -339,7 +341,7 @@ KERNELS: Final[Mapping[str, tuple[tuple[int, ...], Kernel]]] = {
 
 
 def compute(op: str, args: Sequence[Array], attrs: Attrs, at: str) -> Array:
-    """The operator's value; ConvertError names the node for whatever does not work."""
+    """The operator's value. Raises ConvertError with the name of the node for any failure."""
     if op not in KERNELS:
         raise ConvertError(f"the operator {op} (node '{at}') is not supported")
     counts, kernel = KERNELS[op]

@@ -1,4 +1,4 @@
-"""Reads MXNet's `.params` file without MXNet: names and arrays, nothing copied, nothing trusted."""
+"""Reads MXNet's `.params` files without MXNet: names, and arrays as views of the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compreface_convert.errors import ConvertError
 from compreface_convert.graph import MAX_NODES, Array
 
 _LIST: Final = 0x112
-# What stands before an array. An older file has the number of dimensions in its place.
+# The mark before an array. An older file has the number of dimensions there.
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _MAX_RANK: Final = 8
 _DTYPES: Final = {
@@ -21,9 +21,9 @@ _DTYPES: Final = {
 
 
 def read_params(data: bytes | memoryview) -> dict[str, Array]:
-    """Arrays by name, without the marks `arg:` and `aux:`. Raises ConvertError for a broken file.
+    """The arrays by name, without the prefixes `arg:` and `aux:`, as views of `data`.
 
-    The arrays are views of `data`.
+    Raises ConvertError for a broken file.
     """
     return _Reader(memoryview(data)).read()
 
@@ -41,18 +41,18 @@ class _Reader:
         if len(names) != len(arrays):
             raise ConvertError(f"the .params file has {len(arrays)} arrays and {len(names)} names")
         if self._at != len(self._data):
-            raise ConvertError("the .params file goes on behind its end")
-        found: dict[str, Array] = {}
+            raise ConvertError("the .params file has data after its end")
+        arrays_by_name: dict[str, Array] = {}
         for name, array in zip(names, arrays, strict=True):
-            if name in found:
+            if name in arrays_by_name:
                 raise ConvertError(f"the .params file has two arrays '{name}'")
             if array is not None:
-                found[name] = array
-        return found
+                arrays_by_name[name] = array
+        return arrays_by_name
 
     def _take(self, size: int) -> memoryview:
         if size > len(self._data) - self._at:
-            raise ConvertError("the .params file is cut short, or no MXNet file")
+            raise ConvertError("the .params file is cut short, or not an MXNet file")
         self._at += size
         return self._data[self._at - size : self._at]
 
@@ -61,7 +61,7 @@ class _Reader:
         return value
 
     def _count(self, least: int) -> int:
-        """A number of things of which each takes at least `least` bytes."""
+        """A number of items, each of at least `least` bytes."""
         count = self._number("<Q")
         if count > MAX_NODES or count * least > len(self._data) - self._at:
             raise ConvertError(f"the .params file claims {count} arrays")
@@ -76,11 +76,11 @@ class _Reader:
         else:
             rank, form = magic, "<I"
         if rank == (-1 if magic == _V3 else 0):
-            return None  # an array without value ends here
+            return None  # an array without a value
         if not 0 <= rank <= _MAX_RANK:
             raise ConvertError(f"broken .params file: an array of {rank} dimensions")
         shape = [self._number(form) for _ in range(rank)]
-        self._take(8)  # the device it was on
+        self._take(8)  # the device that held it
         kind = self._number("<i")
         if kind not in _DTYPES:
             raise ConvertError(f"the .params file has arrays of the unknown type {kind}")

@@ -1,4 +1,4 @@
-"""Runs an MXNet network in NumPy: values for the proof, shapes for the conversion."""
+"""Runs an MXNet network in NumPy: values for verification, shapes for the conversion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compreface_convert.mxnet_kernels import compute
 
 
 def run(network: Network, batch: Array) -> list[Array]:
-    """The outputs, in order, for a batch [N, C, H, W] float32."""
+    """The outputs, in the network's order, for a batch [N, C, H, W] float32."""
     values, _ = _evaluate(network, batch)
     return [values[name] for name in network.outputs.values()]
 
@@ -33,19 +33,19 @@ def _evaluate(
     left.update(network.outputs.values())
     weights = {name: np.asarray(value, np.float32) for name, value in network.weights.items()}
     values: dict[str, Array] = {network.picture: batch}
-    found = {network.picture: batch.shape}
+    sizes = {network.picture: batch.shape}
     used = work = 0
     for step in network.steps:
         args = [values[name] if name in values else weights[name] for name in step.inputs]
         out = compute(step.op, args, step.attrs, step.name)
-        values[step.name], found[step.name] = out, out.shape
+        values[step.name], sizes[step.name] = out, out.shape
         used += out.nbytes
         if step.op in ("Convolution", "FullyConnected"):
             work += out.size * (args[1].size // max(1, len(args[1])))
         if used > MAX_BYTES or work > MAX_WORK:
-            raise ConvertError("the network is too large for the proof")
+            raise ConvertError("the network is too large to verify")
         for name in step.inputs:
             left[name] -= 1
             if not left[name]:
                 values.pop(name, None)
-    return values, found
+    return values, sizes

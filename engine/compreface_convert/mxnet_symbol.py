@@ -1,4 +1,4 @@
-"""Reads an MXNet symbol (JSON) with its weights into a `Network`, cut to what inference needs."""
+"""Reads an MXNet symbol (JSON) and its weights into a `Network` of what inference needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compreface_convert.mxnet_graph import Attrs, Network, Step
 
 _MAX_BYTES: Final = 64 << 20
 _EMBEDDING: Final = "fc1"
-"""Where InsightFace's networks end; behind it stands what only training needs."""
+"""The value at which InsightFace's networks end; what follows is for training."""
 _IDENTITIES: Final = frozenset(
     {"_copy", "identity", "BlockGrad", "stop_gradient", "MakeLoss", "make_loss", "Dropout"}
 )
@@ -41,22 +41,22 @@ class _Node:
 
 
 def read_mxnet(symbol: bytes | memoryview, weights: Mapping[str, Array], *, cut: bool) -> Network:
-    """The network of a symbol file. Raises ConvertError for what is broken or has no weights.
+    """The network of a symbol file. Raises ConvertError for a broken file or missing weights.
 
-    `cut`: it ends at the value `fc1` where there is one, and at the file's heads otherwise.
+    It ends at the file's heads or, with `cut`, at the value `fc1` if there is such a value.
     """
     if len(symbol) > _MAX_BYTES:
         raise ConvertError(f"a symbol file of {len(symbol)} bytes is too large")
     try:
-        found = json.loads(bytes(symbol))
+        document = json.loads(bytes(symbol))
     except (ValueError, RecursionError) as error:
-        raise ConvertError("the symbol file is no JSON, or cut short") from error
-    if not isinstance(found, dict) or not isinstance(found.get("nodes"), list):
+        raise ConvertError("the symbol file is not JSON, or is cut short") from error
+    if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
         raise ConvertError("the symbol file has no `nodes`; give MXNet's *-symbol.json")
-    if len(found["nodes"]) > MAX_NODES:
+    if len(document["nodes"]) > MAX_NODES:
         raise ConvertError(f"the symbol file has more than {MAX_NODES} nodes")
-    nodes = [_node(item, index) for index, item in enumerate(found["nodes"])]
-    heads = found.get("heads")
+    nodes = [_node(item, index) for index, item in enumerate(document["nodes"])]
+    heads = document.get("heads")
     if not isinstance(heads, list) or not heads:
         raise ConvertError("the symbol file has no `heads`")
     ends = [_reference(head, len(nodes)) for head in heads]
@@ -66,25 +66,25 @@ def read_mxnet(symbol: bytes | memoryview, weights: Mapping[str, Array], *, cut:
 
 def _node(item: Any, index: int) -> _Node:
     if not isinstance(item, dict):
-        raise ConvertError(f"node {index} of the symbol file is no object")
+        raise ConvertError(f"node {index} of the symbol file is not an object")
     name, op, inputs = item.get("name"), item.get("op"), item.get("inputs", [])
     if not (isinstance(name, str) and isinstance(op, str) and isinstance(inputs, list)):
         raise ConvertError(f"node {index} of the symbol file has no name, operator or inputs")
     if not name or len(name) > 1000:
         raise ConvertError(f"node {index} of the symbol file has an unusable name")
     texts: dict[str, str] = {}
-    if op != "null":  # inputs and weights carry copies of what belongs to their consumer
-        for key in ("attr", "param", "attrs"):  # by age: the newest name wins
+    if op != "null":  # inputs and weights have copies of their consumer's attributes
+        for key in ("attr", "param", "attrs"):  # oldest first: the newest name takes precedence
             part = item.get(key) or {}
             if not isinstance(part, dict):
-                raise ConvertError(f"`{key}` of node '{name}' is no object")
+                raise ConvertError(f"`{key}` of node '{name}' is not an object")
             texts.update((str(k), str(v)) for k, v in part.items())
     made = tuple(_reference(entry, index) for entry in inputs)
     return _Node(name, "" if op == "null" else _SAME.get(op, op), made, Attrs(texts))
 
 
 def _reference(entry: Any, limit: int) -> int:
-    """The node an entry [node, output, version] points to: an earlier one, at its first output."""
+    """The node of an entry [node, output, version]: an earlier node, by its first output."""
     whole = isinstance(entry, list) and all(type(part) is int for part in entry)
     if not whole or not 2 <= len(entry) <= 3 or not 0 <= entry[0] < limit:
         raise ConvertError(f"broken symbol file: the reference {str(entry)[:60]}")
@@ -115,7 +115,7 @@ class _Builder:
                 continue
             inputs = [self._value(i) for i in self._needs(node)]
             if node.op == "BatchNorm" and len(inputs) == 3:
-                # The oldest files leave the statistics out of the graph.
+                # The graphs of the oldest files lack the statistics.
                 for name in (f"{node.name}_moving_mean", f"{node.name}_moving_var"):
                     if name not in self._weights:
                         raise ConvertError(f"the .params file has no '{name}'")
@@ -131,7 +131,9 @@ class _Builder:
         outputs = {self._nodes[end].name: self._value(end) for end in ends}
         made = {step.name for step in steps}
         if len(outputs) != len(ends) or not set(outputs.values()) <= made:
-            raise ConvertError("an output of the network is named twice, or is not computed")
+            raise ConvertError(
+                "an output of the network has no name of its own, or is not computed"
+            )
         return Network(tuple(steps), used, pictures.pop(), outputs)
 
     def _live(self, ends: list[int]) -> set[int]:
@@ -144,18 +146,18 @@ class _Builder:
         return live
 
     def _needs(self, node: _Node) -> tuple[int, ...]:
-        # A label is for training.
+        # The label of SoftmaxOutput is for training.
         return node.inputs[:1] if node.op == "SoftmaxOutput" else node.inputs
 
     def _is_identity(self, node: _Node) -> bool:
         if node.op in _IDENTITIES and len(node.inputs) != 1:
             raise ConvertError(f"{node.op} (node '{node.name}') has {len(node.inputs)} inputs")
         if node.op == "Dropout" and node.attrs.text("mode", "training") != "training":
-            raise ConvertError(f"the dropout '{node.name}' works at inference too")
+            raise ConvertError(f"the dropout '{node.name}' is active at inference")
         return node.op in _IDENTITIES
 
     def _value(self, index: int) -> str:
-        """Where a value really comes from."""
+        """The name of the value that identities pass on."""
         while self._nodes[index].op and self._is_identity(self._nodes[index]):
             index = self._nodes[index].inputs[0]
         return self._nodes[index].name

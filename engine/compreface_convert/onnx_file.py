@@ -1,4 +1,4 @@
-"""Takes a user's own ONNX file: checked, its batch made dynamic, its PReLU made fast."""
+"""Prepares a user's ONNX file: checks it, makes its batch dynamic and its PReLU fast."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_BYTES: Final = (1 << 31) - 1  # protobuf's own limit
 
 @dataclass(frozen=True, slots=True)
 class OnnxInfo:
-    """The picture's input and the outputs; `batch` is None where it is free."""
+    """The names of the picture's input and of the outputs; `batch` is None if it is dynamic."""
 
     input: str
     outputs: tuple[str, ...]
@@ -27,26 +27,26 @@ class OnnxInfo:
 
 
 def parse(data: bytes) -> onnx.ModelProto:
-    """The model in `data`. Raises ConvertError for what is broken or lies outside the file."""
+    """The model in `data`. Raises ConvertError for a broken file, and for weights outside it."""
     if len(data) > _MAX_BYTES:
         raise ConvertError("an ONNX file of more than 2 GiB is not supported")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        raise ConvertError("not an ONNX file, or cut short") from error
+        raise ConvertError("not an ONNX file, or a file that is cut short") from error
     if not model.graph.node or not model.opset_import:
-        raise ConvertError("not an ONNX file: it holds no network")
+        raise ConvertError("not an ONNX file: it has no network")
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise ConvertError(
-                f"the tensor '{tensor.name}' lies in another file; give one file with all weights"
+                f"the tensor '{tensor.name}' is in another file; give one file with all weights"
             )
     return model
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[Any]:
-    """Every graph and function body, inner ones included."""
+    """Every graph and function body, nested ones too."""
     stack: list[Any] = [model.graph, *model.functions]
     while stack:
         graph = stack.pop()
@@ -76,15 +76,16 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def inspect(
     model: onnx.ModelProto, data: bytes, size: int, layout: str, *, one_output: bool
 ) -> OnnxInfo:
-    """Holds the file against its entry: one float picture in, float values out.
+    """Check the file against its entry: a single float32 picture in, float32 values out.
 
-    `size` 0: height and width must be free. `one_output`: as a calculator has it.
+    Height and width must be dynamic if `size` is 0. `one_output`: it must have a single output, as
+    a calculator has. Raises ConvertError.
     """
     kinds = {node.op_type for graph in _graphs(model) for node in graph.node}
     if "DynamicQuantizeLinear" in kinds:
         raise ConvertError(
-            "the network is quantised as it runs (DynamicQuantizeLinear) over a whole batch, "
-            "so one face would depend on the others; give the float32 file that it was made from"
+            "the network is quantised at run time (DynamicQuantizeLinear) over a whole batch, so "
+            "faces would depend on each other; give the float32 file that it was made from"
         )
     runner = session(data)
     inputs, outputs = runner.get_inputs(), runner.get_outputs()
@@ -98,12 +99,12 @@ def inspect(
         raise ConvertError("input and output must be float32")
     shape = [side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape]
     sides: list[int | None] = [size or None] * 2
-    wanted: list[int | None] = [3, *sides] if layout == "nchw" else [*sides, 3]
+    expected: list[int | None] = [3, *sides] if layout == "nchw" else [*sides, 3]
     if len(shape) != 4 or any(
-        side is not None and side != need for side, need in zip(shape[1:], wanted, strict=True)
+        side is not None and side != need for side, need in zip(shape[1:], expected, strict=True)
     ):
         says = f"{size}x{size}" if size else "any height and width"
-        needs = ", ".join(str(need or "?") for need in wanted)
+        needs = ", ".join(str(need or "?") for need in expected)
         raise ConvertError(
             f"the input '{inputs[0].name}' has the shape {inputs[0].shape}; the entry says "
             f"{layout} of {says}, that is [N, {needs}]"
@@ -112,7 +113,7 @@ def inspect(
 
 
 def free_batch(model: onnx.ModelProto, info: OnnxInfo) -> None:
-    """Makes the first dimension free, in the reshapes of the network too."""
+    """Make the first dimension dynamic, in the reshapes of the network too."""
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         if dims and value.name in (info.input, *info.outputs):
@@ -125,7 +126,7 @@ def free_batch(model: onnx.ModelProto, info: OnnxInfo) -> None:
             shape = _constant(model, node.input[1])
             if shape is None or shape.size < 2 or shape.reshape(-1)[0] != info.batch:
                 continue
-            # 0 takes the size from what comes in.
+            # 0 keeps the size of the input.
             freed = np.concatenate([[0], shape.reshape(-1)[1:]]).astype(np.int64)
             name = f"{node.output[0]}_free_shape"
             model.graph.initializer.append(numpy_helper.from_array(freed, name))
@@ -133,7 +134,7 @@ def free_batch(model: onnx.ModelProto, info: OnnxInfo) -> None:
 
 
 def free_outputs(model: onnx.ModelProto, seen: Mapping[str, Sequence[tuple[int, ...]]]) -> None:
-    """Takes sizes out of the outputs' declarations that `seen` shapes of them contradict."""
+    """Make dynamic the declared sizes of outputs that their `seen` shapes contradict."""
     for value in model.graph.output:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             sizes = {shape[axis] for shape in seen[value.name] if axis < len(shape)}
@@ -154,9 +155,9 @@ def _constant(model: onnx.ModelProto, name: str) -> Any:
     return None
 
 
-@np.errstate(all="ignore")  # values that are not finite are the proof's affair
+@np.errstate(all="ignore")  # verification refuses values that are not finite
 def fast_prelu(model: onnx.ModelProto) -> int:
-    """Rewrites the PRelu of pictures as 1x1 depthwise convolutions; the number rewritten."""
+    """Rewrite the PRelu of pictures as 1x1 depthwise convolutions; returns the number rewritten."""
     ranks = _ranks(model)
     nodes: list[onnx.NodeProto] = []
     count = 0
@@ -177,7 +178,7 @@ def fast_prelu(model: onnx.ModelProto) -> int:
 
 
 def _convolutions(model: onnx.ModelProto, node: onnx.NodeProto, slope: Any) -> list[onnx.NodeProto]:
-    """x + (1 - s) * relu(-x), as `emit.Builder.prelu` writes it."""
+    """PReLU as x + (1 - s) * relu(-x), as `emit.Builder.prelu` writes it."""
     x, out = node.input[0], node.output[0]
 
     def scaled(source: str, target: str, factor: Any) -> onnx.NodeProto:
@@ -196,7 +197,7 @@ def _convolutions(model: onnx.ModelProto, node: onnx.NodeProto, slope: Any) -> l
 
 
 def _per_channel(slope: Any) -> bool:
-    """One value, or [C, 1, 1] (with ones before it)."""
+    """Whether a slope is a scalar or [C, 1, 1], with any number of ones before it."""
     shape = slope.shape
     return slope.size == 1 or (len(shape) >= 3 and shape[-3] == slope.size)
 
@@ -213,7 +214,7 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def nchw_input(model: onnx.ModelProto, info: OnnxInfo, size: int) -> None:
-    """Puts a transpose in front of a network that takes NHWC; `size` 0: any."""
+    """Insert a transpose before a network that takes NHWC; `size` 0 is any size."""
     sides: list[int | str] = [size, size] if size else ["height", "width"]
     graph = model.graph
     inner = f"{info.input}_nhwc"

@@ -1,4 +1,4 @@
-"""Makes a prepared model's folder from an entry and its file: whole and proven, or not at all."""
+"""Prepares a model: converts its files, verifies the result and writes its folder as a whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compreface_convert.errors import ConvertError
 from compreface_convert.formats import Converted, convert
 from compreface_convert.graph import Array
 from compreface_convert.spec import ModelSpec, Source, read_sources, read_spec
-from compreface_convert.verify import Say, batches, proven, read_portrait
+from compreface_convert.verify import Say, batches, read_portrait, verified
 
 SCHEMA: Final = 1
 
@@ -32,15 +32,16 @@ def prepare(
     *,
     keep_source: bool = False,
 ) -> dict[str, Any]:
-    """Writes `out`/NAME/ and returns its model.json. Raises ConvertError, leaving nothing.
+    """Write the folder `out`/NAME, and return its model.json.
 
-    `keep_source`: the source files are copied to `out`/NAME/source/.
+    `keep_source` copies the source files to `out`/NAME/source. Raises ConvertError, and leaves
+    nothing behind then.
     """
     spec = read_spec(spec_path)
-    found = read_sources(spec, sources)
+    files = read_sources(spec, sources)
     picture = None if portrait is None else read_portrait(portrait)
-    say(f"reading {', '.join(source.name for source in found)} ({spec.format})")
-    converted = convert(spec, found)
+    say(f"reading {', '.join(source.name for source in files)} ({spec.format})")
+    converted = convert(spec, files)
     seen: list[Array] = []
     embedding: dict[str, Any] = {}
     answers: dict[str, Any] = {}
@@ -56,7 +57,7 @@ def prepare(
             original = OriginalSession(converted.original)
             answers = known_answers(spec, original, dimension, picture)
             seen = original.seen
-    candidate, proof = proven(spec, converted, [*batches(spec, converted, picture), *seen], say)
+    candidate, proof = verified(spec, converted, [*batches(spec, converted, picture), *seen], say)
     described = {
         "schema": SCHEMA,
         "name": spec.name,
@@ -65,10 +66,10 @@ def prepare(
         "sha256": hashlib.sha256(candidate.data).hexdigest(),
         "source": {
             "format": spec.format,
-            "sha256": found[0].sha256,
+            "sha256": files[0].sha256,
             "path": spec.files[0].path,
             **({"network": spec.network} if spec.network else {}),
-            **({"files": [_named(source) for source in found]} if keep_source else {}),
+            **({"files": [_named(source) for source in files]} if keep_source else {}),
         },
         "input": {
             "size": spec.inputs.size or None,
@@ -83,7 +84,7 @@ def prepare(
         "proof": proof.as_json(),
         **({"known_answers": answers} if embedding else {}),
     }
-    _write(out, spec.name, candidate.data, described, found if keep_source else ())
+    _write(out, spec.name, candidate.data, described, files if keep_source else ())
     say(f"{spec.name} is prepared in {out / spec.name}")
     return described
 
@@ -93,11 +94,13 @@ def _named(source: Source) -> dict[str, str]:
 
 
 def _dimension(spec: ModelSpec, converted: Converted) -> int:
-    """The length of the embedding, from one run of the original."""
-    found = converted.original(np.zeros((1, 3, spec.inputs.size, spec.inputs.size), np.float32))[0]
-    if found.ndim != 2 or len(found) != 1:
-        raise ConvertError(f"the output has the shape {list(found.shape)}, not [N, values]")
-    return int(found.shape[1])
+    """The length of the embedding, from a run of the original."""
+    embedding = converted.original(
+        np.zeros((1, 3, spec.inputs.size, spec.inputs.size), np.float32)
+    )[0]
+    if embedding.ndim != 2 or len(embedding) != 1:
+        raise ConvertError(f"the output has the shape {list(embedding.shape)}, not [N, values]")
+    return int(embedding.shape[1])
 
 
 def _plain(value: tuple[float, float, float] | None) -> float | list[float] | None:
@@ -109,7 +112,7 @@ def _plain(value: tuple[float, float, float] | None) -> float | list[float] | No
 def _write(
     out: Path, name: str, model: bytes, described: dict[str, Any], kept: Sequence[Source]
 ) -> None:
-    """The folder appears under its name only when it is complete; an older one is replaced."""
+    """Write the folder under another name, then rename it; an older folder is replaced."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=out))

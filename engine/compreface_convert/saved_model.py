@@ -23,9 +23,9 @@ _FLOAT: Final = 1
 
 
 def read_saved_model(files: Mapping[str, Path]) -> Graph:
-    """The signature `serving_default` as one graph. `files`: paths by their name in the folder.
+    """The signature `serving_default` as a graph. `files`: paths by their name in the folder.
 
-    Outputs carry the signature's names, in order of these. Raises ConvertError.
+    The outputs have the signature's names and are sorted by them. Raises ConvertError.
     """
     named = by_base_name(files)
     path = named.get("saved_model.pb")
@@ -36,7 +36,7 @@ def read_saved_model(files: Mapping[str, Path]) -> Graph:
     if not outputs:
         raise ConvertError(f"the model has no signature '{_SIGNATURE}' with outputs")
     if len(inputs) != 1:
-        raise ConvertError(f"the model has {len(inputs)} inputs; a network here has one")
+        raise ConvertError(f"the model has {len(inputs)} inputs; a network has a single one")
     (given,) = inputs.values()
     if given.dtype != _FLOAT:
         raise ConvertError("the input of the model is not float32")
@@ -62,14 +62,14 @@ def read_saved_model(files: Mapping[str, Path]) -> Graph:
 
 
 def _value(tensor: Any) -> str:
-    """The value of the graph that a TensorInfo names."""
+    """The name of the value that a TensorInfo refers to."""
     return str(tensor.name).removesuffix(":0")
 
 
 def _load_variables(
     nodes: dict[str, Node], constants: dict[str, Array], variables: Variables
 ) -> None:
-    """Every read of a variable becomes a constant."""
+    """Replace every read of a variable by a constant."""
     for name, node in list(nodes.items()):
         if node.op == "ReadVariableOp" and len(node.inputs) == 1:
             constants[name] = variables.value(node.inputs[0].partition(":")[0])
@@ -77,10 +77,10 @@ def _load_variables(
 
 
 def _read(path: Path) -> tuple[Any, int]:
-    """The MetaGraphDef tagged `serve`, and the bytes of the file."""
+    """The MetaGraphDef tagged `serve`, and the size of the file in bytes."""
     try:
         if path.stat().st_size > _MAX_FILE:
-            raise ConvertError(f"{path.name} is too large: weights belong into `variables`")
+            raise ConvertError(f"{path.name} is too large: weights belong in `variables`")
         data = path.read_bytes()
     except OSError as error:
         raise ConvertError(f"{path} cannot be read: {error}") from error
@@ -91,7 +91,7 @@ def _read(path: Path) -> tuple[Any, int]:
 
 
 def _signature(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and outputs of the signature, TensorInfo messages by their names; empty without it."""
+    """Inputs and outputs of the signature: TensorInfo by name; empty if there is no signature."""
     for item in model.signature_def:
         if item.key == _SIGNATURE:
             return (

@@ -1,4 +1,4 @@
-"""A graph with a library of functions: calls are replaced by what the functions hold."""
+"""Inlines the functions of a graph: each call is replaced by the nodes of its function."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from compreface_convert.graphdef import read_node
 CALLS: Final = ("PartitionedCall", "StatefulPartitionedCall")
 _MAX_DEPTH: Final = 32
 _MAX_NAME: Final = 1024
-# Inside a function a value is named `node:output:index`; outputs that are not the first of
-# their operator stand here with their place.
+# Inside a function a value is named `node:output:index`. These are the numbers of outputs that are
+# not the first of their operator.
 _PORTS: Final[Mapping[str, int]] = {
     "batch_mean": 1, "batch_variance": 2, "reserve_space_1": 3, "reserve_space_2": 4,
     "reserve_space_3": 5, "output_true": 1, "value_index": 1,
@@ -23,7 +23,7 @@ _PORTS: Final[Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """Arguments and results in order; a result is the value in `nodes` that it stands for."""
+    """The body of a function; a result is the name of a value in `nodes`."""
 
     arguments: tuple[str, ...]
     results: tuple[str, ...]
@@ -43,10 +43,9 @@ def _read_function(message: Any) -> Function:
 
 
 class Inliner:
-    """Looks through calls. Nodes of a function get the name of the call before theirs.
+    """The graph with calls expanded on demand; a call's name becomes a prefix of its nodes' names.
 
-    `library`: FunctionDef messages by name; a function is read when it is called, since most are
-    for training.
+    `library`: FunctionDef messages by name, read when they are called, since most are for training.
     """
 
     def __init__(self, nodes: Mapping[str, Node], library: Mapping[str, Any]) -> None:
@@ -59,7 +58,7 @@ class Inliner:
         self._resolved: dict[str, str] = {}
 
     def node(self, value: str) -> Node:
-        """The node that gives `value`."""
+        """The node that computes `value`."""
         name = value.partition(":")[0]
         node = self._nodes.get(name)
         if node is None:
@@ -67,7 +66,7 @@ class Inliner:
         return node
 
     def resolve(self, value: str) -> str:
-        """The value behind calls and identities; it belongs to a node that is neither."""
+        """The value that calls and identities pass on; its node is neither."""
         passed: dict[str, None] = {}
         while value not in self._resolved:
             if value in passed:
@@ -83,37 +82,37 @@ class Inliner:
                 value = node.inputs[0]
             else:
                 self._resolved[value] = value
-        found = self._resolved[value]
-        self._resolved.update(dict.fromkeys(passed, found))
-        return found
+        resolved = self._resolved[value]
+        self._resolved.update(dict.fromkeys(passed, resolved))
+        return resolved
 
-    def behind(self, name: str) -> list[Node]:
-        """Every node that runs when node `name` does: what calls hold, and control inputs."""
-        found: dict[str, Node] = {}
+    def run_with(self, name: str) -> list[Node]:
+        """The nodes that run with node `name`: control inputs, and the bodies of calls."""
+        nodes: dict[str, Node] = {}
         stack = [name]
         while stack:
             node = self.node(stack.pop())
-            if node.name in found:
+            if node.name in nodes:
                 continue
-            found[node.name] = node
+            nodes[node.name] = node
             stack += node.control
             if node.op in CALLS:
                 self._expand(node)
                 inner = self._function(node)
                 stack += [f"{node.name}/{made.name}" for made in inner.nodes]
-        return list(found.values())
+        return list(nodes.values())
 
     def flat(self, values: Sequence[str]) -> dict[str, Node]:
-        """All nodes that resolved `values` need, with resolved inputs and without calls."""
-        found: dict[str, Node] = {}
+        """The nodes that resolved `values` depend on, with resolved inputs and without calls."""
+        nodes: dict[str, Node] = {}
         stack = list(values)
         while stack:
             node = self.node(stack.pop())
-            if node.name not in found:
+            if node.name not in nodes:
                 inputs = tuple(self.resolve(value) for value in node.inputs)
-                found[node.name] = replace(node, inputs=inputs, control=())
+                nodes[node.name] = replace(node, inputs=inputs, control=())
                 stack += inputs
-        return found
+        return nodes
 
     def _function(self, call: Node) -> Function:
         name = call.attrs.get("f")
@@ -124,12 +123,12 @@ class Inliner:
         return self._functions[name]
 
     def _expand(self, call: Node) -> tuple[str, ...]:
-        """Adds the nodes of the call's function, once; its results as values of the graph."""
+        """Add the nodes of the call's function, once; returns the names of its results."""
         if call.name in self._results:
             return self._results[call.name]
         function, depth = self._function(call), self._depth.get(call.name, 0) + 1
         if depth > _MAX_DEPTH:
-            raise ConvertError(f"the functions of the graph call each other too deep ({depth})")
+            raise ConvertError(f"the functions of the graph call each other too deeply ({depth})")
         if len(call.inputs) != len(function.arguments):
             raise ConvertError(f"the call '{call.name}' has {len(call.inputs)} inputs")
         if len(self._nodes) + len(function.nodes) > MAX_NODES:

@@ -1,4 +1,4 @@
-"""The values of a SavedModel's variables: which tensor of the checkpoint belongs to which."""
+"""Finds the checkpoint's tensor of each variable of a SavedModel."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Children = dict[str, int]
 
 
 class Variables:
-    """Values by the node of the variable's handle.
+    """The values of variables, by the node of their handle.
 
-    The graph's own restore operation reads tensors by name and assigns each to a handle; that
-    holds for every version of TensorFlow, while names of variables and paths of objects changed.
-    Keras 3 can save models whose network reads other handles than the restore operation fills.
-    Those handles are found as TensorFlow's loader does: an object of the saved graph and one of
-    the checkpoint are the same if the same path leads to them.
+    The graph's own restore operation reads tensors by name and assigns each to a handle. This holds
+    for every version of TensorFlow, while names of variables and paths of objects changed. Keras 3
+    can save models whose network reads other handles than those. They are resolved as TensorFlow's
+    loader does it: an object of the saved graph and an object of the checkpoint are the same if
+    the same path leads to them.
     """
 
     def __init__(
         self, inliner: Inliner, restore: str, objects: Any, files: Mapping[str, Path]
     ) -> None:
-        """`restore`: the restore operation's node; `objects`: a SavedObjectGraph."""
+        """`restore`: the name of the restore operation; `objects`: a SavedObjectGraph."""
         self._inliner, self._bundle = inliner, Bundle("variables", files)
         self._names = self._restored(restore) if restore else {}
         self._objects = objects
@@ -39,23 +39,23 @@ class Variables:
         self._read: dict[str, Array] = {}
 
     def value(self, handle: str) -> Array:
-        """Raises ConvertError if nothing says which tensor it is, or that tensor is broken."""
+        """The value of a variable. Raises ConvertError if its tensor is unknown or broken."""
         if handle not in self._read:
-            found = self._bundle.tensor(self._names.get(handle) or self._named_by_path(handle))
+            value = self._bundle.tensor(self._names.get(handle) or self._named_by_path(handle))
             shape = self._inliner.node(handle).attrs.get("shape")
-            if isinstance(shape, tuple) and None not in shape and shape != found.shape:
+            if isinstance(shape, tuple) and None not in shape and shape != value.shape:
                 raise ConvertError(
                     f"the variable '{handle}' has the shape {list(shape)}, "
-                    f"its values {list(found.shape)}"
+                    f"its values {list(value.shape)}"
                 )
-            self._read[handle] = found
+            self._read[handle] = value
         return self._read[handle]
 
     def _restored(self, restore: str) -> dict[str, str]:
-        """Names of tensors by handle, from `AssignVariableOp(handle, RestoreV2(names)[i])`."""
+        """The names of tensors by handle, from `AssignVariableOp(handle, RestoreV2(names)[i])`."""
         inliner, names = self._inliner, dict[str, str]()
         lists: dict[str, list[bytes]] = {}
-        for node in inliner.behind(restore):
+        for node in inliner.run_with(restore):
             if node.op != "AssignVariableOp" or len(node.inputs) != 2:
                 continue
             handle, value = (inliner.resolve(name) for name in node.inputs)
@@ -63,7 +63,7 @@ class Variables:
             if source.op != "RestoreV2" or len(source.inputs) != 3:
                 continue
             if source.name not in lists:
-                lists[source.name] = self._wanted(source)
+                lists[source.name] = self._restored_names(source)
             port = int(value.partition(":")[2] or 0)
             if port >= len(lists[source.name]):
                 raise ConvertError(f"'{source.name}' does not name what it restores")
@@ -71,17 +71,17 @@ class Variables:
             names[handle.partition(":")[0]] = name.decode("utf-8", "backslashreplace")
         return names
 
-    def _wanted(self, restore: Node) -> list[bytes]:
-        """The names of tensors that a `RestoreV2` reads, whole ones only."""
-        wanted, slices = (
+    def _restored_names(self, restore: Node) -> list[bytes]:
+        """The names of the tensors that a `RestoreV2` reads. Raises ConvertError for slices."""
+        names, slices = (
             self._inliner.node(self._inliner.resolve(name)).attrs.get("value")
             for name in restore.inputs[1:]
         )
-        if not isinstance(wanted, list):
+        if not isinstance(names, list):
             raise ConvertError(f"'{restore.name}' does not name what it restores")
         if not isinstance(slices, list) or any(slices):
             raise ConvertError(f"'{restore.name}' restores variables in parts")
-        return wanted
+        return names
 
     def _named_by_path(self, handle: str) -> str:
         if self._by_path is None:
@@ -90,23 +90,23 @@ class Variables:
                 name: keys[place] for name, place in self._captured().items() if place in keys
             }
         if handle not in self._by_path:
-            raise ConvertError(f"nothing says which tensor is the variable '{handle}'")
+            raise ConvertError(f"the tensor of the variable '{handle}' is unknown")
         return self._by_path[handle]
 
     def _captured(self) -> dict[str, int]:
-        """The object behind each handle: a call's last inputs are what its function captured."""
+        """The object of each handle: the last inputs of a call are what its function captured."""
         bound = {
             item.key: list(item.value.bound_inputs) for item in self._objects.concrete_functions
         }
-        found: dict[str, int] = {}
+        captured_by: dict[str, int] = {}
         for call in self._inliner.top:
             captured = bound.get(str(call.attrs.get("f")), []) if call.op in CALLS else []
             if captured and len(captured) <= len(call.inputs):
-                found.update(zip(call.inputs[-len(captured) :], captured, strict=True))
-        return found
+                captured_by.update(zip(call.inputs[-len(captured) :], captured, strict=True))
+        return captured_by
 
     def _keys(self) -> dict[int, str]:
-        """Names of tensors by object of the saved graph: both graphs walked along equal names."""
+        """The names of tensors by object of the saved graph, walking both graphs in parallel."""
         if _OBJECTS not in self._bundle or not self._objects.nodes:
             return {}
         saved = [_children(node) for node in self._objects.nodes]
@@ -117,7 +117,9 @@ class Variables:
         while stack:
             place, other = stack.pop()
             if place >= len(saved) or other >= len(kept):
-                raise ConvertError("the model's graph of objects refers to one it does not have")
+                raise ConvertError(
+                    "the model's graph of objects refers to an object that it does not have"
+                )
             children, key = kept[other]
             if key:
                 keys[place] = key
@@ -131,11 +133,11 @@ class Variables:
 def _children(node: Any) -> Children:
     """The children of an object by name."""
     if any(child.node_id < 0 for child in node.children):
-        raise ConvertError("the model's graph of objects refers to one it does not have")
+        raise ConvertError("the model's graph of objects refers to an object that it does not have")
     return {child.local_name: child.node_id for child in node.children}
 
 
 def _key(node: Any) -> str:
-    """The name of the tensor that holds an object's value; empty where it has none."""
+    """The name of the tensor with an object's value; empty if the object has none."""
     keys = [item.checkpoint_key for item in node.attributes if item.name == _VALUE]
     return str(keys[-1]) if keys else ""

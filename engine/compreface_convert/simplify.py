@@ -1,4 +1,4 @@
-"""Rewrites an inference graph into few, fast operators; batch norms are folded."""
+"""Rewrites an inference graph into fewer, faster operators; batch norms are folded."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LINEAR: Final = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _RESHAPES: Final = ("Reshape", "Squeeze", "ExpandDims")
 _BATCH = 2
 MAX_WEIGHTS: Final = 1 << 27
-"""Twice the largest face network (65 million); held as float64 while batch norms are folded."""
+"""Twice the largest face network (65 million); they are float64 while batch norms are folded."""
 _MAX_PASSES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A simplified graph and the NHWC shape of each value, the batch being `_BATCH`."""
+    """A simplified graph and the NHWC shape of each value for a batch of `_BATCH`."""
 
     graph: Graph
     shapes: Mapping[str, tuple[int, ...]]
 
 
 def trace(graph: Graph, picture: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
-    """The shape of every value for a batch of pictures [H, W, C]; each must lead with the batch."""
+    """The shape of every value for a batch of `_BATCH` pictures [H, W, C]."""
     feeds = {name: np.zeros((_BATCH, *picture), np.float32) for name in graph.inputs}
     evaluation = Evaluation(graph, feeds)
     shapes: dict[str, tuple[int, ...]] = {name: value.shape for name, value in feeds.items()}
@@ -39,11 +39,11 @@ def trace(graph: Graph, picture: tuple[int, int, int]) -> dict[str, tuple[int, .
     return shapes
 
 
-@np.errstate(all="ignore")  # values that are not finite are the proof's affair
+@np.errstate(all="ignore")  # verification refuses values that are not finite
 def simplify(graph: Graph, picture: tuple[int, int, int]) -> Traced:
-    """The same function in fewer operators. Constants end up in the nodes' attributes."""
+    """The same function in fewer operators, with constants in the attributes of the nodes."""
     shapes = trace(graph, picture)
-    # A reshape's target is known from the trace; what computes it is not needed.
+    # The target of a reshape is known from the trace; the nodes that compute it are not needed.
     cut = {
         name: replace(node, inputs=node.inputs[:1]) if node.op in _RESHAPES else node
         for name, node in graph.nodes.items()
@@ -66,7 +66,7 @@ def simplify(graph: Graph, picture: tuple[int, int, int]) -> Traced:
 
 
 def _normal(node: Node, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Node:
-    """The node with its constants taken in; per-channel arithmetic becomes `Affine`."""
+    """The node with its constants as attributes; per-channel arithmetic becomes `Affine`."""
     shape = shapes[node.name]
     known = [graph.constants.get(name) for name in node.inputs]
     dynamic = tuple(n for n, value in zip(node.inputs, known, strict=True) if value is None)
@@ -123,7 +123,7 @@ def _with_constant(
 
 
 def _channel(value: Array, shape: tuple[int, ...]) -> Array | None:
-    """The constant as one value or one a channel, if it is that."""
+    """The constant as a scalar or as a value per channel; None if it is neither."""
     if value.size == 1:
         return value.reshape(()).astype(np.float64)
     if value.shape[-1:] == shape[-1:] and value.size == shape[-1]:
@@ -136,7 +136,7 @@ def _affine(name: str, source: str, scale: Array, offset: Array) -> Node:
 
 
 class _Rewrite:
-    """Applies the rules, one sweep over the nodes at a time."""
+    """The rewriting of a graph, in sweeps over its nodes."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class _Rewrite:
         self._uses: Counter[str] = Counter()
 
     def sweep(self) -> bool:
-        """True if anything changed."""
+        """Apply the rules to each node once; returns whether anything changed."""
         self._uses = Counter(name for node in self.nodes.values() for name in node.inputs)
         self._uses.update(self.outputs)
         changed = False
@@ -173,7 +173,7 @@ class _Rewrite:
         return self.nodes.get(node.inputs[index]) if index < len(node.inputs) else None
 
     def _affine(self, node: Node) -> Node | None:
-        """Folds a per-channel scale and offset into what stands before it."""
+        """Fold a per-channel scale and offset into the node before it."""
         before = self._get(node)
         if node.op != "Affine" or before is None or self._uses[before.name] != 1:
             return None
@@ -203,7 +203,7 @@ class _Rewrite:
         return None
 
     def _reshape(self, node: Node) -> Node | None:
-        """Drops a reshape that changes nothing and joins two in a row."""
+        """Remove a reshape that changes nothing, and join two in a row."""
         if node.op == "Reshape":
             before = self._get(node)
             if before is not None and before.op == "Reshape":
@@ -229,7 +229,7 @@ class _Rewrite:
         return None
 
     def _slope(self, x: str, scaled: Node) -> Array | None:
-        """The slope, if `scaled` is the negative half of a PReLU of `x`."""
+        """The slope if `scaled` is the negative half of a PReLU of `x`, else None."""
         if scaled.op != "Affine" or np.any(scaled.attrs["offset"]):
             return None
         scale: Array = scaled.attrs["scale"]
@@ -248,7 +248,7 @@ class _Rewrite:
         return None
 
     def _softmax(self, node: Node) -> Node | None:
-        """exp(x - max x) / sum exp(x - max x) over the channels."""
+        """A softmax, if the node is exp(x - max x) / sum exp(x - max x) over the channels."""
         raised, total = self._get(node, 0), self._get(node, 1)
         if raised is None or total is None or raised.op != "Exp" or total.op != "Sum":
             return None

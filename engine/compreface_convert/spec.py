@@ -1,4 +1,4 @@
-"""What a model entry says about its files, its input and its use; read from SPEC.json."""
+"""A model's entry: its files, its input and its use, read from JSON."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FILES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "mxnet": ("*-symbol.json", "*.params"),
     "mxnet-gluon": ("*.params",),
 }
-"""The files of each format; any number where it is a folder."""
+"""The files of each format; None for a folder of any number of files."""
 ROLES: Final = ("calculator", "detector", "analyzer")
 _NAMED: Final = ("tensorflow-checkpoint", "mxnet-gluon")
-"""Formats without a graph: the entry names the architecture."""
+"""The formats without a graph, whose entry names the architecture."""
 _DETECTORS: Final = ("onnx", "mxnet")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _MAX_SIDE: Final = 1024
@@ -35,7 +35,7 @@ _MAX_FILES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One source file: its name in the entry, and its SHA-256 (None: any)."""
+    """A source file: its name in the entry, and its SHA-256 (None: any)."""
 
     path: str
     sha256: str | None
@@ -43,10 +43,10 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model entry. `inputs` describes the source file's input.
+    """A model's entry. `inputs` describes the input of the source file.
 
-    `inputs.size` is 0 where any height and width will do (detectors only). `align` and
-    `similarity` stand for calculators, `network` for formats without a graph.
+    `inputs.size` is 0 for any height and width (detectors only). `align` and `similarity` are those
+    of a calculator; `network` is the architecture where the format has no graph.
     """
 
     name: str
@@ -61,14 +61,14 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source file that was found as the entry says."""
+    """A source file, checked against the entry."""
 
     name: str  # without folders
     path: Path
     sha256: str
 
     def data(self) -> bytes:
-        """What is in it. Raises ConvertError."""
+        """The bytes of the file. Raises ConvertError."""
         try:
             return self.path.read_bytes()
         except OSError as error:
@@ -76,34 +76,34 @@ class Source:
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """The entry in a JSON file. Raises ConvertError that names the wrong field."""
+    """The entry in a JSON file. Raises ConvertError with the name of a wrong field."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        entry = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConvertError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise ConvertError(f"{path} holds no object")
-    name = _field(found, "name", str)
+    if not isinstance(entry, dict):
+        raise ConvertError(f"{path} does not contain an object")
+    name = _field(entry, "name", str)
     if not _NAME.fullmatch(name):
         raise ConvertError(f"`name` {name!r}: use letters, digits, '-' and '_'")
-    role, form = str(found.get("role", "calculator")), str(found.get("format"))
+    role, form = str(entry.get("role", "calculator")), str(entry.get("format"))
     if role not in ROLES:
         raise ConvertError(f"`role` must be one of {', '.join(ROLES)}")
     if form not in FILES:
         raise ConvertError(f"`format` must be one of {', '.join(FILES)}")
     if role == "detector" and form not in _DETECTORS:
         raise ConvertError(f"`format` of a detector must be {' or '.join(_DETECTORS)}")
-    align, similarity = _embedding(found) if role == "calculator" else (None, None)
-    files = _files(form, _field(found, "files", list))
-    inputs = _inputs(_field(found, "input", dict), any_size=role == "detector")
-    network = _field(found, "network", str) if form in _NAMED else None
+    align, similarity = _embedding(entry) if role == "calculator" else (None, None)
+    files = _files(form, _field(entry, "files", list))
+    inputs = _inputs(_field(entry, "input", dict), any_size=role == "detector")
+    network = _field(entry, "network", str) if form in _NAMED else None
     return ModelSpec(name, role, form, inputs, align, similarity, files, network)
 
 
-def _embedding(found: Mapping[str, Any]) -> tuple[Align, tuple[float, float]]:
-    similarity = _numbers(found.get("similarity"), "similarity", 2)
+def _embedding(entry: Mapping[str, Any]) -> tuple[Align, tuple[float, float]]:
+    similarity = _numbers(entry.get("similarity"), "similarity", 2)
     try:
-        align = Align(found.get("align"))
+        align = Align(entry.get("align"))
     except ValueError as error:
         choices = ", ".join(item.value for item in Align)
         raise ConvertError(f"`align` must be one of {choices}") from error
@@ -116,8 +116,8 @@ def _files(form: str, items: Sequence[Any]) -> tuple[ModelFile, ...]:
     if patterns is None and not 1 <= len(files) <= _MAX_FILES:
         raise ConvertError(f"`files` names {len(files)} files; list all of the folder's")
     if patterns is not None and len(files) != len(patterns):
-        wanted = f"{len(patterns)} ({', '.join(patterns)})"
-        raise ConvertError(f"`files` names {len(files)} files; {form} takes {wanted}")
+        expected = f"{len(patterns)} ({', '.join(patterns)})"
+        raise ConvertError(f"`files` names {len(files)} files; {form} takes {expected}")
     names = [_base_name(file.path) for file in files]
     if len(set(names)) != len(names):
         raise ConvertError("two of `files` have the same name")
@@ -129,7 +129,7 @@ def _base_name(path: str) -> str:
 
 
 def read_sources(spec: ModelSpec, paths: Sequence[Path]) -> tuple[Source, ...]:
-    """The model's files in the entry's order, proven against the entry."""
+    """The model's files in the entry's order, checked against the entry. Raises ConvertError."""
     if len(paths) != len(spec.files):
         raise ConvertError(f"{len(spec.files)} model files are needed, {len(paths)} were given")
     return tuple(_source(file, path) for file, path in zip(spec.files, paths, strict=True))
@@ -146,8 +146,8 @@ def _source(file: ModelFile, path: Path) -> Source:
     return Source(_base_name(file.path), path, sha256)
 
 
-def _field(found: Mapping[str, Any], key: str, kind: Callable[..., Any]) -> Any:
-    value = found.get(key)
+def _field(entry: Mapping[str, Any], key: str, kind: Callable[..., Any]) -> Any:
+    value = entry.get(key)
     if not isinstance(value, kind):  # type: ignore[arg-type]
         raise ConvertError(f"`{key}` is missing or of the wrong kind")
     return value
@@ -165,25 +165,25 @@ def _file(item: Any) -> ModelFile:
     if not isinstance(item, dict) or not isinstance(item.get("path"), str):
         raise ConvertError("each of `files` needs a `path`")
     if _base_name(item["path"]) in ("", ".", ".."):
-        raise ConvertError(f"the `path` {item['path']!r} names no file")
+        raise ConvertError(f"the `path` {item['path']!r} does not name a file")
     sha256 = item.get("sha256")
     if sha256 is not None and not (isinstance(sha256, str) and len(sha256) == 64):
         raise ConvertError(f"`sha256` of {item['path']} must have 64 hexadecimal digits")
     return ModelFile(item["path"], sha256.lower() if sha256 else None)
 
 
-def _inputs(found: Mapping[str, Any], *, any_size: bool) -> InputSpec:
-    size = found.get("size")
+def _inputs(entry: Mapping[str, Any], *, any_size: bool) -> InputSpec:
+    size = entry.get("size")
     if size is None and any_size:
         size = 0
     elif type(size) is not int or not 1 <= size <= _MAX_SIDE:
         raise ConvertError(f"`input.size` must be a whole number from 1 to {_MAX_SIDE}")
-    layout, colour = found.get("layout", "nchw"), found.get("colour", "rgb")
+    layout, colour = entry.get("layout", "nchw"), entry.get("colour", "rgb")
     if layout not in ("nchw", "nhwc"):
         raise ConvertError("`input.layout` must be nchw or nhwc")
     if colour not in ("rgb", "bgr"):
         raise ConvertError("`input.colour` must be rgb or bgr")
-    mean, scale = _per_channel(found, "mean"), _per_channel(found, "scale")
+    mean, scale = _per_channel(entry, "mean"), _per_channel(entry, "scale")
     if (mean is None) != (scale is None):
         raise ConvertError("give both `input.mean` and `input.scale`, or neither")
     if scale is not None and 0 in scale:
@@ -191,8 +191,8 @@ def _inputs(found: Mapping[str, Any], *, any_size: bool) -> InputSpec:
     return InputSpec(size, layout, colour, mean, scale)
 
 
-def _per_channel(found: Mapping[str, Any], key: str) -> PerChannel | None:
-    value = found.get(key)
+def _per_channel(entry: Mapping[str, Any], key: str) -> PerChannel | None:
+    value = entry.get(key)
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Reads a sorted table in LevelDB's format, which TensorFlow's checkpoints are listed in."""
+"""Reads a sorted table in LevelDB's format, the index of TensorFlow's checkpoints."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from compreface_convert.errors import ConvertError
 
 _MAGIC: Final = 0xDB4775248B80FB57
 _FOOTER: Final = 48
-_TRAILER: Final = 5  # one byte for the compression, four for the checksum
+_TRAILER: Final = 5  # the compression in a byte, the checksum in four
 _MAX_BLOCK: Final = 16 << 20
 _MAX_BYTES: Final = 64 << 20
-"""What all blocks may take together."""
+"""Bytes that all blocks may take together."""
 _MAX_KEY: Final = 4096
 _MAX_ENTRIES: Final = 100_000
 _MASK_DELTA: Final = 0xA282EAD8
 
 
 def read_table(data: bytes) -> dict[bytes, memoryview]:
-    """Key and value of every entry, keys ascending. Raises ConvertError for a broken table."""
+    """The values of all entries by key, sorted. Raises ConvertError for a broken table."""
     if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
-        raise ConvertError("this is no table in LevelDB's format (no magic number at its end)")
+        raise ConvertError("not a table in LevelDB's format (no magic number at its end)")
     whole = memoryview(data)
     footer = whole[-_FOOTER:-8]
-    _, behind = _handle(footer, 0)  # the meta index, which TensorFlow leaves empty
-    index, _ = _handle(footer, behind)
-    found: dict[bytes, memoryview] = {}
+    _, after = _handle(footer, 0)  # the meta index, which TensorFlow leaves empty
+    index, _ = _handle(footer, after)
+    values: dict[bytes, memoryview] = {}
     last: bytes | None = None
     left = _MAX_BYTES
     for _, place in _entries(_block(whole, index)):
@@ -41,11 +41,11 @@ def read_table(data: bytes) -> dict[bytes, memoryview]:
         for key, value in _entries(block):
             if last is not None and key <= last:
                 raise ConvertError("broken table: its keys do not ascend")
-            if len(found) >= _MAX_ENTRIES:
+            if len(values) >= _MAX_ENTRIES:
                 raise ConvertError(f"the table has more than {_MAX_ENTRIES} entries")
-            found[key] = value
+            values[key] = value
             last = key
-    return found
+    return values
 
 
 def _handle(data: memoryview, at: int) -> tuple[tuple[int, int], int]:
@@ -57,12 +57,12 @@ def _handle(data: memoryview, at: int) -> tuple[tuple[int, int], int]:
 def _block(data: memoryview, handle: tuple[int, int]) -> memoryview:
     offset, size = handle
     if size > _MAX_BLOCK or offset + size + _TRAILER > len(data) - _FOOTER:
-        raise ConvertError("broken table: a block ends behind the file")
+        raise ConvertError("broken table: a block ends after the file")
     content = data[offset : offset + size]
     kind = data[offset + size]
     (stored,) = struct.unpack("<I", data[offset + size + 1 : offset + size + _TRAILER])
     if masked_crc(data[offset : offset + size + 1]) != stored:
-        raise ConvertError("broken table: the checksum of a block does not hold")
+        raise ConvertError("broken table: the checksum of a block does not match")
     if kind != 0:
         raise ConvertError(
             "the table is compressed; save the checkpoint again with TensorFlow 1.2 or newer, "
@@ -72,7 +72,7 @@ def _block(data: memoryview, handle: tuple[int, int]) -> memoryview:
 
 
 def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Entries of a block; each key repeats the start of the one before it."""
+    """The entries of a block; a key is stored as its difference from the previous key."""
     if len(block) < 4:
         raise ConvertError("broken table: a block is too short")
     (restarts,) = struct.unpack("<I", block[-4:])
@@ -85,7 +85,7 @@ def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         fresh, at = varint(body, at)
         size, at = varint(body, at)
         if shared > len(key) or shared + fresh > _MAX_KEY or fresh + size > end - at:
-            raise ConvertError("broken table: an entry ends behind its block")
+            raise ConvertError("broken table: an entry ends after its block")
         key = key[:shared] + bytes(body[at : at + fresh])
         at += fresh
         yield key, body[at : at + size]
@@ -93,7 +93,7 @@ def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The unsigned number at `at`, seven bits a byte, and the place behind it."""
+    """The unsigned number at `at`, seven bits a byte, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
@@ -107,6 +107,6 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def masked_crc(data: bytes | memoryview) -> int:
-    """The CRC-32C of `data` as LevelDB's format stores it beside them: rotated, plus a constant."""
+    """The CRC-32C of `data` as LevelDB's format stores it: rotated, plus a constant."""
     crc = int(google_crc32c.value(bytes(data)))
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF

@@ -21,7 +21,7 @@ from compreface_convert.tensorflow_proto import parse
 _MAX_INDEX: Final = 64 << 20
 _MAX_SHARDS: Final = 1000
 MAX_BYTES: Final = 1 << 30
-"""What all tensors that are read may take together: four times the largest face network."""
+"""Bytes that all tensors may take together: four times the largest face network."""
 _STRING: Final = 7
 
 
@@ -37,12 +37,12 @@ class _Entry:
 
 
 class Bundle:
-    """The tensors of one checkpoint; each is read, and its checksum proven, when asked for."""
+    """The tensors of a checkpoint; each is read, and its checksum verified, on demand."""
 
     def __init__(
         self, prefix: str, files: Mapping[str, Path], *, max_bytes: int = MAX_BYTES
     ) -> None:
-        """`files`: paths by base name; `prefix`: what stands before `.index`.
+        """`files`: paths by base name; `prefix`: the part of the names before `.index`.
 
         Raises ConvertError for an index that is missing or broken.
         """
@@ -67,7 +67,7 @@ class Bundle:
         return name in self._entries
 
     def tensor(self, name: str) -> Array:
-        """The tensor `name`. Raises ConvertError if it is missing, damaged or of no known type."""
+        """The tensor `name`. Raises ConvertError if it is missing, damaged or of unknown type."""
         if name not in self._tensors:
             self._tensors[name] = self._tensor(name)
         return self._tensors[name]
@@ -88,11 +88,11 @@ class Bundle:
             )
         data = self._read(name, entry)
         if masked_crc(data) != entry.crc:
-            raise ConvertError(f"the checksum of the tensor '{name}' does not hold")
+            raise ConvertError(f"the checksum of the tensor '{name}' does not match")
         return np.frombuffer(data, dtype).reshape(entry.shape)
 
     def text(self, name: str) -> bytes:
-        """The single string of the tensor `name`: its length, a checksum of that, its bytes."""
+        """The only string of the tensor `name`, stored as length, checksum, bytes."""
         entry = self._entries.get(name)
         if entry is None or entry.dtype != _STRING or entry.shape or entry.size > _MAX_INDEX:
             raise ConvertError(f"the checkpoint has no string '{name}'")
@@ -101,15 +101,15 @@ class Bundle:
         body = data[at + 4 :]
         sums = struct.pack("<Q" if length > 0xFFFFFFFF else "<I", length) + data[at : at + 4]
         if len(body) != length or masked_crc(sums + body) != entry.crc:
-            raise ConvertError(f"the checksum of the string '{name}' does not hold")
+            raise ConvertError(f"the checksum of the string '{name}' does not match")
         return body
 
     def _read(self, name: str, entry: _Entry) -> bytes:
         if entry.shard >= self._shards:
-            raise ConvertError(f"the tensor '{name}' lies in shard {entry.shard}, not known")
+            raise ConvertError(f"the tensor '{name}' is in the unknown shard {entry.shard}")
         path = _file(self._files, f"{self._prefix}.data-{entry.shard:05d}-of-{self._shards:05d}")
         if entry.offset + entry.size > _size(path):
-            raise ConvertError(f"the tensor '{name}' ends behind {path.name}")
+            raise ConvertError(f"the tensor '{name}' ends after {path.name}")
         self._left -= entry.size
         if self._left < 0:
             raise ConvertError("the tensors of the checkpoint take too much memory")
@@ -120,19 +120,19 @@ class Bundle:
         except OSError as error:
             raise ConvertError(f"{path} cannot be read: {error}") from error
         if len(data) != entry.size:
-            raise ConvertError(f"the tensor '{name}' ends behind {path.name}")
+            raise ConvertError(f"the tensor '{name}' ends after {path.name}")
         return data
 
 
 def by_base_name(files: Mapping[str, Path]) -> dict[str, Path]:
-    """The files of a folder by the last part of their names there; two alike are refused."""
-    found: dict[str, Path] = {}
+    """The files of a folder by base name. Raises ConvertError for two of the same name."""
+    by_name: dict[str, Path] = {}
     for listed, path in files.items():
         name = re.split(r"[/\\]", listed)[-1]
-        if name in found:
+        if name in by_name:
             raise ConvertError(f"two files are named '{name}'")
-        found[name] = path
-    return found
+        by_name[name] = path
+    return by_name
 
 
 def _file(files: Mapping[str, Path], name: str) -> Path:
@@ -150,7 +150,7 @@ def _size(path: Path) -> int:
 
 
 def _name(key: bytes) -> str:
-    """A tensor's name; those of slices are no text and are never asked for."""
+    """The name of a tensor; the keys of slices are not text, and are never looked up."""
     return key.decode("utf-8", "backslashreplace")
 
 

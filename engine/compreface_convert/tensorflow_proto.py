@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from compreface_convert.errors import ConvertError
 
-# Only the fields that are read; protobuf skips the rest. `*` marks a repeated field, and a map is a
-# repeated message of a key and a value, as it is on the wire. An enum is read as its number.
+# The fields that are read; protobuf skips all others. `*` marks a repeated field. A map is a
+# repeated message of a key and a value, as it is encoded; an enum is its number.
 # Numbers: tensorflow/core/framework (graph, node_def, attr_value, tensor, tensor_shape, function,
 # op_def) and core/protobuf (saved_model, meta_graph, saver, saved_object_graph,
 # trackable_object_graph, tensor_bundle).
@@ -60,16 +60,16 @@ BundleEntryProto: dtype=1 int32, shape=2 TensorShapeProto, shard_id=3 int32, off
   size=5 int64, crc32c=6 fixed32, slices=7 TensorSliceProto*
 TensorSliceProto: extent=1 bytes*
 """
-_ONE_OF: Final = "AttrValue"  # the message whose fields exclude each other
+_ONE_OF: Final = "AttrValue"  # its fields exclude each other
 
 
 def parse(kind: str, data: bytes | memoryview) -> Any:
-    """The message of that type in `data`. Raises ConvertError for what is no such message."""
+    """The message of that type in `data`. Raises ConvertError if there is no such message."""
     message = _classes()[kind]()
     try:
         message.ParseFromString(data)
     except DecodeError as error:
-        raise ConvertError(f"broken protobuf: no {kind}, or cut short") from error
+        raise ConvertError(f"broken protobuf: not a {kind}, or cut short") from error
     return message
 
 

@@ -1,4 +1,4 @@
-"""Reads a TensorFlow Lite file of floats without TensorFlow; operators in TensorFlow's words."""
+"""Reads a TensorFlow Lite file of floats without TensorFlow, into TensorFlow's operators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compreface_convert.errors import ConvertError
 from compreface_convert.flatbuffer import INT8, INT32, UINT8, UINT32, Table
 from compreface_convert.graph import MAX_NODES, Array, Graph, Node, Shape
 
-# BuiltinOperator numbers of TensorFlow Lite's schema that map one to one.
+# TensorFlow's operators by the BuiltinOperator number of equal ones in TensorFlow Lite's schema.
 _PLAIN = {
     0: "Add", 18: "Mul", 41: "Sub", 42: "RealDiv", 55: "Maximum", 57: "Minimum", 19: "Relu",
     21: "Relu6", 101: "Abs", 59: "Neg", 47: "Exp", 75: "Sqrt", 76: "Rsqrt", 92: "Square",
@@ -20,7 +20,7 @@ _PLAIN = {
     82: "Max", 22: "Reshape", 43: "Squeeze",
 }  # fmt: skip
 _DEQUANTIZE = 6
-# The same numbers' names, from 0, for what is not supported.
+# The names of these numbers, from 0, for the refusal of other operators.
 _NAMES = (
     "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE "
     "EMBEDDING_LOOKUP FLOOR FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D "
@@ -44,7 +44,7 @@ _PADDING = {0: b"SAME", 1: b"VALID"}
 
 
 def read_tflite(data: bytes | memoryview) -> Graph:
-    """The file's first and only subgraph. Raises ConvertError for what is broken or unsupported."""
+    """The only subgraph of the file. Raises ConvertError for a broken or unsupported file."""
     if bytes(data[4:8]) != b"TFL3":
         raise ConvertError("not a TensorFlow Lite file (its mark TFL3 is missing)")
     model = Table.root(data)
@@ -105,7 +105,7 @@ class _Reader:
         return self.tensors[index]
 
     def _tensor(self, index: int, table: Table, buffers: list[Table]) -> _Tensor:
-        # A colon would read as an output number; the index keeps equal names apart.
+        # A colon would mark an output number; the index makes equal names distinct.
         name = table.text(3).replace(":", "_")[:200] or "tensor"
         while name in self.names:
             name = f"{name}#{index}"
@@ -163,10 +163,10 @@ class _Reader:
             raise ConvertError(f"the operator {_name(code)} (at '{out}') is not supported")
 
     def _widen(self, given: _Tensor, out: _Tensor) -> None:
-        """Weights in float16 are constants that each have their own operator."""
+        """Widen float16 weights: constants, each with an operator of its own."""
         if given.value is None or given.value.dtype != np.float16:
             raise ConvertError(
-                f"the operator DEQUANTIZE (at '{out.name}') works on no constant of float16; "
+                f"the operator DEQUANTIZE (at '{out.name}') does not take a constant of float16; "
                 "give the model in float32 or float16"
             )
         if out.name in self.constants or out.name in self.nodes:
@@ -178,7 +178,7 @@ class _Reader:
         if op in _REDUCE:
             attrs["keep_dims"] = bool(_byte(options, 0))
         if op in ("Reshape", "Squeeze"):
-            # The first size is the batch, which the file fixes and we do not.
+            # The first size is the batch, which becomes dynamic.
             shape = np.array([-1, *out.shape[1:]], np.int32)
             names, op = (names[0], self._parameter(out.name, shape)), "Reshape"
         fused = _byte(options, 0) if op in ("Add", "Mul", "Sub", "RealDiv") else 0

@@ -1,4 +1,4 @@
-"""Tries a conversion's candidates on random and real pictures: the first that holds is kept."""
+"""Verifies a conversion on random and real pictures, and chooses the first right candidate."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from compreface_engine.core.image import decode
 from compreface_engine.core.types import Image
 
 TOLERANCE: Final = 1e-4
-"""Allowed difference, in shares of an output's largest value (at least 1)."""
+"""The allowed difference, as a share of an output's largest value (at least 1)."""
 MIN_COSINE: Final = 0.99999
 _SIZES: Final = ((96, 128, 2), (75, 101, 2), (131, 64, 1), (192, 157, 1))
-"""Height, width and number of the pictures for a detector."""
+"""Height, width and number of the pictures for a network without a fixed size."""
 _STEP: Final = 32
-"""What height and width must be multiples of, where a detector does not take any."""
+"""Height and width are multiples of it where a detector does not take any size."""
 _REAL_SIDE: Final = 256
 _MAX_PIXELS: Final = 50_000_000
 
@@ -41,7 +41,7 @@ def read_portrait(path: Path) -> Image:
 
 
 def batches(spec: ModelSpec, converted: Converted, portrait: Image | None) -> list[Array]:
-    """Seeded noise, smooth pictures and the portrait through the entry's normalisation, NCHW."""
+    """Inputs, NCHW and normalised by the entry: seeded noise, smooth pictures and the portrait."""
     rng = np.random.default_rng(11)
     if spec.inputs.size:
         shapes = [(2, spec.inputs.size, spec.inputs.size), (3, spec.inputs.size, spec.inputs.size)]
@@ -68,7 +68,7 @@ def _real(portrait: Image, size: int, last: tuple[int, int, int]) -> Any:
 
 
 def _step(converted: Converted) -> int:
-    """1 if the original takes any size, 32 if it does not."""
+    """1 if the original takes any height and width, else 32."""
     height, width, _ = _SIZES[1]
     try:
         converted.original(np.zeros((1, 3, height, width), np.float32))
@@ -81,11 +81,11 @@ def _nchw(spec: ModelSpec, crops: Any) -> Array:
     return np.ascontiguousarray(replace(spec.inputs, layout="nchw").tensor(crops))
 
 
-def proven(
+def verified(
     spec: ModelSpec, converted: Converted, inputs: Sequence[Array], say: Say
 ) -> tuple[Candidate, Proof]:
-    """The first candidate that holds. Raises the last one's ConvertError if none does."""
-    failure = ConvertError("the conversion gave nothing")
+    """The first candidate with the original's values. Raises ConvertError if there is none."""
+    failure = ConvertError("the conversion has no result")
     calculator = spec.role == "calculator"
     for candidate in converted.candidates:
         try:
@@ -102,7 +102,7 @@ def proven(
             failure = error
             continue
         say(
-            f"proven on {proof.inputs} inputs: largest difference {proof.max_abs_difference:.2g} "
+            f"verified on {proof.inputs} inputs: largest difference {proof.max_abs_difference:.2g} "
             f"(allowed {proof.tolerance:.2g}), lowest cosine {proof.min_cosine:.7f}"
         )
         return candidate, proof
@@ -115,11 +115,11 @@ def _runner(candidate: Candidate) -> Callable[[Array], list[Array]]:
 
     def run(batch: Array) -> list[Array]:
         try:
-            return [np.asarray(found) for found in runner.run(None, {name: batch})]
+            return [np.asarray(value) for value in runner.run(None, {name: batch})]
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             reason = "the converted model cannot be run"
             if candidate.batch is None:
-                reason = "the batch of the network is fixed and could not be made free"
+                reason = "the batch of the network is fixed and could not be made dynamic"
             raise ConvertError(f"{reason}: {str(error).splitlines()[0]}") from error
 
     return run

@@ -140,7 +140,7 @@ def test_a_probe_that_fails_is_told_in_dockers_words(seen: GpuFacts, way_out: st
         (
             card((6, 1)),
             "does not run the wheels of cuda13; it needs those of cuda12-legacy",
-            "cf build",
+            "CF_WHEELS=cuda12-legacy",
         ),
         (card((8, 6), "535.1"), "those of cuda12", "or update the driver to 580"),
     ],

@@ -1,4 +1,4 @@
-"""An engine process of each bundled build that can run on this machine, found by itself."""
+"""An engine process for each bundled build that can run on this machine."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def why_not_here(build: str) -> str:
     if wanted.device != "cpu":
         return f"{build} is for a GPU ({wanted.device})"
     if wanted.models and SHARED is None:
-        return f"{build} needs {', '.join(one.name for one in wanted.models)}; {NO_SHARED}"
+        return f"{build} needs {', '.join(model.name for model in wanted.models)}; {NO_SHARED}"
     absent = [
-        one.path
+        file.path
         for model in wanted.models
         if store.state(model, places()) != "here"
-        for one in model.files
-        if not (Path(places().mirror) / one.path).is_file()
+        for file in model.files
+        if not (Path(places().mirror) / file.path).is_file()
     ]
     return f"{build} needs {', '.join(absent)}, which no mirror here has" if absent else ""
 

@@ -1,4 +1,4 @@
-"""Recorded answers of the original engine: read, sent again, compared strictly."""
+"""Recorded answers of the original engine: reading, replaying and strict comparison."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.contract.process import MULTIPART, Engine, Reply, multipart, part
 def _cases() -> dict[str, dict[str, Any]]:
     embeddings = np.load(RECORDINGS / "embeddings.npy").astype(np.float64)
     lines = (RECORDINGS / "answers.jsonl").read_text("utf-8").splitlines()
-    cases = {one["id"]: one for one in map(json.loads, lines)}
-    for one in cases.values():
-        for face in (one["response"].get("json") or {}).get("result", ()):
+    cases = {case["id"]: case for case in map(json.loads, lines)}
+    for case in cases.values():
+        for face in (case["response"].get("json") or {}).get("result", ()):
             if "embedding" in face:
                 face["embedding"] = embeddings[face["embedding"]]
     return cases
@@ -47,8 +47,9 @@ def has_its_pictures(name: str) -> bool:
 def _sources(value: Any) -> list[str]:
     if isinstance(value, dict):
         named = [value[key] for key in ("source", "base64_of") if key in value]
-        return named + [one for part in value.values() for one in _sources(part)]
-    return [one for part in value for one in _sources(part)] if isinstance(value, list) else []
+        return named + [source for part in value.values() for source in _sources(part)]
+    parts = value if isinstance(value, list) else []
+    return [source for part in parts for source in _sources(part)]
 
 
 def send(engine: Engine, request: Mapping[str, Any]) -> Reply:
@@ -139,7 +140,7 @@ def check_faces(got: Mapping[str, Any], want: Mapping[str, Any]) -> list[Differe
 def _check_face(got: Mapping[str, Any], want: Mapping[str, Any]) -> Difference:
     assert got.keys() == want.keys()
     assert got["execution_time"].keys() == want["execution_time"].keys()
-    assert all(type(one) is int for one in got["execution_time"].values())
+    assert all(type(value) is int for value in got["execution_time"].values())
     mine, other = got["box"], want["box"]
     assert mine.keys() == other.keys()
     width = other["x_max"] - other["x_min"]
@@ -171,8 +172,8 @@ def _check_face(got: Mapping[str, Any], want: Mapping[str, Any]) -> Difference:
     return Difference(shift == 0, landmarks_equal, cosine)
 
 
-def cosine_of(one: Any, other: Any) -> float:
-    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+def cosine_of(first: Any, second: Any) -> float:
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     assert a.shape == b.shape
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
@@ -193,11 +194,11 @@ def _area(box: Mapping[str, Any]) -> int:
     return int((box["x_max"] - box["x_min"]) * (box["y_max"] - box["y_min"]))
 
 
-def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    width = min(one["x_max"], other["x_max"]) - max(one["x_min"], other["x_min"])
-    height = min(one["y_max"], other["y_max"]) - max(one["y_min"], other["y_min"])
+def _overlap(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+    width = min(first["x_max"], second["x_max"]) - max(first["x_min"], second["x_min"])
+    height = min(first["y_max"], second["y_max"]) - max(first["y_min"], second["y_min"])
     shared_area = max(0, width) * max(0, height)
-    return float(shared_area / max(1, _area(one) + _area(other) - shared_area))
+    return float(shared_area / max(1, _area(first) + _area(second) - shared_area))
 
 
 def _pairs(

@@ -1,4 +1,4 @@
-"""A real engine process for tests: on a free loopback port, asked over HTTP, stopped by pid."""
+"""A real engine process for tests, on a free loopback port."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def part(
 def multipart(parts: Iterable[bytes], boundary: str = "a-boundary-of-the-tests") -> bytes:
     """A whole multipart body."""
     mark = b"--" + boundary.encode()
-    return b"".join(mark + b"\r\n" + one + b"\r\n" for one in parts) + mark + b"--\r\n"
+    return b"".join(mark + b"\r\n" + body + b"\r\n" for body in parts) + mark + b"--\r\n"
 
 
 MULTIPART = "multipart/form-data; boundary=a-boundary-of-the-tests"

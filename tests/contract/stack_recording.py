@@ -28,14 +28,14 @@ class Recorded:
 
     @property
     def name(self) -> str:
-        what = ",".join(f"{one['content'][:20]}" for one in self.parts)
+        what = ",".join(f"{part['content'][:20]}" for part in self.parts)
         return f"{self.number}-{self.request.split()[1].strip('/')}-{what}".rstrip("-")
 
     @property
     def can_be_sent(self) -> bool:
         """Whether its photograph is here."""
-        named = [one["content"] for one in self.parts]
-        return all(is_here(f"photographs/{one}") for one in named if one.endswith(".jpg"))
+        named = [part["content"] for part in self.parts]
+        return all(is_here(f"photographs/{part}") for part in named if part.endswith(".jpg"))
 
     @property
     def keeps_its_connection(self) -> bool:
@@ -43,9 +43,9 @@ class Recorded:
 
     def field(self, name: str) -> str | None:
         """A text field of the form; None if it was left out."""
-        for one in self.parts:
-            if f'name="{name}"' in one["headers"][0]:
-                content: str = one["content"]
+        for part in self.parts:
+            if f'name="{name}"' in part["headers"][0]:
+                content: str = part["content"]
                 return content
         return None
 
@@ -67,13 +67,13 @@ def recording() -> tuple[Recorded, ...]:
     return tuple(
         Recorded(
             number,
-            one["request"],
-            tuple(one["headers"]),
-            tuple(one["parts"] or ()),
-            one["status"],
-            one["answer"],
+            record["request"],
+            tuple(record["headers"]),
+            tuple(record["parts"] or ()),
+            record["status"],
+            record["answer"],
         )
-        for number, one in enumerate(json.loads(line) for line in text.splitlines())
+        for number, record in enumerate(json.loads(line) for line in text.splitlines())
     )
 
 
@@ -86,7 +86,7 @@ def form_of(parts: Sequence[Mapping[str, Any]], boundary: str) -> bytes:
     """A multipart body of recorded parts."""
     mark = f"--{boundary}"
     pieces = (
-        "\r\n".join([mark, *one["headers"], "", ""]).encode() + content_of(one) for one in parts
+        "\r\n".join([mark, *part["headers"], "", ""]).encode() + content_of(part) for part in parts
     )
     return b"\r\n".join([*pieces, f"{mark}--\r\n".encode()])
 

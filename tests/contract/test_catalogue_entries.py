@@ -1,4 +1,4 @@
-"""Every model of the catalogue is one that the engine's converter takes, as `cf` tells it."""
+"""The converter accepts every model of the catalogue as `cf` describes it."""
 
 from __future__ import annotations
 

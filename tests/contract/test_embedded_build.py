@@ -1,4 +1,4 @@
-"""The contract on the default build, which needs no file but the checkout's."""
+"""The contract on the default build, which needs no files outside the checkout."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def photograph(name: str) -> bytes:
 
 def two_people() -> bytes:
     """Both portraits side by side, the second at half its size."""
-    one = Image.open(io.BytesIO(photograph("astronaut.png"))).convert("RGB")
-    other = Image.open(io.BytesIO(photograph("grace_hopper.jpg"))).convert("RGB")
-    other = other.resize((other.width // 2, other.height // 2))
-    both = Image.new("RGB", (one.width + other.width, max(one.height, other.height)))
-    both.paste(one, (0, 0))
-    both.paste(other, (one.width, 0))
+    left = Image.open(io.BytesIO(photograph("astronaut.png"))).convert("RGB")
+    right = Image.open(io.BytesIO(photograph("grace_hopper.jpg"))).convert("RGB")
+    right = right.resize((right.width // 2, right.height // 2))
+    both = Image.new("RGB", (left.width + right.width, max(left.height, right.height)))
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width, 0))
     out = io.BytesIO()
     both.save(out, "PNG")
     return out.getvalue()
@@ -43,8 +43,8 @@ def faces(engine: Engine, data: bytes, query: str = ALL) -> list[dict[str, Any]]
     reply = engine.find(data, query)
     assert reply.status == 200
     check_json_bytes(reply.body)
-    found: list[dict[str, Any]] = reply.json()["result"]
-    return found
+    faces: list[dict[str, Any]] = reply.json()["result"]
+    return faces
 
 
 def test_status_names_the_build(embedded: Engine) -> None:
@@ -125,24 +125,24 @@ def test_a_face_has_the_keys_and_types_of_the_contract(embedded: Engine) -> None
 
 def test_faces_come_largest_first_and_limit_keeps_the_first(embedded: Engine) -> None:
     data = two_people()
-    found = faces(embedded, data)
-    assert len(found) == 2
+    both = faces(embedded, data)
+    assert len(both) == 2
     areas = [
         (face["box"]["x_max"] - face["box"]["x_min"])
         * (face["box"]["y_max"] - face["box"]["y_min"])
-        for face in found
+        for face in both
     ]
     assert areas == sorted(areas, reverse=True)
     (first,) = faces(embedded, data, f"{ALL}&limit=1")
-    assert first["box"] == found[0]["box"]
+    assert first["box"] == both[0]["box"]
 
 
 def test_similarity_tells_the_same_person_from_another(embedded: Engine) -> None:
-    (one,) = faces(embedded, photograph("astronaut.png"))
+    (astronaut,) = faces(embedded, photograph("astronaut.png"))
     (other,) = faces(embedded, photograph("grace_hopper.jpg"))
     again = faces(embedded, two_people())
-    assert max(cosine_of(face["embedding"], one["embedding"]) for face in again) > 0.9
-    assert cosine_of(one["embedding"], other["embedding"]) < 0.4
+    assert max(cosine_of(face["embedding"], astronaut["embedding"]) for face in again) > 0.9
+    assert cosine_of(astronaut["embedding"], other["embedding"]) < 0.4
 
 
 def test_scan_and_base64_give_the_same_face(embedded: Engine) -> None:

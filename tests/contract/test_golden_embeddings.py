@@ -1,7 +1,7 @@
-"""The embedding network alone: recorded whole-picture boxes, cut and embedded without detection.
+"""The embedding network alone: recorded whole-picture boxes, embedded without detection.
 
 `detect_faces=false` of the original cuts with swapped sides; ours does not, so the recorded box is
-cut here by hand. No detector and, with lossless pictures, no JPEG decoder takes part.
+cut here. No detector and, with lossless pictures, no JPEG decoder takes part.
 """
 
 from __future__ import annotations

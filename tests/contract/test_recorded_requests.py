@@ -1,4 +1,4 @@
-"""The real api's recorded requests, and the Test page's, to a real engine of each bundled build."""
+"""Recorded requests of the real api and of the Test page, sent to an engine of each build."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Running:
     @property
     def plugins(self) -> dict[str, str]:
         """What `/status` says of the plugins, in its order."""
-        found: dict[str, str] = self.answers[0].json()["available_plugins"]
-        return found
+        plugins: dict[str, str] = self.answers[0].json()["available_plugins"]
+        return plugins
 
     def was_recorded(self, recorded: Recorded) -> bool:
         """Whether it was this build that gave the recorded answer."""
@@ -76,17 +76,20 @@ def running(
 
 def test_the_recording_is_complete() -> None:
     assert len(recording()) == 26
-    assert {one.status for one in recording()} == {"HTTP/1.1 200 OK", "HTTP/1.1 400 Bad Request"}
+    assert {request.status for request in recording()} == {
+        "HTTP/1.1 200 OK",
+        "HTTP/1.1 400 Bad Request",
+    }
 
 
-@pytest.mark.parametrize("recorded", recording(), ids=lambda one: one.name)
+@pytest.mark.parametrize("recorded", recording(), ids=lambda request: request.name)
 def test_a_request_is_rebuilt_with_the_recorded_length(recorded: Recorded) -> None:
     lengths = [line for line in recorded.headers if line.startswith("Content-Length: ")]
     assert len(recorded.body()) == sum(int(line.split()[1]) for line in lengths)
     assert len(lengths) == bool(recorded.parts)
 
 
-@pytest.mark.parametrize("recorded", recording(), ids=lambda one: one.name)
+@pytest.mark.parametrize("recorded", recording(), ids=lambda request: request.name)
 def test_a_recorded_request_is_answered(running: Running, recorded: Recorded) -> None:
     if not recorded.can_be_sent:
         recorded.bytes()  # skips with the photograph's name
@@ -112,15 +115,15 @@ def test_a_recorded_request_is_answered(running: Running, recorded: Recorded) ->
 
 def test_nearly_all_boxes_are_the_recorded_ones(running: Running) -> None:
     differences = [
-        one
+        difference
         for recorded in recording()
         if recorded.can_be_sent and "result" in recorded.answer and running.was_recorded(recorded)
-        for one in check_faces(
+        for difference in check_faces(
             _comparable(running.answers[recorded.number].json()), _comparable(recorded.answer)
         )
     ]
-    assert sum(one.box_equal for one in differences) >= 0.85 * len(differences)
-    assert sum(one.landmarks_equal for one in differences) >= 0.85 * len(differences)
+    assert sum(difference.box_equal for difference in differences) >= 0.85 * len(differences)
+    assert sum(difference.landmarks_equal for difference in differences) >= 0.85 * len(differences)
 
 
 @needs_shared
@@ -162,9 +165,9 @@ def test_every_face_has_what_the_test_page_reads(
 def _status_then(recorded: Recorded) -> Mapping[str, Any]:
     """The last recorded `/status` up to this request: of the engine that answered it."""
     *_, last = (
-        one.answer
-        for one in recording()[: recorded.number + 1]
-        if "available_plugins" in one.answer
+        earlier.answer
+        for earlier in recording()[: recorded.number + 1]
+        if "available_plugins" in earlier.answer
     )
     return last
 
@@ -177,10 +180,10 @@ def _of_the_test_page(photograph: Path, face_plugins: str) -> bytes:
     parts = [
         {"headers": headers, "bytes": photograph.stat().st_size, "content": photograph.name},
         *(
-            {**one, "bytes": len(face_plugins), "content": face_plugins}
-            if 'name="face_plugins"' in one["headers"][0]
-            else one
-            for one in fields
+            {**field, "bytes": len(face_plugins), "content": face_plugins}
+            if 'name="face_plugins"' in field["headers"][0]
+            else field
+            for field in fields
         ),
     ]
     body = form_of(parts, like.boundary)
@@ -199,7 +202,7 @@ def _check_status(running: Running, recorded: Recorded, got: Mapping[str, Any]) 
     assert got["calculator_version"] == got["available_plugins"]["calculator"]
     assert got["status"] == "OK"
     assert got["build_version"] == want["build_version"]
-    assert [type(one) for one in got["similarity_coefficients"]] == [float, float]
+    assert [type(value) for value in got["similarity_coefficients"]] == [float, float]
     assert got["runtimes"].keys() <= got["available_plugins"].keys()
     for slug, runs in got["runtimes"].items():
         _check_types(runs, want["runtimes"]["calculator"], slug)
@@ -282,8 +285,8 @@ CHECKS = {
 def _comparable(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The answer with each embedding as the recording has it: how many numbers it was."""
     faces = []
-    for one in answer["result"]:
-        face = dict(one)
+    for result in answer["result"]:
+        face = dict(result)
         embedding = face.pop("embedding", None)
         if embedding is not None:
             long = embedding if isinstance(embedding, str) else f"[{len(embedding)} numbers]"

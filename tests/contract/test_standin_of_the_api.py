@@ -1,4 +1,4 @@
-"""The api's stand-in in the end-to-end tests asks the engine as the real one was recorded to."""
+"""The stand-in for api in the end-to-end tests sends the requests of the recorded real one."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ PHOTOGRAPH = Photograph("a.jpg", "image/jpeg", b"a picture")
 
 @pytest.mark.parametrize(
     "recorded",
-    [one for one in recording() if "User-Agent: Java/17.0.15" in one.headers],
-    ids=lambda one: one.name,
+    [recorded for recorded in recording() if "User-Agent: Java/17.0.15" in recorded.headers],
+    ids=lambda recorded: recorded.name,
 )
 def test_a_request_of_the_standin_is_the_recorded_one(recorded: Recorded) -> None:
     method, path, _ = recorded.request.split()
@@ -139,10 +139,10 @@ def test_nothing_is_retried_by_default() -> None:
 def test_the_apis_message_has_the_engines_body_without_retry_after() -> None:
     with scripted(RETRY_LATER) as engine, pytest.raises(EngineFailed) as caught:
         find(client(engine.port))
-    said = str(caught.value)
-    assert said.startswith("[503 Service Unavailable] during [POST] to [http://127.0.0.1:")
-    assert said.endswith(f": [{BUSY.decode()}]")
-    assert "Retry-After" not in said
+    text = str(caught.value)
+    assert text.startswith("[503 Service Unavailable] during [POST] to [http://127.0.0.1:")
+    assert text.endswith(f": [{BUSY.decode()}]")
+    assert "Retry-After" not in text
 
 
 def test_any_400_is_taken_as_no_face() -> None:

@@ -91,7 +91,7 @@ def test_a_damaged_weight_is_named(age: Path) -> None:
 def test_a_weight_file_cut_short_is_refused(age: Path, tmp_path: Path) -> None:
     with (age / DATA).open("rb") as file:
         (tmp_path / DATA).write_bytes(file.read(5_000_000))
-    with pytest.raises(ConvertError, match=r"ends behind checkpoint-14999\.data"):
+    with pytest.raises(ConvertError, match=r"ends after checkpoint-14999\.data"):
         read_checkpoint({**files(age), DATA: tmp_path / DATA}, AGE)
 
 
@@ -181,9 +181,9 @@ FOUR = struct.pack("<f", 1.5)
         (tables.entry(FOUR, (2,)), r"shape \[2\] has 4 bytes"),
         (tables.entry(FOUR, (1 << 40, 1 << 40)), "has 4 bytes"),
         (tables.entry(FOUR, (1 << 32,), size=1 << 34), "has 17179869184 bytes"),
-        (tables.entry(FOUR, (1 << 26,), size=1 << 28), "ends behind"),
-        (tables.entry(FOUR, (1,), offset=1), "ends behind"),
-        (tables.entry(FOUR, (1,), offset=(1 << 63) - 1), "ends behind"),
+        (tables.entry(FOUR, (1 << 26,), size=1 << 28), "ends after"),
+        (tables.entry(FOUR, (1,), offset=1), "ends after"),
+        (tables.entry(FOUR, (1,), offset=(1 << 63) - 1), "ends after"),
         (tables.entry(FOUR, (1,), dtype=14), "type 14"),
         (tables.entry(FOUR, (1,)) + tables.field(3, 7), "shard 7"),
         (tables.entry(FOUR, (1,)) + tables.field(7, b""), "in parts"),
@@ -278,11 +278,11 @@ ONE = tables.table({b"a": b"1"})
         (tables.table_of(tables.block(b"zip", kind=4)), "compressed"),
         (tables.table_of(tables.block(b"")), "too short"),
         (tables.table_of(tables.block(struct.pack("<I", 1 << 30))), "more restarts"),
-        (tables.table_of(tables.block(b"\5\0\0" + struct.pack("<II", 0, 1))), "behind its block"),
-        (tables.table_of(tables.block(b"\0\0\x7f" + struct.pack("<II", 0, 1))), "behind its block"),
-        (tables.table({b"k" * 5000: b""}), "behind its block"),
+        (tables.table_of(tables.block(b"\5\0\0" + struct.pack("<II", 0, 1))), "after its block"),
+        (tables.table_of(tables.block(b"\0\0\x7f" + struct.pack("<II", 0, 1))), "after its block"),
+        (tables.table({b"k" * 5000: b""}), "after its block"),
         (b"x" + ONE[1:-49] + b"\xff" + ONE[-48:], "checksum of a block"),
-        (ONE[-48:], "ends behind the file"),
+        (ONE[-48:], "ends after the file"),
     ],
 )
 def test_a_broken_table_is_refused(data: bytes, message: str) -> None:

@@ -50,7 +50,7 @@ def test_a_missing_array_is_named_both_ways(network: str) -> None:
 
 def test_arrays_that_the_network_does_not_have_are_named() -> None:
     arrays = {**weights("resnet18_v1", 0), "features.9.weight": np.ones(1, np.float32)}
-    with pytest.raises(ConvertError, match=r"more than resnet18_v1 has: features\.9\.weight"):
+    with pytest.raises(ConvertError, match=r"that resnet18_v1 does not have: features\.9\.weight"):
         gluon.build("resnet18_v1", arrays)
 
 

@@ -276,5 +276,5 @@ def test_many_large_results_are_refused_together() -> None:
     graph = Graph(nodes, {}, {"input": (None, 35, 35, 3)}, ("n59",))
     batch = np.ones((1, 35, 35, 3), np.float32)
     run(graph, {"input": batch})
-    with pytest.raises(ConvertError, match="too large for the proof"):
+    with pytest.raises(ConvertError, match="too large to verify"):
         Evaluation(graph, {"input": batch}, max_bytes=20 * batch.nbytes).array("n59")

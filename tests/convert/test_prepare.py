@@ -322,7 +322,7 @@ def test_weights_in_another_file_are_refused(desk: Desk, tmp_path: Path) -> None
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=str(secret))
-    assert "lies in another file" in desk.refusal(model)
+    assert "is in another file" in desk.refusal(model)
 
 
 def test_weights_in_another_file_are_found_inside_branches_too(desk: Desk) -> None:
@@ -339,7 +339,7 @@ def test_weights_in_another_file_are_found_inside_branches_too(desk: Desk) -> No
     )
     node = helper.make_node("If", ["yes"], ["i"], then_branch=branch, else_branch=branch)
     model.graph.node.append(node)
-    assert "lies in another file" in desk.refusal(model)
+    assert "is in another file" in desk.refusal(model)
 
 
 def test_a_weight_that_claims_more_than_it_has_is_refused(desk: Desk) -> None:
@@ -417,7 +417,7 @@ def test_the_command_runs_as_a_process(desk: Desk, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["folder"] == str(desk.out / "mine")
-    assert "proven on" in done.stderr
+    assert "verified on" in done.stderr
 
 
 def without(package: str, *arguments: str) -> subprocess.CompletedProcess[str]:

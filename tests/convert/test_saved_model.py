@@ -258,12 +258,12 @@ def test_a_variable_that_is_not_restored_is_found_by_its_path(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("objects", "kept", "message"),
     [
-        (captured(1), kept_at(2), "nothing says"),
-        (captured(77), kept_at(2), "nothing says"),
-        (captured(2), field(1, b""), "nothing says"),
-        (captured(2), kept_at(9), "refers to one it does not have"),
-        (captured(2), kept_at(-1), "refers to one it does not have"),
-        (captured(2), kept_at(1), "nothing says"),
+        (captured(1), kept_at(2), "is unknown"),
+        (captured(77), kept_at(2), "is unknown"),
+        (captured(2), field(1, b""), "is unknown"),
+        (captured(2), kept_at(9), "refers to an object that it does not have"),
+        (captured(2), kept_at(-1), "refers to an object that it does not have"),
+        (captured(2), kept_at(1), "is unknown"),
     ],
 )
 def test_a_lying_graph_of_objects_is_refused(
@@ -304,7 +304,7 @@ LOOP = field(1, node("a", "Identity", "b")) + field(1, node("b", "Identity", "a"
         ((), {"main": node("in", "NoOp")}, "two nodes named 'in'"),
         ((), {"main": call("call", "gone", "in", "var")}, "names no function"),
         ((), {"main": call("call", "serving", "in")}, "has 1 inputs"),
-        ((), {"restore": b""}, "nothing says which tensor is the variable 'var'"),
+        ((), {"restore": b""}, "the tensor of the variable 'var'"),
         ((), {"restore": b"gone"}, "refers to 'gone'"),
         ((SCALING, SERVING, restoring(b"3 0,1")), {}, "in parts"),
         ((SCALING, SERVING, restoring(names=(b"scale",))), {}, "does not name what it restores"),

@@ -1,4 +1,4 @@
-"""A trace collector for tests: takes OTLP over HTTP, and can stall or refuse."""
+"""A trace collector for tests: receives OTLP over HTTP, and can stall or refuse."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class Collector:
 
     def _take(self, body: bytes) -> None:
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            for one in resource.resource.attributes:
-                self.service[one.key] = one.value.string_value
+            for attribute in resource.resource.attributes:
+                self.service[attribute.key] = attribute.value.string_value
             for scope in resource.scope_spans:
                 for span in scope.spans:
                     self.spans.append(

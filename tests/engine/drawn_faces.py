@@ -1,4 +1,4 @@
-"""Pictures of faces in any number: drawn from a seed, more like faces than like noise."""
+"""Drawn pictures of any number of faces, from a seed: more like faces than like noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand-ins for the engine's rooms: a pipeline without models, and a caller that speaks ASGI."""
+"""Fakes: a pipeline without models, and an ASGI client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The noses that people marked in the sample photographs, and how many a detector finds."""
+"""The annotated noses of the sample photographs, and how many of them a detector finds."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def _samples() -> list[tuple[Image, list[tuple[float, float]]]]:
     folder = shared("faces", "compreface-samples")
     described = json.loads((folder / "annotations.json").read_text())["images"]
     samples = []
-    for name, said in described.items():
+    for name, face in described.items():
         image = decode((folder / name).read_bytes(), max_pixels=40_000_000).image
         small = scale_down(image, 640)
         samples.append(
             (
                 small.image,
-                [(x * small.coefficient, y * small.coefficient) for x, y in said["noses"]],
+                [(x * small.coefficient, y * small.coefficient) for x, y in face["noses"]],
             )
         )
     return samples

@@ -1,4 +1,4 @@
-"""What Schemathesis sends where our document asks for a photograph: real ones, with and without."""
+"""Schemathesis hooks that send real photographs, with and without a face."""
 
 from __future__ import annotations
 

@@ -92,10 +92,10 @@ def rows(size: int, count: int, *, scale: float, softmax: bool = False) -> bytes
     pooled = graph.add("AveragePool", "input", kernel_shape=[step] * 2, strides=[step] * 2)
     flat = graph.add("Flatten", pooled)
     values = 3 * (size // step) ** 2
-    found = graph.add("Gemm", flat, graph.random(values, count, scale=scale))
+    output = graph.add("Gemm", flat, graph.random(values, count, scale=scale))
     if softmax:
-        found = graph.add("Softmax", found, axis=1)
-    graph.rename(found, "rows")
+        output = graph.add("Softmax", output, axis=1)
+    graph.rename(output, "rows")
     return graph.finish(["N", 3, size, size], {"rows": 2})
 
 
@@ -109,10 +109,10 @@ def retinaface() -> bytes:
         )
         for kind, channels, scale in (("class", 4, 0.02), ("box", 8, 1e-3), ("points", 20, 1e-3)):
             weights = graph.random(channels, 3, 1, 1, scale=scale)
-            found = graph.add("Conv", cells, weights)
+            output = graph.add("Conv", cells, weights)
             if kind == "class":
-                found = graph.add("Sigmoid", found)
-            outputs[graph.rename(found, f"{kind}{stride}")] = 4
+                output = graph.add("Sigmoid", output)
+            outputs[graph.rename(output, f"{kind}{stride}")] = 4
     return graph.finish(["N", 3, "H", "W"], outputs)
 
 
@@ -144,8 +144,8 @@ def _by_rows(
             weights = graph.random(anchors * values, 3, 1, 1, scale=scale)
             last = graph.add("Transpose", graph.add("Conv", cells, weights), perm=[0, 2, 3, 1])
             shape = [0, -1, values] if batch_axis else [-1, values]
-            found = graph.add("Reshape", last, graph.constant(np.array(shape, np.int64)))
+            output = graph.add("Reshape", last, graph.constant(np.array(shape, np.int64)))
             if end:
-                found = graph.add(end, found)
-            outputs[graph.rename(found, f"{kind}_{stride}")] = len(shape)
+                output = graph.add(end, output)
+            outputs[graph.rename(output, f"{kind}_{stride}")] = len(shape)
     return graph.finish(["N", 3, "H", "W"], outputs)

@@ -1,4 +1,4 @@
-"""Detectors written again, cell by cell and number by number, to hold the fast ones against."""
+"""Reference implementations of detectors, cell by cell, for comparison with the fast ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Maker:
 
 def retinaface(maps: Maps, threshold: float) -> list[SlowFace]:
     """Contract section 13.2, without its last truncation."""
-    found = []
+    faces = []
     for index, (stride, sizes) in enumerate(((32, (512, 256)), (16, (128, 64)), (8, (32, 16)))):
         scores, deltas, marks = (array[0] for array in maps[3 * index : 3 * index + 3])
         for row in range(scores.shape[1]):
@@ -71,13 +71,13 @@ def retinaface(maps: Maps, threshold: float) -> list[SlowFace]:
                         x + 0.5 * (w - 1),
                         y + 0.5 * (h - 1),
                     )
-                    found.append(SlowFace(score, corners, tuple(points)))
-    return found
+                    faces.append(SlowFace(score, corners, tuple(points)))
+    return faces
 
 
 def scrfd(maps: Maps, size: tuple[int, int], threshold: float) -> list[SlowFace]:
     """Nine outputs, scores first, then distances, then points; strides 8, 16, 32."""
-    found = []
+    faces = []
     for index, stride in enumerate((8, 16, 32)):
         scores, distances, marks = (
             maps[group * 3 + index].reshape(-1, width) for group, width in enumerate((1, 4, 10))
@@ -92,14 +92,14 @@ def scrfd(maps: Maps, size: tuple[int, int], threshold: float) -> list[SlowFace]
                     points = tuple((cx + mark[2 * k], cy + mark[2 * k + 1]) for k in range(5))
                     if float(scores[row, 0]) > threshold:
                         box = (cx - left, cy - top, cx + right, cy + bottom)
-                        found.append(SlowFace(float(scores[row, 0]), box, points))
+                        faces.append(SlowFace(float(scores[row, 0]), box, points))
                     row += 1
-    return found
+    return faces
 
 
 def yunet(maps: Maps, size: tuple[int, int], threshold: float) -> list[SlowFace]:
     """Twelve outputs: class, object, box, points; strides 8, 16, 32 each."""
-    found = []
+    faces = []
     for index, stride in enumerate((8, 16, 32)):
         kinds = [
             maps[group * 3 + index].reshape(-1, width) for group, width in enumerate((1, 1, 4, 10))
@@ -107,8 +107,10 @@ def yunet(maps: Maps, size: tuple[int, int], threshold: float) -> list[SlowFace]
         row = 0
         for y in range(size[0] // stride):
             for x in range(size[1] // stride):
-                one, other = (min(max(float(kinds[k][row, 0]), 0.0), 1.0) for k in (0, 1))
-                score = math.sqrt(one * other)
+                class_score, object_score = (
+                    min(max(float(kinds[k][row, 0]), 0.0), 1.0) for k in (0, 1)
+                )
+                score = math.sqrt(class_score * object_score)
                 dx, dy, dw, dh = (float(v) for v in kinds[2][row])
                 cx, cy = (x + dx) * stride, (y + dy) * stride
                 w, h = math.exp(dw) * stride, math.exp(dh) * stride
@@ -118,16 +120,16 @@ def yunet(maps: Maps, size: tuple[int, int], threshold: float) -> list[SlowFace]
                 )
                 if score > threshold:
                     box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-                    found.append(SlowFace(score, box, points))
+                    faces.append(SlowFace(score, box, points))
                 row += 1
-    return found
+    return faces
 
 
 def greedy(faces: Sequence[SlowFace], overlap: float) -> list[SlowFace] | None:
     """The best of those that overlap too much; None where rounding could decide."""
     kept: list[SlowFace] = []
     for face in sorted(faces, key=lambda face: -face.score):  # stable: the first of equal ones
-        shares = [_overlap(face.box, other.box) for other in kept]
+        shares = [_overlap(face.box, object_score.box) for object_score in kept]
         if any(abs(share - overlap) < 1e-4 for share in shares):
             return None
         if all(share <= overlap for share in shares):
@@ -144,15 +146,15 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def assert_same(
-    found: Sequence[Detection],
+    detections: Sequence[Detection],
     expected: Sequence[SlowFace],
     *,
     coefficient: float = 1,
     border: tuple[int, int] | None = None,
 ) -> None:
     """Same faces in the same order; boxes truncated twice, and cut at the (height, width) given."""
-    assert len(found) == len(expected)
-    for detection, face in zip(found, expected, strict=True):
+    assert len(detections) == len(expected)
+    for detection, face in zip(detections, expected, strict=True):
         box = detection.box
         assert abs(box.probability - face.score) < 1e-6
         corners = list(face.box)

@@ -1,4 +1,4 @@
-"""JSON bytes are those of Python's own printer, whatever the numbers."""
+"""JSON bytes equal those of Python's own printer, whatever the numbers."""
 
 from __future__ import annotations
 

@@ -95,9 +95,9 @@ AS_THERE = {
 
 @pytest.mark.parametrize("body", AS_THERE.values(), ids=AS_THERE.keys())
 def test_a_photograph_is_parsed_as_in_werkzeug(body: bytes) -> None:
-    found = read(body)
-    assert bytes(found.file) == PHOTOGRAPH
-    assert found.fields == {}
+    parsed = read(body)
+    assert bytes(parsed.file) == PHOTOGRAPH
+    assert parsed.fields == {}
 
 
 REFUSED_AS_THERE = {
@@ -105,7 +105,7 @@ REFUSED_AS_THERE = {
     "cut": form(FILE + b"\r\n\r\n" + PHOTOGRAPH, end=b""),
     "cut in a head": b"--boundary\r\n" + FILE,
     "cut after a head's line": b"--boundary\r\n" + FILE + b"\r\n",
-    "rubbish before": b"rubbish\r\n" + form(FILE + b"\r\n\r\n" + PHOTOGRAPH),
+    "garbage before": b"garbage\r\n" + form(FILE + b"\r\n\r\n" + PHOTOGRAPH),
     "no parts": b"--boundary--\r\n",
     "nothing": b"",
     "no disposition": form(b"Content-Type: image/jpeg\r\n\r\n" + PHOTOGRAPH),
@@ -135,7 +135,7 @@ def test_a_photograph_as_a_text_field_is_not_a_file_at_any_size(size: int) -> No
 
 
 def test_the_first_of_repeated_parameters_counts_as_in_werkzeug() -> None:
-    found = read(
+    parsed = read(
         form(
             LIMIT + b"\r\nContent-Transfer-Encoding: base64\r\n\r\nMTI=",
             LIMIT + b"\r\n\r\n3",
@@ -144,8 +144,8 @@ def test_the_first_of_repeated_parameters_counts_as_in_werkzeug() -> None:
             LIMIT.replace(b'"limit"', b"detect_faces") + b"\r\n\r\n",
         )
     )
-    assert found.fields == {"limit": "12", "face_plugins": "age,ä\ufffd\r\n", "detect_faces": ""}
-    assert found.file == b""
+    assert parsed.fields == {"limit": "12", "face_plugins": "age,ä\ufffd\r\n", "detect_faces": ""}
+    assert parsed.file == b""
 
 
 @pytest.mark.parametrize(

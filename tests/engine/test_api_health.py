@@ -1,4 +1,4 @@
-"""Alive, well and ready are three things: a full queue is not ready, and never dead."""
+"""Liveness, health and readiness: with a full queue the engine is not ready, but alive."""
 
 from __future__ import annotations
 

@@ -189,8 +189,8 @@ def test_a_limit_may_be_of_any_length(service: Service, text: str, faces: int) -
 def test_an_invalid_long_limit_is_refused_like_a_short_one(
     service: Service, text: str, reason: str
 ) -> None:
-    said = message(service.find(b"3", limit=text))
-    assert said == f"400 Bad Request: Limit {reason} is invalid (limit >= 0)"
+    text = message(service.find(b"3", limit=text))
+    assert text == f"400 Bad Request: Limit {reason} is invalid (limit >= 0)"
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e1", "abc", "%20"])
@@ -348,7 +348,7 @@ def test_no_picture_stays_in_memory_after_its_answer(
     gc.disable()
     try:
         assert service.find(picture, query).status == status
-        assert [one() for one in pictures] == [None]
+        assert [picture() for picture in pictures] == [None]
     finally:
         gc.enable()
 
@@ -368,7 +368,7 @@ NO_FILE = "400 Bad Request: No file is attached"
         (MULTIPART, multipart([part("image", b"1", "a.jpg")])),
         (MULTIPART, photograph_form(b"1")[:-4]),
         (MULTIPART, multipart([part("file", b"1", "a.jpg"), part("limit", b"1")])[:-4]),
-        (MULTIPART, b"rubbish" + photograph_form(b"1")),
+        (MULTIPART, b"garbage" + photograph_form(b"1")),
         (MULTIPART, multipart([b"\r\nno header"])),
         ("multipart/form-data; boundary=" + "x" * 1000, photograph_form(b"1")),
     ],
@@ -402,9 +402,9 @@ def test_the_first_file_counts_and_text_fields_of_that_name_do_not(service: Serv
 
 
 def test_an_encoded_file_name_counts_as_a_name(service: Service) -> None:
-    one = b"Content-Disposition: form-data; name=\"file\"; filename*=utf-8''%C3%A4.jpg\r\n\r\n2"
+    encoded = b"Content-Disposition: form-data; name=\"file\"; filename*=utf-8''%C3%A4.jpg\r\n\r\n2"
     reply = service.call(
-        "POST", "/find_faces", headers={"Content-Type": MULTIPART}, body=multipart([one])
+        "POST", "/find_faces", headers={"Content-Type": MULTIPART}, body=multipart([encoded])
     )
     assert reply.status == 200
 

@@ -94,7 +94,7 @@ def test_an_unreadable_frame_header_counts_as_the_most_expensive(rest: bytes) ->
 
 def test_fill_bytes_and_garbage_between_segments_are_skipped() -> None:
     whole = saved("JPEG", progressive=True)
-    assert kept_of(whole[:2] + b"rubbish\xff\xff\xff\x01" + whole[2:]) == 1.5
+    assert kept_of(whole[:2] + b"garbage\xff\xff\xff\x01" + whole[2:]) == 1.5
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Scaling, cutting and aligning against plain re-tellings of their rules."""
+"""Scaling, cropping and alignment against plain implementations of their rules."""
 
 from __future__ import annotations
 

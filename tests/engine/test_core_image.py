@@ -1,4 +1,4 @@
-"""Every kind of picture, whole, cut short or hostile, becomes RGB pixels or a clear refusal."""
+"""Every picture format, complete, truncated or hostile, gives RGB pixels or a clear refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Non-maximum suppression against the plainest possible one."""
+"""Non-maximum suppression against a plain implementation."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_modes_that_are_slow_to_convert_have_a_lower_pixel_limit(mode: str) -> N
 
 
 def tiff_of_mode(mode: str, width: int, height: int) -> bytes:
-    """Said to be so large; the data are those of a small one."""
+    """A TIFF whose header declares this size, with the data of a small picture."""
     data = bytearray(saved(Pillow.new(mode, (64, 48)), "TIFF", compression="tiff_lzw"))
     (start,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, start)

@@ -1,4 +1,4 @@
-"""Head pose: the contract's recorded values, and no point set that breaks it."""
+"""Head pose: the contract's recorded values, and finite angles for any points."""
 
 from __future__ import annotations
 

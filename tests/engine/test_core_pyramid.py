@@ -1,4 +1,4 @@
-"""Shrinking by looked-up sums against OpenCV's averaging and against plain arithmetic."""
+"""Shrinking by summed areas against OpenCV's averages and against plain arithmetic."""
 
 from __future__ import annotations
 

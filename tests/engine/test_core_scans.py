@@ -1,4 +1,4 @@
-"""The scans of a JPEG are counted as libjpeg-turbo comes to them, and bounded before decoding."""
+"""The scans of a JPEG are counted as libjpeg-turbo reads them, and bounded before decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kept fuzzing corpus goes through every target, as it is and with bytes changed at random."""
+"""Replays the fuzzing corpus through every target, unchanged and with random changes."""
 
 from __future__ import annotations
 

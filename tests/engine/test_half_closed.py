@@ -1,4 +1,4 @@
-"""Callers that send no more: who still listens gets its answer, who is gone ends its request."""
+"""Half-closed connections: a listening client gets its answer, a gone one ends its request."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ SHORT, LONG = post(b"1"), post(b"9")
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    with Engine("-c", STAGES, CF_MAX_CONCURRENCY="1") as one:
-        yield one
+    with Engine("-c", STAGES, CF_MAX_CONCURRENCY="1") as engine:
+        yield engine
 
 
 def connect(engine: Engine, sent: bytes) -> socket.socket:
@@ -59,10 +59,10 @@ def connect(engine: Engine, sent: bytes) -> socket.socket:
 
 
 def rest(wire: socket.socket) -> bytes:
-    said = b""
+    response = b""
     while got := wire.recv(65536):
-        said += got
-    return said
+        response += got
+    return response
 
 
 def half_closed(engine: Engine, sent: bytes) -> bytes:
@@ -94,8 +94,8 @@ def gone(engine: Engine) -> float:
 
 @pytest.mark.parametrize("path", ["/find_faces", "/scan_faces", "/find_faces_base64"])
 def test_a_half_closed_client_gets_its_answer(engine: Engine, path: str) -> None:
-    said = half_closed(engine, post(b"1", path))
-    answer = said.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    response = half_closed(engine, post(b"1", path))
+    answer = response.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b'"result":[{' in answer
     assert gone(engine) == 0
@@ -110,25 +110,25 @@ def test_a_half_closed_client_in_the_queue_gets_its_answer(engine: Engine) -> No
 
 @pytest.mark.parametrize("path", ["/status", "/healthcheck", "/nowhere", "/docs"])
 def test_a_half_closed_client_gets_reads_and_refusals(engine: Engine, path: str) -> None:
-    said = half_closed(engine, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    assert said.startswith(b"HTTP/1.1 404 " if path == "/nowhere" else b"HTTP/1.1 200 ")
+    response = half_closed(engine, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert response.startswith(b"HTTP/1.1 404 " if path == "/nowhere" else b"HTTP/1.1 200 ")
 
 
 def test_pipelined_requests_are_answered_except_an_incomplete_last_one(
     engine: Engine,
 ) -> None:
-    said = half_closed(engine, SHORT + b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n" + SHORT[:-9])
-    assert said.count(b"HTTP/1.1 200 OK\r\n") == 2
-    assert b'"result":[{' in said
-    assert b'"available_plugins"' in said
+    response = half_closed(engine, SHORT + b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n" + SHORT[:-9])
+    assert response.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert b'"result":[{' in response
+    assert b'"available_plugins"' in response
     assert running(engine) == 0
 
 
 def test_an_http_1_0_client_gets_no_interim_response(engine: Engine) -> None:
     """HTTP/1.0 has no interim responses."""
-    said = half_closed(engine, post(b"2", version="1.0"))
-    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert said.count(b"HTTP/1.1 ") == 1
+    response = half_closed(engine, post(b"2", version="1.0"))
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert response.count(b"HTTP/1.1 ") == 1
 
 
 def reset(wire: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""API keys and request limits: off by default, and where set they hold, and hold little memory."""
+"""API keys and rate limits: off by default, effective where set, with bounded memory."""
 
 from __future__ import annotations
 

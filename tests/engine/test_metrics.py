@@ -1,4 +1,4 @@
-"""The counters: what a mixed session leaves in /metrics, and that no caller's text gets there."""
+"""The metrics of a mixed session, without any text of clients."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PORTRAIT = (ROOT / "compreface_cli" / "portraits" / "grace_hopper.jpg").read_byt
 
 def samples(text: bytes) -> dict[str, float]:
     """Every sample as `name{label="value",...}`, parsed by the reference parser."""
-    found = {}
+    values = {}
     for family in text_string_to_metric_families(text.decode()):
         assert family.documentation
         for sample in family.samples:
             labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
-            found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
-    return found
+            values[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return values
 
 
 class Service:
@@ -59,9 +59,9 @@ class Service:
         return samples(reply.body)
 
 
-def answered(found: dict[str, float], route: str, method: str, status: int) -> float:
+def answered(values: dict[str, float], route: str, method: str, status: int) -> float:
     key = f'compreface_requests_total{{method="{method}",route="{route}",status="{status}"}}'
-    return found.get(key, 0)
+    return values.get(key, 0)
 
 
 def test_requests_are_counted_by_route_method_and_status() -> None:
@@ -78,17 +78,17 @@ def test_requests_are_counted_by_route_method_and_status() -> None:
             await Caller(service.app, method, path).run()
         return await service.metrics()
 
-    found = asyncio.run(session())
-    assert answered(found, "/find_faces", "POST", 200) == 2
-    assert answered(found, "/find_faces", "POST", 400) == 2
-    assert answered(found, "/find_faces", "POST", 500) == 1
-    assert answered(found, "/healthcheck", "GET", 200) == 1
-    assert answered(found, "/status", "PUT", 405) == 1
-    assert answered(found, "/status", "(other)", 405) == 1
-    assert answered(found, "(unknown)", "GET", 404) == 1
-    assert found['compreface_request_seconds_count{route="/find_faces"}'] == 5
-    assert found["compreface_queue_wait_seconds_count"] == 5
-    assert not any("secret" in name for name in found)
+    values = asyncio.run(session())
+    assert answered(values, "/find_faces", "POST", 200) == 2
+    assert answered(values, "/find_faces", "POST", 400) == 2
+    assert answered(values, "/find_faces", "POST", 500) == 1
+    assert answered(values, "/healthcheck", "GET", 200) == 1
+    assert answered(values, "/status", "PUT", 405) == 1
+    assert answered(values, "/status", "(other)", 405) == 1
+    assert answered(values, "(unknown)", "GET", 404) == 1
+    assert values['compreface_request_seconds_count{route="/find_faces"}'] == 5
+    assert values["compreface_queue_wait_seconds_count"] == 5
+    assert not any("secret" in name for name in values)
 
 
 def test_a_disconnect_during_the_computation_counts_as_499_and_ends_it() -> None:
@@ -98,12 +98,12 @@ def test_a_disconnect_during_the_computation_counts_as_499_and_ends_it() -> None
         scan = staged.scan
 
         def in_stages(*args: Any, **kwargs: Any) -> Any:
-            found = scan(*args, **kwargs)
+            faces = scan(*args, **kwargs)
             service.app.telemetry.observe("batch", 0.1, 1)
             stages.append("detect")
             service.app.telemetry.observe("detect", 0.1, 1)
             stages.append("embed")
-            return found
+            return faces
 
         staged.scan = in_stages  # type: ignore[method-assign]
         staged.go.clear()
@@ -121,11 +121,11 @@ def test_a_disconnect_during_the_computation_counts_as_499_and_ends_it() -> None
         return await service.metrics()
 
     stages: list[str] = []
-    found = asyncio.run(session())
+    values = asyncio.run(session())
     assert stages == ["detect", "detect", "embed"]
-    assert answered(found, "/find_faces", "POST", 499) == 1
-    assert answered(found, "/find_faces", "POST", 200) == 1
-    assert found["compreface_running"] == found["compreface_body_bytes"] == 0
+    assert answered(values, "/find_faces", "POST", 499) == 1
+    assert answered(values, "/find_faces", "POST", 200) == 1
+    assert values["compreface_running"] == values["compreface_body_bytes"] == 0
 
 
 def test_gauges_show_queue_workers_and_refusals() -> None:
@@ -178,39 +178,39 @@ def test_timeouts_memory_and_stopping_are_separate_causes() -> None:
         await asyncio.gather(*large)
         return await service.metrics()
 
-    found = asyncio.run(session())
+    values = asyncio.run(session())
     for cause in ("wait", "memory", "stopping"):
-        assert found[f'compreface_refused_total{{cause="{cause}"}}'] == 1, cause
+        assert values[f'compreface_refused_total{{cause="{cause}"}}'] == 1, cause
 
 
 def test_plugins_are_listed_with_version_and_runtime() -> None:
-    found = asyncio.run(Service().metrics())
+    values = asyncio.run(Service().metrics())
     assert (
-        found[
+        values[
             'compreface_plugin_info{device="",plugin="calculator",precision="",'
             'runtime="fake",sha256="",version="fake.Calculator"}'
         ]
         == 1
     )
-    assert any(name.startswith("compreface_engine_info{version=") for name in found)
-    assert found["process_resident_memory_bytes"] > 1_000_000
-    assert found["process_cpu_seconds_total"] > 0
+    assert any(name.startswith("compreface_engine_info{version=") for name in values)
+    assert values["process_resident_memory_bytes"] > 1_000_000
+    assert values["process_cpu_seconds_total"] > 0
 
 
 def test_two_engines_in_one_process_have_separate_metrics() -> None:
-    one, other = Metrics(), Metrics()
-    one.observe("detect", 0.01, 3)
-    assert samples(one.text())["compreface_faces_total"] == 3
-    assert samples(other.text())["compreface_faces_total"] == 0
+    first, second = Metrics(), Metrics()
+    first.observe("detect", 0.01, 3)
+    assert samples(first.text())["compreface_faces_total"] == 3
+    assert samples(second.text())["compreface_faces_total"] == 0
 
 
 def test_shared_batches_have_their_own_histogram() -> None:
     metrics = Metrics()
     metrics.observe("batch", 0.01, 5)
     metrics.observe("embed", 0.02, 2)
-    found = samples(metrics.text())
-    assert found["compreface_shared_batch_size_sum"] == 5
-    assert found["compreface_calculator_batch_size_sum"] == 2
+    values = samples(metrics.text())
+    assert values["compreface_shared_batch_size_sum"] == 5
+    assert values["compreface_calculator_batch_size_sum"] == 2
 
 
 def test_concurrent_increments_are_all_counted() -> None:
@@ -223,11 +223,11 @@ def test_concurrent_increments_are_all_counted() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(count, range(8)))
-    found = samples(metrics.text())
-    assert found["compreface_faces_total"] == 8 * 500 * 2
-    assert found['compreface_stage_seconds_count{stage="embed"}'] == 8 * 500
-    assert found['compreface_calculator_batch_size_bucket{le="1.0"}'] == 0
-    assert found['compreface_calculator_batch_size_bucket{le="2.0"}'] == 8 * 500
+    values = samples(metrics.text())
+    assert values["compreface_faces_total"] == 8 * 500 * 2
+    assert values['compreface_stage_seconds_count{stage="embed"}'] == 8 * 500
+    assert values['compreface_calculator_batch_size_bucket{le="1.0"}'] == 0
+    assert values['compreface_calculator_batch_size_bucket{le="2.0"}'] == 8 * 500
 
 
 def test_each_library_has_one_owner_module() -> None:
@@ -241,8 +241,8 @@ def test_each_library_has_one_owner_module() -> None:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with Engine() as one:
-        yield one
+    with Engine() as engine:
+        yield engine
 
 
 @pytest.mark.slow
@@ -253,15 +253,15 @@ def test_a_running_engine_times_every_stage_and_counts_no_warm_up(engine: Engine
     plugins = "face_plugins=calculator,landmarks,pose"
     assert engine.find(PORTRAIT, plugins).status == 200
     assert engine.find(PORTRAIT).status == 200
-    found = samples(engine.request("GET", "/metrics").body)
+    values = samples(engine.request("GET", "/metrics").body)
     runs = {"decode": 2, "detect": 2, "crop": 1, "embed": 1, "landmarks": 1, "pose": 1}
     for stage, count in runs.items():
-        assert found[f'compreface_stage_seconds_count{{stage="{stage}"}}'] == count, stage
-    assert found['compreface_stage_seconds_sum{stage="detect"}'] > 0.001
-    assert found["compreface_faces_total"] == 2
-    assert found["compreface_calculator_batch_size_sum"] == 1
+        assert values[f'compreface_stage_seconds_count{{stage="{stage}"}}'] == count, stage
+    assert values['compreface_stage_seconds_sum{stage="detect"}'] > 0.001
+    assert values["compreface_faces_total"] == 2
+    assert values["compreface_calculator_batch_size_sum"] == 1
     how = engine.request("GET", "/status").json()["runtimes"]["calculator"]
-    (about,) = [name for name in found if 'plugin="calculator"' in name]
+    (about,) = [name for name in values if 'plugin="calculator"' in name]
     assert f'sha256="{how["sha256"]}"' in about
     assert len(how["sha256"]) == 64
 
@@ -274,6 +274,6 @@ def test_invalid_http_is_counted_as_refused(engine: Engine) -> None:
         with socket.create_connection(("127.0.0.1", engine.port), timeout=30) as wire:
             wire.sendall(data)
             wire.recv(65536)
-    found = samples(engine.request("GET", "/metrics").body)
-    assert found['compreface_refused_total{cause="malformed"}'] == 1
-    assert found['compreface_refused_total{cause="head"}'] == 1
+    values = samples(engine.request("GET", "/metrics").body)
+    assert values['compreface_refused_total{cause="malformed"}'] == 1
+    assert values['compreface_refused_total{cause="head"}'] == 1

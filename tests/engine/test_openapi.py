@@ -1,4 +1,4 @@
-"""The OpenAPI document tells the truth: Schemathesis holds a running engine to every word of it."""
+"""The OpenAPI document is true: Schemathesis compares a running engine with it."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def schemathesis(folder: Path, engine: Engine, *arguments: str) -> None:
         timeout=300,
         check=False,
     )
-    said = "\n".join(line[:300] for line in done.stdout.splitlines())
-    assert done.returncode == 0, said + done.stderr
+    output = "\n".join(line[:300] for line in done.stdout.splitlines())
+    assert done.returncode == 0, output + done.stderr
     assert "No issues found" in done.stdout
 
 
@@ -85,16 +85,18 @@ def references(value: Any) -> Iterator[str]:
 
 
 def test_every_reference_resolves_and_every_component_is_used() -> None:
-    found = set(references(DOCUMENT))
-    for reference in found:
+    used = set(references(DOCUMENT))
+    for reference in used:
         at = DOCUMENT
         for name in reference.removeprefix("#/").split("/"):
             at = at[name]
     kinds = DOCUMENT["components"]
     schemes = {f"#/components/securitySchemes/{name}" for name in kinds["securitySchemes"]}
     every = {f"#/components/{kind}/{name}" for kind, names in kinds.items() for name in names}
-    assert every - schemes == found
-    assert {name for one in DOCUMENT["security"] for name in one} == set(kinds["securitySchemes"])
+    assert every - schemes == used
+    assert {name for scheme in DOCUMENT["security"] for name in scheme} == set(
+        kinds["securitySchemes"]
+    )
 
 
 def test_exactly_the_routes_are_described() -> None:

@@ -1,4 +1,4 @@
-"""From bytes to faces with plugins that answer what a test says, and with the bundled networks."""
+"""The pipeline from bytes to faces, with fake plugins and with the bundled networks."""
 
 from __future__ import annotations
 
@@ -107,10 +107,10 @@ def _png(image: Image) -> bytes:
 def test_faces_are_sorted_by_size_and_equal_ones_keep_the_detectors_order() -> None:
     boxes = [_box(20, 0.81), _box(40, 0.82), _box(20, 0.83, at=30), _box(30, 0.84)]
     pipeline, _ = _pipeline(boxes)
-    found = pipeline.scan(IMAGE, min_score=None, detect=True, slugs=frozenset())
-    assert [face.box.probability for face in found] == [0.82, 0.84, 0.81, 0.83]
-    assert all(face.answers == {} for face in found)
-    assert all(face.execution_time.keys() == {"detector"} for face in found)
+    faces = pipeline.scan(IMAGE, min_score=None, detect=True, slugs=frozenset())
+    assert [face.box.probability for face in faces] == [0.82, 0.84, 0.81, 0.83]
+    assert all(face.answers == {} for face in faces)
+    assert all(face.execution_time.keys() == {"detector"} for face in faces)
 
 
 def test_the_threshold_is_the_requests_or_the_detectors() -> None:
@@ -270,8 +270,8 @@ def test_threads_get_their_own_answers(embedded: Pipeline) -> None:
 
     def vector(image: Image) -> Embeddings:
         (face,) = embedded.scan(image, min_score=None, detect=False, slugs=ALL)
-        found: Embeddings = face.answers["embedding"]
-        return found
+        embedding: Embeddings = face.answers["embedding"]
+        return embedding
 
     alone = [vector(image) for image in images]
     with ThreadPoolExecutor(6) as pool:

@@ -1,4 +1,4 @@
-"""The FaceNet build against every recorded picture of the original engine, without HTTP."""
+"""The FaceNet build against every recorded answer of the original engine, without HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `api/protocol.py` uses of uvicorn beyond its documentation; each name has to be there."""
+"""The undocumented names of uvicorn that `api/protocol.py` uses; each must exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every request has an id: in its answer, in each of its lines in the log, in no other's."""
+"""Each request has an id in its answer and in each of its log lines, and in no other's."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def test_generated_ids_differ(service: Service) -> None:
 def test_log_lines_of_the_worker_thread_and_of_errors_have_the_id(service: Service) -> None:
     service.find(b"1", "works")
     service.find(b"X", "fails")
-    said = [(line["request"]["id"], line["message"]) for line in service.lines]
-    assert said == [
+    lines = [(line["request"]["id"], line["message"]) for line in service.lines]
+    assert lines == [
         ("works", "scanning"),
         ("works", "answered"),
         ("fails", "a request failed"),
@@ -102,10 +102,10 @@ def test_concurrent_requests_keep_their_ids(service: Service) -> None:
         await asyncio.gather(*(service.caller(b"1", f"number-{n}").run() for n in range(8)))
 
     asyncio.run(together())
-    found: dict[str, list[str]] = {}
+    messages: dict[str, list[str]] = {}
     for line in service.lines:
-        found.setdefault(line["request"]["id"], []).append(line["message"])
-    assert found == {f"number-{n}": ["scanning", "answered"] for n in range(8)}
+        messages.setdefault(line["request"]["id"], []).append(line["message"])
+    assert messages == {f"number-{n}": ["scanning", "answered"] for n in range(8)}
 
 
 def test_a_log_line_outside_a_request_has_no_id(service: Service) -> None:

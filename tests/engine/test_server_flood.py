@@ -1,4 +1,4 @@
-"""200 callers at once: the right answer or a clear refusal, and the engine is as before."""
+"""200 clients at once get the right answer or a clear refusal, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    with Engine(CF_MAX_WAIT_S="100") as one:  # the machine may be busy with other things
-        yield one
+    with Engine(CF_MAX_WAIT_S="100") as engine:  # the machine may be busy with other things
+        yield engine
 
 
 def boxes(reply: Reply) -> list[dict[str, float]]:
@@ -45,10 +45,10 @@ def test_a_flood_of_requests_is_answered_or_refused_and_leaks_nothing(engine: En
         health_came_first = False
         for _ in as_completed(calls):
             most = max(most, engine.resident_bytes())
-            if not health_came_first and any(not one.done() for one in calls):
+            if not health_came_first and any(not call.done() for call in calls):
                 assert engine.request("GET", "/healthcheck").status == 200
-                health_came_first = any(not one.done() for one in calls)
-        replies = [one.result() for one in calls]
+                health_came_first = any(not call.done() for call in calls)
+        replies = [call.result() for call in calls]
     served = [reply for reply in replies if reply.status == 200]
     refused = [reply for reply in replies if reply.status == 503]
     assert len(served) + len(refused) == CALLERS

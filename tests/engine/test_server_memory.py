@@ -1,4 +1,4 @@
-"""The engine where memory is short: everybody is answered or asked to come again."""
+"""The engine under a tight memory limit: every request is answered or asked to retry."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def test_a_hundred_large_pictures_in_2_gb_of_address_space_are_answered_or_refus
     with Engine("-c", LIMITED, **limits) as engine:
         assert "2048 MiB (its address space, ulimit -v)" in engine.log
         for kind, data in kinds.items():
-            found = asked_at_once(engine.port, photograph_form(data))
-            assert found.keys() <= {400, 503}, kind
-            assert found[400] >= 1, kind
+            statuses = asked_at_once(engine.port, photograph_form(data))
+            assert statuses.keys() <= {400, 503}, kind
+            assert statuses[400] >= 1, kind
         metrics = engine.request("GET", "/metrics").body.decode()
         assert 'compreface_refused_total{cause="pictures"}' in metrics
         assert "compreface_picture_bytes 0.0" in metrics

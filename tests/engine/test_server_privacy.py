@@ -1,4 +1,4 @@
-"""After a mixed session, nothing of it is in the log and nothing is on the disk."""
+"""A mixed session leaves no personal data in the log and nothing on the disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def session(engine: Engine) -> list[float]:
     query = "face_plugins=calculator,landmarks,pose&a=secret-query"
     numbers: list[float] = []
     whole = (PORTRAIT, with_tags("JPEG"), with_tags("TIFF"), with_tags("PNG"))
-    pictures = (*whole, PORTRAIT[:30_000], PORTRAIT[:100], b"rubbish", b"")
+    pictures = (*whole, PORTRAIT[:30_000], PORTRAIT[:100], b"garbage", b"")
     for picture in pictures:
         form = multipart(
             [part("note", b"secret-field"), part("file", picture, "secret-file.jpg", "image/jpeg")]

@@ -1,4 +1,4 @@
-"""The engine as a process: it starts or says why not in one line, and stops losing nothing."""
+"""The engine as a process: it starts or reports an error in one line, and drains at the end."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_sigterm_drains_running_and_waiting_requests() -> None:
         expected = engine.find(PORTRAIT).json()["result"][0]["box"]
         began = threading.Barrier(7)
 
-        def one(_: int) -> bytes:
+        def ask(_: int) -> bytes:
             began.wait()
             reply = engine.find(PORTRAIT)
             assert reply.status == 200
@@ -122,7 +122,7 @@ def test_sigterm_drains_running_and_waiting_requests() -> None:
         def accepted() -> bool:
             return engine.log.count('"answered"') >= 2
 
-        answers = [pool.submit(one, number) for number in range(6)]
+        answers = [pool.submit(ask, number) for number in range(6)]
         began.wait()
         assert wait_until(accepted)
         assert engine.stop() == 0

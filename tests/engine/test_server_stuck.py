@@ -1,4 +1,4 @@
-"""A worker or an event loop that hangs ends the engine within a bound, and nothing else does."""
+"""A stuck worker or event loop ends the engine in bounded time, and nothing else does."""
 
 from __future__ import annotations
 
@@ -44,70 +44,70 @@ def lines(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
-def ask(one: Engine, height: int, pool: ThreadPoolExecutor) -> Any:
-    return pool.submit(one.find, picture(height))
+def ask(served: Engine, height: int, pool: ThreadPoolExecutor) -> Any:
+    return pool.submit(served.find, picture(height))
 
 
 def test_a_stuck_worker_is_named_and_ends_the_engine_after_the_other_computations() -> None:
-    with engine() as one, ThreadPoolExecutor(3) as pool:
-        assert one.request("GET", "/live").status == 200
-        hung = ask(one, HANGS, pool)
+    with engine() as served, ThreadPoolExecutor(3) as pool:
+        assert served.request("GET", "/live").status == 200
+        hung = ask(served, HANGS, pool)
         time.sleep(BOUND_S * 0.7)
-        beside = ask(one, BRIEF, pool)  # still runs when the other counts as stuck
+        beside = ask(served, BRIEF, pool)  # still runs when the other counts as stuck
         messages: list[str] = []
 
         def dead() -> bool:
-            reply = one.request("GET", "/live")
+            reply = served.request("GET", "/live")
             if reply.status == 503:
                 messages.append(reply.json()["message"])
-                assert one.request("GET", "/healthcheck").status == 503
-                assert one.find(picture(40)).status == 503
+                assert served.request("GET", "/healthcheck").status == 503
+                assert served.find(picture(40)).status == 503
             return bool(messages)
 
         assert wait_until(dead)
         assert beside.result().status == 200
-        assert one.process.wait(20) == 5
+        assert served.process.wait(20) == 5
         assert isinstance(hung.exception(), OSError | http.client.HTTPException)
-    (line,) = [line for line in lines(one.log) if line["severity"] == "CRITICAL"]
+    (line,) = [line for line in lines(served.log) if line["severity"] == "CRITICAL"]
     for message in (messages[0], line["message"]):
         assert f"(PNG, {len(picture(HANGS))} bytes)" in message
 
 
 def test_an_event_loop_that_hangs_in_c_is_killed_with_a_traceback() -> None:
-    with engine() as one, ThreadPoolExecutor(1) as pool:
-        asked = ask(one, HOLDS_THE_LOCK, pool)
-        assert one.process.wait(20) == -signal.SIGKILL
+    with engine() as served, ThreadPoolExecutor(1) as pool:
+        asked = ask(served, HOLDS_THE_LOCK, pool)
+        assert served.process.wait(20) == -signal.SIGKILL
         assert isinstance(asked.exception(), OSError | http.client.HTTPException)
-    (line,) = [line for line in lines(one.log) if line["severity"] == "CRITICAL"]
+    (line,) = [line for line in lines(served.log) if line["severity"] == "CRITICAL"]
     assert line["logger"] == "compreface_engine.watchdog"
     assert f"(PNG, {len(picture(HOLDS_THE_LOCK))} bytes)" in line["message"]
-    assert "hanging_engine.py" in one.log, "what hung is shown"
-    assert "in detect" in one.log
+    assert "hanging_engine.py" in served.log, "what hung is shown"
+    assert "in detect" in served.log
 
 
 def test_a_start_that_takes_longer_than_stuck_s_is_not_killed() -> None:
-    with engine(LOADS_FOR_S=str(BOUND_S * 3)) as one:
-        assert one.find(picture(40)).status == 200
-        assert one.stop() == 0
+    with engine(LOADS_FOR_S=str(BOUND_S * 3)) as served:
+        assert served.find(picture(40)).status == 200
+        assert served.stop() == 0
 
 
 def test_a_stopped_engine_continues_and_is_not_killed() -> None:
-    with engine() as one, ThreadPoolExecutor(1) as pool:
-        began = ask(one, BRIEF, pool)
+    with engine() as served, ThreadPoolExecutor(1) as pool:
+        began = ask(served, BRIEF, pool)
         time.sleep(0.2)
-        one.process.send_signal(signal.SIGSTOP)
+        served.process.send_signal(signal.SIGSTOP)
         time.sleep(BOUND_S * 4)
-        one.process.send_signal(signal.SIGCONT)
+        served.process.send_signal(signal.SIGCONT)
         assert began.result().status == 200
         time.sleep(BOUND_S * 2)
-        assert one.find(picture(40)).status == 200
-        assert one.stop() == 0
+        assert served.find(picture(40)).status == 200
+        assert served.stop() == 0
 
 
 def test_a_stopped_process_group_continues_and_is_not_killed() -> None:
     """Like `docker pause` and a suspended machine, which stop the watcher too."""
-    with engine() as one:
-        family = [one.process.pid, *children(one.process.pid)]
+    with engine() as served:
+        family = [served.process.pid, *children(served.process.pid)]
         assert len(family) == 2
         for pid in family:
             os.kill(pid, signal.SIGSTOP)
@@ -115,20 +115,20 @@ def test_a_stopped_process_group_continues_and_is_not_killed() -> None:
         for pid in reversed(family):  # the watcher first, so that it sees no heartbeat
             os.kill(pid, signal.SIGCONT)
         time.sleep(BOUND_S * 2)
-        assert one.find(picture(40)).status == 200
-        assert one.stop() == 0
+        assert served.find(picture(40)).status == 200
+        assert served.stop() == 0
 
 
 def test_sigterm_ends_an_engine_with_a_stuck_worker() -> None:
-    with engine(CF_STUCK_S="60", CF_DRAIN_S="0.5") as one, ThreadPoolExecutor(1) as pool:
-        ask(one, HANGS, pool)
-        assert wait_until(lambda: "compreface_running 1" in text(one))
-        assert one.stop() == 0
-        assert "1 computations are abandoned" in one.log
+    with engine(CF_STUCK_S="60", CF_DRAIN_S="0.5") as served, ThreadPoolExecutor(1) as pool:
+        ask(served, HANGS, pool)
+        assert wait_until(lambda: "compreface_running 1" in text(served))
+        assert served.stop() == 0
+        assert "1 computations are abandoned" in served.log
 
 
-def text(one: Engine) -> str:
-    return one.request("GET", "/metrics").body.decode()
+def text(served: Engine) -> str:
+    return served.request("GET", "/metrics").body.decode()
 
 
 def children(pid: int) -> list[int]:
@@ -141,22 +141,22 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_watcher_ends_with_the_engine(number: signal.Signals) -> None:
-    with engine() as one:
-        (watcher,) = children(one.process.pid)
+    with engine() as served:
+        (watcher,) = children(served.process.pid)
         os.kill(watcher, signal.SIGTERM)  # as systemd and a terminal send it to the whole group
-        assert one.find(picture(40)).status == 200
+        assert served.find(picture(40)).status == 200
         assert not gone(watcher)
-        one.stop(number)
+        served.stop(number)
         assert wait_until(lambda: gone(watcher), 5)
 
 
 def test_without_its_watcher_the_engine_continues() -> None:
-    with engine() as one:
-        (watcher,) = children(one.process.pid)
+    with engine() as served:
+        (watcher,) = children(served.process.pid)
         os.kill(watcher, signal.SIGKILL)
         time.sleep(BOUND_S)
-        assert one.find(picture(40)).status == 200
-        assert one.stop() == 0
+        assert served.find(picture(40)).status == 200
+        assert served.stop() == 0
 
 
 @pytest.fixture
@@ -181,9 +181,9 @@ def supervised(tmp_path: Path) -> Iterator[Path]:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        number: int = one.getsockname()[1]
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        number: int = holder.getsockname()[1]
         return number
 
 

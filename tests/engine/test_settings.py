@@ -1,4 +1,4 @@
-"""Settings come from a mapping, are checked, and say which variable is wrong."""
+"""Settings are read from a mapping and checked; errors name the variable."""
 
 from __future__ import annotations
 

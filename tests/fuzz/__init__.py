@@ -1,1 +1,1 @@
-"""Fuzzing: targets, the corpus that is kept, and its replay in the tests."""
+"""Fuzzing: the targets, the corpus, and its replay in the tests."""

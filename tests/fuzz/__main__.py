@@ -19,12 +19,12 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     name = sys.argv[1]
-    found = HERE.parent.parent / ".cache" / "fuzz" / name
-    found.mkdir(parents=True, exist_ok=True)
+    new = HERE.parent.parent / ".cache" / "fuzz" / name
+    new.mkdir(parents=True, exist_ok=True)
     flags = sys.argv[2:]
     if not any(not flag.startswith("-") for flag in flags):
-        flags += [str(found), str(HERE / "corpus" / name)]
-    prefix = f"-artifact_prefix={found.parent}/{name}-"
+        flags += [str(new), str(HERE / "corpus" / name)]
+    prefix = f"-artifact_prefix={new.parent}/{name}-"
     atheris.Setup([sys.argv[0], "-max_len=8192", "-timeout=20", prefix, *flags], TARGETS[name])
     atheris.Fuzz()
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes any bytes and raises only if the engine broke a promise."""
+"""The fuzz targets: each accepts any bytes and raises only for an unexpected error."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def decode_target(data: bytes) -> None:
     """A picture within the limit, RGB and contiguous, or a refusal that the contract knows."""
     for apply_exif in (False, True):
         try:
-            found = decode(data, max_pixels=MAX_PIXELS, apply_exif=apply_exif)
+            decoded = decode(data, max_pixels=MAX_PIXELS, apply_exif=apply_exif)
         except RequestError as refused:
             if not str(refused).strip():
                 raise AssertionError("a refusal without words") from refused
             continue
-        image = found.image
+        image = decoded.image
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise AssertionError(f"no RGB picture: {image.dtype} {image.shape}")
         if not image.flags.c_contiguous or 0 in image.shape:

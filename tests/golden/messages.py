@@ -1,35 +1,71 @@
 """Messages whose wording is kept in `messages/`; `python -m tests.golden.messages` rewrites them.
 
-A case is a function of an empty folder that raises the error, or returns the text, a user sees.
+A case is a function of an empty folder that raises the error, or returns the text or the findings,
+that a user sees. It runs in that folder, with this user's folders of `cf` below it and no Docker.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import tempfile
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
+from unittest import mock
 
-from tests.golden import engine_messages
+from compreface_cli.checks.base import Finding
+from compreface_cli.errors import CfError
+from tests.golden import checks_messages, engine_messages
 
 FOLDER = Path(__file__).parent / "messages"
 
 Case: TypeAlias = Callable[[Path], object]
 
-SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {"engine": engine_messages.CASES}
+SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
+    "engine": engine_messages.CASES,
+    "checks": checks_messages.CASES,
+}
 """The cases of each golden file, by its name without `.txt`."""
+
+
+def text(said: object) -> str:
+    """What was raised or returned, as the golden file has it: its kind and exit code first."""
+    if isinstance(said, CfError):
+        return _with_hint(f"{type(said).__name__}, exit code {said.code}", said.message, said.hint)
+    if isinstance(said, Finding):
+        code = f", exit code {said.code}" if said.code else ""
+        return _with_hint(f"{said.check}: {said.level}{code}", said.message, said.hint)
+    if isinstance(said, list | tuple):
+        return "\n".join(text(row) for row in said)
+    return str(said)
+
+
+def _with_hint(head: str, message: str, hint: str | None) -> str:
+    return "\n".join([head, message, *([f"hint: {hint}"] if hint else [])])
 
 
 def message(case: Case) -> str:
     """What the case says, its folder written as FOLDER."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _user(Path(folder)):
         try:
-            text = str(case(Path(folder)))
+            said = text(case(Path(folder)))
         except Exception as error:
-            text = str(error)
-        return text.replace(folder, "FOLDER")
+            said = text(error)
+        return said.replace(folder, "FOLDER")
+
+
+@contextlib.contextmanager
+def _user(folder: Path) -> Iterator[None]:
+    """A user whose `cf` has empty folders, no settings and no Docker."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("CF_")}
+    for name in ("data", "state", "config", "cache"):
+        variables[f"XDG_{name.upper()}_HOME"] = str(folder / name)
+    variables |= {"HOME": str(folder), "DOCKER_HOST": f"unix://{folder}/docker.sock"}
+    with contextlib.chdir(folder), mock.patch.dict(os.environ, variables, clear=True):
+        yield
 
 
 def written(source: str) -> str:

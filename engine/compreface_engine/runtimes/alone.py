@@ -14,7 +14,7 @@ WORTH_IT: Final = 0.9
 """The wide session must take less than this share of the narrow one's time. The same session of
 two threads takes 16 or 27 ms in different processes, so each process measures its own.
 """
-_ROUNDS: Final = range(3, 8)  # the fewest, and one more than the most
+_ROUNDS: Final = range(3, 8)  # the fewest and the most
 _TIMING_S: Final = 0.3
 
 

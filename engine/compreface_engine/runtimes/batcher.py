@@ -83,7 +83,7 @@ class Batcher:
             job.called.set()
 
     def _pass_on(self) -> None:
-        """Starts the next batch: the first queued job and those behind it that fit."""
+        """Starts the next batch: the first queued job, if any, and those behind it that fit."""
         with self._lock:
             if not self._waiting:
                 self._free += 1

@@ -181,7 +181,7 @@ class SessionFactory:
 
 
 def _worth_measuring(model: PreparedModel) -> bool:
-    """Whether it is large, with inputs of one size: for a new size OpenVINO takes twice as long."""
+    """Whether it is large and of one input size: for each new size some runtimes compile anew."""
     if model.batch is not None:
         return False
     if model.role == "analyzer":

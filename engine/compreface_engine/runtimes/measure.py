@@ -22,7 +22,7 @@ from compreface_engine.runtimes.base import Concurrency, Session
 
 _TIMEOUT_S: Final = 90.0
 _TIMING_S: Final = 1.0  # for each size of batch
-_ROUNDS: Final = range(3, 12)  # the fewest, and one more than the most
+_ROUNDS: Final = range(3, 12)  # the fewest and the most
 _BATCH: Final = 6  # faces: the usual batch of a calculator
 
 

@@ -1,0 +1,61 @@
+"""The flags that change a build: one set, for each command that settles one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from compreface_cli.runtimes import RUNTIMES, joined
+
+_OPTIONS: Mapping[str, Any] = {
+    "gpu": Annotated[bool | None, typer.Option("--gpu", help="Build for an NVIDIA GPU.")],
+    "gpu_index": Annotated[
+        int | None,
+        typer.Option("--gpu-index", min=0, max=63, help="Index of the GPU; implies --gpu."),
+    ],
+    "detector": Annotated[str | None, typer.Option("--detector", help="Detector plugin.")],
+    "calculator": Annotated[str | None, typer.Option("--calculator", help="Calculator plugin.")],
+    "plugins": Annotated[
+        list[str] | None,
+        typer.Option("--plugin", help="Further plugin, repeatable; replaces the build's list."),
+    ],
+    "runtime": Annotated[str | None, typer.Option("--runtime", help=f"{joined(RUNTIMES, 'or')}.")],
+    "precision": Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")],
+    "min_cosine": Annotated[
+        float | None, typer.Option("--min-cosine", help="Lowest cosine to fp32 that auto accepts.")
+    ],
+    "base_image": Annotated[
+        str | None, typer.Option("--base-image", help="Base image of the engine's image.")
+    ],
+}
+
+
+def takes_build_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with these options behind its own, and what was given as its `changes`.
+
+    `changes` has keys of a build file, which are keys of settings too; None is no change.
+    """
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in _OPTIONS}
+        gpu = chosen.pop("gpu") or chosen["gpu_index"] is not None
+        chosen["plugins"] = chosen["plugins"] or None  # Typer gives [] where none was named
+        command(**given, changes={"device": "cuda" if gpu else None, **chosen})
+
+    own = inspect.signature(command, eval_str=True)
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _OPTIONS.items()
+    ]
+    others = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in own.parameters.items()
+        if name != "changes"
+    ]
+    run.__signature__ = own.replace(parameters=[*others[:-1], *options, others[-1]])  # type: ignore[attr-defined]
+    return run
