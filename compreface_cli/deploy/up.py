@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compreface_cli import leftovers
-from compreface_cli.builds import builds
 from compreface_cli.checks import Finding, bind
 from compreface_cli.cleanup import CleanUp, interruptible
-from compreface_cli.config import paths, settings
+from compreface_cli.config import paths
 from compreface_cli.deploy import databases, observe, preflight, running, steps, unfinished
 from compreface_cli.deploy import ports as ports_of
 from compreface_cli.deploy.preflight import Preflight
@@ -25,9 +24,9 @@ from compreface_cli.deploy.run_record import RunRecord
 from compreface_cli.engine import check, known_answer, venv
 from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment, ServiceState
-from compreface_cli.plan import plan as plans
 from compreface_cli.plan.operations import Away, Operation, Options, away, operations
 from compreface_cli.plan.plan import Plan
+from compreface_cli.plan.resolve import asked_for
 from compreface_cli.terminal.output import Output
 
 
@@ -49,10 +48,9 @@ class Result:
 
 def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
     """The plan these flags ask for; what upstream's keys became is said once."""
-    chosen = settings.resolve(flags)
+    plan, chosen = asked_for(flags)
     for note in chosen.notes:
         out.note(note)
-    plan = plans.resolve(builds.load(chosen.get("build")), chosen)
     asked = _asks_for_docker(plan) if plan.launcher == "auto" else ""
     if asked:
         out.note(f"Launcher: compose, because {asked}")

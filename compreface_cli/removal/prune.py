@@ -16,8 +16,8 @@ from compreface_cli.docker import belongings
 from compreface_cli.engine import venv
 from compreface_cli.errors import CfError, ConflictError, DockerError, UsageError
 from compreface_cli.instance.records import Record
-from compreface_cli.plan import plan as plans
 from compreface_cli.plan.plan import Plan
+from compreface_cli.plan.resolve import plan_of
 from compreface_cli.removal import consent, rm
 from compreface_cli.removal.consent import Thing
 from compreface_cli.terminal.output import Output
@@ -73,7 +73,7 @@ def _plans() -> tuple[list[Plan], dict[str, str]]:
     found, unclear = [], {}
     for one in builds.listed():
         try:
-            found.append(plans.resolve(builds.load(str(one.name)), chosen))
+            found.append(plan_of(str(one.name), chosen))
         except CfError:
             unclear[one.name] = one.path.read_text("utf-8", errors="replace")
     return found, unclear
