@@ -57,7 +57,7 @@ def _only_input(nodes: Mapping[str, Node]) -> str:
     if len(names) != 1:
         listed = ", ".join(names)[:300] or "none"
         raise ConvertError(
-            f"the graph has {len(names)} inputs of floats ({listed}); one is supported"
+            f"the graph must have a single float input; it has {len(names)} ({listed})"
         )
     return names[0]
 
@@ -94,7 +94,7 @@ def read_nodes(messages: Iterable[Any], size: int) -> dict[str, Node]:
         value = node.attrs.get("value")
         left -= value.nbytes if isinstance(value, np.ndarray) else 0
         if left < 0:
-            raise ConvertError("the constants of the graph claim more than the file holds")
+            raise ConvertError("the constants of the graph are larger than the file")
     return nodes
 
 
@@ -139,7 +139,7 @@ def _tensor(message: Any) -> Array | list[bytes] | None:
         raise ConvertError("a constant has a dimension of unknown size")
     count = math.prod(known)
     if count > MAX_ELEMENTS:
-        raise ConvertError(f"a constant claims {count} values")
+        raise ConvertError(f"a constant has {count} values; up to {MAX_ELEMENTS} are supported")
     if content := message.tensor_content:
         if len(content) != count * dtype.itemsize:
             raise ConvertError(f"a constant of {count} values has {len(content)} bytes")

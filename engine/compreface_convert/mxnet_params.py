@@ -34,7 +34,7 @@ class _Reader:
 
     def read(self) -> dict[str, Array]:
         if self._number("<Q") != _LIST:
-            raise ConvertError("not an MXNet .params file (its mark 0x112 is missing)")
+            raise ConvertError("not an MXNet .params file (its identifier 0x112 is missing)")
         self._number("<Q")  # reserved
         arrays = [self._array() for _ in range(self._count(12))]
         names = [self._name() for _ in range(self._count(8))]
@@ -64,7 +64,7 @@ class _Reader:
         """A number of items, each of at least `least` bytes."""
         count = self._number("<Q")
         if count > MAX_NODES or count * least > len(self._data) - self._at:
-            raise ConvertError(f"the .params file claims {count} arrays")
+            raise ConvertError(f"the .params file has too many arrays ({count}) for its size")
         return count
 
     def _array(self) -> Array | None:

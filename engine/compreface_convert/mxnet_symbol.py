@@ -127,7 +127,7 @@ class _Builder:
             missing = ", ".join(sorted(pictures - {"data"})[:3])
             raise ConvertError(f"the .params file does not fit the symbol: it has no {missing}")
         if len(pictures) != 1:
-            raise ConvertError(f"the network has {len(pictures)} inputs; one is supported")
+            raise ConvertError(f"the network must have a single input; it has {len(pictures)}")
         outputs = {self._nodes[end].name: self._value(end) for end in ends}
         made = {step.name for step in steps}
         if len(outputs) != len(ends) or not set(outputs.values()) <= made:

@@ -92,11 +92,11 @@ def inspect(
     if len(inputs) != 1 or (one_output and len(outputs) != 1):
         names = ", ".join(item.name for item in (*inputs, *outputs))
         raise ConvertError(
-            f"the network has {len(inputs)} inputs and {len(outputs)} outputs ({names}); "
-            + ("a calculator has one of each" if one_output else "one input is supported")
+            f"the network must have a single input{' and output' if one_output else ''}; it has "
+            f"{len(inputs)} and {len(outputs)} ({names})"
         )
     if any(item.type != "tensor(float)" for item in (*inputs, *outputs)):
-        raise ConvertError("input and output must be float32")
+        raise ConvertError("the input and the outputs of the network must be float32")
     shape = [side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape]
     sides: list[int | None] = [size or None] * 2
     expected: list[int | None] = [3, *sides] if layout == "nchw" else [*sides, 3]

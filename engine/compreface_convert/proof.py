@@ -86,7 +86,7 @@ def prove(
                     f"the original {list(wanted.shape)}"
                 )
             if not (np.isfinite(wanted).all() and np.isfinite(value).all()):
-                raise ConvertError("the model gives values that are not finite")
+                raise ConvertError("the network gives values that are not finite")
             key = i if relative else 0
             difference = float(np.abs(wanted - value).max(initial=0.0))
             worst[key] = max(worst.get(key, 0.0), difference)

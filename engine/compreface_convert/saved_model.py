@@ -36,7 +36,7 @@ def read_saved_model(files: Mapping[str, Path]) -> Graph:
     if not outputs:
         raise ConvertError(f"the model has no signature '{_SIGNATURE}' with outputs")
     if len(inputs) != 1:
-        raise ConvertError(f"the model has {len(inputs)} inputs; a network has a single one")
+        raise ConvertError(f"the model must have a single input; it has {len(inputs)}")
     (given,) = inputs.values()
     if given.dtype != _FLOAT:
         raise ConvertError("the input of the model is not float32")

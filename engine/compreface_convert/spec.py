@@ -114,10 +114,10 @@ def _files(form: str, items: Sequence[Any]) -> tuple[ModelFile, ...]:
     files = tuple(_file(item) for item in items)
     patterns = FILES[form]
     if patterns is None and not 1 <= len(files) <= _MAX_FILES:
-        raise ConvertError(f"`files` names {len(files)} files; list all of the folder's")
+        raise ConvertError(f"`files` lists {len(files)} files; list all files of the folder")
     if patterns is not None and len(files) != len(patterns):
         expected = f"{len(patterns)} ({', '.join(patterns)})"
-        raise ConvertError(f"`files` names {len(files)} files; {form} takes {expected}")
+        raise ConvertError(f"`files` lists {len(files)} files; {form} needs {expected}")
     names = [_base_name(file.path) for file in files]
     if len(set(names)) != len(names):
         raise ConvertError("two of `files` have the same name")
@@ -149,7 +149,7 @@ def _source(file: ModelFile, path: Path) -> Source:
 def _field(entry: Mapping[str, Any], key: str, kind: Callable[..., Any]) -> Any:
     value = entry.get(key)
     if not isinstance(value, kind):  # type: ignore[arg-type]
-        raise ConvertError(f"`{key}` is missing or of the wrong kind")
+        raise ConvertError(f"`{key}` is missing or of the wrong type")
     return value
 
 
@@ -163,7 +163,7 @@ def _numbers(value: Any, key: str, count: int) -> list[float]:
 
 def _file(item: Any) -> ModelFile:
     if not isinstance(item, dict) or not isinstance(item.get("path"), str):
-        raise ConvertError("each of `files` needs a `path`")
+        raise ConvertError("every item of `files` needs a `path`")
     if _base_name(item["path"]) in ("", ".", ".."):
         raise ConvertError(f"the `path` {item['path']!r} does not name a file")
     sha256 = item.get("sha256")
@@ -177,7 +177,7 @@ def _inputs(entry: Mapping[str, Any], *, any_size: bool) -> InputSpec:
     if size is None and any_size:
         size = 0
     elif type(size) is not int or not 1 <= size <= _MAX_SIDE:
-        raise ConvertError(f"`input.size` must be a whole number from 1 to {_MAX_SIDE}")
+        raise ConvertError(f"`input.size` must be an integer from 1 to {_MAX_SIDE}")
     layout, colour = entry.get("layout", "nchw"), entry.get("colour", "rgb")
     if layout not in ("nchw", "nhwc"):
         raise ConvertError("`input.layout` must be nchw or nhwc")

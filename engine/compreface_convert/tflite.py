@@ -46,11 +46,11 @@ _PADDING = {0: b"SAME", 1: b"VALID"}
 def read_tflite(data: bytes | memoryview) -> Graph:
     """The only subgraph of the file. Raises ConvertError for a broken or unsupported file."""
     if bytes(data[4:8]) != b"TFL3":
-        raise ConvertError("not a TensorFlow Lite file (its mark TFL3 is missing)")
+        raise ConvertError("not a TensorFlow Lite file (its identifier TFL3 is missing)")
     model = Table.root(data)
     subgraphs = model.tables(2)
     if len(subgraphs) != 1:
-        raise ConvertError(f"the file has {len(subgraphs)} subgraphs; one is supported")
+        raise ConvertError(f"the file must have a single subgraph; it has {len(subgraphs)}")
     return _Reader(model, subgraphs[0]).read()
 
 
@@ -91,7 +91,9 @@ class _Reader:
         inputs = [self._at(i) for i in self.subgraph.array(1, INT32).tolist()]
         outputs = [self._at(i) for i in self.subgraph.array(2, INT32).tolist()]
         if len(inputs) != 1 or not outputs:
-            raise ConvertError(f"the file has {len(inputs)} inputs; one is supported")
+            raise ConvertError(
+                f"the network must have an input and outputs; it has {len(inputs)}, {len(outputs)}"
+            )
         return Graph(
             self.nodes,
             self.constants,

@@ -20,7 +20,7 @@ Serves the engine until SIGTERM. Environment variables configure it:
 CF_HOST, CF_PORT, FACE_DETECTION_PLUGIN, CALCULATION_PLUGIN, EXTRA_PLUGINS, ...
 (the engine's README lists all of them).
 
-`check` loads what they name and exits; `check --help` says more."""
+`check` loads the configured plugins and exits; see `check --help`."""
 
 
 def main(arguments: list[str]) -> int:

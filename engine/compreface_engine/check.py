@@ -1,4 +1,4 @@
-"""`python -m compreface_engine check`: whether the engine can serve here as it is configured."""
+"""`python -m compreface_engine check`: checks the installation and the configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from compreface_engine.settings import Settings
 if TYPE_CHECKING:
     from compreface_engine.pipeline import FaceAnswer
 
-# What computes is imported where it is called: the help and a wrong setting need none of it.
+# Networks and pixels are imported late: `--help` and errors of settings need neither.
 
 EXIT_DAMAGED: Final = 1
 _PACKAGES: Final = ("numpy", "cv2", "simplejpeg", "onnxruntime")
@@ -32,13 +32,13 @@ _MEMORY_A_CORE: Final = 16 << 20
 
 
 class Damaged(EngineError):
-    """The installation lacks a package or a file, or a file of it was changed."""
+    """A package or a file of the installation is missing or changed."""
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
-    """0 good, 1 the installation is damaged, 3 the configuration cannot run.
+    """The exit code: 0 success, 1 the installation is damaged, 3 the configuration cannot run.
 
-    The result goes to stdout, for `--json` as one document, an error's text to stderr too.
+    The result is printed on stdout, with `--json` as one document; errors go to stderr too.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
     except Damaged as error:
         return _fail(options, "damaged", str(error), EXIT_DAMAGED)
     except (EngineError, MemoryError) as error:
-        reason = str(error) or "the models take more memory than their size needs"
+        reason = str(error) or "the models need more memory than files of their size should"
         return _fail(options, "configuration", reason, EXIT_CONFIGURATION)
     if options.json:
         print(json.dumps({"schema_version": 1, **result}))
         return 0
-    print(f"compreface-engine {result['version']}: the installation is whole")
+    print(f"compreface-engine {result['version']}: the installation is complete")
     for slug, version in result.get("plugins", {}).items():
         print(f"{slug}: {version}")
     if "face" in result:
@@ -130,8 +130,8 @@ def describe(face: FaceAnswer) -> dict[str, Any]:
 def limit_memory(models: Iterable[Path]) -> None:
     """Limits this process to the memory that work on model files of their size can need.
 
-    So a hostile file ends in an error, not in the machine's swap. Written memory counts, not
-    address space, which grows with the cores.
+    A hostile file then causes an error instead of swapping. Written memory counts, not the address
+    space, which grows with the cores.
     """
     try:
         import resource

@@ -143,7 +143,7 @@ class Settings:
         return settings
 
     def pipeline_config(self) -> PipelineConfig:
-        """What the pipeline loads and how it runs."""
+        """The plugins, the runtime and the limits for `Pipeline.load`."""
         # Imported late, so that --version and errors of settings are printed at once.
         from compreface_engine.pipeline import PipelineConfig
         from compreface_engine.runtimes.choice import RuntimeRequest

@@ -159,7 +159,7 @@ def test_a_constant_of_many_times_its_bytes_is_refused() -> None:
 def test_many_constants_that_each_claim_a_little_are_refused_together() -> None:
     one = struct.pack("<f", 1.0)
     nodes = [node(f"c{i}", "Const", value=tensor([1 << 20], one)) for i in range(64)]
-    with pytest.raises(ConvertError, match="more than the file holds"):
+    with pytest.raises(ConvertError, match="larger than the file"):
         read(*nodes, node("out", "Relu", "input"))
 
 
@@ -210,7 +210,7 @@ def test_a_graph_of_any_names_is_read_by_its_only_input_and_what_nobody_uses() -
 def test_a_graph_without_an_output_or_with_other_inputs_says_which() -> None:
     with pytest.raises(ConvertError, match="computed from its input 'input'"):
         read(node("other", "Relu", "nobody"))
-    for inputs, said in (((), r"0 inputs of floats \(none\)"), (("a", "b"), r"2 .*\(a, b\)")):
+    for inputs, said in (((), r"0 \(none\)"), (("a", "b"), r"2 .*\(a, b\)")):
         nodes = [*map(placeholder, inputs), node("out", "Relu", "a")]
         with pytest.raises(ConvertError, match=said):
             read_graphdef(b"".join(nodes), inputs=("images",), outputs=("out",))

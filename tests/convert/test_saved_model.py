@@ -297,7 +297,7 @@ LOOP = field(1, node("a", "Identity", "b")) + field(1, node("b", "Identity", "a"
     [
         ((), {"tag": b"train"}, "no graph with the tag 'serve'"),
         ((), {"signature": b"other"}, "no signature 'serving_default'"),
-        ((), {"inputs": b""}, "has 0 inputs"),
+        ((), {"inputs": b""}, "single input; it has 0"),
         ((), {"output": "call:1"}, "has no result 1"),
         ((), {"output": "gone"}, "refers to 'gone'"),
         ((), {"output": "a", "extra": LOOP}, "a cycle"),
@@ -311,7 +311,7 @@ LOOP = field(1, node("a", "Identity", "b")) + field(1, node("b", "Identity", "a"
         ((SCALING, SERVING, restoring(names=(b"a", b"b"))), {}, "no tensor 'b'"),
         ((ENDLESS, restoring()), {}, "too deep"),
         ((), {"dims": (3, 1)}, r"'var' has the shape \[3\], its values \[3, 1\]"),
-        ((), {"extra": FLOOD}, "claim more than the file holds"),
+        ((), {"extra": FLOOD}, "larger than the file"),
         ((function("serving", "x v", {"out": "x"})[:-4], restoring()), {}, "broken|not give all"),
         ((WIDE, restoring()), {"extra": MANY, "output": "a" * 29}, "more than 50000 nodes"),
     ],

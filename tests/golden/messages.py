@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -18,15 +19,26 @@ from unittest import mock
 
 from compreface_cli.checks.base import Finding
 from compreface_cli.errors import CfError
-from tests.golden import checks_messages, engine_messages
+from tests.golden import (
+    builds_messages,
+    checks_messages,
+    convert_messages,
+    engine_messages,
+    photos_messages,
+)
 
+_PORT = re.compile(r"127\.0\.0\.1:[3-6]\d{4}")  # of a server of the case's own
+_ADDRESS = re.compile(r"at 0x[0-9a-f]+")  # of a Python object
 FOLDER = Path(__file__).parent / "messages"
 
 Case: TypeAlias = Callable[[Path], object]
 
 SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "engine": engine_messages.CASES,
+    "convert": convert_messages.CASES,
+    "builds": builds_messages.CASES,
     "checks": checks_messages.CASES,
+    "photos": photos_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
 
@@ -48,13 +60,14 @@ def _with_hint(head: str, message: str, hint: str | None) -> str:
 
 
 def message(case: Case) -> str:
-    """What the case says, its folder written as FOLDER."""
+    """What the case says, with the same words for its folder, port and process in each run."""
     with tempfile.TemporaryDirectory() as folder, _user(Path(folder)):
         try:
             said = text(case(Path(folder)))
         except Exception as error:
             said = text(error)
-        return said.replace(folder, "FOLDER")
+        said = said.replace(folder, "FOLDER").replace(f"pid {os.getpid()}", "pid PID")
+        return _PORT.sub("127.0.0.1:PORT", _ADDRESS.sub("at 0x", said))
 
 
 @contextlib.contextmanager

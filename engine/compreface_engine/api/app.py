@@ -103,12 +103,13 @@ class App:
         """The paths of all routes, without the optional slash at the end."""
         return list(self._routes)
 
-    def wrong_method(self, path: str) -> RequestError:
+    def unsupported_method(self, path: str) -> RequestError:
         """The error for a method that no route has, at `path`."""
         route = self._routes.get(path.rstrip("/"))
         return NotFound() if route is None else MethodNotAllowed(route.allow)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one HTTP request; every error becomes an answer."""
         if scope["type"] != "http":
             raise RuntimeError(f"the engine speaks HTTP, not {scope['type']}")
         method, path = scope["method"], scope["path"]

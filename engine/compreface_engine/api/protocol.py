@@ -79,6 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._next_probe: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Adds the connection to the open ones and starts the time of its first head."""
         super().connection_made(transport)
         self._start_head_timer()
         self._open_connections.opened(self)
@@ -90,6 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Removes the connection and tells the request whose answer is computed."""
         self._open_connections.closed(self)
         self._cancel_head_timer()
         if self._next_probe is not None:
@@ -138,6 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
+        """After the last pipelined answer the connection is idle; a half-closed one is closed."""
         was_last = not self.pipeline
         super().on_response_complete()
         if was_last:
@@ -146,6 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def data_received(self, data: bytes) -> None:
+        """Counts the bytes of a head and parses them; refuses a head above MAX_HEAD_BYTES."""
         if self.parser is None or self._refused or self.transport.is_closing():
             return
         discarding = self.cycle is not None and self.cycle.response_complete
@@ -163,10 +167,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse("head", HeadTooLarge())
 
     def on_url(self, url: bytes) -> None:
+        """Counts the URL. Raises HeadTooLarge."""
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Counts the header. Raises HeadTooLarge."""
         self._count(len(name) + len(value) + len(b": \r\n"))
         super().on_header(name, value)
 
@@ -176,6 +182,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HeadTooLarge
 
     def on_headers_complete(self) -> None:
+        """Ends the head. Raises Malformed for another version than HTTP/1.0 and 1.1."""
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise Malformed
         self._in_head = False
@@ -185,6 +192,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        """Ends the request; a new head may follow."""
         self._in_head = True
         self._open_connections.computing(self)
         self._cancel_head_timer()
@@ -201,7 +209,7 @@ class BoundedProtocol(HttpToolsProtocol):
         line = _FIRST_LINE.match(self._data)
         if isinstance(error, HttpParserInvalidMethodError) and line and self._app is not None:
             # The parser does not know the method; the answer is that for any unsupported one.
-            self._refuse("malformed", self._app.wrong_method(line[1].decode()))
+            self._refuse("malformed", self._app.unsupported_method(line[1].decode()))
             return
         self._refuse("malformed", Malformed())
 

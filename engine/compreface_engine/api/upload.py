@@ -11,7 +11,7 @@ from compreface_engine.api.errors import NO_FILE, BadRequest, UnprocessableInput
 from compreface_engine.api.form import boundary_of, read_form
 from compreface_engine.api.head import Head
 from compreface_engine.api.params import merged, query_values
-from compreface_engine.core.kinds import kind_of
+from compreface_engine.core.formats import format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,6 @@ class Encoding:
         else:
             form = read_form(body, self.boundary)
             photograph, parameters = form.file, merged(parameters, form.fields)
-        description = f"{kind_of(photograph)}, {len(photograph)} bytes"
+        description = f"{format_of(photograph)}, {len(photograph)} bytes"
         permit.describe(f"{permit.description} ({description})")
         return Upload(photograph, parameters, lambda count: permit.share.reserve(copies + count))

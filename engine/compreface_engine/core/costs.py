@@ -18,7 +18,7 @@ _WHOLE: Final = {"WEBP": 18.0, "JPEG2000": 28.0}
 _MCU: Final = 32  # libjpeg pads pictures to whole blocks of at most so many pixels a side
 
 
-def of_jpeg(kept: float, width: int, height: int, stored: float = RGB) -> int:
+def jpeg_bytes(kept: float, width: int, height: int, stored: float = RGB) -> int:
     """The bytes for a JPEG whose pixels are decoded to `stored` bytes each; `kept` as in `Scans`.
 
     For a file of several scans (progressive, or baseline with a scan for each colour) libjpeg keeps
@@ -28,7 +28,9 @@ def of_jpeg(kept: float, width: int, height: int, stored: float = RGB) -> int:
     return int(width * height * stored + rows * 2 * kept)
 
 
-def of_other(kind: str, mode: str, width: int, height: int, data: Data, kept: float = 0.0) -> int:
+def other_bytes(
+    kind: str, mode: str, width: int, height: int, data: Data, kept: float = 0.0
+) -> int:
     """The bytes for a file that Pillow decodes, in its format `kind`, with one copy of the file.
 
     `kept` is a JPEG's, as in `Scans`.
@@ -38,7 +40,7 @@ def of_other(kind: str, mode: str, width: int, height: int, data: Data, kept: fl
         return int(pixels * _WHOLE[kind]) + copies
     stored = _STORED.get(mode, 4)
     if kind in ("JPEG", "MPO"):  # the coefficients are freed before the conversion to RGB
-        held = of_jpeg(kept, width, height, stored)
+        held = jpeg_bytes(kept, width, height, stored)
         return max(held, int(pixels * (stored + RGB))) + copies
     return int(pixels * (stored + RGB)) + copies
 

@@ -27,11 +27,11 @@ from compreface_engine.core.errors import (
 from compreface_engine.core.pieces import (
     MAX_READS,
     MAX_READS_IN_PYTHON,
-    check_chunks,
-    check_parts,
-    part_counts,
+    check_png_chunks,
+    check_tiff_parts,
+    tiff_part_counts,
 )
-from compreface_engine.core.scans import check_parts_of_jpeg, check_scans
+from compreface_engine.core.scans import check_jpeg_parts, check_scans
 from compreface_engine.core.types import Image
 
 Data: TypeAlias = bytes | memoryview
@@ -112,12 +112,12 @@ class _Source(io.BytesIO):
         return data
 
 
-def _nothing(width: int, height: int, peak: int) -> None:
+def _no_reservation(width: int, height: int, peak: int) -> None:
     """The `Reserve` of an unlimited memory."""
 
 
 def decode(
-    data: Data, *, max_pixels: int, apply_exif: bool = False, reserve: Reserve = _nothing
+    data: Data, *, max_pixels: int, apply_exif: bool = False, reserve: Reserve = _no_reservation
 ) -> Decoded:
     """The first frame of a picture, uint8 [H, W, 3] RGB, in stored orientation by default.
 
@@ -154,7 +154,7 @@ def _decode_jpeg(
     if colours not in ("YCbCr", "Gray", "RGB"):
         return None
     size = width * height * 3
-    peak = costs.of_jpeg(kept, width, height)
+    peak = costs.jpeg_bytes(kept, width, height)
     _allocate(reserve, width, height, max(peak, 2 * size) if turns else peak)
     memory = np.empty(size, np.uint8)
     try:
@@ -173,23 +173,23 @@ def _decode_jpeg(
 def _decode_other(
     data: Data, kept: float, max_pixels: int, apply_exif: bool, reserve: Reserve
 ) -> Decoded:
-    check_chunks(data)
+    check_png_chunks(data)
     if data[:2] in _PLAIN_PPM:
         raise BrokenImage
     canvas = costs.webp_size(data)
     if canvas is not None:  # Pillow allocates it on opening
         _check_size(*canvas, min(max_pixels, _MAX_PIXELS["WEBP"]))
-        _allocate(reserve, *canvas, costs.of_other("WEBP", "RGBA", *canvas, data))
+        _allocate(reserve, *canvas, costs.other_bytes("WEBP", "RGBA", *canvas, data))
     source = _Source(data)
     try:
         for width, height in _icon_sizes(data):  # Pillow decodes an icon on opening
             _check_size(width, height, min(max_pixels, _MAX_PIXELS_IN_PYTHON))
-            _allocate(reserve, width, height, costs.of_other("ICO", "RGBA", width, height, data))
+            _allocate(reserve, width, height, costs.other_bytes("ICO", "RGBA", width, height, data))
         with Pillow.open(source, formats=_FORMATS) as picture:
             _check_size(*picture.size, max_pixels)
             source.reads_left = _check_cost(picture, len(data))
             width, height = picture.size
-            peak = costs.of_other(picture.format or "", picture.mode, width, height, data, kept)
+            peak = costs.other_bytes(picture.format or "", picture.mode, width, height, data, kept)
             peak += _piece_bytes(picture, data)
             _allocate(reserve, width, height, peak + apply_exif * 3 * width * height)
             source.ran_out = False
@@ -242,7 +242,7 @@ def _piece_bytes(picture: Pillow.Image, data: Data) -> int:
         return 0
     held = 0
     if picture.info.get("compression") in _JPEG_IN_TIFF:
-        held = int(2 * check_parts_of_jpeg(data, part_counts(tags)))
+        held = int(2 * check_jpeg_parts(data, tiff_part_counts(tags)))
     return held + _strip_or_tile_bytes(picture, tags)
 
 
@@ -296,7 +296,7 @@ def _check_cost(picture: Pillow.Image, size: int) -> int:
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         if picture.info.get("compression") not in _COMMON_IN_TIFF:
             _check_size(*picture.size, _MAX_PIXELS_OF_RARE_TIFF)
-        check_parts(picture.tag_v2, *picture.size)
+        check_tiff_parts(picture.tag_v2, *picture.size)
     return reads
 
 

@@ -34,7 +34,7 @@ _ROWS, _STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES = 278, 273, 279,
 _NUMPY: Final = {3: "u2", 4: "u4", 16: "u8"}  # TIFF's types of whole numbers
 
 
-def check_chunks(data: bytes | memoryview) -> None:
+def check_png_chunks(data: bytes | memoryview) -> None:
     """Raises TooCostly for a PNG with more chunks than any encoder writes."""
     if data[:8] != _PNG:
         return
@@ -61,7 +61,7 @@ class Directory(Protocol):
     _tagdata: dict[int, bytes]
 
 
-def check_parts(directory: Directory, width: int, height: int) -> None:
+def check_tiff_parts(directory: Directory, width: int, height: int) -> None:
     """Raises TooCostly for strips or tiles that cost far more than the picture's pixels.
 
     There may be too many of them, tiles may reach far beyond the picture, or their declared sizes
@@ -89,7 +89,7 @@ def check_parts(directory: Directory, width: int, height: int) -> None:
         )
 
 
-def part_counts(directory: Directory) -> dict[tuple[int, int], int]:
+def tiff_part_counts(directory: Directory) -> dict[tuple[int, int], int]:
     """The (offset, bytes) of each strip or tile of a TIFF, and how many share it."""
     tiled = min(_first(directory, _TILE_WIDTH, 0), _first(directory, _TILE_HEIGHT, 0)) > 0
     offsets = _numbers(directory, _TILE_OFFSETS if tiled else _STRIP_OFFSETS)

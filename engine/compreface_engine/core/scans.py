@@ -105,7 +105,7 @@ def check_scans(data: bytes | memoryview) -> Scans:
     return scans
 
 
-def check_parts_of_jpeg(data: bytes | memoryview, parts: Mapping[tuple[int, int], int]) -> float:
+def check_jpeg_parts(data: bytes | memoryview, parts: Mapping[tuple[int, int], int]) -> float:
     """The coefficients that libjpeg keeps for all pixels of the largest of several JPEGs.
 
     `parts` are the (offset, bytes) of each in `data` and how often it is decoded, since strips of

@@ -20,7 +20,7 @@ _SIGNATURES: Final = (
 )
 
 
-def kind_of(data: bytes | memoryview) -> str:
+def format_of(data: bytes | memoryview) -> str:
     """Pillow's name of the format; "unknown" for rare formats and other data."""
     start = bytes(data[:8])
     return next((kind for mark, kind in _SIGNATURES if start.startswith(mark)), "unknown")
