@@ -14,7 +14,7 @@ from compreface_cli import __version__
 from compreface_cli.config import paths
 from compreface_cli.deploy import changes, ports, project_folder, running, takeover
 from compreface_cli.deploy.preflight import Preflight
-from compreface_cli.docker.labels import LABEL_BASE
+from compreface_cli.docker.labels import LABEL_BASE, LABEL_RENDER
 from compreface_cli.engine import check, known_answer, venv
 from compreface_cli.errors import CfError
 from compreface_cli.instance.records import Record
@@ -171,7 +171,7 @@ def _of_compose(
         made_from = images.fingerprint_of(rendered.hashes())
     image = here is not None
     if here is not None and builds(plan, options):
-        image = made_from is not None and here.labels.get(images.RENDER_LABEL) == made_from
+        image = made_from is not None and here.labels.get(LABEL_RENDER) == made_from
     return replace(
         seen,
         project=project,
@@ -227,12 +227,7 @@ def _with_images(
     elif plan.image_given and options.pull:
         of_images["core"] = _IF_NEWER
     if options.pull:
-        of_images |= {short(service): _IF_NEWER for service in plan.stack_images}
+        from compreface_cli.docker import containers
+
+        of_images |= {containers.short(name): _IF_NEWER for name in plan.stack_images}
     return {**changed, **{name: why for name, why in of_images.items() if name not in changed}}
-
-
-def short(service: str) -> str:
-    """The name of a service as `cf` shows it: `core` for `compreface-core`."""
-    from compreface_cli.docker import containers
-
-    return containers.short(service)

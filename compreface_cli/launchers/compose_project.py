@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import leftovers
-from compreface_cli.docker import cli, containers
+from compreface_cli.docker import cli, containers, image
+from compreface_cli.docker.labels import PROJECT, VOLUME
 from compreface_cli.errors import CfError, ConfigurationError
-from compreface_cli.facts.docker import PROJECT_LABEL, VOLUME_LABEL
 
 _OWN = "compose.override.yaml"  # the user's own file in the project's folder
 
@@ -99,9 +99,9 @@ def changes(
             found[service] = "it is not there"
         elif container.config_hash != sha:
             found[service] = "its settings have changed"
-        elif container.image != _image_id(services[service]["image"]):
+        elif container.image != image.id_of(services[service]["image"]):
             found[service] = "its image has changed"
-        elif container.state.get("Status") != "running":
+        elif container.state != "running":
             found[service] = "it does not run"
     for service, one in services.items():
         needed = [name for name in one.get("depends_on") or () if name in found]
@@ -120,11 +120,7 @@ def create_volume(project: str, words: Sequence[str], name: str) -> None:
     for key, volume in (document(words).get("volumes") or {}).items():
         if volume.get("name") != name or volume.get("external"):
             continue
-        labels = {
-            **(volume.get("labels") or {}),
-            PROJECT_LABEL: project,
-            VOLUME_LABEL: key,
-        }
+        labels = {**(volume.get("labels") or {}), PROJECT: project, VOLUME: key}
         options = volume.get("driver_opts") or {}
         cli.run(
             *("volume", "create", f"--driver={volume.get('driver') or 'local'}"),
@@ -157,9 +153,3 @@ def rejoin(project: str, folder: Path, words: Sequence[str]) -> list[str]:
             )
             found.append(containers.short(container.service))
     return found
-
-
-def _image_id(name: str) -> str:
-    return cli.run(
-        "image", "inspect", "--format={{.Id}}", name, doing=f"look for {name}", check=False
-    ).strip()
