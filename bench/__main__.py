@@ -39,7 +39,7 @@ def _facenet(options: argparse.Namespace) -> list[Chapter]:
     ]
 
 
-# What needs weights and photographs, in the order of their time.
+# The chapters that need weights and photographs, in the order of their duration.
 CHAPTERS: Mapping[str, Callable[[argparse.Namespace], list[Chapter]]] = {
     "decode": lambda options: [decode.measure(options.shared)],
     "mtcnn": lambda options: [mtcnn.measure(options.shared)],
@@ -54,7 +54,7 @@ CHAPTERS: Mapping[str, Callable[[argparse.Namespace], list[Chapter]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 if all that was asked for was reached, 1 if not."""
+    """Runs the chapters; returns 0 where all goals are reached, else 1."""
     options = _parser().parse_args(arguments)
     wanted = options.what or ["startup", *CHAPTERS]
     result: dict[str, Any] = {"schema_version": 1, "machine": _machine()}

@@ -20,13 +20,13 @@ from compreface_engine.runtimes.onnxruntime import OnnxSession
 
 ROUNDS = 15
 CORES = 2
-NEEDED_ALONE = 1.05  # of one thread's time: never slower, but for the clock
+NEEDED_ALONE = 1.05  # of one thread's time: never slower, up to the clock's noise
 NEEDED_TOGETHER = 0.95  # of one thread's runs a second, with a request on each core
 _EMBEDDED = Path(compreface_engine.__file__).parent / "embedded_models"
 
 
 def measure(shared: Path) -> Chapter:
-    """Medians of interleaved runs in this process, alone and with a caller on each core."""
+    """Medians of interleaved runs in this process, alone and with a request on each core."""
     networks = {
         "SCRFD-2.5G, 480 x 640": (
             shared / "models/scrfd/scrfd_2.5g_bnkps.onnx",

@@ -11,7 +11,7 @@ from bench.result import Chapter, at_most
 from compreface_engine.pipeline import Pipeline, PipelineConfig
 
 ROUNDS = 40
-NEEDED_RATIO = 1.02  # of a scan that asks for neither, over a build without them
+NEEDED_RATIO = 1.02  # of a scan that requests neither, over a build without them
 NEEDED_MS = 4.0  # a face; 1.9 ms where the network was measured first
 _SCAN = frozenset({"calculator", "landmarks", "pose"})
 _BOTH = frozenset({"age", "gender"})

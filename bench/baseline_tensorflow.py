@@ -3,9 +3,9 @@
     python -m bench.baseline_tensorflow PORT MTCNN.npz FACENET.pb {tuned|plain}
 
 Graph mode (traced functions, the frozen graph in a session), OpenCV for JPEG and resizing, the HTTP
-server that the engine has too. `POST /scan_faces` answers as the engine does: boxes and embeddings.
-tuned: all faces of a picture in one run, two pictures at once. plain: as the original engine works
-in one process, a face a run, a picture at a time. TensorFlow takes both cores in either.
+server of the engine. `POST /scan_faces` answers with boxes and embeddings, as the engine does.
+tuned: all faces of a picture in one run, two pictures at once. plain: like one process of the
+original engine, one face a run, one picture at a time. TensorFlow uses both cores in either.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _area(corners: tuple[int, ...]) -> int:
 
 
 def _crop(image: Array, corners: tuple[int, ...]) -> Array:
-    """The box as FaceNet sees it: blurred where it shrinks, 160 x 160, standardised."""
+    """The box as FaceNet's input: blurred where it shrinks, 160 x 160, standardised."""
     left, top, right, bottom = corners
     part = image[top:bottom, left:right]
     across, down = (max(0.0, (side / 160 - 1) / 2) for side in (right - left, bottom - top))

@@ -9,7 +9,7 @@ from bench import load, servers
 from bench.result import Chapter, at_most
 
 CONNECTIONS = 32
-NEEDED_P99 = 3.0  # times the ideal: every client waits for all others once
+NEEDED_P99 = 3.0  # times the ideal, in which each client waits once for all others
 NEEDED_REFUSED = 0.01
 
 

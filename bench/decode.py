@@ -46,7 +46,7 @@ def measure(shared: Path) -> Chapter:
 
 
 def large_jpeg(shared: Path) -> bytes:
-    """A real photograph, enlarged to 5472 x 3648 with grain, as a camera writes it (4:2:0, 90)."""
+    """A real photograph, enlarged to 5472 x 3648 px with noise and saved like a camera's."""
     small = decode((shared / servers.PHOTO).read_bytes(), max_pixels=_MAX_PIXELS).image[..., ::-1]
     large = cv2.resize(small, (5472, 3648), interpolation=cv2.INTER_CUBIC)
     grain = np.random.default_rng(1).normal(0, 3, (3648, 5472, 1))

@@ -1,10 +1,11 @@
 """Efficiency: throughput over HTTP divided by the best rate of the bare networks.
 
-The bare rate: sessions of the same networks on the same tensors (the batches of P-, R- and O-Net
-and the five crops, recorded from one scan), run with nothing around them in every way tried: a run
-of two threads or two side by side of one, crops one, five or eight together. Each way takes turns
-with the engine, because a machine's speed may change within a minute; the way that leaves the
-engine the smallest share counts.
+The bare rate is that of sessions of the same networks on the same tensors (the batches of P-, R-
+and O-Net and the five crops, recorded from one scan) and nothing else. There are several
+configurations: runs of two threads, or two parallel runs of one thread, with one, five or eight
+crops together. Each alternates with the engine, because a machine's speed may change within a
+minute; the one that gives the engine the lowest share counts.
+
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _SAME = {"CF_RUNTIME": "onnxruntime"}  # what the bare networks run in
 
 
 class _Recorder:
-    """A session that keeps what it is fed."""
+    """A session that records its inputs."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.fed = path, list[Feeds]()
@@ -99,7 +100,7 @@ def measure(shared: Path) -> Chapter:
 
 
 def _record(shared: Path, picture: bytes) -> list[_Recorder]:
-    """All sessions of a scan with what they were fed; the calculator's is the last."""
+    """All sessions of a scan with their recorded inputs; the calculator's is the last."""
     made: list[_Recorder] = []
 
     def opened(path: Path) -> _Recorder:
@@ -122,7 +123,7 @@ def _record(shared: Path, picture: bytes) -> list[_Recorder]:
 
 
 class _Bare:
-    """One way to run what was recorded; the calculator's crops are regrouped into `batch`."""
+    """A configuration for the recorded inputs; the calculator's crops are grouped into `batch`."""
 
     def __init__(
         self, recorded: list[_Recorder], threads: int, side_by_side: int, batch: int
@@ -136,7 +137,7 @@ class _Bare:
         crops = np.concatenate([feeds[name] for feeds in recorded[-1].fed])
         filled = np.concatenate([crops] * (-(-batch // len(crops))))[:batch]
         self._embedding: list[tuple[OnnxSession, Feeds]] = [(sessions[-1], {name: filled})]
-        self._share = len(crops) / batch  # of one run of that batch belongs to a scan
+        self._share = len(crops) / batch  # of a run of that batch belongs to one scan
 
     def rate(self) -> float:
         """Scans a second."""
@@ -146,7 +147,7 @@ class _Bare:
 
 
 def _timed(plans: list[tuple[OnnxSession, Feeds]], side_by_side: int) -> float:
-    """Seconds a pass over the runs takes while as many go on side by side."""
+    """Seconds of a pass over the runs with that many in parallel."""
     done, stop = [0] * side_by_side, threading.Event()
 
     def work(index: int) -> None:

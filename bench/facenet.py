@@ -18,7 +18,7 @@ from bench.result import Chapter, Row, at_least, at_most
 ROUNDS = 8
 CONNECTIONS = (8, 1)
 STARTS = 3
-# Asked of the engine against the plain baseline.
+# The engine's goals against the plain baseline.
 NEEDED_BF16, NEEDED_FP32 = 5.0, 4.0
 NEEDED_P50 = 1 / 4
 NEEDED_MEMORY = 1 / 2
@@ -27,7 +27,7 @@ NEEDED_READY = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Two servers at one number of connections; ratios are engine over baseline, round by round."""
+    """Two servers at a number of connections; ratios are engine over baseline, round by round."""
 
     connections: int
     engine: Sequence[load.Run]
@@ -52,7 +52,7 @@ class Speed:
         }
 
     def _cpu_ms(self, name: str, runs: Sequence[load.Run]) -> float:
-        """Processor time a scan: the figure that other work on the machine disturbs least."""
+        """Processor time a scan: the figure that other load on the machine affects least."""
         return 1000 * self.cpu_s[name] / sum(len(run.latencies_s) for run in runs)
 
 
@@ -95,7 +95,7 @@ def measure(shared: Path, kind: str, *, requests: int, weigh_after: int) -> Chap
 def in_turn(
     engine: Server, baseline: Server, picture: bytes, requests: int, connections: int
 ) -> Speed:
-    """Blocks of requests to one and the other, so that both see the same machine."""
+    """Alternating blocks of requests, so that both servers run under the same conditions."""
     runs: dict[str, list[load.Run]] = {"engine": [], "baseline": []}
     pairs = (("engine", engine), ("baseline", baseline))
     before = {name: server.cpu_s() for name, server in pairs}
@@ -161,7 +161,7 @@ def _lines(document: dict[str, Any]) -> list[str]:
 
 
 def _same_boxes(engine: bytes, baseline: bytes) -> list[list[int]]:
-    """The boxes that both found; RuntimeError if they differ or an embedding does."""
+    """The boxes of both; raises RuntimeError where they or the embeddings differ."""
     ours, theirs = (json.loads(answer)["result"] for answer in (engine, baseline))
     boxes = [_corners(face) for face in ours]
     if boxes != [_corners(face) for face in theirs]:

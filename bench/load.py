@@ -39,7 +39,7 @@ def multipart(picture: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def ask(port: int, picture: bytes) -> bytes:
-    """One `/scan_faces` answer; RuntimeError for any status but 200."""
+    """One `/scan_faces` answer. Raises RuntimeError for any status but 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         return _post(connection, *multipart(picture))
@@ -50,7 +50,7 @@ def ask(port: int, picture: bytes) -> bytes:
 def block(
     port: int, picture: bytes, requests: int, connections: int, *, refusals: bool = False
 ) -> Run:
-    """`requests` scans of the picture, shared out among kept-alive connections.
+    """`requests` scans of the picture over kept-alive connections.
 
     With `refusals` an answer 503 is counted instead of raising; it is not retried.
     """
@@ -58,7 +58,7 @@ def block(
 
 
 def mixed(port: int, pictures: Sequence[bytes], connections: int) -> Run:
-    """One scan of each picture; one without a face is answered too."""
+    """One scan of each picture; pictures without a face count too."""
     return _share(port, iter(pictures), connections, refusals=False, no_face=True)
 
 

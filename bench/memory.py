@@ -20,7 +20,7 @@ _STEP = 50
 def measure(shared: Path, *, requests: int = REQUESTS) -> Chapter:
     """Bytes a request from request 1 000 on, 95 % interval, over pictures of many sizes.
 
-    Half an hour and more on two cores; fewer requests give a first idea, and do not count.
+    It takes over half an hour on two cores; fewer requests give an estimate that does not count.
     """
     pictures = [path.read_bytes() for path in sorted((shared / servers.SAMPLES).glob("*.jpg"))]
     rows, lines, document = [], [], {}
@@ -62,10 +62,10 @@ def measure(shared: Path, *, requests: int = REQUESTS) -> Chapter:
 
 
 def _slope(x: list[int], y: list[int]) -> tuple[float, float]:
-    """Least squares: the slope, and its standard error corrected for neighbours that resemble.
+    """The least-squares slope, and its standard error corrected for autocorrelation.
 
-    Memory moves in steps that stay, so neighbouring residuals are no independent witnesses: the
-    error is widened by (1 + r) / (1 - r), r being the correlation of neighbours (Bartlett, 1946).
+    Memory changes in lasting steps, so neighbouring residuals are not independent: the variance is
+    multiplied by (1 + r) / (1 - r), where r is their correlation (Bartlett, 1946).
     """
     t, v = np.asarray(x, float), np.asarray(y, float)
     slope, offset = np.polyfit(t, v, 1)

@@ -1,4 +1,4 @@
-"""A minimal HTTP server around a function from picture bytes to JSON bytes, as users write one."""
+"""A minimal HTTP server around a function from picture bytes to JSON bytes, as users write it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 
 def serve(scan: Callable[[bytes], bytes], port: int, at_once: int) -> None:
-    """`POST /scan_faces` and `GET /status` on loopback; `at_once` pictures computed together."""
+    """`POST /scan_faces` and `GET /status` on loopback, with `at_once` pictures in parallel."""
     turns = asyncio.Semaphore(at_once)
 
     async def answer(request: Request) -> Response:

@@ -1,8 +1,8 @@
 """The small networks against public peers, each behind a minimal HTTP server, in turn.
 
-The peers cannot read RetinaFace's MXNet form: their detector is SCRFD-500M, which has about the
-speed and the recall of mnet.25 here. Their recogniser has the weights of the engine's, converted.
-The second comparison gives all of them the same two files.
+The peers cannot read RetinaFace's MXNet files: their detector is SCRFD-500M, which has about the
+speed and recall of mnet.25 here. Their recogniser has the engine's weights, converted. In the
+second comparison all of them have the same two files.
 """
 
 from __future__ import annotations

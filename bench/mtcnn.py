@@ -29,7 +29,7 @@ _MODELS = servers.ROOT / "engine" / "compreface_engine" / "embedded_models"
 
 
 class PlainSessions:
-    """The plainly converted ONNX files, two threads each; see `plain_mtcnn.Networks`."""
+    """The unmodified ONNX files, two threads each; see `plain_mtcnn.Networks`."""
 
     def __init__(self, folder: Path) -> None:
         options = onnxruntime.SessionOptions()
@@ -58,7 +58,7 @@ class PlainSessions:
 
 
 def measure(shared: Path) -> Chapter:
-    """Medians of interleaved runs over the five-face photograph; the same boxes on both sides."""
+    """Medians of interleaved runs over the five-face photograph; both find the same boxes."""
     data = (shared / servers.PHOTO).read_bytes()
     image = scale_down(decode(data, max_pixels=10**8).image, LENGTH_LIMIT).image
     cv2.setNumThreads(1)
@@ -83,7 +83,7 @@ def measure(shared: Path) -> Chapter:
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(ROUNDS + 3):
         for name, run in runs.items():
-            time.sleep(0.05)  # the plain form's threads spin on for a while
+            time.sleep(0.05)  # the plain form's threads keep spinning for a while
             start = time.perf_counter()
             run()
             if number >= 3:
@@ -93,7 +93,7 @@ def measure(shared: Path) -> Chapter:
     lines = [f"  {name:<8}{middle[name]:7.1f} ms, best {best[name]:.1f} ms" for name in runs] + [
         f"  ratio {middle['plain'] / middle['engine']:.2f}"
     ]
-    # The limit was set on a machine whose plain form takes 33 ms; here it moves with that form.
+    # The limit was set on a machine whose plain form takes 33 ms; elsewhere it scales with that.
     share = middle["engine"] / middle["plain"]
     allowed = NEEDED_MS / 33
     rows = [

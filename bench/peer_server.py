@@ -2,8 +2,8 @@
 
     python -m bench.peer_server PORT {insightface|uniface} DETECTOR.onnx RECOGNISER.onnx AT_ONCE
 
-DETECTOR is an SCRFD file, RECOGNISER an ArcFace-like network for 112 x 112 crops. Each peer is used
-through its public analysis class, with the defaults that its users get.
+DETECTOR is an SCRFD file, RECOGNISER an ArcFace-like network for 112 x 112 px crops. Each peer is
+used through its public analysis class with its defaults.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def insightface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
 
 
 def uniface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
-    # It takes a detector's file only under the name and hash that it knows.
+    # It accepts a detector's file only under a known name and hash.
     folder = _folder()
     os.environ["UNIFACE_CACHE_DIR"] = str(folder)
     from uniface.analyzer import FaceAnalyzer
@@ -53,7 +53,7 @@ def uniface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
     from uniface.recognition.base import BaseRecognizer, PreprocessConfig
 
     class Given(BaseRecognizer):  # type: ignore[misc]
-        """Its recogniser class with a file of ours."""
+        """Its recogniser class with the given file."""
 
         def __init__(self) -> None:
             super().__init__(
@@ -75,7 +75,7 @@ def uniface(detector: Path, recogniser: Path) -> Callable[[Any], list[Any]]:
 
 
 def _folder() -> Path:
-    """Lives as long as the process: a peer may read its files late."""
+    """A folder that exists as long as the process, since a peer may read its files late."""
     folder = Path(tempfile.mkdtemp(prefix="peer-"))
     atexit.register(shutil.rmtree, folder)
     return folder

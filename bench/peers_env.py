@@ -21,5 +21,5 @@ PACKAGES = {
 
 
 def ensure() -> Path:
-    """The interpreter; installs only what is not there yet."""
+    """The interpreter, after the missing packages are installed."""
     return ensure_environment("venv-peers", PACKAGES, "the public peers")

@@ -2,8 +2,8 @@
 
     python -m bench.picture_memory [--megapixels 20] [--json]
 
-Each kind is decoded in a process of its own, after two small ones of the same kind; what counts is
-the highest resident memory (`VmHWM`) above that before. Needs Linux.
+Each format is decoded in a process of its own, after two small pictures of the same format. The
+result is the increase of the peak resident memory (`VmHWM`). Linux only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Write = Callable[[int], bytes]
 
 
 def kinds() -> dict[str, Write]:
-    """By name, what writes such a picture of so many pixels."""
+    """By name, the function that writes such a picture of a number of pixels."""
     jpeg, png, tiff = (partial(_saved, kind) for kind in ("JPEG", "PNG", "TIFF"))
     webp, jp2 = partial(_saved, "WEBP"), partial(_saved, "JPEG2000")
     return {
@@ -74,7 +74,7 @@ def measured(data: bytes, small: bytes) -> tuple[int, int, int]:
 
 
 def table(pixels: int) -> dict[str, tuple[int, int, int, int]]:
-    """By kind: `measured`, then the size of the file."""
+    """By format: the values of `measured`, then the size of the file in bytes."""
     rows = {}
     for name, write in kinds().items():
         data = write(pixels)

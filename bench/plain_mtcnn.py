@@ -1,7 +1,7 @@
 """A plain MTCNN: the steps around three networks, in NumPy and OpenCV.
 
 The rules are those of the original engine (scales, 1-based crops, thresholds), so that both sides
-of a comparison look for the same boxes. What the networks run on is the caller's choice.
+of a comparison find the same boxes. The caller chooses the runtime of the networks.
 """
 
 from __future__ import annotations
@@ -70,15 +70,15 @@ def _propose(image: Array, networks: Networks) -> Array:
         x = np.transpose((small.astype(np.float32) - 127.5) * 0.0078125, (1, 0, 2))[None]
         moves, probabilities = (part[0] for part in networks.pnet(x))
         cells = np.argwhere(probabilities[..., 1] >= THRESHOLDS[0])
-        # Near 1 float32 has few values left, and ties would decide which box stays: the share of
-        # the background tells the same candidates apart.
+        # Near 1 float32 has few values, and ties would decide which box is kept: the share of the
+        # background distinguishes the same candidates.
         score = 1.0 - probabilities[cells[:, 0], cells[:, 1], 0].astype(np.float64)
         corners = [np.trunc((cells * 2 + 1) / scale), np.trunc((cells * 2 + 12) / scale)]
         box = np.concatenate(corners, axis=1)
         picked = _suppress(box, score, 0.5)
         boxes.append(box[picked])
         scores.append(score[picked])
-        # The original reads a lone candidate's offsets from the mirrored column.
+        # The original reads a single candidate's offsets from the mirrored column.
         columns = len(moves) - 1 - cells[:, 0] if len(cells) == 1 else cells[:, 0]
         offsets.append(moves[columns, cells[:, 1]][picked])
     if not boxes:
@@ -89,7 +89,7 @@ def _propose(image: Array, networks: Networks) -> Array:
 
 
 def _crops(image: Array, boxes: Array, size: int) -> Array:
-    """What a network sees of each box: [N, size, size, 3], transposed, black beyond the border."""
+    """The network's input for each box: [N, size, size, 3], transposed, black beyond the border."""
     height, width = image.shape[:2]
     crops = np.empty((len(boxes), size, size, 3), np.float32)
     for crop, (x1, y1, x2, y2) in zip(crops, boxes.astype(int), strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure against what is needed of it; `ok` None: it does not count, `note` says why."""
+    """One figure and its goal; with `ok` None it does not count, and `note` says why."""
 
     what: str
     value: float

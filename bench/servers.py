@@ -24,7 +24,7 @@ PHOTO = f"{SAMPLES}/000_5.jpg"
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What the engine is started with; `models` are entries or names of the catalogue."""
+    """The engine's plugins and models; `models` are entries or names of the catalogue."""
 
     detector: str
     calculator: str
@@ -33,7 +33,7 @@ class Build:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-# As the build says: on what is the fastest here, measured at the first start only.
+# The build's setting: the fastest runtime of this machine, measured at the first start only.
 _AUTO = (("CF_RUNTIME", "auto"), ("CF_CHOICES_DIR", str(ROOT / ".cache" / "bench" / "choices")))
 FACENET_BUILD = Build("facenet.FaceDetector", "facenet.Calculator", (FACENET,), environment=_AUTO)
 MOBILENET_BUILD = Build(

@@ -2,10 +2,10 @@
 
     python -m bench.soak --minutes 30 [--build embedded|facenet|mobilenet] [--shared FOLDER]
 
-The engine runs under `cf`'s own supervisor. What each request must be answered with is asked once
-at the start; later every answer must be that one, or a refusal (503 with Retry-After). A connection
-may break only while the process was killed. Nothing is killed in the last third: memory, open files
-and threads must not grow there. Exit code 1 if anything of this does not hold.
+The engine runs under `cf`'s own supervisor. The expected answer of each request is recorded once at
+the start; later every answer must equal it or be a refusal (503 with Retry-After). A connection may
+break only around a kill. Nothing is killed in the last third: memory, open files and threads must
+not grow there. The exit code is 1 where one of these conditions fails.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ BUILDS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing a client sends."""
+    """One request of a client."""
 
     name: str
     method: str
@@ -63,14 +63,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; `document` None where it is no JSON or changes by nature."""
+    """One answer; `document` is None where it is not JSON or differs from call to call."""
 
     status: int
     document: Any
 
 
 def requests(shared: Path | None) -> list[Request]:
-    """Good and bad ones, by name."""
+    """Good and bad requests, by name."""
     pictures = {
         path.name: path.read_bytes() for path in sorted(resources.portraits_dir().glob("*.[jp]*g"))
     }
@@ -120,7 +120,7 @@ def requests(shared: Path | None) -> list[Request]:
 
 
 class Soak:
-    """The clients, the killer and what they saw."""
+    """The clients, the kills and their results."""
 
     def __init__(self, port: int, folder: Path, asked: Sequence[Request]) -> None:
         self._port, self._folder, self._asked = port, folder, asked
@@ -133,7 +133,7 @@ class Soak:
         self.samples: list[tuple[float, int, int, int]] = []  # s, resident bytes, files, threads
 
     def learn(self) -> None:
-        """Ask everything once; the right answers of later."""
+        """Sends each request once and records the expected answers."""
         for request in self._asked:
             self._expected[request.name] = self._ask(request)
 
@@ -178,19 +178,19 @@ class Soak:
         self._judge(request, began, self._ask(request))
 
     def _vanish(self, rng: random.Random) -> None:
-        """Sends a part of a request, or all of it, and leaves without waiting."""
+        """Sends a part of a request, or all of it, and disconnects at once."""
         request = rng.choice(self._asked)
         data = self._raw(request)
         sent = data if rng.random() < 0.5 else data[: rng.randrange(1, len(data) + 1)]
         with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
             connection.sendall(sent)
-            if rng.random() < 0.5:  # a reset instead of a polite end
+            if rng.random() < 0.5:  # a reset instead of an orderly close
                 option = b"\x01\x00\x00\x00\x00\x00\x00\x00"
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
         self._count("vanished")
 
     def _dribble(self, rng: random.Random) -> None:
-        """Sends slowly; is answered like everyone."""
+        """Sends slowly and is answered like any other."""
         request = rng.choice([r for r in self._asked if len(r.body) < 200_000])
         data = self._raw(request)
         began = time.monotonic()
@@ -240,7 +240,7 @@ class Soak:
             self.wrong.append(what)
 
     def _broken(self, began: float, what: str) -> None:
-        """A connection broke: allowed if the process was killed meanwhile or is not back yet."""
+        """Notes a broken connection: allowed where the process was killed or is not back yet."""
         with self._lock:
             if self._downtime.covers(began):
                 self.counts["broken by a kill"] += 1
@@ -315,14 +315,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(soak: Soak, seconds: float, restarts: int, log: str) -> int:
     quiet = [sample for sample in soak.samples if sample[0] >= seconds * 2 / 3]
-    # The first third of the quiet time warms the caches of the last process.
+    # The first third of the time without kills warms the caches of the last process.
     early, late = quiet[len(quiet) // 3 : 2 * len(quiet) // 3], quiet[2 * len(quiet) // 3 :]
     print(f"{seconds / 60:.0f} minutes, {CLIENTS} clients, {restarts} restarts after kills")
     for what, count in soak.counts.most_common():
         print(f"  {what:<22}{count:>8}")
     grown = 0.0
     for title, index, unit in (("resident, MB", 1, 1e6), ("files", 2, 1), ("threads", 3, 1)):
-        # The least: two pictures of 20 or 169 megapixels at once are a peak, and no leak.
+        # The minimum, since two pictures of 20 or 169 megapixels at once are a peak, not a leak.
         first, last = (min(sample[index] for sample in part) / unit for part in (early, late))
         peak = max(sample[index] for sample in quiet) / unit
         print(f"  {title:<14}{first:8.1f} then {last:8.1f}, at most {peak:.1f}")
@@ -348,7 +348,7 @@ def _write_spec(folder: Path, port: int, build: servers.Build, shared: Path | No
     }
     if build.models and shared is not None:
         environment["CF_MODELS_DIR"] = str(servers.prepared(shared, build.models))
-    # A kill every few seconds is the test here, not a reason to wait ever longer.
+    # Kills every few seconds are the test here, not a reason to back off.
     spec = {
         "argv": [sys.executable, "-m", "compreface_engine"],
         "env": environment,

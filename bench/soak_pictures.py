@@ -48,7 +48,7 @@ def _slope(width: int, height: int) -> Image.Image:
 
 
 def _rescanned(jpeg: bytes, times: int) -> bytes:
-    """The JPEG with its last scan so many times."""
+    """The JPEG with its last scan repeated."""
     last = jpeg.rindex(b"\xff\xda")
     return jpeg[:last] + jpeg[last:-2] * times + jpeg[-2:]
 

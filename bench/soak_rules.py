@@ -10,26 +10,26 @@ MIN_COSINE = 0.9999
 
 
 class Downtime:
-    """From the last kill to the first answer of the next process; a connection may break then."""
+    """The time from a kill to the next process's first answer, when connections may break."""
 
     def __init__(self) -> None:
-        self._gone = self._back = 0.0  # never killed: up since ever
+        self._gone = self._back = 0.0  # not killed yet
 
     def kill(self) -> None:
-        """A process is about to be killed."""
+        """Notes that the process is about to be killed."""
         self._gone = self._back = math.inf
 
     def gone(self) -> None:
-        """It has ended."""
+        """Notes that the process has ended."""
         self._gone = time.monotonic()
 
     def answered(self, began: float) -> None:
-        """A request that began then was answered: by the next process if the last was gone."""
+        """Notes an answer to a request of that time: by the next process if the last had ended."""
         if began > self._gone:
             self._back = min(self._back, time.monotonic())
 
     def covers(self, began: float) -> bool:
-        """Whether a request that began then may break."""
+        """Whether the connection of a request that began then may break."""
         return began < self._back
 
 

@@ -39,7 +39,7 @@ CF = "from compreface_cli.cli import main\nmain()\n"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The same call of both programs, and how much longer `cf` may take."""
+    """The same call of both programs, and the allowed ratio of `cf`."""
 
     name: str
     arguments: tuple[str, ...]

@@ -8,7 +8,7 @@ from bench.environments import ROOT
 from bench.environments import ensure as ensure_environment
 
 PACKAGES = {
-    # as the judges pin it (`make test-frameworks`), whose environment this is too
+    # the version of `make test-frameworks`, which uses this environment too
     "tensorflow": f"-r{ROOT / 'tests' / 'frameworks' / 'requirements.txt'}",
     "cv2": "opencv-python-headless",
     "starlette": "starlette",
@@ -21,5 +21,5 @@ PACKAGES = {
 
 
 def ensure() -> Path:
-    """The interpreter; installs only what is not there yet."""
+    """The interpreter, after the missing packages are installed."""
     return ensure_environment("venv-tensorflow", PACKAGES, "TensorFlow, 600 MB")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from compreface_cli import causes
 from compreface_cli.checks import ui_routes
 from compreface_cli.config import paths
 from compreface_cli.deploy import lost, routes
@@ -26,18 +26,6 @@ from compreface_cli.launchers.launcher import Launcher
 TIMEOUT_S = {"process": 120.0, "compose": 300.0}  # from a start to the first answer
 _LOG_LINES = 12
 _BROKEN = ("failed", "stopped", "missing")
-
-_PORT_TAKEN = "another program took the port"
-# What the last lines of a service say about the cause, in the order they are tried.
-_CAUSES: tuple[tuple[str, str], ...] = (
-    (r"address already in use|port .* is (taken|in use)", _PORT_TAKEN),
-    (r"illegal instruction|SIGILL|exit code 132", "this CPU lacks an instruction"),
-    (r"no space left", "the disk is full"),
-    (r"out of memory|MemoryError|SIGKILL|exit code 137", "memory ran out"),
-    (r"CUDA|libcudart|cudnn", "the GPU cannot be used; `cf doctor` says more"),
-    (r"No such file|FileNotFoundError", "a file is missing"),
-    (r"^compreface-engine: ", "the engine refused its settings"),
-)
 
 
 def instances() -> Instances:
@@ -261,33 +249,26 @@ def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
         told = []  # the first error is the one that counts
     lines = [str(line)[:300] for line in told if '"severity": "INFO"' not in line][-_LOG_LINES:]
     text = "\n".join([error.message, *lines])
-    cause = next((words for pattern, words in _CAUSES if _matches(pattern, text)), None)
+    cause = causes.of("service", text)
     parts = [error.hint or ""]
     if cause and "wrong" not in error.details:
-        parts.append(f"Likely cause: {cause}.")
+        parts.append(f"Likely cause: {cause.what}.")
     if lines:
         parts.append("Its last lines:\n  " + "\n  ".join(lines))
-    details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause}
-    kind = ConflictError if cause == _PORT_TAKEN else UnhealthyError
+    details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause and cause.what}
+    kind = cause.error if cause else UnhealthyError
     return kind(error.message, hint="\n".join(p for p in parts if p), details=details)
 
 
 def _last_lines(of: Deployment, service: str | None, trial: bool) -> list[str]:
     if trial and of.launcher == "compose":
-        from compreface_cli.docker import cli
-        from compreface_cli.launchers.compose import TRIAL_LABEL
+        from compreface_cli.docker import containers
+        from compreface_cli.docker.labels import LABEL_TRIAL
 
-        label = f"--filter=label={TRIAL_LABEL}={of.instance}"
-        found = cli.run("ps", "--all", "--quiet", label, doing="find the new engine").split()
-        if not found:
-            return []
-        return list(cli.stream("logs", f"--tail={_LOG_LINES}", found[0], doing="read its log"))
+        engines = containers.listed(f"{LABEL_TRIAL}={of.instance}")
+        return containers.last_lines(engines[0], _LOG_LINES) if engines else []
     lines = launcher(of.launcher).logs(of, tail=_LOG_LINES, follow=False, service=service or "core")
     return list(lines)
-
-
-def _matches(pattern: str, text: str) -> bool:
-    return re.search(pattern, text, re.IGNORECASE | re.MULTILINE) is not None
 
 
 def service_rows(services: Sequence[ServiceState]) -> list[Mapping[str, Any]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -126,6 +124,8 @@ class Instances:
 
     def save(self, record: Record) -> None:
         """Write the record whole or not at all."""
+        import tempfile  # late: `cf list-builds` reads records
+
         home = self.home(record.name)
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=home, prefix=".instance-")
@@ -142,6 +142,8 @@ class Instances:
 
     def remove(self, name: str) -> None:
         """Forget the instance, its folder included."""
+        import shutil
+
         shutil.rmtree(self.home(name), ignore_errors=True)
 
     def holder(self, name: str) -> Holder | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import leftovers
-from compreface_cli.docker import cli, containers
+from compreface_cli.docker import cli, containers, image
 from compreface_cli.errors import CfError, ConfigurationError
 
 _OWN = "compose.override.yaml"  # the user's own file in the project's folder
@@ -98,9 +98,9 @@ def changes(
             found[service] = "it is not there"
         elif container.config_hash != sha:
             found[service] = "its settings have changed"
-        elif container.image != _image_id(services[service]["image"]):
+        elif container.image != image.id_of(services[service]["image"]):
             found[service] = "its image has changed"
-        elif container.state.get("Status") != "running":
+        elif container.state != "running":
             found[service] = "it does not run"
     for service, one in services.items():
         needed = [name for name in one.get("depends_on") or () if name in found]
@@ -133,9 +133,3 @@ def rejoin(project: str, folder: Path, words: Sequence[str]) -> list[str]:
             )
             found.append(containers.short(container.service))
     return found
-
-
-def _image_id(name: str) -> str:
-    return cli.run(
-        "image", "inspect", "--format={{.Id}}", name, doing=f"look for {name}", check=False
-    ).strip()

@@ -143,7 +143,7 @@ def _is_instance(name: str) -> bool:
             return True
     except ConfigurationError:  # a name that no instance can have
         return False
-    return belongings.answers() and bool(belongings.volumes(name))
+    return belongings.answers() and bool(belongings.sized(name))
 
 
 def _record(name: str) -> Record | None:
@@ -166,7 +166,7 @@ def _volumes(name: str) -> list[Thing]:
     """The data of an instance."""
     return [
         Thing("volume", volume.name, volume.size, partial(belongings.remove_volume, volume.name))
-        for volume in belongings.volumes(name)
+        for volume in belongings.sized(name)
     ]
 
 

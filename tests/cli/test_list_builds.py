@@ -172,9 +172,13 @@ def test_a_local_process_is_running_without_docker(cf: Cf, tmp_path: Path) -> No
         (home / name).mkdir(parents=True)
         (home / name / "state.json").write_text(json.dumps({"child": {"pid": pid}}))
         document = {
+            "schema": 1,
             "name": name,
             "build": "embedded",
             "phase": "running",
+            "calculator": "",
+            "services": "core",
+            "created": "",
             "deployment": {"launcher": launcher, "data": {"folder": str(home / name)}},
             **more,
         }

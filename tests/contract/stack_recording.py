@@ -123,7 +123,7 @@ class Answered:
 
 
 class Wire:
-    """One TCP connection, on which nothing is sent but what is given."""
+    """One TCP connection that sends exactly the given bytes."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -143,7 +143,7 @@ class Wire:
         return Answered(status, headers, body)
 
     def is_at_its_end(self) -> bool:
-        """Whether the other side has closed it, and sent nothing more."""
+        """Whether the other side has closed it without sending more."""
         return self._answers.read(1) == b""
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Every recorded answer of the original engine, sent again to ours.
+"""Every recorded answer of the original engine, replayed to this one.
 
 To the FaceNet build, whose weights not every clone has, and to the same detector with the embedded
 calculator, which needs nothing: there all but the numbers of an embedding is compared.
@@ -58,12 +58,12 @@ class SameAs:
 
 @dataclass(frozen=True)
 class CutShort:
-    """As recorded, and said so in a header."""
+    """As recorded, and marked by a header."""
 
 
 @dataclass(frozen=True)
 class AsRecorded:
-    """A defect that is kept: stored boxes and embeddings depend on it."""
+    """A defect that is kept, since stored boxes and embeddings depend on it."""
 
 
 Decision = Refused | WholePicture | SameAs | CutShort | AsRecorded

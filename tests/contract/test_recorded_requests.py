@@ -128,7 +128,7 @@ def test_nearly_all_boxes_are_the_recorded_ones(running: Running) -> None:
 
 @needs_shared
 def test_both_recorded_builds_run_on_this_machine() -> None:
-    """Else their answers would have been compared with nothing."""
+    """Otherwise their answers would not be compared with anything."""
     here = {
         (wanted.detector, wanted.calculator)
         for wanted in (plan_of(build) for build in NAMES if not why_not_here(build))
@@ -196,7 +196,7 @@ def _check_status(running: Running, recorded: Recorded, got: Mapping[str, Any]) 
     wanted = plan_of(running.build)
     named = {wanted.detector, wanted.calculator, *wanted.plugins}
     for plugin in got["available_plugins"].values():
-        # The build may leave out a model that its plugin takes anyway.
+        # The build may leave out a model that is its plugin's default.
         assert plugin in named or plugin.partition("@")[0] in named
     assert len(got["available_plugins"]) == len(named)
     assert got["calculator_version"] == got["available_plugins"]["calculator"]
@@ -216,7 +216,7 @@ def _check_status(running: Running, recorded: Recorded, got: Mapping[str, Any]) 
 
 
 def _check_types(got: Mapping[str, Any], want: Mapping[str, Any], slug: str) -> None:
-    """The same keys and types; a number that was not known may be known now, and the other way.
+    """The same keys and types; numbers that were unknown may be known now, and vice versa.
 
     `threads_alone` came after the recording.
     """

@@ -40,8 +40,8 @@ def entry(
     """A BundleEntryProto of `data`, which lies at `offset`; `size` may lie."""
     crc = struct.pack("<I", masked_crc(data))
     size = len(data) if size is None else size
-    found = field(1, dtype) + field(2, shape(*dims)) + field(4, offset) + field(5, size)
-    return found + varint(6 << 3 | 5) + crc
+    result = field(1, dtype) + field(2, shape(*dims)) + field(4, offset) + field(5, size)
+    return result + varint(6 << 3 | 5) + crc
 
 
 def block(content: bytes, *, kind: int = 0) -> bytes:

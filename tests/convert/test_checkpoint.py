@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints read without TensorFlow: the same numbers, and no lie believed."""
+"""TensorFlow checkpoints read without TensorFlow: the same numbers, refusals of broken files."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def network(age: Path) -> Graph:
 def test_a_checkpoint_of_inception_v3_gives_what_tensorflow_gave(network: Graph) -> None:
     expected = recorded("tensorflow_folders.npz")[AGE][1:3]  # a smooth picture and noise
     batch = seeded.pictures(1, 4, 160, 160, 3)[1:3]
-    (found,) = run_onnx(as_onnx(network, 160), nchw(batch), ["embeddings"])
+    (result,) = run_onnx(as_onnx(network, 160), nchw(batch), ["embeddings"])
     (judged,) = run(network, {"input": batch[:1]})
-    assert np.abs(found - expected).max() < 1e-5
+    assert np.abs(result - expected).max() < 1e-5
     assert np.abs(judged - expected[:1]).max() < 1e-5
 
 
@@ -118,10 +118,10 @@ def folder_of(where: Path, *names: str, state: str | None = None) -> dict[str, P
 )
 def test_the_file_checkpoint_says_which_is_the_newest(tmp_path: Path, path: str) -> None:
     state = f'model_checkpoint_path: "{path}"\nall_model_checkpoint_paths: "checkpoint-1"\n'
-    found = folder_of(tmp_path, "checkpoint-1.index", "checkpoint-2.index", state=state)
+    result = folder_of(tmp_path, "checkpoint-1.index", "checkpoint-2.index", state=state)
     (tmp_path / "checkpoint-1.index").write_bytes(b"")
     with pytest.raises(ConvertError, match="has no tensor 'InceptionV3/Conv2d_1a_3x3/weights'"):
-        read_checkpoint({f"22801/{name}": path for name, path in found.items()}, AGE)
+        read_checkpoint({f"22801/{name}": path for name, path in result.items()}, AGE)
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_a_folder_without_one_clear_checkpoint_says_why(
 
 
 def test_two_files_of_one_name_and_missing_files_are_refused(tmp_path: Path) -> None:
-    found = folder_of(tmp_path, "a.index")
+    result = folder_of(tmp_path, "a.index")
     with pytest.raises(ConvertError, match=r"two files are named 'a\.index'"):
-        read_checkpoint({**found, "old/a.index": tmp_path / "a.index"}, AGE)
+        read_checkpoint({**result, "old/a.index": tmp_path / "a.index"}, AGE)
     with pytest.raises(ConvertError, match="cannot be read"):
         read_checkpoint({"a.index": tmp_path / "b.index"}, AGE)
     with pytest.raises(ConvertError, match="cannot be read"):
-        read_checkpoint({**found, "checkpoint": tmp_path / "gone"}, AGE)
+        read_checkpoint({**result, "checkpoint": tmp_path / "gone"}, AGE)
 
 
 # --- tensors --------------------------------------------------------------------------------------
@@ -167,9 +167,9 @@ def test_tensors_of_each_type_are_read(tmp_path: Path, dtype: str, number: int) 
     value = np.array([[0, 1, 1], [1, 0, 1]], dtype)
     data = value.tobytes()
     entry = tables.entry(data, (2, 3), offset=5, dtype=number)
-    found = bundle(tmp_path, entry, b"pad.." + data).tensor("w")
-    assert found.dtype == value.dtype
-    assert np.array_equal(found, value)
+    result = bundle(tmp_path, entry, b"pad.." + data).tensor("w")
+    assert result.dtype == value.dtype
+    assert np.array_equal(result, value)
 
 
 FOUR = struct.pack("<f", 1.5)
@@ -191,9 +191,9 @@ FOUR = struct.pack("<f", 1.5)
     ],
 )
 def test_a_lying_entry_is_refused(tmp_path: Path, entry: bytes, message: str) -> None:
-    found = bundle(tmp_path, entry, FOUR)
+    result = bundle(tmp_path, entry, FOUR)
     with pytest.raises(ConvertError, match=message):
-        found.tensor("w")
+        result.tensor("w")
 
 
 @pytest.mark.parametrize(
@@ -219,10 +219,10 @@ def test_tensors_that_take_too_much_memory_together_are_refused(tmp_path: Path) 
     bundle(tmp_path, tables.entry(FOUR, (1,)), FOUR)
     pairs = {key: tables.entry(FOUR, (1,)) for key in (b"a", b"b", b"c")}
     (tmp_path / "x.index").write_bytes(tables.table({b"": tables.header(), **pairs}))
-    found = Bundle("x", files(tmp_path), max_bytes=8)
-    assert [found.tensor(name).tolist() for name in ("a", "b", "a")] == [[1.5]] * 3
+    result = Bundle("x", files(tmp_path), max_bytes=8)
+    assert [result.tensor(name).tolist() for name in ("a", "b", "a")] == [[1.5]] * 3
     with pytest.raises(ConvertError, match="too much memory"):
-        found.tensor("c")
+        result.tensor("c")
 
 
 def test_a_string_is_read_and_its_checksum_proven(tmp_path: Path) -> None:
@@ -260,8 +260,8 @@ def test_an_empty_block_listed_many_times_costs_no_hours() -> None:
 def test_keys_that_share_their_start_are_read() -> None:
     body = b"\0\3\1abc1" + b"\2\2\1de2" + b"\4\0\1" + b"3"
     content = body[:-4] + struct.pack("<II", 0, 1)
-    found = read_table(tables.table_of(tables.block(content)))
-    assert {key: bytes(value) for key, value in found.items()} == {b"abc": b"1", b"abde": b"2"}
+    result = read_table(tables.table_of(tables.block(content)))
+    assert {key: bytes(value) for key, value in result.items()} == {b"abc": b"1", b"abde": b"2"}
 
 
 SAME = tables.block(tables.entries({b"a": b"1"}))
@@ -312,12 +312,12 @@ def test_a_flipped_byte_of_an_index_is_refused_or_does_not_matter(place: int, ma
 def fuzzed(tmp: Path, pieces: list[bytes], make: Callable[[bytes], bytes]) -> None:
     (tmp / "x.index").write_bytes(tables.table_of(*(make(piece) for piece in pieces)))
     with suppress(ConvertError):
-        found: Any = Bundle("x", files(tmp))
+        result: Any = Bundle("x", files(tmp))
         for name in ("w", "a", ""):
             with suppress(ConvertError):
-                found.tensor(name)
+                result.tensor(name)
             with suppress(ConvertError):
-                found.text(name)
+                result.text(name)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

@@ -1,4 +1,4 @@
-"""Networks of gluon's model zoo over a file without a graph: names, shapes, what does not fit."""
+"""Networks of the gluon model zoo for files without a graph: names, shapes, refusals."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NETWORKS = ["mobilenet_v2", "resnet18_v1"]
 
 def weights(network: str, style: int) -> dict[str, Any]:
     """Seeded arrays under MXNet's names: 0 by place, 1 by layer, 2 by layer without prefix."""
-    found = {}
+    result = {}
     for place, layer, shape in NAMES[network]:
         name = (place, layer.replace("v20", "v27").replace("v10", "v17"), layer.partition("_")[2])
-        found[name[style]] = mxnet_weights.values(place, shape)
-    return found
+        result[name[style]] = mxnet_weights.values(place, shape)
+    return result
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -35,9 +35,9 @@ def test_the_network_gives_what_mxnet_gave_however_its_weights_are_named(
 ) -> None:
     with np.load(RECORDINGS / "mxnet_gluon_scores.npz", allow_pickle=False) as arrays:
         expected = arrays[network]
-    (found,) = run(gluon.build(network, weights(network, style)), mxnet_weights.pictures())
+    (result,) = run(gluon.build(network, weights(network, style)), mxnet_weights.pictures())
     # Recorded with AVX2; AVX-512 adds in another order, and MobileNetV2 is 1.1e-5 off there.
-    assert np.abs(found - expected).max() < 5e-5 * np.abs(expected).max()
+    assert np.abs(result - expected).max() < 5e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -1,4 +1,4 @@
-"""Graphs as a converter meets them: what it folds, which branch it takes, what it refuses."""
+"""Graphs: constant folding, choice of branches, and refusals."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def convert(source: Graph, **form: Any) -> bytes:
 def assert_same(source: Graph, model: bytes) -> None:
     batch = weights(2, *PICTURE, seed=9)
     outputs = [f"out{i}" for i in range(len(source.outputs))]
-    found = run_onnx(model, np.ascontiguousarray(batch.transpose(0, 3, 1, 2)), outputs)
-    for one, other in zip(run(source, {"input": batch}), found, strict=True):
+    result = run_onnx(model, np.ascontiguousarray(batch.transpose(0, 3, 1, 2)), outputs)
+    for first, other in zip(run(source, {"input": batch}), result, strict=True):
         natural = other.transpose(0, 2, 3, 1) if other.ndim == 4 else other
-        assert one.shape == natural.shape
-        assert np.abs(one - natural).max() < 1e-5
+        assert first.shape == natural.shape
+        assert np.abs(first - natural).max() < 1e-5
 
 
 def switched(predicate: str, op: str = "Placeholder") -> Graph:
@@ -174,8 +174,8 @@ def test_windows_pad_as_tensorflow_does(
         return
     batch = weights(1, *PICTURE)
     (expected,) = run(source, {"input": batch})
-    (found,) = run_onnx(model, np.ascontiguousarray(batch.transpose(0, 3, 2, 1)), ["out0"])
-    assert np.abs(found.transpose(0, 3, 2, 1) - expected).max() < 1e-5
+    (result,) = run_onnx(model, np.ascontiguousarray(batch.transpose(0, 3, 2, 1)), ["out0"])
+    assert np.abs(result.transpose(0, 3, 2, 1) - expected).max() < 1e-5
 
 
 def test_a_dense_layer_reads_a_flattened_picture_in_its_own_order() -> None:
@@ -277,8 +277,8 @@ def test_half_precision_weights_stay_near() -> None:
     whole, half = convert(source), convert(source, half_weights=True)
     assert len(half) < 0.6 * len(whole)
     batch = weights(1, *PICTURE).transpose(0, 3, 1, 2).copy()
-    one, other = (run_onnx(model, batch, ["out0"])[0] for model in (whole, half))
-    assert 0 < np.abs(one - other).max() < 5e-3
+    first, other = (run_onnx(model, batch, ["out0"])[0] for model in (whole, half))
+    assert 0 < np.abs(first - other).max() < 5e-3
 
 
 def test_a_conversion_gives_the_same_bytes_every_time() -> None:

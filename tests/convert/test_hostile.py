@@ -1,4 +1,4 @@
-"""Broken and lying model files: a ConvertError, never another exception, a hang or a flood."""
+"""Broken and hostile model files: always a ConvertError, within limits of time and memory."""
 
 from __future__ import annotations
 
@@ -150,15 +150,15 @@ def read(*nodes: bytes) -> Graph:
 
 
 def test_a_constant_of_many_times_its_bytes_is_refused() -> None:
-    one = struct.pack("<f", 1.0)
+    first = struct.pack("<f", 1.0)
     for dims in ([1 << 26], [1 << 30, 1 << 30], [(1 << 63) - 1, 2], [1 << 12] * 4):
         with pytest.raises(ConvertError, match=r"constant .* values"):
-            read(node("out", "Const", value=tensor(dims, one)))
+            read(node("out", "Const", value=tensor(dims, first)))
 
 
 def test_many_constants_that_each_claim_a_little_are_refused_together() -> None:
-    one = struct.pack("<f", 1.0)
-    nodes = [node(f"c{i}", "Const", value=tensor([1 << 20], one)) for i in range(64)]
+    first = struct.pack("<f", 1.0)
+    nodes = [node(f"c{i}", "Const", value=tensor([1 << 20], first)) for i in range(64)]
     with pytest.raises(ConvertError, match="larger than the file"):
         read(*nodes, node("out", "Relu", "input"))
 
@@ -224,8 +224,8 @@ def test_a_very_deep_graph_needs_no_recursion(depth: int) -> None:
     for i in range(1, depth):
         nodes[f"n{i}"] = Node(f"n{i}", "Neg", (f"n{i - 1}",))
     graph = Graph(nodes, {}, {"input": (None, 1, 1, 3)}, (f"n{depth - 1}",))
-    (found,) = run(graph, {"input": np.ones((1, 1, 1, 3), np.float32)})
-    assert found.reshape(-1).tolist() == [1.0, 1.0, 1.0]
+    (result,) = run(graph, {"input": np.ones((1, 1, 1, 3), np.float32)})
+    assert result.reshape(-1).tolist() == [1.0, 1.0, 1.0]
     assert len(specialise(graph).nodes) == depth
 
 

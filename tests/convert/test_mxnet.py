@@ -1,4 +1,4 @@
-"""MXNet networks to ONNX: MXNet's recorded numbers, its defaults, its files of every age."""
+"""MXNet networks to ONNX: recorded numbers of MXNet, its defaults, and files of every version."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ Picture = tuple[int, int, int]
 def converted(net: Network, picture: Picture, batch: Any, *, free_size: bool = False) -> list[Any]:
     model = to_bytes(emit(net, picture, free_size=free_size))
     onnx.checker.check_model(onnx.load_model_from_string(model))
-    found: list[Any] = run_onnx(model, batch, list(net.outputs))
-    return found
+    result: list[Any] = run_onnx(model, batch, list(net.outputs))
+    return result
 
 
 def both(net: Network, batch: Any) -> Any:
     """The only output, for which the NumPy judge and the ONNX file must agree."""
-    (judged,), (found,) = run(net, batch), converted(net, batch.shape[1:], batch)
-    assert np.abs(judged - found).max() < 1e-5 * max(1, np.abs(judged).max())
+    (judged,), (result,) = run(net, batch), converted(net, batch.shape[1:], batch)
+    assert np.abs(judged - result).max() < 1e-5 * max(1, np.abs(judged).max())
     return judged
 
 
@@ -66,11 +66,11 @@ def test_each_operator_gives_what_mxnet_gave() -> None:
         batch = arrays["0_input"]
         expected = {name: arrays[f"0_output_{name}"] for name in net.outputs}
     judged = dict(zip(net.outputs, run(net, batch), strict=True))
-    found = dict(zip(net.outputs, converted(net, batch.shape[1:], batch), strict=True))
+    result = dict(zip(net.outputs, converted(net, batch.shape[1:], batch), strict=True))
     assert len(expected) > 15
     for name, value in expected.items():
         assert np.abs(judged[name] - value).max() < 1e-6, name
-        assert np.abs(found[name] - value).max() < 1e-6, name
+        assert np.abs(result[name] - value).max() < 1e-6, name
 
 
 def real(folder: str, prefix: str) -> tuple[Network, dict[str, Any]]:
@@ -87,8 +87,8 @@ def test_real_networks_of_faces_give_what_mxnet_gave(folder: str) -> None:
     net, arrays = real(folder, "model")
     for kind in ("faces", "random"):
         batch = arrays[f"{kind}_rgb_nchw_u8"].astype(np.float32)
-        (judged,), (found,) = run(net, batch), converted(net, (3, 112, 112), batch)
-        differences = [float(np.abs(x - arrays[f"{kind}_fc1"]).max()) for x in (judged, found)]
+        (judged,), (result,) = run(net, batch), converted(net, (3, 112, 112), batch)
+        differences = [float(np.abs(x - arrays[f"{kind}_fc1"]).max()) for x in (judged, result)]
         print(f"{folder}, {kind}: NumPy and ONNX differ from MXNet by {differences}")
         assert max(differences) < TOLERANCE
 
@@ -118,8 +118,8 @@ def test_an_absent_eps_is_a_thousandth() -> None:
         norm("data", "n", fix_gamma="False"),
         n_gamma=[2.0], n_beta=[0.0], n_moving_mean=[0.0], n_moving_var=[0.0],
     )  # fmt: skip
-    found = both(net, np.ones((1, 1, 2, 2), np.float32))
-    assert np.allclose(found, 2 / np.sqrt(1e-3))
+    result = both(net, np.ones((1, 1, 2, 2), np.float32))
+    assert np.allclose(result, 2 / np.sqrt(1e-3))
 
 
 def test_gamma_counts_as_one_unless_the_file_says_otherwise() -> None:
@@ -240,8 +240,8 @@ def test_a_softmax_output_gives_probabilities_and_needs_no_label() -> None:
         ("FullyConnected", "scores", ["data", "w"], {"no_bias": "True"}),
         ("SoftmaxOutput", "softmax", ["scores", "softmax_label"], {}),
     ]
-    found = both(network(*lines, w=noise(4, 12)), noise(2, 3, 2, 2))
-    assert np.allclose(found.sum(axis=1), 1)
+    result = both(network(*lines, w=noise(4, 12)), noise(2, 3, 2, 2))
+    assert np.allclose(result.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize("op", ["_copy", "identity", "Dropout", "BlockGrad"])
@@ -266,9 +266,9 @@ def test_sizes_are_free_and_odd_maps_are_cut() -> None:
     net = network(*lines)
     model = to_bytes(emit(net, (4, 8, 8), free_size=True))
     for batch in (noise(1, 4, 8, 8), noise(2, 4, 7, 11), noise(3, 4, 13, 6)):
-        (judged,), (found,) = run(net, batch), run_onnx(model, batch, ["out"])
-        assert np.abs(judged - found).max() < 1e-6
-        assert np.allclose(found[:, :2] + found[:, 2:], 1, atol=1e-6)
+        (judged,), (result,) = run(net, batch), run_onnx(model, batch, ["out"])
+        assert np.abs(judged - result).max() < 1e-6
+        assert np.allclose(result[:, :2] + result[:, 2:], 1, atol=1e-6)
     graph = onnx.load_model_from_string(model).graph
     dims = [d.dim_param or d.dim_value for d in graph.output[0].type.tensor_type.shape.dim]
     assert dims == ["batch", 4, "out_2", "out_3"]
@@ -287,16 +287,16 @@ def test_preparing_twice_gives_the_same_bytes() -> None:
 @pytest.mark.parametrize("kind", ["float32", "float64", "float16", "uint8", "int32", "int64"])
 def test_weights_are_read_from_files_of_every_age_and_type(magic: int, kind: str) -> None:
     value = np.arange(6, dtype=kind).reshape(1, 2, 3)
-    found = read_params(params({"arg:a": value, "aux:b": value[0], "c": value[0, 0]}, magic))
-    assert list(found) == ["a", "b", "c"]
-    assert found["a"].dtype == value.dtype
-    assert np.array_equal(found["a"], value)
-    assert np.array_equal(found["b"], value[0])
+    result = read_params(params({"arg:a": value, "aux:b": value[0], "c": value[0, 0]}, magic))
+    assert list(result) == ["a", "b", "c"]
+    assert result["a"].dtype == value.dtype
+    assert np.array_equal(result["a"], value)
+    assert np.array_equal(result["b"], value[0])
 
 
 def test_only_an_np_shape_file_has_scalars() -> None:
-    found = read_params(params({"a": np.float32(2.5)}, V3))
-    assert found["a"].shape == ()
+    result = read_params(params({"a": np.float32(2.5)}, V3))
+    assert result["a"].shape == ()
     with pytest.raises(ConvertError):
         read_params(params({"a": np.float32(2.5)}, V2))
 

@@ -1,4 +1,4 @@
-"""Preparing a user's model: what is made, what is proven, what is refused and leaves nothing."""
+"""Preparing a calculator: what is written and verified; a refusal leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -157,8 +157,8 @@ def test_prelu_is_rewritten_and_gives_the_same(desk: Desk) -> None:
     source = network().SerializeToString()
     desk.prepare(source)
     assert "PRelu" not in operators(desk.model())
-    one, other = (run_onnx(data, batch(3), ["vector"])[0] for data in (source, desk.model()))
-    assert np.abs(one - other).max() < 1e-5
+    single, other = (run_onnx(data, batch(3), ["vector"])[0] for data in (source, desk.model()))
+    assert np.abs(single - other).max() < 1e-5
 
 
 def test_preparing_twice_gives_the_same_bytes(desk: Desk) -> None:
@@ -172,12 +172,12 @@ def test_preparing_twice_gives_the_same_bytes(desk: Desk) -> None:
 def test_a_fixed_batch_becomes_free(desk: Desk, flatten: list[int] | None) -> None:
     source = network(batch=1, flatten=flatten)
     code, _ = desk.prepare(source)
-    (found,) = run_onnx(desk.model(), batch(5), ["vector"])
+    (result,) = run_onnx(desk.model(), batch(5), ["vector"])
     expected = [
         run_onnx(source.SerializeToString(), batch(5)[i : i + 1], ["vector"])[0] for i in range(5)
     ]
     assert code == 0
-    assert np.abs(found - np.concatenate(expected)).max() < 1e-5
+    assert np.abs(result - np.concatenate(expected)).max() < 1e-5
 
 
 def test_a_network_that_takes_nhwc_is_turned(desk: Desk) -> None:
@@ -186,10 +186,10 @@ def test_a_network_that_takes_nhwc_is_turned(desk: Desk) -> None:
     code, said = desk.prepare(source)
     turned = np.ascontiguousarray(batch(2).transpose(0, 2, 3, 1))
     (expected,) = run_onnx(source, turned, ["vector"])
-    (found,) = run_onnx(desk.model(), batch(2), ["vector"])
+    (result,) = run_onnx(desk.model(), batch(2), ["vector"])
     assert code == 0
     assert said["model"]["input"]["layout"] == "nchw"
-    assert np.abs(found - expected).max() < 1e-5
+    assert np.abs(result - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", ["small.tflite", "small_halves.tflite"])

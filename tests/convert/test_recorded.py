@@ -1,4 +1,4 @@
-"""Conversions against what TensorFlow and its Lite interpreter gave; no framework is needed."""
+"""Conversions against recorded answers of TensorFlow and its Lite interpreter."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def operators(data: bytes) -> set[str]:
 
 def test_a_graph_with_training_switches_gives_what_tensorflow_gives() -> None:
     arrays = recorded("sandberg_small.npz")
-    (found,) = run_onnx(as_onnx(sandberg(), 35), nchw(arrays["input_nhwc"]), ["embeddings"])
-    assert np.abs(found - arrays["embeddings"]).max() < 1e-6
+    (result,) = run_onnx(as_onnx(sandberg(), 35), nchw(arrays["input_nhwc"]), ["embeddings"])
+    assert np.abs(result - arrays["embeddings"]).max() < 1e-6
 
 
 def test_the_numpy_judge_agrees_with_tensorflow() -> None:
     arrays = recorded("sandberg_small.npz")
-    (found,) = run(sandberg(), {"input": arrays["input_nhwc"]})
-    assert np.abs(found - arrays["embeddings"]).max() < 1e-6
+    (result,) = run(sandberg(), {"input": arrays["input_nhwc"]})
+    assert np.abs(result - arrays["embeddings"]).max() < 1e-6
 
 
 def test_a_converted_graph_keeps_no_batch_norm_no_transpose_and_no_switch() -> None:
-    found = operators(as_onnx(sandberg(), 35))
-    assert found <= {
+    result = operators(as_onnx(sandberg(), 35))
+    assert result <= {
         *("Conv", "Relu", "MaxPool", "AveragePool", "Concat", "Add", "Flatten", "Gemm"),
         *("Mul", "ReduceSum", "Max", "Sqrt", "Reciprocal"),
     }
@@ -79,9 +79,9 @@ def test_a_small_tflite_file_gives_what_its_interpreter_gives(name: str) -> None
     arrays = recorded(f"{name}.npz")
     graph = read_tflite((RECORDINGS / f"{name}.tflite").read_bytes())
     (judged,) = run(graph, {next(iter(graph.inputs)): arrays["input_nhwc"]})
-    (found,) = run_onnx(as_onnx(graph, 24), nchw(arrays["input_nhwc"]), ["embeddings"])
+    (result,) = run_onnx(as_onnx(graph, 24), nchw(arrays["input_nhwc"]), ["embeddings"])
     assert np.abs(judged - arrays["output"]).max() < 1e-6
-    assert np.abs(found - arrays["output"]).max() < 1e-6
+    assert np.abs(result - arrays["output"]).max() < 1e-6
 
 
 def test_weights_in_float16_are_widened_and_their_operators_gone() -> None:
@@ -99,9 +99,9 @@ def test_a_graph_frozen_by_tensorflow_2_gives_what_tensorflow_gives() -> None:
     graph = read_graphdef((RECORDINGS / "small_frozen.pb").read_bytes())
     assert (list(graph.inputs), graph.outputs) == (["x"], ("Identity",))
     (judged,) = run(graph, {"x": arrays["input_nhwc"]})
-    (found,) = run_onnx(as_onnx(graph, 24), nchw(arrays["input_nhwc"]), ["embeddings"])
+    (result,) = run_onnx(as_onnx(graph, 24), nchw(arrays["input_nhwc"]), ["embeddings"])
     assert np.abs(judged - arrays["output"]).max() < 1e-6
-    assert np.abs(found - arrays["output"]).max() < 1e-6
+    assert np.abs(result - arrays["output"]).max() < 1e-6
 
 
 @needs_shared
@@ -114,6 +114,6 @@ def test_facenet_gives_what_tensorflow_gave() -> None:
     noise = np.random.default_rng(5).standard_normal((1, 160, 160, 3)).astype(np.float32)
     arrays = recorded("facenet_tensorflow.npz")
     for batch, name in ((InputSpec(160).tensor(crops), "crops"), (nchw(noise), "noise")):
-        (found,) = run_onnx(model, batch, ["embeddings"])
-        assert np.abs(found - arrays[name]).max() < 1e-5
+        (result,) = run_onnx(model, batch, ["embeddings"])
+        assert np.abs(result - arrays[name]).max() < 1e-5
     assert "BatchNormalization" not in operators(model)

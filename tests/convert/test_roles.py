@@ -1,4 +1,4 @@
-"""Preparing detectors, analyzers and networks of several files; sources kept; pairs answered."""
+"""Preparing detectors, analyzers and networks of several files."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ def test_a_detector_keeps_its_names_and_takes_any_size_and_batch(
     together = run_onnx(desk.model(), pictures, ["boxes", "scores"])
     for i in range(2):
         alone = run_onnx(source, pictures[i : i + 1], ["boxes", "scores"])
-        for one, other in zip(alone, together, strict=True):
-            assert np.abs(one[0] - other[i]).max() < 1e-4
+        for first, other in zip(alone, together, strict=True):
+            assert np.abs(first[0] - other[i]).max() < 1e-4
 
 
 def test_a_detector_without_a_batch_axis_keeps_its_batch_of_one(desk: Desk) -> None:
@@ -161,10 +161,10 @@ def test_a_detector_without_a_batch_axis_keeps_its_batch_of_one(desk: Desk) -> N
     assert "PRelu" not in operators(desk.model())
     (output,) = session(desk.model()).get_outputs()
     assert output.shape == ["flat_0", 4]  # 4096 rows are those of one size only
-    (one,), (other,) = (
+    (first,), (other,) = (
         run_onnx(data, noise(1, 3, 40, 50), ["flat"]) for data in (source, desk.model())
     )
-    assert np.abs(one - other).max() < 1e-4
+    assert np.abs(first - other).max() < 1e-4
 
 
 def test_a_free_batch_that_no_output_shows_is_not_believed(desk: Desk) -> None:
@@ -321,10 +321,10 @@ def test_a_pair_answers_as_its_known_answer_says(desk: Desk) -> None:
     desk.entry["input"]["size"] = 32
     _, said = desk.prepare(mxnet(VECTOR, ["fc1"]), "--portrait", str(PORTRAIT))
     for detector_name, known in said["model"]["known_answers"].items():
-        code, found = answer(desk, detector_name, "custom.Calculator@mine")
+        code, result = answer(desk, detector_name, "custom.Calculator@mine")
         assert code == 0
-        assert found["similarity"] == [1.5, 2.5]
-        face = found["face"]
+        assert result["similarity"] == [1.5, 2.5]
+        face = result["face"]
         assert {key: face[key] for key in ("box", "probability", "landmarks")} == {
             key: known[key] for key in ("box", "probability", "landmarks")
         }

@@ -1,4 +1,4 @@
-"""Keras' SavedModels read without TensorFlow: the same numbers, and no lie believed."""
+"""SavedModels of Keras read without TensorFlow: the same numbers, and refusals of broken files."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_a_recorded_model_gives_what_tensorflow_gave(name: str, tmp_path: Path) 
     expected = recorded("tensorflow_folders.npz")[name]
     batch = seeded.pictures(2, 4, SIDE, SIDE, 3)
     (judged,) = run(graph, {next(iter(graph.inputs)): batch})
-    (found,) = run_onnx(as_onnx(graph, SIDE), nchw(batch), ["embeddings"])
+    (result,) = run_onnx(as_onnx(graph, SIDE), nchw(batch), ["embeddings"])
     assert np.abs(judged - expected).max() < 1e-6
-    assert np.abs(found - expected).max() < 1e-6
+    assert np.abs(result - expected).max() < 1e-6
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -64,20 +64,20 @@ def test_input_and_outputs_are_the_signatures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [PB, "variables.index", "variables.data-00000-of-00001"])
 def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
-    found = unpacked("keras2_small", tmp_path)
-    left = {key: path for key, path in found.items() if path.name != name}
+    result = unpacked("keras2_small", tmp_path)
+    left = {key: path for key, path in result.items() if path.name != name}
     with pytest.raises(ConvertError, match=f"the file '{name}' is missing"):
         read_saved_model(left)
 
 
 def test_a_damaged_weight_is_refused(tmp_path: Path) -> None:
-    found = unpacked("keras3_small", tmp_path)
-    path = found["variables/variables.data-00000-of-00001"]
+    result = unpacked("keras3_small", tmp_path)
+    path = result["variables/variables.data-00000-of-00001"]
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 16
     path.write_bytes(data)
     with pytest.raises(ConvertError, match="checksum"):
-        read_saved_model(found)
+        read_saved_model(result)
 
 
 # --- a model by hand ------------------------------------------------------------------------------
@@ -188,8 +188,8 @@ def model(
 def test_calls_within_calls_are_looked_through(tmp_path: Path) -> None:
     graph = model(tmp_path)
     assert graph.outputs == ("score",)
-    (found,) = run(graph, {"in": np.full((1, 1, 1, 3), 2, np.float32)})
-    assert found.reshape(-1).tolist() == [2, 4, 6]
+    (result,) = run(graph, {"in": np.full((1, 1, 1, 3), 2, np.float32)})
+    assert result.reshape(-1).tolist() == [2, 4, 6]
 
 
 def test_a_function_called_twice_stands_twice(tmp_path: Path) -> None:
@@ -201,14 +201,14 @@ def test_a_function_called_twice_stands_twice(tmp_path: Path) -> None:
         call("b", "scaling", "a:output:0", "v"),
     )
     graph = model(tmp_path, SCALING, twice, restoring())
-    (found,) = run(graph, {"in": np.ones((1, 1, 1, 3), np.float32)})
-    assert found.reshape(-1).tolist() == [1, 4, 9]
+    (result,) = run(graph, {"in": np.ones((1, 1, 1, 3), np.float32)})
+    assert result.reshape(-1).tolist() == [1, 4, 9]
 
 
 def test_a_function_may_give_its_argument_back(tmp_path: Path) -> None:
     graph = model(tmp_path, function("serving", "x v", {"out": "x"}), restoring())
-    (found,) = run(graph, {"in": np.ones((1, 1, 1, 3), np.float32)})
-    assert found.reshape(-1).tolist() == [1, 1, 1]
+    (result,) = run(graph, {"in": np.ones((1, 1, 1, 3), np.float32)})
+    assert result.reshape(-1).tolist() == [1, 1, 1]
 
 
 def test_a_second_output_inside_a_function_is_not_the_first(tmp_path: Path) -> None:
@@ -251,8 +251,8 @@ def kept_at(place: int) -> bytes:
 
 def test_a_variable_that_is_not_restored_is_found_by_its_path(tmp_path: Path) -> None:
     graph = model(tmp_path, restore=b"", objects=captured(2), kept=kept_at(2))
-    (found,) = run(graph, {"in": np.ones((1, 1, 1, 3), np.float32)})
-    assert found.reshape(-1).tolist() == [1, 2, 3]
+    (result,) = run(graph, {"in": np.ones((1, 1, 1, 3), np.float32)})
+    assert result.reshape(-1).tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -332,18 +332,18 @@ def test_an_input_of_another_type_is_refused(tmp_path: Path) -> None:
 # --- broken files ---------------------------------------------------------------------------------
 
 
-def convert(found: dict[str, Path]) -> None:
-    finish(read_saved_model(found), SIDE)
+def convert(result: dict[str, Path]) -> None:
+    finish(read_saved_model(result), SIDE)
 
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_graph_cut_anywhere_is_refused(name: str, tmp_path: Path) -> None:
-    found = unpacked(name, tmp_path)
-    whole = found[PB].read_bytes()
+    result = unpacked(name, tmp_path)
+    whole = result[PB].read_bytes()
     for size in {*range(0, 100, 9), *range(100, len(whole), len(whole) // 40)}:
-        found[PB].write_bytes(whole[:size])
+        result[PB].write_bytes(whole[:size])
         with pytest.raises(ConvertError):
-            convert(found)
+            convert(result)
 
 
 @pytest.mark.slow
@@ -354,13 +354,13 @@ def test_flipped_bytes_are_converted_or_refused(
     name: str, flips: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     where = tmp_path_factory.getbasetemp() / "flips"
-    found = unpacked(name, where)
-    broken = bytearray(found[PB].read_bytes())
+    result = unpacked(name, where)
+    broken = bytearray(result[PB].read_bytes())
     for place, mask in flips:
         broken[place % len(broken)] ^= mask
-    found[PB].write_bytes(broken)
+    result[PB].write_bytes(broken)
     with suppress(ConvertError):
-        convert(found)
+        convert(result)
 
 
 @pytest.mark.slow
@@ -371,13 +371,13 @@ def test_lying_lengths_are_converted_or_refused(
     name: str, place: int, value: int, count: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     where = tmp_path_factory.getbasetemp() / "lengths"
-    found = unpacked(name, where)
-    broken = bytearray(found[PB].read_bytes())
+    result = unpacked(name, where)
+    broken = bytearray(result[PB].read_bytes())
     at = place % (len(broken) - count)
     broken[at : at + count] = bytes([value]) * count
-    found[PB].write_bytes(broken)
+    result[PB].write_bytes(broken)
     with suppress(ConvertError):
-        convert(found)
+        convert(result)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

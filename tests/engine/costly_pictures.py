@@ -1,4 +1,4 @@
-"""Small files made to be as costly to decode as their format allows, built in code."""
+"""Small files that are as costly to decode as their format allows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def segment(kind: int, body: bytes) -> bytes:
 
 
 def jpeg_scans(jpeg: bytes) -> tuple[bytes, list[bytes]]:
-    """A JPEG without metadata as what stands before its scans, and each scan with its tables."""
+    """The bytes of a JPEG without metadata before its scans, and each scan with its tables."""
     at, tables, scans, head = 2, b"", [], b""
     while jpeg[at : at + 2] != EOI:
         (length,) = struct.unpack_from(">H", jpeg, at + 2)
@@ -56,14 +56,14 @@ def jpeg_of_size(jpeg: bytes, width: int, height: int) -> bytes:
 
 
 def jpeg_of_scans(count: int, *, width: int = 32, height: int = 32, bands: int = 1) -> bytes:
-    """A progressive JPEG whose last scan comes again and again."""
+    """A progressive JPEG whose last scan is repeated."""
     head, scans = jpeg_scans(saved(grain(32, 32, bands), "JPEG", progressive=True, quality=50))
     more = [scans[-1]] * (count - len(scans))
     return jpeg_of_size(head + b"".join(scans + more) + EOI, width, height)
 
 
 def jpeg_of_sequential_scans(count: int, *, width: int = 32, height: int = 32) -> bytes:
-    """A sequential JPEG, one component a scan, the last again and again."""
+    """A sequential JPEG with one component a scan, the last scan repeated."""
     parts = jpeg_scans(saved(grain(32, 32, 1), "JPEG", quality=50))
     head, (scan,) = parts
     (length,) = struct.unpack_from(">H", head, head.index(b"\xff\xc0") + 2)
@@ -78,7 +78,7 @@ def png_chunk(kind: bytes, body: bytes = b"") -> bytes:
 
 
 def png(*chunks: bytes, side: int = 8) -> bytes:
-    """An RGB PNG with `chunks` in front of its image data, which is black."""
+    """A black RGB PNG with `chunks` before its image data."""
     head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     pixels = png_chunk(b"IDAT", zlib.compress(bytes(side * (1 + 3 * side))))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + pixels + png_chunk(b"IEND")
@@ -116,7 +116,7 @@ def tiff(tags: dict[int, tuple[str, bytes | list[int]]], data: bytes, order: str
 
 
 def tiff_of_shared_tiles(count: int, *, height: int = 16, order: str = "<") -> bytes:
-    """One row of pixels, 16 wide and `height` high tiles, all of them the same compressed bytes."""
+    """A row of pixels in tiles 16 wide and `height` high, which share their compressed bytes."""
     data = zlib.compress(bytes(16 * height), 9)
     return tiff(
         {
@@ -137,7 +137,7 @@ def tiff_of_shared_tiles(count: int, *, height: int = 16, order: str = "<") -> b
 
 
 def tiff_of_shared_strips(rows: int, comment_bytes: int) -> bytes:
-    """Each row of pixels the same long JPEG."""
+    """A TIFF whose rows share one long JPEG."""
     jpeg = saved(Pillow.new("RGB", (16, 1)), "JPEG", subsampling=0)
     data = jpeg[:2] + b"\xff\xfe\0\2" * (comment_bytes // 4) + jpeg[2:]
     return tiff(
@@ -158,7 +158,7 @@ def tiff_of_shared_strips(rows: int, comment_bytes: int) -> bytes:
 
 
 def tiff_of_jpeg_strips(jpeg: bytes, strips: int, width: int, rows: int) -> bytes:
-    """Strips of `rows` rows, all of them the same JPEG of 4:2:0."""
+    """A TIFF with strips of `rows` rows, which share one JPEG of 4:2:0."""
     return tiff(
         {
             256: ("I", [width]),

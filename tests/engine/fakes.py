@@ -31,8 +31,8 @@ class FakeFace:
 class FakePipeline:
     """Finds as many faces as the first byte of a picture says: b"2..." has two, the largest first.
 
-    b"!" is no picture, b"~2" is a cut one, b"X" makes the engine fail, b"M" for want of memory.
-    A byte of it needs 1000 bytes. `hold` lets scans wait.
+    b"!" is not a picture, b"~2" is truncated, b"X" makes the engine fail, b"M" run out of memory.
+    Each byte needs 1000 bytes of memory. Scans wait while `go` is cleared.
     """
 
     plugins: Mapping[str, str] = {"calculator": "fake.Calculator", "detector": "fake.Detector"}
@@ -109,7 +109,7 @@ class AsgiReply:
 
 
 class Caller:
-    """Calls an ASGI application as a server would; `leave()` hangs up."""
+    """Calls an ASGI application like a server; `leave()` disconnects."""
 
     def __init__(
         self,

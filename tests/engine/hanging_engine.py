@@ -1,8 +1,7 @@
 """`python -m tests.engine.hanging_engine`: the real engine, with a detector that hangs on demand.
 
-A picture of 7 pixels' height hangs its worker; one of 9 pixels' hangs with Python's lock held, one
-of 11 takes a moment, one
-of 13 a minute in many parts.
+A picture of 7 pixels' height hangs its worker, one of 9 hangs while it holds Python's lock, one of
+11 takes a moment, and one of 13 a minute in many parts.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _FOR_EVER_S = 600
 
 
 class Hanging:
-    """A detector of nothing."""
+    """A detector without detections that can hang."""
 
     version = "hanging.FaceDetector"
     default_min_score = 0.5

@@ -1,6 +1,6 @@
 """Multipart forms: what Werkzeug 1.0.1 accepts is accepted, at any size, in bounded time.
 
-Each expectation marked "as there" was got from Werkzeug 1.0.1 itself, side by side.
+The expectations named `AS_THERE` were measured on Werkzeug 1.0.1 itself.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def test_the_first_of_repeated_parameters_counts_as_in_werkzeug() -> None:
         (b"multipart/form-data; boundary=boundary", b"boundary"),
         (b'multipart/form-data; charset=utf-8; boundary="b o"', b"b o"),
         (b"multipart/form-data;boundary='()+_,-./:=?", b"'()+_,-./:=?"),
-        # Capitals and a blank, which Werkzeug does not take:
+        # Capitals and a blank, which Werkzeug does not accept:
         (b"MULTIPART/FORM-DATA ; Boundary=Bo", b"Bo"),
     ],
 )

@@ -66,7 +66,7 @@ def rest(wire: socket.socket) -> bytes:
 
 
 def half_closed(engine: Engine, sent: bytes) -> bytes:
-    """Sends all, says that no more will come, and reads until the engine closes."""
+    """Sends all bytes, closes the sending side, and reads until the engine closes."""
     with connect(engine, sent) as wire:
         wire.shutdown(socket.SHUT_WR)
         return rest(wire)

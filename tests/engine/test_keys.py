@@ -171,7 +171,7 @@ def test_with_keys_the_rate_limit_is_per_key_not_per_address() -> None:
 
 
 class Clock:
-    """Time that stands still until it is moved."""
+    """A clock that only moves when it is set."""
 
     now = 100.0
 

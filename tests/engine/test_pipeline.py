@@ -64,7 +64,7 @@ class MeanCalculator:
 
 
 class SizeAnalyzer:
-    """Says how large the crop is that it was given."""
+    """An analyzer that answers the size of its crop."""
 
     version = "fake.Size"
     slug = "size"

@@ -33,7 +33,7 @@ async def _app(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 async def _a_request() -> HttpToolsProtocol:
-    """A protocol that has read the head of one request."""
+    """A protocol that has read the head of a request."""
     http = HttpToolsProtocol(Config(_app, log_config=None), ServerState(), {})
     http.connection_made(asyncio.Transport({"peername": ("127.0.0.1", 1)}))
     http.data_received(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n")

@@ -20,7 +20,7 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    with Engine(CF_MAX_WAIT_S="100") as engine:  # the machine may be busy with other things
+    with Engine(CF_MAX_WAIT_S="100") as engine:  # the machine may be busy
         yield engine
 
 
@@ -78,7 +78,7 @@ def test_a_request_that_waits_too_long_is_refused() -> None:
 def test_behind_the_api_all_requests_are_answered_even_when_their_bodies_do_not_fit_in_memory() -> (
     None
 ):
-    """What `cf` sets beside the full stack; 200 MB of bodies, of which 16 may be here."""
+    """With the settings of `cf`'s full stack: 200 MB of bodies, of which 16 MB may be in memory."""
     padded = PORTRAIT + bytes(MEBIBYTE)  # a decoder stops at the end of the picture
     with (
         Engine(
@@ -99,7 +99,7 @@ def test_behind_the_api_all_requests_are_answered_even_when_their_bodies_do_not_
             most = max(most, engine.resident_bytes())
         assert [call.result().status for call in calls] == [200] * CALLERS
         assert all(boxes(call.result()) == known for call in calls)
-        # Beside the bodies: up to 320 kB read ahead for each connection, and what is computed.
+        # Beside the bodies: up to 320 kB read ahead for each connection, and the computations.
         assert most - before < 140 * MEBIBYTE
 
 

@@ -43,7 +43,7 @@ def picture(kind: str, width: int = 5472, height: int = 3648, **options: Any) ->
 
 
 def asked_at_once(port: int, form: bytes) -> Counter[int]:
-    """How many got which status; who got none breaks the test."""
+    """The number of answers by status; a request without an answer fails the test."""
     start = threading.Barrier(MANY)
 
     def ask(_: int) -> int:

@@ -34,7 +34,7 @@ def tree(folder: Path) -> set[tuple[str, int]]:
 
 
 def session(engine: Engine) -> list[float]:
-    """Good and bad requests of every kind; the numbers of the embeddings that came back."""
+    """Sends good and bad requests of every kind; returns the values of the embeddings."""
     headers = {"Content-Type": MULTIPART, "X-Api-Key": KEY, "Authorization": f"Bearer {KEY}"}
     query = "face_plugins=calculator,landmarks,pose&a=secret-query"
     numbers: list[float] = []
@@ -78,7 +78,7 @@ def test_no_personal_data_is_left_in_the_log_or_on_the_disk(level: str, tmp_path
         files = tree(tmp_path)
         numbers = session(engine)
         assert len(numbers) > 1000
-        counters = Path(f"/proc/{engine.process.pid}/io")  # what Linux counts of a process
+        counters = Path(f"/proc/{engine.process.pid}/io")  # Linux's counter for a process
         if counters.exists():
             assert "\nwrite_bytes: 0\n" in counters.read_text(), "it wrote to a disk"
         if level in ("debug", "notset"):

@@ -43,7 +43,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(autouse=True)
 def serves_on(engine: Engine) -> Iterator[None]:
-    """After every test the same process still finds the face."""
+    """After every test the same process still detects the face."""
     yield
     assert engine.alive
     reply = engine.find(PORTRAIT)
@@ -52,7 +52,7 @@ def serves_on(engine: Engine) -> Iterator[None]:
 
 
 def talk(engine: Engine, *pieces: bytes, end: bool = False) -> bytes:
-    """Sends raw bytes on one connection; everything that comes back until it is closed."""
+    """Sends raw bytes on one connection and returns all received bytes until it is closed."""
     with socket.create_connection(("127.0.0.1", engine.port), timeout=30) as wire:
         try:
             for piece in pieces:

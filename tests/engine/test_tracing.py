@@ -103,7 +103,7 @@ def test_the_last_traces_are_sent_at_the_exit() -> None:
 
 
 def served_and_ended(engine: Engine) -> None:
-    """The engine answers as ever, with more spans than the small queue takes, and stops."""
+    """The engine answers as usual, with more spans than the small queue holds, and stops."""
     boxes = {find(engine).body.partition(b'"embedding"')[0] for _ in range(8)}
     assert len(boxes) == 1
     assert b'"box"' in boxes.pop()

@@ -1,6 +1,7 @@
 """`python -m tests.fuzz TARGET [libFuzzer flags]`: coverage-guided, with atheris (`make fuzz`).
 
-New inputs go to `.cache/fuzz/TARGET`; an input that breaks a promise is left there as `crash-...`.
+New inputs go to `.cache/fuzz/TARGET`; one that causes an unexpected error is kept as `crash-...`.
+
 `-merge=1 tests/fuzz/corpus/TARGET .cache/fuzz/TARGET` keeps those that reach new code.
 """
 

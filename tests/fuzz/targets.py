@@ -15,7 +15,7 @@ MAX_PIXELS: Final = 1_000_000
 
 
 def decode_target(data: bytes) -> None:
-    """A picture within the limit, RGB and contiguous, or a refusal that the contract knows."""
+    """`data` is a picture within the limit, RGB and contiguous, or refused with a known error."""
     for apply_exif in (False, True):
         try:
             decoded = decode(data, max_pixels=MAX_PIXELS, apply_exif=apply_exif)
@@ -33,7 +33,7 @@ def decode_target(data: bytes) -> None:
 
 
 def body_target(data: bytes) -> None:
-    """The first line is a content type, the rest a body: a picture's bytes or a known refusal."""
+    """The first line of `data` is a content type, the rest a body: bytes, or a known error."""
     content_type, _, content = data.partition(b"\n")
     try:
         if body.is_json(content_type):

@@ -1,4 +1,4 @@
-"""The embedded networks: shipped as they are rebuilt, with the numbers of their originals."""
+"""The embedded networks: a rebuild gives the shipped bytes, which give the original numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow.js weights: what is read, and every way in which manifest and shards can be wrong."""
+"""TensorFlow.js weights: what is read, and every refusal of a wrong manifest or shard."""
 
 from __future__ import annotations
 
@@ -73,17 +73,17 @@ def read(described: Any, shards: dict[str, bytes] | None = None) -> dict[str, We
 
 
 def test_weights_are_read_from_all_shards_and_groups() -> None:
-    found = read(manifest())
-    assert list(found) == ["plain", "rounded", "whole", "half", "fine"]
-    assert np.array_equal(found["plain"].values, [[0, 1, 2], [3, 4, 5]])
-    assert found["rounded"].values.tolist() == [-3.0, 0.0, 0.5, 124.5]
-    assert found["rounded"].levels == Levels(0.5, -3.0, "|u1")
-    assert found["whole"].values.shape == ()
-    assert found["whole"].values == -7
-    assert found["half"].values.tolist() == [0.5, -2.0]
-    assert found["fine"].values.tolist() == [[1.0, 16384.75]]
-    assert {str(weight.values.dtype) for weight in found.values()} == {"float32", "int32"}
-    assert found["plain"].levels is found["half"].levels is None
+    result = read(manifest())
+    assert list(result) == ["plain", "rounded", "whole", "half", "fine"]
+    assert np.array_equal(result["plain"].values, [[0, 1, 2], [3, 4, 5]])
+    assert result["rounded"].values.tolist() == [-3.0, 0.0, 0.5, 124.5]
+    assert result["rounded"].levels == Levels(0.5, -3.0, "|u1")
+    assert result["whole"].values.shape == ()
+    assert result["whole"].values == -7
+    assert result["half"].values.tolist() == [0.5, -2.0]
+    assert result["fine"].values.tolist() == [[1.0, 16384.75]]
+    assert {str(weight.values.dtype) for weight in result.values()} == {"float32", "int32"}
+    assert result["plain"].levels is result["half"].levels is None
 
 
 def test_levels_give_back_what_was_stored_and_nothing_that_lies_between_them() -> None:
@@ -294,7 +294,7 @@ def test_anything_in_the_place_of_anything_is_read_or_refused(
 
 def shapes() -> dict[str, tuple[int, ...]]:
     """The weights of the published network, as its manifest has them."""
-    found: dict[str, tuple[int, ...]] = {}
+    result: dict[str, tuple[int, ...]] = {}
     pairs = {
         "entry_flow/reduction_block_0": (32, 64, 2),
         "entry_flow/reduction_block_1": (64, 128, 2),
@@ -302,26 +302,26 @@ def shapes() -> dict[str, tuple[int, ...]]:
         "middle_flow/main_block_1": (128, 128, 3),
         "exit_flow/reduction_block": (128, 256, 2),
     }
-    found["entry_flow/conv_in/filters"] = (3, 3, 3, 32)
-    found["entry_flow/conv_in/bias"] = (32,)
+    result["entry_flow/conv_in/filters"] = (3, 3, 3, 32)
+    result["entry_flow/conv_in/bias"] = (32,)
     for block, (before, channels, count) in pairs.items():
         for i in range(count):
             inside = before if i == 0 else channels
-            separable(found, f"{block}/separable_conv{i}", inside, channels)
+            separable(result, f"{block}/separable_conv{i}", inside, channels)
         if "reduction" in block:
-            found[f"{block}/expansion_conv/filters"] = (1, 1, before, channels)
-            found[f"{block}/expansion_conv/bias"] = (channels,)
-    separable(found, "exit_flow/separable_conv", 256, 512)
+            result[f"{block}/expansion_conv/filters"] = (1, 1, before, channels)
+            result[f"{block}/expansion_conv/bias"] = (channels,)
+    separable(result, "exit_flow/separable_conv", 256, 512)
     for head, values in (("age", 1), ("gender", 2)):
-        found[f"fc/{head}/weights"] = (512, values)
-        found[f"fc/{head}/bias"] = (values,)
-    return found
+        result[f"fc/{head}/weights"] = (512, values)
+        result[f"fc/{head}/bias"] = (values,)
+    return result
 
 
-def separable(found: dict[str, tuple[int, ...]], at: str, before: int, channels: int) -> None:
-    found[f"{at}/depthwise_filter"] = (3, 3, before, 1)
-    found[f"{at}/pointwise_filter"] = (1, 1, before, channels)
-    found[f"{at}/bias"] = (channels,)
+def separable(result: dict[str, tuple[int, ...]], at: str, before: int, channels: int) -> None:
+    result[f"{at}/depthwise_filter"] = (3, 3, before, 1)
+    result[f"{at}/pointwise_filter"] = (1, 1, before, channels)
+    result[f"{at}/bias"] = (channels,)
 
 
 @pytest.fixture(scope="module")
@@ -356,8 +356,8 @@ def test_the_converted_network_is_its_own_operators_and_keeps_the_levels(
     assert expected.shape == (2, 3)
     assert expected[:, 1:].sum(axis=1) == pytest.approx(1, abs=1e-6)
     data = as_onnx(weights)
-    (found,) = run_onnx(data, np.ascontiguousarray(batch.transpose(0, 3, 1, 2)), [OUTPUT])
-    assert np.abs(found - expected).max() < 1e-4
+    (result,) = run_onnx(data, np.ascontiguousarray(batch.transpose(0, 3, 1, 2)), [OUTPUT])
+    assert np.abs(result - expected).max() < 1e-4
     kept = [t for t in onnx.load_model_from_string(data).graph.initializer if t.data_type == 2]
     levelled = [weight for weight in weights.values() if weight.levels is not None]
     assert len(kept) == len(levelled)
@@ -369,8 +369,8 @@ def test_weights_without_levels_are_kept_as_float32(weights: dict[str, Weight]) 
     kinds = {tensor.data_type for tensor in onnx.load_model_from_string(data).graph.initializer}
     assert onnx.TensorProto.UINT8 not in kinds
     batch = np.ascontiguousarray(faces().transpose(0, 3, 1, 2))
-    (one,), (other,) = (run_onnx(made, batch, [OUTPUT]) for made in (data, as_onnx(weights)))
-    assert np.abs(one - other).max() < 1e-4
+    (first,), (other,) = (run_onnx(made, batch, [OUTPUT]) for made in (data, as_onnx(weights)))
+    assert np.abs(first - other).max() < 1e-4
 
 
 def test_weights_of_another_network_are_refused(weights: dict[str, Weight]) -> None:
