@@ -24,7 +24,7 @@ from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers.process import ProcessLauncher
 from compreface_cli.project import render, writer
 from compreface_cli.project.render import FileRef, RenderedProject
-from compreface_cli.removal import consent
+from compreface_cli.removal import things
 from compreface_cli.terminal.output import Output
 from tests.cli.build_files import plain_data, write
 from tests.cli.fake_facts import held, plan
@@ -202,7 +202,7 @@ def _consent(typed: str | None, given: tuple[str, ...] = ()) -> Case:
 
     def case(_: Path) -> object:
         with mock.patch.object(Output, "ask", return_value=typed):
-            consent.consent(["mine"], given, Output())
+            things.confirm(["mine"], given, Output())
         return "it was said"
 
     return case
@@ -221,7 +221,7 @@ def _not_removed(folder: Path) -> object:
     error = PermissionError(errno.EACCES, "Permission denied", str(folder / "x"))
     (folder / "x").mkdir()
     with mock.patch.object(shutil, "rmtree", side_effect=error):
-        consent.erase(folder / "x")
+        things.erase(folder / "x")
     return "it is gone"
 
 
