@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from filelock import FileLock
+from compreface_cli import locks
 
 ROOT = Path(__file__).resolve().parent.parent
 _MISSING = (
@@ -20,7 +20,7 @@ def ensure(folder_name: str, packages: Mapping[str, str], what: str) -> Path:
     folder = ROOT / ".cache" / folder_name
     python = folder / "bin" / "python"
     folder.parent.mkdir(exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with locks.hold(folder.with_suffix(".lock"), str(folder), wait_s=float("inf"), note=print):
         if not python.exists():
             print(f"making {folder} with {what} (once) ...", file=sys.stderr)
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from compreface_cli.facts.docker import Container
+from compreface_cli.docker.containers import Container
 from compreface_cli.plan.plan import Plan
 
 Level = Literal["ok", "warn", "fail"]

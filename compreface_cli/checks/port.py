@@ -15,8 +15,8 @@ from compreface_cli.checks.base import (
     whose,
 )
 from compreface_cli.checks.machine import Machine, WantedPort
+from compreface_cli.docker.containers import Container, PublishedPort
 from compreface_cli.facts import Facts
-from compreface_cli.facts.docker import Container, PublishedPort
 from compreface_cli.facts.host import DOCKERS_OWN, PortFact
 from compreface_cli.plan.plan import Plan
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from compreface_cli import causes
 from compreface_cli.checks import ui_routes
 from compreface_cli.config import paths
 from compreface_cli.deploy import lost, routes
@@ -23,21 +24,12 @@ from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Kind, ServiceState
 from compreface_cli.launchers.launcher import Launcher
 
+if TYPE_CHECKING:
+    from compreface_cli.engine.known_answer import KnownAnswer, Proof
+
 TIMEOUT_S = {"process": 120.0, "compose": 300.0}  # from a start to the first answer
 _LOG_LINES = 12
 _BROKEN = ("failed", "stopped", "missing")
-
-_PORT_TAKEN = "another program took the port"
-# What the last lines of a service say about the cause, in the order they are tried.
-_CAUSES: tuple[tuple[str, str], ...] = (
-    (r"address already in use|port .* is (taken|in use)", _PORT_TAKEN),
-    (r"illegal instruction|SIGILL|exit code 132", "this CPU lacks an instruction"),
-    (r"no space left", "the disk is full"),
-    (r"out of memory|MemoryError|SIGKILL|exit code 137", "memory ran out"),
-    (r"CUDA|libcudart|cudnn", "the GPU cannot be used; `cf doctor` says more"),
-    (r"No such file|FileNotFoundError", "a file is missing"),
-    (r"^compreface-engine: ", "the engine refused its settings"),
-)
 
 
 def instances() -> Instances:
@@ -250,6 +242,30 @@ def refuse_foreign_listener(of: Deployment) -> None:
     )
 
 
+def prove(
+    of: Deployment,
+    answer: KnownAnswer,
+    limit_s: float,
+    *,
+    answered: Callable[[], None] = lambda: None,
+) -> Proof:
+    """Wait until the engine knows the known face and every service is ready.
+
+    `answered` is called at the engine's first answer. Raises UnhealthyError, and ConflictError when
+    another program has the port.
+    """
+    from compreface_cli.engine import known_answer
+
+    deadline = time.monotonic() + limit_s
+    runs = launcher(of.launcher)
+    known_answer.wait(of.engine, lambda: runs.services(of)[0], deadline)
+    answered()
+    refuse_foreign_listener(of)
+    proof = known_answer.check(of.engine, answer, deadline)
+    known_answer.wait_for_all(lambda: runs.services(of), deadline)
+    return proof
+
+
 def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
     """The same error with the service's last log lines and the likely cause.
 
@@ -261,33 +277,26 @@ def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
         told = []  # the first error is the one that counts
     lines = [str(line)[:300] for line in told if '"severity": "INFO"' not in line][-_LOG_LINES:]
     text = "\n".join([error.message, *lines])
-    cause = next((words for pattern, words in _CAUSES if _matches(pattern, text)), None)
+    cause = causes.of("service", text)
     parts = [error.hint or ""]
     if cause and "wrong" not in error.details:
-        parts.append(f"Likely cause: {cause}.")
+        parts.append(f"Likely cause: {cause.what}.")
     if lines:
         parts.append("Its last lines:\n  " + "\n  ".join(lines))
-    details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause}
-    kind = ConflictError if cause == _PORT_TAKEN else UnhealthyError
+    details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause and cause.what}
+    kind = cause.error if cause else UnhealthyError
     return kind(error.message, hint="\n".join(p for p in parts if p), details=details)
 
 
 def _last_lines(of: Deployment, service: str | None, trial: bool) -> list[str]:
     if trial and of.launcher == "compose":
-        from compreface_cli.docker import cli
-        from compreface_cli.launchers.compose import TRIAL_LABEL
+        from compreface_cli.docker import containers
+        from compreface_cli.docker.labels import LABEL_TRIAL
 
-        label = f"--filter=label={TRIAL_LABEL}={of.instance}"
-        found = cli.run("ps", "--all", "--quiet", label, doing="find the new engine").split()
-        if not found:
-            return []
-        return list(cli.stream("logs", f"--tail={_LOG_LINES}", found[0], doing="read its log"))
+        engines = containers.listed(f"{LABEL_TRIAL}={of.instance}")
+        return containers.last_lines(engines[0], _LOG_LINES) if engines else []
     lines = launcher(of.launcher).logs(of, tail=_LOG_LINES, follow=False, service=service or "core")
     return list(lines)
-
-
-def _matches(pattern: str, text: str) -> bool:
-    return re.search(pattern, text, re.IGNORECASE | re.MULTILINE) is not None
 
 
 def service_rows(services: Sequence[ServiceState]) -> list[Mapping[str, Any]]:

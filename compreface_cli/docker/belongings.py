@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from compreface_cli.docker import cli, containers
+from compreface_cli.docker import cli, client
 from compreface_cli.docker.labels import IMAGE, LABEL_BUILD, LABEL_INSTANCE
-from compreface_cli.errors import CfError, DockerError
-
-_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+from compreface_cli.errors import DockerError
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """`size` in bytes to three digits; None: Docker did not say."""
+    """`size` in bytes; None: Docker did not say."""
 
     name: str
     size: int | None
@@ -46,39 +41,33 @@ class BuiltImage:
 def answers() -> bool:
     """Whether a Docker engine answers."""
     try:
-        cli.run("version", doing="ask the Docker engine", timeout_s=20)
+        client.get("version", timeout_s=20)
     except DockerError:
         return False
     return True
 
 
-def volumes(instance: str) -> list[Volume]:
+def volumes(label: str, doing: str = "") -> list[str]:
+    """The names of the volumes that a `label` or `label=value` fits."""
+    found = client.get("volumes", doing=doing, filters={"label": [label]})
+    return sorted(row["Name"] for row in found.get("Volumes") or ())
+
+
+def sized(instance: str) -> list[Volume]:
     """The volumes that `cf` made for the instance."""
-    names = cli.run(
-        "volume",
-        "ls",
-        "--quiet",
-        f"--filter=label={LABEL_INSTANCE}={instance}",
-        doing=f"list the volumes of {instance}",
-    ).split()
+    names = volumes(f"{LABEL_INSTANCE}={instance}", f"list the volumes of {instance}")
     sizes = _volume_sizes() if names else {}
-    return [Volume(name, sizes.get(name)) for name in sorted(names)]
+    return [Volume(name, sizes.get(name)) for name in names]
 
 
 def _volume_sizes() -> dict[str, int | None]:
     """Docker measures them all anew for this; a slow disk is not waited for."""
     try:
-        rows: Any = cli.ask(
-            "system", "df", "--verbose", "--format={{json .Volumes}}", doing="measure the volumes"
-        )
-    except (CfError, ValueError):
+        rows = client.get("system", "df", type="volume")["Volumes"]
+    except DockerError:
         return {}
-    return {row["Name"]: _bytes(row.get("Size", "")) for row in rows or ()}
-
-
-def _bytes(text: str) -> int | None:
-    found = re.fullmatch(r"([0-9.]+)([kMGT]?B)", text)
-    return round(float(found[1]) * _UNITS[found[2]]) if found else None
+    sizes = {row["Name"]: (row.get("UsageData") or {}).get("Size", -1) for row in rows or ()}
+    return {name: size if size >= 0 else None for name, size in sizes.items()}
 
 
 def remove_volume(name: str) -> None:
@@ -88,41 +77,25 @@ def remove_volume(name: str) -> None:
 def images(build: str | None = None) -> list[BuiltImage]:
     """The images that `cf` built, for one build or for any; those without a name too."""
     label = LABEL_BUILD if build is None else f"{LABEL_BUILD}={build}"
-    ids = cli.run(
-        "image",
-        "ls",
-        "--quiet",
-        "--no-trunc",
-        f"--filter=label={label}",
-        doing="list the images of cf",
-    ).split()
-    if not ids:
-        return []
-    text = cli.run(
-        "image",
-        "inspect",
-        "--format={{json .}}",
-        *dict.fromkeys(ids),
-        doing="look at the images of cf",
-        check=False,  # one may be gone by now
+    rows = client.get(
+        *("images", "json"), doing="list the images of cf", filters={"label": [label]}
     )
-    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     found = [
         BuiltImage(
             row["Id"],
-            row["Config"]["Labels"][LABEL_BUILD],
-            tuple(sorted(row.get("RepoTags") or ())),
+            row["Labels"][LABEL_BUILD],
+            tuple(sorted(tag for tag in row.get("RepoTags") or () if tag != "<none>:<none>")),
             int(row.get("Size") or 0),
         )
         for row in rows
     ]
-    return sorted(found, key=lambda one: (one.build, one.name))
+    return sorted(found, key=lambda image: (image.build, image.name))
 
 
 def images_of_containers() -> frozenset[str]:
     """The ids of the images that any container, running or not, was made from."""
-    ids = cli.run("ps", "--all", "--quiet", "--no-trunc", doing="list the containers")
-    return frozenset(one.image for one in containers.inspect(*ids.split())) if ids else frozenset()
+    rows = client.get("containers", "json", doing="list the containers", all="1")
+    return frozenset(row["ImageID"] for row in rows)
 
 
 def remove_image(image: BuiltImage) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -15,117 +14,24 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any, TypeAlias
 
+from compreface_cli import causes
 from compreface_cli.child_processes import die_with
-from compreface_cli.errors import (
-    CfError,
-    ConflictError,
-    DockerError,
-    FetchError,
-    HardwareError,
-    UnhealthyError,
-)
+from compreface_cli.errors import CfError, DockerError
 
 Line: TypeAlias = Callable[[str], None]
 Watch: TypeAlias = Callable[[], CfError | None]
-
-# What Docker writes (left), what it means, and what to do; the first that is found counts.
-_CAUSES: tuple[tuple[str, type[CfError], str, str], ...] = (
-    (
-        r"Cannot connect to the Docker daemon|error during connect|daemon is not running",
-        DockerError,
-        "the Docker engine does not answer",
-        "Start it (systemctl start docker), or run without it: --launcher process.",
-    ),
-    (
-        r"permission denied while trying to connect|dial unix .*: connect: permission denied",
-        DockerError,
-        "this user may not use Docker",
-        "Add the user to the group `docker` and log in again, or use --launcher process.",
-    ),
-    (
-        r"[Nn]o space left on device|[Dd]isk quota exceeded|\[Errno 28\]",
-        DockerError,
-        "the disk of the Docker engine is full",
-        "`docker system df` shows what takes the space; `docker builder prune` frees caches.",
-    ),
-    (
-        r"port is already allocated|address already in use|ports are not available",
-        ConflictError,
-        "a port is taken",
-        "Choose another one: --port N or --port auto (and --core-port).",
-    ),
-    (
-        r'container name "[^"]*" is already in use',
-        ConflictError,
-        "a container of that name exists",
-        "`docker ps -a` shows it. Rename or remove it, or choose --instance NAME.",
-    ),
-    (
-        r"could not select device driver|unknown or invalid runtime name|nvidia-container-cli|"
-        r"gathering device information|CDI device injection failed",
-        HardwareError,
-        "Docker cannot give a GPU to a container",
-        "`cf doctor` says what is missing; a build with device: cpu needs no GPU.",
-    ),
-    (
-        r"Range of CPUs is from",
-        HardwareError,
-        "more CPUs are asked for than there are",
-        "Lower `cpus` in compose.override.yaml.",
-    ),
-    (
-        r"DO NOT MATCH THE HASHES|Hash Sum mismatch",
-        FetchError,
-        "a downloaded package is not the expected one (its hash differs)",
-        "A proxy or a mirror may change files; try again, or use another package index.",
-    ),
-    (
-        r"failed to resolve source metadata|pull access denied|manifest unknown|manifest for \S+ "
-        r"not found|No such image|failed to do request|registry.*no such host|"
-        r"Get \"https?://[^\"]*/v2/",
-        FetchError,
-        "an image can neither be found here nor be pulled",
-        "Check the network and the name, or load it by hand: docker load -i FILE.",
-    ),
-    (
-        r"[Tt]emporary failure (in name resolution|resolving)|[Nn]ame or service not known|"
-        r"Could not resolve|No matching distribution found|Failed to establish a new connection|"
-        r"Connection (refused|reset|timed out)|Network is unreachable|Read timed out|"
-        r"Max retries exceeded|Unable to connect to|Unable to fetch|Failed to fetch",
-        FetchError,
-        "the network failed: a package could not be downloaded",
-        "Check the network of the Docker engine and its DNS, then run the command again.",
-    ),
-    (
-        r"Client\.Timeout|context deadline exceeded|Unavailable desc = error reading from server",
-        DockerError,
-        "the Docker engine stopped answering",
-        "See the engine's own log (journalctl -u docker), then run the command again.",
-    ),
-    (
-        r"is unhealthy|application not healthy|exited \(\d+\)|didn't complete successfully",
-        UnhealthyError,
-        "a service did not become healthy",
-        "Its log lines say why.",
-    ),
-)
-
-
-def explain(text: str) -> tuple[type[CfError], str, str] | None:
-    """The likely cause of a message of Docker, pip or apt: error class, what, what to do."""
-    for pattern, kind, what, hint in _CAUSES:
-        if re.search(pattern, text):
-            return kind, what, hint
-    return None
 
 
 def failure(doing: str, output: str, *, code: int, lines: int = 8) -> CfError:
     """The error for a docker command that ended with `code`: cause first, then its last lines."""
     tail = [line for line in output.splitlines() if line.strip()][-lines:] if lines else []
-    known = explain(output)
-    kind, what, hint = known or (CfError, f"docker ended with exit code {code}", None)
+    cause = causes.of("docker", output)
+    what = cause.what if cause else f"docker ended with exit code {code}"
     message = f"{doing}: {what}" + "".join(f"\n    {line}" for line in tail)
-    return kind(message, hint=hint, details={"exit_code": code, "output": tail})
+    details = {"exit_code": code, "output": tail}
+    if cause is None:
+        return CfError(message, details=details)
+    return cause.error(message, hint=cause.hint, details=details)
 
 
 def run(
@@ -199,11 +105,13 @@ def _lines(
                 preexec_fn=die_with(os.getpid()),
                 env={**os.environ, **env} if env else None,
             )
-    except FileNotFoundError as absent:
+    except OSError as error:
+        absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        why = "is not installed" if absent else f"cannot be started: {error.strerror}"
         raise DockerError(
-            f"{doing}: the program `docker` is not installed",
+            f"{doing}: the program `docker` {why}",
             hint="Install Docker Engine with Compose v2, or run without it: --launcher process.",
-        ) from absent
+        ) from error
     watcher = _Watcher(child, doing, timeout_s, watch)
     seen: deque[str] = deque(maxlen=200)
     try:

@@ -1,60 +1,98 @@
-"""What the containers of a Compose project do, and the likely cause when one does not do it."""
+"""Containers, what those of a Compose project do, and the likely cause when one does not do it."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from compreface_cli.docker import cli
+from compreface_cli import causes
+from compreface_cli.docker import cli, client
+from compreface_cli.docker.labels import CONFIG_HASH, FOLDER, NUMBER, PROJECT, SERVICE
 from compreface_cli.instance.state import ServiceState, State
 
-PROJECT = "com.docker.compose.project"
-SERVICE = "com.docker.compose.service"
-FOLDER = "com.docker.compose.project.working_dir"
-_HASH = "com.docker.compose.config-hash"
-_NUMBER = "com.docker.compose.container-number"
+_INSPECTED = 200  # one by one, so their number is bounded
 _PROBES_KEPT = 5  # so many results of a health check Docker remembers
 
 _KILLED = 137  # 128 + SIGKILL
-_EXITS = {
-    126: "its program may not be executed",
-    127: "its program does not exist in the image",
-    132: "an illegal instruction: this processor lacks one that the program needs",
-    _KILLED: "killed, mostly for want of memory",
-    139: "a segmentation fault",
-    143: "stopped by SIGTERM",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """A TCP port of this host that leads to `inside` of a container.
+
+    `held` is False when it is taken only at the container's next start.
+    """
+
+    address: str  # "" means all addresses
+    port: int
+    held: bool = True
+    inside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container as `docker inspect` tells it."""
+    """A container; `state` is Docker's word: running, restarting, exited, created, paused, dead.
+
+    What Docker says of a single container alone is empty in a list of all that run.
+    """
 
     id: str
     name: str
-    service: str
+    state: str
     image: str  # id
-    folder: str
-    state: Mapping[str, Any]
-    restarts: int
-    ports: Mapping[str, Sequence[Mapping[str, str]] | None]
-    number: int = 1  # of the containers of its service
-    config_hash: str = ""  # over all that Compose made it from, its image's content aside
-    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name -> its names there
     labels: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[PublishedPort, ...] = ()
+    volumes: tuple[str, ...] = ()  # names of mounted volumes
+    status: str = ""  # "Up 3 minutes (healthy)", "Restarting (3) 2 seconds ago"
+    # Of a single one alone:
+    details: Mapping[str, Any] = field(default_factory=dict)  # Docker's `State`
+    restarts: int = 0
+    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name -> its names there
     created: str = ""  # ISO 8601
 
     @property
+    def project(self) -> str | None:
+        return self.labels.get(PROJECT)
+
+    @property
+    def folder(self) -> str | None:
+        """The folder from which Compose started it."""
+        return self.labels.get(FOLDER)
+
+    @property
+    def service(self) -> str:
+        return self.labels.get(SERVICE, "")
+
+    @property
+    def number(self) -> int:
+        """Of the containers of its service."""
+        return int(self.labels.get(NUMBER) or 1)
+
+    @property
+    def config_hash(self) -> str:
+        """Over all that Compose made it from, its image's content aside."""
+        return self.labels.get(CONFIG_HASH, "")
+
+    @property
+    def active(self) -> bool:
+        """It runs, or Docker will start it again by itself."""
+        return self.state in ("running", "restarting", "paused")
+
+    @property
     def health(self) -> str:
-        return str((self.state.get("Health") or {}).get("Status") or "none")
+        return str((self.details.get("Health") or {}).get("Status") or "none")
 
     @property
     def exit_code(self) -> int:
-        return int(self.state.get("ExitCode") or 0)
+        return int(self.details.get("ExitCode") or 0)
+
+    def published(self, inside: int) -> PublishedPort | None:
+        """Where its port `inside` is published now."""
+        return next((port for port in self.ports if port.held and port.inside == inside), None)
 
 
 def short(service: str) -> str:
@@ -62,75 +100,129 @@ def short(service: str) -> str:
     return service.removeprefix("compreface-").removesuffix("-db")
 
 
+def listed(
+    label: str = "", *, volume: str = "", timeout_s: float = client.ANSWER_S
+) -> list[Container]:
+    """All containers, stopped too; those with a `label` or `label=value`, or that mount a volume.
+
+    Those that do not run are asked for one by one, since a list has no ports of theirs; beyond 200
+    they have none.
+    """
+    chosen = {key: [value] for key, value in (("label", label), ("volume", volume)) if value}
+    rows = client.get("containers", "json", timeout_s=timeout_s, all="1", filters=chosen)
+    found, inspected = [], 0
+    for row in rows:
+        container = _of_row(row)
+        if container.state != "running" and inspected < _INSPECTED:
+            inspected += 1
+            single = _single(container.id, timeout_s)
+            if single is None:
+                continue  # removed since the list was made
+            container = replace(single, status=container.status)
+        found.append(container)
+    return found
+
+
 def of_project(project: str, folder: str | None = None) -> list[Container]:
     """All containers of a project, stopped too; with `folder` only those started from there."""
-    ids = cli.run(
-        "ps",
-        "--all",
-        "--quiet",
-        "--no-trunc",
-        f"--filter=label={PROJECT}={project}",
+    rows = client.get(
+        *("containers", "json"),
         doing=f"list the containers of {project}",
-    ).split()
-    found = inspect(*ids) if ids else []
-    if folder is not None:
-        found = [container for container in found if container.folder == folder]
-    return sorted(found, key=lambda container: container.service)
-
-
-def inspect(*names: str) -> list[Container]:
-    """Those of them that are still there."""
-    text = cli.run(
-        "container", "inspect", "--format={{json .}}", *names, doing="look at them", check=False
+        all="1",
+        filters={"label": [f"{PROJECT}={project}"]},
     )
-    return [_container(json.loads(line)) for line in text.splitlines() if line.strip()]
+    wanted = [row["Id"] for row in rows if folder in (None, row["Labels"].get(FOLDER))]
+    return sorted(inspect(*wanted), key=lambda container: container.service)
 
 
-def _container(row: Mapping[str, Any]) -> Container:
-    labels = row["Config"].get("Labels") or {}
-    network = row.get("NetworkSettings") or {}
+def inspect(*ids: str) -> list[Container]:
+    """Those of them that are still there."""
+    return [container for id_ in ids if (container := _single(id_)) is not None]
+
+
+def _single(id_: str, timeout_s: float = client.ANSWER_S) -> Container | None:
+    row = client.find("containers", id_, "json", timeout_s=timeout_s)
+    if row is None:
+        return None
+    network, labels = row.get("NetworkSettings") or {}, row["Config"].get("Labels") or {}
+    state = row["State"]
+    bindings = _bindings(network.get("Ports"), held=True)
+    if state.get("Status") != "running":
+        # A container between two starts publishes no ports, but takes them again.
+        bindings += _bindings((row.get("HostConfig") or {}).get("PortBindings"), held=False)
     return Container(
         id=row["Id"],
         name=row["Name"].lstrip("/"),
-        service=labels.get(SERVICE, ""),
+        state=str(state.get("Status")),
         image=row["Image"],
-        folder=labels.get(FOLDER, ""),
-        state=row["State"],
+        labels=labels,
+        ports=tuple(bindings),
+        volumes=_volumes(row),
+        details=state,
         restarts=int(row.get("RestartCount") or 0),
-        ports=network.get("Ports") or {},
-        number=int(labels.get(_NUMBER) or 1),
-        config_hash=labels.get(_HASH, ""),
         networks={
             name: tuple(one.get("Aliases") or ())
             for name, one in (network.get("Networks") or {}).items()
         },
-        labels=labels,
         created=row.get("Created") or "",
     )
 
 
+def _of_row(row: Mapping[str, Any]) -> Container:
+    ports = {
+        PublishedPort(item.get("IP", ""), item["PublicPort"], True, item.get("PrivatePort", 0))
+        for item in row.get("Ports") or ()
+        if item.get("PublicPort") and item.get("Type") == "tcp"
+    }
+    return Container(
+        id=row["Id"],
+        name=(row.get("Names") or [row["Id"][:12]])[0].lstrip("/"),
+        state=row.get("State", ""),
+        status=row.get("Status", ""),
+        image=row.get("ImageID", ""),
+        labels=row.get("Labels") or {},
+        ports=tuple(sorted(ports, key=lambda item: (item.port, item.address))),
+        volumes=_volumes(row),
+    )
+
+
+def _volumes(row: Mapping[str, Any]) -> tuple[str, ...]:
+    mounts = row.get("Mounts") or ()
+    return tuple(item["Name"] for item in mounts if item.get("Type") == "volume")
+
+
+def _bindings(ports: Mapping[str, Any] | None, *, held: bool) -> list[PublishedPort]:
+    return [
+        PublishedPort(item.get("HostIp", ""), int(item["HostPort"]), held, int(inside[:-4]))
+        for inside, items in (ports or {}).items()
+        if inside.endswith("/tcp")
+        for item in items or ()
+        if item.get("HostPort", "").isdigit()
+    ]
+
+
 def service_state(container: Container) -> ServiceState:
     """Docker's words in ours; `detail` names the likely cause of what is wrong."""
-    status = str(container.state.get("Status"))
+    status = container.state
     health = container.health
     now: State = "failed"
     if status == "running":
         now = "starting" if health == "starting" else "running"
     elif status == "restarting":
         now = "restarting"
-    elif status == "created" and not container.state.get("Error"):
+    elif status == "created" and not container.details.get("Error"):
         now = "starting"  # Compose waits for what it depends on
     elif status == "paused":
         now = "paused"
     elif status == "exited" and container.exit_code in (0, 143):
         now = "stopped"
-    since = container.state.get("StartedAt" if status == "running" else "FinishedAt")
+    since = container.details.get("StartedAt" if status == "running" else "FinishedAt")
     return ServiceState(
         name=short(container.service),
         state=now,
         detail=cause(container),
         healthy={"healthy": True, "unhealthy": False}.get(health),
-        pid=int(container.state.get("Pid") or 0) or None,
+        pid=int(container.details.get("Pid") or 0) or None,
         container=container.name,
         restarts=container.restarts,
         since=str(since)[:19] + "+00:00" if since and not str(since).startswith("0001") else None,
@@ -139,12 +231,12 @@ def service_state(container: Container) -> ServiceState:
 
 def start_seconds(container: Container) -> float | None:
     """How long it took from its start until its health check first passed; None: not known."""
-    log = (container.state.get("Health") or {}).get("Log") or []
+    log = (container.details.get("Health") or {}).get("Log") or []
     passed = next((place for place, one in enumerate(log) if one.get("ExitCode") == 0), None)
     if passed is None or (passed == 0 and len(log) >= _PROBES_KEPT):
         return None  # not yet, or too long ago for Docker to remember
     try:
-        began = datetime.fromisoformat(str(container.state["StartedAt"]))
+        began = datetime.fromisoformat(str(container.details["StartedAt"]))
         ended = datetime.fromisoformat(str(log[passed]["End"]))
     except (KeyError, ValueError):
         return None
@@ -153,15 +245,15 @@ def start_seconds(container: Container) -> float | None:
 
 def cause(container: Container) -> str:
     """What is wrong with a container, in words; "" when nothing is."""
-    status = str(container.state.get("Status"))
-    error = str(container.state.get("Error") or "")
+    status = container.state
+    error = str(container.details.get("Error") or "")
     parts = []
     if container.restarts:
         times = "once" if container.restarts == 1 else f"{container.restarts} times"
         parts.append(f"restarted {times}")
     if status == "created" and error:
-        known = cli.explain(error)
-        parts.append(f"{known[1]}: {error}" if known else error)
+        known = causes.of("docker", error)
+        parts.append(f"{known.what}: {error}" if known else error)
     elif container.restarts or (status in ("exited", "dead") and container.exit_code):
         parts += [words for words in (_end_of(container, error),) if words]
     if container.health == "unhealthy" and status == "running":
@@ -171,7 +263,7 @@ def cause(container: Container) -> str:
 
 def _end_of(container: Container, error: str) -> str:
     """How it ended last. Docker forgets that when it starts it again; its events do not."""
-    code, oom = container.exit_code, bool(container.state.get("OOMKilled"))
+    code, oom = container.exit_code, bool(container.details.get("OOMKilled"))
     if not oom and (container.restarts or code == _KILLED):
         for event in _events(container):
             if event.get("Action") == "oom":
@@ -184,8 +276,7 @@ def _end_of(container: Container, error: str) -> str:
         return f"exit code {code}: {error}"
     if not code and container.restarts:
         return ""  # too long ago for the engine to remember
-    meaning = _EXITS.get(code)
-    return f"exit code {code}" + (f": {meaning}" if meaning else "")
+    return causes.exit_code(code)
 
 
 def _events(container: Container) -> list[dict[str, Any]]:
@@ -205,7 +296,7 @@ def _events(container: Container) -> list[dict[str, Any]]:
 
 
 def _probe(container: Container) -> str:
-    log = (container.state.get("Health") or {}).get("Log") or [{}]
+    log = (container.details.get("Health") or {}).get("Log") or [{}]
     lines = str(log[-1].get("Output") or "").strip().splitlines()
     return lines[-1][:200] if lines else f"exit code {log[-1].get('ExitCode')}"
 

@@ -6,19 +6,16 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from compreface_cli.docker import cli
-from compreface_cli.docker.labels import LABEL_BASE, LABEL_BUILD
+from compreface_cli.docker import cli, client
+from compreface_cli.docker.labels import LABEL_BASE, LABEL_BUILD, LABEL_RENDER
 from compreface_cli.errors import CfError, FetchError
 
 if TYPE_CHECKING:
     from compreface_cli.cleanup import CleanUp, Report
-
-RENDER_LABEL = "compreface-cli.render"  # hash of all that the image was built from
-
 
 # A wait that is shown: yields `say(label)`; Output.waiting is one.
 Waiting: TypeAlias = Callable[[str], AbstractContextManager[Callable[[str], None]]]
@@ -40,27 +37,29 @@ class Image:
     size: int
     labels: Mapping[str, str]
     digests: tuple[str, ...] = ()  # "repository@sha256:..."; a registry has seen it
+    names: tuple[str, ...] = ()
     built: bool = False  # by this run; else it was there, made from the same files
 
 
 def find(tag: str) -> Image | None:
     """The local image of that name, or None."""
-    text = cli.run(
-        "image", "inspect", "--format", "{{json .}}", tag, doing=f"look for {tag}", check=False
-    )
-    if not text.strip():
-        cli.run("version", "--format", "{{.Server.Version}}", doing="ask the Docker engine")
+    row = client.find("images", tag, "json", doing=f"look for {tag}")
+    if row is None:
         return None
-    import json
-
-    row: Any = json.loads(text)
     return Image(
         id=row["Id"],
         tag=tag,
         size=int(row.get("Size") or 0),
         labels=(row.get("Config") or {}).get("Labels") or {},
         digests=tuple(row.get("RepoDigests") or ()),
+        names=tuple(row.get("RepoTags") or ()),
     )
+
+
+def id_of(tag: str) -> str:
+    """The id of the local image of that name; "" where there is none."""
+    image = find(tag)
+    return image.id if image else ""
 
 
 def fingerprint(context: Path) -> str:
@@ -81,29 +80,16 @@ def _total(files: Mapping[Path, str]) -> str:
     return total.hexdigest()
 
 
-def made_of(tag: str, project: Mapping[str, str], base: str) -> bool:
-    """Whether the image of that name was made from a project's `core/`, upon that base.
-
-    `project`: SHA-256 by path.
-    """
-    core = Path("core")
-    files = {
-        path.relative_to(core): sha
-        for path, sha in ((Path(name), sha) for name, sha in project.items())
-        if path.is_relative_to(core)
-    }
-    found = find(tag)
-    return (
-        found is not None
-        and found.labels.get(RENDER_LABEL) == _total(files)
-        and not upon_another(found, base)
-    )
+def fingerprint_of(project: Mapping[str, str]) -> str:
+    """What `fingerprint` gives for the folder `core/` of a project; `project`: SHA-256 by path."""
+    paths = {Path(name): sha for name, sha in project.items() if name.startswith("core/")}
+    return _total({path.relative_to("core"): sha for path, sha in paths.items()})
 
 
 def up_to_date(tag: str, context: Path) -> Image | None:
     """The image of that name when it was made from exactly these files, else None."""
     found = find(tag)
-    if found is not None and found.labels.get(RENDER_LABEL) == fingerprint(context):
+    if found is not None and found.labels.get(LABEL_RENDER) == fingerprint(context):
         return found
     return None
 
@@ -176,12 +162,12 @@ def build(
     if base and pull:
         obtain(base, report=report, waiting=waiting, pull=True)
     before = find(tag)
-    known = before is not None and before.labels.get(RENDER_LABEL) == made_from
+    known = before is not None and before.labels.get(LABEL_RENDER) == made_from
     if before is not None and known and not (no_cache or force):
         if not base or not upon_another(before, base):
             return before
         report(f"{base} is another image by now than the one {tag} was built upon")
-    labels = [f"--label={RENDER_LABEL}={made_from}"]
+    labels = [f"--label={LABEL_RENDER}={made_from}"]
     if base:
         found = obtain(base, report=report, waiting=waiting)
         labels.append(f"--label={LABEL_BASE}={found.id}")
@@ -201,7 +187,7 @@ def build(
     made = find(tag)
     if made is None:
         raise CfError(f"the image {tag} was built, but Docker does not find it")
-    return Image(made.id, tag, made.size, made.labels, made.digests, built=True)
+    return replace(made, built=True)
 
 
 def _count(dockerfile: Path) -> int:
@@ -273,7 +259,7 @@ def _build_failure(tag: str, lines: list[str], failed: CfError) -> CfError:
 
 def _give_back(tag: str, before: Image | None, made_from: str) -> None:
     now = find(tag)
-    if now is None or now.labels.get(RENDER_LABEL) != made_from:
+    if now is None or now.labels.get(LABEL_RENDER) != made_from:
         return  # the build was never finished, or the name is somebody else's by now
     if before is not None and now.id == before.id:
         return
@@ -300,24 +286,13 @@ def push(tag: str, waiting: Waiting = _silent) -> str:
 
 def drop_superseded(build: str) -> None:
     """Remove images of that build which lost their name to a newer one and serve no container."""
-    text = cli.run(
-        "image",
-        "ls",
-        "--quiet",
-        "--no-trunc",
-        "--filter=dangling=true",
-        f"--filter=label={LABEL_BUILD}={build}",
-        doing="look for superseded images",
-        check=False,
-    )
-    for name in dict.fromkeys(text.split()):
-        drop_nameless(name)
+    filters = {"dangling": ["true"], "label": [f"{LABEL_BUILD}={build}"]}
+    for row in client.get("images", "json", filters=filters):
+        drop_nameless(row["Id"])
 
 
-def drop_nameless(image: str) -> None:
+def drop_nameless(id_: str) -> None:
     """Remove the image of that id if it has no name; Docker refuses when a container uses it."""
-    tags = cli.run(
-        "image", "inspect", "--format={{len .RepoTags}}", image, doing="look at it", check=False
-    )
-    if tags.strip() == "0":
-        cli.run("image", "rm", image, doing="remove a superseded image", check=False)
+    image = find(id_)
+    if image is not None and not image.names:
+        cli.run("image", "rm", id_, doing="remove a superseded image", check=False)

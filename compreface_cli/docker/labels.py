@@ -1,4 +1,4 @@
-"""How Docker knows what belongs to `cf`: the image's name and the labels."""
+"""The labels by which things in Docker are known: those of `cf`, and those of Compose."""
 
 from __future__ import annotations
 
@@ -14,3 +14,13 @@ LABEL_RUNTIME = "compreface-cli.runtime"
 LABEL_KEYS = "compreface-cli.keys"
 LABEL_ROUTES = "compreface-cli.routes"
 LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built upon
+LABEL_RENDER = "compreface-cli.render"  # hash of all that the image was built from
+LABEL_TRIAL = "compreface-cli.trial"  # names the instance whose next engine is being proven
+LABEL_PROBE = "compreface-cli.probe"  # a container that shows whether a GPU can be used
+
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+VOLUME = "com.docker.compose.volume"
+FOLDER = "com.docker.compose.project.working_dir"
+CONFIG_HASH = "com.docker.compose.config-hash"
+NUMBER = "com.docker.compose.container-number"

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from compreface_cli import engine_python, locks, resources
+from compreface_cli import causes, engine_python, locks, resources
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError, FetchError
 from compreface_cli.runtimes import RUNTIMES
 
@@ -299,16 +299,15 @@ def _run_pip(
 
 
 def _pip_error(said: str, wheels: Path | None) -> CfError:
-    if "No space left" in said:
-        return CfError("the disk is full: the engine's environment needs about 500 MB", hint=said)
-    if "DO NOT MATCH THE HASHES" in said:
-        what = "a package has another hash than the one this cf pins; nothing was kept"
+    cause = causes.of("pip", said)
+    if cause is not None:
+        error, what, hint = cause.error, cause.what, cause.hint
     elif wheels is not None:
-        what = f"the engine's packages are not all in {wheels}"
+        error, what, hint = FetchError, f"the engine's packages are not all in {wheels}", ""
     else:
-        what = "the engine's packages could not be installed"
-    hint = "" if wheels else "\nWithout network: put the wheels into a folder, pass --wheels DIR."
-    return FetchError(what, hint=f"pip said:\n{said}{hint}", details={"pip": said})
+        error, what = FetchError, "the engine's packages could not be installed"
+        hint = "Without network: put the wheels into a folder, pass --wheels DIR."
+    return error(what, hint=f"pip said:\n{said}\n{hint}".rstrip(), details={"pip": said})
 
 
 def _prove(python: Path) -> None:

@@ -54,5 +54,5 @@ def gather(questions: Questions) -> Facts:
         here = (name for name in questions.probe_images if docker_facts.image(name))
         image = next(here, None)
         if image is not None:
-            probe = nvidia.probe(docker_facts.endpoint, image, questions.gpu_index)
+            probe = nvidia.probe(image, questions.gpu_index)
     return Facts(host_facts, docker_facts, gpu_facts, probe)

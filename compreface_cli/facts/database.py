@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from compreface_cli.docker import cli
+from compreface_cli.errors import CfError
 
 LOOK_S = 20.0  # all of a look; a healthy database answers in a tenth of a second
 STATEMENT_S = 4  # of it, each statement: faces are counted by reading their whole table
@@ -275,20 +277,8 @@ def _line(text: str) -> str:
 def _docker(*arguments: str, timeout_s: float) -> tuple[str, str]:
     """What `docker ARGUMENTS` wrote, and why it failed; "" when it did not."""
     try:
-        done = subprocess.run(
-            ["docker", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-            start_new_session=True,
-        )
-    except subprocess.TimeoutExpired:
-        return "", f"no answer within {timeout_s:g} s"
-    except OSError as error:
-        return "", str(error)
-    if done.returncode:
-        return done.stdout, _line(done.stderr) or f"docker ended with exit code {done.returncode}"
-    return done.stdout, ""
+        return cli.run(*arguments, doing="ask the database", timeout_s=timeout_s), ""
+    except CfError as failed:
+        if failed.details.get("timed_out"):
+            return "", f"no answer within {timeout_s:g} s"
+        return "", _line("\n".join(failed.details.get("output", ()))) or failed.message

@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from compreface_cli.docker import cli
+from compreface_cli.docker.labels import LABEL_PROBE
+from compreface_cli.errors import CfError
+
 _NVIDIA = "0x10de"  # PCI vendor number
 _SMI_S = 10.0  # the first call after a boot loads the driver
 _PROBE_S = 30
@@ -81,35 +85,20 @@ def gather(environ: Mapping[str, str] | None = None, *, root: Path = Path("/")) 
     )
 
 
-def probe(host: str, image: str, index: int, environ: Mapping[str, str] | None = None) -> ProbeFact:
+def probe(image: str, index: int) -> ProbeFact:
     """Start `true` from a local image with GPU `index`, then remove the container.
 
     Only this proves a toolkit: a registered runtime or a CDI folder does not.
     """
-    import docker.errors
-    import requests
-    from docker.types import DeviceRequest
-
-    from compreface_cli.facts.docker import client
-
-    request = DeviceRequest(driver="nvidia", device_ids=[str(index)], capabilities=[["gpu"]])
     try:
-        with client(host, os.environ if environ is None else environ, _PROBE_S) as api:
-            container = api.create_container(
-                image,
-                entrypoint=["/bin/true"],
-                labels={"compreface-cli.probe": "gpu"},
-                host_config=api.create_host_config(device_requests=[request], network_mode="none"),
-            )
-            try:
-                api.start(container)
-                api.wait(container)
-            finally:
-                api.remove_container(container, force=True)
-    except docker.errors.APIError as raised:
-        return ProbeFact(image, False, raised.explanation or str(raised))
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as raised:
-        return ProbeFact(image, False, str(raised))
+        cli.run(
+            *("run", "--rm", "--pull=never", "--network=none", "--entrypoint=/bin/true"),
+            *(f"--label={LABEL_PROBE}=gpu", f"--gpus=driver=nvidia,device={index}", image),
+            doing="start a container with the GPU",
+            timeout_s=_PROBE_S,
+        )
+    except CfError as failed:
+        return ProbeFact(image, False, "\n".join(failed.details.get("output") or [failed.message]))
     return ProbeFact(image, True)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# The machine's names for one and the same architecture, under Docker's name.
-_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+from compreface_cli import cpu
+
 # Processes that listen for a container.
 DOCKERS_OWN = frozenset({"docker-proxy", "rootlesskit"})
 _LISTEN = "0A"  # state TCP_LISTEN in /proc/net/tcp
@@ -80,9 +80,9 @@ def gather(ports: Iterable[tuple[str, int]] = (), paths: Iterable[str | Path] = 
     return HostFacts(
         system=platform.system(),
         distribution=_distribution(),
-        architecture=architecture(platform.machine()),
+        architecture=cpu.architecture(),
         python=platform.python_version(),
-        cpu_flags=cpu_flags(),
+        cpu_flags=cpu.flags(),
         cores=_cores(),
         memory_total=memory.get("MemTotal"),
         memory_available=memory.get("MemAvailable"),
@@ -90,25 +90,6 @@ def gather(ports: Iterable[tuple[str, int]] = (), paths: Iterable[str | Path] = 
         ports={(address, number): port(address, number) for address, number in ports},
         disks={str(path): disk(path) for path in paths},
     )
-
-
-def architecture(machine: str) -> str:
-    """Docker's name of a machine: `amd64` for `x86_64`; unknown names stay as they are."""
-    return _ARCHITECTURES.get(machine.lower(), machine.lower())
-
-
-def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
-    """The flags that every core has (`Features` on ARM), or None where the system does not say."""
-    try:
-        text = cpuinfo.read_text(errors="replace")
-    except OSError:
-        return None
-    rows = [
-        frozenset(value.split())
-        for name, _, value in (line.partition(":") for line in text.splitlines())
-        if name.strip() in ("flags", "Features")
-    ]
-    return frozenset.intersection(*rows) if rows else None
 
 
 def disk(path: str | Path) -> DiskFact:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compreface_cli import plugin_table
+from compreface_cli import cpu, plugin_table
 from compreface_cli.builds import builds
-from compreface_cli.config import paths, settings
+from compreface_cli.config import paths
 from compreface_cli.docker import probe
 from compreface_cli.docker.probe import Quick
 from compreface_cli.errors import CfError
 from compreface_cli.models import catalogue, licence
 from compreface_cli.models.entry import Border, Model
-from compreface_cli.plan import plan
+from compreface_cli.plan.resolve import plan_of
 from compreface_cli.runtimes import FLAGS
 
 
@@ -81,7 +81,8 @@ def rows(docker: Quick | None, *, host_flags: frozenset[str] | None, gpu: bool) 
 
 def observe() -> list[Row]:
     """All builds, as this host and its Docker see them."""
-    return rows(probe.ask(), host_flags=_host_flags(), gpu=os.path.exists("/dev/nvidia0"))
+    flags = cpu.flags(every_core=False) if cpu.architecture() == "amd64" else None
+    return rows(probe.ask(), host_flags=flags, gpu=os.path.exists("/dev/nvidia0"))
 
 
 def _row(
@@ -140,7 +141,7 @@ def _refusal(one: builds.Listed) -> str:
     if one.origin == "bundled":
         return ""
     try:
-        plan.resolve(builds.load(one.name), settings.Settings())
+        plan_of(one.name)
     except CfError as error:
         return error.message
     return ""
@@ -207,35 +208,27 @@ def _model(one: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Mode
     return builds.model_of(model_from_data(dict(own), str(one.path)), beside)
 
 
-def _host_flags() -> frozenset[str] | None:
-    """The flags of the first processor; None where they cannot be read (no x86, no Linux)."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("flags"):
-                    return frozenset(line.partition(":")[2].split())
-    except OSError:
-        pass
-    return None
-
-
 def _instances() -> tuple[dict[str, list[str]], set[str]]:
     """By the records of this user: build to instances that run as a local process, and the builds
     that were started with Docker."""
-    found: dict[str, list[str]] = {}
-    composed = set()
-    for path in sorted(paths.instances_dir().glob("*/instance.json")):
+    alive: dict[str, list[str]] = {}
+    composed: set[str] = set()
+    if not paths.instances_dir().is_dir():
+        return alive, composed
+    from compreface_cli.instance.records import Instances
+
+    records, _ = Instances(paths.instances_dir()).all()  # `cf status` names those it cannot read
+    for record in records:
+        if record.phase != "running":
+            continue
         try:
-            record = json.loads(path.read_text("utf-8"))
-            deployment = record["deployment"]
-            if record["phase"] != "running":
+            if record.deployment["launcher"] != "process":
+                composed.add(record.build)
                 continue
-            if deployment["launcher"] != "process":
-                composed.add(record["build"])
-                continue
-            state = json.loads((Path(deployment["data"]["folder"]) / "state.json").read_text())
-            if os.path.exists(f"/proc/{int(state['child']['pid'])}"):
-                found.setdefault(record["build"], []).append(record["name"])
+            folder = Path(record.deployment["data"]["folder"])
+            pid = int(json.loads((folder / "state.json").read_text())["child"]["pid"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # `cf status` names damaged records; a list of builds goes on
-    return found, composed
+            continue  # it was ended while it started, or its folder has gone
+        if os.path.exists(f"/proc/{pid}"):
+            alive.setdefault(record.build, []).append(record.name)
+    return alive, composed

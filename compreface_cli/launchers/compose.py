@@ -13,20 +13,20 @@ from typing import Any
 
 from compreface_cli import leftovers
 from compreface_cli.cleanup import CleanUp, Report, deferred
-from compreface_cli.docker import cli, containers, image
+from compreface_cli.docker import belongings, cli, client, containers, image
+from compreface_cli.docker.labels import LABEL_TRIAL, PROJECT
 from compreface_cli.errors import CfError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState
 from compreface_cli.launchers import compose_project, database, swap
-from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, Material
+from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, LaunchInputs
 from compreface_cli.plan.plan import Plan
 
 CORE, API, DATABASE = "compreface-core", "compreface-api", "compreface-postgres-db"
 ENGINE_PORT = 3000  # inside the container
-TRIAL_LABEL = "compreface-cli.trial"  # names the instance whose next engine is being proven
 _LOG_LINES = 12
 _NGINX_S = 2.0  # nginx was seen to answer 1 to 2 s after the old one's end
 _LOOKED_AT_AGAIN_S = 15.0  # interval and timeout of the health checks
-_PATIENCE = 3  # restarts of a service other than the engine, until its database is there
+MAX_RESTARTS = 3  # of a service other than the engine, until its database is there
 
 
 class ComposeLauncher:
@@ -34,11 +34,13 @@ class ComposeLauncher:
 
     kind: Kind = "compose"
 
-    def prepare(self, plan: Plan, material: Material, undo: CleanUp, report: Report) -> Deployment:
-        if material.folder is None:
+    def prepare(
+        self, plan: Plan, inputs: LaunchInputs, undo: CleanUp, report: Report
+    ) -> Deployment:
+        if inputs.folder is None:
             raise CfError("the Compose launcher needs a project folder")
-        folder = material.folder.absolute()
-        before = _volumes(plan.project)
+        folder = inputs.folder.absolute()
+        before = belongings.volumes(f"{PROJECT}={plan.project}")
         undo.push(
             "the volumes made by this run", lambda: _remove_volumes(plan.project, keep=before)
         )
@@ -47,12 +49,12 @@ class ComposeLauncher:
         return Deployment(
             launcher="compose",
             instance=plan.instance,
-            engine=material.engine,
-            ui=material.ui,
+            engine=inputs.engine,
+            ui=inputs.ui,
             data={
                 "project": plan.project,
                 "folder": str(folder),
-                "image": material.image,
+                "image": inputs.image,
                 "tag": plan.image,
                 "services": sorted(services),
                 "volume": plan.volume if plan.services == "full" else None,
@@ -145,6 +147,7 @@ class ComposeLauncher:
         *,
         replacing: Deployment | None = None,
         limit_s: float | None = None,
+        new_volume: bool = False,
     ) -> None:
         project, folder = _project(deployment), _folder(deployment)
         _hold_tag(deployment)
@@ -159,6 +162,7 @@ class ComposeLauncher:
                     deployment,
                     lambda service: _up(deployment, report, service, limit_s=limit_s),
                     report,
+                    new_volume=new_volume,
                 )
             _up(deployment, report, limit_s=limit_s)
         except CfError as failed:
@@ -184,7 +188,7 @@ class ComposeLauncher:
 
     def resume(self, deployment: Deployment, report: Report) -> None:
         found = containers.of_project(_project(deployment), str(_folder(deployment)))
-        paused = [item for item in found if item.state.get("Status") == "paused"]
+        paused = [item for item in found if item.state == "paused"]
         for item in paused:
             report(f"  {containers.short(item.service)} was paused; it goes on")
             cli.run("unpause", item.id, doing=f"unpause {item.name}")
@@ -225,7 +229,7 @@ class ComposeLauncher:
             if not chosen:
                 known = ", ".join(containers.short(n) for n in deployment.data["services"])
                 raise CfError(f"there is no service '{service}'", hint=f"It has: {known}.")
-        cli.run("version", doing="ask the Docker engine")  # what it says is no log line
+        client.get("version")  # what the program says of an absent engine is no log line
         lines = cli.stream(
             *_words(deployment),
             "logs",
@@ -245,14 +249,14 @@ class ComposeLauncher:
         if _folder(deployment).is_dir():
             kept["project folder"] = deployment.data["folder"]
         volume = deployment.data.get("volume")
-        if volume and volume in _volumes(_project(deployment)):
+        if volume and volume in belongings.volumes(f"{PROJECT}={_project(deployment)}"):
             kept["volume"] = volume
         return kept
 
 
 def _of_several(items: Sequence[containers.Container]) -> ServiceState:
     """What a service does: the container that runs, the first made; more than one is told."""
-    one = min(items, key=lambda item: (item.state.get("Status") != "running", item.number))
+    one = min(items, key=lambda item: (item.state != "running", item.number))
     state = containers.service_state(one)
     if len(items) == 1:
         return state
@@ -327,7 +331,7 @@ def _up(
         doing=f"start {deployment.instance}",
         timeout_s=limit_s,  # images may have to be pulled; the watch sees what cannot end well
         on_line=progress,
-        watch=_Hopeless(project, str(folder)),
+        watch=CrashLoopWatch(project, str(folder)),
     )
 
 
@@ -339,7 +343,7 @@ def _engine_alone(deployment: Deployment, project: str) -> dict[str, Any]:
         core.pop(key, None)
     core["restart"] = "no"
     core["ports"] = [{"target": ENGINE_PORT, "host_ip": "127.0.0.1", "protocol": "tcp"}]
-    core["labels"] = {**core.get("labels", {}), TRIAL_LABEL: deployment.instance}
+    core["labels"] = {**core.get("labels", {}), LABEL_TRIAL: deployment.instance}
     used = [
         m["source"] for m in core.get("volumes", []) if m.get("type") == "volume" and m["source"]
     ]
@@ -353,9 +357,8 @@ def _engine_alone(deployment: Deployment, project: str) -> dict[str, Any]:
 
 
 def _published(container: containers.Container) -> int:
-    bindings = container.ports.get(f"{ENGINE_PORT}/tcp") or ()
-    for binding in bindings:
-        return int(binding["HostPort"])
+    if (published := container.published(ENGINE_PORT)) is not None:
+        return published.port
     state = containers.service_state(container)
     raise UnhealthyError(
         f"the new engine ended at once: {state.detail}",
@@ -370,8 +373,8 @@ def _look(project: str, service: str) -> ServiceState:
     return ServiceState(containers.short(service), "missing", "its container is gone")
 
 
-class _Hopeless:
-    """Sees, twice in a row, a service that ends again and again: Compose would wait for minutes."""
+class CrashLoopWatch:
+    """The error of a service that was seen crash-looping twice in a row; Compose would wait on."""
 
     def __init__(self, project: str, folder: str) -> None:
         self._where = (project, folder)
@@ -385,10 +388,10 @@ class _Hopeless:
             return None  # the command itself will say what is wrong with Docker
         suspects = {}
         for container in found:
-            if self._ended_before.get(container.id) == container.state.get("StartedAt"):
+            if self._ended_before.get(container.id) == container.details.get("StartedAt"):
                 continue  # not started yet: it waits for what it depends on
             state = containers.service_state(container)
-            limit = 0 if container.service == CORE else _PATIENCE
+            limit = 0 if container.service == CORE else MAX_RESTARTS
             if state.restarts > limit or state.state == "failed":
                 suspects[container.id] = state
         # Once is not enough: a container that is about to be replaced has ended, too.
@@ -404,10 +407,8 @@ class _Hopeless:
     def _starts(self) -> dict[str, Any]:
         """When those that do not run now were started last."""
         found = containers.of_project(*self._where)
-        ended = [
-            item for item in found if item.state.get("Status") not in ("running", "restarting")
-        ]
-        return {item.id: item.state.get("StartedAt") for item in ended}
+        ended = [item for item in found if item.state not in ("running", "restarting")]
+        return {item.id: item.details.get("StartedAt") for item in ended}
 
 
 def _with_service(failed: CfError, project: str, folder: str) -> CfError:
@@ -438,20 +439,10 @@ def _with_service(failed: CfError, project: str, folder: str) -> CfError:
     return failed
 
 
-def _volumes(project: str) -> frozenset[str]:
-    text = cli.run(
-        "volume",
-        "ls",
-        "--quiet",
-        f"--filter=label={containers.PROJECT}={project}",
-        doing=f"list the volumes of {project}",
-    )
-    return frozenset(text.split())
-
-
-def _remove_volumes(project: str, *, keep: frozenset[str]) -> None:
-    for name in sorted(_volumes(project) - keep):
-        cli.run("volume", "rm", name, doing=f"remove the volume {name}")
+def _remove_volumes(project: str, *, keep: Sequence[str]) -> None:
+    for name in belongings.volumes(f"{PROJECT}={project}"):
+        if name not in keep:
+            belongings.remove_volume(name)
 
 
 def _remove_project(project: str, folder: str | None, *, timeout_s: float) -> None:
@@ -473,26 +464,15 @@ def _remove_project(project: str, folder: str | None, *, timeout_s: float) -> No
     if left:
         names = ", ".join(item.name for item in left)
         raise CfError(f"these containers cannot be removed: {names}", hint="docker rm -f NAME")
-    networks = cli.run(
-        "network",
-        "ls",
-        "--quiet",
-        f"--filter=label={containers.PROJECT}={project}",
-        doing=f"list the networks of {project}",
-    )
-    for network in networks.split():
+    filters = {"label": [f"{PROJECT}={project}"]}
+    for network in client.get("networks", filters=filters):
         # Docker itself refuses when a container of somebody else hangs on it.
-        cli.run("network", "rm", network, doing="remove a network", check=False)
+        cli.run("network", "rm", network["Id"], doing="remove a network", check=False)
 
 
 def _sweep_trials(instance: str) -> None:
     """Remove what a killed run of `cf` left of an earlier trial of this instance."""
-    projects = cli.run(
-        "ps",
-        "--all",
-        f"--filter=label={TRIAL_LABEL}={instance}",
-        f'--format={{{{.Label "{containers.PROJECT}"}}}}',
-        doing="look for earlier trials",
-    )
-    for project in dict.fromkeys(projects.split()):
-        _remove_project(project, None, timeout_s=1)
+    trials = containers.listed(f"{LABEL_TRIAL}={instance}")
+    for project in dict.fromkeys(trial.project for trial in trials):
+        if project:
+            _remove_project(project, None, timeout_s=1)

@@ -10,7 +10,7 @@ from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR
 from compreface_cli.instance.state import Endpoint
 
 _CORE, _UI = "compreface-core", "compreface-fe"
-_ENGINE_PORT, _UI_PORT = "3000/tcp", "80/tcp"  # inside the containers
+_ENGINE_PORT, _UI_PORT = 3000, 80  # inside the containers
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def found(project: str, folder: Path) -> Found | None:
     if not there:
         return None
     named = [one for one in there if one.service == _CORE and any(one.networks.values())]
-    core = max(named, key=lambda one: one.state.get("Status") == "running", default=None)
+    core = max(named, key=lambda one: one.state == "running", default=None)
     ui = next((one for one in there if one.service == _UI), None)
     labels = core.labels if core else {}
     return Found(
@@ -47,8 +47,6 @@ def found(project: str, folder: Path) -> Found | None:
     )
 
 
-def _published(container: containers.Container | None, port: str) -> Endpoint | None:
-    bindings = (container.ports.get(port) if container else None) or ()
-    for one in bindings:
-        return Endpoint(one.get("HostIp") or "0.0.0.0", int(one["HostPort"]))  # noqa: S104
-    return None
+def _published(container: containers.Container | None, inside: int) -> Endpoint | None:
+    port = container.published(inside) if container else None
+    return Endpoint(port.address or "0.0.0.0", port.port) if port else None  # noqa: S104

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import leftovers
-from compreface_cli.docker import cli, containers
+from compreface_cli.docker import cli, containers, image
+from compreface_cli.docker.labels import PROJECT, VOLUME
 from compreface_cli.errors import CfError, ConfigurationError
 
 _OWN = "compose.override.yaml"  # the user's own file in the project's folder
@@ -98,9 +99,9 @@ def changes(
             found[service] = "it is not there"
         elif container.config_hash != sha:
             found[service] = "its settings have changed"
-        elif container.image != _image_id(services[service]["image"]):
+        elif container.image != image.id_of(services[service]["image"]):
             found[service] = "its image has changed"
-        elif container.state.get("Status") != "running":
+        elif container.state != "running":
             found[service] = "it does not run"
     for service, one in services.items():
         needed = [name for name in one.get("depends_on") or () if name in found]
@@ -109,6 +110,25 @@ def changes(
             # Compose 2.26 stops such a service and starts it again, later ones may not.
             found[service] = f"it depends on {' and '.join(needed)}"
     return found
+
+
+def create_volume(project: str, words: Sequence[str], name: str) -> None:
+    """Create the volume of that name as Compose would; nothing for one that Compose does not make.
+
+    `words`: the project's command.
+    """
+    for key, volume in (document(words).get("volumes") or {}).items():
+        if volume.get("name") != name or volume.get("external"):
+            continue
+        labels = {**(volume.get("labels") or {}), PROJECT: project, VOLUME: key}
+        options = volume.get("driver_opts") or {}
+        cli.run(
+            *("volume", "create", f"--driver={volume.get('driver') or 'local'}"),
+            *(f"--label={label}={value}" for label, value in labels.items()),
+            *(f"--opt={option}={value}" for option, value in options.items()),
+            name,
+            doing=f"create the volume {name}",
+        )
 
 
 def rejoin(project: str, folder: Path, words: Sequence[str]) -> list[str]:
@@ -133,9 +153,3 @@ def rejoin(project: str, folder: Path, words: Sequence[str]) -> list[str]:
             )
             found.append(containers.short(container.service))
     return found
-
-
-def _image_id(name: str) -> str:
-    return cli.run(
-        "image", "inspect", "--format={{.Id}}", name, doing=f"look for {name}", check=False
-    ).strip()

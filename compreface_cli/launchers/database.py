@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from compreface_cli.checks import database as checks
 from compreface_cli.cleanup import Report
-from compreface_cli.docker import cli, containers
+from compreface_cli.docker import cli, client, containers
 from compreface_cli.docker.containers import Container
 from compreface_cli.errors import ConflictError, DataRefusedError, UnhealthyError
 from compreface_cli.facts import database as facts
@@ -26,17 +26,19 @@ _LOCK_WAIT_S = 300.0  # Liquibase itself gives up after five minutes
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12}")
 
 
-def ready(deployment: Deployment, up: Callable[[str], None], report: Report) -> None:
+def ready(
+    deployment: Deployment, up: Callable[[str], None], report: Report, *, new_volume: bool = False
+) -> None:
     """The database runs and the services may start on it; raises the CfError of what forbids it.
 
     `up` starts one service of the project. A volume whose initialisation was cut off, and that
-    holds nothing, is made anew; any other stays as it is.
+    holds nothing, is made anew, unless it is new (`new_volume`); any other stays as it is.
     """
     work = _Database(deployment, report)
     if work.runs():
         seen = work.wait(anew=None)
     else:
-        existed = work.volume_exists()
+        existed = not new_volume and work.volume_exists()
         up(SERVICE)
         seen = work.wait(anew=(lambda: up(SERVICE)) if existed else None)
     work.admit(seen)
@@ -69,14 +71,10 @@ class _Database:
 
     def runs(self) -> bool:
         found = self.container()
-        return found is not None and found.state.get("Status") == "running"
+        return found is not None and found.state == "running"
 
     def volume_exists(self) -> bool:
-        found = cli.run(
-            *("volume", "ls", "--quiet", f"--filter=name={self.volume}"),
-            doing=f"look for the volume {self.volume}",
-        )
-        return self.volume in found.split()
+        return client.find("volumes", self.volume) is not None
 
     def wait(self, *, anew: Callable[[], None] | None) -> facts.DatabaseFacts:
         """What it says once it answers; `anew` starts it once more on an empty volume."""
@@ -84,8 +82,6 @@ class _Database:
         while True:
             found = self.container()
             if found is None:
-                # An engine that has died answers so too.
-                cli.run("version", "--format", "{{.Server.Version}}", doing="ask the Docker engine")
                 raise UnhealthyError("the database's container is gone right after its start")
             state = containers.service_state(found)
             if state.state == "running" and (state.healthy or found.health == "none"):
@@ -97,7 +93,7 @@ class _Database:
                 if reason:
                     self._anew(found, reason, anew)
                     continue
-            over = found.restarts >= _STARTS or found.state.get("Status") in ("exited", "dead")
+            over = found.restarts >= _STARTS or found.state in ("exited", "dead")
             if over or state.healthy is False:
                 raise UnhealthyError(
                     f"the database does not come up: {state.detail or state.state}",
@@ -175,15 +171,9 @@ class _Database:
 
     def _only_ours(self, found: Container) -> None:
         """ConflictError unless the volume is the data folder of this container alone."""
-        mounted = cli.ask(
-            *("container", "inspect", "--format={{json .Mounts}}", found.id),
-            doing="look at the database's volume",
-        )
+        mounted = client.get("containers", found.id, "json")["Mounts"]
         here = [one.get("Name") for one in mounted or () if one.get("Destination") == _DATA]
-        users = cli.run(
-            *("ps", "--all", "--quiet", "--no-trunc", f"--filter=volume={self.volume}"),
-            doing=f"look who uses the volume {self.volume}",
-        ).split()
+        users = [one.id for one in containers.listed(volume=self.volume)]
         if here != [self.volume] or users != [found.id]:
             raise ConflictError(
                 f"the first start on the volume {self.volume} was cut off, and other containers "
@@ -203,11 +193,9 @@ def _gone(lock: facts.Lock, sessions: int | None) -> bool:
     name = lock.holder.partition(" ")[0]
     if not _CONTAINER_ID.fullmatch(name):
         return False  # a host of its own name: perhaps outside this daemon
-    running = cli.run("ps", "--quiet", "--no-trunc", doing="look who holds the lock").split()
-    holder = next((one for one in running if one.startswith(name)), None)
-    if holder is None:
+    row = client.find("containers", name, "json", doing="look who holds the lock")
+    if row is None or not row["State"]["Running"]:
         return True
-    row = cli.ask("container", "inspect", holder, doing="look at the lock's holder")[0]
     zoned = any(str(one).startswith("TZ=") for one in row["Config"].get("Env") or ())
     if zoned or not lock.since:
         return False  # the holder writes its local time, which is not known

@@ -76,9 +76,9 @@ class Successor:
     def endpoint(self, key: str) -> Endpoint:
         """Its own port on loopback, any that was free."""
         container = self._now()
-        if container is not None:
-            for binding in container.ports.get(f"{self._project.port}/tcp") or ():
-                return Endpoint("127.0.0.1", int(binding["HostPort"]), key)
+        published = container.published(self._project.port) if container else None
+        if published is not None:
+            return Endpoint("127.0.0.1", published.port, key)
         raise UnhealthyError(
             f"the new engine ended at once: {self.look().detail}",
             details={"log": self.last_lines()},
@@ -168,7 +168,7 @@ def leave_one(project: Project, wanted: str) -> None:
     """
     found = project.engines()
     newest = found[-1]
-    taken_over = newest.state.get("Status") == "running" and any(newest.networks.values())
+    taken_over = newest.state == "running" and any(newest.networks.values())
     kept = newest if taken_over else max(found, key=lambda item: _worth(item, wanted))
     for container in found:
         if container.id != kept.id:
@@ -177,7 +177,7 @@ def leave_one(project: Project, wanted: str) -> None:
 
 def _worth(container: containers.Container, wanted: str) -> tuple[bool, bool, bool, int]:
     named = any(container.networks.values())
-    runs = container.state.get("Status") == "running"
+    runs = container.state == "running"
     return container.config_hash == wanted, runs, named, -container.number
 
 

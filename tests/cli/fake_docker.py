@@ -1,4 +1,4 @@
-"""A `docker` program that answers what it is told to, and writes down what it was asked."""
+"""A `docker` program that answers what it is told to and notes what it was asked, and an engine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compreface_cli.docker import client
+from tests.cli.fake_engine import ANSWERS, engine
 
 _PROGRAM = """#!{python}
 import json, pathlib, signal, sys, time
@@ -20,10 +27,7 @@ for answer in answers:
     if words[: len(answer["to"])] == answer["to"]:
         break
 else:
-    answer = {{"out": "", "err": "", "code": 0, "seconds": 0, "clears": []}}
-if answer["clears"]:
-    nothing = {{**answer, "to": answer["clears"], "out": "", "clears": []}}
-    (home / "answers.json").write_text(json.dumps([nothing, *answers]))
+    answer = {{"out": "", "err": "", "code": 0, "seconds": 0}}
 def ended(number, frame):
     (home / "ended").write_text(signal.Signals(number).name)
     sys.exit(130)
@@ -36,10 +40,11 @@ sys.exit(answer["code"])
 
 
 class FakeDocker:
-    """Stands first on the PATH once `path` is put there."""
+    """Stands first on the PATH once `path` is put there; `holds` is what its engine answers."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.holds: dict[str, Any] = dict(ANSWERS)
         self._answers: list[dict[str, object]] = []
         program = home / "bin" / "docker"
         program.parent.mkdir(parents=True)
@@ -58,14 +63,9 @@ class FakeDocker:
         err: str = "",
         code: int = 0,
         seconds: float = 0,
-        clears: Sequence[str] = (),
     ) -> None:
-        """Say this to commands that begin so; what was said last is looked at first.
-
-        Once it is said, what `clears` names is answered with nothing.
-        """
+        """Say this to commands that begin so; what was said last is looked at first."""
         row = {"to": list(to), "out": out, "err": err, "code": code, "seconds": seconds}
-        row["clears"] = list(clears)
         self._answers.insert(0, row)
         self._save()
 
@@ -78,6 +78,21 @@ class FakeDocker:
     def was_asked(self, words: Sequence[str]) -> bool:
         return any(asked[: len(words)] == list(words) for asked in self.asked())
 
+    def containers(self, *documents: Mapping[str, Any]) -> None:
+        """The engine has these and no other; each as `docker container inspect` shows it."""
+        for path in [path for path in self.holds if path.startswith("/containers/")]:
+            del self.holds[path]
+        for document in documents:
+            self.holds[f"/containers/{document['Id']}/json"] = document
+        self.holds["/containers/json"] = [
+            {
+                "Id": document["Id"],
+                "Labels": document["Config"]["Labels"],
+                "State": document["State"]["Status"],
+            }
+            for document in documents
+        ]
+
     @property
     def ended_by(self) -> str:
         """The signal that ended a command before its time, "" when none did."""
@@ -86,3 +101,14 @@ class FakeDocker:
 
     def _save(self) -> None:
         (self.home / "answers.json").write_text(json.dumps(self._answers))
+
+
+@contextmanager
+def fake_docker(home: Path) -> Iterator[FakeDocker]:
+    """The program first on the PATH, with an engine that it and `cf` ask."""
+    fake = FakeDocker(home)
+    with engine(fake.holds, home / "docker.sock") as host, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", fake.path)
+        patch.setenv("DOCKER_HOST", host)
+        patch.setattr(client, "_versions", {})
+        yield fake

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 VERSION = {"Version": "26.1.5", "ApiVersion": "1.45", "MinAPIVersion": "1.24", "Arch": "amd64"}
 ANSWERS: Mapping[str, Any] = {
@@ -32,16 +33,26 @@ ANSWERS: Mapping[str, Any] = {
 }
 
 
+def _has(row: Mapping[str, Any], label: str) -> bool:
+    name, given, value = label.partition("=")
+    labels = row.get("Labels") or {}
+    return name in labels and (not given or labels[name] == value)
+
+
 class _Handler(BaseHTTPRequestHandler):
     answers: Mapping[str, Any] = {}
 
     def do_GET(self) -> None:
-        path = re.sub(r"^/v1\.\d+", "", self.path).partition("?")[0]
+        parts = urlsplit(re.sub(r"^/v1\.\d+", "", self.path))
+        path = parts.path
         status, body = 200, self.answers.get(path)
         if body is None:
             status, body = 404, {"message": f"no such thing: {path}"}
         elif isinstance(body, tuple):
             status, body = body
+        filters = json.loads(dict(parse_qsl(parts.query)).get("filters", "{}"))
+        for label in filters.get("label", ()) if isinstance(body, list) else ():
+            body = [row for row in body if _has(row, label)]
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

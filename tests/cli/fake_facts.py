@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from compreface_cli.docker.containers import Container, PublishedPort
 from compreface_cli.facts import Facts
-from compreface_cli.facts.docker import Container, DockerFacts, LocalImage, PublishedPort
+from compreface_cli.facts.docker import DockerFacts, LocalImage
 from compreface_cli.facts.gpu import Gpu, GpuFacts
 from compreface_cli.facts.host import HostFacts, Listener, PortFact
 from compreface_cli.plan.plan import Plan

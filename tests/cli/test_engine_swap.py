@@ -80,7 +80,7 @@ def test_a_local_process_is_replaced_in_its_place() -> None:
 
 def container(log: list[dict[str, Any]], began: str = "2026-11-30T08:00:00.5Z") -> Any:
     state = {"Status": "running", "StartedAt": began, "Health": {"Log": log}}
-    return containers.Container("1", "core", CORE, "sha256:x", "/x", state, 0, {})
+    return containers.Container("1", "core", "running", "sha256:x", details=state)
 
 
 def probed(second: int, code: int) -> dict[str, Any]:

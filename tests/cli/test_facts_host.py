@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from compreface_cli import cpu
 from compreface_cli.facts import Questions, gather, host
 from compreface_cli.facts.host import Listener, PortFact
 from tests.shared import ROOT
@@ -142,12 +143,13 @@ def _as_nobody(script: str) -> subprocess.CompletedProcess[str]:
 def test_flags_are_those_that_every_core_has(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("flags\t\t: sse4_2 avx\nmodel name : x\n\nflags\t\t: sse4_2\n")
-    assert host.cpu_flags(cpuinfo) == frozenset({"sse4_2"})
+    assert cpu.flags(cpuinfo) == frozenset({"sse4_2"})
+    assert cpu.flags(cpuinfo, every_core=False) == frozenset({"sse4_2", "avx"})
     cpuinfo.write_text("processor : 0\nFeatures\t: fp asimd\n")
-    assert host.cpu_flags(cpuinfo) == frozenset({"fp", "asimd"})
+    assert cpu.flags(cpuinfo) == frozenset({"fp", "asimd"})
     cpuinfo.write_text("processor : 0\n")
-    assert host.cpu_flags(cpuinfo) is None
-    assert host.cpu_flags(tmp_path / "absent") is None
+    assert cpu.flags(cpuinfo) is None
+    assert cpu.flags(tmp_path / "absent") is None
 
 
 def test_a_proc_without_tables_shows_no_listeners(tmp_path: Path) -> None:
@@ -169,7 +171,7 @@ def test_a_socket_without_a_process_in_sight_is_listed_without_a_name(tmp_path: 
 
 
 def test_architectures_have_dockers_names() -> None:
-    assert [host.architecture(name) for name in ("x86_64", "aarch64", "riscv64")] == [
+    assert [cpu.architecture(name) for name in ("x86_64", "aarch64", "riscv64")] == [
         "amd64",
         "arm64",
         "riscv64",

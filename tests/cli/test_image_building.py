@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli.cleanup import CleanUp, interruptible
+from compreface_cli.cleanup import interruptible
 from compreface_cli.docker import cli, image
-from compreface_cli.docker.labels import LABEL_BASE
+from compreface_cli.docker.labels import LABEL_RENDER
 from compreface_cli.errors import (
     CfError,
     ConflictError,
@@ -25,7 +24,7 @@ from compreface_cli.errors import (
     Interruption,
     UnhealthyError,
 )
-from tests.cli.fake_docker import FakeDocker
+from tests.cli.fake_docker import FakeDocker, fake_docker
 
 TAG = "compreface-core:test-1"
 STEP = "#5 [2/2] RUN python3 -m pip install numpy"
@@ -39,10 +38,9 @@ ERROR: failed to solve: process "/bin/sh -c python3" did not complete successful
 
 
 @pytest.fixture
-def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
-    fake = FakeDocker(tmp_path / "fake")
-    monkeypatch.setenv("PATH", fake.path)
-    return fake
+def docker(tmp_path: Path) -> Iterator[FakeDocker]:
+    with fake_docker(tmp_path / "fake") as fake:
+        yield fake
 
 
 @pytest.fixture
@@ -58,10 +56,10 @@ def present(docker: FakeDocker, identity: str, label: str) -> None:
     row = {
         "Id": identity,
         "Size": 5,
-        "Config": {"Labels": {image.RENDER_LABEL: label}},
+        "Config": {"Labels": {LABEL_RENDER: label}},
         "RepoDigests": [],
     }
-    docker.answers("image", "inspect", out=json.dumps(row))
+    docker.holds[f"/images/{TAG}/json"] = row
 
 
 def log_of_a_failed_step(*lines: str) -> str:
@@ -140,15 +138,6 @@ def test_each_step_is_told_once_it_is_done_with_its_number_and_time(
     assert labels[-1] == f"{TAG}: 3 of 3 steps"
 
 
-def test_an_image_from_the_same_files_is_not_built_again(docker: FakeDocker, context: Path) -> None:
-    present(docker, "sha256:here", image.fingerprint(context))
-    found = image.build(context, TAG, report=lambda line: None)
-    assert (found.id, found.built) == ("sha256:here", False)
-    assert not docker.was_asked(["build"])
-    image.build(context, TAG, report=lambda line: None, force=True)
-    assert docker.was_asked(["build"])
-
-
 def test_any_changed_file_asks_for_a_new_image(docker: FakeDocker, context: Path) -> None:
     present(docker, "sha256:here", image.fingerprint(context))
     assert image.up_to_date(TAG, context) is not None
@@ -157,73 +146,6 @@ def test_any_changed_file_asks_for_a_new_image(docker: FakeDocker, context: Path
     (context / "models" / "model.onnx").write_bytes(b"weights")
     (context / "models" / "model.onnx").rename(context / "models" / "other.onnx")
     assert image.up_to_date(TAG, context) is None
-
-
-def has(docker: FakeDocker, name: str, identity: str, **labels: str) -> None:
-    row = {"Id": identity, "Size": 5, "Config": {"Labels": labels}, "RepoDigests": []}
-    docker.answers("image", "inspect", "--format", "{{json .}}", name, out=json.dumps(row))
-
-
-def test_an_image_whose_base_has_moved_is_built_anew_and_that_is_said(
-    docker: FakeDocker, context: Path
-) -> None:
-    made = {image.RENDER_LABEL: image.fingerprint(context), LABEL_BASE: "sha256:old"}
-    has(docker, TAG, "sha256:here", **made)
-    has(docker, "corp/base:1", "sha256:old")
-    said: list[str] = []
-    assert not image.build(context, TAG, base="corp/base:1", report=said.append).built
-    assert (said, docker.was_asked(["build"])) == ([], False)
-    has(docker, "corp/base:1", "sha256:new")
-    assert image.build(context, TAG, base="corp/base:1", report=said.append).built
-    assert said == [f"corp/base:1 is another image by now than the one {TAG} was built upon"]
-    (built,) = [words for words in docker.asked() if words[0] == "build"]
-    assert f"--label={LABEL_BASE}=sha256:new" in built
-    assert not docker.was_asked(["pull"])
-
-
-def test_without_its_base_here_an_image_stays_as_it_is(docker: FakeDocker, context: Path) -> None:
-    docker.answers("version", out="26")
-    has(docker, TAG, "sha256:here", **{image.RENDER_LABEL: image.fingerprint(context)})
-    made = image.build(context, TAG, base="corp/base:1", report=lambda line: None)
-    assert (made.id, made.built) == ("sha256:here", False)
-
-
-def test_a_pull_that_fails_names_the_image_and_what_works_without_it(
-    docker: FakeDocker, context: Path
-) -> None:
-    has(docker, "corp/base:1", "sha256:old")
-    refused = 'Error response from daemon: Get "https://corp/v2/": dial tcp: no such host'
-    docker.answers("pull", err=f"{refused}\n", code=1)
-    with pytest.raises(FetchError) as failed:
-        image.build(context, TAG, base="corp/base:1", report=lambda line: None, pull=True)
-    assert failed.value.message == f"--pull: corp/base:1 cannot be pulled: {refused}"
-    assert "Without --pull" in str(failed.value.hint)
-    assert not docker.was_asked(["build"])
-
-
-def test_a_failed_run_gives_the_name_back_to_the_image_that_had_it(
-    docker: FakeDocker, context: Path
-) -> None:
-    present(docker, "sha256:old", "other files")
-    undo = CleanUp()
-    image.build(context, TAG, report=lambda line: None, undo=undo)
-    present(docker, "sha256:new", image.fingerprint(context))
-    undo.undo()
-    assert docker.was_asked(["tag", "sha256:old", TAG])
-    assert docker.was_asked(["image", "rm", "sha256:new"])
-
-
-def test_a_failed_first_run_removes_its_image(docker: FakeDocker, context: Path) -> None:
-    docker.answers("build", out="no", code=1)
-    with pytest.raises(CfError), CleanUp() as undo:
-        image.build(context, TAG, report=lambda line: None, undo=undo)
-    assert not docker.was_asked(["image", "rm"]), "there was nothing to remove"
-
-
-def test_push_reads_the_digest(docker: FakeDocker) -> None:
-    digest = "sha256:" + "a" * 64
-    docker.answers("push", out=f"latest: digest: {digest} size: 1\n")
-    assert image.push("registry.example/x:1") == digest
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,6 @@ def test_a_user_without_rights_on_the_socket_is_told_the_group(ready: Cf, instan
     # Imported as root, who may read the checkout; asked as a user without any right.
     script = (
         "import json, os\n"
-        "import docker, requests\n"
         "from compreface_cli.checks import docker as check\n"
         "from compreface_cli.facts import docker as facts\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
