@@ -160,7 +160,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Checks the installation, loads the plugins and models that the environment "
         "variables name, as a start would, and exits.",
         epilog="exit codes: 0 success, 1 damaged installation, 3 the configuration cannot run",
-
     )
     parser.add_argument("--installation", action="store_true", help="check the installation only")
     parser.add_argument("--portrait", type=Path, metavar="FILE", help="scan it: one face, no more")
