@@ -57,7 +57,8 @@ def remove_volume(name: str) -> None:
 def images(build: str | None = None) -> list[Image]:
     """The images that `cf` built, for one build or for any; those without a name too."""
     label = LABEL_BUILD if build is None else f"{LABEL_BUILD}={build}"
-    return sorted(image.listed(label), key=lambda found: (found.build, found.name))
+    found = image.listed(label, doing="list the images of cf")
+    return sorted(found, key=lambda image: (image.build, image.name))
 
 
 def images_of_containers() -> frozenset[str]:

@@ -61,10 +61,10 @@ def find(tag: str) -> Image | None:
     return _image({**row, **row["Config"]}) if row else None
 
 
-def listed(*labels: str, timeout_s: float = client.ANSWER_S) -> list[Image]:
+def listed(*labels: str, doing: str = "", timeout_s: float = client.ANSWER_S) -> list[Image]:
     """All images that each `label` or `label=value` fits, those without a name too."""
     filters = {"label": labels}
-    rows = client.get("images", "json", timeout_s=timeout_s, filters=filters)
+    rows = client.get("images", "json", doing=doing, timeout_s=timeout_s, filters=filters)
     return [_image(row) for row in rows]
 
 
