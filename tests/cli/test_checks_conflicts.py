@@ -12,7 +12,7 @@ from compreface_cli.checks import volume
 from compreface_cli.checks.base import Finding, OtherInstance, OwnedResources
 from compreface_cli.errors import PreflightError
 from compreface_cli.facts.database import Collection, DatabaseFacts
-from compreface_cli.facts.docker import Network, Volume
+from compreface_cli.facts.docker import Labelled
 from compreface_cli.facts.host import PortFact
 from tests.cli.fake_facts import (
     FOLDER,
@@ -253,13 +253,13 @@ def test_a_crash_loop_of_this_instance_is_a_warning() -> None:
     ],
 )
 def test_a_foreign_network_of_the_name_is_refused(labels: dict[str, str], owner: str) -> None:
-    other = Network("n", "cf-embedded_default", labels)
+    other = Labelled("cf-embedded_default", labels)
     row = only("project", "fail", checks.preflight(plan(), facts(docker=docker(networks=(other,)))))
     assert owner in row.message
 
 
 def test_own_network_is_no_conflict() -> None:
-    mine = Network("n", "cf-embedded_default", OURS)
+    mine = Labelled("cf-embedded_default", OURS)
     findings = checks.preflight(plan(), facts(docker=docker(networks=(mine,))))
     assert not matching("project", "fail", findings)
 
@@ -273,7 +273,7 @@ def test_own_network_is_no_conflict() -> None:
     ],
 )
 def test_a_foreign_volume_of_the_name_is_refused(labels: dict[str, str], words: str) -> None:
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, labels),)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, labels),)))
     row = only("volume", "fail", checks.preflight(plan(), seen))
     assert words in row.message
     assert row.code == 4
@@ -281,7 +281,7 @@ def test_a_foreign_volume_of_the_name_is_refused(labels: dict[str, str], words: 
 
 def test_a_volume_of_another_calculator_is_refused_with_the_code_of_data() -> None:
     theirs = {**OURS, "compreface-cli.calculator": "facenet.Calculator"}
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, theirs),)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, theirs),)))
     row = only("volume", "fail", checks.preflight(plan(), seen))
     assert row.code == 5
     assert "facenet.Calculator" in row.message
@@ -292,7 +292,7 @@ THEIRS = {**OURS, "compreface-cli.calculator": "facenet.Calculator"}
 
 def judged(database: DatabaseFacts | None, own: OwnedResources = OWN) -> tuple[Finding, bool]:
     """The volume's finding, where the label names another calculator than the plan; is it asked?"""
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, THEIRS),)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, THEIRS),)))
     asked = volume.in_doubt(plan(), seen, own)
     (row,) = volume.check(plan(), replace(seen, database=database), own)
     return row, asked
@@ -326,10 +326,10 @@ def test_the_record_overrides_the_label() -> None:
 
 def test_only_this_instances_volume_is_read() -> None:
     for labels in ({}, {**THEIRS, "com.docker.compose.project": "shop"}):
-        seen = facts(docker=docker(volumes=(Volume(VOLUME, labels),)))
+        seen = facts(docker=docker(volumes=(Labelled(VOLUME, labels),)))
         assert not volume.in_doubt(plan(), seen, OWN)
     unlabelled = {"com.docker.compose.project": "cf-embedded"}
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, unlabelled),)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, unlabelled),)))
     assert not volume.in_doubt(plan(), seen, OWN)
     assert not volume.in_doubt(plan(), facts(docker=docker()), OWN)
     assert not volume.in_doubt(plan(services="core"), seen, OWN)
@@ -338,7 +338,7 @@ def test_only_this_instances_volume_is_read() -> None:
 
 def test_a_volume_mounted_by_a_running_container_is_refused() -> None:
     user = container("psql", "paused", volumes=(VOLUME,))
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, OURS),), containers=(user,)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, OURS),), containers=(user,)))
     row = only("volume", "fail", checks.preflight(plan(), seen))
     assert "the container psql (paused)" in row.message
     assert "docker stop psql" in row.hint
@@ -347,13 +347,15 @@ def test_a_volume_mounted_by_a_running_container_is_refused() -> None:
 def test_own_volume_with_own_or_stopped_containers_is_fine() -> None:
     mine = of_project("cf-embedded", FOLDER, volumes=(VOLUME,))
     old = container("old", "exited", volumes=(VOLUME,))
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, OURS), Volume("x")), containers=(mine, old)))
+    seen = facts(
+        docker=docker(volumes=(Labelled(VOLUME, OURS), Labelled("x")), containers=(mine, old))
+    )
     assert only("volume", "ok", checks.preflight(plan(), seen, OWN))
 
 
 def test_the_process_launcher_ignores_docker_names_and_volumes() -> None:
     other = container("cf-embedded-compreface-core-1", volumes=(VOLUME,))
-    crowded = docker(containers=(other,), volumes=(Volume(VOLUME),))
+    crowded = docker(containers=(other,), volumes=(Labelled(VOLUME),))
     wanted = plan(launcher="process", services="core", port=3000)
     findings = checks.preflight(wanted, facts(docker=crowded))
     assert {item.level for item in findings} == {"ok"}
@@ -361,7 +363,7 @@ def test_the_process_launcher_ignores_docker_names_and_volumes() -> None:
 
 def test_a_core_alone_has_no_volume_and_one_container_name() -> None:
     other = container("cf-embedded-compreface-fe-1")
-    crowded = docker(containers=(other,), volumes=(Volume(VOLUME),))
+    crowded = docker(containers=(other,), volumes=(Labelled(VOLUME),))
     findings = checks.preflight(plan(services="core", port=3000), facts(docker=crowded))
     assert {item.level for item in findings} == {"ok"}
 
@@ -374,7 +376,7 @@ def test_an_unreachable_docker_engine_is_one_finding() -> None:
 def test_all_findings_come_in_one_report_with_the_smallest_code() -> None:
     poor = facts(
         host=replace(ports(held(8000)), cpu_flags=frozenset()),
-        docker=docker(volumes=(Volume(VOLUME),), root_free=1),
+        docker=docker(volumes=(Labelled(VOLUME),), root_free=1),
     )
     with pytest.raises(PreflightError) as caught:
         checks.raise_for(checks.preflight(plan(), poor))
