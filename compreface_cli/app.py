@@ -1,4 +1,4 @@
-"""The Typer app: its commands, each imported only when it is asked for; help imports all."""
+"""The Typer app; the module of a command is imported only when that command is called."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def _print_version(value: bool) -> None:
 
 
 def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
-    """The app with all commands; for these arguments, only with what they need.
+    """The app with all commands; given `arguments`, with the one command that they name.
 
-    That is the command they name, or, where they name none, every command by its line of help.
+    If they name none, every command is listed with its help line, and no module is imported.
     """
     app = typer.Typer(
         name="cf",
@@ -66,7 +66,7 @@ def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
         if debug:
             os.environ["CF_DEBUG"] = "1"
 
-    words = [one for one in arguments or () if not one.startswith("-")]
+    words = [argument for argument in arguments or () if not argument.startswith("-")]
     word = words[0].replace("-", "_") if words else ""
     if arguments is None or word in COMMANDS:
         for name in (word,) if word in COMMANDS else COMMANDS:
@@ -78,10 +78,10 @@ def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
 
 
 def _no_command() -> None:
-    """Stands for a command on the help page; what is called is always imported."""
+    """Placeholder for a command on the help page; never called."""
 
 
 def typed() -> Sequence[str]:
-    """The arguments so far: those of this process, or the line that a shell wants completed."""
+    """The arguments of this process, or those of the line that a shell asks to complete."""
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS")
     return line.split()[1:] if line else sys.argv[1:]

@@ -1,4 +1,4 @@
-"""For child processes: that they end with this `cf`, and which of its variables they get."""
+"""Child processes: the environment variables they inherit, and their end together with `cf`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import signal
 import sys
 from collections.abc import Callable
 
-# What of the user's environment an engine may need: libraries of the GPU, places, language.
+# Variables that an engine may need: search paths, folders, language, the GPU's libraries.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _OF_THE_GPU = ("CUDA_", "NVIDIA_")
 
 
 def inherited_environment() -> dict[str, str]:
-    """The variables of this process that one of the engine gets; no settings of `cf` or Python."""
+    """The variables that an engine process inherits; without settings of `cf` and of Python."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -23,19 +23,19 @@ def inherited_environment() -> dict[str, str]:
 
 
 def die_with(parent: int) -> Callable[[], None]:
-    """For `preexec_fn`: Linux sends the new process SIGTERM when `parent` dies, however it dies.
+    """A `preexec_fn` with which Linux sends the child SIGTERM when the process `parent` ends.
 
-    Takes no lock that another thread could hold, so it may be used beside threads.
+    Takes no lock that another thread could hold, so it is safe in a process with threads.
     """
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
-    def ask() -> None:
+    def set_death_signal() -> None:
         if prctl is None:
             return
-        # Until the program is there, a handler of the parent's would hear it and do nothing.
+        # Until exec, a handler inherited from the parent would swallow the signal.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before it was asked for
+        if os.getppid() != parent:  # it ended before prctl was called
             os._exit(1)
 
-    return ask
+    return set_death_signal

@@ -1,7 +1,7 @@
-"""The clean-up of a run that does not reach its end, and the signals that interrupt one.
+"""Clean-up of a run that fails or is interrupted, and the signal handlers that interrupt one.
 
-Child processes of `cf` run in a session of their own (`start_new_session`), so that a Ctrl-C
-reaches `cf` alone and the clean-up can still use them.
+Child processes of `cf` run in their own session (`start_new_session`): Ctrl-C reaches only `cf`,
+and the clean-up can still use them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TypeAlias
 
 from compreface_cli.errors import CfError, Interruption
 
-Report: TypeAlias = Callable[[str], None]  # one line about what happens, for stderr
-Waiting: TypeAlias = Callable[[str], AbstractContextManager[object]]  # shows that a block lasts
+Report: TypeAlias = Callable[[str], None]  # prints a line on stderr
+Waiting: TypeAlias = Callable[[str], AbstractContextManager[object]]  # shows a label during a block
 
 
 class CleanUp:
@@ -33,7 +33,7 @@ class CleanUp:
         self._report = report
         self._waiting = waiting
         self.failures: list[str] = []
-        self.left = ""  # what is as before once all is undone: "'demo' runs as before"
+        self.left = ""  # the state after an undo, for the report: "'demo' runs as before"
 
     def push(self, what: str, undo: Callable[[], None]) -> None:
         self._steps.append((what, undo))
@@ -43,7 +43,7 @@ class CleanUp:
         self._steps.clear()
 
     def undo(self) -> None:
-        """Undo all steps, the last first; one that fails is reported and stops no other."""
+        """Undo all steps, last first; a step that fails is reported, and the others still run."""
         with _signals_answered(lambda: self._report("still cleaning up, please wait")):
             while self._steps:
                 what, step = self._steps.pop()
@@ -73,7 +73,7 @@ class CleanUp:
         with self._waiting(label):
             try:
                 self.undo()
-            except (Interruption, KeyboardInterrupt):  # a signal just before undo() heard them
+            except (Interruption, KeyboardInterrupt):  # a signal just before undo() handled them
                 self.undo()
         if isinstance(error, Interruption):
             error.outcome = self._outcome()
@@ -88,28 +88,28 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """Within the block the first Ctrl-C, SIGTERM or lost terminal raises Interruption.
+    """Raise Interruption on the first Ctrl-C, SIGTERM or SIGHUP within the block.
 
-    Those that the process was started to ignore (`nohup`, a shell's background) stay ignored.
+    Signals that the process was started to ignore (`nohup`, a background job) stay ignored.
     """
-    heard = False
+    interrupted = False
 
-    def answer(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
-        if not heard:
-            heard = True
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
             raise Interruption(signal.Signals(number).name)
 
-    return _handlers(answer)
+    return _handlers(interrupt)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """A signal within the block is answered right after it: for a step that must not be cut."""
-    heard: list[tuple[int, FrameType | None]] = []
-    with _handlers(lambda number, frame: heard.append((number, frame))):
+    """Handle a signal that arrives within the block at its end: for a step that must be atomic."""
+    received: list[tuple[int, FrameType | None]] = []
+    with _handlers(lambda number, frame: received.append((number, frame))):
         yield
-    for number, frame in heard[:1]:
+    for number, frame in received[:1]:
         handler = signal.getsignal(number)
         if callable(handler):
             handler(number, frame)
@@ -118,20 +118,20 @@ def deferred() -> Iterator[None]:
 
 
 def _signals_answered(answer: Callable[[], None]) -> AbstractContextManager[None]:
-    # A Python handler, not a mask and not SIG_IGN: children must not inherit it.
+    # A Python handler: children would inherit a signal mask or SIG_IGN.
     return _handlers(lambda number, frame: answer())
 
 
 @contextmanager
 def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
+        yield  # only the main thread receives signals
         return
-    # What `nohup` or a shell's background ignores for this process is not ours to hear.
-    heard = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heard}
+    # Keep what `nohup` or a background job ignores.
+    handled = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+        for number, former in previous.items():
+            signal.signal(number, former)

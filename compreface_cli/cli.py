@@ -1,4 +1,4 @@
-"""The entry point of `cf` (its commands: app.py), and where an error becomes an exit code."""
+"""The entry point of `cf` (its commands: app.py); turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INTERRUPTED = 130
 
 
 def __getattr__(name: str) -> Any:
-    if name == "app":  # for tools and tests that want the whole app
+    if name == "app":  # the whole app, for tools and tests
         from compreface_cli.app import make_app
 
         return make_app()
@@ -32,27 +32,27 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Run `cf`; every error that is meant for the user ends here, with its exit code."""
+    """Run `cf`; report every error that is meant for the user and exit with its code."""
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or open(os.devnull, "w")  # closed by who started `cf`
+        stream = getattr(sys, name) or open(os.devnull, "w")  # closed by the parent process
         setattr(sys, name, stream)
-        if isinstance(stream, io.TextIOWrapper):  # no name ends a command for its letters
+        if isinstance(stream, io.TextIOWrapper):  # an unencodable file name must not end a command
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _stop)
-    code = _ended(_print_version if sys.argv[1:] == ["--version"] else _run)
-    unwritten = _ended(_flush)
-    if code or unwritten:
-        sys.exit(code or unwritten)
+    code = _exit_code(_print_version if sys.argv[1:] == ["--version"] else _run)
+    flush_code = _exit_code(_flush)
+    if code or flush_code:
+        sys.exit(code or flush_code)
 
 
-def _ended(work: Callable[[], int]) -> int:
+def _exit_code(work: Callable[[], int]) -> int:
     try:
         return work()
     except KeyboardInterrupt:
         return _report(InterruptedByUser("interrupted"))
-    except Interruption as signalled:
-        by = "" if str(signalled) in ("", "SIGINT") else f" by {signalled}"
-        outcome = f"; {signalled.outcome}" if signalled.outcome else ""
+    except Interruption as signal_error:
+        by = "" if str(signal_error) in ("", "SIGINT") else f" by {signal_error}"
+        outcome = f"; {signal_error.outcome}" if signal_error.outcome else ""
         return _report(InterruptedByUser(f"interrupted{by}{outcome}"))
     except CfError as error:
         return _report(error)
@@ -72,14 +72,14 @@ def _flush() -> int:
 
 
 def _unexpected(error: Exception) -> CfError:
-    """A folder of this user that cannot be used, or else a fault of cf itself."""
+    """The error for a user folder that cannot be used, else one that reports a bug in cf."""
     if isinstance(error, OSError):
         from compreface_cli.config import paths
 
         if refused := paths.refused(error):
             return refused
     text = f"{type(error).__name__}: {error}"
-    hint = "This is a fault of cf. `cf --debug ...` shows where it is."
+    hint = "This is a bug in cf. `cf --debug ...` prints the traceback."
     return CfError(f"unexpected {text}", hint=hint)
 
 
@@ -95,11 +95,11 @@ def _run() -> int:
     except typer.Abort as error:
         raise InterruptedByUser("aborted") from error
     except usage_error as error:
-        if not _json_is_wanted():
+        if not _wants_json():
             error.show()
             return int(error.exit_code)
         raise UsageError(error.format_message(), hint="cf --help") from error
-    if code == _INTERRUPTED:  # how Typer hands a KeyboardInterrupt on
+    if code == _INTERRUPTED:  # Typer returns this code for a KeyboardInterrupt
         raise InterruptedByUser("interrupted")
     return code if isinstance(code, int) else 0
 
@@ -107,8 +107,10 @@ def _run() -> int:
 def _report(error: CfError) -> int:
     from compreface_cli.terminal.output import Output
 
-    # A second Ctrl-C must not cut the answer to the first.
-    before = {one: signal.signal(one, _hear_nothing) for one in (signal.SIGINT, signal.SIGTERM)}
+    # A second Ctrl-C must not cut off the report of the first.
+    previous = {
+        number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         if os.environ.get("CF_DEBUG"):
             import traceback
@@ -116,23 +118,23 @@ def _report(error: CfError) -> int:
             traceback.print_exc()
         with suppress(OSError):  # of stderr: the exit code stays
             try:
-                in_json = _json_is_wanted() and not isinstance(error, OutputError)
+                in_json = _wants_json() and not isinstance(error, OutputError)
                 Output(json_mode=in_json).error(error)
             except OutputError as unwritten:
                 Output().error(error)
                 Output().error(unwritten)
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
     return error.code
 
 
-def _json_is_wanted() -> bool:
-    options = takewhile(lambda one: one != "--", sys.argv[1:])
-    return any(one.partition("=")[0] == "--json" for one in options)
+def _wants_json() -> bool:
+    options = takewhile(lambda argument: argument != "--", sys.argv[1:])
+    return any(option.partition("=")[0] == "--json" for option in options)
 
 
-def _hear_nothing(number: int, frame: FrameType | None) -> None:
+def _ignore(number: int, frame: FrameType | None) -> None:
     pass
 
 

@@ -13,7 +13,7 @@ CfError                1   failed; the root of all errors that `cf` reports
 ├── PreflightError    3-9  findings before anything was created; the smallest code of them
 └── InterruptedByUser 130  Ctrl-C or SIGTERM
 
-Interruption is how a signal gets to main(): no CfError, because no handler of errors may take it.
+Interruption carries a signal to main(). It is not a CfError, so that no error handler catches it.
 """
 
 from __future__ import annotations
@@ -91,17 +91,17 @@ class InterruptedByUser(CfError):
 
 
 class Interruption(BaseException):
-    """Raised by a signal handler, so anywhere: an `except Exception` of a library must not take it.
+    """A signal, raised by its handler and so at any line of the program.
 
-    `threading.Thread.start` is one: it would lose a thread that already runs. `outcome` says what
-    became of that run's work.
+    Not an Exception: a library's `except Exception` must not catch it (in `threading.Thread.start`
+    that would lose a running thread). `outcome` says what became of the run's work.
     """
 
     outcome = ""
 
 
 class PreflightError(CfError):
-    """Everything that stands in the way, found before anything was created."""
+    """All failed checks of a run, which has created nothing yet."""
 
     def __init__(self, message: str, *, codes: tuple[int, ...], **rest: Any) -> None:
         super().__init__(message, **rest)

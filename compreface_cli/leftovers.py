@@ -1,4 +1,4 @@
-"""Temporary folders that a later run of `cf` can tell from those in use, and removes."""
+"""Temporary folders; those left by a killed `cf` are recognised and removed by a later run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_LOCK = ".cf-lock"  # held by its process while the folder is in use; the kernel lets go of it
+_LOCK = ".cf-lock"  # flock of the process that uses the folder; the kernel releases it
 _WORK = "work"
 
 
 @contextmanager
 def folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
-    """An empty folder below `parent` (else where temporary files go), gone when the block ends.
+    """An empty folder below `parent` (default: the system's), removed when the block ends.
 
-    What a killed process left under the same prefix is removed first. Raises OSError.
+    Removes folders of the same prefix that a killed process left. Raises OSError.
     """
     place = Path(tempfile.gettempdir()) if parent is None else parent
     sweep(prefix, place)
@@ -27,7 +27,7 @@ def folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
         handle = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.fstat(handle).st_nlink:  # else another cf took it for one that nobody uses
+            if os.fstat(handle).st_nlink:  # else another cf has swept it before the lock was taken
                 try:
                     (made / _WORK).mkdir()
                     yield made / _WORK
@@ -39,15 +39,15 @@ def folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(prefix: str, parent: Path | None = None, *, only_look: bool = False) -> list[Path]:
-    """Remove the folders of that prefix that `folder` made in a process which lives no more.
+    """Remove the folders that `folder` made with that prefix in a process that has ended.
 
-    Returns them; with `only_look` they stay.
+    Returns their paths; with `only_look` removes nothing.
     """
     place = Path(tempfile.gettempdir()) if parent is None else parent
     removed = []
     for path in sorted(place.glob(f"{prefix}*/{_LOCK}")):
         made = path.parent
-        with suppress(OSError):  # in use, somebody else's, or gone by now
+        with suppress(OSError):  # in use, another user's, or just removed
             if made.is_symlink() or made.stat().st_uid != os.getuid():
                 continue
             handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

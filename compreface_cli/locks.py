@@ -1,4 +1,4 @@
-"""Locks between runs of `cf`: each names its holder, and the kernel frees it when that ends."""
+"""File locks between runs of `cf`: each names its holder; the kernel frees it when that ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from compreface_cli.errors import ConflictError
 
 _POLL_S = 0.05
-_GLANCE_S = 0.1  # `holder` of another process has the lock for an instant
+_GLANCE_S = 0.1  # `holder` in another process takes the lock this briefly
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Holder:
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds the lock now; None when it is free, or was taken an instant ago."""
+    """The process that holds the lock; None when it is free, or was taken an instant ago."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -57,18 +57,18 @@ def hold(
     note: Callable[[str], None] = lambda text: None,
     details: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
-    """Hold the lock `path` while working on `what`; its file goes with the block.
+    """Hold the lock `path` while working on `what`; its file is removed at the end of the block.
 
-    When another process holds it, `note` says so once, and it is waited for. Raises ConflictError,
-    which names that process, when it is not free within `wait_s` seconds. `command` is how others
-    name this process; by default what its user wrote.
+    While another process holds it, waits, and says so once by `note`. Raises ConflictError, which
+    names that process, when it is not free within `wait_s` seconds. `command` is how others name
+    this process; by default its command line.
     """
     handle = _acquire(path, what, wait_s, note, details or {})
     try:
-        said = command or " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        command = command or " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(asdict(Holder(os.getpid(), said, now))).encode(), 0)
+        os.pwrite(handle, json.dumps(asdict(Holder(os.getpid(), command, now))).encode(), 0)
         yield
     finally:
         with suppress(FileNotFoundError):
@@ -84,7 +84,7 @@ def _acquire(
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(handle).st_nlink:  # else its last holder has removed the file meanwhile
+            if os.fstat(handle).st_nlink:  # else its last holder has just removed the file
                 return handle
             os.close(handle)
             continue
@@ -105,7 +105,7 @@ def _acquire(
 
 
 def _read(handle: int) -> Holder | None:
-    """The name in a lock file; None when its holder has not written it yet."""
+    """The holder that a lock file names; None when it has not written its name yet."""
     try:
         document = json.loads(os.pread(handle, 4096, 0))
         return Holder(int(document["pid"]), str(document["command"]), str(document["since"]))

@@ -1,4 +1,4 @@
-"""The plugins that a build may name, from the engine's table: role and models of each."""
+"""The plugins that a build may name, read from the engine's table: role and models of each."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Network: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One row of the engine's table of plugins (`plugins.json`), as a build may name it.
+    """A row of the engine's table of plugins (`plugins.json`).
 
-    Of known `models` the first is the default; `()` takes none; None takes any model of the build
-    or the catalogue and needs one named. `fits`: the catalogue's models that such a plugin can run;
-    empty for a calculator, which runs any.
+    `models`: the models it has, the default first; `()`: it needs none; None: it runs a model of
+    the build or the catalogue, which must be named. `fits`: the catalogue's models that it can run
+    then; empty for a calculator, which runs any.
     """
 
     role: Role
     models: tuple[str, ...] | None
     fits: tuple[str, ...]
-    built_in: bool  # its models are inside the engine, and are always named
+    built_in: bool  # its models are part of the engine, and must be named
 
 
 def _read(table: Path) -> dict[str, Plugin]:
@@ -55,8 +55,8 @@ def _read(table: Path) -> dict[str, Plugin]:
 
 
 PLUGINS: Mapping[str, Plugin] = _read(resources.engine_table("plugins"))
-# What CompreFace's UI reads of every face, by plugins that need no model; a build that names no
-# plugins has these.
+# Plugins for everything that CompreFace's UI shows of a face, without a model to prepare; the
+# default `plugins` of a build.
 UI_PLUGINS = (
     "facenet.LandmarksDetector",
     "facenet.PoseEstimator",
@@ -66,7 +66,7 @@ UI_PLUGINS = (
 
 
 def split(plugin: str) -> tuple[str, str | None]:
-    """The notation without its model, and the model if one is named."""
+    """The notation `BASE@MODEL` as base and model; the model is None if it is not named."""
     base, _, model = plugin.partition("@")
     return base, model or None
 
@@ -103,7 +103,7 @@ def models_of(plugins: tuple[str, ...] | list[str]) -> tuple[str, ...]:
 
 
 def known(wanted: Role) -> list[str]:
-    """All notations of that role that need no `models:` entry of the build."""
+    """All notations of that role that need no `models:` entry in the build."""
     notations = []
     for base, row in PLUGINS.items():
         if row.role != wanted:
@@ -115,7 +115,7 @@ def known(wanted: Role) -> list[str]:
 
 
 def shown(wanted: Role) -> list[str]:
-    """The plugins of that role, briefly: one that runs any model appears once, as `...@NAME`."""
+    """The plugins of that role, once each: `BASE@NAME` for one that runs any model."""
     rows = ((base, row) for base, row in PLUGINS.items() if row.role == wanted)
     return [
         f"{base}@NAME"
@@ -146,28 +146,28 @@ def fault(plugin: str, wanted: Role) -> str | None:
         like = f", like {base}@{row.fits[0]}" if row.fits else ""
         return f"{plugin} names no model: write {base}@NAME{like}"
     if row is not None and row.models == ():
-        return f"{base} takes no model, and {plugin} names one"
+        return f"{base} takes no model, but {plugin} names one"
     from difflib import get_close_matches
 
     close = get_close_matches(plugin, known(wanted), n=1, cutoff=0.6)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
+    suggestion = f"; did you mean {close[0]!r}?" if close else ""
     if row is not None and row.models:
-        has = f"its models are {', '.join(row.models)}"
-        asked = f"has no model {model!r}" if model else "needs one of its models named"
-        return f"{base} {asked}{meant or f': {has}'}"
-    return f"unknown {_WORDS[wanted]} {plugin!r}{meant}"
+        models = f": its models are {', '.join(row.models)}"
+        problem = f"has no model {model!r}" if model else "needs one of its models named"
+        return f"{base} {problem}{suggestion or models}"
+    return f"unknown {_WORDS[wanted]} {plugin!r}{suggestion}"
 
 
 def misplaced(plugin: str, model: str) -> str | None:
-    """Why a model of the catalogue does not fit this plugin; None if it does or that is unknown."""
+    """Why a catalogue model does not fit this plugin; None if it fits, or nothing is known."""
     base, _ = split(plugin)
     row = PLUGINS[base]
     if row.models is not None or not row.fits or model in row.fits:
         return None
-    theirs = [
+    fitting = [
         f"{other}@{model}"
-        for other, its in PLUGINS.items()
-        if model in its.fits and its.role == row.role
+        for other, other_row in PLUGINS.items()
+        if model in other_row.fits and other_row.role == row.role
     ]
-    meant = f"; did you mean {theirs[0]!r}?" if theirs else ""
-    return f"{base} cannot run the model {model} of the catalogue{meant}"
+    suggestion = f"; did you mean {fitting[0]!r}?" if fitting else ""
+    return f"{base} cannot run the catalogue's model {model}{suggestion}"

@@ -1,4 +1,4 @@
-"""Finds templates, builds, portraits and the engine's wheels, here or in the installed wheel."""
+"""Locates templates, builds, portraits and the engine's wheels, in a checkout or when installed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 _BUNDLE = PACKAGE / "_bundle"
-# Each package below engine/ with the file that says what its wheel is named and needs.
+# Each package below engine/, with the pyproject.toml of its wheel.
 PROJECTS = {
     "compreface_engine": Path("pyproject.toml"),
     "compreface_convert": Path("compreface_convert", "pyproject.toml"),
 }
-# The tables that the engine and `cf` both read; the engine has each in the package of that name.
+# Tables that the engine and `cf` both read; in the engine each lies in the package of that name.
 ENGINE_TABLES = ("plugins", "runtimes")
-# The photographs of `portraits/`: the known face, and another person's.
+# The photographs in `portraits/`: the reference face, and another person.
 PORTRAIT, SECOND_PORTRAIT = "astronaut.png", "grace_hopper.jpg"
-# One fixed time for all members, so that equal sources give a wheel of equal bytes.
+# Fixed time of all members, so that equal sources give identical wheels.
 _STAMP = (2024, 1, 1, 0, 0, 0)
 
 
 def checkout() -> Path | None:
-    """The root of the checkout this package runs from; None when it was installed from a wheel."""
+    """The root of the checkout that this package runs from; None when installed from a wheel."""
     root = PACKAGE.parent
     return root if (root / "engine" / "pyproject.toml").is_file() else None
 
@@ -46,7 +46,7 @@ def portraits_dir() -> Path:
 
 
 def portrait() -> Path:
-    """The known face that engines are checked with."""
+    """The reference face that engines are checked with."""
     return portraits_dir() / PORTRAIT
 
 
@@ -64,12 +64,12 @@ def engine_table(name: str) -> Path:
 
 
 def engine_wheel() -> Path:
-    """The engine's wheel; in a checkout it is packed from the sources when they have changed."""
+    """The engine's wheel; in a checkout, packed from the sources if they have changed."""
     return _wheel("compreface_engine")
 
 
 def converter_wheel() -> Path:
-    """The wheel of the engine's converter, for where models are prepared: no image has it."""
+    """The wheel of the converter, installed where models are prepared; in no image."""
     return _wheel("compreface_convert")
 
 
@@ -87,7 +87,7 @@ def _wheel(package: str) -> Path:
 def _project(file: Path) -> tuple[str, str]:
     """The version of a package and the METADATA of its wheel, from its pyproject.toml.
 
-    The version is in the file that hatchling would read, which is `cf`'s own.
+    The version comes from the file that hatchling would read, `cf`'s own `__init__.py`.
     """
     import re
     import tomllib
@@ -142,7 +142,7 @@ _packed: dict[tuple[tuple[str, int, int], ...], Path] = {}
 
 
 def _write_wheel(name: str, metadata: str, files: dict[str, bytes], cache_folder: Path) -> Path:
-    """Write the wheel of a pure Python package by the wheel format; needs no build tool."""
+    """Write the wheel of a pure Python package, without a build tool."""
     import tempfile  # late: every command imports this module, few pack a wheel
     import zipfile
 
@@ -182,7 +182,7 @@ def _urlsafe(digest: bytes) -> str:
 
 
 def revision() -> str:
-    """The commit these sources are of, or "unknown"; read from the checkout or from the wheel."""
+    """The commit of these sources, read from the checkout or the wheel; "unknown" without one."""
     root = checkout()
     if root is None:
         recorded = _BUNDLE / "revision"

@@ -1,4 +1,4 @@
-"""The runtimes that a build may name, from the engine's table: packages, CPU flags, memory.
+"""The runtimes that a build may name, read from the engine's table: packages, CPU flags, memory.
 
 Measured with Debian's qemu-x86_64 7.2 (user mode) and Python 3.11. For onnxruntime: NumPy 2.4.6,
 OpenCV 5.0.0, simplejpeg 1.9.0 and ONNX Runtime 1.32.0 imported and used; both embedded nets run.
@@ -12,10 +12,10 @@ imported, an embedded net compiled and run.
     SandyBridge, IvyBridge      runs                            runs                  runs
     Haswell, EPYC               runs                            runs                  runs
 
-Nehalem without any one of the seven flags of x86-64-v2 is refused by NumPy, or ends with an illegal
-instruction.
+On Nehalem without any one of the seven flags of x86-64-v2, NumPy refuses to load or ends with an
+illegal instruction.
 MXNet was not measured: AVX2 is what upstream states for its builds.
-`tests/cli/test_checks_cpu_emulated.py` repeats it for onnxruntime with the whole engine.
+`tests/cli/test_checks_cpu_emulated.py` repeats this for onnxruntime with the whole engine.
 """
 
 from __future__ import annotations
@@ -29,29 +29,28 @@ from typing import Any
 from compreface_cli import resources
 
 AUTO = "auto"
-REFERENCE = "onnxruntime"  # what accuracy is measured against; it is in every set of requirements
+REFERENCE = "onnxruntime"  # accuracy is measured against it; every set of requirements has it
 
-# Names of /proc/cpuinfo; `pni` is SSE3. Together they are the level x86-64-v2, which NumPy needs.
+# As in /proc/cpuinfo (`pni` is SSE3): the level x86-64-v2, which NumPy needs.
 _V2 = frozenset({"pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "lahf_lm"})
 _BASE = "python:3.11-slim-bookworm"
-# What the engine takes, of which 1 GiB is for pictures and bodies. Highest memory of a container's
-# cgroup from the start on, the cache of files included: FaceNet with `auto`, which measures and
-# compiles with OpenVINO, 683 MiB; its ONNX Runtime 420 MB after many scans; embedded 295 MB.
-# A row that sets more is for a framework: TensorFlow alone takes 2.1 GB for FaceNet
-# (docs/performance.md).
+# Of this, 1 GiB is for pictures and request bodies. Peak memory of a container's cgroup, file cache
+# included: FaceNet with `auto`, which measures and compiles with OpenVINO, 683 MiB; with ONNX
+# Runtime 420 MB after many scans; embedded 295 MB. Rows for frameworks set more: TensorFlow alone
+# takes 2.1 GB for FaceNet (docs/performance.md).
 _MEMORY_LIMIT = "2048m"
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One row of the engine's table of runtimes (`runtimes.json`), as a build may name it.
+    """A row of the engine's table of runtimes (`runtimes.json`).
 
-    `wheels` is the engine's set of requirements for it on a CPU, `gpu_wheels` those for a GPU, the
-    default first; none where `cf` builds it for a CPU only. `precisions`: those it computes
-    converted networks in; `measured`: the engine holds it against the reference where it serves.
-    `format`: models' own files that it runs, which the prepared model must keep; every other
-    network of its build runs converted in ONNX Runtime. `newest_python`: the last (major, minor)
-    that its pinned packages have wheels for, where `cf` itself runs with newer ones.
+    `wheels`: its set of the engine's requirements on a CPU; `gpu_wheels`: those on a GPU, the
+    default first, none if it runs on a CPU only. `precisions`: those of converted networks.
+    `measured`: the engine compares its results with the reference on the serving machine.
+    `format`: source files that it runs as they are, which a prepared model must keep; every other
+    network of its build runs converted, in ONNX Runtime. `newest_python`: the last (major, minor)
+    that its pinned packages have wheels for; None if `cf` itself supports none newer.
     """
 
     title: str
@@ -63,7 +62,7 @@ class Runtime:
     format: str | None
     newest_python: tuple[int, int] | None
     memory_limit: str  # of the engine's container on a CPU
-    base_image: str = _BASE  # wheels bring CUDA and cuDNN, so a GPU needs no other
+    base_image: str = _BASE  # for a GPU too: CUDA and cuDNN come as wheels
 
 
 def _read(table: Path) -> dict[str, Runtime]:
@@ -97,8 +96,8 @@ def joined(words: Iterable[str], last: str) -> str:
     return f"{', '.join(rest)} {last} {end}" if rest else end
 
 
-# What `auto` measures where it serves, in a process of its own, to take the fastest; if that ends
-# with an illegal instruction, the reference is left.
+# The runtimes that `auto` measures on the serving machine, in a subprocess, to choose the fastest;
+# the reference is used if that subprocess ends with an illegal instruction.
 AUTO_MEASURES = joined(
     (row.title for name, row in RUNTIMES.items() if row.precisions and name != AUTO), "and"
 )
@@ -107,12 +106,12 @@ BF16_IS_FOR = f"for a CPU and the runtimes {joined(BF16, 'and')}"
 
 
 def bf16_fault(runtime: str, device: str) -> str:
-    """The key of a build that precision bf16 does not go with, with its value; else nothing."""
+    """The key and value of a build that conflict with precision bf16; empty if none does."""
     if device == "cuda":
         return "device: cuda"
     return "" if runtime in BF16 else f"runtime: {runtime}"
 
 
 def needed(runtime: str, architecture: str = "amd64") -> tuple[str, ...]:
-    """The flags that a runtime needs there, sorted; none on ARM, whose wheels have no levels."""
+    """The CPU flags that a runtime needs, sorted; none on ARM, whose wheels have no levels."""
     return tuple(sorted(FLAGS[runtime])) if architecture == "amd64" else ()

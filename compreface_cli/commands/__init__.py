@@ -1,1 +1,1 @@
-"""One file a command: its flags, a call of the room that does the work, and what is printed."""
+"""One file per command: its options, the call that does the work, and the output."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from compreface_cli.models.entry import Border
     from compreface_cli.photos.compare import Pair
-    from compreface_cli.photos.scan import Engine, Seen
+    from compreface_cli.photos.scan import Engine, ScanResult
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def compare(
 ) -> None:
     """Compare the faces in photographs. Exit code 1 if a picture has no face or failed."""
     from compreface_cli.errors import UsageError
-    from compreface_cli.photos import compare as flow
+    from compreface_cli.photos import compare as comparison
     from compreface_cli.photos import pictures, scan
 
     out = Output(json_mode=json_mode)
@@ -44,35 +44,35 @@ def compare(
     if len(gathered.pictures) < 2:
         if gathered.empty:
             raise pictures.no_picture_in(gathered.empty)
-        raise UsageError("to compare takes two pictures at least", hint="Name another one.")
-    for name_and_why in gathered.skipped:
-        out.note(f"skipped {name_and_why}")
+        raise UsageError("cf compare needs at least two pictures", hint="Name another one.")
+    for name_and_reason in gathered.skipped:
+        out.note(f"skipped {name_and_reason}")
     for name in gathered.empty:
         out.note(f"no picture in {name}")
     with scan.client_of(instance, url) as client:
         engine = scan.describe(client)
         if len(gathered.pictures) == 2:
             with out.waiting("Waiting for the engine's answers"):
-                seen = list(scan.scan(client, gathered.pictures, ["calculator"]))
+                results = list(scan.scan(client, gathered.pictures, ["calculator"]))
         else:
             count = len(gathered.pictures)
             with out.progress(f"scanning {count} pictures", count) as done:
-                seen = list(scan.scan(client, gathered.pictures, ["calculator"], done=done))
-    border = flow.border_of(engine, instance, url)
-    pairs = flow.compare(engine, seen, border)
-    remarks = flow.remarks(seen)
+                results = list(scan.scan(client, gathered.pictures, ["calculator"], done=done))
+    border = comparison.border_of(engine, instance, url)
+    pairs = comparison.compare(engine, results, border)
+    remarks = comparison.remarks(results)
     out.result(
-        _document(engine, border, seen, pairs, remarks),
-        lambda console: _draw(engine, border, seen, pairs, remarks, console),
+        _document(engine, border, results, pairs, remarks),
+        lambda console: _draw(engine, border, results, pairs, remarks, console),
     )
-    if any(one.error or not one.faces for one in seen):
+    if any(result.error or not result.faces for result in results):
         raise typer.Exit(1)
 
 
 def _document(
     engine: Engine,
     border: Border | None,
-    seen: Sequence[Seen],
+    results: Sequence[ScanResult],
     pairs: Sequence[Pair],
     remarks: Sequence[str],
 ) -> dict[str, Any]:
@@ -85,17 +85,17 @@ def _document(
         "border": asdict(border) if border else None,
         "pictures": [
             {
-                "picture": one.picture.name,
-                "faces": len(one.faces),
-                "boxes": [face["box"] for face in one.faces],
-                "error": one.error,
+                "picture": result.picture.name,
+                "faces": len(result.faces),
+                "boxes": [face["box"] for face in result.faces],
+                "error": result.error,
             }
-            for one in seen
+            for result in results
         ],
         "pairs": [
             {
-                "a": seen[pair.a].picture.name,
-                "b": seen[pair.b].picture.name,
+                "a": results[pair.a].picture.name,
+                "b": results[pair.b].picture.name,
                 "face_a": pair.face_a,
                 "face_b": pair.face_b,
                 "distance": pair.distance,
@@ -111,7 +111,7 @@ def _document(
 def _draw(
     engine: Engine,
     border: Border | None,
-    seen: Sequence[Seen],
+    results: Sequence[ScanResult],
     pairs: Sequence[Pair],
     remarks: Sequence[str],
     console: Console,
@@ -126,14 +126,14 @@ def _draw(
     if not pairs:
         console.print("nothing to compare", markup=False)
         return
-    if len(seen) == 2:
-        _rows(seen, pairs, console)
+    if len(results) == 2:
+        _rows(results, pairs, console)
     else:
-        _matrix(seen, pairs, console)
+        _matrix(results, pairs, console)
     print_trimmed(console, Text(scale(engine.calculator, border)))
 
 
-def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None:
+def _rows(results: Sequence[ScanResult], pairs: Sequence[Pair], console: Console) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -149,12 +149,12 @@ def _rows(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None
     table.add_column("similarity", justify="right", no_wrap=True)
     if any(pair.verdict for pair in pairs):
         table.add_column("verdict")
-    short = short_names([one.picture.name for one in seen])
+    short = short_names([result.picture.name for result in results])
     for pair in pairs:
         face = [str(pair.face_b + 1)] if len(pairs) > 1 else []
         names = [Text(short[at]) for at in (pair.a, pair.b)]
-        said = [Text(pair.verdict, style=_style(pair))] if pair.verdict else []
-        table.add_row(*names, *face, f"{pair.similarity:.3f}", *said)
+        verdict = [Text(pair.verdict, style=_style(pair))] if pair.verdict else []
+        table.add_row(*names, *face, f"{pair.similarity:.3f}", *verdict)
     print_trimmed(console, table)
 
 
@@ -162,8 +162,8 @@ def _style(pair: Pair) -> str:
     return "green" if pair.verdict and pair.verdict.endswith("the same") else ""
 
 
-def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> None:
-    """Each picture has a number; wider than the screen is left to a list of pairs."""
+def _matrix(results: Sequence[ScanResult], pairs: Sequence[Pair], console: Console) -> None:
+    """A matrix with a column per picture; a list of pairs where the terminal is too narrow."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -171,10 +171,10 @@ def _matrix(seen: Sequence[Seen], pairs: Sequence[Pair], console: Console) -> No
     from compreface_cli.photos.scan import short_names
     from compreface_cli.terminal.tables import print_trimmed
 
-    short = short_names([one.picture.name for one in seen])
-    with_face = [at for at, one in enumerate(seen) if one.faces]
+    short = short_names([result.picture.name for result in results])
+    with_face = [at for at, result in enumerate(results) if result.faces]
     if 20 + 6 * len(with_face) > console.width:
-        _rows(seen, pairs, console)
+        _rows(results, pairs, console)
         return
     values = {(pair.a, pair.b): pair for pair in pairs}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))

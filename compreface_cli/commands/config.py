@@ -1,4 +1,4 @@
-"""`cf config`: where settings live, and what each is now."""
+"""`cf config`: where settings are stored, and their values."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def path(
 def list_settings(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Print every setting: its value, who set it, and its other names."""
+    """Print every setting: its value, the source of the value, and its other names."""
     from compreface_cli.config import settings
 
     found = settings.resolve()

@@ -1,4 +1,4 @@
-"""`cf demo`: shows what the running engine makes of two shipped portraits."""
+"""`cf demo`: runs two bundled portraits through the running engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compreface_cli.models.entry import Border
-    from compreface_cli.photos.demo import Shown
+    from compreface_cli.photos.demo import DemoResult
 
 
 def register(app: typer.Typer) -> None:
@@ -32,16 +32,16 @@ def demo(
 ) -> None:
     """Run two bundled portraits through the engine and show the results."""
     from compreface_cli.photos import compare, scan
-    from compreface_cli.photos import demo as flow
+    from compreface_cli.photos.demo import run
 
     out = Output(json_mode=json_mode)
     with out.waiting("Waiting for the engine's answers"), scan.client_of(instance, url) as client:
-        shown = flow.run(client)
+        shown = run(client)
     border = compare.border_of(shown.engine, instance, url)
     out.result(_document(shown), lambda console: _draw(shown, border, console))
 
 
-def _document(shown: Shown) -> dict[str, Any]:
+def _document(shown: DemoResult) -> dict[str, Any]:
     return {
         "engine": shown.engine.url,
         "calculator": shown.engine.calculator,
@@ -53,7 +53,7 @@ def _document(shown: Shown) -> dict[str, Any]:
     }
 
 
-def _draw(shown: Shown, border: Border | None, console: Console) -> None:
+def _draw(shown: DemoResult, border: Border | None, console: Console) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -66,12 +66,12 @@ def _draw(shown: Shown, border: Border | None, console: Console) -> None:
     table.add_column("photograph")
     table.add_column("box  x, y - x, y")
     table.add_column("sure", justify="right")
-    said = faces.columns((face for _, face in shown.faces), ("age", "gender"))
-    for heading in said:
+    columns = faces.columns((face for _, face in shown.faces), ("age", "gender"))
+    for heading in columns:
         table.add_column(heading)
     for name, face in shown.faces:
-        more = (Text(of(face)) for of in said.values())
-        table.add_row(name, faces.edges(face), faces.sure(face), *more)
+        attributes = (Text(text_of(face)) for text_of in columns.values())
+        table.add_row(name, faces.edges(face), faces.sure(face), *attributes)
     print_trimmed(console, table)
     console.print()
     likenesses = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

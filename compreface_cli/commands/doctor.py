@@ -1,4 +1,4 @@
-"""`cf doctor`: is this machine fit, and is what `cf` keeps here whole."""
+"""`cf doctor`: checks this machine and what `cf` stores on it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def register(app: typer.Typer) -> None:
 
         The exit code is that of the worst row; warnings count as 0.
         """
-        from compreface_cli.inspect import doctor as flow
+        from compreface_cli.inspect.doctor import run
         from compreface_cli.terminal.output import Output
 
         out = Output(json_mode=as_json)
-        with out.waiting("Looking at this machine"):
-            rows, code = flow.run()
+        with out.waiting("Checking this machine"):
+            rows, code = run()
 
         def human(console: Console) -> None:
             from rich.text import Text
@@ -38,15 +38,12 @@ def register(app: typer.Typer) -> None:
                 console.print(line)
                 if row.hint and row.level != "ok":
                     console.print(Text(f"{'':<{width + 8}}-> {row.hint}"))
-            worst = [row for row in rows if row.level == "fail"]
-            warned = sum(row.level == "warn" for row in rows)
-            console.print(
-                Text(
-                    f"\n{len(worst)} failed, {warned} warnings"
-                    if worst or warned
-                    else "\nAll is well."
-                )
+            failed = sum(row.level == "fail" for row in rows)
+            warnings = sum(row.level == "warn" for row in rows)
+            summary = (
+                f"{failed} failed, {warnings} warnings" if failed or warnings else "All is well."
             )
+            console.print(Text(f"\n{summary}"))
 
         out.result({"rows": [row.as_dict() for row in rows], "exit_code": code}, human)
         if code:

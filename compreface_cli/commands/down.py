@@ -46,13 +46,13 @@ def down(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Stop an instance; its data are kept unless --volumes is given."""
-    from compreface_cli.deploy import down as flow
+    from compreface_cli.deploy import down as deploy
 
     out = Output(json_mode=json_mode)
     if dry_run or volumes:
         _with_volumes(instance, out, timeout, confirm or [], volumes=volumes, dry_run=dry_run)
         return
-    stopped = flow.down(instance, out, timeout_s=timeout)
+    stopped = deploy.down(instance, out, timeout_s=timeout)
     out.result({**_NOTHING_ELSE, **dataclasses.asdict(stopped)}, lambda c: _draw(stopped, c))
 
 
@@ -68,25 +68,25 @@ def _with_volumes(
     volumes: bool,
     dry_run: bool,
 ) -> None:
-    from compreface_cli.removal import consent
+    from compreface_cli.removal import things
     from compreface_cli.removal.rm import down_with_volumes
 
-    name, stopped, gone = down_with_volumes(
+    name, stopped, removed = down_with_volumes(
         instance, out, timeout_s=timeout, volumes=volumes, confirmed=confirm, dry_run=dry_run
     )
     if stopped is None:
         document: dict[str, Any] = {"instance": name, "change": "dry run"}
         text = f"cf down would stop '{name}' (nothing was changed)"
-        text += " and remove:" if gone else "; its data stay"
+        text += " and remove:" if removed else "; its data are kept"
     else:
         document = {**_NOTHING_ELSE, **dataclasses.asdict(stopped)}
-        text = "removed:" if gone else "It had no data."
-    document["removed"] = [one.row() for one in gone]
+        text = "removed:" if removed else "It had no data."
+    document["removed"] = [thing.row() for thing in removed]
 
     def draw(console: Console) -> None:
         if stopped is not None:
             _draw(stopped, console)
-        for line in (text, *consent.lines(gone)):
+        for line in (text, *things.lines(removed)):
             console.print(line, markup=False, highlight=False)
         if stopped is not None and stopped.kept:
             console.print(f"`cf rm --instance {name}` removes what is kept.", markup=False)
@@ -95,7 +95,7 @@ def _with_volumes(
 
 
 def _draw(stopped: Stopped, console: Console) -> None:
-    words = "is stopped" if stopped.was_running else "had stopped already"
+    words = "is stopped" if stopped.was_running else "was already stopped"
     console.print(f"'{stopped.instance}' {words}", markup=False)
     for what, where in stopped.kept.items():
         console.print(f"  kept: {what} {where}", markup=False)

@@ -1,4 +1,4 @@
-"""`cf list-builds`: what there is to choose from, and what speaks for and against each."""
+"""`cf list-builds`: lists the builds with their accuracy, terms of use and state."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def list_builds(
     from compreface_cli.inspect.list_builds import observe
 
     devices = {"cuda"} if gpu and not cpu else {"cpu"} if cpu and not gpu else {"cuda", "cpu"}
-    passing = {"allowed", "unclear"} if commercial_unclear else {"allowed"}
+    terms = {"allowed", "unclear"} if commercial_unclear else {"allowed"}
     fitting = [
         row for row in observe() if row.device in devices and not (runnable and not row.runnable)
     ]
-    found = fitting
+    rows = fitting
     if commercial or commercial_unclear:
-        found = [row for row in fitting if row.commercial in passing]
-    left_out = [row.name for row in fitting if row.commercial == "unclear" and row not in found]
+        rows = [row for row in fitting if row.commercial in terms]
+    left_out = [row.name for row in fitting if row.commercial == "unclear" and row not in rows]
     Output(json_mode=json_mode).result(
-        {"builds": [_document(row) for row in found], "left_out_as_unclear": left_out},
-        lambda console: _draw(found, left_out, console),
+        {"builds": [_document(row) for row in rows], "left_out_as_unclear": left_out},
+        lambda console: _draw(rows, left_out, console),
     )
 
 
@@ -93,20 +93,20 @@ def _document(row: Row) -> dict[str, Any]:
     }
 
 
-def _known(found: tuple[str, ...] | None) -> bool | None:
-    return None if found is None else bool(found)
+def _known(names: tuple[str, ...] | None) -> bool | None:
+    return None if names is None else bool(names)
 
 
-def _yes(found: tuple[str, ...] | None, word: str) -> str:
-    return "?" if found is None else word if found else "-"
+def _cell(names: tuple[str, ...] | None, word: str) -> str:
+    return "?" if names is None else word if names else "-"
 
 
-# Shown where a line of the table has the word.
+# Printed below the table if the word occurs in it.
 _WORDS = {
     "?": "?: not known (no Docker, or a broken file)",
-    "missing": "missing: `cf up` fetches the models",
-    "damaged": "damaged: `cf up` makes the models anew",
-    "to give": "to give: `cf up` says which file is needed, and where it goes",
+    "missing": "missing: `cf up` downloads the models",
+    "damaged": "damaged: `cf up` prepares the models again",
+    "to give": "to give: `cf up` says which file is needed, and where to put it",
 }
 _COLUMNS = (
     "LFW: percent right, as published; LFW10: measured here over the same 4950 pairs\n"
@@ -115,11 +115,11 @@ _COLUMNS = (
 )
 
 
-def _draw(found: list[Row], left_out: list[str], console: Console) -> None:
+def _draw(rows: list[Row], left_out: list[str], console: Console) -> None:
     from textwrap import wrap
 
     head = ["BUILD", "LFW", "LFW10", "BORDER", "COMMERCIAL", "MODELS", "IMAGE", "RUNNING"]
-    cells = [[*_cells(row)] for row in found]
+    cells = [[*_cells(row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
 
     def line(text: str = "", style: str | None = None) -> None:
@@ -134,7 +134,7 @@ def _draw(found: list[Row], left_out: list[str], console: Console) -> None:
             line(f"    {part}", style)
 
     line(table_line(head), "bold")
-    for row, values in zip(found, cells, strict=True):
+    for row, values in zip(rows, cells, strict=True):
         line(table_line(values), "bold" if row.running else None)
         if row.fault:
             for fault in row.fault.splitlines():
@@ -145,14 +145,14 @@ def _draw(found: list[Row], left_out: list[str], console: Console) -> None:
         if row.note:
             below(row.note, "yellow")
         if row.to_give:
-            below(f"no address gives {', '.join(row.to_give)}: yours to give", "yellow")
-    if not found:
-        line("(no build fits)")
+            below(f"needs your files: no address is known for {', '.join(row.to_give)}", "yellow")
+    if not rows:
+        line("(no build matches)")
     if left_out:
         line()
-        line(f"Not listed, as it is unclear for their weights: {', '.join(left_out)}")
+        line(f"Not listed, as commercial use of their weights is unclear: {', '.join(left_out)}")
         line("`cf list-builds --commercial-unclear` lists them too; `cf show BUILD` says why.")
-    if found:
+    if rows:
         line()
         line(_COLUMNS)
     shown = {value for values in cells for value in values}
@@ -171,6 +171,6 @@ def _cells(row: Row) -> list[str]:
         f"{row.border.at:.2f}" if row.border else "-",
         row.commercial,
         row.models_state,
-        _yes(row.images, "built"),
-        _yes(row.running, "yes"),
+        _cell(row.images, "built"),
+        _cell(row.running, "yes"),
     ]

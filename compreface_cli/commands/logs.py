@@ -1,4 +1,4 @@
-"""`cf logs`: what an instance has written."""
+"""`cf logs`: prints the log of an instance."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ def logs(
     from compreface_cli.deploy import running, unfinished
 
     if follow and json_mode:
-        raise UsageError("--follow has no end, and --json prints one document", hint="Drop one.")
+        raise UsageError(
+            "--follow cannot be combined with --json, which prints one document", hint="Drop one."
+        )
     record = unfinished.actual(running.pick(instance, only_running=True, command="cf logs"))
-    known = running.deployment(record)
-    lines = running.launcher(known.launcher).logs(known, tail=tail, follow=follow, service=service)
+    deployed = running.deployment(record)
+    launcher = running.launcher(deployed.launcher)
+    lines = launcher.logs(deployed, tail=tail, follow=follow, service=service)
     if json_mode:
         Output(json_mode=True).write_json({"instance": record.name, "lines": list(lines)})
         return

@@ -1,4 +1,4 @@
-"""`cf prune`: remove what nothing uses any more."""
+"""`cf prune`: removes what nothing uses any more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compreface_cli.terminal.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compreface_cli.removal.consent import Thing
+    from compreface_cli.removal.things import Thing
 
 
 def register(app: typer.Typer) -> None:
@@ -31,26 +31,26 @@ def prune(
     What an instance uses is kept, and what a build needs that can be started from this folder. Data
     are never removed.
     """
-    from compreface_cli.removal import prune as flow
+    from compreface_cli.removal import prune as removal
 
     out = Output(json_mode=json_mode)
-    found = flow.prune(out, yes=yes, dry_run=dry_run)
+    removed = removal.prune(out, yes=yes, dry_run=dry_run)
     document = {
         "change": "dry run" if dry_run else "removed",
-        "removed": [one.row() for one in found],
-        "bytes": sum(one.size or 0 for one in found),
+        "removed": [thing.row() for thing in removed],
+        "bytes": sum(thing.size or 0 for thing in removed),
     }
-    out.result(document, lambda console: _draw(found, console, dry_run=dry_run))
+    out.result(document, lambda console: _draw(removed, console, dry_run=dry_run))
 
 
-def _draw(found: tuple[Thing, ...], console: Console, *, dry_run: bool) -> None:
-    from compreface_cli.removal import consent
+def _draw(removed: tuple[Thing, ...], console: Console, *, dry_run: bool) -> None:
+    from compreface_cli.removal import things
 
-    if not found:
-        told = ["Nothing: all that cf made here is in use."]
+    if not removed:
+        lines = ["Nothing to remove: all that cf made here is in use."]
     else:
-        total = consent.words(sum(one.size or 0 for one in found))
+        total = things.size_words(sum(thing.size or 0 for thing in removed))
         head = "cf prune would remove (nothing was changed):" if dry_run else "removed:"
-        told = [head, *consent.lines(found), f"{total} at most: images share layers"]
-    for line in told:
+        lines = [head, *things.lines(removed), f"{total} at most: images share layers"]
+    for line in lines:
         console.print(line, markup=False, highlight=False)

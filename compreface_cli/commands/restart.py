@@ -1,4 +1,4 @@
-"""`cf restart`: the engine anew, or the whole instance."""
+"""`cf restart`: restarts the engine, or the whole instance."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def restart(
 ) -> None:
     """Restart an instance with its present settings and wait for a correct answer.
 
-    In the full stack only the engine: a new one takes over from the running one, and no request
-    fails.
+    In the full stack, only the engine is restarted: a new engine takes over from the running one,
+    and no request fails.
     """
-    from compreface_cli.deploy import restart as flow
+    from compreface_cli.deploy import restart as deploy
     from compreface_cli.deploy.running import service_rows
     from compreface_cli.plan.operations import away_words
 
     out = Output(json_mode=json_mode)
-    done = flow.restart(instance, out, whole=whole, dry_run=dry_run, timeout_s=timeout)
+    done = deploy.restart(instance, out, whole=whole, dry_run=dry_run, timeout_s=timeout)
     document = {
         "instance": done.record.name,
         "build": done.record.build,
@@ -53,7 +53,7 @@ def restart(
         "whole": done.whole,
         "engine_url": done.deployment.engine.url,
         "ui_url": done.deployment.ui.url if done.deployment.ui else None,
-        "away": [dataclasses.asdict(one) for one in done.away],
+        "away": [dataclasses.asdict(away) for away in done.away],
         "services": service_rows(done.services),
         "proof": dataclasses.asdict(done.proof) if done.proof else None,
     }

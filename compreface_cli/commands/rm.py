@@ -1,4 +1,4 @@
-"""`cf rm`: forget an instance or a build."""
+"""`cf rm`: removes instances and builds."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def rm(
     Of an instance, the record, project and passwords are removed, and its data with --volumes. Of a
     build that came with cf, only unused images are removed.
     """
-    from compreface_cli.removal import rm as flow
+    from compreface_cli.removal import rm as removal
 
     out = Output(json_mode=json_mode)
-    found = flow.rm(
+    removals = removal.rm(
         names or (),
         out,
         instances=instance or (),
@@ -70,28 +70,29 @@ def rm(
     document = {
         "change": "dry run" if dry_run else "removed",
         "removed": [
-            {"of": one.name, "of_kind": one.kind, **thing.row()}
-            for one in found
-            for thing in one.gone
+            {"of": done.name, "of_kind": done.kind, **thing.row()}
+            for done in removals
+            for thing in done.removed
         ],
         "kept": [
-            {"of": one.name, "of_kind": one.kind, **thing.row()}
-            for one in found
-            for thing in one.kept
+            {"of": done.name, "of_kind": done.kind, **thing.row()}
+            for done in removals
+            for thing in done.kept
         ],
     }
-    out.result(document, lambda console: _draw(found, console, dry_run=dry_run))
+    out.result(document, lambda console: _draw(removals, console, dry_run=dry_run))
 
 
-def _draw(found: tuple[Removal, ...], console: Console, *, dry_run: bool) -> None:
-    from compreface_cli.removal import consent
+def _draw(removals: tuple[Removal, ...], console: Console, *, dry_run: bool) -> None:
+    from compreface_cli.removal import things
 
     words = "cf rm would remove (nothing was changed)" if dry_run else "removed"
-    for one in found:
-        told = [f"{words}, of the {one.kind} '{one.name}':", *consent.lines(one.gone)]
-        if not one.gone:
-            told = [f"nothing of the {one.kind} '{one.name}' can go"]
-        if one.kept:
-            told += ["kept:", *consent.lines(one.kept)]
-        for line in (*told, *one.notes):
+    for removal in removals:
+        what = f"the {removal.kind} '{removal.name}'"
+        lines = [f"{words}, of {what}:", *things.lines(removal.removed)]
+        if not removal.removed:
+            lines = [f"nothing of {what} can be removed"]
+        if removal.kept:
+            lines += ["kept:", *things.lines(removal.kept)]
+        for line in (*lines, *removal.notes):
             console.print(line, markup=False, highlight=False)

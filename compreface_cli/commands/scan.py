@@ -1,4 +1,4 @@
-"""`cf scan`: the faces in photographs, as the running engine sees them."""
+"""`cf scan`: finds the faces in photographs with the running engine."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from compreface_cli.engine.client import EngineClient
     from compreface_cli.photos.pictures import Picture
-    from compreface_cli.photos.scan import Engine, Seen
+    from compreface_cli.photos.scan import Engine, ScanResult
 
 
 class Row(NamedTuple):
-    """What is printed of one picture."""
+    """What is printed of a picture."""
 
-    seen: Seen
+    result: ScanResult
     drawn: Path | None
     problem: str | None  # why it was not drawn
 
@@ -66,50 +66,50 @@ def scan(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Find the faces in photographs. Exit code 1 if a picture could not be scanned or drawn."""
-    from compreface_cli.photos import pictures as named
-    from compreface_cli.photos import scan as flow
+    from compreface_cli.photos import scan as scanning
+    from compreface_cli.photos.pictures import gather
 
     out = Output(json_mode=json_mode)
-    gathered = named.gather(photos)
+    gathered = gather(photos)
     pictures = gathered.pictures
-    for name_and_why in gathered.skipped:
-        out.note(f"skipped {name_and_why}")
+    for name_and_reason in gathered.skipped:
+        out.note(f"skipped {name_and_reason}")
     for name in gathered.empty:
         out.note(f"no picture in {name}")
     into_folder = len(pictures) > 1 or any(Path(photo).is_dir() for photo in photos)
-    targets = flow.targets(pictures, draw, into_folder) if draw else [None] * len(pictures)
+    targets = scanning.targets(pictures, draw, into_folder) if draw else [None] * len(pictures)
     rows: list[Row] = []
-    with flow.client_of(instance, url) as client:
-        engine = flow.describe(client)
-        asked = flow.chosen(engine, plugins)
-        scanned = _scanned(out, client, pictures, asked, keep_data=bool(draw))
-        for seen, target in zip(scanned, targets, strict=True):
-            if target is None or seen.error is not None:
-                rows.append(Row(seen, None, None))
+    with scanning.client_of(instance, url) as client:
+        engine = scanning.describe(client)
+        chosen = scanning.chosen(engine, plugins)
+        results = _results(out, client, pictures, chosen, keep_data=bool(draw))
+        for result, target in zip(results, targets, strict=True):
+            if target is None or result.error is not None:
+                rows.append(Row(result, None, None))
                 continue
-            problem = flow.draw(seen, target)
-            rows.append(Row(flow.without_data(seen), None if problem else target, problem))
+            problem = scanning.draw(result, target)
+            rows.append(Row(scanning.without_data(result), None if problem else target, problem))
     out.result(_document(engine, rows), lambda console: _draw(rows, console))
-    if any(row.seen.error or row.problem for row in rows):
+    if any(row.result.error or row.problem for row in rows):
         raise typer.Exit(1)
 
 
-def _scanned(
+def _results(
     out: Output,
     client: EngineClient,
     pictures: Sequence[Picture],
     plugins: Sequence[str],
     keep_data: bool,
-) -> Iterator[Seen]:
-    """One answer after another; with progress when there are several."""
-    from compreface_cli.photos import scan as flow
+) -> Iterator[ScanResult]:
+    """The results in order; with a progress bar when there are several."""
+    from compreface_cli.photos.scan import scan
 
     if len(pictures) == 1:
         with out.waiting("Waiting for the engine's answer"):
-            yield from flow.scan(client, pictures, plugins, keep_data=keep_data)
+            yield from scan(client, pictures, plugins, keep_data=keep_data)
         return
     with out.progress(f"scanning {len(pictures)} pictures", len(pictures)) as advance:
-        yield from flow.scan(client, pictures, plugins, keep_data=keep_data, done=advance)
+        yield from scan(client, pictures, plugins, keep_data=keep_data, done=advance)
 
 
 def _document(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
@@ -120,16 +120,16 @@ def _document(engine: Engine, rows: Sequence[Row]) -> dict[str, Any]:
         "calculator": engine.calculator,
         "pictures": [
             {
-                "picture": seen.picture.name,
-                "faces": list(seen.faces),
-                "error": seen.error,
-                "note": CUT_SHORT if seen.cut_short else None,
+                "picture": result.picture.name,
+                "faces": list(result.faces),
+                "error": result.error,
+                "note": CUT_SHORT if result.cut_short else None,
                 "drawn": str(drawn) if drawn else None,
                 "drawing_error": problem,
             }
-            for seen, drawn, problem in rows
+            for result, drawn, problem in rows
         ],
-        "failed": sum(row.seen.error is not None for row in rows),
+        "failed": sum(row.result.error is not None for row in rows),
     }
 
 
@@ -139,20 +139,20 @@ def _draw(rows: Sequence[Row], console: Console) -> None:
     from compreface_cli.photos.scan import CUT_SHORT, short_names
     from compreface_cli.terminal.tables import print_trimmed
 
-    names = short_names([row.seen.picture.name for row in rows])
-    table, whole = _table(rows, names, console.width)
+    names = short_names([row.result.picture.name for row in rows])
+    table, complete = _table(rows, names, console.width)
     print_trimmed(console, table)
-    if not whole:
-        console.print("the pose is left out: the screen is too narrow; --json has it")
-    for (seen, _, problem), name in zip(rows, names, strict=True):
-        if seen.error:
-            console.print(Text(f"{name} failed: {seen.error}", style="red"))
-        if seen.cut_short:
+    if not complete:
+        console.print("the pose is left out: the terminal is too narrow; --json has it")
+    for (result, _, problem), name in zip(rows, names, strict=True):
+        if result.error:
+            console.print(Text(f"{name} failed: {result.error}", style="red"))
+        if result.cut_short:
             console.print(Text(f"{name} {CUT_SHORT}", style="yellow"))
         if problem:
             console.print(Text(f"{name}: {problem}", style="red"))
-    faces = sum(len(row.seen.faces) for row in rows)
-    failures = sum(row.seen.error is not None for row in rows)
+    faces = sum(len(row.result.faces) for row in rows)
+    failures = sum(row.result.error is not None for row in rows)
     text = f"{_count(len(rows), 'picture')}, {_count(faces, 'face')}"
     console.print(text + (f", {failures} failed" if failures else ""), markup=False)
     drawn = [row.drawn for row in rows if row.drawn is not None]
@@ -163,9 +163,9 @@ def _draw(rows: Sequence[Row], console: Console) -> None:
 
 
 def _table(rows: Sequence[Row], names: Sequence[str], width: int) -> tuple[Table, bool]:
-    """A row for each face; of what an engine may leave out, columns for what one face has.
+    """A table with a row per face, and a column for each optional value that some face has.
 
-    And whether it has all of them: the pose goes where nothing else helps on a narrow screen.
+    Also whether it is complete: on a terminal that is too narrow, the pose is left out.
     """
     from rich import box
     from rich.table import Table
@@ -173,9 +173,9 @@ def _table(rows: Sequence[Row], names: Sequence[str], width: int) -> tuple[Table
     from compreface_cli.photos import faces
     from compreface_cli.terminal.tables import NAME_WIDTH, needed_width
 
-    said = faces.columns(face for row in rows for face in row.seen.faces)
-    slim = {heading: of for heading, of in said.items() if heading != faces.ANGLES}
-    forms = ((said, 1, " - "), (said, 0, " - "), (said, 0, " -\n"), (slim, 0, " -\n"))
+    full = faces.columns(face for row in rows for face in row.result.faces)
+    slim = {heading: text_of for heading, text_of in full.items() if heading != faces.ANGLES}
+    forms = ((full, 1, " - "), (full, 0, " - "), (full, 0, " -\n"), (slim, 0, " -\n"))
     for columns, padding, between in forms:
         edges = "box  x, y - x, y".replace(" - ", between)
         headings = ("picture", "face", edges, "sure", *columns)
@@ -191,7 +191,7 @@ def _table(rows: Sequence[Row], names: Sequence[str], width: int) -> tuple[Table
             table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for row in cells:
         table.add_row(*row)
-    return table, len(columns) == len(said)
+    return table, len(columns) == len(full)
 
 
 def _cells(
@@ -204,15 +204,16 @@ def _cells(
 
     from compreface_cli.photos import faces
 
-    for (seen, _, _), name in zip(rows, names, strict=True):
-        if seen.error:
+    for (result, _, _), name in zip(rows, names, strict=True):
+        if result.error:
             yield [Text(name), Text(), Text("failed", style="red")]
-        elif not seen.faces:
+        elif not result.faces:
             yield [Text(name), Text("0"), Text("no face")]
-        for number, face in enumerate(seen.faces, start=1):
+        for number, face in enumerate(result.faces, start=1):
             edges = faces.edges(face).replace(" - ", between)
-            said = [str(number), edges, faces.sure(face), *(of(face) for of in columns)]
-            yield [Text(name if number == 1 else ""), *map(Text, said)]
+            values = (text_of(face) for text_of in columns)
+            cells = [name if number == 1 else "", str(number), edges, faces.sure(face), *values]
+            yield [*map(Text, cells)]
 
 
 def _count(number: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""`cf status`: what runs, where, and how it is."""
+"""`cf status`: lists the instances with their addresses and state."""
 
 from __future__ import annotations
 
@@ -29,48 +29,51 @@ def status(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the instances; exit code 8 if one that should run does not answer."""
-    from compreface_cli.inspect import status as flow
+    from compreface_cli.inspect import status as inspection
 
     out = Output(json_mode=json_mode)
     with out.waiting("Asking the instances"):
-        found, damaged = flow.status(instance)
-    for one in damaged:
-        out.warning(f"the record {one.path} is damaged and was left out: {one.reason}")
-    out.result(_document(found, damaged), lambda console: _draw(found, console))
-    if not all(one.well for one in found):
+        instances, damaged = inspection.status(instance)
+    for record in damaged:
+        out.warning(f"the record {record.path} is damaged and was left out: {record.reason}")
+    out.result(_document(instances, damaged), lambda console: _draw(instances, console))
+    if not all(shown.well for shown in instances):
         raise typer.Exit(_UNHEALTHY)
 
 
-def _document(found: list[Status], damaged: list[Damaged]) -> dict[str, Any]:
-    from compreface_cli.deploy.running import service_rows
-
+def _document(instances: list[Status], damaged: list[Damaged]) -> dict[str, Any]:
     return {
-        "instances": [
-            {
-                "name": one.record.name,
-                "build": one.record.build,
-                "calculator": one.record.calculator,
-                "state": one.health.state,
-                "detail": one.health.detail,
-                "launcher": one.deployment.launcher if one.deployment else None,
-                "engine_url": one.deployment.engine.url if one.deployment else None,
-                "ui_url": one.deployment.ui.url if one.deployment and one.deployment.ui else None,
-                "created": one.record.created,
-                "busy": dataclasses.asdict(one.busy) if one.busy else None,
-                "services": service_rows(one.health.services),
-                "runtimes": dict(one.runtimes),
-                "database": [finding.as_dict() for finding in one.database],
-            }
-            for one in found
-        ],
+        "instances": [_row(instance) for instance in instances],
         "damaged": [
-            {"name": one.name, "path": str(one.path), "reason": one.reason} for one in damaged
+            {"name": record.name, "path": str(record.path), "reason": record.reason}
+            for record in damaged
         ],
     }
 
 
-def _draw(found: list[Status], console: Console) -> None:
-    if not found:
+def _row(instance: Status) -> dict[str, Any]:
+    from compreface_cli.deploy.running import service_rows
+
+    deployed = instance.deployment
+    return {
+        "name": instance.record.name,
+        "build": instance.record.build,
+        "calculator": instance.record.calculator,
+        "state": instance.health.state,
+        "detail": instance.health.detail,
+        "launcher": deployed.launcher if deployed else None,
+        "engine_url": deployed.engine.url if deployed else None,
+        "ui_url": deployed.ui.url if deployed and deployed.ui else None,
+        "created": instance.record.created,
+        "busy": dataclasses.asdict(instance.busy) if instance.busy else None,
+        "services": service_rows(instance.health.services),
+        "runtimes": dict(instance.runtimes),
+        "database": [finding.as_dict() for finding in instance.database],
+    }
+
+
+def _draw(instances: list[Status], console: Console) -> None:
+    if not instances:
         console.print("No instance. `cf up` starts one.", markup=False)
         return
     from rich.table import Table
@@ -80,27 +83,27 @@ def _draw(found: list[Status], console: Console) -> None:
     for title in ("INSTANCE", "BUILD", "STATE", "BY", "ADDRESS"):
         table.add_column(title, overflow="fold")
     notes: list[str] = []
-    for one in found:
-        known = one.deployment
-        doors = [door.url for door in (known.ui, known.engine) if door] if known else []
-        table.add_row(
-            *(
-                Text(cell)
-                for cell in (
-                    one.record.name,
-                    one.record.build,
-                    one.health.state,
-                    known.launcher if known else "",
-                    " ".join(doors) if one.health.state != "stopped" else "",
-                )
-            )
+    for instance in instances:
+        name, health, deployed = instance.record.name, instance.health, instance.deployment
+        urls = (
+            [service.url for service in (deployed.ui, deployed.engine) if service]
+            if deployed
+            else []
         )
-        if one.busy:
+        cells = (
+            name,
+            instance.record.build,
+            health.state,
+            deployed.launcher if deployed else "",
+            " ".join(urls) if health.state != "stopped" else "",
+        )
+        table.add_row(*map(Text, cells))
+        if instance.busy:
             notes.append(
-                f"{one.record.name}: '{one.busy.command}' works on it (pid {one.busy.pid})"
+                f"{name}: '{instance.busy.command}' is working on it (pid {instance.busy.pid})"
             )
-        elif one.health.detail:
-            notes.append(f"{one.record.name}: {one.health.detail}")
+        elif health.detail:
+            notes.append(f"{name}: {health.detail}")
     console.print(table)
     for note in notes:
         console.print(note, markup=False)

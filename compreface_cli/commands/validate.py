@@ -1,4 +1,4 @@
-"""`cf validate`: every fault of a build file, with file and line."""
+"""`cf validate`: reports every fault of build files, with file and line."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ def validate(
     """Check build files and report every fault with its line (exit code 3)."""
     from compreface_cli.inspect.show import checked
 
-    sound, wrong = [], []
+    valid, errors = [], []
     for file in files:
         try:
-            sound.append((file, checked(file)))
+            valid.append((file, checked(file)))
         except ConfigurationError as error:
-            wrong.append(error)
+            errors.append(error)
     out = Output(json_mode=json_mode)
-    if wrong:
-        for file, found in sound:
-            out.note(f"{file}: the build {found.build.name} is sound")
-        raise _together(wrong)
+    if errors:
+        for file, checks in valid:
+            out.note(f"{file}: the build {checks.build.name} is valid")
+        raise _merged(errors)
 
     def draw(console: Console) -> None:
-        for file, found in sound:
-            console.print(f"{file}: the build {found.build.name} is sound", markup=False)
-            for note in found.notes:
+        for file, checks in valid:
+            console.print(f"{file}: the build {checks.build.name} is valid", markup=False)
+            for note in checks.notes:
                 console.print(f"note: {note}", markup=False, style="yellow")
 
     rows = [
-        {"file": str(file), "build": found.build.name, "notes": found.notes}
-        for file, found in sound
+        {"file": str(file), "build": checks.build.name, "notes": checks.notes}
+        for file, checks in valid
     ]
     out.result({**(rows[0] if len(rows) == 1 else {}), "files": rows}, draw)
 
 
-def _together(wrong: list[ConfigurationError]) -> ConfigurationError:
-    """One error with all the faults."""
-    if len(wrong) == 1:
-        return wrong[0]
-    hints = dict.fromkeys(one.hint for one in wrong if one.hint)
-    faults = [fault for one in wrong for fault in one.details.get("faults", ())]
+def _merged(errors: list[ConfigurationError]) -> ConfigurationError:
+    """One error with the faults of all."""
+    if len(errors) == 1:
+        return errors[0]
+    hints = dict.fromkeys(error.hint for error in errors if error.hint)
+    faults = [fault for error in errors for fault in error.details.get("faults", ())]
     return ConfigurationError(
-        "\n".join(one.message for one in wrong),
+        "\n".join(error.message for error in errors),
         hint="\n".join(hints) or None,
         details={"faults": faults},
     )

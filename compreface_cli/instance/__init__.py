@@ -1,1 +1,1 @@
-"""Instances of this user: their records, and the state of what runs."""
+"""The instances of this user: their records, and the state of their services."""

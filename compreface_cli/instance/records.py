@@ -1,4 +1,4 @@
-"""The instances of this user: one JSON record each, and a lock that names its holder."""
+"""The instances of this user: a JSON record and a lock each."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from compreface_cli.locks import Holder
 SCHEMA = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
-# starting: a run of `cf` is (or was, when it was cut off) between its first step and its last;
-# stopping: so is a `cf down`, or a `cf restart` before it starts anything
+# starting: a run of `cf` is starting it, or was interrupted while it did;
+# stopping: the same of `cf down`, or of `cf restart` before it starts anything
 Phase: TypeAlias = Literal["starting", "running", "stopping", "stopped"]
 _PHASES = get_args(Phase)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What `cf` knows about an instance; deployments and plan are JSON, as their rooms made it."""
+    """What `cf` knows about an instance; `deployment`, `plan` and `answer` are plain JSON."""
 
     name: str
     build: str
@@ -36,31 +36,31 @@ class Record:
     services: str
     phase: Phase
     created: str  # ISO 8601, UTC
-    digest: str = ""  # of all that `up` would start; the same digest means nothing to do
+    digest: str = ""  # of all inputs of `up`; if it is the same, there is nothing to do
     deployment: Mapping[str, Any] = field(default_factory=dict)
-    previous_record: Mapping[str, Any] | None = None  # of what the run of `cf` found and replaces
+    previous_record: Mapping[str, Any] | None = None  # of what an unfinished run is replacing
     plan: Mapping[str, Any] = field(default_factory=dict)
-    answer: Mapping[str, Any] = field(default_factory=dict)  # what a right engine says
-    engine_env: str = ""  # key of the environment a process runs in
-    start_s: Mapping[str, float] = field(default_factory=dict)  # of each service, as last measured
-    touched: Sequence[str] = field(default_factory=list)  # services that it stops or makes anew
-    command: str = ""  # which `cf` is starting or stopping it, as its user would write it
+    answer: Mapping[str, Any] = field(default_factory=dict)  # the engine's known answer
+    engine_env: str = ""  # key of the environment that a local process runs in
+    start_s: Mapping[str, float] = field(default_factory=dict)  # start time of each service
+    touched: Sequence[str] = field(default_factory=list)  # services that are stopped or recreated
+    command: str = ""  # the command line of the `cf` that is starting or stopping it
     schema: int = SCHEMA
 
     @property
     def unfinished(self) -> bool:
-        """Whether a run of `cf` works on it, or was cut off before its last step."""
+        """Whether a run of `cf` works on it, or was interrupted before its last step."""
         return self.phase in ("starting", "stopping")
 
     @property
     def previous(self) -> Record | None:
-        """What that run found."""
+        """The record before that run."""
         return Record(**self.previous_record) if self.previous_record else None
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A record that cannot be read; named to the user, in the way of nobody."""
+    """A record that cannot be read; reported, and otherwise ignored."""
 
     name: str
     path: Path
@@ -68,7 +68,7 @@ class Damaged:
 
 
 def now() -> str:
-    """The time as records write it."""
+    """The current time as in records: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -79,16 +79,16 @@ class Instances:
         self.folder = folder
 
     def home(self, name: str) -> Path:
-        """The folder of one instance: its record, and what its launcher keeps."""
+        """The folder of an instance: its record, and its launcher's files."""
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
-                f"'{name}' is no name for an instance",
+                f"'{name}' is not a valid instance name",
                 hint="Use up to 40 lower-case letters, digits and '-'.",
             )
         return self.folder / name
 
     def load(self, name: str) -> Record | None:
-        """The record; None when there is none; ConfigurationError when it is damaged."""
+        """The record, or None without one; raises ConfigurationError when it is damaged."""
         path = self.home(name) / "instance.json"
         try:
             text = path.read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ class Instances:
     def _damaged(name: str, path: Path, reason: str) -> ConfigurationError:
         return ConfigurationError(
             f"the record of instance '{name}' is damaged: {reason}",
-            hint=f"The file is {path}. `cf down {name}` tells how to stop what still runs.",
+            hint=f"The file is {path}. `cf down {name}` says how to stop what still runs.",
         )
 
     def all(self) -> tuple[list[Record], list[Damaged]]:
@@ -141,18 +141,18 @@ class Instances:
             raise
 
     def remove(self, name: str) -> None:
-        """Forget the instance, its folder included."""
+        """Remove the record, and the instance's folder with it."""
         import shutil
 
         shutil.rmtree(self.home(name), ignore_errors=True)
 
     def holder(self, name: str) -> Holder | None:
-        """Who works on the instance now; None when nobody does."""
+        """The `cf` that works on the instance now, if any."""
         return locks.holder(self._lock_path(name))
 
     @contextmanager
     def lock(self, name: str, command: str) -> Iterator[None]:
-        """Hold the instance; ConflictError with the holder when another `cf` does."""
+        """Lock the instance; raises ConflictError, which names the holder, if another `cf` has."""
         path = self._lock_path(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         what, details = f"instance '{name}'", {"instance": name}
@@ -166,9 +166,9 @@ class Instances:
 def _parse(name: str, text: str) -> Record:
     document = json.loads(text)
     if not isinstance(document, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     if document.get("schema") != SCHEMA:
-        raise ValueError(f"it has schema {document.get('schema')!r}, this cf reads {SCHEMA}")
+        raise ValueError(f"it has schema {document.get('schema')!r}, and this cf reads {SCHEMA}")
     if document.get("name") != name:
         raise ValueError(f"it names the instance {document.get('name')!r}")
     known = {item.name for item in fields(Record)}

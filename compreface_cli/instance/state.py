@@ -1,7 +1,7 @@
-"""How an instance is deployed and what its services do now, whichever launcher runs it.
+"""How an instance is deployed, and the state of its services, for every launcher.
 
-A `Deployment` is all that a launcher needs to start, stop or remove the same thing again, also in
-a later run of `cf`; it is kept as JSON in the instance's record.
+A `Deployment` is all that a launcher needs to start, stop or remove the instance again in a later
+run of `cf`; it is kept as JSON in the instance's record.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Kind: TypeAlias = Literal["compose", "process"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service answers: `bind` is what it listens on, `url` what this machine calls.
+    """Where a service answers: `bind` is its listen address, `url` the one to call from here.
 
-    `key` is what it asks for, if it asks for API keys; it never goes into a record.
+    `key` is an API key that it accepts, if it asks for one; it is never written to a record.
     """
 
     bind: str
@@ -38,12 +38,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """What one service does now, as its supervisor or Docker tells it."""
+    """The state of a service, as its supervisor or Docker reports it."""
 
     name: str  # "core", "api", ...
     state: State
     detail: str = ""  # in words: "restarted 3 times, last exit code 137"
-    healthy: bool | None = None  # None: it has no health check or nobody asked yet
+    healthy: bool | None = None  # None: it has no health check, or was not asked yet
     pid: int | None = None
     container: str | None = None
     restarts: int = 0
@@ -51,7 +51,7 @@ class ServiceState:
 
     @property
     def words(self) -> str:
-        """What it does, as a sentence: `core ended with exit code 137: killed`."""
+        """The state as a clause: `core ended with exit code 137: killed`."""
         detail = self.detail
         if self.state == "failed" and detail.startswith("exit code"):
             return f"{self.name} ended with {detail}"
@@ -63,7 +63,7 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One prepared way of running an instance; `data` is the launcher's own, JSON-ready."""
+    """A prepared way to run an instance; `data` is the launcher's own, as plain JSON."""
 
     launcher: Kind
     instance: str
@@ -82,7 +82,7 @@ class Deployment:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Deployment:
-        """The inverse of `as_dict`, the key aside; KeyError or TypeError on anything else."""
+        """The inverse of `as_dict`, without the key; raises KeyError or TypeError."""
         ui = document["ui"]
         return cls(
             launcher=document["launcher"],

@@ -1,1 +1,1 @@
-"""Photographs through a running engine: scan, compare, demo."""
+"""Photographs sent to a running engine: `scan`, `compare`, `demo`."""

@@ -1,4 +1,4 @@
-"""`cf compare`: are these the same person? By the engine's embeddings and its own coefficients."""
+"""`cf compare`: similarity and verdict of pairs of faces, from the engine's embeddings."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from compreface_cli.engine import embeddings
 from compreface_cli.errors import CfError
 from compreface_cli.models import catalogue
 from compreface_cli.models.entry import Border
-from compreface_cli.photos.scan import CUT_SHORT, Engine, Seen
+from compreface_cli.photos.scan import CUT_SHORT, Engine, ScanResult
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two faces: pictures by their index, faces by their index in the picture (0: the largest)."""
+    """Two faces: indices of their pictures, and of the faces in them (0: the largest)."""
 
     a: int
     b: int
     face_a: int
     face_b: int
-    distance: float  # of the two embeddings at unit length, 0..2
+    distance: float  # Euclidean, of the two embeddings at unit length, 0..2
     similarity: float  # 0..1
-    verdict: str | None  # None where the calculator's border is not known
+    verdict: str | None  # None if the calculator's border is not known
 
 
 def border_of(engine: Engine, instance: str | None, url: str | None) -> Border | None:
-    """The border of the engine's calculator: what its build states, else the catalogue's.
+    """The border of the engine's calculator: that of its build, else that of the catalogue.
 
-    An engine at `url` names its calculator and coefficients, and nothing of its build.
+    The build of an engine at `url` is not known, only its calculator and coefficients.
     """
     if url is None:
         record = running.pick(instance, only_running=instance is None)
@@ -43,7 +43,7 @@ def border_of(engine: Engine, instance: str | None, url: str | None) -> Border |
 
 
 def verdict(similarity: float, border: Border | None) -> str | None:
-    """What a similarity says by that border; nothing without one."""
+    """The verdict on a similarity by that border; None without a border."""
     if border is None:
         return None
     if border.sure is not None and similarity >= border.sure:
@@ -52,71 +52,69 @@ def verdict(similarity: float, border: Border | None) -> str | None:
 
 
 def scale(calculator: str, border: Border | None) -> str:
-    """What the similarities of this calculator mean, and how often its verdicts are wrong."""
-    said = f"By {calculator}: 1 is the same picture of a face. "
+    """The meaning of this calculator's similarities, and the error rates of its verdicts."""
+    text = f"{calculator}: 1 is the same picture of a face. "
     if border is None:
-        return said + (
-            "Nobody has measured from which similarity on two faces are one person by this "
-            "calculator, so there is no verdict; a build that knows states it as `border` of its "
-            "model."
+        return text + (
+            "No border has been measured for this calculator, so there is no verdict; a build can "
+            "state one as `border` of its model."
         )
-    said += f"Perhaps the same person from {border.at:.2f}"
+    text += f"Perhaps the same person from {border.at:.2f}"
     if border.sure is not None:
-        said += f", probably from {border.sure:.2f}"
+        text += f", probably from {border.sure:.2f}"
     figures = []
     if border.equal_error is not None:
         figures.append(f"{border.equal_error:g} % are wrong at {border.at:.2f}")
     if border.sure is not None and border.sure_different is not None:
-        reach = f"{border.sure_different:g} % of different people's reach {border.sure:.2f}"
-        missed = (
+        false_matches = f"{border.sure_different:g} % of different people reach {border.sure:.2f}"
+        misses = (
             "" if border.sure_same is None else f", {border.sure_same:g} % of one person's do not"
         )
-        figures.append(reach + missed)
+        figures.append(false_matches + misses)
     if figures:
-        said += f"; of {border.set or 'the pairs it was measured on'} {'; '.join(figures)}"
-    return said + ". It is no proof."
+        text += f"; of {border.set or 'the measured pairs'} {'; '.join(figures)}"
+    return text + ". This is no proof of identity."
 
 
-def compare(engine: Engine, seen: Sequence[Seen], border: Border | None) -> list[Pair]:
-    """Two pictures: the largest face of the first with each face of the second; more: the largest
-    face of each with that of every other. Pictures without face are left out.
+def compare(engine: Engine, results: Sequence[ScanResult], border: Border | None) -> list[Pair]:
+    """Compare the largest face of the first of two pictures with each face of the second.
 
-    Raises CfError when the engine gives no embeddings.
+    Of more than two pictures, the largest faces of all pairs are compared. Pictures without a face
+    are left out. Raises CfError when the engine has no calculator or returns no embeddings.
     """
     if "calculator" not in engine.plugins:
         raise CfError(f"the engine at {engine.url} has no calculator, so nothing can be compared")
     pairs = []
-    for a, b in combinations(range(len(seen)), 2):
-        several = range(len(seen[b].faces)) if len(seen) == 2 else range(len(seen[b].faces[:1]))
-        if not seen[a].faces:
+    for a, b in combinations(range(len(results)), 2):
+        first, second = results[a], results[b]
+        if not first.faces:
             continue
-        for face_b in several:
+        for face_b, other in enumerate(second.faces if len(results) == 2 else second.faces[:1]):
             try:
-                face, other = seen[a].faces[0], seen[b].faces[face_b]
-                apart = embeddings.distance(face["embedding"], other["embedding"])
+                distance = embeddings.distance(first.faces[0]["embedding"], other["embedding"])
             except (KeyError, TypeError, ValueError) as error:
                 raise CfError(
-                    f"the embeddings of {seen[a].picture.name} and {seen[b].picture.name} cannot "
-                    f"be compared: {error}"
+                    f"the embeddings of {first.picture.name} and {second.picture.name} cannot be "
+                    f"compared: {error}"
                 ) from error
-            like = embeddings.similarity(apart, engine.similarity)
-            pairs.append(Pair(a, b, 0, face_b, apart, like, verdict(like, border)))
+            similarity = embeddings.similarity(distance, engine.similarity)
+            pairs.append(Pair(a, b, 0, face_b, distance, similarity, verdict(similarity, border)))
     return pairs
 
 
-def remarks(seen: Sequence[Seen]) -> list[str]:
-    """What a reader has to know about the pictures: cut short, failed, no face, more than one."""
-    found = []
-    for number, one in enumerate(seen):
-        name = one.picture.name
-        if one.cut_short:
-            found.append(f"{name} {CUT_SHORT}")
-        if one.error:
-            found.append(f"{name} failed: {one.error}")
-        elif not one.faces:
-            found.append(f"{name}: no face was found")
-        elif len(one.faces) > 1 and (number == 0 or len(seen) > 2):
-            found.append(f"{name} has {len(one.faces)} faces; the largest is compared")
-        elif len(one.faces) > 1:
-            found.append(f"{name} has {len(one.faces)} faces; each is compared")
-    return found
+def remarks(results: Sequence[ScanResult]) -> list[str]:
+    """Notes about pictures that were truncated, failed, or have no face or more than one."""
+    notes = []
+    for number, result in enumerate(results):
+        name, count = result.picture.name, len(result.faces)
+        if result.cut_short:
+            notes.append(f"{name} {CUT_SHORT}")
+        if result.error:
+            notes.append(f"{name} failed: {result.error}")
+        elif not count:
+            notes.append(f"{name}: no face was found")
+        elif count > 1 and (number == 0 or len(results) > 2):
+            notes.append(f"{name} has {count} faces; the largest is compared")
+        elif count > 1:
+            notes.append(f"{name} has {count} faces; each is compared")
+    return notes

@@ -1,4 +1,4 @@
-"""`cf demo`: two shipped portraits, one of them also changed, through the running engine."""
+"""`cf demo`: scans two bundled portraits, and altered copies of one, with the running engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = {FIRST: "Eileen Collins (NASA)", SECOND: "Grace Hopper (US Navy)"}
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How like two pictures' largest faces are, by the engine's own coefficients; 0..1."""
+    """The similarity of two pictures' largest faces, 0..1, by the engine's coefficients."""
 
     one: str
     other: str
@@ -30,22 +30,22 @@ class Likeness:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What the demonstration found."""
+class DemoResult:
+    """The result of the demonstration."""
 
     engine: scan.Engine
-    faces: tuple[tuple[str, scan.Face], ...]  # name, face: the portraits as they are
+    faces: tuple[tuple[str, scan.Face], ...]  # name and largest face of each unaltered portrait
     likenesses: tuple[Likeness, ...]
 
 
-def run(client: EngineClient) -> Shown:
-    """Scan the portraits and the changed ones; UnhealthyError when a face is not found in one."""
+def run(client: EngineClient) -> DemoResult:
+    """Scan the portraits and the altered copies; UnhealthyError when one yields no face."""
     engine = scan.describe(client)
     first = (resources.portraits_dir() / FIRST).read_bytes()
     second = (resources.portraits_dir() / SECOND).read_bytes()
 
     def largest(name: str, data: bytes, plugins: Sequence[str]) -> scan.Face:
-        faces = scan.patiently(client, data, "picture", plugins)["result"]
+        faces = scan.with_retries(client, data, "picture", plugins)["result"]
         if not faces:
             raise UnhealthyError(f"the engine at {client.url} found no face in {name}")
         face: scan.Face = faces[0]
@@ -54,22 +54,20 @@ def run(client: EngineClient) -> Shown:
     portrait = largest(FIRST, first, engine.plugins)
     other = largest(SECOND, second, engine.plugins)
 
-    def like(face: scan.Face) -> float:
-        apart = embeddings.distance(portrait["embedding"], face["embedding"])
-        return embeddings.similarity(apart, engine.similarity)
+    def likeness(name: str, face: scan.Face) -> Likeness:
+        distance = embeddings.distance(portrait["embedding"], face["embedding"])
+        return Likeness(NAMES[FIRST], name, embeddings.similarity(distance, engine.similarity))
 
     likenesses = [
-        Likeness(
-            NAMES[FIRST], f"herself, {what}", like(largest(what, change(first), ["calculator"]))
-        )
+        likeness(f"herself, {what}", largest(what, change(first), ["calculator"]))
         for what, change in CHANGES.items()
     ]
-    likenesses.append(Likeness(NAMES[FIRST], NAMES[SECOND], like(other)))
+    likenesses.append(likeness(NAMES[SECOND], other))
     faces = ((NAMES[FIRST], portrait), (NAMES[SECOND], other))
-    return Shown(engine, faces, tuple(likenesses))
+    return DemoResult(engine, faces, tuple(likenesses))
 
 
-def _changed(
+def _altered(
     change: Callable[[Image], Image], format: str, **options: int
 ) -> Callable[[bytes], bytes]:
     def apply(data: bytes) -> bytes:
@@ -94,7 +92,7 @@ def _darken(picture: Image) -> Image:
 
 
 CHANGES: dict[str, Callable[[bytes], bytes]] = {
-    "mirrored": _changed(_mirror, "PNG"),
-    "darkened to 40 %": _changed(_darken, "PNG"),
-    "re-encoded as JPEG, quality 30": _changed(lambda picture: picture, "JPEG", quality=30),
+    "mirrored": _altered(_mirror, "PNG"),
+    "darkened to 40 %": _altered(_darken, "PNG"),
+    "re-encoded as JPEG, quality 30": _altered(lambda picture: picture, "JPEG", quality=30),
 }

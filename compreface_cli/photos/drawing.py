@@ -1,4 +1,4 @@
-"""Pictures of results: boxes, landmarks and attributes, drawn on a copy of the photograph."""
+"""Draws boxes, landmarks and attributes of faces on a copy of the photograph."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 Corners: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, px
-# Told apart by people who see no red or green as well (after Okabe and Ito), by face in turn.
+# Colours of the faces in turn; distinguishable with colour blindness too (after Okabe and Ito).
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
 _LABEL = "#101010"
-_PAD = 3  # px between the text and the border of its ground
-_MAX_PIXELS = 178_956_970  # as the engine
-# A label that cannot stand beside its box may take this part of it; more would hide the face.
-_OF_THE_BOX = 0.25
+_PAD = 3  # px between the text and the border of its background
+_MAX_PIXELS = 178_956_970  # the engine's limit
+# A label that does not fit beside its box may cover this share of it; more would hide the face.
+_MAX_COVERED = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What stands beside a box, and where."""
+    """The text beside a box, and where it is drawn."""
 
     text: str  # lines
-    ground: Corners
+    background: Corners
 
 
 def draw(data: bytes, faces: Sequence[Mapping[str, Any]], target: Path) -> None:
-    """Save the picture in `data` with `faces` (as the engine gives them) drawn on it, as `target`.
+    """Draw `faces` (as the engine returns them) on the picture in `data`, and save it as `target`.
 
-    Coordinates are pixels as they are stored: EXIF orientation is not applied, as in the engine.
-    The folder of `target` is made if only it is missing.
-    Raises CfError when the picture cannot be opened or `target` not be written.
+    Coordinates are pixels as stored: like the engine, it does not apply the EXIF orientation.
+    Creates the folder of `target` if its parent exists. Raises CfError when the picture cannot be
+    opened or `target` cannot be written.
     """
     image = _open(data)
     for number, face in enumerate(faces, start=1):
@@ -63,21 +63,21 @@ def _open(data: bytes) -> Image.Image:
     from PIL import Image, ImageFile
 
     before = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = True  # the engine takes a cut file too
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # as the engine does
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as opened:
                 if opened.width * opened.height > _MAX_PIXELS:
                     raise CfError(
-                        f"{opened.width} x {opened.height} pixels are too many to draw on"
+                        f"a picture of {opened.width} x {opened.height} pixels is too large to draw"
                     )
                 image = opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CfError(f"the picture cannot be drawn on: {error}") from error
+        raise CfError(f"the picture cannot be drawn: {error}") from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
-    # The original's orientation tag would turn the drawing.
+    # The original's orientation tag would rotate the drawing.
     image.info.pop("exif", None)
     return image
 
@@ -94,35 +94,35 @@ def _face(image: Image.Image, face: Mapping[str, Any], number: int) -> None:
 
 
 def labels(faces: Sequence[Mapping[str, Any]], picture: tuple[int, int]) -> list[Label]:
-    """A label for each face of a picture of that width and height, px, inside the picture.
+    """A label for each face, inside a picture of that width and height (px).
 
-    Where no place is free it says less: no pose, then the face's number alone.
+    Where it does not fit it is shortened: without the pose, then to the face's number.
     """
     font = _font(picture)
     boxes = [_corners(face) for face in faces]
-    found: list[Label] = []
+    placed: list[Label] = []
     for number, face in enumerate(faces, start=1):
         box = boxes[number - 1]
-        taken = [*boxes[: number - 1], *boxes[number:], *(label.ground for label in found)]
+        taken = [*boxes[: number - 1], *boxes[number:], *(label.background for label in placed)]
         for text in _texts(face, number):
-            x0, y0, x1, y1 = _ink(text, font)
+            x0, y0, x1, y1 = _extent(text, font)
             width, height = x1 - x0 + 2 * _PAD, y1 - y0 + 2 * _PAD
-            # All the places lie in here; the first text is the largest.
+            # All candidate places lie within this area; the first text is the largest.
             around = (box[0] - width, box[1] - height, box[2] + width, box[3] + height)
-            taken = [one for one in taken if _shared(one, around)]
-            ground = _place(box, (width, height), picture, taken)
-            hidden = _shared(ground, box) / max(1.0, (box[2] - box[0]) * (box[3] - box[1]))
-            if hidden <= _OF_THE_BOX and not _covered(ground, taken):
+            taken = [area for area in taken if _overlap(area, around)]
+            background = _place(box, (width, height), picture, taken)
+            covered = _overlap(background, box) / max(1.0, (box[2] - box[0]) * (box[3] - box[1]))
+            if covered <= _MAX_COVERED and not _covered(background, taken):
                 break
-        found.append(Label(text, ground))
-    return found
+        placed.append(Label(text, background))
+    return placed
 
 
 def _texts(face: Mapping[str, Any], number: int) -> list[str]:
-    """What a label may say, the most first."""
+    """The possible texts of a label, longest first."""
     age, gender, mask = words.age(face), words.gender(face), words.mask(face)
-    said = [f"{number}   {face['box']['probability']:.3f}", gender, age and f"age {age}", mask]
-    short = "\n".join(filter(None, said))
+    parts = [f"{number}   {face['box']['probability']:.3f}", gender, age and f"age {age}", mask]
+    short = "\n".join(filter(None, parts))
     if not face.get("pose"):
         return [short, str(number)]
     pose = " ".join(f"{name[0]}{round(face['pose'][name])}" for name in ("pitch", "yaw", "roll"))
@@ -135,21 +135,21 @@ def _font(picture: tuple[int, int]) -> Font:
     return ImageFont.load_default(size=max(11, 6 * _unit(picture)))
 
 
-def _ink(text: str, font: Font) -> Corners:
-    """Where the text lies if it is written at 0, 0."""
+def _extent(text: str, font: Font) -> Corners:
+    """The bounding box of the text when it is drawn at 0, 0."""
     from PIL import Image, ImageDraw
 
     return ImageDraw.Draw(Image.new("1", (1, 1))).multiline_textbbox((0, 0), text, font=font)
 
 
 def _label(image: Image.Image, label: Label, number: int, font: Font) -> None:
-    """White text on a dark ground."""
+    """Draw white text on a dark background."""
     from PIL import ImageDraw
 
     pen = ImageDraw.Draw(image)
-    x0, y0, _, _ = _ink(label.text, font)
-    left, top, _, _ = label.ground
-    pen.rectangle(label.ground, fill=_LABEL, outline=COLOURS[(number - 1) % len(COLOURS)])
+    x0, y0, _, _ = _extent(label.text, font)
+    left, top, _, _ = label.background
+    pen.rectangle(label.background, fill=_LABEL, outline=COLOURS[(number - 1) % len(COLOURS)])
     at = (left + _PAD - x0, top + _PAD - y0)
     pen.multiline_text(at, label.text, font=font, fill="white")
 
@@ -157,7 +157,7 @@ def _label(image: Image.Image, label: Label, number: int, font: Font) -> None:
 def _place(
     box: Corners, size: tuple[float, float], picture: tuple[int, int], taken: Sequence[Corners]
 ) -> Corners:
-    """Above, below, right or left of the box, inside the picture: where least is covered."""
+    """The place beside the box, inside the picture, that covers least of the `taken` areas."""
     left, top, right, bottom = box
     width, height = size
     middle = (left + right - width) / 2
@@ -173,28 +173,27 @@ def _place(
         (right, bottom - height),
         (left - width, bottom - height),
     ]
-    grounds = [(x, y, x + width, y + height) for x, y in places]
-    whole = [
-        ground
-        for ground in grounds
-        if ground[0] >= 0 and ground[1] >= 0 and ground[2] <= picture[0] and ground[3] <= picture[1]
+    inside = [
+        (x, y, x + width, y + height)
+        for x, y in places
+        if x >= 0 and y >= 0 and x + width <= picture[0] and y + height <= picture[1]
     ]
-    if whole:
-        return min(whole, key=lambda ground: _covered(ground, taken))
+    if inside:
+        return min(inside, key=lambda background: _covered(background, taken))
     x = max(0.0, min(left, picture[0] - width))
     y = max(0.0, min(top, picture[1] - height))
     return x, y, x + width, y + height
 
 
-def _covered(ground: Corners, taken: Sequence[Corners]) -> float:
-    """The area that a label takes from faces and other labels, px."""
-    return sum(_shared(ground, one) for one in taken)
+def _covered(background: Corners, taken: Sequence[Corners]) -> float:
+    """The area (px²) of faces and other labels that a label covers."""
+    return sum(_overlap(background, area) for area in taken)
 
 
-def _shared(one: Corners, other: Corners) -> float:
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    down = min(one[3], other[3]) - max(one[1], other[1])
-    return max(0.0, across) * max(0.0, down)
+def _overlap(a: Corners, b: Corners) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
 
 
 def _corners(face: Mapping[str, Any]) -> Corners:
@@ -205,5 +204,5 @@ def _corners(face: Mapping[str, Any]) -> Corners:
 
 
 def _unit(picture: tuple[int, int]) -> int:
-    """Width of a line, px."""
+    """The line width, px."""
     return max(1, round(max(picture) / 400))

@@ -1,4 +1,4 @@
-"""What the engine says of a face, in words; an empty text for what it leaves out."""
+"""The values of a face in the engine's answer as text; empty for those that it left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MASKS = {
 
 
 def edges(face: Mapping[str, Any]) -> str:
-    """Left, top - right, bottom of the box, px."""
+    """The box: left, top - right, bottom, px."""
     box = face["box"]
     return f"{box['x_min']}, {box['y_min']} - {box['x_max']}, {box['y_max']}"
 
@@ -25,7 +25,7 @@ def sure(face: Mapping[str, Any]) -> str:
 
 
 def angles(face: Mapping[str, Any]) -> str:
-    """Whole degrees under the heading ANGLES."""
+    """The pose in whole degrees, aligned with the heading ANGLES."""
     pose = face.get("pose")
     if pose is None:
         return ""
@@ -34,7 +34,7 @@ def angles(face: Mapping[str, Any]) -> str:
 
 
 def age(face: Mapping[str, Any]) -> str:
-    """The range, whole years: `23-35`, or `30` where it is one year."""
+    """The age range in whole years: `23-35`, or `30` for a single year."""
     try:
         low, high = (round(face["age"][end]) for end in ("low", "high"))
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -44,25 +44,25 @@ def age(face: Mapping[str, Any]) -> str:
 
 def gender(face: Mapping[str, Any]) -> str:
     """The network's class and its probability, 0..1: `female 0.99`."""
-    said = face.get("gender")
-    if not isinstance(said, Mapping) or "value" not in said:
+    answer = face.get("gender")
+    if not isinstance(answer, Mapping) or "value" not in answer:
         return ""
     try:
-        return f"{said['value']} {said['probability']:.2f}"
+        return f"{answer['value']} {answer['probability']:.2f}"
     except (KeyError, TypeError, ValueError):
-        return str(said["value"])
+        return str(answer["value"])
 
 
 def mask(face: Mapping[str, Any]) -> str:
-    """How a mask is worn, in words."""
-    said = face.get("mask")
-    if not isinstance(said, Mapping) or "value" not in said:
+    """Whether and how a mask is worn."""
+    answer = face.get("mask")
+    if not isinstance(answer, Mapping) or "value" not in answer:
         return ""
-    value = str(said["value"])
+    value = str(answer["value"])
     return _MASKS.get(value, value)
 
 
-# What an engine may leave out, by the heading of its column.
+# Values that an engine may leave out, by the heading of their column.
 _OPTIONAL: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ANGLES: angles,
     "age": age,
@@ -74,10 +74,10 @@ _OPTIONAL: dict[str, Callable[[Mapping[str, Any]], str]] = {
 def columns(
     faces: Iterable[Mapping[str, Any]], headings: Iterable[str] = tuple(_OPTIONAL)
 ) -> dict[str, Callable[[Mapping[str, Any]], str]]:
-    """Of these headings those under which something is said of one face at least, with what."""
-    every = list(faces)
+    """Those of `headings` for which some face has a value, with the function that renders it."""
+    faces = list(faces)
     return {
         heading: _OPTIONAL[heading]
         for heading in headings
-        if any(_OPTIONAL[heading](face) for face in every)
+        if any(_OPTIONAL[heading](face) for face in faces)
     }

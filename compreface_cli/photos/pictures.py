@@ -1,4 +1,4 @@
-"""The pictures that the arguments of a command mean, and their bytes, read within bounds."""
+"""The pictures that the arguments of a command name; reads their bytes within limits."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from compreface_cli.config.settings_table import MAX_BODY_BYTES
 from compreface_cli.errors import CfError, UsageError
 
 STDIN = "-"
-# What the engine decodes, by the ending of the name; only a folder is filtered by it.
+# File name extensions of what the engine decodes; only files in folders are filtered by them.
 ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .ico .tif .tiff .jp2 .ppm .pgm .tga".split()
 )
 MAX_BYTES = MAX_BODY_BYTES
-# How a shell names a pipe that a process is to read, `<(...)`; any other FIFO may wait for ever.
-_HANDED_OVER = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+# Names of pipes from a shell's process substitution, `<(...)`; any other FIFO may block for ever.
+_SHELL_PIPE = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -31,34 +31,34 @@ _KINDS = {
 
 
 class Unfit(CfError):
-    """What was named is no picture that can be sent; the message is put behind its name."""
+    """A file that cannot be sent as a picture; the message follows its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture to be sent: how it is called, and where its bytes are."""
+    """A picture to be sent: its name in the output, and its path."""
 
     name: str
     path: Path | None  # None: standard input
 
     def read(self) -> bytes:
-        """At most MAX_BYTES; raises Unfit for more and for what is no file, OSError as it comes."""
+        """The bytes; raises Unfit for more than MAX_BYTES or for no regular file, and OSError."""
         if self.path is None:
             return _bounded(sys.stdin.buffer)
-        found = self.path.stat()
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
-        pipe = stat.S_ISFIFO(found.st_mode) and _HANDED_OVER.fullmatch(str(self.path))
+        status = self.path.stat()
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        pipe = stat.S_ISFIFO(status.st_mode) and _SHELL_PIPE.fullmatch(str(self.path))
         if kind and not pipe:
             raise Unfit(f"is {kind}, not a picture")
-        if found.st_size > MAX_BYTES:
-            raise _too_large(f" ({found.st_size / 1024 / 1024:.0f} MiB)")
+        if status.st_size > MAX_BYTES:
+            raise _too_large(f" ({status.st_size / 1024 / 1024:.0f} MiB)")
         with self.path.open("rb") as file:
             return _bounded(file)
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """The pictures of an argument list; what is passed over and why; folders without any."""
+    """The pictures of an argument list, skipped files with reasons, folders without pictures."""
 
     pictures: tuple[Picture, ...]
     skipped: tuple[str, ...] = field(default=())
@@ -66,9 +66,9 @@ class Gathered:
 
 
 def gather(arguments: Sequence[str]) -> Gathered:
-    """Files as they are named; folders walked in sorted order, for names that look like pictures.
+    """The named files, and from folders, in sorted order, the files with a picture's extension.
 
-    Raises UsageError for a path that does not exist and for `-` given twice.
+    Raises UsageError for a path that does not exist, for `-` given twice and for no picture at all.
     """
     if list(arguments).count(STDIN) > 1:
         raise UsageError("standard input can be read only once")
@@ -96,7 +96,7 @@ def gather(arguments: Sequence[str]) -> Gathered:
 def no_picture_in(folders: Sequence[str]) -> UsageError:
     return UsageError(
         f"no picture in {', '.join(folders)}",
-        hint="A folder is searched for names that end like a picture, .jpg or .png.",
+        hint="In a folder, only files with a picture's extension are used, such as .jpg or .png.",
     )
 
 
@@ -113,13 +113,13 @@ def _walk(folder: Path, pictures: list[Picture], skipped: list[str]) -> None:
             if name.startswith("."):
                 skipped.append(f"{path}: hidden")
             elif path.suffix.lower() not in ENDINGS:
-                skipped.append(f"{path}: not a picture by its name")
+                skipped.append(f"{path}: not the extension of a picture")
             else:
                 pictures.append(Picture(str(path), path))
 
 
 def _bounded(file: BinaryIO) -> bytes:
-    # One byte more tells whether that was all; the size of a pipe or of /proc says nothing.
+    # One byte more shows whether that was all; stat gives no size of a pipe or a file in /proc.
     data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise _too_large("")

@@ -1,4 +1,4 @@
-"""`cf scan`: what the running engine sees in photographs, one picture after another."""
+"""`cf scan`: sends photographs to the running engine, one after another."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from compreface_cli.photos.pictures import ENDINGS, Picture, Unfit
 
 _BUSY_TRIES = 5
 _NO_FACE = "No face is found"
-CUT_SHORT = "cut short: decoded as far as it goes"
+CUT_SHORT = "is truncated: decoded as far as possible"
 
 Face = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One picture's answer: the engine's faces (none is an answer too), or why there is none."""
+class ScanResult:
+    """The engine's answer for a picture: its faces, which may be none, or an error."""
 
     picture: Picture
     faces: tuple[Face, ...] = ()
     error: str | None = None
-    data: bytes = b""  # what was sent, if it was to be kept
-    cut_short: bool = False  # the file ended early; what there is of it was decoded
+    data: bytes = b""  # the bytes that were sent, if they are still needed
+    cut_short: bool = False  # the file is truncated, and was decoded as far as possible
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The engine that was asked."""
+    """A running engine's description of itself."""
 
     url: str
     calculator: str
-    similarity: tuple[float, float]  # c0, c1 of the calculator
+    similarity: tuple[float, float]  # coefficients c0, c1 of the calculator
     plugins: tuple[str, ...]  # slugs without the detector
 
 
 def client_of(instance: str | None, url: str | None) -> EngineClient:
-    """A client of the engine at the address given (CF_API_KEYS has its key), or of an instance."""
+    """A client of the engine at `url`, with a key from CF_API_KEYS, or of an instance."""
     if url and instance:
-        raise UsageError("--url and --instance name two engines", hint="Give one of them.")
+        raise UsageError("--url cannot be combined with --instance", hint="Give one of them.")
     if url:
         keys: str = settings.resolve().get("api_keys") or ""
         return EngineClient(url, key=keys.partition(",")[0])
@@ -61,7 +61,7 @@ def client_of(instance: str | None, url: str | None) -> EngineClient:
 
 
 def describe(client: EngineClient) -> Engine:
-    """What the engine says of itself; raises UnhealthyError when it is none of ours."""
+    """Ask the engine for its description; raises UnhealthyError when it is no such engine."""
     try:
         status = client.status()
         c0, c1 = (float(value) for value in status["similarity_coefficients"])
@@ -73,16 +73,16 @@ def describe(client: EngineClient) -> Engine:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise UnhealthyError(
-            f"what answers at {client.url} is no CompreFace engine: its status lacks {error}",
+            f"the service at {client.url} is not a CompreFace engine: its status lacks {error}",
             hint="With the full stack the engine has a port of its own: see `cf status`.",
         ) from error
 
 
 def chosen(engine: Engine, words: str | None) -> tuple[str, ...]:
-    """The plugins to ask: all that the engine has, or those of a list like `age,gender`.
+    """The plugins to use: all of the engine's, or those of a list such as `age,gender`.
 
-    `none` is a list without any: boxes alone, since the detector always runs. Raises UsageError for
-    what the engine has not.
+    `none`: only boxes, since the detector always runs. Raises UsageError for a plugin that the
+    engine does not have.
     """
     if words is None:
         return engine.plugins
@@ -92,14 +92,14 @@ def chosen(engine: Engine, words: str | None) -> tuple[str, ...]:
         return ()
     if "" in named:
         raise UsageError(
-            f"--plugins: a name is missing in '{words}'",
+            f"--plugins: '{words}' contains an empty name",
             hint=f"{hint} For boxes alone write none.",
         )
     if "none" in named:
-        raise UsageError("--plugins: 'none' stands alone", hint=hint)
+        raise UsageError("--plugins: 'none' cannot be combined with other names", hint=hint)
     if named == ["detector"]:
         raise UsageError(
-            "--plugins: the detector is no plugin to ask for: it always runs",
+            "--plugins: the detector always runs and is not selected here",
             hint=f"{hint} For boxes alone write none.",
         )
     unknown = [name for name in named if name not in (*engine.plugins, "detector")]
@@ -118,58 +118,58 @@ def scan(
     keep_data: bool = False,
     done: Callable[[float], None] = lambda amount: None,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterable[Seen]:
-    """Ask for one picture after another; raises UnhealthyError when the engine itself is gone."""
+) -> Iterable[ScanResult]:
+    """Scan the pictures in order; raises UnhealthyError when the engine stops answering."""
     for picture in pictures:
-        seen = _ask(client, picture, plugins, sleep)
-        yield seen if keep_data else without_data(seen)
+        result = _scan_one(client, picture, plugins, sleep)
+        yield result if keep_data else without_data(result)
         done(1)
 
 
-def without_data(seen: Seen) -> Seen:
-    """The same without the picture's bytes, which are only needed to draw."""
-    return replace(seen, data=b"")
+def without_data(result: ScanResult) -> ScanResult:
+    """The result without the picture's bytes, which are needed only for drawing."""
+    return replace(result, data=b"")
 
 
-def _ask(
+def _scan_one(
     client: EngineClient,
     picture: Picture,
     plugins: Sequence[str],
     sleep: Callable[[float], None],
-) -> Seen:
+) -> ScanResult:
     try:
         data = picture.read()
-    except Unfit as unfit:
-        return Seen(picture, error=unfit.message)
+    except Unfit as error:
+        return ScanResult(picture, error=error.message)
     except OSError as error:
-        return Seen(picture, error=f"cannot be read: {error.strerror or error}")
+        return ScanResult(picture, error=f"cannot be read: {error.strerror or error}")
     name = picture.path.name if picture.path else "stdin"
-    # The name says nothing to the engine, and a header takes no odd characters.
+    # The engine ignores the name, and a header cannot contain every character.
     name = name.encode("ascii", "replace").decode()
     try:
-        answer = patiently(client, data, name, plugins, sleep)
+        answer = with_retries(client, data, name, plugins, sleep)
         faces, cut_short = tuple(answer["result"]), bool(answer.get("truncated"))
-        return Seen(picture, faces, data=data, cut_short=cut_short)
+        return ScanResult(picture, faces, data=data, cut_short=cut_short)
     except Refused as refusal:
         if _NO_FACE in refusal.message:
-            return Seen(picture, data=data, cut_short=refusal.truncated)
-        return Seen(picture, error=_own_words(refusal), data=data)
+            return ScanResult(picture, data=data, cut_short=refusal.truncated)
+        return ScanResult(picture, error=_reason(refusal), data=data)
     except (KeyError, TypeError):
-        return Seen(picture, error="the engine's answer has no faces in it", data=data)
+        return ScanResult(picture, error="the engine's answer has no list of faces", data=data)
     except UnhealthyError as error:
         if not is_up(client.url, key=client.key):
             raise
-        return Seen(picture, error=error.message, data=data)
+        return ScanResult(picture, error=error.message, data=data)
 
 
-def patiently(
+def with_retries(
     client: EngineClient,
     data: bytes,
     name: str,
     plugins: Sequence[str],
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """The engine's answer; a full queue (503) and a limit of requests (429) are waited for."""
+    """The engine's answer; retries when its queue is full (503) or its rate limit is hit (429)."""
     for pause in (0.5 * 2**n for n in range(_BUSY_TRIES)):
         try:
             return client.scan(data, filename=name, plugins=plugins)
@@ -180,24 +180,24 @@ def patiently(
     return client.scan(data, filename=name, plugins=plugins)
 
 
-def _own_words(refusal: Refused) -> str:
-    """`400 Bad Request: Image has ...` without its first part, which says nothing to a reader."""
-    head, separator, text = refusal.message.partition(": ")
-    return text if separator and head[:3].isdigit() else refusal.message
+def _reason(refusal: Refused) -> str:
+    """The message without its status line: `400 Bad Request: Image has ...`."""
+    status, separator, text = refusal.message.partition(": ")
+    return text if separator and status[:3].isdigit() else refusal.message
 
 
 def targets(pictures: Sequence[Picture], out: Path, into_folder: bool) -> list[Path]:
-    """Where each picture is drawn, in their order; never over one that is read, none twice.
+    """The path of each picture's drawing, in order; all different, and none is an input.
 
-    Raises UsageError when `out` does not fit: a folder for several pictures, else a file; the
-    folder that it is to lie in must be there.
+    Raises UsageError when `out` does not fit: it must be a folder for several pictures, else a
+    file, and its parent folder must exist.
     """
     if into_folder:
         if out.exists() and not out.is_dir():
             raise UsageError(f"--draw: {out} is a file; several pictures need a folder")
         if out.suffix.lower() in ENDINGS and not out.is_dir():
             raise UsageError(
-                f"--draw: {out} is a name for one picture; these are drawn into a folder",
+                f"--draw: {out} names one picture; several pictures need a folder",
                 hint=f"Name a folder: --draw {out.with_suffix('')}",
             )
     elif out.is_dir():
@@ -206,13 +206,14 @@ def targets(pictures: Sequence[Picture], out: Path, into_folder: bool) -> list[P
         raise UsageError(f"--draw: {out} must end in .jpg or .png")
     if not out.exists() and not out.parent.is_dir():
         raise UsageError(
-            f"--draw: there is no folder {out.parent}", hint=f"Make it first: mkdir -p {out.parent}"
+            f"--draw: there is no folder {out.parent}",
+            hint=f"Create it first: mkdir -p {out.parent}",
         )
-    chosen: list[Path] = []
+    drawings: list[Path] = []
     taken = {picture.path.resolve() for picture in pictures if picture.path}
     if not into_folder:
         if out.resolve() in taken:
-            raise UsageError(f"--draw: {out} is the picture itself", hint="Choose another name.")
+            raise UsageError(f"--draw: {out} would be overwritten", hint="Choose another name.")
         return [out]
     for picture in pictures:
         stem = picture.path.stem if picture.path else "stdin"
@@ -223,23 +224,23 @@ def targets(pictures: Sequence[Picture], out: Path, into_folder: bool) -> list[P
             number += 1
             target = out / f"{stem}-{number}{ending}"
         taken.add(target.resolve())
-        chosen.append(target)
-    return chosen
+        drawings.append(target)
+    return drawings
 
 
-def draw(seen: Seen, target: Path) -> str | None:
-    """Save the picture with what was seen; the reason if that cannot be done."""
+def draw(result: ScanResult, target: Path) -> str | None:
+    """Draw the faces and save the picture; returns the reason if that fails."""
     from compreface_cli.photos import drawing
 
     try:
-        drawing.draw(seen.data, seen.faces, target)
+        drawing.draw(result.data, result.faces, target)
     except CfError as error:
         return error.message
     return None
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """The shortest ends of the paths that still tell them apart, for a table."""
+    """The shortest endings of the paths that are unique, for a table."""
     parts = [Path(name).parts[-4:] or (name,) for name in names]
     for length in (1, 2, 3):
         short = [os.path.join(*part[-length:]) for part in parts]

@@ -1,1 +1,1 @@
-"""What removes things for good: `down --volumes`, `rm`, `prune`."""
+"""Permanent removal: `down --volumes`, `rm`, `prune`."""

@@ -1,4 +1,4 @@
-"""`cf rm`: forget an instance, or a build of the user's own and its images."""
+"""`cf rm`: removes an instance, or a user's build and its images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from compreface_cli.config import paths
 from compreface_cli.deploy import running
 from compreface_cli.deploy.down import Stopped, down, living
 from compreface_cli.docker import belongings, containers
+from compreface_cli.docker import image as docker_image
+from compreface_cli.docker.image import Image
 from compreface_cli.errors import ConfigurationError, ConflictError, DockerError, UsageError
 from compreface_cli.instance.records import Record
-from compreface_cli.removal import consent
-from compreface_cli.removal.consent import Thing
+from compreface_cli.removal import things
+from compreface_cli.removal.things import Thing
 from compreface_cli.terminal.output import Output
 
 Kind = Literal["instance", "build"]
@@ -27,11 +29,11 @@ _ENV = ".env"  # of a project: has the database's password
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What goes and what stays of one instance or build."""
+    """What is removed and what is kept of an instance or a build."""
 
     kind: Kind
     name: str
-    gone: tuple[Thing, ...]
+    removed: tuple[Thing, ...]
     kept: tuple[Thing, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -46,11 +48,11 @@ def rm(
     confirmed: Sequence[str] = (),
     dry_run: bool = False,
 ) -> tuple[Removal, ...]:
-    """Remove what is named: `names` are of either kind.
+    """Remove instances and builds; `names` may be of either kind.
 
-    An instance loses its record, project and passwords, and its data with `volumes` only; a build
-    the file that its user wrote, and the images that nothing uses. Nothing goes before all was
-    looked at and each name was said once more.
+    Of an instance the record, project and passwords are removed, and with `volumes` its data; of a
+    build the file that its user wrote, and images that nothing uses. Nothing is removed before all
+    names were checked and confirmed.
     """
     wanted = [_kind_of(name) for name in names]
     wanted += [("instance", name) for name in instances]
@@ -64,26 +66,24 @@ def rm(
             for kind, name in wanted:
                 if kind == "instance":
                     locks.enter_context(store.lock(name, f"cf rm {name}"))
-        with out.waiting("Looking what there is"):
-            found = tuple(
+        with out.waiting("Looking for what belongs to it"):
+            removals = tuple(
                 _instance(name, volumes) if kind == "instance" else _build(name)
                 for kind, name in wanted
             )
         if dry_run:
-            return found
-        for one in found:
-            for line in (f"To be removed of the {one.kind} '{one.name}':", *_said(one)):
+            return removals
+        for removal in removals:
+            out.note(f"To be removed of the {removal.kind} '{removal.name}':")
+            notes = [f"  {note}" for note in removal.notes]
+            for line in (*(things.lines(removal.removed) or ["  nothing"]), *notes):
                 out.note(line)
-        empty = [one.name for one in found if not one.gone]
-        asked = [one.name for one in found if one.gone]
-        consent.consent(asked, [one for one in confirmed if one not in empty], out)
-        for one in found:
-            consent.remove(one.gone, out)
-    return found
-
-
-def _said(one: Removal) -> list[str]:
-    return [*(consent.lines(one.gone) or ["  nothing"]), *(f"  {note}" for note in one.notes)]
+        empty = [removal.name for removal in removals if not removal.removed]
+        to_confirm = [removal.name for removal in removals if removal.removed]
+        things.confirm(to_confirm, [name for name in confirmed if name not in empty], out)
+        for removal in removals:
+            things.remove(removal.removed, out)
+    return removals
 
 
 def down_with_volumes(
@@ -95,36 +95,36 @@ def down_with_volumes(
     confirmed: Sequence[str] = (),
     dry_run: bool = False,
 ) -> tuple[str, Stopped | None, tuple[Thing, ...]]:
-    """`cf down` that takes the data too: the instance's name, what was stopped, what has gone.
+    """`cf down --volumes`: the instance's name, what was stopped, and the data that were removed.
 
-    The name is asked for before anything stops. Cut short it is called again, by that name.
+    The name must be confirmed before anything stops. Run again, it continues an interrupted run.
     """
     name = running.pick(name, only_running=True, command="cf down").name
-    with out.waiting("Looking what there is"):
+    with out.waiting("Looking for what belongs to it"):
         data = tuple(_volumes(name)) if volumes and _is_docker(_record(name)) else ()
     if dry_run:
         return name, None, data
     if data:
-        for line in (f"To be removed with '{name}':", *consent.lines(data)):
+        for line in (f"To be removed with '{name}':", *things.lines(data)):
             out.note(line)
-        consent.consent([name], confirmed, out)
+        things.confirm([name], confirmed, out)
     stopped = down(name, out, timeout_s=timeout_s)
     store = running.instances()
     with interruptible(), store.lock(name, f"cf down {name} --volumes"):
-        consent.remove(data, out)
+        things.remove(data, out)
         store.remove(name)
     kept = {what: where for what, where in stopped.kept.items() if what != "volume"}
     return name, replace(stopped, kept=kept), data
 
 
 def _kind_of(name: str) -> tuple[Kind, str]:
-    """What the name is the name of; UsageError when of both, ConfigurationError when of neither."""
+    """Whether the name is of an instance or a build; raises UsageError when it is both."""
     instance = _is_instance(name)
     build = name in builds.names()
     if instance and build:
         raise UsageError(
-            f"'{name}' is an instance and a build",
-            hint=f"Say which: cf rm --instance {name}, or cf rm --build {name}",
+            f"'{name}' is both an instance and a build",
+            hint=f"Choose one: cf rm --instance {name}, or cf rm --build {name}",
         )
     if not instance and not build:
         if belongings.answers() and belongings.images(name):
@@ -137,7 +137,7 @@ def _kind_of(name: str) -> tuple[Kind, str]:
 
 
 def _is_instance(name: str) -> bool:
-    """Whether anything of such an instance is here: its record, its project, its volume."""
+    """Whether such an instance has a record, a project or a volume."""
     try:
         if running.instances().home(name).is_dir() or paths.project_dir(name).is_dir():
             return True
@@ -147,7 +147,7 @@ def _is_instance(name: str) -> bool:
 
 
 def _record(name: str) -> Record | None:
-    """The record; None if there is none, or one that cannot be read and whose engine has ended."""
+    """The record; None if there is none, or it cannot be read and its engine has ended."""
     try:
         return running.instances().load(name)
     except ConfigurationError:
@@ -163,7 +163,7 @@ def _is_docker(record: Record | None) -> bool:
 
 
 def _volumes(name: str) -> list[Thing]:
-    """The data of an instance."""
+    """The data volumes of an instance."""
     return [
         Thing("volume", volume.name, volume.size, partial(belongings.remove_volume, volume.name))
         for volume in belongings.sized(name)
@@ -173,50 +173,50 @@ def _volumes(name: str) -> list[Thing]:
 def _instance(name: str, with_data: bool) -> Removal:
     record = _record(name)
     if record is not None and record.phase != "stopped":
-        raise ConflictError(f"instance '{name}' runs", hint=f"Stop it first: cf down {name}")
+        raise ConflictError(f"instance '{name}' is running", hint=f"Stop it first: cf down {name}")
     folder, home = paths.project_dir(name), running.instances().home(name)
     data: list[Thing] = []
     if _is_docker(record) and (record is not None or folder.is_dir() or belongings.answers()):
-        left = containers.of_project(f"cf-{name}")
-        if left:
-            where = left[0].folder or "somewhere else"
+        remaining = containers.of_project(f"cf-{name}")
+        if remaining:
+            where = remaining[0].folder or "another folder"
             raise ConflictError(
-                f"containers of '{name}' are there, started from {where}: "
-                f"{', '.join(one.name for one in left)}",
+                f"'{name}' still has containers, started from {where}: "
+                f"{', '.join(container.name for container in remaining)}",
                 hint=f"Remove them first: docker compose -p cf-{name} down",
             )
         data = _volumes(name)
-    gone = list(data) if with_data else []
+    removed = list(data) if with_data else []
     kept = [] if with_data else data
     notes = []
     if folder.is_dir():
         if kept:
             rest = [path for path in sorted(folder.iterdir()) if path.name != _ENV]
-            gone += [consent.path("project file", one) for one in rest]
+            removed += [things.of_path("project file", path) for path in rest]
             if (folder / _ENV).is_file():
-                kept = [*kept, consent.path("password", folder / _ENV)]
+                kept = [*kept, things.of_path("password", folder / _ENV)]
         else:
-            gone.append(consent.path("project folder", folder))
+            removed.append(things.of_path("project folder", folder))
     before = folder.with_name(f".{folder.name}.before")
     if before.is_dir():
-        gone.append(consent.path("former project folder", before))
-    if home.is_dir():  # last: as long as it is there, what is left has a name
-        gone.append(consent.path("record", home))
+        removed.append(things.of_path("former project folder", before))
+    if home.is_dir():  # last, so that an interrupted run can be repeated by the same name
+        removed.append(things.of_path("record", home))
     if kept:
-        notes.append(f"The data stay; `cf rm --instance {name} --volumes` removes them too.")
-    if not gone and not kept:
+        notes.append(f"The data are kept; `cf rm --instance {name} --volumes` removes them too.")
+    if not removed and not kept:
         raise ConfigurationError(
             f"there is no instance '{name}'", hint="`cf status` lists the instances."
         )
-    return Removal("instance", name, tuple(gone), tuple(kept), tuple(notes))
+    return Removal("instance", name, tuple(removed), tuple(kept), tuple(notes))
 
 
 def _build(name: str) -> Removal:
-    """The build's file where its user wrote it, and its images."""
+    """The build file, if the user wrote it, and the build's images."""
     records, _ = running.instances().all()
     users = [record.name for record in records if record.build == name]
     notes: list[str] = []
-    gone: list[Thing] = []
+    removed: list[Thing] = []
     kept: list[Thing] = []
     try:
         origin, file = builds.find(name)
@@ -228,7 +228,7 @@ def _build(name: str) -> Removal:
         if origin == "path":
             raise UsageError(f"{name} is a file", hint="Name the build, or remove the file itself.")
         if origin == "bundled":
-            notes.append(f"The build '{name}' itself comes with cf and stays.")
+            notes.append(f"The build '{name}' itself comes with cf and is kept.")
     if origin != "bundled" and users:
         raise ConflictError(
             f"the build '{name}' is in use by {' and '.join(users)}",
@@ -236,39 +236,39 @@ def _build(name: str) -> Removal:
         )
     try:
         removable, used = unused_images(belongings.images(name), records)
-        gone += removable
+        removed += removable
         kept += used
-    except DockerError as absent:
-        notes.append(f"Its images were not looked for: {absent.message}")
+    except DockerError as error:
+        notes.append(f"Its images were not looked for: {error.message}")
     if origin != "bundled":
-        gone.append(consent.path("build file", file))
-    return Removal("build", name, tuple(gone), tuple(kept), tuple(notes))
+        removed.append(things.of_path("build file", file))
+    return Removal("build", name, tuple(removed), tuple(kept), tuple(notes))
 
 
 def unused_images(
-    images: Iterable[belongings.BuiltImage], records: Iterable[Record], *, why: str = ""
+    images: Iterable[Image], records: Iterable[Record], *, why: str = ""
 ) -> tuple[list[Thing], list[Thing]]:
-    """Those that can go, and those that stay: in use, or under a name that their user gave."""
-    held = belongings.images_of_containers()
-    of = {
+    """The images that can be removed, and those to keep: in use, or with a tag of the user's."""
+    in_containers = belongings.images_of_containers()
+    instances = {
         str(record.deployment.get("data", {}).get(key)): record.name
         for record in records
         for key in ("image", "tag")
         if record.deployment
     }
-    gone, kept = [], []
+    removable, kept = [], []
     for image in images:
-        users = [of[name] for name in (image.id, *image.tags) if name in of]
+        users = [instances[name] for name in (image.id, *image.tags) if name in instances]
         if users:
             kept.append(_image(image, f"of instance {users[0]}"))
-        elif image.id in held:
+        elif image.id in in_containers:
             kept.append(_image(image, "of a container"))
         elif image.others:
-            kept.append(_image(image, f"has the name {image.others[0]} too"))
+            kept.append(_image(image, f"also tagged {image.others[0]}"))
         else:
-            gone.append(_image(image, why))
-    return gone, kept
+            removable.append(_image(image, why))
+    return removable, kept
 
 
-def _image(image: belongings.BuiltImage, why: str) -> Thing:
-    return Thing("image", image.name, image.size, partial(belongings.remove_image, image), why)
+def _image(image: Image, why: str) -> Thing:
+    return Thing("image", image.name, image.size, partial(docker_image.remove, image), why)

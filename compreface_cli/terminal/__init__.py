@@ -1,1 +1,1 @@
-"""What people and programs read of `cf`: the printer, tables, progress."""
+"""Output of `cf` for people and programs: the printer, tables, progress."""

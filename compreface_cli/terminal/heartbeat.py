@@ -1,4 +1,4 @@
-"""Progress of a long step where no bar can be drawn: a line of text now and then."""
+"""Progress of a long step as periodic lines of text, where no bar can be drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAUSE_S = 20.0
 
 
 class Heartbeat:
-    """`progress` is that of `out`, with a line every `pause_s` seconds where no bar moves."""
+    """Has the `progress` of `out`, and prints a line every `pause_s` seconds where no bar moves."""
 
     def __init__(self, out: Output, pause_s: float = PAUSE_S) -> None:
         self._out = out
@@ -21,7 +21,7 @@ class Heartbeat:
 
     @contextmanager
     def progress(self, label: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
-        """As `Output.progress`; the lines end with the block, however it ends."""
+        """Like `Output.progress`; the lines end with the block."""
         bar = not (self._out.quiet or self._out.json_mode)
         if bar and self._out.console(stderr=True).is_terminal:
             with self._out.progress(label, total) as advance:

@@ -1,4 +1,4 @@
-"""The only printer: results on stdout, the rest on stderr, for people or as one JSON document."""
+"""The only printer: results on stdout as text or one JSON document, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but a line's end and a tab
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but line feed and tab
 
 
-def _shown(text: str) -> str:
-    """The text with an escape for what a terminal would obey."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+def _escaped(text: str) -> str:
+    """The text with its control characters escaped, which a terminal would execute."""
+    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def _console(stderr: bool) -> Console:
     from rich.console import Console
 
     class Harmless(Console):
-        """Obeys its own styles, and shows the control characters of names and texts."""
+        """Applies its own styles, and escapes the control characters of what it prints."""
 
-        def render_str(self, text: str, **how: Any) -> Text:  # before it is measured
-            return super().render_str(_shown(text), **how)
+        def render_str(self, text: str, **options: Any) -> Text:  # before it is measured
+            return super().render_str(_escaped(text), **options)
 
         def render(
             self, renderable: RenderableType, options: ConsoleOptions | None = None
         ) -> Iterator[Segment]:
-            for one in super().render(renderable, options):
-                yield one if one.control else one._replace(text=_shown(one.text))
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=_escaped(segment.text))
 
         def on_broken_pipe(self) -> None:
-            """Rich would end the command with exit code 1."""
+            """Overrides Rich, which would end the command with exit code 1."""
             if not self.stderr:
                 raise
             self.quiet = True
@@ -67,13 +67,13 @@ def _display(console: Console) -> Progress:
     from rich.text import Text
 
     class Words(ProgressColumn):
-        """Alone gives way where the terminal is narrow."""
+        """The only column that is shortened on a narrow terminal."""
 
         def render(self, task: Task) -> Text:
             return Text(task.description, no_wrap=True, overflow="ellipsis")
 
     class Bar(BarColumn):
-        """None where nobody knows how much there is."""
+        """Empty for an unknown total."""
 
         def __call__(self, task: Task) -> RenderableType:
             return "" if task.total is None else super().__call__(task)
@@ -90,7 +90,7 @@ def _display(console: Console) -> Progress:
 
 
 class Output:
-    """Prints for one run of `cf`; `json_mode` decides for whom."""
+    """The output of one run of `cf`, as JSON with `json_mode`; `quiet` drops notes and progress."""
 
     def __init__(self, *, json_mode: bool = False, quiet: bool = False) -> None:
         self.json_mode = json_mode
@@ -100,7 +100,7 @@ class Output:
         self._drawing = threading.Lock()
 
     def console(self, *, stderr: bool = False) -> Console:
-        """The Rich console of that stream (made when first asked for: Rich is slow to import)."""
+        """The Rich console of that stream, created on first use: Rich is slow to import."""
         if stderr not in self._consoles:
             self._consoles[stderr] = _console(stderr)
         return self._consoles[stderr]
@@ -119,39 +119,39 @@ class Output:
             sys.stdout.write(text + "\n")
 
     def note(self, text: str, *, style: str | None = None) -> None:
-        """A line about what happens, on stderr; Rich markup is not read in it."""
+        """Print a line about the progress on stderr; Rich markup is not interpreted."""
         if not self.quiet:
-            self._say(text, style)
+            self._print(text, style)
 
     def warning(self, text: str) -> None:
-        self._say(f"warning: {text}", "yellow")
+        self._print(f"warning: {text}", "yellow")
 
     def error(self, error: CfError) -> None:
-        """The error, its hint and, with `--json`, the same as the one document on stdout."""
+        """Print the error and its hint on stderr; with `--json` as the one document on stdout."""
         if self.json_mode:
             self.write_json({"error": error.as_dict()})
             return
-        # What the user has asked for is no error.
+        # An interruption was asked for.
         label = "" if isinstance(error, InterruptedByUser) else "error: "
-        self._say(f"{label}{error.message}", "bold red")
+        self._print(f"{label}{error.message}", "bold red")
         if error.hint:
-            self._say(error.hint)
+            self._print(error.hint)
 
     def ask(self, question: str) -> str | None:
-        """What the user types; None where nobody can be asked: `--json`, or no terminal."""
+        """The user's answer; None without a terminal, and with `--json`."""
         if self.json_mode or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return None
         self.console(stderr=True).print(question, end="", markup=False, soft_wrap=True)
         return sys.stdin.readline().strip()
 
-    def _say(self, text: str, style: str | None = None) -> None:
+    def _print(self, text: str, style: str | None = None) -> None:
         self.console(stderr=True).print(text, style=style, markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, label: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
-        """A bar with its time (without `total` the time) on a terminal, else a line.
+        """A progress bar with the time on a terminal (without `total` only the time), else a line.
 
-        Yields `advance(amount)`. What took a second or more leaves a line with its seconds.
+        Yields `advance(amount)`. A step of a second or more leaves a line with its seconds.
         """
         if not self._draws():
             self.note(f"{label} ...")
@@ -162,34 +162,34 @@ class Output:
 
     @contextmanager
     def waiting(self, label: str, *, after_s: float = 1.0) -> Iterator[Callable[[str], None]]:
-        """A wait that is shown once it has lasted `after_s` seconds; yields `say(label)`.
+        """A wait that is shown after `after_s` seconds; yields `set_label(text)`.
 
-        A terminal shows a spinner with the seconds since the beginning; `say` changes its words,
-        and it leaves no line behind. Elsewhere it is one line.
+        On a terminal a spinner with the seconds since the start, which leaves no line behind;
+        elsewhere one line.
         """
         begun, ended = time.monotonic(), threading.Event()
-        words = [label]
+        labels = [label]
 
         def show() -> None:
             if ended.wait(after_s):
                 return
             if not self._draws():
-                self.note(f"{words[0]} ...")
+                self.note(f"{labels[0]} ...")
                 return
-            with self._bar(words[0], None, begun) as (bar, task):
+            with self._bar(labels[0], None, begun) as (bar, task):
                 while not ended.wait(0.1):
-                    bar.update(task, description=_shown(words[0]))
+                    bar.update(task, description=_escaped(labels[0]))
 
-        def say(text: str) -> None:
-            words[0] = text
+        def set_label(text: str) -> None:
+            labels[0] = text
 
-        voice = threading.Thread(target=show, daemon=True)
-        voice.start()
+        thread = threading.Thread(target=show, daemon=True)
+        thread.start()
         try:
-            yield say
+            yield set_label
         finally:
             ended.set()
-            voice.join()
+            thread.join()
 
     def _draws(self) -> bool:
         return not (self.quiet or self.json_mode) and self.console(stderr=True).is_terminal
@@ -198,14 +198,14 @@ class Output:
     def _bar(
         self, label: str, total: float | None, begun: float | None = None
     ) -> Iterator[tuple[Progress, TaskID]]:
-        """A line of the one display that a terminal has; `begun` (monotonic) for a wait."""
+        """A row in the one display of the terminal; `begun`: start of a wait, on time.monotonic."""
         with self._drawing:
             if self._display is None:
                 self._display = _display(self.console(stderr=True))
                 self._display.start()
             bar = self._display
-            task = bar.add_task(_shown(label), total=total)
-            row = next(one for one in bar.tasks if one.id == task)
+            task = bar.add_task(_escaped(label), total=total)
+            row = next(row for row in bar.tasks if row.id == task)
             row.start_time = begun if begun is not None else row.start_time
         try:
             yield bar, task

@@ -1,4 +1,4 @@
-"""Writing to stdout: quiet once its reader has left, one line of error where it fails."""
+"""Writing to stdout: a closed pipe is no error, and any other failure is one line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from compreface_cli.errors import OutputError
 
 @contextmanager
 def written() -> Iterator[None]:
-    """Everything printed inside is out at the end; OutputError where it cannot be written.
+    """Flush stdout at the end of the block; raises OutputError if it cannot be written.
 
-    A reader that has left (`cf ... | head -1`) has what it wants: the rest is dropped, and the
-    command ends with its own exit code. An error that names a file is not about stdout.
+    When the reader has closed the pipe (`cf ... | head -1`), the rest is dropped and the command
+    keeps its exit code. An OSError that names a file is not about stdout, and is raised as it is.
     """
     try:
         yield
@@ -23,8 +23,8 @@ def written() -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:
             raise
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # or the interpreter would fail once more at its end
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())  # or the interpreter would fail again at exit
+        os.close(null)
         if not isinstance(error, BrokenPipeError):
             raise OutputError(f"the output cannot be written: {error.strerror}") from error

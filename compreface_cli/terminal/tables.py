@@ -1,10 +1,10 @@
-"""Prints tables and paragraphs without the blanks that Rich leaves at the ends of lines."""
+"""Prints tables and paragraphs without the trailing blanks that Rich leaves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-NAME_WIDTH = 10  # letters that a folded column keeps
+NAME_WIDTH = 10  # least width of a folded column, in characters
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_trimmed(console: Console, what: RenderableType) -> None:
-    """As wide as the console allows; every line ends with its last letter."""
+    """Print at the console's width, without trailing blanks."""
     from rich.segment import Segment, Segments
 
     kept: list[Segment] = []
@@ -30,7 +30,7 @@ def print_trimmed(console: Console, what: RenderableType) -> None:
 def needed_width(
     headings: Sequence[str], rows: Iterable[Sequence[Text]], gap: int, *, folded: Collection[str]
 ) -> int:
-    """Letters that a table takes whose columns stay whole, but for those that are folded."""
+    """Characters that a table needs when no column is folded but those named in `folded`."""
     widths = [max(map(len, heading.split("\n"))) for heading in headings]
     for row in rows:
         for at, cell in enumerate(row):

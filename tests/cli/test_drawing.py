@@ -89,13 +89,13 @@ def test_a_picture_smaller_than_its_label_is_drawn(tmp_path: Path, size: tuple[i
         assert drawn.size == size
 
 
-def test_what_is_no_picture_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(CfError, match="cannot be drawn on"):
+def test_bytes_that_are_no_picture_are_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(CfError, match="cannot be drawn"):
         draw(b"text", [], tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 
 
-def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CfError, match="could not be saved"):
         draw(packed(), [], tmp_path / "file" / "out.png")
@@ -113,7 +113,7 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(tmp_path: Path) -
     tall = Image.new("1", (20_000, 20_000))
     buffer = io.BytesIO()
     tall.save(buffer, "PNG")
-    with pytest.raises(CfError, match=r"drawn on|too many"):
+    with pytest.raises(CfError, match=r"cannot be drawn|too large"):
         draw(buffer.getvalue(), [], tmp_path / "out.png")
 
 
@@ -122,48 +122,48 @@ GENDER = {"value": "female", "probability": 0.987}
 
 
 def full_face(box: tuple[int, int, int, int]) -> dict[str, Any]:
-    """A face with everything that a label says."""
+    """A face with every value that a label shows."""
     at = dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True))
     return {**a_face(age=AGE, gender=GENDER), "box": {**at, "probability": 0.99}}
 
 
-def shared(one: Corners, other: Corners) -> float:
-    """The area that two rectangles have in common, px."""
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    down = min(one[3], other[3]) - max(one[1], other[1])
-    return max(0.0, across) * max(0.0, down)
+def overlap(a: Corners, b: Corners) -> float:
+    """The area of the intersection of two rectangles, px²."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
 
 
 def inside(label: Label, size: tuple[int, int]) -> bool:
-    left, top, right, bottom = label.ground
+    left, top, right, bottom = label.background
     return left >= 0 and top >= 0 and right <= size[0] and bottom <= size[1]
 
 
-def test_a_label_says_how_sure_who_and_how_old() -> None:
+def test_a_label_shows_probability_gender_age_and_pose() -> None:
     (label,) = labels([full_face((100, 100, 160, 180))], (600, 400))
     assert label.text.splitlines() == ["1   0.990", "female 0.99", "age 25-32", "p1 y-12 r0"]
 
 
-def test_a_label_leaves_out_what_the_engine_does_not_say() -> None:
+def test_a_label_leaves_out_values_that_the_answer_lacks() -> None:
     face = {"box": full_face((100, 100, 160, 180))["box"], "age": AGE, "pose": None}
     (label,) = labels([face], (600, 400))
     assert label.text.splitlines() == ["1   0.990", "age 25-32"]
 
 
-def test_what_a_label_says_is_on_the_picture(tmp_path: Path) -> None:
+def test_the_text_of_a_label_is_drawn_on_the_picture(tmp_path: Path) -> None:
     face = {**full_face((100, 100, 160, 180)), "landmarks": []}
     (label,) = labels([face], (600, 400))
     draw(packed(size=(600, 400)), [face], tmp_path / "with.png")
     draw(packed(size=(600, 400)), [{**face, "age": None}], tmp_path / "without.png")
     with Image.open(tmp_path / "with.png") as one, Image.open(tmp_path / "without.png") as other:
-        x0, y0, x1, y1 = (round(edge) for edge in label.ground)
+        x0, y0, x1, y1 = (round(edge) for edge in label.background)
         ground = one.crop((x0, y0, x1 + 1, y1 + 1))
         assert ground.getpixel((0, 0)) == ImageColor.getrgb(COLOURS[0])
         bright = sum(ground.convert("L").histogram()[200:])
         assert bright > 100
         assert one.tobytes() != other.tobytes()
         kept = ImageDraw.Draw(one)
-        kept.rectangle(label.ground, fill="black")
+        kept.rectangle(label.background, fill="black")
         kept.rectangle((100, 100, 160, 180), fill="black")
         assert one.crop((0, 0, 600, 99)).getextrema() == ((0, 0),) * 3
 
@@ -178,15 +178,15 @@ def test_the_label_of_a_face_at_the_border_stays_inside_and_beside_it(
     face = full_face((x, y, x + 60, y + 60))
     (label,) = labels([face], (600, 400))
     assert inside(label, (600, 400))
-    assert shared(label.ground, (x, y, x + 60, y + 60)) == 0
+    assert overlap(label.background, (x, y, x + 60, y + 60)) == 0
     assert "female 0.99" in label.text
 
 
 @pytest.mark.parametrize("y", [200, 10])
-def test_a_label_between_two_faces_stands_in_the_middle_above_or_below(y: int) -> None:
+def test_a_label_between_two_faces_is_centred_above_or_below(y: int) -> None:
     beside = [full_face((230, 0, 272, 400)), full_face((356, 0, 400, 400))]
     _, _, label = labels([*beside, full_face((300, y, 330, y + 40))], (600, 400))
-    left, top, right, bottom = label.ground
+    left, top, right, bottom = label.background
     assert label.text.endswith("p1 y-12 r0")
     assert left + right == 630
     assert bottom == y if y > 100 else top == y + 40
@@ -201,11 +201,11 @@ def test_labels_in_a_crowd_cover_no_face_and_no_other_label() -> None:
     boxes = [
         tuple(face["box"][side] for side in ("x_min", "y_min", "x_max", "y_max")) for face in faces
     ]
-    grounds = [label.ground for label in found]
+    grounds = [label.background for label in found]
     assert [label.text.split()[0] for label in found] == [str(n + 1) for n in range(len(faces))]
     assert all(inside(label, size) for label in found)
-    assert sum(shared(a, b) for a, b in combinations(grounds, 2)) == 0
-    assert sum(shared(ground, box) for ground in grounds for box in boxes) == 0
+    assert sum(overlap(a, b) for a, b in combinations(grounds, 2)) == 0
+    assert sum(overlap(ground, box) for ground in grounds for box in boxes) == 0
 
 
 def test_a_row_of_small_faces_keeps_age_and_gender() -> None:

@@ -86,7 +86,7 @@ def test_filters_narrow_the_list(cf: Cf) -> None:
     assert len(builds(cf, "--cpu", "--gpu")) == 8
 
 
-def test_commercial_lists_what_allows_it_and_a_second_flag_what_is_unclear(
+def test_commercial_lists_allowed_builds_and_a_second_flag_adds_unclear_ones(
     cf: Cf, tmp_path: Path
 ) -> None:
     unclear = {"embedded", "facenet", "yunet-embedded"}
@@ -97,8 +97,8 @@ def test_commercial_lists_what_allows_it_and_a_second_flag_what_is_unclear(
     assert set(document["left_out_as_unclear"]) == unclear
     done = cf("list-builds", "--commercial")
     assert done.code == 0
-    assert "(no build fits)" in done.out
-    assert "unclear for their weights: embedded, yunet-embedded, facenet" in done.out
+    assert "(no build matches)" in done.out
+    assert ": embedded, yunet-embedded, facenet" in done.out
     assert "`cf list-builds --commercial-unclear` lists them too" in done.out
     assert "LFW10:" not in done.out  # nothing is listed that it would explain
     terms = {"weights": "ours", "commercial": "allowed"}
@@ -320,7 +320,7 @@ def test_a_build_that_up_refuses_is_not_runnable_and_says_why(cf: Cf, tmp_path: 
     assert line.split() == ["odd", "-", "-", "-", "?", "?", "?", "-"]
 
 
-def test_the_table_has_a_line_for_each_build_and_short_words_below(cf: Cf) -> None:
+def test_the_table_has_a_line_per_build_and_a_legend_of_its_words(cf: Cf) -> None:
     out = cf("list-builds").out
     assert out.splitlines()[0].split() == [
         "BUILD",
@@ -334,7 +334,7 @@ def test_the_table_has_a_line_for_each_build_and_short_words_below(cf: Cf) -> No
     ]
     assert "embedded (default)  99.25" in out
     assert "embedded.FaceDetector@mtcnn + embedded.Calculator@mobilefacenet192" in out
-    assert "no address gives retinaface_r50_v1, arcface-r100-msfdrop75" in out
+    assert "no address is known for retinaface_r50_v1, arcface-r100-msfdrop75" in out
     assert "NVIDIA GPU: insightface.FaceDetector@retinaface_r50_v1" in out
     assert "LFW10: measured here over the same 4950 pairs" in out
     assert "to give: `cf up` says which file is needed" in out
@@ -342,7 +342,7 @@ def test_the_table_has_a_line_for_each_build_and_short_words_below(cf: Cf) -> No
     assert "[1]" not in out
 
 
-def test_a_filter_that_nothing_passes_says_so(cf: Cf) -> None:
+def test_a_filter_that_matches_no_build_says_so(cf: Cf) -> None:
     out = cf("list-builds", "--gpu", "--commercial").out
-    assert "(no build fits)" in out
+    assert "(no build matches)" in out
     assert builds(cf, "--gpu", "--commercial") == {}

@@ -196,7 +196,7 @@ def test_an_entry_of_the_builds_own_goes_before_the_catalogues_of_that_name() ->
     [
         (
             {"detector": "yunet.FaceDetector@scrfd_500m"},
-            "cannot run the model scrfd_500m of the catalogue; "
+            "cannot run the catalogue's model scrfd_500m; "
             "did you mean 'scrfd.FaceDetector@scrfd_500m'",
         ),
         ({"detector": "scrfd.FaceDetector@scrfd_500n"}, "did you mean 'scrfd_500m'"),

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from compreface_cli.app import make_app
 from compreface_cli.engine.client import EngineClient
 from compreface_cli.errors import UnhealthyError, UsageError
-from compreface_cli.photos import scan as flow
+from compreface_cli.photos import scan as scanning
 from compreface_cli.photos.pictures import Picture, gather
 from tests.cli.picture_engine import BROKEN, BUSY, NO_FACE, PictureEngine, a_face, picture_engine
 
@@ -134,7 +134,7 @@ def test_nothing_is_cut_from_a_row_that_is_too_long_for_one_line(
     ("width", "lines_of_a_face", "pose"),
     [(140, 1, True), (91, 1, True), (90, 2, True), (80, 2, True), (79, 2, False), (64, 2, False)],
 )
-def test_on_a_narrow_screen_the_box_takes_two_lines_and_then_the_pose_is_left_out(
+def test_on_a_narrow_terminal_the_box_takes_two_lines_and_then_the_pose_is_left_out(
     engine: PictureEngine, tmp_path: Path, width: int, lines_of_a_face: int, pose: bool
 ) -> None:
     face = a_large_face(age=AGE, gender=GENDER, mask={"value": "without_mask"})
@@ -148,7 +148,7 @@ def test_on_a_narrow_screen_the_box_takes_two_lines_and_then_the_pose_is_left_ou
     for word in ("1506", "3094", "0.9994", "23-35", "female 0.99", "no mask"):
         assert word in text
     assert ("-12  -35 -170" in text) == pose
-    assert ("the pose is left out: the screen is too narrow; --json has it" in lines) != pose
+    assert any("the pose is left out" in line for line in lines) != pose
 
 
 def test_json_has_age_and_gender_as_the_engine_gives_them(
@@ -181,13 +181,13 @@ def test_only_the_plugins_that_are_named_are_asked(
     ("words", "message"),
     [
         ("age,pose,beard", "has no age, beard"),
-        ("none,pose", "'none' stands alone"),
-        ("", "a name is missing in ''"),
-        ("pose,", "a name is missing in 'pose,'"),
-        ("detector", "the detector is no plugin to ask for: it always runs"),
+        ("none,pose", "'none'"),
+        ("", "''"),
+        ("pose,", "'pose,'"),
+        ("detector", "the detector"),
     ],
 )
-def test_plugins_that_the_engine_has_not_are_named_before_anything_is_asked(
+def test_unknown_plugins_are_refused_by_name_before_the_engine_is_asked(
     engine: PictureEngine, tmp_path: Path, words: str, message: str
 ) -> None:
     photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
@@ -217,7 +217,7 @@ def test_a_picture_without_a_face_is_an_answer(engine: PictureEngine, tmp_path: 
 
 
 @pytest.mark.parametrize("answer", [NO_FACE, [a_face()]])
-def test_a_picture_cut_short_is_said_and_is_no_failure(
+def test_a_truncated_picture_gets_a_note_and_is_no_failure(
     engine: PictureEngine, tmp_path: Path, answer: Any
 ) -> None:
     photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, answer)
@@ -226,14 +226,11 @@ def test_a_picture_cut_short_is_said_and_is_no_failure(
     result = run(engine, tmp_path)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert "a.png cut short: decoded as far as it goes" in lines
-    assert "b.png cut short" not in result.stdout
+    assert f"a.png {scanning.CUT_SHORT}" in lines
+    assert f"b.png {scanning.CUT_SHORT}" not in result.stdout
     assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
     document = json.loads(run(engine, tmp_path, "--json").stdout)
-    assert [one["note"] for one in document["pictures"]] == [
-        "cut short: decoded as far as it goes",
-        None,
-    ]
+    assert [picture["note"] for picture in document["pictures"]] == [scanning.CUT_SHORT, None]
     assert document["failed"] == 0
 
 
@@ -248,7 +245,7 @@ def test_one_failed_picture_does_not_stop_the_others_but_shows_in_the_exit_code(
     assert "2 pictures, 1 face, 1 failed" in result.stdout
 
 
-def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_named(
+def test_a_folder_is_walked_in_order_and_other_files_are_named(
     engine: PictureEngine, tmp_path: Path
 ) -> None:
     for name in ("b/z.png", "a.JPG", "b/a.png"):
@@ -262,7 +259,7 @@ def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_named(
         "b/z.png",
     ]
     result = run(engine, tmp_path)
-    assert f"skipped {tmp_path}/notes.txt: not a picture by its name" in result.stderr
+    assert f"skipped {tmp_path}/notes.txt: " in result.stderr
     for name in (".hidden.png", ".cache/"):
         assert f"skipped {tmp_path}/{name}: hidden" in result.stderr
     assert "notes.txt" not in result.stdout
@@ -285,7 +282,7 @@ def test_a_full_queue_is_waited_for(engine: PictureEngine, tmp_path: Path) -> No
     pauses: list[float] = []
     with EngineClient(engine.url) as client:
         pictures = gather([str(photo)]).pictures
-        (seen,) = flow.scan(client, pictures, ["pose"], sleep=pauses.append)
+        (seen,) = scanning.scan(client, pictures, ["pose"], sleep=pauses.append)
     assert seen.error is None
     assert pauses == [0.5, 1.0]
 
@@ -294,7 +291,7 @@ def test_a_queue_that_stays_full_fails_that_picture(engine: PictureEngine, tmp_p
     photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, BUSY)
     with EngineClient(engine.url) as client:
         pictures = gather([str(photo)]).pictures
-        (seen,) = flow.scan(client, pictures, [], sleep=lambda seconds: None)
+        (seen,) = scanning.scan(client, pictures, [], sleep=lambda seconds: None)
     assert seen.error == "too many requests wait"
 
 
@@ -306,12 +303,14 @@ def test_an_engine_that_is_gone_ends_the_run(tmp_path: Path) -> None:
     assert gone.url in result.exception.message
 
 
-def test_something_that_is_no_engine_is_named(engine: PictureEngine, tmp_path: Path) -> None:
+def test_a_service_that_is_not_an_engine_is_refused_with_its_address(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
     photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, NO_FACE)
     engine.status = {"status": "UP"}
     result = run(engine, photo)
     assert isinstance(result.exception, UnhealthyError)
-    assert "no CompreFace engine" in result.exception.message
+    assert engine.url in result.exception.message
 
 
 def test_a_file_that_cannot_be_read_is_a_failed_picture(
@@ -320,7 +319,7 @@ def test_a_file_that_cannot_be_read_is_a_failed_picture(
     (tmp_path / "a.png").symlink_to(tmp_path / "a.png")  # to itself
     with EngineClient(engine.url) as client:
         looping = Picture("a.png", tmp_path / "a.png")
-        (seen,) = flow.scan(client, [looping], [])
+        (seen,) = scanning.scan(client, [looping], [])
     assert "cannot be read" in str(seen.error)
 
 
@@ -332,7 +331,7 @@ def test_a_file_that_cannot_be_read_is_a_failed_picture(
         (["empty"], "no picture in"),
     ],
 )
-def test_arguments_that_mean_no_picture_are_usage_errors(
+def test_arguments_without_a_picture_are_usage_errors(
     arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -341,9 +340,9 @@ def test_arguments_that_mean_no_picture_are_usage_errors(
         gather(arguments)
 
 
-def test_two_engines_are_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="two engines"):
-        flow.client_of("mine", "http://127.0.0.1:3000")
+def test_an_address_with_an_instance_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="--url"):
+        scanning.client_of("mine", "http://127.0.0.1:3000")
 
 
 def test_draw_saves_one_picture_under_the_name_given(engine: PictureEngine, tmp_path: Path) -> None:
@@ -426,12 +425,14 @@ def test_draw_into_its_own_folder_never_replaces_a_photograph(
     assert (tmp_path / "a-2.png").is_file()
 
 
-def test_a_drawing_that_fails_is_said_and_counts(engine: PictureEngine, tmp_path: Path) -> None:
+def test_a_failed_drawing_is_reported_and_fails_the_command(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
     engine.answers[b"not a picture"] = [[a_face()]]
     (tmp_path / "a.jpg").write_bytes(b"not a picture")
     result = run(engine, tmp_path / "a.jpg", "--draw", tmp_path / "out.jpg")
     assert result.exit_code == 1
-    assert "a.jpg: the picture cannot be drawn on" in result.stdout
+    assert "a.jpg: the picture cannot be drawn" in result.stdout
 
 
 def test_a_drawing_that_cannot_be_saved_is_no_failed_scan(
@@ -469,4 +470,4 @@ def test_a_drawing_that_cannot_be_saved_is_no_failed_scan(
     ],
 )
 def test_names_are_as_short_as_they_can_be_told_apart(names: list[str], short: list[str]) -> None:
-    assert flow.short_names(names) == short
+    assert scanning.short_names(names) == short

@@ -106,14 +106,14 @@ def test_a_hash_that_was_accepted_is_known(cf: Cf, tmp_path: Path) -> None:
     assert "accepted-hashes.json cannot be read" in done.err
 
 
-def test_a_sound_file_is_said_to_be_sound(cf: Cf, tmp_path: Path) -> None:
+def test_a_valid_file_is_reported_as_valid(cf: Cf, tmp_path: Path) -> None:
     path = write(tmp_path, build_data())
     done = cf("validate", path.name)
-    assert (done.code, done.out) == (0, "my-build.yaml: the build my-build is sound\n")
+    assert (done.code, done.out) == (0, "my-build.yaml: the build my-build is valid\n")
     assert cf("validate", str(path), "--json").document["notes"] == []
 
 
-def test_validate_tells_every_fault_with_its_line(cf: Cf, tmp_path: Path) -> None:
+def test_validate_reports_every_fault_with_its_line(cf: Cf, tmp_path: Path) -> None:
     path = write(tmp_path, build_data(detektor="x", device="gpu"))
     done = cf("validate", str(path))
     assert done.code == 3

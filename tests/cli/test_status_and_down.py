@@ -147,7 +147,7 @@ def test_a_start_that_was_cut_off_is_told_with_the_ways_on(cf: Cf) -> None:
     done = cf("down", "mine")
     assert done.code == 0
     assert "An earlier `cf up embedded` was cut off; removing what it left" in done.err
-    assert "'mine' had stopped already" in done.out
+    assert "'mine' was already stopped" in done.out
     assert cf("status").out.startswith("No instance")
 
 

@@ -20,7 +20,7 @@ from compreface_cli.instance.state import ServiceState
 from compreface_cli.models.entry import Border
 from compreface_cli.photos import compare, demo, drawing, pictures, scan
 from compreface_cli.photos.pictures import Picture
-from compreface_cli.photos.scan import Engine, Seen
+from compreface_cli.photos.scan import Engine, ScanResult
 from tests.cli.fake_facts import plan
 from tests.cli.picture_engine import BUSY, NO_FACE, STATUS, a_face, picture_engine
 from tests.cli.talking_engine import CALCULATOR, TalkingEngine, face, serving
@@ -57,8 +57,8 @@ def _read(make: Callable[[Path], object]) -> Case:
     def case(folder: Path) -> object:
         make(folder / "a.png")
         with picture_engine() as engine, EngineClient(engine.url) as client:
-            (seen,) = scan.scan(client, [Picture("a.png", folder / "a.png")], ())
-        return seen.error
+            (result,) = scan.scan(client, [Picture("a.png", folder / "a.png")], ())
+        return result.error
 
     return case
 
@@ -88,8 +88,8 @@ def _answered(answer: Any) -> Case:
         with picture_engine() as engine, EngineClient(engine.url) as client:
             engine.answers[_packed()] = [answer]
             picture = Picture("a.png", folder / "a.png")
-            (seen,) = scan.scan(client, [picture], (), sleep=lambda seconds: None)
-        return seen.error
+            (result,) = scan.scan(client, [picture], (), sleep=lambda seconds: None)
+        return result.error
 
     return case
 
@@ -106,12 +106,12 @@ def _status(**changes: Any) -> Case:
     return case
 
 
-def _seen(*faces: dict[str, Any], name: str = "a.png", **more: Any) -> Seen:
-    return Seen(Picture(name, None), faces, **more)
+def _result(*faces: dict[str, Any], name: str = "a.png", **more: Any) -> ScanResult:
+    return ScanResult(Picture(name, None), faces, **more)
 
 
-def _compared(engine: Engine, *seen: Seen) -> Case:
-    return lambda _: compare.compare(engine, seen, None)
+def _compared(engine: Engine, *results: ScanResult) -> Case:
+    return lambda _: compare.compare(engine, results, None)
 
 
 def _demo(_: Path) -> object:
@@ -228,18 +228,18 @@ CASES: Final[Mapping[str, Case]] = {
     ),
     "draw: no place": lambda folder: drawing.draw(_packed(), [], folder / "no" / "where" / "o.png"),
     # Comparisons
-    "compare: no calculator": _compared(replace(ENGINE, plugins=("pose",)), _seen()),
+    "compare: no calculator": _compared(replace(ENGINE, plugins=("pose",)), _result()),
     "compare: no direction": _compared(
-        ENGINE, _seen(a_face(embedding=(0.0, 0.0))), _seen(a_face(), name="b.png")
+        ENGINE, _result(a_face(embedding=(0.0, 0.0))), _result(a_face(), name="b.png")
     ),
     "compare: another length": _compared(
-        ENGINE, _seen(a_face(embedding=(0.0,))), _seen(a_face(), name="b.png")
+        ENGINE, _result(a_face(embedding=(0.0,))), _result(a_face(), name="b.png")
     ),
     "compare: remarks on two": lambda _: "\n".join(
-        compare.remarks([_seen(), _seen(a_face(), a_face(), name="b.png", cut_short=True)])
+        compare.remarks([_result(), _result(a_face(), a_face(), name="b.png", cut_short=True)])
     ),
     "compare: remarks on three": lambda _: "\n".join(
-        compare.remarks([_seen(a_face(), a_face()), _seen(error="it is broken"), _seen()])
+        compare.remarks([_result(a_face(), a_face()), _result(error="it is broken"), _result()])
     ),
     "compare: no border": _scale(None),
     "compare: a border": _scale(Border(0.7)),

@@ -1,9 +1,9 @@
-"""What `down --volumes`, `rm` and `prune` share: things with sizes, the consent, the removal."""
+"""Shared by `down --volumes`, `rm` and `prune`: things to remove, their sizes, the confirmation."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from compreface_cli.terminal.output import Output
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """Something that can go; `size` in bytes on disk, None when nobody knows it."""
+    """Something that can be removed; `size` in bytes on disk, None if unknown."""
 
     kind: str  # "volume", "image", "build file", ...
     name: str  # of the volume or the image, else the path
@@ -28,13 +28,13 @@ class Thing:
         return {"kind": self.kind, "name": self.name, "bytes": self.size, "why": self.why}
 
 
-def path(kind: str, place: Path, *, why: str = "") -> Thing:
-    """A file or folder of `cf`'s own."""
+def of_path(kind: str, place: Path, *, why: str = "") -> Thing:
+    """The Thing of a file or folder that `cf` made."""
     return Thing(kind, str(place), size_of(place), lambda: erase(place), why)
 
 
 def erase(place: Path) -> None:
-    """Remove it, file or folder; gone already is fine."""
+    """Remove a file or folder, if it exists; raises CfError."""
     try:
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place)
@@ -45,22 +45,22 @@ def erase(place: Path) -> None:
     except OSError as error:
         raise CfError(
             f"{error.filename or place} cannot be removed: {error.strerror}",
-            hint="What is left goes when the command runs again.",
+            hint="Run the command again to remove the rest.",
         ) from error
 
 
 def size_of(place: Path) -> int:
-    """The bytes that it takes on disk; of a file with other names only its share would be freed."""
+    """Bytes on disk of a file or folder; a file with several hard links counts by its share."""
     total = 0
-    for one in (place, *place.rglob("*")) if place.is_dir() else (place,):
+    for file in (place, *place.rglob("*")) if place.is_dir() else (place,):
         with suppress(OSError):
-            found = one.lstat()
-            total += found.st_blocks * 512 // (1 if one.is_dir() else max(1, found.st_nlink))
+            status = file.lstat()
+            total += status.st_blocks * 512 // (1 if file.is_dir() else max(1, status.st_nlink))
     return total
 
 
-def words(size: int | None) -> str:
-    """A size as people read it: `48 MB`."""
+def size_words(size: int | None) -> str:
+    """A size in decimal units: `48 MB`."""
     if size is None:
         return "size unknown"
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
@@ -69,20 +69,20 @@ def words(size: int | None) -> str:
     return f"{size} bytes"
 
 
-def lines(things: Iterable[Thing]) -> list[str]:
-    """One line each: what, which, how large, why."""
+def lines(things: Sequence[Thing]) -> list[str]:
+    """A line for each: kind, name, size, reason."""
+    notes = [", ".join(filter(None, (size_words(thing.size), thing.why))) for thing in things]
     return [
-        f"  {thing.kind}: {thing.name}  ({', '.join(filter(None, (words(thing.size), thing.why)))})"
-        for thing in things
+        f"  {thing.kind}: {thing.name}  ({note})" for thing, note in zip(things, notes, strict=True)
     ]
 
 
-def consent(names: Sequence[str], given: Sequence[str], out: Output) -> None:
-    """Each name typed once more, or given by `--confirm`; else UsageError, nothing removed."""
-    stray = [one for one in given if one not in names]
-    if stray:
+def confirm(names: Sequence[str], given: Sequence[str], out: Output) -> None:
+    """Have the user type each name, unless `--confirm` gave it; raises UsageError without it."""
+    unknown = [name for name in given if name not in names]
+    if unknown:
         raise UsageError(
-            f"--confirm {stray[0]}: what would be removed is {' and '.join(names)}",
+            f"--confirm {unknown[0]}: what would be removed is {' and '.join(names)}",
             hint="Nothing was removed.",
         )
     for name in names:
@@ -91,15 +91,15 @@ def consent(names: Sequence[str], given: Sequence[str], out: Output) -> None:
         typed = out.ask(f"This cannot be undone. Type {name} to remove it: ")
         if typed is None:
             raise UsageError(
-                f"nothing is removed until the name '{name}' is said once more",
-                hint=f"Add --confirm {name}. To see first what goes: --dry-run",
+                f"removing '{name}' needs a confirmation",
+                hint=f"Add --confirm {name}. To see what would be removed: --dry-run",
             )
         if typed != name:
             raise UsageError(f"'{typed}' is not '{name}'", hint="Nothing was removed.")
 
 
 def remove(things: Sequence[Thing], out: Output) -> None:
-    """One after another; the first that cannot be removed ends it, and the next run goes on."""
+    """Remove them in order; the first failure ends the run, and the next run continues."""
     for thing in things:
         with out.progress(f"Removing the {thing.kind} {thing.name}"):
             thing.remove()
