@@ -12,7 +12,7 @@ from compreface_cli.checks import volume
 from compreface_cli.checks.base import Finding, OtherInstance, OwnedResources
 from compreface_cli.errors import PreflightError
 from compreface_cli.facts.database import Collection, DatabaseFacts
-from compreface_cli.facts.docker import Network, Volume
+from compreface_cli.facts.docker import Labelled
 from compreface_cli.facts.host import PortFact
 from tests.cli.fake_facts import (
     FOLDER,
@@ -253,13 +253,13 @@ def test_an_own_crash_loop_is_told() -> None:
     ("labels", "owner"), [({}, ""), ({"com.docker.compose.project": "shop"}, "project shop")]
 )
 def test_a_foreign_network_of_the_name_is_refused(labels: dict[str, str], owner: str) -> None:
-    other = Network("n", "cf-embedded_default", labels)
+    other = Labelled("cf-embedded_default", labels)
     row = only("project", "fail", checks.preflight(plan(), facts(docker=docker(networks=(other,)))))
     assert_named(row.message, "cf-embedded_default", owner)
 
 
 def test_own_network_is_no_conflict() -> None:
-    mine = Network("n", "cf-embedded_default", OURS)
+    mine = Labelled("cf-embedded_default", OURS)
     findings = checks.preflight(plan(), facts(docker=docker(networks=(mine,))))
     assert not found("project", "fail", findings)
 
@@ -273,7 +273,7 @@ def test_own_network_is_no_conflict() -> None:
     ],
 )
 def test_a_foreign_volume_of_the_name_is_refused(labels: dict[str, str], owner: str) -> None:
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, labels),)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, labels),)))
     row = only("volume", "fail", checks.preflight(plan(), seen))
     assert_named(row.message, VOLUME, owner)
     assert row.code == 4
@@ -281,7 +281,7 @@ def test_a_foreign_volume_of_the_name_is_refused(labels: dict[str, str], owner: 
 
 def test_a_volume_of_another_calculator_is_refused_as_data() -> None:
     theirs = {**OURS, "compreface-cli.calculator": "facenet.Calculator"}
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, theirs),)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, theirs),)))
     row = only("volume", "fail", checks.preflight(plan(), seen))
     assert row.code == 5
     assert "facenet.Calculator" in row.message
@@ -292,7 +292,7 @@ THEIRS = {**OURS, "compreface-cli.calculator": "facenet.Calculator"}
 
 def judged(database: DatabaseFacts | None, own: OwnedResources = OWN) -> tuple[Finding, bool]:
     """The volume's finding, where the label names another calculator than the plan; is it asked?"""
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, THEIRS),)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, THEIRS),)))
     asked = volume.in_doubt(plan(), seen, own)
     (row,) = volume.check(plan(), replace(seen, database=database), own)
     return row, asked
@@ -326,10 +326,10 @@ def test_the_record_knows_better_than_the_label() -> None:
 
 def test_only_a_volume_of_ours_is_looked_into() -> None:
     for labels in ({}, {**THEIRS, "com.docker.compose.project": "shop"}):
-        seen = facts(docker=docker(volumes=(Volume(VOLUME, labels),)))
+        seen = facts(docker=docker(volumes=(Labelled(VOLUME, labels),)))
         assert not volume.in_doubt(plan(), seen, OWN)
     unlabelled = {"com.docker.compose.project": "cf-embedded"}
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, unlabelled),)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, unlabelled),)))
     assert not volume.in_doubt(plan(), seen, OWN)
     assert not volume.in_doubt(plan(), facts(docker=docker()), OWN)
     assert not volume.in_doubt(plan(services="core"), seen, OWN)
@@ -338,7 +338,7 @@ def test_only_a_volume_of_ours_is_looked_into() -> None:
 
 def test_a_volume_mounted_by_a_running_container_is_refused() -> None:
     user = container("psql", "paused", volumes=(VOLUME,))
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, OURS),), containers=(user,)))
+    seen = facts(docker=docker(volumes=(Labelled(VOLUME, OURS),), containers=(user,)))
     row = only("volume", "fail", checks.preflight(plan(), seen))
     assert_named(row.message, VOLUME, "psql", "paused")
     assert "docker stop psql" in row.hint
@@ -347,13 +347,15 @@ def test_a_volume_mounted_by_a_running_container_is_refused() -> None:
 def test_own_volume_with_own_or_stopped_containers_is_fine() -> None:
     mine = of_project("cf-embedded", FOLDER, volumes=(VOLUME,))
     old = container("old", "exited", volumes=(VOLUME,))
-    seen = facts(docker=docker(volumes=(Volume(VOLUME, OURS), Volume("x")), containers=(mine, old)))
+    seen = facts(
+        docker=docker(volumes=(Labelled(VOLUME, OURS), Labelled("x")), containers=(mine, old))
+    )
     assert only("volume", "ok", checks.preflight(plan(), seen, OWN))
 
 
 def test_names_and_volumes_do_not_matter_to_the_engine_alone_as_a_process() -> None:
     other = container("cf-embedded-compreface-core-1", volumes=(VOLUME,))
-    crowded = docker(containers=(other,), volumes=(Volume(VOLUME),))
+    crowded = docker(containers=(other,), volumes=(Labelled(VOLUME),))
     wanted = plan(launcher="process", services="core", port=3000)
     findings = checks.preflight(wanted, facts(docker=crowded))
     assert {item.level for item in findings} == {"ok"}
@@ -361,7 +363,7 @@ def test_names_and_volumes_do_not_matter_to_the_engine_alone_as_a_process() -> N
 
 def test_a_core_alone_has_no_volume_and_one_container_name() -> None:
     other = container("cf-embedded-compreface-fe-1")
-    crowded = docker(containers=(other,), volumes=(Volume(VOLUME),))
+    crowded = docker(containers=(other,), volumes=(Labelled(VOLUME),))
     findings = checks.preflight(plan(services="core", port=3000), facts(docker=crowded))
     assert {item.level for item in findings} == {"ok"}
 
@@ -374,7 +376,7 @@ def test_an_engine_out_of_reach_is_one_finding_and_no_guess_about_its_things() -
 def test_all_findings_come_in_one_report_with_the_smallest_code() -> None:
     poor = facts(
         host=replace(ports(held(8000)), cpu_flags=frozenset()),
-        docker=docker(volumes=(Volume(VOLUME),), root_free=1),
+        docker=docker(volumes=(Labelled(VOLUME),), root_free=1),
     )
     with pytest.raises(PreflightError) as caught:
         checks.raise_for(checks.preflight(plan(), poor))

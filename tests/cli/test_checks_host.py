@@ -12,8 +12,9 @@ from compreface_cli import checks
 from compreface_cli.checks import architecture, cpu, disk, memory
 from compreface_cli.checks import docker as docker_check
 from compreface_cli.checks.base import Finding, OwnedResources, size
+from compreface_cli.docker.image import Image
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
-from compreface_cli.facts.docker import LocalImage, PullFact
+from compreface_cli.facts.docker import PullFact
 from compreface_cli.facts.host import DiskFact
 from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import needed
@@ -153,7 +154,7 @@ def test_an_absent_core_image_that_may_not_be_built_is_refused() -> None:
 
 def given(**labels: str) -> Any:
     """What is there for a user who has named the engine's image: one with these labels."""
-    one = LocalImage("sha256:1", ("corp/core:1",), 1, labels)
+    one = Image("sha256:1", ("corp/core:1",), 1, labels)
     return docker(images=(one, *images(BASE, *STACK.values())))
 
 
