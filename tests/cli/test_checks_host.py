@@ -391,7 +391,7 @@ def test_auto_is_compose_if_all_images_are_available() -> None:
             docker(
                 images=images(CORE), pulls={n: PullFact(n, None, "silence") for n in STACK.values()}
             ),
-            "out of reach",
+            "unreachable",
         ),
     ],
 )
@@ -420,12 +420,12 @@ def test_dockers_error_is_in_the_detail_and_not_in_the_reason() -> None:
         images=images(CORE), pulls={n: PullFact(n, False, error) for n in STACK.values()}
     )
     choice = checks.choose(plan(launcher="auto"), facts(docker=engine))
-    assert_named(choice.reason, "out of reach")
+    assert_named(choice.reason, "unreachable")
     assert "dial tcp" not in choice.reason
     assert "dial tcp" in choice.detail
     alone = docker(images=(), pulls={BASE: PullFact(BASE, False, error)})
     choice = checks.choose(plan(launcher="auto", services="core"), facts(docker=alone))
-    assert_named(choice.reason, BASE, "out of reach")
+    assert_named(choice.reason, BASE, "unreachable")
     assert "dial tcp" not in choice.reason
 
 
