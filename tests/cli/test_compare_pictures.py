@@ -168,7 +168,7 @@ def test_an_embedding_without_direction_is_named(engine: PictureEngine, tmp_path
     a = photograph(tmp_path, "a.jpg", engine, [a_face(embedding=(0.0, 0.0))])
     result = run(engine, a, a)
     assert isinstance(result.exception, CfError)
-    assert "without direction" in result.exception.message
+    assert "length 0" in result.exception.message
 
 
 @pytest.mark.parametrize(

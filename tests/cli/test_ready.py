@@ -208,7 +208,7 @@ def test_a_pair_that_no_answer_covers_is_asked_of_the_converter(tmp_path: Path) 
     said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
     known = known_answer.expected(own, {own.models[0].name: tmp_path}, lambda: said)
     assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.5, 2.5))
-    with pytest.raises(ConfigurationError, match="holds no known answer"):
+    with pytest.raises(ConfigurationError, match="reference answer"):
         known_answer.expected(own, {}, lambda: {"similarity": [1.5, 2.5]})
 
 
