@@ -88,7 +88,7 @@ def test_a_file_of_untold_length_is_taken_by_its_hash(target: Path, framing: str
 
 def test_a_file_of_untold_length_and_hash_is_refused(target: Path) -> None:
     message, _ = serve_and_fail([Answer(BODY, framing="close")], target, sha256=())
-    assert "does not say how long" in message
+    assert "length" in message
 
 
 def test_a_right_file_is_not_fetched_again(target: Path) -> None:
@@ -210,12 +210,12 @@ def test_a_web_page_that_says_it_is_data_is_named_by_its_bytes(target: Path) -> 
 
 def test_a_length_that_is_told_too_short_is_caught(target: Path) -> None:
     message, _ = serve_and_fail([Answer(BODY, declared=len(BODY) - 5)], target)
-    assert "wrong bytes" in message
+    assert "wrong hash" in message
 
 
 def test_a_length_that_is_told_too_long_is_caught(target: Path) -> None:
     message, _ = serve_and_fail([Answer(BODY, declared=len(BODY) + 5)], target)
-    assert "connection was cut" in message or "wrong bytes" in message
+    assert "connection was cut" in message or "wrong hash" in message
 
 
 def test_a_stall_is_noticed_and_the_rest_is_resumed(target: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_slow_drip_is_a_stall(target: Path) -> None:
 def test_the_whole_fetch_has_a_bound(target: Path) -> None:
     limits = Limits(stall_s=5, total_s=0.3, tries=1, backoff_s=0.0)
     message, _ = serve_and_fail([Answer(BODY, drip_s=0.02)], target, limits=limits)
-    assert "not finished within 0.3 s" in message
+    assert "0.3 s" in message
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
@@ -316,7 +316,7 @@ def test_a_range_that_the_server_no_longer_has_starts_over(target: Path) -> None
 def test_a_packed_answer_is_refused(target: Path) -> None:
     packed = Answer(BODY, extra=(("Content-Encoding", "gzip"),))
     message, _ = serve_and_fail([packed], target)
-    assert "packs" in message
+    assert "compresses" in message
 
 
 def test_more_than_the_limit_is_refused_before_it_is_fetched(target: Path) -> None:
@@ -327,7 +327,7 @@ def test_more_than_the_limit_is_refused_before_it_is_fetched(target: Path) -> No
 def test_more_than_the_limit_is_refused_when_the_length_is_not_told(target: Path) -> None:
     endless = Answer(BODY, framing="close")
     message, _ = serve_and_fail([endless], target, limits=Limits(max_bytes=100))
-    assert "more bytes than 100" in message
+    assert "100 bytes" in message
     assert left_over(target) == []
 
 

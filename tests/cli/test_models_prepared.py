@@ -74,5 +74,5 @@ def test_every_model_of_the_catalogue_says_where_it_is_from() -> None:
 def test_the_model_without_known_hash_asks_for_it(bench: Bench) -> None:
     model = catalogue.models()["20180408-102900"]
     bench.put("facenet/20180408-102900.pb")
-    with pytest.raises(FetchError, match="is not known yet"):
+    with pytest.raises(FetchError, match="is not accepted yet"):
         bench.ensure(model)

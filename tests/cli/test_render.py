@@ -329,5 +329,5 @@ class TestTemplatesThatAreWrong:
     def test_what_says_another_thing_than_the_plan_is_not_rendered(self) -> None:
         text = self.compose.read_text().replace("{{ project | q }}", "other")
         self.compose.write_text(text)
-        with pytest.raises(CfError, match="does not say what the plan says"):
+        with pytest.raises(CfError, match="does not match the plan"):
             project()
