@@ -129,12 +129,12 @@ def _write(
     from compreface_cli.cleanup import interruptible
     from compreface_cli.deploy import render_place
     from compreface_cli.deploy.build import prepared_models
-    from compreface_cli.inspect import show
+    from compreface_cli.plan.resolve import asked_for
     from compreface_cli.project import render, writer
 
     # A rendered project is one for Compose, whatever the settings say for `up`.
-    plan, notes = show.resolved({**flags, "launcher": "compose"})
-    for note in notes:
+    plan, chosen = asked_for({**flags, "launcher": "compose"})
+    for note in chosen.notes:
         out.note(note)
     both = port.clash(plan)
     if both is not None:

@@ -48,13 +48,14 @@ def show(
 
     from compreface_cli.inspect import show as flow
     from compreface_cli.photos.compare import scale
+    from compreface_cli.plan.resolve import asked_for
 
     out = Output(json_mode=json_mode)
     flags = {"build": build, **changes}
     findings = flow.unfit(flags)
     if resolved or any(value is not None for value in changes.values()):
-        plan, notes = flow.resolved(flags)
-        for note in notes:
+        plan, chosen = asked_for(flags)
+        for note in chosen.notes:
             out.note(note)
         accepted = flow.accepted_hashes(plan, out.note)
         out.result(

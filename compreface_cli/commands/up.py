@@ -102,6 +102,7 @@ def up(
     from compreface_cli.deploy import up as flow
     from compreface_cli.errors import UsageError
     from compreface_cli.models import accepted
+    from compreface_cli.plan.operations import Options
 
     out = Output(json_mode=json_mode)
     plan = flow.resolve(
@@ -135,7 +136,7 @@ def up(
         }
         for flag in (name for name, given in idle.items() if given is not None):
             out.warning(f"{flag} has no effect on a local process, which is the engine alone")
-    options = flow.Options(
+    options = Options(
         build=build_image,
         pull=pull,
         dry_run=dry_run,
@@ -181,9 +182,7 @@ def _draw(result: Result, console: Console) -> None:
         line(f"cf up {plan.build} would do this (nothing was changed):")
         for one in result.operations:
             line(f"  {one.verb}: {one.target}  ({one.cause})")
-        if not result.operations:
-            line("  nothing: it runs already")
-        elif result.replaces:
+        if result.replaces:
             line(away_words(result.away))
         return
     words = {

@@ -19,8 +19,8 @@ from compreface_cli.config.settings_table import DEFAULT_BUILD
 from compreface_cli.docker import image
 from compreface_cli.engine import check, venv
 from compreface_cli.errors import PreflightError, UsageError
-from compreface_cli.plan import plan as plans
 from compreface_cli.plan.plan import Plan
+from compreface_cli.plan.resolve import plan_of
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def build(request: Request, out: Output) -> Built:
         chosen, own = _settle(request, found)
         # A build is not an instance: a port that only `up` can settle must not stop it.
         plan = replace(
-            plans.resolve(chosen, found),
+            plan_of(chosen, found),
             port=3000,
             core_port=3000,
             services="core",
@@ -220,7 +220,7 @@ def _settle(request: Request, found: settings.Settings) -> tuple[BuildFile, _Own
     beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
     spec = builds.customise(base, name, changes)
     path = builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
-    raise_for(model_files.out_of_reach(plans.resolve(base, found)))
+    raise_for(model_files.out_of_reach(plan_of(base, found)))
     return builds.BuildFile(spec, "path", path.absolute()), _Own(spec, beside, path)
 
 

@@ -1,55 +1,137 @@
-"""One look at the host for one plan: facts, the launcher it gets, and what is in its way."""
+"""What stands in the way of a plan on this host: facts, the launcher it gets, and all findings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from compreface_cli import checks, facts
+from compreface_cli.checks import Finding, calculator, model_files, volume
 from compreface_cli.checks import database as of_database
-from compreface_cli.checks import volume
+from compreface_cli.checks.base import CONFIGURATION, fail
+from compreface_cli.config import paths
+from compreface_cli.deploy import ports, project_folder, running, unfinished
+from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts import database
-from compreface_cli.plan.plan import Plan, with_launcher
+from compreface_cli.instance.records import Record
+from compreface_cli.instance.state import Deployment
+from compreface_cli.plan.operations import Options
+from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan, with_launcher
+from compreface_cli.terminal.output import Output
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """`plan` is settled (never launcher `auto`); `findings` hold every level."""
+    """`plan` is settled (launcher and ports); `findings` hold every level."""
 
     plan: Plan
     choice: checks.Choice
     facts: facts.Facts
-    findings: tuple[checks.Finding, ...]
+    findings: tuple[Finding, ...]
 
     @property
-    def warnings(self) -> tuple[checks.Finding, ...]:
+    def warnings(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.level == "warn")
 
-    def raise_for(self) -> None:
-        """Raise PreflightError with everything that failed, if anything did."""
-        checks.raise_for(self.findings)
 
-
-def run(
-    plan: Plan, *, own: checks.OwnedResources | None = None, folders: Iterable[str | Path] = ()
+def inspect(
+    plan: Plan,
+    old: Record | None,
+    options: Options,
+    out: Output,
+    *,
+    left: Sequence[Deployment] = (),
 ) -> Preflight:
-    """Ask what this plan must know and judge it; what is started to look removes its container."""
-    mine = own or checks.OwnedResources()
+    """Look at this host and judge it; raises PreflightError for all that stands in the way.
+
+    `old` is the record of the instance. `left`: what a run that was cut off has left of it.
+    """
+    with out.waiting("Checking this machine"):
+        before = [running.deployment(old)] if old is not None and old.deployment else []
+        own = _own(plan, old, [*before, *left], options)
+        seen, choice = _ask(plan, own)
+        if plan.launcher == "auto":
+            _say_choice(choice, out)
+        settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan
+        if volume.in_doubt(settled, seen, own):
+            seen = replace(seen, database=into_volume(settled, seen))
+        findings = checks.preflight(settled, seen, own)
+        say([finding for finding in findings if finding.level == "warn"], out)
+        if before and before[0].engine.key and not plan.api_keys:
+            out.warning(f"instance '{plan.instance}' asked for API keys and will ask for none now.")
+        if old is not None:
+            findings += calculator.judge(settled, seen, old)
+        findings += [*_keys(settled), *model_files.out_of_reach(plan)]
+    checks.raise_for(findings)
+    if settled.launcher == "compose":
+        project_folder.refuse_broken(settled)
+    return Preflight(ports.settled(settled, old), choice, seen, tuple(findings))
+
+
+def _ask(plan: Plan, own: checks.OwnedResources) -> tuple[facts.Facts, checks.Choice]:
+    """What the checks must know; what is started to look removes its container."""
+    folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
+    if plan.launcher != "process":
+        folders.append(paths.project_dir(plan.instance))
     seen = facts.gather(checks.questions(plan, folders))
-    choice = checks.choose(plan, seen, mine)
-    settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan
-    if volume.in_doubt(settled, seen, mine):
-        seen = replace(seen, database=into_volume(settled, seen))
-    return Preflight(settled, choice, seen, tuple(checks.preflight(settled, seen, mine)))
+    return seen, checks.choose(plan, seen, own)
+
+
+def _own(
+    plan: Plan, old: Record | None, deployments: Sequence[Deployment], options: Options
+) -> checks.OwnedResources:
+    """What belongs to the instance itself and so is in nobody's way."""
+    # What was started from this user's folder of that name is ours, with a record or without one.
+    folder = str(paths.project_dir(plan.instance))
+    pids: frozenset[int] = frozenset()
+    for known in deployments:
+        if known.launcher == "process":
+            pids |= _pids(known)
+        else:
+            folder = str(known.data["folder"])
+    return checks.OwnedResources(
+        folder,
+        pids,
+        calculator=old.calculator if old is not None and old.services == "full" else "",
+        others=other_instances(plan.instance),
+        may_build=options.build is not False,
+        must_build=options.build is True,
+    )
+
+
+def other_instances(but: str) -> tuple[checks.OtherInstance, ...]:
+    """The other instances of this user that run, or are being started."""
+    others = []
+    for record in running.instances().all()[0]:
+        if record.name == but or record.phase == "stopped" or not record.deployment:
+            continue
+        try:
+            known = running.deployment(record)
+        except ConfigurationError:
+            continue  # a damaged record is in nobody's way
+        theirs = unfinished.deployments(record) if record.unfinished else [known]
+        ends = [end for each in theirs for end in (each.engine, each.ui)]
+        taken = frozenset(end.port for end in ends if end is not None)
+        if known.launcher == "process":
+            others.append(checks.OtherInstance(record.name, taken, pids=_pids(known)))
+        else:
+            folder = str(known.data.get("folder", ""))
+            others.append(checks.OtherInstance(record.name, taken, folder=folder))
+    return tuple(others)
+
+
+def _pids(process: Deployment) -> frozenset[int]:
+    services = running.launcher("process").services(process)
+    return frozenset(service.pid for service in services if service.pid is not None)
 
 
 def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
     """What the volume of the plan holds, asked of its database or read at rest; None: neither."""
     if seen.docker is None or not seen.docker.reachable:
         return None
-    users = [one for one in seen.docker.containers if plan.volume in one.volumes and one.active]
-    ours = (one for one in users if one.project == plan.project and one.state == "running")
+    users = [each for each in seen.docker.containers if plan.volume in each.volumes and each.active]
+    ours = (each for each in users if each.project == plan.project and each.state == "running")
     runs = next(ours, None)
     if runs is not None:
         return database.look(runs.id)
@@ -62,3 +144,21 @@ def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
     if of_database.holds_nothing(folder):
         return database.DatabaseFacts(collections=())
     return database.at_rest(plan.volume, image, plan.stack["postgres_db"])
+
+
+def say(warnings: Sequence[Finding], out: Output) -> None:
+    """Print the findings on stderr, each as one warning."""
+    for finding in warnings:
+        out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
+
+
+def _say_choice(choice: checks.Choice, out: Output) -> None:
+    left_out = f"; {choice.leaves_out}" if choice.leaves_out else ""
+    out.note(f"Launcher: {choice.kind}, because {choice.reason}{left_out}")
+    if os.environ.get("CF_DEBUG") and choice.detail:
+        out.note(f"  {choice.detail}")
+
+
+def _keys(plan: Plan) -> Iterator[Finding]:
+    if fault := plan.keys_fault():
+        yield fail("api keys", CONFIGURATION, fault, KEYS_WAY_OUT)

@@ -1,4 +1,4 @@
-"""The Compose side of `cf up`: the project folder, the way back to the old one, and the image."""
+"""The project folder of a Compose instance while `cf up` changes it, and the way back."""
 
 from __future__ import annotations
 
@@ -8,37 +8,32 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from compreface_cli.checks import raise_for
-from compreface_cli.checks.image import misfit
 from compreface_cli.cleanup import CleanUp
 from compreface_cli.config import paths
-from compreface_cli.deploy.build import build_image, shown
-from compreface_cli.docker import image as images
-from compreface_cli.errors import ConfigurationError, FetchError
+from compreface_cli.errors import ConfigurationError
 from compreface_cli.launchers import compose_project
 from compreface_cli.plan.plan import Plan
 from compreface_cli.project.writer import OVERRIDE
-from compreface_cli.terminal.output import Output
 
 
 def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
-    """Write the project of a settled plan; a run that fails later has the old folder back."""
+    """Write the project of a settled plan; a run that fails later puts the old folder back."""
     from compreface_cli.project import render, writer
 
     folder = paths.project_dir(plan.instance)
-    before = kept(folder)
+    copy = kept(folder)
     rendered = render.render(plan, models)
     put_old_back(folder)
     was_there = folder.is_dir()
 
     def undone() -> None:
         # Left to the next run where something else is left: a volume has its password in `.env`.
-        if not undo.failures and (before.is_dir() or not was_there):  # else nothing was changed yet
-            _put_back(folder, before)
+        if not undo.failures and (copy.is_dir() or not was_there):  # else nothing was changed yet
+            _put_back(folder, copy)
 
     undo.push("the project folder", undone)
     if was_there:
-        _keep(folder, before)
+        _keep(folder, copy)
     writer.write(rendered, folder)
     return folder
 
@@ -52,9 +47,9 @@ def refuse_broken(plan: Plan) -> None:
         compose_project.read(command, "--quiet")
 
 
-def _keep(folder: Path, kept: Path) -> None:
+def _keep(folder: Path, copy: Path) -> None:
     """A copy of the folder, which the undo puts in its place. Raises ConfigurationError."""
-    part = kept.with_suffix(".part")
+    part = copy.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         # Links are enough: a file is never written in place, always replaced.
@@ -72,69 +67,24 @@ def _keep(folder: Path, kept: Path) -> None:
         raise ConfigurationError(
             f"the project folder {folder} cannot be replaced: {words}", hint=paths.WAY_OUT
         ) from error
-    part.rename(kept)
+    part.rename(copy)
 
 
 def put_old_back(folder: Path) -> None:
     """The folder as it was before a run that was killed; nothing to do after any other."""
-    before = kept(folder)
-    if before.is_dir():
-        _put_back(folder, before)
+    copy = kept(folder)
+    if copy.is_dir():
+        _put_back(folder, copy)
 
 
-def forget_old(plan: Plan) -> None:
-    """The new project has proven itself: what only the old one needed goes."""
-    images.drop_superseded(plan.build)
-    shutil.rmtree(kept(paths.project_dir(plan.instance)), ignore_errors=True)
+def before(folder: Path, *, restored: bool) -> Path:
+    """The folder as `cf up` will find it: `restored`, once a run that was cut off is put right."""
+    return kept(folder) if restored and kept(folder).is_dir() else folder
 
 
-def image(
-    plan: Plan,
-    folder: Path,
-    build: bool | None,
-    undo: CleanUp,
-    out: Output,
-    *,
-    pull: bool = False,
-) -> str:
-    """The id of the image to start: None builds what is not there yet, True always, False never.
-
-    `pull` asks the registries for newer ones of all images, of the base where this builds.
-    """
-
-    def obtain(name: str) -> images.Image:
-        return images.obtain(name, report=out.note, waiting=shown(out), pull=pull)
-
-    if pull:
-        for name in plan.stack_images.values():
-            obtain(name)
-    if plan.image_given and (build is None or (build is False and pull)):
-        found = obtain(plan.image)
-        raise_for([finding for finding in [misfit(plan, found.labels)] if finding])
-        return found.id
-    if build is False:
-        local = images.find(plan.image)
-        if local is None:
-            raise FetchError(
-                f"the image {plan.image} is not here, and --no-build forbids to build it",
-                hint="Leave --no-build out, then `cf up` builds it.",
-            )
-        return local.id
-    return build_image(plan, folder, out=out, undo=undo, force=build is True, pull=pull).id
-
-
-def takes_another_image(plan: Plan, build: bool | None, runs: str) -> bool:
-    """Whether `up` would start another image than the one with the id `runs`.
-
-    The name means another one by now, or the image is built anew since its base has moved.
-    """
-    found = images.find(plan.image)
-    if found is None:
-        return False
-    if found.id != runs:
-        return True
-    may_build = build is not False and not plan.image_given
-    return may_build and images.upon_another(found, plan.base_image)
+def forget_old(folder: Path) -> None:
+    """The new project has proven itself: the copy of the old one goes."""
+    shutil.rmtree(kept(folder), ignore_errors=True)
 
 
 def kept(folder: Path) -> Path:
@@ -142,8 +92,8 @@ def kept(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.before")
 
 
-def _put_back(folder: Path, before: Path) -> None:
+def _put_back(folder: Path, copy: Path) -> None:
     """The folder as it was before this run; gone if there was none."""
     shutil.rmtree(folder, ignore_errors=True)
-    if before.is_dir():
-        before.rename(folder)
+    if copy.is_dir():
+        copy.rename(folder)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from compreface_cli.cleanup import interruptible
 from compreface_cli.deploy import running, takeover, unfinished
-from compreface_cli.deploy.up import TIMEOUT_S
 from compreface_cli.engine import known_answer
 from compreface_cli.errors import (
     CfError,
@@ -64,7 +62,7 @@ def restart(
         away = _away(services, record) if why else ()
         if dry_run:
             return Restarted(record, known, away, why)
-        limit_s = timeout_s or TIMEOUT_S[known.launcher]
+        limit_s = timeout_s or running.TIMEOUT_S[known.launcher]
         answer = known_answer.KnownAnswer.from_dict(record.answer)
         if not why:
             out.note(f"A new engine of '{name}' starts beside the running one")
@@ -87,7 +85,7 @@ def restart(
             _stop_and_start(launcher, known, record, out)
         store.save(record)
         with out.waiting("Waiting for the engine's answer"):
-            proof = _prove(launcher, known, answer, limit_s)
+            proof = _prove(known, answer, limit_s)
         return Restarted(record, known, away, why, launcher.services(known), proof)
 
 
@@ -149,14 +147,9 @@ def _stop_and_start(launcher: Launcher, known: Deployment, record: Record, out: 
 
 
 def _prove(
-    launcher: Launcher, known: Deployment, answer: known_answer.KnownAnswer, limit_s: float
+    known: Deployment, answer: known_answer.KnownAnswer, limit_s: float
 ) -> known_answer.Proof:
-    deadline = time.monotonic() + limit_s
     try:
-        known_answer.wait(known.engine, lambda: launcher.services(known)[0], deadline)
-        running.refuse_foreign_listener(known)
-        proof = known_answer.check(known.engine, answer, deadline)
-        known_answer.wait_for_all(lambda: launcher.services(known), deadline)
+        return running.prove(known, answer, limit_s)
     except UnhealthyError as error:
         raise running.explain(error, known) from error
-    return proof

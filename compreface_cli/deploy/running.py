@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compreface_cli import causes
 from compreface_cli.checks import ui_routes
@@ -22,6 +23,9 @@ from compreface_cli.errors import (
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Kind, ServiceState
 from compreface_cli.launchers.launcher import Launcher
+
+if TYPE_CHECKING:
+    from compreface_cli.engine.known_answer import KnownAnswer, Proof
 
 TIMEOUT_S = {"process": 120.0, "compose": 300.0}  # from a start to the first answer
 _LOG_LINES = 12
@@ -236,6 +240,30 @@ def refuse_foreign_listener(of: Deployment) -> None:
         hint="Choose another port: --port auto",
         details={"port": of.engine.port, "pid": pid},
     )
+
+
+def prove(
+    of: Deployment,
+    answer: KnownAnswer,
+    limit_s: float,
+    *,
+    answered: Callable[[], None] = lambda: None,
+) -> Proof:
+    """Wait until the engine knows the known face and every service is ready.
+
+    `answered` is called at the engine's first answer. Raises UnhealthyError, and ConflictError when
+    another program has the port.
+    """
+    from compreface_cli.engine import known_answer
+
+    deadline = time.monotonic() + limit_s
+    runs = launcher(of.launcher)
+    known_answer.wait(of.engine, lambda: runs.services(of)[0], deadline)
+    answered()
+    refuse_foreign_listener(of)
+    proof = known_answer.check(of.engine, answer, deadline)
+    known_answer.wait_for_all(lambda: runs.services(of), deadline)
+    return proof
 
 
 def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:

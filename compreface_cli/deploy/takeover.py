@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from compreface_cli.deploy import running
 from compreface_cli.engine import known_answer
@@ -11,6 +13,9 @@ from compreface_cli.engine.client import is_up
 from compreface_cli.errors import UnhealthyError
 from compreface_cli.instance.state import Deployment
 from compreface_cli.terminal.output import Output
+
+if TYPE_CHECKING:
+    from compreface_cli.launchers.swap import Successor
 
 
 def obstacle(before: Deployment, after: Deployment, *, rendered: str | None = None) -> str:
@@ -25,32 +30,59 @@ def obstacle(before: Deployment, after: Deployment, *, rendered: str | None = No
     return ComposeLauncher().obstacle(before, after, rendered=rendered)
 
 
-def swap(
+def prove(
+    successor: Successor,
     after: Deployment,
     answer: known_answer.KnownAnswer,
     out: Output,
     *,
     limit_s: float,
-    taking_over: Callable[[], None] = lambda: None,
 ) -> None:
-    """The engine of `after` for the one that runs; `taking_over` is called before that gives way.
+    """Ask the engine that runs beside the old one for the known face.
 
     Raises UnhealthyError, with nothing changed, when it does not start or answers wrongly.
     """
+    deadline = time.monotonic() + limit_s
+    with out.waiting("Waiting for the new engine's answer"), _explained(successor, after, out):
+        endpoint = successor.endpoint(after.engine.key)
+        known_answer.wait(endpoint, successor.look, deadline)
+        known_answer.check(endpoint, answer, deadline)
+
+
+def take_over(
+    successor: Successor,
+    after: Deployment,
+    out: Output,
+    *,
+    taking_over: Callable[[], None] = lambda: None,
+) -> None:
+    """Give the proven engine the old one's name, and end that; `taking_over` is called before.
+
+    Raises UnhealthyError, with nothing changed, when it cannot be reached under the name.
+    """
+    key = after.engine.key
+    with out.waiting("The new engine takes over"), _explained(successor, after, out):
+        taking_over()
+        successor.take_over(lambda at: is_up(at.url, key=key), key, out.note)
+
+
+def swap(
+    after: Deployment, answer: known_answer.KnownAnswer, out: Output, *, limit_s: float
+) -> None:
+    """The engine of `after` for the one that runs, from its start to the old one's end."""
     from compreface_cli.launchers.compose import ComposeLauncher
 
-    key = after.engine.key
-    waiting = out.waiting("Waiting for the new engine's answer")
-    with waiting as say, ComposeLauncher().beside(after) as successor:
-        deadline = time.monotonic() + limit_s
-        try:
-            endpoint = successor.endpoint(key)
-            known_answer.wait(endpoint, successor.look, deadline)
-            known_answer.check(endpoint, answer, deadline)
-            say("The new engine takes over")
-            taking_over()
-            successor.take_over(lambda at: is_up(at.url, key=key), key, out.note)
-        except UnhealthyError as error:
-            out.note("The running engine stays as it is")
-            error.details.setdefault("log", successor.last_lines())
-            raise running.explain(error, after) from error
+    with ComposeLauncher().beside(after) as successor:
+        prove(successor, after, answer, out, limit_s=limit_s)
+        take_over(successor, after, out)
+
+
+@contextmanager
+def _explained(successor: Successor, after: Deployment, out: Output) -> Iterator[None]:
+    """Adds the engine's last lines and the likely cause to the error of one that failed."""
+    try:
+        yield
+    except UnhealthyError as error:
+        out.note("The running engine stays as it is")
+        error.details.setdefault("log", successor.last_lines())
+        raise running.explain(error, after) from error

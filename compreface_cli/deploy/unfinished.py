@@ -7,7 +7,6 @@ then tells the next `cf`.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from compreface_cli.errors import CfError, UnhealthyError
 from compreface_cli.instance.records import Phase, Record
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers.launcher import STOP_TIMEOUT_S
+from compreface_cli.plan.operations import Operation
 from compreface_cli.terminal.output import Output
 
 
@@ -82,6 +82,31 @@ def _at(known: Endpoint, seen: Endpoint | None) -> Endpoint:
     return replace(seen, key=known.key) if seen else known
 
 
+def record_of(name: str) -> Record | None:
+    """The instance's record, or one made up for containers of it that have none."""
+    return running.instances().load(name) or lost.instance(name)
+
+
+def cut_off(record: Record | None) -> tuple[Operation, ...]:
+    """What `cf up` does first about a record that a run which was cut off has left."""
+    if record is None or not record.unfinished:
+        return ()
+    cause = "its containers have no record"
+    if record.command:
+        cause = f"an earlier `{record.command}` was cut off"
+    return (Operation("put right", record.name, cause),)
+
+
+def foresee(record: Record | None) -> Record | None:
+    """The record that `settle` will return, without changing anything."""
+    if record is None or not record.unfinished:
+        return record
+    before = record.previous
+    if before is None or before.phase != "running":
+        return _stopped(before or record)
+    return before
+
+
 def settle(name: str, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Record | None:
     """Put right what a run of `cf` that was cut off has left; says what that is.
 
@@ -89,7 +114,7 @@ def settle(name: str, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Reco
     that run, or of a stopped instance whose volume is here, or None.
     """
     store = running.instances()
-    record = store.load(name) or lost.instance(name)
+    record = record_of(name)
     if record is None:
         store.remove(name)
         return None
@@ -133,15 +158,21 @@ def ended(record: Record) -> Record | None:
 
     Returns what is written down.
     """
-    store = running.instances()
+    stopped = _stopped(record)
+    if stopped is None:
+        running.instances().remove(record.name)
+    else:
+        running.instances().save(stopped)
+    return stopped
+
+
+def _stopped(record: Record) -> Record | None:
+    """The record of an instance of which nothing runs; None where it has no data either."""
     if record.services == "full" and record.deployment:
         known = running.deployment(record)
         if "volume" in running.launcher(known.launcher).keeps(known):
             # The data outlive the instance's run, and so does the word which calculator made them.
-            stopped = replace(record, phase="stopped", previous_record=None, command="")
-            store.save(stopped)
-            return stopped
-    store.remove(record.name)
+            return replace(record, phase="stopped", previous_record=None, command="")
     return None
 
 
@@ -201,4 +232,4 @@ def _forget_project_before(name: str) -> None:
     """The way back that a run has left which was killed after its last step."""
     from compreface_cli.deploy import project_folder
 
-    shutil.rmtree(project_folder.kept(paths.project_dir(name)), ignore_errors=True)
+    project_folder.forget_old(paths.project_dir(name))

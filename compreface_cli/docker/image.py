@@ -6,12 +6,12 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from compreface_cli.docker import cli, client
-from compreface_cli.docker.labels import LABEL_BASE, LABEL_BUILD, LABEL_RENDER
+from compreface_cli.docker.labels import IMAGE, LABEL_BASE, LABEL_BUILD, LABEL_RENDER
 from compreface_cli.errors import CfError, FetchError
 
 if TYPE_CHECKING:
@@ -30,29 +30,51 @@ _PREFIX = re.compile(r"#\d+ (?:\d+\.\d+ )?")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of the engine on this machine; `size` in bytes, all layers counted."""
+    """An image on this machine; `size` in bytes, all layers counted."""
 
     id: str  # "sha256:..."
-    tag: str
+    tags: tuple[str, ...]
     size: int
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
     digests: tuple[str, ...] = ()  # "repository@sha256:..."; a registry has seen it
-    names: tuple[str, ...] = ()
     built: bool = False  # by this run; else it was there, made from the same files
+
+    @property
+    def build(self) -> str:
+        """The build that `cf` made it of."""
+        return self.labels.get(LABEL_BUILD, "")
+
+    @property
+    def name(self) -> str:
+        """Its name, or its id when a newer image has taken that."""
+        return self.tags[0] if self.tags else self.id
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names that its user has given it."""
+        return tuple(tag for tag in self.tags if not tag.startswith(f"{IMAGE}:"))
 
 
 def find(tag: str) -> Image | None:
     """The local image of that name, or None."""
     row = client.find("images", tag, "json", doing=f"look for {tag}")
-    if row is None:
-        return None
+    return _image({**row, **row["Config"]}) if row else None
+
+
+def listed(*labels: str, doing: str = "", timeout_s: float = client.ANSWER_S) -> list[Image]:
+    """All images that each `label` or `label=value` fits, those without a name too."""
+    filters = {"label": labels}
+    rows = client.get("images", "json", doing=doing, timeout_s=timeout_s, filters=filters)
+    return [_image(row) for row in rows]
+
+
+def _image(row: Mapping[str, Any]) -> Image:
     return Image(
         id=row["Id"],
-        tag=tag,
+        tags=tuple(sorted(tag for tag in row.get("RepoTags") or () if tag != "<none>:<none>")),
         size=int(row.get("Size") or 0),
-        labels=(row.get("Config") or {}).get("Labels") or {},
+        labels=row.get("Labels") or {},
         digests=tuple(row.get("RepoDigests") or ()),
-        names=tuple(row.get("RepoTags") or ()),
     )
 
 
@@ -80,30 +102,17 @@ def _total(files: Mapping[Path, str]) -> str:
     return total.hexdigest()
 
 
-def made_of(tag: str, project: Mapping[str, str], base: str) -> bool:
-    """Whether the image of that name was made from a project's `core/`, upon that base.
-
-    `project`: SHA-256 by path.
-    """
-    core = Path("core")
-    files = {
-        path.relative_to(core): sha
-        for path, sha in ((Path(name), sha) for name, sha in project.items())
-        if path.is_relative_to(core)
-    }
-    found = find(tag)
-    return (
-        found is not None
-        and found.labels.get(LABEL_RENDER) == _total(files)
-        and not upon_another(found, base)
-    )
+def fingerprint_of(project: Mapping[str, str]) -> str:
+    """What `fingerprint` gives for the folder `core/` of a project; `project`: SHA-256 by path."""
+    paths = {Path(name): sha for name, sha in project.items() if name.startswith("core/")}
+    return _total({path.relative_to("core"): sha for path, sha in paths.items()})
 
 
 def up_to_date(tag: str, context: Path) -> Image | None:
     """The image of that name when it was made from exactly these files, else None."""
-    found = find(tag)
-    if found is not None and found.labels.get(LABEL_RENDER) == fingerprint(context):
-        return found
+    image = find(tag)
+    if image is not None and image.labels.get(LABEL_RENDER) == fingerprint(context):
+        return image
     return None
 
 
@@ -131,9 +140,9 @@ def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool 
     except CfError as failed:
         if before is None or not isinstance(failed, FetchError):
             raise
-        said = failed.details.get("output") or [failed.message]
+        output = failed.details.get("output") or [failed.message]
         raise FetchError(
-            f"--pull: {name} cannot be pulled: {said[-1]}",
+            f"--pull: {name} cannot be pulled: {output[-1]}",
             hint="Check the network and the name. Without --pull the image that is here is taken.",
             details=failed.details,
         ) from failed
@@ -147,8 +156,8 @@ def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool 
 
 def upon_another(image: Image, base: str) -> bool:
     """Whether the base's name means another image here than the one this image was built upon."""
-    found = find(base)
-    return found is not None and image.labels.get(LABEL_BASE) != found.id
+    now = find(base)
+    return now is not None and image.labels.get(LABEL_BASE) != now.id
 
 
 def build(
@@ -182,8 +191,8 @@ def build(
         report(f"{base} is another image by now than the one {tag} was built upon")
     labels = [f"--label={LABEL_RENDER}={made_from}"]
     if base:
-        found = obtain(base, report=report, waiting=waiting)
-        labels.append(f"--label={LABEL_BASE}={found.id}")
+        upon = obtain(base, report=report, waiting=waiting)
+        labels.append(f"--label={LABEL_BASE}={upon.id}")
     if undo is not None:
         undo.push(f"the image {tag}", lambda: _give_back(tag, before, made_from))
     with waiting(f"building the image {tag}") as say:
@@ -207,8 +216,8 @@ def _count(dockerfile: Path) -> int:
     """How many steps a build of ours has; those upon one and the same image share one."""
     lines = dockerfile.read_text("utf-8").splitlines()
     words = [line.split() for line in lines if line[:1].isupper()]
-    bases = {one[1] for one in words if one[0] == "FROM"}
-    return len(bases) + sum(one[0] in _STEPS for one in words)
+    bases = {instruction[1] for instruction in words if instruction[0] == "FROM"}
+    return len(bases) + sum(instruction[0] in _STEPS for instruction in words)
 
 
 class _Steps:
@@ -259,7 +268,7 @@ def _run_build(*arguments: str, tag: str, steps: _Steps) -> None:
 
 def _build_failure(tag: str, lines: list[str], failed: CfError) -> CfError:
     """The failing step with its last lines, instead of the whole log of the build."""
-    numbers = [found[1] for line in lines if (found := _FAILED.match(line))]
+    numbers = [match[1] for line in lines if (match := _FAILED.match(line))]
     if not numbers:
         return failed
     own = [line for line in lines if line.startswith(f"#{numbers[-1]} ")]
@@ -291,21 +300,30 @@ def push(tag: str, waiting: Waiting = _silent) -> str:
     """Push to the registry in the name; returns its digest, "sha256:..."."""
     with waiting(f"pushing {tag}"):
         text = cli.run("push", tag, doing=f"push {tag}", timeout_s=None, on_line=lambda line: None)
-    found = re.search(r"digest: (sha256:[0-9a-f]{64})", text)
-    if found is None:
+    digest = re.search(r"digest: (sha256:[0-9a-f]{64})", text)
+    if digest is None:
         raise CfError(f"push {tag}: the registry named no digest", details={"output": text[-500:]})
-    return found[1]
+    return digest[1]
+
+
+def remove(image: Image) -> None:
+    """Remove its names and with the last one the image; Docker refuses while it is in use."""
+    cli.run("image", "rm", *(image.tags or (image.id,)), doing=f"remove the image {image.name}")
 
 
 def drop_superseded(build: str) -> None:
     """Remove images of that build which lost their name to a newer one and serve no container."""
-    filters = {"dangling": ["true"], "label": [f"{LABEL_BUILD}={build}"]}
-    for row in client.get("images", "json", filters=filters):
-        drop_nameless(row["Id"])
+    for image in listed(f"{LABEL_BUILD}={build}"):
+        _drop_nameless(image)
 
 
 def drop_nameless(id_: str) -> None:
     """Remove the image of that id if it has no name; Docker refuses when a container uses it."""
     image = find(id_)
-    if image is not None and not image.names:
-        cli.run("image", "rm", id_, doing="remove a superseded image", check=False)
+    if image is not None:
+        _drop_nameless(image)
+
+
+def _drop_nameless(image: Image) -> None:
+    if not image.tags:
+        cli.run("image", "rm", image.id, doing="remove a superseded image", check=False)

@@ -20,6 +20,7 @@ LABEL_PROBE = "compreface-cli.probe"  # a container that shows whether a GPU can
 
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
+VOLUME = "com.docker.compose.volume"
 FOLDER = "com.docker.compose.project.working_dir"
 CONFIG_HASH = "com.docker.compose.config-hash"
 NUMBER = "com.docker.compose.container-number"

@@ -30,13 +30,9 @@ def models(plan: Plan, python: Callable[[], Path]) -> None:
     Models of the catalogue with their published hash are known to run. `python` gives an
     interpreter with the engine, and is called only if these models were not checked before.
     """
-    doubtful = [model for model in plan.models if not _published(model)]
-    if not doubtful:
+    if not models_are_due(plan):
         return
-    plugins = (plan.detector, plan.calculator, *plan.plugins)
-    checked = _kept(plugins, plan.models, venv.inputs(plan.wheels).key()).with_suffix(".fits")
-    if checked.exists():
-        return
+    doubtful, checked, plugins = _doubtful(plan), _checked(plan), _plugins(plan)
     try:
         _ask(python(), plugins)
     except engine_python.Failed as failed:
@@ -50,22 +46,21 @@ def models(plan: Plan, python: Callable[[], Path]) -> None:
     _write(checked, "")
 
 
+def models_are_due(plan: Plan) -> bool:
+    """Whether `models` has to ask the engine."""
+    return bool(_doubtful(plan)) and not _checked(plan).exists()
+
+
 def answer(plan: Plan, python: Callable[[], Path]) -> dict[str, Any]:
     """What the plan's detector and calculator answer to the shipped portrait; computed once.
 
     `box` px, `embedding`, `similarity` (c0, c1). The models run in ONNX Runtime and apart from the
     server that must answer the same. `python` as for `models`.
     """
+    known = _known(plan)
+    if known is not None:
+        return known
     pair = (plan.detector, plan.calculator)
-    named = plugin_table.models_of(pair)
-    used = [model for model in plan.models if model.name in named]
-    kept = _kept(pair, used, resources.PORTRAIT).with_suffix(".json")
-    try:
-        document = json.loads(kept.read_text(encoding="utf-8"))
-        if isinstance(document, dict):
-            return document
-    except (OSError, ValueError):
-        pass  # never computed, or damaged
     names = " with ".join(pair)
     try:
         said = _ask(python(), pair, "--portrait", str(resources.portrait()))
@@ -81,8 +76,43 @@ def answer(plan: Plan, python: Callable[[], Path]) -> dict[str, Any]:
         raise _not_computed(names, str(failed)) from failed
     except (KeyError, TypeError) as error:
         raise _not_computed(names, f"the engine said nothing of {error}") from error
-    _write(kept, json.dumps(document))
+    _write(_place(plan), json.dumps(document))
     return document
+
+
+def answer_is_kept(plan: Plan) -> bool:
+    """Whether `answer` was computed before."""
+    return _known(plan) is not None
+
+
+def _known(plan: Plan) -> dict[str, Any] | None:
+    try:
+        document = json.loads(_place(plan).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # never computed, or damaged
+    return document if isinstance(document, dict) else None
+
+
+def _place(plan: Plan) -> Path:
+    """Where the answer of the plan's detector and calculator is kept."""
+    pair = (plan.detector, plan.calculator)
+    named = plugin_table.models_of(pair)
+    used = [model for model in plan.models if model.name in named]
+    return _kept(pair, used, resources.PORTRAIT).with_suffix(".json")
+
+
+def _plugins(plan: Plan) -> tuple[str, ...]:
+    return (plan.detector, plan.calculator, *plan.plugins)
+
+
+def _doubtful(plan: Plan) -> list[Model]:
+    return [model for model in plan.models if not _published(model)]
+
+
+def _checked(plan: Plan) -> Path:
+    """The file that is there once the engine has run these models."""
+    engine = venv.inputs(plan.wheels).key()
+    return _kept(_plugins(plan), plan.models, engine).with_suffix(".fits")
 
 
 def _not_computed(names: str, reason: str) -> CfError:

@@ -70,10 +70,18 @@ class Proof:
 def expected(
     plan: Plan, models: Mapping[str, Path], compute: Callable[[], Mapping[str, Any]]
 ) -> KnownAnswer:
-    """The answer for this detector and calculator: shipped, of the prepared model, or computed.
+    """The answer for this detector and calculator: a stored one, else what `compute` gives."""
+    kept = stored(plan, models)
+    if kept is not None:
+        return kept
+    computed = compute()
+    return _answer(plan, computed, computed["similarity"], Path("the converter"))
 
-    A shipped one counts for the very files it was made from; `compute` is asked if nobody stored
-    one.
+
+def stored(plan: Plan, models: Mapping[str, Path]) -> KnownAnswer | None:
+    """The answer that is shipped, or was stored with the prepared model; else None.
+
+    A shipped one counts for the very files it was made from.
     """
     for path in sorted((resources.builds_dir() / "answers").glob("*.json")):
         document = _json(path)
@@ -84,11 +92,10 @@ def expected(
     if name is not None and name in models:
         path = models[name] / "model.json"
         document = _json(path)
-        found = document.get("known_answers", {}).get(plan.detector)
-        if found is not None:
-            return _answer(plan, found, document["similarity"], path)
-    computed = compute()
-    return _answer(plan, computed, computed["similarity"], Path("the converter"))
+        known = document.get("known_answers", {}).get(plan.detector)
+        if known is not None:
+            return _answer(plan, known, document["similarity"], path)
+    return None
 
 
 def _of_these_files(shipped: Mapping[str, Any], models: Mapping[str, Path]) -> bool:

@@ -50,9 +50,8 @@ def look() -> Machine:
 def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, ModelState]:
     """The state of every model that any build names, by hash."""
     from compreface_cli.builds import builds
-    from compreface_cli.config import settings
     from compreface_cli.models import accepted, store
-    from compreface_cli.plan import plan
+    from compreface_cli.plan.resolve import plan_of
 
     try:
         accepted.read(store.Places().accepted)
@@ -62,7 +61,7 @@ def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, ModelSt
     found: dict[str, ModelState] = {}
     for name in builds.names():
         try:
-            resolved = plan.resolve(builds.load(name), settings.Settings())
+            resolved = plan_of(name)
         except CfError as error:
             broken[f"the build {name}"] = error.message
             continue

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from compreface_cli import resources
-from compreface_cli.builds import builds
 from compreface_cli.checks import Finding, OwnedResources, bind, port, ui
 from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
 from compreface_cli.checks.machine import WantedPort
@@ -19,7 +18,7 @@ from compreface_cli.config.settings_table import TABLE
 from compreface_cli.errors import CfError
 from compreface_cli.facts import Facts
 from compreface_cli.models import store
-from compreface_cli.plan import plan as plans
+from compreface_cli.plan.resolve import plan_of
 
 NAME = "settings"
 _Part: TypeAlias = Callable[[], Settings]
@@ -49,12 +48,12 @@ def ports(chosen: Settings) -> tuple[dict[tuple[str, int], WantedPort], list[Fin
     """(address, port) of each port that `cf up` would publish, and what keeps it from a plan."""
     rows: list[Finding] = []
     try:
-        plan = plans.resolve(builds.load(chosen.get("build")), chosen)
+        plan = plan_of(chosen.get("build"), chosen)
     except CfError as error:
         rows = refused(error)
         given = {key: one for key in _OF_PORTS if (one := chosen.given(key)) is not None}
         bundled = resources.builds_dir() / "embedded.yaml"
-        plan = plans.resolve(builds.load(bundled), Settings(given))
+        plan = plan_of(str(bundled), Settings(given))
     found: dict[tuple[str, int], WantedPort] = {}
     full = plan.services == "full" and plan.launcher != "process"
     asked = plan.origins.get("port", "default") != "default"
@@ -78,7 +77,7 @@ def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
     Nothing where no plan can be made.
     """
     try:
-        plan = plans.resolve(builds.load(chosen.get("build")), chosen)
+        plan = plan_of(chosen.get("build"), chosen)
     except CfError:
         return ()
     return (*ui.check(plan, facts, OwnedResources()), *bind.judge(plan))

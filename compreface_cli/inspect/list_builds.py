@@ -11,13 +11,13 @@ from typing import Any
 
 from compreface_cli import cpu, plugin_table
 from compreface_cli.builds import builds
-from compreface_cli.config import paths, settings
+from compreface_cli.config import paths
 from compreface_cli.docker import probe
 from compreface_cli.docker.probe import Quick
 from compreface_cli.errors import CfError
 from compreface_cli.models import catalogue, licence
 from compreface_cli.models.entry import Border, Model
-from compreface_cli.plan import plan
+from compreface_cli.plan.resolve import plan_of
 from compreface_cli.runtimes import FLAGS
 
 
@@ -141,7 +141,7 @@ def _refusal(one: builds.Listed) -> str:
     if one.origin == "bundled":
         return ""
     try:
-        plan.resolve(builds.load(one.name), settings.Settings())
+        plan_of(one.name)
     except CfError as error:
         return error.message
     return ""

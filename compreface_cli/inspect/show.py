@@ -15,10 +15,9 @@ from compreface_cli.config.yamlfile import Fault, read, refuse
 from compreface_cli.deploy import running
 from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.models.entry import Border
-from compreface_cli.plan import plan as plans
 from compreface_cli.plan.plan import Plan
+from compreface_cli.plan.resolve import asked_for, plan_of
 
-_NOTHING = settings.Settings()
 # A build without faults, to try one plugin at a time in.
 _BARE: Mapping[str, Any] = {
     "detector": "embedded.FaceDetector@mtcnn",
@@ -47,7 +46,7 @@ def shown(name: str | None) -> BuildFile:
 def unfit(flags: Mapping[str, Any]) -> list[Finding]:
     """What the UI lacks in the plan for these flags, under the settings that hold here."""
     try:
-        plan, _ = resolved(flags)
+        plan, _ = asked_for(flags)
     except CfError:
         return []  # a build is shown whatever the settings are worth
     return [finding for finding in ui.judge(plan) if finding.level != "ok"]
@@ -80,7 +79,7 @@ def weights(build: BuildFile) -> Weights:
 def border(build: BuildFile) -> Border | None:
     """The similarity border of its calculator, None if nobody knows it or the build has a fault."""
     try:
-        return plans.resolve(build, _NOTHING).border
+        return plan_of(build).border
     except CfError:
         return None
 
@@ -91,12 +90,6 @@ def runtimes(build: str) -> dict[str, Mapping[str, Any]]:
     wanted = [one for one in records if one.build == build and one.phase == "running"]
     said = {one.name: running.runtimes(one) for one in wanted if one.deployment}
     return {name: found for name, found in said.items() if found}
-
-
-def resolved(flags: Mapping[str, Any]) -> tuple[Plan, tuple[str, ...]]:
-    """The plan for these flags, and what is said once about settings without effect."""
-    chosen = settings.resolve(flags)
-    return plans.resolve(builds.load(chosen.get("build")), chosen), chosen.notes
 
 
 def accepted_hashes(plan: Plan, note: Callable[[str], None]) -> dict[str, list[str]]:
@@ -117,7 +110,7 @@ def checked(path: Path) -> Checked:
     """Check a file as `cf up` would, without the settings of this user or folder."""
     build = builds.load(path if path.is_absolute() else Path.cwd() / path)
     _raise_for_plugins(build)
-    plan = plans.resolve(build, _NOTHING)
+    plan = plan_of(build)
     notes = []
     if build.name != path.stem:
         notes.append(
@@ -142,9 +135,7 @@ def _raise_for_plugins(build: BuildFile) -> None:
     faults, hints = [], []
     for place, one in places.items():
         try:
-            plans.resolve(
-                replace(build, spec=build.spec.model_copy(update={**_BARE, **one})), _NOTHING
-            )
+            plan_of(replace(build, spec=build.spec.model_copy(update={**_BARE, **one})))
         except ConfigurationError as error:
             where = ".".join(map(str, place))
             line, column = document.position(place)

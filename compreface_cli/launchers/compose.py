@@ -18,7 +18,7 @@ from compreface_cli.docker.labels import LABEL_TRIAL, PROJECT
 from compreface_cli.errors import CfError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState
 from compreface_cli.launchers import compose_project, database, swap
-from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, Material
+from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, LaunchInputs
 from compreface_cli.plan.plan import Plan
 
 CORE, API, DATABASE = "compreface-core", "compreface-api", "compreface-postgres-db"
@@ -34,10 +34,12 @@ class ComposeLauncher:
 
     kind: Kind = "compose"
 
-    def prepare(self, plan: Plan, material: Material, undo: CleanUp, report: Report) -> Deployment:
-        if material.folder is None:
+    def prepare(
+        self, plan: Plan, inputs: LaunchInputs, undo: CleanUp, report: Report
+    ) -> Deployment:
+        if inputs.folder is None:
             raise CfError("the Compose launcher needs a project folder")
-        folder = material.folder.absolute()
+        folder = inputs.folder.absolute()
         before = belongings.volumes(f"{PROJECT}={plan.project}")
         undo.push(
             "the volumes made by this run", lambda: _remove_volumes(plan.project, keep=before)
@@ -47,12 +49,12 @@ class ComposeLauncher:
         return Deployment(
             launcher="compose",
             instance=plan.instance,
-            engine=material.engine,
-            ui=material.ui,
+            engine=inputs.engine,
+            ui=inputs.ui,
             data={
                 "project": plan.project,
                 "folder": str(folder),
-                "image": material.image,
+                "image": inputs.image,
                 "tag": plan.image,
                 "services": sorted(services),
                 "volume": plan.volume if plan.services == "full" else None,
@@ -145,6 +147,7 @@ class ComposeLauncher:
         *,
         replacing: Deployment | None = None,
         limit_s: float | None = None,
+        new_volume: bool = False,
     ) -> None:
         project, folder = _project(deployment), _folder(deployment)
         _hold_tag(deployment)
@@ -159,6 +162,7 @@ class ComposeLauncher:
                     deployment,
                     lambda service: _up(deployment, report, service, limit_s=limit_s),
                     report,
+                    new_volume=new_volume,
                 )
             _up(deployment, report, limit_s=limit_s)
         except CfError as failed:

@@ -10,6 +10,7 @@ from typing import Any
 
 from compreface_cli import leftovers
 from compreface_cli.docker import cli, containers, image
+from compreface_cli.docker.labels import PROJECT, VOLUME
 from compreface_cli.errors import CfError, ConfigurationError
 
 _OWN = "compose.override.yaml"  # the user's own file in the project's folder
@@ -109,6 +110,25 @@ def changes(
             # Compose 2.26 stops such a service and starts it again, later ones may not.
             found[service] = f"it depends on {' and '.join(needed)}"
     return found
+
+
+def create_volume(project: str, words: Sequence[str], name: str) -> None:
+    """Create the volume of that name as Compose would; nothing for one that Compose does not make.
+
+    `words`: the project's command.
+    """
+    for key, volume in (document(words).get("volumes") or {}).items():
+        if volume.get("name") != name or volume.get("external"):
+            continue
+        labels = {**(volume.get("labels") or {}), PROJECT: project, VOLUME: key}
+        options = volume.get("driver_opts") or {}
+        cli.run(
+            *("volume", "create", f"--driver={volume.get('driver') or 'local'}"),
+            *(f"--label={label}={value}" for label, value in labels.items()),
+            *(f"--opt={option}={value}" for option, value in options.items()),
+            name,
+            doing=f"create the volume {name}",
+        )
 
 
 def rejoin(project: str, folder: Path, words: Sequence[str]) -> list[str]:

@@ -26,17 +26,19 @@ _LOCK_WAIT_S = 300.0  # Liquibase itself gives up after five minutes
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12}")
 
 
-def ready(deployment: Deployment, up: Callable[[str], None], report: Report) -> None:
+def ready(
+    deployment: Deployment, up: Callable[[str], None], report: Report, *, new_volume: bool = False
+) -> None:
     """The database runs and the services may start on it; raises the CfError of what forbids it.
 
     `up` starts one service of the project. A volume whose initialisation was cut off, and that
-    holds nothing, is made anew; any other stays as it is.
+    holds nothing, is made anew, unless it is new (`new_volume`); any other stays as it is.
     """
     work = _Database(deployment, report)
     if work.runs():
         seen = work.wait(anew=None)
     else:
-        existed = work.volume_exists()
+        existed = not new_volume and work.volume_exists()
         up(SERVICE)
         seen = work.wait(anew=(lambda: up(SERVICE)) if existed else None)
     work.admit(seen)

@@ -20,8 +20,8 @@ STOP_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """What the flow has laid ready before a launcher prepares a deployment."""
+class LaunchInputs:
+    """What a launcher prepares a deployment from."""
 
     engine: Endpoint  # settled ports: nothing is "auto" any more
     ui: Endpoint | None = None
@@ -36,7 +36,9 @@ class Launcher(Protocol):
 
     kind: Kind
 
-    def prepare(self, plan: Plan, material: Material, undo: CleanUp, report: Report) -> Deployment:
+    def prepare(
+        self, plan: Plan, inputs: LaunchInputs, undo: CleanUp, report: Report
+    ) -> Deployment:
         """Everything but the start. Only what this call creates is put on `undo`."""
         ...
 
@@ -56,8 +58,11 @@ class Launcher(Protocol):
         *,
         replacing: Deployment | None = None,
         limit_s: float | None = None,
+        new_volume: bool = False,
     ) -> None:
         """Start all services without waiting for readiness, within `limit_s` if that is given.
+
+        `new_volume`: the database's volume is one that this run has made.
 
         `replacing` is the running deployment of the same instance and launcher that gives way; its
         data and volumes stay. Starting the old one again, `replacing` the new, is the way back.

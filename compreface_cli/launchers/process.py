@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,9 +20,10 @@ from compreface_cli.child_processes import die_with, inherited_environment
 from compreface_cli.cleanup import CleanUp, Report, deferred
 from compreface_cli.config import paths
 from compreface_cli.errors import CfError, ConflictError
+from compreface_cli.facts.host import free_port
 from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState, State
 from compreface_cli.launchers import keys, supervisor
-from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, Material
+from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, LaunchInputs
 from compreface_cli.launchers.supervisor import start_time
 from compreface_cli.plan.plan import Plan
 
@@ -39,8 +39,10 @@ class ProcessLauncher:
     def __init__(self, homes: Callable[[str], Path]) -> None:
         self._homes = homes
 
-    def prepare(self, plan: Plan, material: Material, undo: CleanUp, report: Report) -> Deployment:
-        if material.python is None:
+    def prepare(
+        self, plan: Plan, inputs: LaunchInputs, undo: CleanUp, report: Report
+    ) -> Deployment:
+        if inputs.python is None:
             raise CfError("the process launcher needs the engine's environment")
         folder = self._homes(plan.instance) / f"engine-{secrets.token_hex(4)}"
         undo.push(f"folder {folder}", lambda: shutil.rmtree(folder, ignore_errors=True))
@@ -50,17 +52,17 @@ class ProcessLauncher:
             environment["CF_API_KEYS_FILE"] = str(keys.write(folder, plan.api_keys))
         # What was measured on this host holds for every instance of it.
         environment["CF_CHOICES_DIR"] = str(paths.cache_dir() / "runtimes")
-        if material.models_dir is not None:
+        if inputs.models_dir is not None:
             environment["CF_MODELS_DIR"] = str(folder / "models")
             for model in plan.models:
-                _keep(material.models_dir / model.name, folder / "models" / model.name)
+                _keep(inputs.models_dir / model.name, folder / "models" / model.name)
         return Deployment(
             launcher="process",
             instance=plan.instance,
-            engine=material.engine,
+            engine=inputs.engine,
             data={
                 "folder": str(folder),
-                "argv": [str(material.python), "-I", "-m", "compreface_engine"],
+                "argv": [str(inputs.python), "-I", "-m", "compreface_engine"],
                 "env": environment,
             },
         )
@@ -69,7 +71,7 @@ class ProcessLauncher:
     def trial(
         self, deployment: Deployment, report: Report
     ) -> Iterator[tuple[Endpoint, Callable[[], ServiceState]]]:
-        endpoint = Endpoint("127.0.0.1", spare_port(), deployment.engine.key)
+        endpoint = Endpoint("127.0.0.1", free_port(), deployment.engine.key)
         log_path = _folder(deployment) / "trial.log"
         with log_path.open("wb") as log:
             engine = subprocess.Popen(
@@ -107,6 +109,7 @@ class ProcessLauncher:
         *,
         replacing: Deployment | None = None,
         limit_s: float | None = None,
+        new_volume: bool = False,
     ) -> None:
         if replacing is not None:  # one port serves one process
             self.stop(replacing)
@@ -210,14 +213,6 @@ def log_file(deployment: Deployment) -> Path:
     folder = _folder(deployment)
     trial = folder / "trial.log"
     return trial if trial.exists() else folder / "engine.log"
-
-
-def spare_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _keep(model: Path, target: Path) -> None:

@@ -139,26 +139,35 @@ def ensure(
 
 def foresee(
     models: Sequence[Model], accept_hash: Accepted | None = None, places: Places | None = None
-) -> None:
-    """Raise what `ensure` would of the files that lie here; asks no address and keeps nothing."""
+) -> frozenset[str]:
+    """The names of the models that are ready; asks no address and keeps nothing.
+
+    Raises what `ensure` would of the files that lie here.
+    """
     places = places or Places()
     accept_hash = _of_these(models, accept_hash)
+    ready = set()
     for model in models:
         if _usable(model, places, _silent):
+            ready.add(model.name)
             continue
         _check_mirror(places)
         said = accept_hash.get(model.name, ())
-        found, unknown = [], []
-        for one in model.files:
+        proven: list[str] = []
+        unknown = []
+        for file in model.files:
             try:
-                here = _lying_here(model, one, places, said, _silent)
-                if here is None and not _addresses(one, places):
-                    raise _missing(model, one, places)
-                found += [here[1]] if here else []
-            except _Unaccepted as file:
-                unknown.append(file)
+                here = _lying_here(model, file, places, said, _silent)
+                if here is None and not _addresses(file, places):
+                    raise _missing(model, file, places)
+                proven += [here[1]] if here else []
+            except _Unaccepted as unaccepted:
+                unknown.append(unaccepted)
         if unknown:
-            raise _unaccepted(model, unknown, [], _new(model, places, said, found))
+            all_here = len(proven) + len(unknown) == len(model.files)
+            stray = _stray(model, said, proven, unknown) if all_here else []
+            raise _unaccepted(model, unknown, stray, _new(model, places, said, proven))
+    return frozenset(ready)
 
 
 def _silent(text: str) -> None:
@@ -236,12 +245,19 @@ def _obtain_all(
         except _Unaccepted as unaccepted:
             unknown.append(unaccepted)
     if unknown:
-        own = {digest for file in model.files for digest in file.sha256}
-        proven = {digest for _, digest in found.values()} | {file.digest for file in unknown}
-        stray = [digest for digest in accept if digest not in own | proven]
-        new = _new(model, places, accept, [digest for _, digest in found.values()])
-        raise _unaccepted(model, unknown, stray, new)
+        proven = [digest for _, digest in found.values()]
+        stray = _stray(model, accept, proven, unknown)
+        raise _unaccepted(model, unknown, stray, _new(model, places, accept, proven))
     return found
+
+
+def _stray(
+    model: Model, accept: Sequence[str], proven: Sequence[str], unknown: Sequence[_Unaccepted]
+) -> list[str]:
+    """Those accepted hashes that no file of the model has."""
+    own = {digest for file in model.files for digest in file.sha256}
+    known = {*own, *proven, *(file.digest for file in unknown)}
+    return [digest for digest in accept if digest not in known]
 
 
 def _new(model: Model, places: Places, accept: Sequence[str], digests: Iterable[str]) -> list[str]:

@@ -1,28 +1,79 @@
-"""From what is wanted and what was seen to the list of operations, each with its cause."""
+"""What `cf up` does, as data: the operations that follow from the plan and from what was observed.
+
+`cf up --dry-run` prints this list, `cf up` executes it (deploy/steps.py has a function for each
+verb), so that the two cannot differ.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from compreface_cli import plugin_table
-from compreface_cli.plan.plan import Operation, Plan
+from compreface_cli.plan.plan import Plan
+
+Verb = Literal[
+    "put right",  # what an earlier run that was cut off has left
+    "make environment",
+    "prepare model",
+    "write project",
+    "pull image",
+    "build image",
+    "create volume",
+    "start",
+    "try",
+    "replace",
+    "start beside",
+    "take over",
+    "make anew",
+    "reconcile",
+    "check",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that `up` does, to what, and why."""
+
+    verb: Verb
+    target: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `cf up` is asked beside the plan; build: None as needed, True always, False never."""
+
+    build: bool | None = None
+    pull: bool = False  # ask the registries for newer images of all that are used
+    dry_run: bool = False
+    timeout_s: float | None = None
+    accept_hash: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    wheels: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What `up` has seen of this machine that decides what must be done."""
+    """What `up` has seen of this machine that decides what must be done.
+
+    What a later operation only brings to light (whether a registry has a newer image, which files a
+    model becomes) counts as changed; that operation's function then leaves alone what is the same.
+    """
 
     models: Set[str] = frozenset()  # names of the plan's models that are prepared and intact
-    engine_env: bool = False  # process: the engine's environment is made and proven
-    image: bool = False  # compose: the engine's image is here, made from exactly these files
-    base_moved: bool = False  # compose: but upon another image than its base's name means by now
-    stack_images: Set[str] = frozenset()  # compose: images of the other services that are here
+    environments: Set[str] = frozenset()  # rows of the wheel table: made and proven
+    converter: str = "cpu"  # the row of the environment that prepares models
+    computes: bool = False  # although all are prepared, something must be computed with them
     project: Literal["absent", "same", "differs"] = "absent"  # compose: the rendered folder
+    image: bool = False  # compose: the engine's image is here, made from exactly these files
+    base: bool = False  # compose: the image that it is built upon is here
+    base_moved: bool = False  # compose: and is another one than it was built upon
+    stack_images: Set[str] = frozenset()  # compose: images of the other services that are here
     volume: bool = False  # compose: the database volume exists
-    running: Literal["no", "same", "other"] = "no"  # the instance, against what is wanted
-    instance_of: str = field(default="")  # build that runs, for the texts
+    runs: bool = False  # the instance does
+    instance_of: str = ""  # build that runs, for the texts
     # services that run, and of these: which are made anew, and why
     services: tuple[str, ...] = ("core",)
     changes: Mapping[str, str] = field(default_factory=dict)
@@ -41,63 +92,27 @@ class Away:
     cause: str
 
 
-def operations(
-    wanted: Plan,
-    observed: Observed,
-    *,
-    rebuild: bool = False,
-    build: bool = True,
-    pull: bool = False,
-) -> tuple[Operation, ...]:
-    """What `up` will do, in order; empty when what runs is what is wanted.
-
-    `wanted.launcher` is settled (not auto). `rebuild` is --build, `build=False` is --no-build,
-    `pull` asks the registries for newer images of all that are used.
-    """
-    if observed.running == "same" and not rebuild:
-        return ()
-    found = [
-        Operation("prepare model", model.name, f"{_needs(wanted, model.name)} and it is not here")
-        for model in wanted.models
-        if model.name not in observed.models
-    ]
-    if wanted.launcher == "process":
-        if not observed.engine_env:
-            cause = "the engine runs in an environment of its own, which is not made yet"
-            found.append(Operation("make environment", wanted.wheels, cause))
-    else:
-        found += _compose(wanted, observed, rebuild=rebuild, build=build, pull=pull)
-    if observed.running == "other" and not observed.obstacle:
-        found += _beside(observed.changes)
-    elif observed.running == "other":
+def operations(wanted: Plan, observed: Observed, options: Options) -> tuple[Operation, ...]:
+    """What `up` does, in order. `wanted.launcher` is settled (not auto)."""
+    steps = [*_environments(wanted, observed), *_models(wanted, observed)]
+    if wanted.launcher == "compose":
+        steps += _compose(wanted, observed, options)
+    if not observed.runs:
+        steps.append(Operation("start", wanted.instance, observed.lost or "it does not run"))
+    elif observed.obstacle:
         cause = f"what runs ({observed.instance_of or wanted.build}) stays until this one answers"
-        found.append(Operation("try", "the engine on a spare port", cause))
-        cause = "the new engine has answered; beside the running one it cannot stand: "
-        found.append(Operation("replace", wanted.instance, cause + observed.obstacle))
+        steps.append(Operation("try", "the engine on a spare port", cause))
+        cause = f"the new engine has answered and cannot take over beside it: {observed.obstacle}"
+        steps.append(Operation("replace", wanted.instance, cause))
     else:
-        found.append(Operation("start", wanted.instance, observed.lost or "it does not run"))
-    found.append(Operation("check", "a known face", "ready means that the answer is right"))
-    return tuple(found)
-
-
-def _beside(changes: Mapping[str, str]) -> list[Operation]:
-    found = []
-    if "core" in changes:
-        cause = f"{changes['core']}; the running one goes on"
-        found.append(Operation("start beside", "the new engine", cause))
-        found.append(Operation("try", "a known face", "only a right engine may take over"))
-        cause = "both have its name until the old one has answered what it has"
-        found.append(Operation("take over", "the new engine", cause))
-    return found + [
-        Operation("make anew", service, cause)
-        for service, cause in changes.items()
-        if service != "core"
-    ]
+        steps += _beside(wanted, observed.changes)
+    steps.append(Operation("check", "a known face", "ready means that the answer is right"))
+    return tuple(steps)
 
 
 def away(observed: Observed) -> tuple[Away, ...]:
     """Which running services do not answer while the operations are carried out."""
-    if observed.running != "other":
+    if not observed.runs:
         return ()
     if observed.obstacle:
         causes = dict.fromkeys(observed.services, observed.obstacle) | dict(observed.changes)
@@ -107,51 +122,106 @@ def away(observed: Observed) -> tuple[Away, ...]:
     return tuple(Away(name, observed.start_s.get(name), cause) for name, cause in gone.items())
 
 
-def away_words(found: Sequence[Away]) -> str:
+def away_words(services: Sequence[Away]) -> str:
     """For people: `away meanwhile: api for about 12 s, fe for about 1 s`."""
-    if not found:
+    if not services:
         return "no service is away meanwhile"
     parts = [
-        f"{one.service} for about {max(1, round(one.seconds))} s"
-        if one.seconds is not None
-        else f"{one.service} for as long as it takes to start"
-        for one in found
+        f"{service.service} for about {max(1, round(service.seconds))} s"
+        if service.seconds is not None
+        else f"{service.service} for as long as it takes to start"
+        for service in services
     ]
     return f"away meanwhile: {', '.join(parts)}"
 
 
-def _needs(wanted: Plan, model: str) -> str:
+def builds(wanted: Plan, options: Options) -> bool:
+    """Whether the engine's image is `cf`'s own to build; a named one is taken as it is."""
+    return options.build is True or (options.build is None and not wanted.image_given)
+
+
+def _missing(wanted: Plan, observed: Observed) -> list[str]:
+    return [model.name for model in wanted.models if model.name not in observed.models]
+
+
+def _environments(wanted: Plan, observed: Observed) -> Iterator[Operation]:
+    causes = {}
+    if _missing(wanted, observed):
+        causes[observed.converter] = "models are prepared in it, and it is not made yet"
+    elif observed.computes:
+        causes[observed.converter] = "the models are tried in it, and it is not made yet"
+    if wanted.launcher == "process":
+        cause = "the engine runs in an environment of its own, which is not made yet"
+        causes = {wanted.wheels: cause} | {
+            row: cause for row, cause in causes.items() if row != wanted.wheels
+        }
+    for row, cause in causes.items():
+        if row not in observed.environments:
+            yield Operation("make environment", row, cause)
+
+
+def _models(wanted: Plan, observed: Observed) -> Iterator[Operation]:
     plugins = (wanted.detector, wanted.calculator, *wanted.plugins)
-    named = [plugin for plugin in plugins if plugin_table.model_of(plugin) == model]
-    return f"{' and '.join(named)} {'needs' if len(named) == 1 else 'need'} it"
+    for model in _missing(wanted, observed):
+        users = [plugin for plugin in plugins if plugin_table.model_of(plugin) == model]
+        needs = f"{' and '.join(users)} {'needs' if len(users) == 1 else 'need'} it"
+        yield Operation("prepare model", model, f"{needs} and it is not here")
 
 
-def _compose(
-    wanted: Plan, observed: Observed, *, rebuild: bool, build: bool, pull: bool
-) -> list[Operation]:
-    found: list[Operation] = []
+def _compose(wanted: Plan, observed: Observed, options: Options) -> Iterator[Operation]:
     if observed.project != "same":
         cause = "it is not there yet" if observed.project == "absent" else "the plan has changed"
-        found.append(Operation("write project", wanted.project, cause))
-    newer = "--pull asks its registry for a newer one"
-    builds = build and (rebuild or not wanted.image_given)
-    if pull and (builds or wanted.image_given):
-        found.append(Operation("pull image", wanted.base_image if builds else wanted.image, newer))
-    elif not builds and not observed.image:
-        found.append(Operation("pull image", wanted.image, "it is not here"))
-    if builds and (rebuild or observed.base_moved or not observed.image):
-        cause = "--build asks for it"
-        if not observed.image:
-            cause = "no image was made from these files"
-        elif observed.base_moved:
-            cause = f"{wanted.base_image} is another image by now than the one it was built upon"
-        found.append(Operation("build image", wanted.image, cause))
+        yield Operation("write project", wanted.project, cause)
+    yield from _engine_image(wanted, observed, options)
     for service, image in wanted.stack_images.items():
-        if pull:
-            found.append(Operation("pull image", image, newer))
+        if options.pull:
+            yield Operation("pull image", image, _NEWER)
         elif image not in observed.stack_images:
-            found.append(Operation("pull image", image, f"{service} needs it and it is not here"))
+            yield Operation("pull image", image, f"{service} needs it and it is not here")
     if wanted.services == "full" and not observed.volume:
         cause = f"the database keeps its data there, as of {wanted.calculator}"
-        found.append(Operation("create volume", wanted.volume, cause))
-    return found
+        yield Operation("create volume", wanted.volume, cause)
+
+
+_NEWER = "--pull asks its registry for a newer one"
+
+
+def _engine_image(wanted: Plan, observed: Observed, options: Options) -> Iterator[Operation]:
+    if not builds(wanted, options):
+        if wanted.image_given and options.pull:
+            yield Operation("pull image", wanted.image, _NEWER)
+        elif wanted.image_given and not observed.image:
+            yield Operation("pull image", wanted.image, "it is not here")
+        return
+    cause = ""
+    if not observed.image:
+        cause = "no image was made from these files"
+    elif options.build:
+        cause = "--build asks for it"
+    elif observed.base_moved:
+        cause = f"{wanted.base_image} is another image by now than the one it was built upon"
+    elif options.pull:
+        cause = f"if the registry has a newer {wanted.base_image}"
+    if not cause:
+        return
+    if options.pull:
+        yield Operation("pull image", wanted.base_image, _NEWER)
+    elif not observed.base:
+        cause_of_base = "the engine's image is built upon it and it is not here"
+        yield Operation("pull image", wanted.base_image, cause_of_base)
+    yield Operation("build image", wanted.image, cause)
+
+
+def _beside(wanted: Plan, changes: Mapping[str, str]) -> Iterator[Operation]:
+    if "core" in changes:
+        cause = f"{changes['core']}; the running one goes on"
+        yield Operation("start beside", "the new engine", cause)
+        yield Operation("try", "a known face", "only a right engine may take over")
+        cause = "both have its name until the old one has answered what it has"
+        yield Operation("take over", "the new engine", cause)
+    others = {service: cause for service, cause in changes.items() if service != "core"}
+    for service, cause in others.items():
+        yield Operation("make anew", service, cause)
+    if not others:
+        cause = "the other services run on; Compose joins them to their network again where needed"
+        yield Operation("reconcile", wanted.instance, cause)

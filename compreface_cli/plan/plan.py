@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Model",
     "ModelFile",
-    "Operation",
     "Plan",
     "resolve",
     "with_launcher",
@@ -171,15 +170,6 @@ class Plan:
         document = asdict(self)
         document["secrets"] = sorted(self.secrets)
         return {**document, "project": self.project, "volume": self.volume}
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One thing that `up` will do, and why; operations.py lists them, a dry run prints them."""
-
-    verb: str  # "prepare model", "build image", "write project", "create volume", "start", ...
-    target: str
-    cause: str
 
 
 def resolve(

@@ -39,12 +39,17 @@ class Written:
 
 
 def state(rendered: RenderedProject, folder: Path) -> Literal["absent", "same", "differs"]:
-    """Whether this project stands in the folder already."""
+    """Whether this project stands in the folder already.
+
+    Raises ConflictError for a database password other than the one the project was made with.
+    """
     manifest = _manifest(folder)
     if manifest is None or not (folder / ENV_FILE).is_file():
         return "absent"
     wanted = rendered.hashes()
-    if manifest["files"] != wanted:
+    if manifest["files"] != wanted or manifest.get("pending"):
+        return "differs"
+    if (folder / ENV_FILE).read_text("utf-8") != _env(rendered, folder):
         return "differs"
     same = all(_hash(folder / path) == digest for path, digest in wanted.items())
     return "same" if same else "differs"

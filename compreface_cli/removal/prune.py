@@ -16,8 +16,8 @@ from compreface_cli.docker import belongings
 from compreface_cli.engine import venv
 from compreface_cli.errors import CfError, ConflictError, DockerError, UsageError
 from compreface_cli.instance.records import Record
-from compreface_cli.plan import plan as plans
 from compreface_cli.plan.plan import Plan
+from compreface_cli.plan.resolve import plan_of
 from compreface_cli.removal import rm, things
 from compreface_cli.removal.things import Thing
 from compreface_cli.terminal.output import Output
@@ -73,7 +73,7 @@ def _plans() -> tuple[list[Plan], dict[str, str]]:
     resolved, unreadable = [], {}
     for build in builds.listed():
         try:
-            resolved.append(plans.resolve(builds.load(str(build.name)), chosen))
+            resolved.append(plan_of(str(build.name), chosen))
         except CfError:
             unreadable[build.name] = build.path.read_text("utf-8", errors="replace")
     return resolved, unreadable

@@ -16,8 +16,8 @@ import yaml
 from compreface_cli import resources
 from compreface_cli.builds import builds
 from compreface_cli.config import settings, settings_table
+from compreface_cli.deploy import observe
 from compreface_cli.deploy import up as flow
-from compreface_cli.deploy import up_wanted
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan import plan
 from compreface_cli.project import render, writer
@@ -59,7 +59,7 @@ def test_limits_that_are_set_reach_process_and_compose_and_no_others_do(tmp_path
     wanted = _plan(LIMITS)
     assert wanted.engine_environment().items() >= LIMITS.items()
     assert wanted.origins["apply_exif"] == "environment CF_APPLY_EXIF"
-    assert up_wanted.digest(wanted) != up_wanted.digest(unset)
+    assert observe.digest(wanted) != observe.digest(unset)
     files = render.render(wanted).files
     core = yaml.safe_load(str(files["compose.yaml"]))["services"]["compreface-core"]
     assert core["environment"].items() >= LIMITS.items()

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import re
+import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -24,12 +25,19 @@ from tests.golden import (
     checks_messages,
     convert_messages,
     engine_messages,
+    instances_messages,
+    models_messages,
     photos_messages,
 )
 
-_PORT = re.compile(r"127\.0\.0\.1:[3-6]\d{4}")  # of a server of the case's own
-_ADDRESS = re.compile(r"at 0x[0-9a-f]+")  # of a Python object
 FOLDER = Path(__file__).parent / "messages"
+_VARIES: Final = {
+    r"127\.0\.0\.1:[3-6]\d{4}": "127.0.0.1:PORT",  # of a server of the case's own
+    r"at 0x[0-9a-f]+": "at 0x",  # of a Python object
+    r"since 20\d\d-[-0-9T:+]+": "since THEN",
+    r"  \(\d+(\.\d)? (kB|bytes)(?=[,)])": "  (N kB",  # on the disk
+    r"(compreface-core:[a-z-]+)-[0-9a-f]{8}": r"\1-HASH",  # it has this version in it
+}
 
 Case: TypeAlias = Callable[[Path], object]
 
@@ -38,6 +46,8 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "convert": convert_messages.CASES,
     "builds": builds_messages.CASES,
     "checks": checks_messages.CASES,
+    "models": models_messages.CASES,
+    "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
@@ -67,7 +77,9 @@ def message(case: Case) -> str:
         except Exception as error:
             said = text(error)
         said = said.replace(folder, "FOLDER").replace(f"pid {os.getpid()}", "pid PID")
-        return _PORT.sub("127.0.0.1:PORT", _ADDRESS.sub("at 0x", said))
+        for pattern, word in _VARIES.items():
+            said = re.sub(pattern, word, said)
+        return said
 
 
 @contextlib.contextmanager
@@ -77,7 +89,12 @@ def _user(folder: Path) -> Iterator[None]:
     for name in ("data", "state", "config", "cache"):
         variables[f"XDG_{name.upper()}_HOME"] = str(folder / name)
     variables |= {"HOME": str(folder), "DOCKER_HOST": f"unix://{folder}/docker.sock"}
-    with contextlib.chdir(folder), mock.patch.dict(os.environ, variables, clear=True):
+    variables |= {"PATH": f"{folder}/bin", "NO_COLOR": "1"}
+    with (
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, variables, clear=True),
+        mock.patch.object(sys, "argv", ["cf", "up"]),
+    ):
         yield
 
 

@@ -1,0 +1,233 @@
+"""What decides the operations of `cf up`: one look at the disk, at Docker and at what runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from compreface_cli import __version__
+from compreface_cli.config import paths
+from compreface_cli.deploy import changes, ports, project_folder, running, takeover
+from compreface_cli.deploy.preflight import Preflight
+from compreface_cli.docker.labels import LABEL_BASE, LABEL_RENDER
+from compreface_cli.engine import check, known_answer, venv
+from compreface_cli.errors import CfError
+from compreface_cli.instance.records import Record
+from compreface_cli.instance.state import Deployment, Endpoint, ServiceState
+from compreface_cli.plan.operations import Observed, Options, builds
+from compreface_cli.plan.plan import Plan, with_launcher
+from compreface_cli.project import render, writer
+
+_IF_NEWER = "if its registry has a newer image"
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """An instance that is just what is wanted."""
+
+    plan: Plan
+    deployment: Deployment
+    services: tuple[ServiceState, ...]
+    proof: known_answer.Proof
+
+
+def digest(plan: Plan) -> str:
+    """Over all that decides what runs: the plan, its models, this cf, the engine's wheel."""
+    from compreface_cli.models import store
+
+    document = {**plan.as_dict(), "origins": None, "api_keys": ["in a file", plan.api_keys]}
+    engine = venv.inputs(plan.wheels).key()
+    weights = [store.fingerprint(model) for model in plan.models]
+    text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def wanted_as(plan: Plan, old: Record, options: Options) -> Plan | None:
+    """The plan as the instance of the record runs it; None where it asks for something else."""
+    known = running.deployment(old)
+    composed = known.launcher == "compose"
+    if old.phase != "running" or (composed and (options.build or options.pull)):
+        return None
+    same_launcher = plan.launcher in ("auto", known.launcher)
+    wanted = ports.settled(with_launcher(plan, known.launcher) if same_launcher else plan, old)
+    return wanted if wanted.launcher != "auto" and digest(wanted) == old.digest else None
+
+
+def unchanged(
+    plan: Plan, old: Record, options: Options, *, restored: bool = False
+) -> Unchanged | None:
+    """What runs, where it is just what is wanted and answers rightly, else None.
+
+    `restored`: it was started a moment ago, and is waited for.
+    """
+    wanted = wanted_as(plan, old, options)
+    if wanted is None or not (restored or running.health(old, busy=False).state == "running"):
+        return None
+    known = running.deployment(old)
+    composed = known.launcher == "compose"
+    if composed and takes_another_image(plan, options, known.data["image"]):
+        return None
+    try:
+        answer = known_answer.KnownAnswer.from_dict(old.answer)
+        if restored:
+            proof = running.prove(known, answer, running.TIMEOUT_S[known.launcher])
+        else:
+            proof = known_answer.check(known.engine, answer, time.monotonic() + 10.0)
+    except CfError:
+        return None  # it runs and answers wrongly: the rest of `up` puts a right one in its place
+    return Unchanged(wanted, known, running.launcher(known.launcher).services(known), proof)
+
+
+def takes_another_image(plan: Plan, options: Options, runs: str) -> bool:
+    """Whether `up` would start another image than the one with the id `runs`.
+
+    The name means another one by now, or the image is built anew since its base has moved.
+    """
+    from compreface_cli.docker import image as images
+
+    local = images.find(plan.image)
+    if local is None:
+        return False
+    return local.id != runs or (
+        builds(plan, options) and images.upon_another(local, plan.base_image)
+    )
+
+
+def observe(
+    look: Preflight, old: Record | None, options: Options, *, restored: bool = False
+) -> Observed:
+    """What decides the operations; takes what `look` has seen, and asks the disk and Docker.
+
+    Raises FetchError for a model's file on this machine that cannot be used, UsageError for an
+    accepted hash of another model. `restored`: what the record `old` says will run again by then,
+    since a run that was cut off is put right first.
+    """
+    plan = look.plan
+    ready = _ready_models(plan, options)
+    missing = any(model.name not in ready for model in plan.models)
+    row = converter_row(plan)
+    computes = not missing and _computes(plan)
+    rows = {plan.wheels} if plan.launcher == "process" else set()
+    rows |= {row} if missing or computes else set()
+    home = paths.engine_environments_dir()
+    seen = Observed(
+        models=ready,
+        environments={each for each in rows if venv.find(home, venv.inputs(each)) is not None},
+        converter=row,
+        computes=computes,
+        start_s=old.start_s if old else {},
+    )
+    if plan.launcher == "compose":
+        seen = _of_compose(look, seen, options, missing=missing, restored=restored)
+    return _of_running(look, old, seen, options, restored=restored)
+
+
+def converter_row(plan: Plan) -> str:
+    """The row of the environment that prepares models: the engine's own where that can do it."""
+    return plan.wheels if plan.launcher == "process" and venv.converts(plan.wheels) else "cpu"
+
+
+def model_folders(plan: Plan) -> dict[str, Path]:
+    """Where the prepared models of the plan lie, by name."""
+    return {model.name: paths.models_dir() / model.name for model in plan.models}
+
+
+def _ready_models(plan: Plan, options: Options) -> frozenset[str]:
+    if not plan.models and not options.accept_hash:
+        return frozenset()
+    from compreface_cli.models import store
+
+    return store.foresee(plan.models, options.accept_hash)
+
+
+def _computes(plan: Plan) -> bool:
+    """Whether the engine's Python is asked before a start, although no model is prepared."""
+    unknown = known_answer.stored(plan, model_folders(plan)) is None
+    return (unknown and not check.answer_is_kept(plan)) or check.models_are_due(plan)
+
+
+def _of_compose(
+    look: Preflight, seen: Observed, options: Options, *, missing: bool, restored: bool
+) -> Observed:
+    from compreface_cli.docker import image as images
+
+    plan, docker = look.plan, look.facts.docker
+    if docker is None:
+        return seen
+    folder = project_folder.before(paths.project_dir(plan.instance), restored=restored)
+    here, base = docker.image(plan.image), docker.image(plan.base_image)
+    project: Literal["absent", "same", "differs"]
+    if missing:  # its files are known once the models are prepared
+        project = "differs" if (folder / render.COMPOSE_FILE).exists() else "absent"
+        made_from = None
+    else:
+        rendered = render.render(plan, model_folders(plan))
+        project = writer.state(rendered, folder)
+        made_from = images.fingerprint_of(rendered.hashes())
+    image = here is not None
+    if here is not None and builds(plan, options):
+        image = made_from is not None and here.labels.get(LABEL_RENDER) == made_from
+    return replace(
+        seen,
+        project=project,
+        image=image,
+        base=base is not None,
+        base_moved=here is not None and base is not None and here.labels.get(LABEL_BASE) != base.id,
+        stack_images={name for name in plan.stack_images.values() if docker.image(name)},
+        volume=any(volume.name == plan.volume for volume in docker.volumes),
+    )
+
+
+def _of_running(
+    look: Preflight, old: Record | None, seen: Observed, options: Options, *, restored: bool
+) -> Observed:
+    """What runs, and what of it the operations change."""
+    if old is None or not old.deployment:
+        return seen
+    plan, known = look.plan, running.deployment(old)
+    services = running.launcher(known.launcher).services(known)
+    if not restored and not running.alive(services):
+        lost = services[0].words if old.phase == "running" else ""
+        return replace(seen, lost=lost)
+    names = tuple(service.name for service in services)
+    seen = replace(seen, runs=True, instance_of=old.build, services=names)
+    after = replace(
+        known,
+        launcher="compose" if plan.launcher == "compose" else "process",
+        ui=Endpoint(plan.bind, int(plan.port)) if plan.services == "full" else None,
+    )
+    if plan.launcher != "compose" or known.launcher != "compose":
+        return replace(seen, obstacle=takeover.obstacle(known, after))
+    rendered = str(render.render(plan, with_models=False).files[render.COMPOSE_FILE])
+    obstacle = takeover.obstacle(known, after, rendered=rendered)
+    changed = dict(changes.of(known, rendered=rendered, beside=not obstacle))
+    changed = _with_images(plan, changed, seen, options)
+    from compreface_cli.launchers import compose
+
+    if "api" not in changed and known.data.get("calculator") != compose.remembered(plan):
+        changed["api"] = "it keeps the coefficients of the old engine"
+    return replace(seen, services=tuple(changed), changes=changed, obstacle=obstacle)
+
+
+def _with_images(
+    plan: Plan, changed: Mapping[str, str], seen: Observed, options: Options
+) -> dict[str, str]:
+    """The changes, and those whose image is made or pulled anew though its name stays."""
+    of_images: dict[str, str] = {}
+    if builds(plan, options):
+        if options.build or seen.base_moved or not seen.image:
+            of_images["core"] = "its image is built anew"
+        elif options.pull:
+            of_images["core"] = "if its base has a newer image"
+    elif plan.image_given and options.pull:
+        of_images["core"] = _IF_NEWER
+    if options.pull:
+        from compreface_cli.docker import containers
+
+        of_images |= {containers.short(name): _IF_NEWER for name in plan.stack_images}
+    return {**changed, **{name: why for name, why in of_images.items() if name not in changed}}

@@ -1,0 +1,69 @@
+"""Which ports an instance gets: those asked for, else those it has; for `auto` a free one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compreface_cli.deploy import running
+from compreface_cli.instance.records import Record
+from compreface_cli.instance.state import Deployment, Endpoint
+from compreface_cli.plan.plan import ENGINE_PORT, UI_PORT, Plan, Port
+
+_LOOPBACK = "127.0.0.1"
+
+
+def settled(plan: Plan, old: Record | None) -> Plan:
+    """The plan with the ports of its instance, and a number for each `auto`.
+
+    `old` is the instance's record. While the launcher is `auto` an `auto` port stays so: the usual
+    port of an engine alone is another one than that of the UI. To be called again once it is known.
+    """
+    before = running.deployment(old) if old is not None and old.deployment else None
+    plan = plan if before is None else _kept(plan, before)
+    return plan if plan.launcher == "auto" else _numbered(plan, before)
+
+
+def _kept(plan: Plan, before: Deployment) -> Plan:
+    """The plan with the ports that the instance has, where nobody gave another number."""
+
+    def kept(key: str, wanted: Port, had: Endpoint | None, *binds: str) -> Port:
+        given = plan.origins.get(key, "default") != "default"
+        return wanted if given or had is None or had.bind not in binds else had.port
+
+    if plan.services == "core" or plan.launcher == "process":
+        return replace(plan, port=kept("port", plan.port, before.engine, plan.bind))
+    # The engine's port is also that of a process, if `auto` becomes one.
+    return replace(
+        plan,
+        port=kept("port", plan.port, before.ui, plan.bind),
+        core_port=kept("core_port", plan.core_port, before.engine, _LOOPBACK, plan.bind),
+    )
+
+
+def _numbered(plan: Plan, before: Deployment | None) -> Plan:
+    """The plan with a number for each `auto`: the one it has, its usual one, or a free one."""
+    from compreface_cli.facts.host import free_port, port
+
+    taken: set[int] = {number for number in (plan.port, plan.core_port) if isinstance(number, int)}
+
+    def number_of(wanted: Port, bind: str, had: Endpoint | None, usual: int) -> int:
+        if isinstance(wanted, int):
+            return wanted
+        if had is not None and had.bind == bind:
+            number = had.port
+        elif usual not in taken and port(bind, usual).free:
+            number = usual
+        else:
+            number = free_port(bind)
+        taken.add(number)
+        return number
+
+    full = plan.services == "full"
+    had = (before.ui if full else before.engine) if before else None
+    had_core = before.engine if before and full else None
+    return replace(
+        plan,
+        port=number_of(plan.port, plan.bind, had, UI_PORT if full else ENGINE_PORT),
+        # An engine without the UI has one port only, and the second number means nothing.
+        core_port=number_of(plan.core_port, _LOOPBACK, had_core, ENGINE_PORT) if full else 0,
+    )

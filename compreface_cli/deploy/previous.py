@@ -1,0 +1,72 @@
+"""The previous instance: it goes on until its successor has answered, and again if that fails."""
+
+from __future__ import annotations
+
+from compreface_cli.deploy import changes, running, takeover
+from compreface_cli.engine import known_answer
+from compreface_cli.errors import DataRefusedError
+from compreface_cli.instance.records import Record
+from compreface_cli.instance.state import Deployment, Kind
+from compreface_cli.terminal.output import Output
+
+
+class Previous:
+    """What `cf up` has found of the instance that it starts; there may be none."""
+
+    def __init__(self, record: Record | None, out: Output, timeout_s: float | None) -> None:
+        self.record = record
+        self.deployment = running.deployment(record) if record and record.deployment else None
+        self.runs = self.deployment is not None and running.alive(
+            running.launcher(self.deployment.launcher).services(self.deployment)
+        )
+        self._out = out
+        self._timeout_s = timeout_s
+        self._gave_way = False
+
+    def of(self, kind: Kind) -> Deployment | None:
+        """Its deployment, if it is one of that launcher: then the new one takes its place there."""
+        return self.deployment if self.deployment and self.deployment.launcher == kind else None
+
+    def gives_way(self) -> None:
+        """From here on it may be stopped, and the undo starts it again."""
+        self._gave_way = self.runs
+
+    def refuse_other_model(self, answer: known_answer.KnownAnswer, calculator: str) -> None:
+        """One name, two files: the embeddings of the instance must stay comparable.
+
+        Raises DataRefusedError.
+        """
+        record = self.record
+        if record is None or not record.answer or record.calculator != calculator:
+            return  # another name was refused before, unless nothing is stored yet
+        if not known_answer.same_space(known_answer.KnownAnswer.from_dict(record.answer), answer):
+            raise DataRefusedError(
+                f"the model behind {calculator} is another one than instance "
+                f"'{record.name}' has: their embeddings cannot be compared",
+                hint="Give the new model a name of its own in the build, or start it as another "
+                "instance (--instance NAME).",
+            )
+
+    def start_again(self, touched: list[str]) -> None:
+        """Undo: it runs again and is asked for the known face. `touched` may be half stopped."""
+        if self.record is None or self.deployment is None:
+            return
+        known, launcher = self.deployment, running.launcher(self.deployment.launcher)
+        if not self._gave_way:
+            if self.runs:
+                launcher.tidy(known)
+            return
+        answer = known_answer.KnownAnswer.from_dict(self.record.answer)
+        limit_s = self._timeout_s or running.TIMEOUT_S[known.launcher]
+        launcher.tidy(known, touched)
+        if not takeover.obstacle(known, known) and "core" in changes.of(known):
+            takeover.swap(known, answer, self._out, limit_s=limit_s)
+        launcher.start(known, self._out.note, limit_s=self._timeout_s)
+        running.prove(known, answer, limit_s)
+        self._out.note("The previous instance runs again and answers rightly")
+
+    def discard(self, successor: Kind) -> None:
+        """Remove what only it needed; a Compose project is by now its successor's."""
+        known = self.deployment
+        if known is not None and (known.launcher, successor) != ("compose", "compose"):
+            running.launcher(known.launcher).remove(known)

@@ -1,0 +1,95 @@
+"""The record of an instance while `cf up` changes it: written before each change, put back after.
+
+However the run ends, the next `cf` reads from it what was begun (deploy/unfinished.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+
+from compreface_cli.deploy import running
+from compreface_cli.deploy.observe import digest
+from compreface_cli.engine.known_answer import KnownAnswer
+from compreface_cli.instance.records import Record, now
+from compreface_cli.instance.state import Deployment
+from compreface_cli.plan.plan import Plan
+from compreface_cli.terminal.output import Output
+
+
+class RunRecord:
+    """Of one run for a settled plan; `old` is the record that it has found."""
+
+    def __init__(self, plan: Plan, old: Record | None) -> None:
+        self._plan, self._old = plan, old
+        self._store = running.instances()
+        self._record = Record(
+            name=plan.instance,
+            build=plan.build,
+            calculator=plan.calculator,
+            services=plan.services,
+            phase="starting",
+            created=now(),
+            deployment=old.deployment if old else {},  # until there is a new one
+            previous_record=asdict(old) if old else None,
+            plan=plan.as_dict(),
+            engine_env=old.engine_env if old else "",
+            command=f"cf up {plan.build}",
+        )
+
+    @property
+    def touched(self) -> list[str]:
+        """The services that may be half stopped."""
+        return list(self._record.touched)
+
+    @property
+    def image(self) -> str:
+        """Id of the engine's image that the run starts; "" before that is known."""
+        deployment = self._record.deployment
+        started = deployment and (not self._old or deployment != self._old.deployment)
+        return str(deployment["data"].get("image") or "") if started else ""
+
+    def begin(self) -> None:
+        """Before anything is changed."""
+        self._store.save(self._record)
+
+    def prepared(self, new: Deployment, answer: KnownAnswer, engine_env: str) -> None:
+        """All is ready for a start; `engine_env`: the environment of a process, else ""."""
+        self._change(
+            digest=digest(self._plan),
+            deployment=new.as_dict(),
+            answer=asdict(answer),
+            engine_env=engine_env,
+        )
+
+    def touches(self, services: Iterable[str]) -> None:
+        """These may be half stopped if the run is cut off from here on."""
+        self._change(touched=list(services))
+
+    def finish(self, start_s: Mapping[str, float]) -> None:
+        """The new instance has proven itself; `start_s`: seconds that each service took."""
+        known = self._old.start_s if self._old else {}
+        self._change(
+            phase="running",
+            previous_record=None,
+            touched=[],
+            command="",
+            start_s={**known, **start_s},
+        )
+
+    def put_back(self, failures: list[str], out: Output) -> None:
+        """Undo: the old record; where something else could not be undone, this one stays."""
+        name = self._plan.instance
+        if failures:
+            out.warning(
+                f"what is left of '{name}' is known: the next `cf up` of it puts it right, "
+                f"`cf down {name}` stops it"
+            )
+        elif self._old is None:
+            self._store.remove(name)
+        else:
+            self._store.save(self._old)
+
+    def _change(self, **fields: object) -> None:
+        self._record = replace(self._record, **fields)  # type: ignore[arg-type]
+        self._store.save(self._record)

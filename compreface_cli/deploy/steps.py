@@ -1,0 +1,290 @@
+"""How `cf up` carries out its operations: one function a verb, each registers its undo first.
+
+`PREPARING` makes all that must be there before a start, `LAUNCHING` starts and proves it. A
+function gets the targets of all operations of its verb that follow each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compreface_cli import resources
+from compreface_cli.checks import raise_for
+from compreface_cli.checks.image import misfit
+from compreface_cli.cleanup import CleanUp
+from compreface_cli.config import paths
+from compreface_cli.deploy import changes, observe, running, takeover
+from compreface_cli.deploy.previous import Previous
+from compreface_cli.deploy.run_record import RunRecord
+from compreface_cli.engine import known_answer, venv
+from compreface_cli.errors import FetchError, UnhealthyError
+from compreface_cli.instance.state import Deployment, Endpoint
+from compreface_cli.launchers.launcher import Launcher, LaunchInputs
+from compreface_cli.plan.operations import Operation, Options, Verb, builds
+from compreface_cli.plan.plan import Plan
+from compreface_cli.terminal.heartbeat import Heartbeat
+from compreface_cli.terminal.output import Output
+
+if TYPE_CHECKING:
+    from compreface_cli.launchers.swap import Successor
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What the steps before a start share."""
+
+    plan: Plan
+    options: Options
+    out: Output
+    undo: CleanUp
+    images: CleanUp  # undone once no container of this run is left
+
+    def environment(self, row: str) -> Path:
+        """The interpreter of the environment for that row of the wheel table."""
+        env = venv.ensure(
+            paths.engine_environments_dir(),
+            venv.inputs(row),
+            report=self.out.note,
+            progress=Heartbeat(self.out).progress,
+            wheels=self.options.wheels,
+        )
+        return env.python
+
+    def converter(self) -> Path:
+        """The interpreter that prepares models."""
+        return self.environment(observe.converter_row(self.plan))
+
+
+def make_environments(run: Preparation, rows: Sequence[str]) -> None:
+    """One that fails leaves nothing; one that is made stays for the next run."""
+    for row in rows:
+        run.environment(row)
+
+
+def prepare_models(run: Preparation, names: Sequence[str]) -> None:
+    """Found or fetched, and made into what the engine loads; they stay for the next run."""
+    from compreface_cli.models import store
+
+    store.ensure(
+        [model for model in run.plan.models if model.name in names],
+        Heartbeat(run.out).progress,
+        python=run.converter,
+        portrait=resources.portrait(),
+        note=run.out.note,
+        accept_hash={key: said for key, said in run.options.accept_hash.items() if key in names},
+        timeout_s=run.options.timeout_s,
+    )
+
+
+def write_project(run: Preparation, _: Sequence[str]) -> None:
+    """The undo has the old folder back in its place."""
+    from compreface_cli.deploy import project_folder
+
+    project_folder.write(run.plan, observe.model_folders(run.plan), run.undo)
+
+
+def pull_images(run: Preparation, names: Sequence[str]) -> None:
+    """They stay: what is pulled belongs to nobody."""
+    from compreface_cli.deploy.build import shown
+    from compreface_cli.docker import image
+
+    for name in names:
+        image.obtain(name, report=run.out.note, waiting=shown(run.out), pull=run.options.pull)
+
+
+def build_image(run: Preparation, _: Sequence[str]) -> None:
+    """The undo removes it and gives its name back; an image of the same files is taken as it is."""
+    from compreface_cli.deploy.build import build_image as build
+
+    folder, force = paths.project_dir(run.plan.instance), run.options.build is True
+    build(run.plan, folder, out=run.out, undo=run.images, force=force)
+
+
+def launch_inputs(plan: Plan, options: Options) -> LaunchInputs:
+    """All that the steps before a start have made; raises a CfError for what is not there."""
+    port, core_port = int(plan.port), int(plan.core_port)
+    full = plan.services == "full"
+    engine = Endpoint("127.0.0.1", core_port, plan.key)
+    if not full:
+        engine = Endpoint(plan.bind, port, plan.key)
+    ui = Endpoint(plan.bind, port) if full else None
+    if plan.launcher == "process":
+        env = venv.find(paths.engine_environments_dir(), venv.inputs(plan.wheels))
+        models = paths.models_dir() if plan.models else None
+        return LaunchInputs(engine, ui, models_dir=models, python=env.python if env else None)
+    from compreface_cli.docker import image as images
+
+    image = images.find(plan.image)
+    if image is None:
+        raise FetchError(
+            f"the image {plan.image} is not here, and --no-build forbids to build it",
+            hint="Leave --no-build out, then `cf up` builds it.",
+        )
+    if plan.image_given and not builds(plan, options):
+        raise_for([finding for finding in [misfit(plan, image.labels)] if finding])
+    folder = paths.project_dir(plan.instance)
+    return LaunchInputs(engine, ui, folder=folder, image=image.id)
+
+
+@dataclass(slots=True)
+class Launch:
+    """What the steps from the start on share, and what they have learned."""
+
+    new: Deployment
+    answer: known_answer.KnownAnswer
+    previous: Previous
+    record: RunRecord
+    limit_s: float  # from a start to the answer
+    out: Output
+    undo: CleanUp
+    beside: ExitStack  # holds the new engine that runs beside the old one
+    successor: Successor | None = None  # that engine
+    same_engine: bool = False  # what was built or pulled is what runs already
+    new_volume: bool = False
+    began: float | None = None  # time.monotonic() of the start
+    start_s: dict[str, float] = field(default_factory=dict)  # seconds that each service took
+    proof: known_answer.Proof | None = None
+
+    @property
+    def launcher(self) -> Launcher:
+        return running.launcher(self.new.launcher)
+
+
+def create_volume(run: Launch, names: Sequence[str]) -> None:
+    """The undo is the launcher's: it removes all volumes that a failed run has made."""
+    from compreface_cli.launchers import compose_project
+
+    project, folder = run.new.data["project"], Path(run.new.data["folder"])
+    for name in names:
+        compose_project.create_volume(project, compose_project.command(project, folder), name)
+    run.new_volume = True
+
+
+def start(run: Launch, _: Sequence[str]) -> None:
+    """Start all of it; the undo stops it."""
+    run.undo.push("the new instance", lambda: run.launcher.stop(run.new))
+    run.began = time.monotonic()
+    before = run.previous.of(run.new.launcher)
+    _stop_other_launcher(run)
+    with run.out.waiting("Starting the services"):
+        run.launcher.start(run.new, run.out.note, replacing=before, new_volume=run.new_volume)
+
+
+def replace(run: Launch, targets: Sequence[str]) -> None:
+    """Start it in the place of the previous instance, which the undo starts again."""
+    run.previous.gives_way()
+    known = run.previous.of("compose")
+    if known is not None and known.launcher == run.new.launcher:
+        run.record.touches(changes.of(run.new, beside=False))
+    elif known is not None:
+        run.record.touches(each.name for each in running.launcher("compose").services(known))
+    start(run, targets)
+
+
+def _stop_other_launcher(run: Launch) -> None:
+    known = run.previous.deployment
+    if known is not None and known.launcher != run.new.launcher:
+        with run.out.waiting("Stopping the running instance"):
+            running.launcher(known.launcher).stop(known)
+
+
+def start_beside(run: Launch, _: Sequence[str]) -> None:
+    """Start the new engine; it is removed again if the run fails before it takes over.
+
+    Nothing where what was built or pulled turns out to be what runs.
+    """
+    from compreface_cli.launchers.compose import ComposeLauncher
+
+    if "core" not in changes.of(run.new):
+        run.out.note("The engine is the same as the running one, which stays")
+        run.same_engine = True
+        return
+    run.out.note("The new engine starts beside the running one")
+    with run.out.waiting("Starting the new engine"):
+        run.successor = run.beside.enter_context(ComposeLauncher().beside(run.new))
+
+
+def try_engine(run: Launch, _: Sequence[str]) -> None:
+    """Ask the new engine for the known face, beside the old one or on a port of its own."""
+    if run.successor is not None:
+        takeover.prove(run.successor, run.new, run.answer, run.out, limit_s=run.limit_s)
+    elif not run.same_engine:
+        _try_alone(run)
+
+
+def take_over(run: Launch, _: Sequence[str]) -> None:
+    """The new engine gets the old one's name; the undo puts an old one in its place again."""
+    if run.successor is not None:
+        takeover.take_over(run.successor, run.new, run.out, taking_over=run.previous.gives_way)
+
+
+def _try_alone(run: Launch) -> None:
+    """Run the new engine on a port of its own, ask it for the known face, and end it."""
+    run.out.note("The new engine is tried beside the running one")
+    deadline = time.monotonic() + run.limit_s
+    waiting = run.out.waiting("Waiting for the new engine's answer")
+    with waiting, run.launcher.trial(run.new, run.out.note) as (endpoint, look):
+        try:
+            known_answer.wait(endpoint, look, deadline)
+            known_answer.check(endpoint, run.answer, deadline)
+        except UnhealthyError as error:
+            run.out.note("The running instance stays as it is")
+            raise running.explain(error, run.new, trial=True) from error
+
+
+def make_anew(run: Launch, _: Sequence[str]) -> None:
+    """Make the containers anew that have changed, and only those; the undo makes the old ones."""
+    run.previous.gives_way()
+    run.record.touches(changes.of(run.new))
+    with run.out.waiting("Starting what has changed"):
+        run.launcher.start(
+            run.new, run.out.note, replacing=run.previous.deployment, new_volume=run.new_volume
+        )
+
+
+def check(run: Launch, _: Sequence[str]) -> None:
+    """Wait until the engine knows the known face and all services are ready."""
+    began = run.began
+
+    def answered() -> None:
+        if began is not None:
+            run.start_s["core"] = round(time.monotonic() - began, 1)
+
+    with Heartbeat(run.out).progress("Waiting for the engine's answer", None):
+        try:
+            run.proof = running.prove(run.new, run.answer, run.limit_s, answered=answered)
+        except UnhealthyError as error:
+            raise running.explain(error, run.new) from error
+    run.start_s |= changes.start_seconds(run.new)
+
+
+def grouped(operations: Iterable[Operation]) -> Iterator[tuple[Verb, tuple[Operation, ...]]]:
+    """Those of one verb that follow each other, together."""
+    for verb, group in groupby(operations, key=lambda operation: operation.verb):
+        yield verb, tuple(group)
+
+
+PREPARING: Mapping[Verb, Callable[[Preparation, Sequence[str]], None]] = {
+    "make environment": make_environments,
+    "prepare model": prepare_models,
+    "write project": write_project,
+    "pull image": pull_images,
+    "build image": build_image,
+}
+LAUNCHING: Mapping[Verb, Callable[[Launch, Sequence[str]], None]] = {
+    "create volume": create_volume,
+    "start": start,
+    "try": try_engine,
+    "replace": replace,
+    "start beside": start_beside,
+    "take over": take_over,
+    "make anew": make_anew,
+    "reconcile": make_anew,
+    "check": check,
+}
