@@ -90,7 +90,7 @@ def test_a_picture_smaller_than_its_label_is_drawn(tmp_path: Path, size: tuple[i
 
 
 def test_bytes_that_are_no_picture_are_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(CfError):
+    with pytest.raises(CfError, match="image file"):  # as Pillow says it
         draw(b"text", [], tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 
