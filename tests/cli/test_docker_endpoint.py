@@ -124,7 +124,7 @@ def test_a_program_that_cannot_connect_says_why(
         client.get("info", timeout_s=0.5)
     assert failed.value.state == "timeout"
     monkeypatch.setenv("PATH", str(home))
-    with pytest.raises(NoAnswerError, match="only the program `docker`"):
+    with pytest.raises(NoAnswerError, match="the program `docker`"):
         client.get("info")
 
 

@@ -1,4 +1,4 @@
-"""A base image that moved under its name, here or in its registry, is noticed and built upon."""
+"""A base image that moved under its name, here or in its registry, is noticed and used."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_up_and_build_notice_a_base_that_moved_here(
     ]
     done = cf.run(*up, *doors)
     assert json.loads(done.stdout)["change"] == "replaced", done.stderr
-    said = f"{base.name} is another image by now than the one {made['image']} was built upon"
+    said = f"{base.name} has changed since {made['image']} was built on it"
     assert said in done.stderr
     assert base_of(docker, made["image"]) == second
     again = json.loads(cf.ok("build", build, "--json"))
@@ -102,11 +102,11 @@ def test_pull_asks_the_registry_for_the_base(
     assert base_of(docker, made["image"]) == here
     done = cf.run("build", build, "--pull", "--json")
     assert json.loads(done.stdout)["built"] is True, done.stderr
-    assert f"{name}: a newer one is here" in done.stderr
+    assert f"{name}: a newer one was pulled" in done.stderr
     assert base_of(docker, made["image"]) == moved == docker.inspect(name)["Id"]
     done = cf.run("build", build, "--pull", "--json")
     assert json.loads(done.stdout)["built"] is False, done.stderr
-    assert f"{name} is the newest" in done.stderr
+    assert f"{name} is up to date" in done.stderr
 
 
 def test_a_registry_out_of_reach_is_named_and_what_is_here_stays(
@@ -120,7 +120,7 @@ def test_a_registry_out_of_reach_is_named_and_what_is_here_stays(
     assert done.returncode == 9, done.stderr
     assert f"error: --pull: {name} cannot be pulled: " in done.stderr
     assert "connection refused" in done.stderr
-    assert "Without --pull the image that is here is taken." in done.stderr
+    assert "Without --pull the local image is used." in done.stderr
     assert docker.things_of(f"cf-{instance}") == []
     assert not cf.project(instance).exists()
     done = cf.run("build", "--base-image", name, "--name", build, "--pull")
