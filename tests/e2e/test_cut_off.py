@@ -112,7 +112,7 @@ def test_after_a_killed_replacement_cf_talks_of_the_engine_that_runs(
     docker("tag", embedded["id"], name)
     restarted = cf.run("restart", instance)
     assert restarted.returncode == 0, restarted.stderr
-    assert "was cut off; putting back what ran before" in restarted.stderr
+    assert "was cut off; restoring the previous instance" in restarted.stderr
     (seen,) = json.loads(cf.ok("status", instance, "--json"))["instances"]
     assert (seen["state"], seen["engine_url"]) == ("running", f"http://127.0.0.1:{port}")
 
