@@ -98,13 +98,13 @@ def of_pair(build: str, mirror: Path) -> dict[str, Any]:
             "CF_MODELS_DIR": str(places.models),
         }
         command = ("compreface_engine", "check", "--portrait", str(resources.portrait()))
-        said = engine_python.run(python, *command, timeout_s=300, variables=variables)
+        document = engine_python.run(python, *command, timeout_s=300, variables=variables)
     return {
         "detector": plan.detector,
         "calculator": plan.calculator,
-        "sources": {one.name: [file.sha256[0] for file in one.files] for one in models},
-        "similarity": said["similarity"],
-        **{key: said["face"][key] for key in ("box", "probability", "landmarks", "embedding")},
+        "sources": {model.name: [file.sha256[0] for file in model.files] for model in models},
+        "similarity": document["similarity"],
+        **{key: document["face"][key] for key in ("box", "probability", "landmarks", "embedding")},
     }
 
 

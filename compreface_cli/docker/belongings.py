@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from compreface_cli.docker import cli, client
-from compreface_cli.docker.labels import IMAGE, LABEL_BUILD, LABEL_INSTANCE
+from compreface_cli.docker import cli, client, image
+from compreface_cli.docker.image import Image
+from compreface_cli.docker.labels import LABEL_BUILD, LABEL_INSTANCE
 from compreface_cli.errors import DockerError
 
 
@@ -16,26 +16,6 @@ class Volume:
 
     name: str
     size: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltImage:
-    """An image that `cf` built; `size` in bytes, what it shares with others counted."""
-
-    id: str
-    build: str
-    tags: tuple[str, ...]
-    size: int
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """The names that its user has given it."""
-        return tuple(tag for tag in self.tags if not tag.startswith(f"{IMAGE}:"))
-
-    @property
-    def name(self) -> str:
-        """Its name, or its id when a newer image has taken that."""
-        return self.tags[0] if self.tags else self.id
 
 
 def answers() -> bool:
@@ -74,21 +54,10 @@ def remove_volume(name: str) -> None:
     cli.run("volume", "rm", name, doing=f"remove the volume {name}")
 
 
-def images(build: str | None = None) -> list[BuiltImage]:
+def images(build: str | None = None) -> list[Image]:
     """The images that `cf` built, for one build or for any; those without a name too."""
     label = LABEL_BUILD if build is None else f"{LABEL_BUILD}={build}"
-    rows = client.get(
-        *("images", "json"), doing="list the images of cf", filters={"label": [label]}
-    )
-    found = [
-        BuiltImage(
-            row["Id"],
-            row["Labels"][LABEL_BUILD],
-            tuple(sorted(tag for tag in row.get("RepoTags") or () if tag != "<none>:<none>")),
-            int(row.get("Size") or 0),
-        )
-        for row in rows
-    ]
+    found = image.listed(label, doing="list the images of cf")
     return sorted(found, key=lambda image: (image.build, image.name))
 
 
@@ -96,9 +65,3 @@ def images_of_containers() -> frozenset[str]:
     """The ids of the images that any container, running or not, was made from."""
     rows = client.get("containers", "json", doing="list the containers", all="1")
     return frozenset(row["ImageID"] for row in rows)
-
-
-def remove_image(image: BuiltImage) -> None:
-    """Remove its names and with the last one the image; Docker refuses while it is in use."""
-    names: Iterable[str] = image.tags or (image.id,)
-    cli.run("image", "rm", *names, doing=f"remove the image {image.name}")

@@ -6,12 +6,12 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from compreface_cli.docker import cli, client
-from compreface_cli.docker.labels import LABEL_BASE, LABEL_BUILD, LABEL_RENDER
+from compreface_cli.docker.labels import IMAGE, LABEL_BASE, LABEL_BUILD, LABEL_RENDER
 from compreface_cli.errors import CfError, FetchError
 
 if TYPE_CHECKING:
@@ -30,29 +30,51 @@ _PREFIX = re.compile(r"#\d+ (?:\d+\.\d+ )?")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of the engine on this machine; `size` in bytes, all layers counted."""
+    """An image on this machine; `size` in bytes, all layers counted."""
 
     id: str  # "sha256:..."
-    tag: str
+    tags: tuple[str, ...]
     size: int
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
     digests: tuple[str, ...] = ()  # "repository@sha256:..."; a registry has seen it
-    names: tuple[str, ...] = ()
     built: bool = False  # by this run; else it was there, made from the same files
+
+    @property
+    def build(self) -> str:
+        """The build that `cf` made it of."""
+        return self.labels.get(LABEL_BUILD, "")
+
+    @property
+    def name(self) -> str:
+        """Its name, or its id when a newer image has taken that."""
+        return self.tags[0] if self.tags else self.id
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names that its user has given it."""
+        return tuple(tag for tag in self.tags if not tag.startswith(f"{IMAGE}:"))
 
 
 def find(tag: str) -> Image | None:
     """The local image of that name, or None."""
     row = client.find("images", tag, "json", doing=f"look for {tag}")
-    if row is None:
-        return None
+    return _image({**row, **row["Config"]}) if row else None
+
+
+def listed(*labels: str, doing: str = "", timeout_s: float = client.ANSWER_S) -> list[Image]:
+    """All images that each `label` or `label=value` fits, those without a name too."""
+    filters = {"label": labels}
+    rows = client.get("images", "json", doing=doing, timeout_s=timeout_s, filters=filters)
+    return [_image(row) for row in rows]
+
+
+def _image(row: Mapping[str, Any]) -> Image:
     return Image(
         id=row["Id"],
-        tag=tag,
+        tags=tuple(sorted(tag for tag in row.get("RepoTags") or () if tag != "<none>:<none>")),
         size=int(row.get("Size") or 0),
-        labels=(row.get("Config") or {}).get("Labels") or {},
+        labels=row.get("Labels") or {},
         digests=tuple(row.get("RepoDigests") or ()),
-        names=tuple(row.get("RepoTags") or ()),
     )
 
 
@@ -284,15 +306,24 @@ def push(tag: str, waiting: Waiting = _silent) -> str:
     return found[1]
 
 
+def remove(image: Image) -> None:
+    """Remove its names and with the last one the image; Docker refuses while it is in use."""
+    cli.run("image", "rm", *(image.tags or (image.id,)), doing=f"remove the image {image.name}")
+
+
 def drop_superseded(build: str) -> None:
     """Remove images of that build which lost their name to a newer one and serve no container."""
-    filters = {"dangling": ["true"], "label": [f"{LABEL_BUILD}={build}"]}
-    for row in client.get("images", "json", filters=filters):
-        drop_nameless(row["Id"])
+    for image in listed(f"{LABEL_BUILD}={build}"):
+        _drop_nameless(image)
 
 
 def drop_nameless(id_: str) -> None:
     """Remove the image of that id if it has no name; Docker refuses when a container uses it."""
     image = find(id_)
-    if image is not None and not image.names:
-        cli.run("image", "rm", id_, doing="remove a superseded image", check=False)
+    if image is not None:
+        _drop_nameless(image)
+
+
+def _drop_nameless(image: Image) -> None:
+    if not image.tags:
+        cli.run("image", "rm", image.id, doing="remove a superseded image", check=False)

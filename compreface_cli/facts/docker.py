@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from compreface_cli.docker import cli, client, containers, endpoint
+from compreface_cli.docker import cli, client, containers, endpoint, image
 from compreface_cli.docker.client import NoAnswerError
 from compreface_cli.docker.containers import Container
+from compreface_cli.docker.image import Image
 from compreface_cli.docker.labels import PROJECT
 from compreface_cli.errors import CfError
 
@@ -20,32 +21,15 @@ State: TypeAlias = Literal["ok"] | client.State
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class Labelled:
+    """A volume or a network."""
+
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def project(self) -> str | None:
         return self.labels.get(PROJECT)
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    id: str
-    name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def project(self) -> str | None:
-        return self.labels.get(PROJECT)
-
-
-@dataclass(frozen=True, slots=True)
-class LocalImage:
-    id: str
-    tags: tuple[str, ...]
-    size: int
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +53,6 @@ class DockerFacts:
     compose_version: str | None = None
     compose_error: str = ""
     engine_version: str | None = None
-    api_version: str | None = None
     architecture: str | None = None
     cores: int | None = None
     memory_total: int | None = None
@@ -79,19 +62,19 @@ class DockerFacts:
     cdi_dirs: tuple[str, ...] = ()
     cdi_devices: tuple[str, ...] | None = None  # None: this engine does not list them
     containers: tuple[Container, ...] = ()
-    volumes: tuple[Volume, ...] = ()
-    networks: tuple[Network, ...] = ()
-    images: tuple[LocalImage, ...] = ()
+    volumes: tuple[Labelled, ...] = ()
+    networks: tuple[Labelled, ...] = ()
+    images: tuple[Image, ...] = ()
     pulls: Mapping[str, PullFact] = field(default_factory=dict)
 
     @property
     def reachable(self) -> bool:
         return self.state == "ok"
 
-    def image(self, reference: str) -> LocalImage | None:
+    def image(self, reference: str) -> Image | None:
         """The local image of that name (`:latest` when it names no tag), or None."""
         wanted = with_tag(reference)
-        return next((item for item in self.images if wanted in item.tags), None)
+        return next((item for item in self.images if wanted in (*item.tags, *item.digests)), None)
 
 
 def gather(images: Iterable[str] = ()) -> DockerFacts:
@@ -139,14 +122,13 @@ def _ask(
         return client.get(*path, timeout_s=ANSWER_S)
 
     info = ask("info")
-    present = tuple(_image(row) for row in ask("images", "json"))
-    names = {tag for item in present for tag in item.tags}
+    present = tuple(image.listed(timeout_s=ANSWER_S))
+    names = {name for item in present for name in (*item.tags, *item.digests)}
     root = info.get("DockerRootDir")
     devices = info.get("DiscoveredDevices")
     return DockerFacts(
         state="ok",
         engine_version=version.get("Version"),
-        api_version=version.get("ApiVersion"),
         architecture=version.get("Arch"),
         cores=info.get("NCPU"),
         memory_total=info.get("MemTotal"),
@@ -156,26 +138,16 @@ def _ask(
         cdi_dirs=tuple(info.get("CDISpecDirs") or ()),
         cdi_devices=None if devices is None else tuple(row.get("ID", "") for row in devices),
         containers=tuple(containers.listed(timeout_s=ANSWER_S)),
-        volumes=tuple(
-            Volume(row["Name"], row.get("Labels") or {})
-            for row in ask("volumes").get("Volumes") or ()
-        ),
-        networks=tuple(
-            Network(row["Id"], row["Name"], row.get("Labels") or {}) for row in ask("networks")
-        ),
+        volumes=_labelled(ask("volumes").get("Volumes")),
+        networks=_labelled(ask("networks")),
         images=present,
         pulls=_pulls(tuple(name for name in images if with_tag(name) not in names)),
         **base,
     )
 
 
-def _image(row: Mapping[str, Any]) -> LocalImage:
-    return LocalImage(
-        id=row["Id"],
-        tags=tuple(row.get("RepoTags") or ()) + tuple(row.get("RepoDigests") or ()),
-        size=int(row.get("Size") or 0),
-        labels=row.get("Labels") or {},
-    )
+def _labelled(rows: Iterable[Mapping[str, Any]] | None) -> tuple[Labelled, ...]:
+    return tuple(Labelled(row["Name"], row.get("Labels") or {}) for row in rows or ())
 
 
 def _free(path: str) -> int | None:

@@ -15,6 +15,8 @@ from compreface_cli.config import paths
 from compreface_cli.deploy import running
 from compreface_cli.deploy.down import Stopped, down, living
 from compreface_cli.docker import belongings, containers
+from compreface_cli.docker import image as docker_image
+from compreface_cli.docker.image import Image
 from compreface_cli.errors import ConfigurationError, ConflictError, DockerError, UsageError
 from compreface_cli.instance.records import Record
 from compreface_cli.removal import things
@@ -244,7 +246,7 @@ def _build(name: str) -> Removal:
 
 
 def unused_images(
-    images: Iterable[belongings.BuiltImage], records: Iterable[Record], *, why: str = ""
+    images: Iterable[Image], records: Iterable[Record], *, why: str = ""
 ) -> tuple[list[Thing], list[Thing]]:
     """The images that can be removed, and those to keep: in use, or with a tag of the user's."""
     in_containers = belongings.images_of_containers()
@@ -268,5 +270,5 @@ def unused_images(
     return removable, kept
 
 
-def _image(image: belongings.BuiltImage, why: str) -> Thing:
-    return Thing("image", image.name, image.size, partial(belongings.remove_image, image), why)
+def _image(image: Image, why: str) -> Thing:
+    return Thing("image", image.name, image.size, partial(docker_image.remove, image), why)

@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Checks the installation, loads the plugins and models that the environment "
         "variables name, as a start would, and exits.",
-        epilog="exit codes: 0 good, 1 the installation is damaged, 3 the configuration cannot run",
+        epilog="exit codes: 0 success, 1 damaged installation, 3 the configuration cannot run",
     )
     parser.add_argument("--installation", action="store_true", help="check the installation only")
     parser.add_argument("--portrait", type=Path, metavar="FILE", help="scan it: one face, no more")

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from compreface_cli.docker.containers import Container, PublishedPort
+from compreface_cli.docker.image import Image
 from compreface_cli.facts import Facts
-from compreface_cli.facts.docker import DockerFacts, LocalImage
+from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.facts.gpu import Gpu, GpuFacts
 from compreface_cli.facts.host import HostFacts, Listener, PortFact
 from compreface_cli.plan.plan import Plan
@@ -57,8 +58,8 @@ def plan(**changes: Any) -> Plan:
     return replace(whole, **changes)
 
 
-def images(*names: str) -> tuple[LocalImage, ...]:
-    return tuple(LocalImage(f"sha256:{name}", (name,), 1) for name in names)
+def images(*names: str) -> tuple[Image, ...]:
+    return tuple(Image(f"sha256:{name}", (name,), 1) for name in names)
 
 
 def docker(**changes: Any) -> DockerFacts:
@@ -70,7 +71,6 @@ def docker(**changes: Any) -> DockerFacts:
         client="/usr/bin/docker",
         compose_version="2.26.1",
         engine_version="26.1.5",
-        api_version="1.45",
         architecture="amd64",
         cores=2,
         memory_total=24_000_000_000,

@@ -8,6 +8,7 @@ import pytest
 
 from compreface_cli.checks import database
 from compreface_cli.facts.database import Collection, DatabaseFacts, DataFolder, Lock
+from tests.cli.names import assert_named
 
 OURS, THEIRS = "embedded.Calculator@mobilefacenet192", "facenet.Calculator"
 PLACE = database.Place("x", "cf-x-compreface-postgres-db-1", "cf-x-compreface-api-1")
@@ -60,31 +61,33 @@ def test_whatever_else_lies_there_is_kept(doubt: DataFolder) -> None:
 
 def test_each_stage_of_the_initialisation_is_told_apart() -> None:
     absent = DatabaseFacts(error='FATAL:  database "frs" does not exist')
-    assert "has not made its files" in database.cut(folder(version=False, open=False))
-    assert "lets no other container in" in database.cut(folder(open=False))
-    assert "has no database" in database.cut(folder(), absent)
+    stages = {
+        database.cut(folder(version=False, open=False)),
+        database.cut(folder(open=False)),
+        database.cut(folder(), absent),
+    }
+    assert len(stages - {""}) == 3
     assert database.cut(folder(), DatabaseFacts(error="no answer within 10 s")) == ""
     assert database.cut(folder()) == ""
     assert database.cut(DataFolder()) == "", "an empty volume is initialised by its image"
 
 
 @pytest.mark.parametrize(
-    ("said", "words", "way_out"),
+    ("said", "named", "way_out"),
     [
-        ('password authentication failed for user "postgres"', "another password", "_PASSWORD"),
-        ('role "other" does not exist', "no user other", "CF_POSTGRES_USER"),
-        ('database "frs" does not exist', "none of this name", "CF_POSTGRES_DB"),
-        ('no pg_hba.conf entry for host "172.18.0.2"', "not let its services in", "pg_hba.conf"),
+        ('password authentication failed for user "postgres"', VOLUME, "CF_POSTGRES_PASSWORD"),
+        ('role "other" does not exist', "other", "CF_POSTGRES_USER"),
+        ('database "frs" does not exist', '"frs"', "CF_POSTGRES_DB"),
+        ('no pg_hba.conf entry for host "172.18.0.2"', "172.18.0.2", "pg_hba.conf"),
     ],
 )
-def test_a_login_that_is_refused_names_the_setting(said: str, words: str, way_out: str) -> None:
+def test_a_login_that_is_refused_names_the_setting(said: str, named: str, way_out: str) -> None:
     facts = DatabaseFacts(login=f"psql: error: connection failed: FATAL:  {said}")
     found = database.login(VOLUME, facts)
     assert found is not None
     assert (found.level, found.code) == ("fail", 4)
-    assert words in found.message
-    assert VOLUME in found.message
-    assert way_out in found.hint
+    assert_named(found.message, VOLUME, named)
+    assert_named(found.hint, way_out)
     assert "docker volume rm" not in found.hint
     empty = database.login(VOLUME, facts, nothing=True)
     assert empty is not None
@@ -107,8 +110,8 @@ def test_an_empty_database_takes_any_calculator_and_a_foreign_one_is_refused() -
     assert database.takes(seen(old=True), OURS) is None
     refused = database.refused(VOLUME, seen(demo, of(THEIRS), of("Facenet2018", 1)), OURS)
     assert refused.code == 5
-    assert f'3 faces of {THEIRS} in "People" of "Front door"' in refused.message
-    assert "1 face of Facenet2018" in refused.message
+    assert_named(refused.message, f"3 faces of {THEIRS}", "People", "Front door")
+    assert_named(refused.message, "1 face of Facenet2018", OURS)
     assert "--instance" in refused.hint
 
 
@@ -116,7 +119,7 @@ def test_a_mixed_collection_is_named_with_commands_that_a_shell_takes() -> None:
     odd = of("it's $(rm)", 1)
     (found,) = database.collections(PLACE, seen(of(OURS), of(THEIRS, 1), odd), OURS)
     assert found.code == 5
-    assert f"3 faces of {OURS}, 1 face of {THEIRS}" in found.message
+    assert_named(found.message, f"3 faces of {OURS}", f"1 face of {THEIRS}")
     commands = [line for line in found.hint.splitlines() if line.startswith("docker ")]
     assert commands[-1] == "docker restart cf-x-compreface-api-1"
     first, second = (shlex.split(line) for line in commands[:-1])
@@ -128,8 +131,8 @@ def test_a_mixed_collection_is_named_with_commands_that_a_shell_takes() -> None:
 def test_a_collection_of_another_calculator_alone_has_another_way_back() -> None:
     other = of(THEIRS, service=8, name="Doors")
     (found,) = database.collections(PLACE, seen(of(OURS), other), OURS)
-    assert '"Doors" of "Front door" holds no face that this engine can compare' in found.message
-    assert "delete these subjects" in found.hint
+    assert_named(found.message, "Doors", "Front door", OURS)
+    assert "psql" not in found.hint
 
 
 def test_the_demo_is_named_only_when_faces_were_added_to_it() -> None:
@@ -143,12 +146,13 @@ def test_the_doctor_has_a_row_for_each_database() -> None:
     (well,) = database.judge(
         PLACE, seen(of(OURS), of("Facenet2018", 20, service=1, demo=True)), OURS
     )
-    assert (well.level, well.message) == ("ok", f"the database of x holds 3 faces, all of {OURS}")
+    assert well.level == "ok"
+    assert_named(well.message, "database of x", "3 faces", OURS)
     (unknown,) = database.judge(PLACE, DatabaseFacts(error="no answer within 10 s"), OURS)
     assert unknown.level == "warn"
-    assert "no answer within 10 s" in unknown.message
+    assert_named(unknown.message, "no answer within 10 s")
     (silent,) = database.judge(PLACE, DatabaseFacts(), OURS)
-    assert "no answer" in silent.message
+    assert silent.level == "warn"
     lock = Lock("0123456789ab (172.18.0.3)", "2026-11-30T08:00:00.000")
     (locked,) = database.judge(PLACE, seen(lock=lock, sessions=0), OURS)
     assert (locked.level, locked.code) == ("fail", 8)
@@ -157,4 +161,5 @@ def test_the_doctor_has_a_row_for_each_database() -> None:
     assert database.judge(PLACE, seen(lock=lock, sessions=2), OURS)[0].level == "ok"
     nameless = Collection("People", 7, "", THEIRS, 1)
     (row,) = database.judge(PLACE, seen(nameless), OURS)
-    assert row.message.startswith('x: "People" holds no face')
+    assert_named(row.message, "x", "People")
+    assert '""' not in row.message

@@ -12,36 +12,38 @@ from compreface_cli import checks
 from compreface_cli.checks import architecture, cpu, disk, memory
 from compreface_cli.checks import docker as docker_check
 from compreface_cli.checks.base import Finding, OwnedResources, size
+from compreface_cli.docker.image import Image
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
-from compreface_cli.facts.docker import LocalImage, PullFact
+from compreface_cli.facts.docker import PullFact
 from compreface_cli.facts.host import DiskFact
 from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import needed
 from tests.cli.build_files import catalogue
 from tests.cli.fake_facts import BASE, CORE, STACK, V2, docker, facts, host, images, plan, remote
+from tests.cli.names import assert_named
 from tests.cli.test_checks_conflicts import found, only
 
 FE = STACK["fe_image"]
+SOCKET = "unix:///var/run/docker.sock"
 
 
 @pytest.mark.parametrize(
-    ("changes", "words", "way_out"),
+    ("changes", "said", "way_out"),
     [
-        ({"state": "no-socket", "client": None}, "is not installed", "Install it"),
-        ({"state": "no-socket"}, "does not run", "systemctl start docker"),
-        ({"state": "refused"}, "does not run", "systemctl start docker"),
-        ({"state": "denied"}, "may not use", "group docker"),
-        ({"state": "timeout", "error": "no answer within 5 s"}, "no answer within 5 s", "restart"),
-        ({"state": "error", "error": "odd"}, "cannot be asked: odd", "DOCKER_HOST"),
+        ({"state": "no-socket", "client": None}, "", "docs.docker.com/engine/install"),
+        ({"state": "no-socket"}, SOCKET, "systemctl start docker"),
+        ({"state": "refused"}, SOCKET, "systemctl start docker"),
+        ({"state": "denied"}, SOCKET, "usermod -aG docker"),
+        ({"state": "timeout", "error": "no answer within 5 s"}, "no answer within 5 s", "info"),
+        ({"state": "error", "error": "odd"}, "odd", "DOCKER_HOST"),
     ],
 )
 def test_each_way_of_docker_being_out_of_reach_has_its_own_way_out(
-    changes: dict[str, Any], words: str, way_out: str
+    changes: dict[str, Any], said: str, way_out: str
 ) -> None:
     row = only("docker", "fail", checks.preflight(plan(), facts(docker=docker(**changes))))
-    assert words in row.message
-    assert way_out in row.hint
-    assert "--launcher process" in row.hint
+    assert_named(row.message, said)
+    assert_named(row.hint, way_out, "--launcher process")
     assert row.code == 6
 
 
@@ -49,9 +51,8 @@ def test_each_way_of_docker_being_out_of_reach_has_its_own_way_out(
 def test_a_framework_with_nothing_to_run_is_told(runtime: str) -> None:
     host_and_docker = facts(host=host(cpu_flags=V2 | {"avx", "avx2"}))
     row = only("runtime", "warn", checks.preflight(plan(runtime=runtime), host_and_docker))
-    assert f"runtime: {runtime}" in row.message
-    assert "runs no network of this build" in row.message
-    assert f"packages of {runtime} are not fetched" in row.hint
+    assert_named(row.message, f"runtime: {runtime}")
+    assert_named(row.hint, runtime)
 
 
 def test_a_framework_with_a_file_of_its_own_is_no_finding() -> None:
@@ -74,7 +75,7 @@ def test_a_framework_without_packages_for_this_python_is_refused(
         return checks.preflight(plan(runtime=runtime, launcher=launcher), machine)
 
     row = only("runtime", "fail", rows(newer, "process"))
-    assert f"no packages of {runtime} for Python {newer}" in row.message
+    assert_named(row.message, runtime, newer)
     assert "--launcher compose" in row.hint
     assert f"Python {newest.rsplit('.', 1)[0]}" in row.hint
     assert row.code == 3
@@ -83,17 +84,19 @@ def test_a_framework_without_packages_for_this_python_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "named"),
     [
-        ({"engine_version": "20.10.24+dfsg1"}, "Engine 20.10.24+dfsg1 is too old; 25.0"),
-        ({"engine_version": None}, "too old"),
-        ({"compose_version": "2.20.2"}, "Compose 2.20.2 is too old; 2.20.3"),
-        ({"compose_version": None, "compose_error": "no plugin"}, "does not answer: no plugin"),
+        ({"engine_version": "20.10.24+dfsg1"}, ("Engine", "20.10.24+dfsg1", "25.0")),
+        ({"engine_version": None}, ("Engine", "25.0")),
+        ({"compose_version": "2.20.2"}, ("Compose", "2.20.2", "2.20.3")),
+        ({"compose_version": None, "compose_error": "no plugin"}, ("Compose", "no plugin")),
     ],
 )
-def test_an_old_docker_or_compose_is_refused(changes: dict[str, Any], words: str) -> None:
+def test_an_old_docker_or_compose_is_refused(
+    changes: dict[str, Any], named: tuple[str, ...]
+) -> None:
     row = only("docker", "fail", checks.preflight(plan(), facts(docker=docker(**changes))))
-    assert words in row.message
+    assert_named(row.message, *named)
     assert row.code == 6
 
 
@@ -117,8 +120,7 @@ def test_an_image_that_cannot_be_pulled_is_refused_with_the_registrys_words() ->
         pulls={FE: PullFact(FE, False, "no such host")},
     )
     row = only("image", "fail", checks.preflight(plan(), facts(docker=less)))
-    assert row.message.endswith("is not here and cannot be pulled: no such host")
-    assert FE in row.message
+    assert_named(row.message, FE, "no such host")
     assert row.code == 9
     alone = checks.preflight(plan(services="core", port=3000), facts(docker=less))
     assert not found("image", "fail", alone)
@@ -133,9 +135,8 @@ def test_an_image_that_can_be_pulled_is_fine() -> None:
 @pytest.mark.parametrize("pulls", [{}, {BASE: PullFact(BASE, None, "no answer within 8 s")}])
 def test_a_silent_registry_is_a_warning(pulls: dict[str, PullFact]) -> None:
     less = docker(images=images(*STACK.values()), pulls=pulls)
-    assert (
-        "not known" in only("image", "warn", checks.preflight(plan(), facts(docker=less))).message
-    )
+    row = only("image", "warn", checks.preflight(plan(), facts(docker=less)))
+    assert_named(row.message, BASE, *(pull.reason for pull in pulls.values()))
 
 
 def test_an_absent_core_image_is_built_from_a_base_that_is_here() -> None:
@@ -153,7 +154,7 @@ def test_an_absent_core_image_that_may_not_be_built_is_refused() -> None:
 
 def given(**labels: str) -> Any:
     """What is there for a user who has named the engine's image: one with these labels."""
-    one = LocalImage("sha256:1", ("corp/core:1",), 1, labels)
+    one = Image("sha256:1", ("corp/core:1",), 1, labels)
     return docker(images=(one, *images(BASE, *STACK.values())))
 
 
@@ -170,10 +171,7 @@ OF_FACENET = {
 
 def test_a_named_image_without_an_engine_is_refused() -> None:
     row = only("image", "fail", checks.preflight(named_plan(), facts(docker=given())))
-    assert row.message == (
-        "the image corp/core:1 (environment CF_IMAGE) is no engine that cf built: "
-        f"it lacks the label {LABEL_BUILD}"
-    )
+    assert_named(row.message, "corp/core:1", "environment CF_IMAGE", LABEL_BUILD)
     assert row.code == 3
     assert not found("image", "fail", checks.preflight(plan(), facts(docker=given())))
 
@@ -181,11 +179,9 @@ def test_a_named_image_without_an_engine_is_refused() -> None:
 def test_a_named_image_of_another_build_is_refused_with_its_build() -> None:
     seen = facts(docker=given(**OF_FACENET))
     row = only("image", "fail", checks.preflight(named_plan(), seen))
-    assert "is of the build corp-faces, and embedded is to be started" in row.message
-    assert "the detector facenet.FaceDetector, not embedded.FaceDetector@mtcnn" in row.message
-    assert "the calculator facenet.Calculator, not embedded.Calculator@mobile" in row.message
-    assert "cf up corp-faces." in row.hint
-    assert "cf show corp-faces" in row.hint
+    assert_named(row.message, "corp/core:1", "corp-faces", *OF_FACENET.values())
+    assert_named(row.message, plan().build, plan().detector, plan().calculator)
+    assert_named(row.hint, "cf up corp-faces", "cf show corp-faces")
     assert row.code == 3
     same = named_plan(detector="facenet.FaceDetector", calculator="facenet.Calculator")
     assert not found("image", "fail", checks.preflight(same, seen))
@@ -197,9 +193,7 @@ def test_a_named_image_that_is_nowhere_is_refused_and_not_built_under_its_name()
     pulls = {"corp/core:1": PullFact("corp/core:1", False, "manifest unknown")}
     seen = facts(docker=docker(images=images(BASE, *STACK.values()), pulls=pulls))
     row = only("image", "fail", checks.preflight(named_plan(), seen))
-    assert row.message == (
-        "corp/core:1 (environment CF_IMAGE) is not here and cannot be pulled: manifest unknown"
-    )
+    assert_named(row.message, "corp/core:1", "environment CF_IMAGE", "manifest unknown")
     assert "cf up embedded --build" in row.hint
     assert row.code == 9
     assert not found(
@@ -223,13 +217,14 @@ def test_cuda_wheels_exist_for_amd64_alone() -> None:
     assert architecture.judge("arm64").level == "ok"
     row = architecture.judge("arm64", "cuda")
     assert row.level == "fail"
-    assert "CPU build" in row.hint
+    assert (row.code, row.hint != architecture.judge("riscv64").hint) == (7, True)
 
 
 @pytest.mark.parametrize("lost", sorted(V2))
 def test_each_flag_of_the_runtime_is_needed_and_named(lost: str) -> None:
     row = only("cpu", "fail", checks.preflight(plan(), facts(host=host(cpu_flags=V2 - {lost}))))
-    assert f"lacks {lost}," in row.message
+    assert_named(row.message, lost)
+    assert not [flag for flag in V2 - {lost} if flag in row.message.replace(lost, "")]
     assert row.code == 7
 
 
@@ -294,7 +289,7 @@ def test_the_memory_of_a_remote_engines_host_counts() -> None:
 def test_too_little_disk_at_dockers_root_says_what_is_needed() -> None:
     full = docker(root_free=300_000_000, images=images(BASE), pulls={})
     row = only("disk", "fail", checks.preflight(plan(), facts(docker=full)))
-    assert "only 300 MB are free at Docker's root /var/lib/docker; 4.1 GB are needed" in row.message
+    assert_named(row.message, "300 MB", "/var/lib/docker", "4.1 GB")
     assert row.code == 7
 
 
@@ -311,16 +306,17 @@ def test_images_that_are_here_need_no_room() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "words"),
-    [(remote(), "on another host"), (docker(root_free=None), "may not look there")],
+    "engine", [remote(), docker(root_free=None)], ids=["remote", "not readable"]
 )
-def test_unknown_room_at_dockers_root_is_a_warning(engine: Any, words: str) -> None:
-    assert words in only("disk", "warn", checks.preflight(plan(), facts(docker=engine))).message
+def test_unknown_room_at_dockers_root_is_a_warning(engine: Any) -> None:
+    row = only("disk", "warn", checks.preflight(plan(), facts(docker=engine)))
+    assert_named(row.message, "/var/lib/docker", "200 MB")
 
 
 def test_an_unknown_root_has_no_name() -> None:
     row = disk.judge_root(None, None, False, 1)
-    assert row.message.startswith("how much is free at Docker's root is")
+    assert row.level == "warn"
+    assert "None" not in row.message
     assert "/var/lib/docker" in row.hint
 
 
@@ -348,10 +344,11 @@ def test_a_full_disk_names_the_variable_that_moves_what_fills_it(
     }.items():
         full = host(disks={str(path): DiskFact(str(path), "/", 10, 10**12)})
         row = only("disk", "fail", checks.preflight(wanted, facts(host=full)))
-        assert row.hint == f"Free some space, or set {variable} to a folder on a larger disk."
+        assert_named(row.hint, variable)
     full = host(disks={"/mnt": DiskFact("/mnt", "/", 10, 10**12)})
     row = only("disk", "fail", checks.preflight(wanted, facts(host=full)))
-    assert row.hint == "Free some space there."
+    assert row.hint
+    assert "XDG" not in row.hint
 
 
 def test_two_folders_on_one_disk_are_one_finding() -> None:
@@ -379,31 +376,31 @@ def test_auto_is_compose_when_every_image_is_at_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "words"),
+    ("engine", "named"),
     [
-        (None, "not asked"),
-        (docker(state="denied"), "may not use"),
-        (docker(engine_version="20.10.1"), "too old"),
+        (None, "Docker"),
+        (docker(state="denied"), SOCKET),
+        (docker(engine_version="20.10.1"), "20.10.1"),
         (
             docker(
                 images=images(CORE), pulls={n: PullFact(n, False, "gone") for n in STACK.values()}
             ),
-            "cannot be pulled (the registry refuses)",
+            "refuses",
         ),
         (
             docker(
                 images=images(CORE), pulls={n: PullFact(n, None, "silence") for n in STACK.values()}
             ),
-            "the images of the full stack cannot be pulled (registry out of reach)",
+            "out of reach",
         ),
     ],
 )
 def test_auto_is_a_process_otherwise_and_says_why_and_what_is_left_out(
-    engine: Any, words: str
+    engine: Any, named: str
 ) -> None:
     choice = checks.choose(plan(launcher="auto"), facts(docker=engine))
     assert choice.kind == "process"
-    assert words in choice.reason
+    assert_named(choice.reason, named)
     assert "database" in choice.leaves_out
 
 
@@ -414,7 +411,7 @@ def test_auto_that_may_not_build_says_so_where_no_image_must_be_pulled() -> None
     )
     assert choice.kind == "process"
     assert "--no-build" in choice.reason
-    assert "cannot be pulled" not in choice.reason
+    assert "registry" not in choice.reason
 
 
 def test_dockers_own_words_are_no_part_of_the_reason() -> None:
@@ -423,11 +420,13 @@ def test_dockers_own_words_are_no_part_of_the_reason() -> None:
         images=images(CORE), pulls={n: PullFact(n, False, said) for n in STACK.values()}
     )
     choice = checks.choose(plan(launcher="auto"), facts(docker=engine))
-    assert choice.reason == "the images of the full stack cannot be pulled (registry out of reach)"
+    assert_named(choice.reason, "out of reach")
+    assert "dial tcp" not in choice.reason
     assert "dial tcp" in choice.detail
     alone = docker(images=(), pulls={BASE: PullFact(BASE, False, said)})
     choice = checks.choose(plan(launcher="auto", services="core"), facts(docker=alone))
-    assert choice.reason == f"the base image {BASE} cannot be pulled (registry out of reach)"
+    assert_named(choice.reason, BASE, "out of reach")
+    assert "dial tcp" not in choice.reason
 
 
 def test_a_core_as_a_process_leaves_nothing_out_but_the_reboot() -> None:

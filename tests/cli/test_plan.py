@@ -21,6 +21,7 @@ from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.catalogue import models as bundled_catalogue
 from compreface_cli.plan.plan import Plan, resolve, with_launcher
 from tests.cli.build_files import SHA, build_file, catalogue, custom_build_file, model_entry
+from tests.cli.names import assert_named
 
 NOWHERE = Path("/nowhere/cf.yaml")
 
@@ -83,7 +84,7 @@ def test_the_number_of_a_gpu_in_a_file_does_not() -> None:
 
 
 def test_wheels_for_the_cpu_do_not_fit_a_gpu() -> None:
-    with pytest.raises(ConfigurationError, match="does not fit a build for a GPU"):
+    with pytest.raises(ConfigurationError, match="wheels: cpu"):
         plan(device="cuda", wheels="cpu")
 
 
@@ -149,11 +150,9 @@ def test_the_bundled_catalogue_is_read_only_when_it_is_needed() -> None:
 
 
 def test_a_custom_calculator_without_a_model_is_refused() -> None:
-    with pytest.raises(
-        ConfigurationError, match="neither the build nor the catalogue has a model 'nothing'"
-    ) as caught:
+    with pytest.raises(ConfigurationError, match="Calculator@nothing") as caught:
         plan(calculator="custom.Calculator@nothing")
-    assert "models: entry for it in /somewhere/plain.yaml" in str(caught.value.hint)
+    assert_named(caught.value.hint, "models: entry", "/somewhere/plain.yaml")
 
 
 def test_the_build_file_that_a_refusal_shows_is_sound() -> None:
@@ -161,7 +160,7 @@ def test_the_build_file_that_a_refusal_shows_is_sound() -> None:
     with pytest.raises(ConfigurationError) as caught:
         plan(bundled, calculator="custom.Calculator@my-model")
     sentence, _, shown = str(caught.value.hint).partition("\n")
-    assert "write builds/my-build.yaml" in sentence
+    assert_named(sentence, "builds/my-build.yaml")
     spec = from_text(shown)
     assert (spec.name, spec.calculator) == ("my-build", "custom.Calculator@my-model")
     assert [one.name for one in spec.models] == ["my-model"]
@@ -192,21 +191,26 @@ def test_an_entry_of_the_builds_own_goes_before_the_catalogues_of_that_name() ->
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "named"),
     [
         (
             {"detector": "yunet.FaceDetector@scrfd_500m"},
-            "cannot run the catalogue's model scrfd_500m; "
-            "did you mean 'scrfd.FaceDetector@scrfd_500m'",
+            ("yunet.FaceDetector", "'scrfd.FaceDetector@scrfd_500m'"),
         ),
-        ({"detector": "scrfd.FaceDetector@scrfd_500n"}, "did you mean 'scrfd_500m'"),
-        ({"calculator": "custom.Calculator@yunet_n"}, "needs a model with the role calculator"),
-        ({"plugins": ["dlib.AgeDetector@nothing"]}, "neither the build nor the catalogue"),
+        ({"detector": "scrfd.FaceDetector@scrfd_500n"}, ("'scrfd_500n'", "'scrfd_500m'")),
+        (
+            {"calculator": "custom.Calculator@yunet_n"},
+            ("custom.Calculator@yunet_n", "calculator", "detector"),
+        ),
+        ({"plugins": ["dlib.AgeDetector@nothing"]}, ("dlib.AgeDetector@nothing", "'nothing'")),
     ],
 )
-def test_a_model_that_does_not_fit_its_plugin_is_refused(flags: Any, words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
+def test_a_model_that_does_not_fit_its_plugin_is_refused(
+    flags: Any, named: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
         resolve(build_file(), given_by(**flags))
+    assert_named(caught.value.message, *named)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +259,7 @@ def test_auto_on_a_gpu_has_the_packages_of_the_gpu() -> None:
 
 @pytest.mark.parametrize("runtime", ["openvino", "tensorflow", "mxnet"])
 def test_a_runtime_of_the_cpu_is_refused_on_a_gpu(runtime: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"runtime {runtime} is for the CPU"):
+    with pytest.raises(ConfigurationError, match=f"runtime {runtime}"):
         plan(runtime=runtime, device="cuda")
 
 
@@ -269,19 +273,20 @@ def test_precision_and_tolerance_come_from_flag_or_build() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "named", "known"),
     [
-        ({"detector": "facenet.FaceDetecter"}, "did you mean 'facenet.FaceDetector'?"),
-        ({"detector": "facenet.Calculator"}, "is a calculator, not a detector"),
-        ({"calculator": "x.Y"}, "unknown calculator 'x.Y'$"),
-        ({"plugins": ["facenet.Pose"]}, "unknown further plugin 'facenet.Pose'"),
+        ({"detector": "facenet.FaceDetecter"}, "'facenet.FaceDetector'", "facenet.FaceDetector"),
+        ({"detector": "facenet.Calculator"}, "facenet.Calculator", "facenet.FaceDetector"),
+        ({"calculator": "x.Y"}, "'x.Y'", "facenet.Calculator"),
+        ({"plugins": ["facenet.Pose"]}, "'facenet.Pose'", "facenet.PoseEstimator"),
     ],
 )
-def test_a_plugin_that_nobody_knows_is_refused(flags: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words) as caught:
+def test_a_plugin_that_nobody_knows_is_refused(
+    flags: dict[str, Any], named: str, known: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=named) as caught:
         plan(**flags)
-    assert caught.value.hint is not None
-    assert "these run:" in caught.value.hint
+    assert_named(caught.value.hint, known)
 
 
 def test_a_build_that_names_no_plugins_has_what_the_ui_reads() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from compreface_cli.errors import CfError, ConflictError
 from compreface_cli.project import writer
 from compreface_cli.project.render import Content, FileRef, RenderedProject, env_text
+from tests.cli.names import assert_named
 
 
 def rendered(
@@ -99,7 +100,7 @@ def test_a_hand_edit_is_refused_with_its_diff_and_nothing_is_written(folder: Pat
     (folder / "compose.yaml").write_text("name: x\nmine: 1\n")
     assert writer.state(rendered(), folder) == "differs"
     before = tree(folder)
-    with pytest.raises(ConflictError, match="edited by hand") as caught:
+    with pytest.raises(ConflictError, match=str(folder / "compose.yaml")) as caught:
         writer.write(rendered(core__Dockerfile="FROM y\n"), folder)
     assert caught.value.code == 4
     assert "-mine: 1" in caught.value.message
@@ -116,9 +117,8 @@ def test_all_hand_edits_are_told_at_once(folder: Path) -> None:
     with pytest.raises(ConflictError) as caught:
         writer.write(rendered(core__data="c\n"), folder)
     message = caught.value.message
-    assert all(f"{folder / name} was edited" in message for name in ("compose.yaml", "gone"))
-    assert f"{folder / 'core/data'} was edited" in message
-    assert "more lines" in message
+    assert_named(message, *(folder / name for name in ("compose.yaml", "gone", "core/data")))
+    assert len(message.splitlines()) < 100  # of more than 200 that differ
 
 
 def test_an_edit_that_is_what_cf_would_write_is_no_conflict(folder: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_file_that_was_deleted_is_written_again(folder: Path) -> None:
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConflictError, match="is not empty"):
+    with pytest.raises(ConflictError, match=r"thesis\.txt"):
         writer.write(rendered(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -144,7 +144,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def test_a_file_in_the_way_of_a_new_one_is_refused(folder: Path) -> None:
     writer.write(rendered(), folder)
     (folder / "notes.md").write_text("mine")
-    with pytest.raises(ConflictError, match=r"notes.md was edited by hand"):
+    with pytest.raises(ConflictError, match=r"notes\.md"):
         writer.write(rendered(more={"notes.md": "cf's"}), folder)
 
 
@@ -162,7 +162,7 @@ def test_a_password_of_the_users_is_taken_at_first_and_never_changed_later(folde
     assert writer.read_env(folder / ".env")["POSTGRES_PASSWORD"] == "mine"
     writer.write(rendered({"postgres_password": "mine", "email_password": "m2"}), folder)
     assert writer.read_env(folder / ".env")["EMAIL_PASSWORD"] == "m2"
-    with pytest.raises(ConflictError, match="another database password") as caught:
+    with pytest.raises(ConflictError, match="postgres_password") as caught:
         writer.write(rendered({"postgres_password": "other"}), folder)
     assert "mine" not in str(caught.value)
     writer.write(rendered(), folder)
@@ -175,7 +175,7 @@ def test_a_copied_file_is_proven_while_it_is_copied(tmp_path: Path, folder: Path
     writer.write(rendered(core__m=FileRef.of(source)), folder)
     assert (folder / "core" / "m").read_bytes() == b"weights"
     before = tree(folder)
-    with pytest.raises(CfError, match="changed while it was copied"):
+    with pytest.raises(CfError, match=r"model\.onnx"):
         writer.write(
             rendered(core__m=FileRef(source, "0" * 64), more={"compose.yaml": "n"}), folder
         )
@@ -185,7 +185,7 @@ def test_a_copied_file_is_proven_while_it_is_copied(tmp_path: Path, folder: Path
 
 def test_a_first_write_that_fails_leaves_no_folder(tmp_path: Path) -> None:
     source = tmp_path / "model.onnx"
-    with pytest.raises(CfError, match="cannot be written"):
+    with pytest.raises(CfError, match=r"deep/er/project.*No such file"):
         writer.write(
             rendered(core__m=FileRef(source, "0" * 64)), tmp_path / "deep" / "er" / "project"
         )
@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_replaced_puts_all_others_back(folder: Path) -> No
     # a folder stands where the last of the new files should go
     new = rendered(more={"compose.yaml": "name: y\n", "zz/file": "x"})
     (folder / "zz").write_text("in the way")
-    with pytest.raises(CfError, match="cannot be written"):
+    with pytest.raises(CfError, match=str(folder)):
         writer.write(new, folder)
     (folder / "zz").unlink()
     assert tree(folder) == before
@@ -221,13 +221,13 @@ def test_a_run_that_was_killed_between_two_files_is_no_hand_edit(folder: Path) -
 def test_a_damaged_manifest_is_refused(folder: Path, text: str) -> None:
     writer.write(rendered(), folder)
     (folder / writer.MANIFEST).write_text(text)
-    with pytest.raises(ConflictError, match=r"cannot be read|is damaged"):
+    with pytest.raises(ConflictError, match=writer.MANIFEST):
         writer.write(rendered(), folder)
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CfError, match="cannot be made"):
+    with pytest.raises(CfError, match=r"file/project.*Not a directory"):
         writer.write(rendered(), tmp_path / "file" / "project")
 
 

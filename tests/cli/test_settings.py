@@ -11,6 +11,7 @@ import pytest
 from compreface_cli.config import settings
 from compreface_cli.config.settings_table import BY_KEY, TABLE, TRANSLATED, WITHOUT_EFFECT
 from compreface_cli.errors import ConfigurationError, UsageError
+from tests.cli.names import assert_named
 from tests.shared import ROOT
 
 # Every key of upstream's `.env` files (root, custom builds, dev).
@@ -86,17 +87,15 @@ def test_an_empty_project_file_sets_nothing(folder: Folder) -> None:
 
 def test_an_unknown_setting_is_refused_with_its_line(folder: Folder) -> None:
     folder.project.write_text("prot: 1\npostgres_username: me\nwhatever: 1\n")
-    assert folder.refusal().splitlines() == [
-        f"{folder.project}:1: unknown setting 'prot' (did you mean 'port'?)",
-        f"{folder.project}:2: unknown setting 'postgres_username' "
-        "(upstream's postgres_username is postgres_user here)",
-        f"{folder.project}:3: unknown setting 'whatever' (`cf config list` shows all settings)",
-    ]
+    first, second, third = folder.refusal().splitlines()
+    assert_named(first, f"{folder.project}:1: ", "'prot'", "'port'?")
+    assert_named(second, f"{folder.project}:2: ", "'postgres_username'", "postgres_user ")
+    assert_named(third, f"{folder.project}:3: ", "'whatever'", "`cf config list`")
 
 
 def test_a_project_file_of_another_form_is_refused(folder: Folder) -> None:
     folder.project.write_text("- port\n")
-    assert "settings are written as key: value" in folder.refusal()
+    assert folder.refusal().startswith(f"{folder.project}:1: ")
 
 
 @pytest.mark.parametrize(
@@ -124,42 +123,41 @@ def test_a_value_is_read_as_it_is_meant(folder: Folder, key: str, raw: Any, valu
 
 
 @pytest.mark.parametrize(
-    ("key", "raw", "words"),
+    ("key", "raw", "fits"),
     [
-        ("port", "0", "must be a port from 1 to 65535, or auto"),
-        ("port", "http", "must be a port"),
-        ("port", True, "must be a port"),
-        ("bind", "localhost", "must be an IP address"),
-        ("launcher", "composed", "did you mean 'compose'?"),
-        ("services", "zzzz", "must be one of full, core"),
-        ("gpu_index", "-1", "must be from 0 to 63"),
-        ("max_detect_size", "1e3", "must be a whole number"),
-        ("max_wait_s", "soon", "must be a number of seconds"),
-        ("max_wait_s", "0", "must be more than 0"),
-        ("max_wait_s", "nan", "must be more than 0"),
-        ("max_file_size", "5", "must be a size like 10M"),
-        ("max_file_size", "0M", "must be a size like 10M"),
-        ("enable_email_server", "maybe", "must be true or false"),
-        ("instance", "My_One", "must be a name of lower-case letters"),
-        ("instance", "a" * 41, "at most 40"),
-        ("registry", "exadel", "must be a prefix with its slash"),
-        ("email_from", "a\nb", "must be one line of text"),
-        ("email_from", ["a"], "must be text"),
-        ("postgres_user", "a;b", "must be a name of letters, digits and _"),
-        ("image", "Bad Image", "must be an image"),
+        ("port", "0", "65535"),
+        ("port", "http", "auto"),
+        ("port", True, "auto"),
+        ("bind", "localhost", "127.0.0.1"),
+        ("launcher", "composed", "'compose'?"),
+        ("services", "zzzz", "full, core"),
+        ("gpu_index", "-1", "63"),
+        ("max_detect_size", "1e3", ""),
+        ("max_wait_s", "soon", ""),
+        ("max_wait_s", "0", "600"),
+        ("max_wait_s", "nan", "600"),
+        ("max_file_size", "5", "10M"),
+        ("max_file_size", "0M", "10M"),
+        ("enable_email_server", "maybe", "true"),
+        ("instance", "My_One", "40"),
+        ("instance", "a" * 41, "40"),
+        ("registry", "exadel", "exadel/"),
+        ("email_from", "a\nb", ""),
+        ("email_from", ["a"], ""),
+        ("postgres_user", "a;b", "_"),
+        ("image", "Bad Image", "postgres:13"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(
-    folder: Folder, key: str, raw: Any, words: str
+    folder: Folder, key: str, raw: Any, fits: str
 ) -> None:
     message = folder.refusal(**{key: raw})
-    assert words in message
-    assert key in message
+    assert_named(message, key, repr(raw), fits)
     assert message.startswith("flag")
 
 
 def test_a_bad_flag_is_usage_and_any_other_layer_is_configuration(folder: Folder) -> None:
-    with pytest.raises(UsageError, match="flag --port") as flag:
+    with pytest.raises(UsageError, match="--port") as flag:
         folder.resolve(port="abc")
     assert flag.value.code == 2
     with pytest.raises(ConfigurationError) as variable:
@@ -175,12 +173,10 @@ def test_an_unknown_variable_is_named_with_what_was_meant(folder: Folder) -> Non
     (folder.root / ".env").write_text("mine=1\n")
     folder.project.write_text("env_file: .env\n")
     notes = folder.resolve({"CF_PRT": "1", "CF_QQQQ": "1", "CFPORT": "1", "PORT": "1"}).notes
-    assert notes[:2] == (
-        "warning: environment CF_PRT is no variable of cf and has no effect; did you mean CF_PORT?",
-        "warning: environment CF_QQQQ is no variable of cf and has no effect",
-    )
-    assert "mine is no key" in notes[2]
     assert len(notes) == 3
+    for note, *named in zip(notes, ("CF_PRT", "CF_QQQQ", "mine"), strict=True):
+        assert_named(note, *named)
+    assert_named(notes[0], "CF_PORT?")
 
 
 def test_variables_of_the_cli_the_engine_and_the_makefile_are_known(folder: Folder) -> None:
@@ -195,12 +191,12 @@ def test_variables_of_the_cli_the_engine_and_the_makefile_are_known(folder: Fold
 
 
 def test_a_bad_variable_is_named(folder: Folder) -> None:
-    assert folder.refusal({"CF_PORT": "x"}).startswith("environment CF_PORT: port must be")
+    assert folder.refusal({"CF_PORT": "x"}).startswith("environment CF_PORT: port ")
 
 
 def test_a_bad_value_of_a_file_has_its_line(folder: Folder) -> None:
     folder.user.write_text("bind: 127.0.0.1\nport: x\n")
-    assert folder.refusal().startswith(f"{folder.user}:2: port must be a port")
+    assert folder.refusal().startswith(f"{folder.user}:2: port ")
 
 
 def test_a_refused_password_is_not_printed(folder: Folder) -> None:
@@ -232,13 +228,10 @@ def test_an_env_file_of_upstream_is_taken_over_and_said_once(folder: Folder) -> 
     assert found.get("postgres_user") == "me"
     assert found.get("postgres_password") == "a b#c"
     assert found.get("max_concurrency") == 6
-    assert "uwsgi_processes times uwsgi_threads" in found.origin("max_concurrency")
+    assert_named(found.origin("max_concurrency"), "uwsgi_processes", "uwsgi_threads")
     assert found.given("email_from") is None
-    assert [note.split(": ", 1)[1] for note in found.notes] == [
-        "CORE_VERSION has no effect here: the engine is built here, its image is the setting image",
-        "ND4J_CLASSIFIER has no effect here: it chooses a library while the Java images are built",
-        "mine is no key of upstream's .env and has no effect",
-    ]
+    keys = [note.split(": ", 1)[1].split()[0] for note in found.notes]
+    assert keys == ["CORE_VERSION", "ND4J_CLASSIFIER", "mine"]
 
 
 def test_one_of_the_two_uwsgi_keys_is_enough(folder: Folder) -> None:
@@ -254,25 +247,26 @@ def test_an_env_file_of_the_user_stands_beside_the_users_file(folder: Folder) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "named"),
     [
-        ("a b\n", "expected KEY=value"),
-        ("=1\n", "expected KEY=value"),
-        ("uwsgi_processes=many\n", "uwsgi_processes must be a whole number"),
-        ("postgres_port=x\n", "postgres_port must be a whole number"),
-        ("uwsgi_processes=900\nuwsgi_threads=900\n", "must be from 0 to 1024"),
+        ("a b\n", ""),
+        ("=1\n", ""),
+        ("uwsgi_processes=many\n", "uwsgi_processes"),
+        ("postgres_port=x\n", "postgres_port"),
+        ("uwsgi_processes=900\nuwsgi_threads=900\n", "1024"),
     ],
 )
 def test_an_env_file_that_cannot_be_read_is_refused(
-    folder: Folder, content: str, words: str
+    folder: Folder, content: str, named: str
 ) -> None:
     (folder.root / ".env").write_text(content)
-    assert words in folder.refusal(env_file=str(folder.root / ".env"))
+    message = folder.refusal(env_file=str(folder.root / ".env"))
+    assert_named(message, f"{folder.root / '.env'}:1", named)
 
 
 def test_an_env_file_that_is_not_there_is_refused(folder: Folder) -> None:
-    assert "there is no such file" in folder.refusal(env_file=str(folder.root / "no.env"))
-    assert "is a folder" in folder.refusal(env_file=str(folder.root))
+    for path in (folder.root / "no.env", folder.root):
+        assert_named(folder.refusal(env_file=str(path)), "env_file", path)
 
 
 def test_the_list_shows_every_setting_and_hides_passwords(folder: Folder) -> None:

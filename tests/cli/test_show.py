@@ -11,6 +11,7 @@ import yaml
 from compreface_cli import resources
 from tests.cli.build_files import build_data, plain_data, write
 from tests.cli.in_process import Cf, in_folder
+from tests.cli.names import assert_named
 
 
 @pytest.fixture
@@ -37,13 +38,13 @@ def test_show_says_what_the_ui_will_lack_and_the_lines_that_mend_it(
     write(tmp_path / "builds", plain_data(plugins=BARE))
     done = cf("show", "plain", *flags)
     assert done.code == 0
-    assert done.err.count("the Test page of CompreFace's UI will show no faces") == 1
+    assert done.err.count("warning: ") == 1
     assert "  - embedded.AgeDetector\n  - embedded.GenderDetector\n" in done.err
     [finding] = cf("show", "plain", *flags, "--json").document["findings"]
     assert (finding["check"], finding["level"]) == ("ui", "warn")
     (tmp_path / "cf.yaml").write_text("services: core\n")
-    assert "Test page" not in cf("show", "plain", *flags).err
-    assert "Test page" not in cf("show", "embedded", *flags).err
+    assert "warning: " not in cf("show", "plain", *flags).err
+    assert "warning: " not in cf("show", "embedded", *flags).err
 
 
 def test_a_build_is_shown_though_the_settings_make_no_plan(cf: Cf, tmp_path: Path) -> None:
@@ -85,10 +86,9 @@ def test_a_resolved_plan_names_who_set_each_value(
     assert "env file" in origins["max_concurrency"]
     assert "build facenet" in origins["detector"]
     assert origins["postgres_password"].split()[1] == "(set)"
-    assert "model 20180402-114759: tensorflow-graph" in done.out
-    assert "model 22801: tensorflow-checkpoint, no known hash" in done.out
+    assert_named(done.out, "20180402-114759: tensorflow-graph", "22801: tensorflow-checkpoint")
     assert "hunter2" not in done.out
-    assert "CORE_VERSION has no effect" in done.err
+    assert_named(done.err, ".env:1: CORE_VERSION")
 
 
 def test_a_hash_that_was_accepted_is_known(cf: Cf, tmp_path: Path) -> None:
@@ -97,19 +97,23 @@ def test_a_hash_that_was_accepted_is_known(cf: Cf, tmp_path: Path) -> None:
     (kept / "accepted-hashes.json").write_text(json.dumps({"22801": ["ab" * 32], "other": []}))
     write(tmp_path / "builds", plain_data(plugins=["agegender.AgeDetector"]))
     out = cf("show", "plain", "--resolved").out
-    assert f"model 22801: tensorflow-checkpoint, {'ab' * 32} (accepted by you)" in out
+    [line] = [line for line in out.splitlines() if "22801:" in line]
+    assert_named(line, "tensorflow-checkpoint", "ab" * 32, "accepted")
     document = cf("show", "plain", "--resolved", "--json").document
     assert document["accepted_hashes"] == {"22801": ["ab" * 32]}
     (kept / "accepted-hashes.json").write_text("{")
     done = cf("show", "plain", "--resolved")
-    assert (done.code, "22801: tensorflow-checkpoint, no known hash" in done.out) == (0, True)
-    assert "accepted-hashes.json cannot be read" in done.err
+    assert done.code == 0
+    [line] = [line for line in done.out.splitlines() if "22801:" in line]
+    assert "ab" * 32 not in line
+    assert_named(done.err, "accepted-hashes.json")
 
 
 def test_a_valid_file_is_reported_as_valid(cf: Cf, tmp_path: Path) -> None:
     path = write(tmp_path, build_data())
     done = cf("validate", path.name)
-    assert (done.code, done.out) == (0, "my-build.yaml: the build my-build is valid\n")
+    assert done.code == 0
+    assert_named(done.out, "my-build.yaml: ", "my-build ")
     assert cf("validate", str(path), "--json").document["notes"] == []
 
 
@@ -117,7 +121,7 @@ def test_validate_reports_every_fault_with_its_line(cf: Cf, tmp_path: Path) -> N
     path = write(tmp_path, build_data(detektor="x", device="gpu"))
     done = cf("validate", str(path))
     assert done.code == 3
-    assert "did you mean 'detector'?" in done.err
+    assert_named(done.err, "'detektor'", "'detector'?")
     faults = cf("validate", str(path), "--json").document["error"]["details"]["faults"]
     assert [Path(fault["file"]).name for fault in faults] == ["my-build.yaml"] * 2
     lines = path.read_text().splitlines()
@@ -143,25 +147,21 @@ def test_validate_tells_every_missing_model_with_the_line_of_its_plugin(
         lines[fault["line"] - 1].strip(" -").removeprefix("detector: ").removeprefix("calculator: ")
         for fault in error["details"]["faults"]
     ] == [*named.values(), *plugins[1:]]
-    assert f"{path}:3: detector: yunet.FaceDetector@other: neither the build" in error["message"]
+    assert_named(error["message"], f"{path}:3: detector: yunet.FaceDetector@other")
     entries = error["hint"].partition("like this:\n")[2].partition("\n`cf show")[0]
     assert [one["name"] for one in yaml.safe_load(entries)["models"]] == ["other", "third", "mine"]
 
 
 def test_validate_names_the_line_of_a_plugin_that_is_listed_twice(cf: Cf, tmp_path: Path) -> None:
     path = write(tmp_path, plain_data(plugins=["facenet.PoseEstimator"] * 2))
-    assert (
-        f"{path}:7: plugins.1: facenet.PoseEstimator is listed twice"
-        in cf("validate", str(path)).err
-    )
+    assert_named(cf("validate", str(path)).err, f"{path}:7: plugins.1: facenet.PoseEstimator")
 
 
 def test_validate_notes_what_will_not_run_or_be_found(cf: Cf, tmp_path: Path) -> None:
     path = write(tmp_path, plain_data(plugins=["agegender.AgeDetector"]))
     path = path.rename(tmp_path / "other.yaml")
     out = cf("validate", str(path)).out
-    assert "its file must be plain.yaml" in out
-    assert "model 22801 is not on this machine, and no address is known" in out
+    assert_named(out, "plain.yaml", "model 22801")
 
 
 def test_validate_does_not_look_at_the_settings_of_this_folder(cf: Cf, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_validate_takes_several_files_and_tells_the_faults_of_all(cf: Cf, tmp_pa
     assert done.code == 3
     assert "colour" in done.err
     assert f"{second}:1" in done.err
-    assert f"{good}: the build" in done.err
+    assert_named(done.err, f"{good}: ")
     found = cf("validate", str(first), str(second), "--json").document["error"]["details"]["faults"]
     assert {Path(one["file"]).name for one in found} == {"first.yaml", "second.yaml"}
 
@@ -189,7 +189,7 @@ def test_validate_takes_several_files_and_tells_the_faults_of_all(cf: Cf, tmp_pa
 def test_validate_of_nothing_says_so(cf: Cf) -> None:
     done = cf("validate", "no.yaml")
     assert done.code == 3
-    assert "there is no build file" in done.err
+    assert_named(done.err, "no.yaml")
 
 
 def test_config_path_says_where_everything_is(cf: Cf, tmp_path: Path) -> None:
@@ -199,14 +199,14 @@ def test_config_path_says_where_everything_is(cf: Cf, tmp_path: Path) -> None:
     (tmp_path / "cf.yaml").write_text("port: 1\n")
     out = cf("config", "path").out
     assert f"project file  {tmp_path}/cf.yaml\n" in out
-    assert "(not there)" in out
+    assert_named(out, f"{tmp_path}/home/data/compreface-cli/models")
 
 
 def test_config_list_shows_values_origins_and_names(cf: Cf, tmp_path: Path) -> None:
     (tmp_path / "cf.yaml").write_text("env_file: .env\n")
     (tmp_path / ".env").write_text("ND4J_CLASSIFIER=x\nmax_detect_size=7\n")
     done = cf("config", "list")
-    assert "ND4J_CLASSIFIER has no effect" in done.err
+    assert_named(done.err, ".env:1: ND4J_CLASSIFIER")
     assert "CF_MAX_DETECT_SIZE, .env max_detect_size" in done.out
     document = cf("config", "list", "--json").document
     rows = {row["key"]: row for row in document["settings"]}

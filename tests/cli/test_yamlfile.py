@@ -9,6 +9,7 @@ import pytest
 from compreface_cli.config import textfile
 from compreface_cli.config.yamlfile import parse, read
 from compreface_cli.errors import ConfigurationError
+from tests.cli.names import assert_named
 
 
 def refusal(text: str) -> str:
@@ -31,9 +32,7 @@ def test_an_empty_file_is_no_data() -> None:
 
 
 def test_a_key_that_stands_twice_is_refused_with_both_lines() -> None:
-    assert refusal("a: 1\nb: 2\na: 3\n") == (
-        "my.yaml:3: key 'a' stands here twice, first in line 1"
-    )
+    assert_named(refusal("a: 1\nb: 2\na: 3\n"), "my.yaml:3: ", "'a'", "line 1")
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -42,24 +41,24 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 def test_text_that_is_no_yaml_names_the_line() -> None:
-    assert refusal("a: 1\nb: [1, 2\n").startswith("my.yaml:3: not YAML")
-    assert refusal("a:\tb: c\n").startswith("my.yaml:1: not YAML")
-    assert refusal("a: b\x07c\n").startswith("my.yaml:1: not YAML")
+    assert_named(refusal("a: 1\nb: [1, 2\n"), "my.yaml:3: ", "YAML")
+    assert_named(refusal("a:\tb: c\n"), "my.yaml:1: ", "YAML")
+    assert_named(refusal("a: b\x07c\n"), "my.yaml:1: ", "YAML")
 
 
 def test_an_alias_bomb_is_refused_before_it_grows() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    assert "too many values" in refusal("\n".join(lines))
+    assert refusal("\n".join(lines)).startswith("my.yaml:")
 
 
 def test_an_alias_of_itself_is_refused() -> None:
-    assert "too deep" in refusal("a: &a [*a]")
+    assert refusal("a: &a [*a]").startswith("my.yaml:1: ")
 
 
 def test_a_file_that_is_nested_without_end_is_refused() -> None:
-    assert "too deep" in refusal("[" * 200 + "]" * 200)
-    assert "not YAML" in refusal("[" * 100_000)
+    assert refusal("[" * 200 + "]" * 200).startswith("my.yaml:1: ")
+    assert refusal("[" * 100_000).startswith("my.yaml:1: ")
 
 
 def test_values_that_yaml_makes_something_else_of_stay_text() -> None:
@@ -70,30 +69,30 @@ def test_values_that_yaml_makes_something_else_of_stay_text() -> None:
 
 
 def test_a_number_that_cannot_be_read_is_a_fault() -> None:
-    assert "cannot be read" in refusal("a: !!int x\n")
+    assert_named(refusal("a: !!int x\n"), "my.yaml:1: ", "'x'")
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="there is no such file"):
+    with pytest.raises(ConfigurationError, match=str(tmp_path / "no.yaml")):
         read(tmp_path / "no.yaml")
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="is a folder"):
+    with pytest.raises(ConfigurationError, match=str(tmp_path)):
         read(tmp_path)
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     path.write_bytes(b"a" * (textfile.MAX_BYTES + 1))
-    with pytest.raises(ConfigurationError, match="larger than 256 KiB"):
+    with pytest.raises(ConfigurationError, match=r"big\.yaml.*256 KiB"):
         read(path)
 
 
 def test_bytes_that_are_no_utf8_name_their_line(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes("a: 1\nb: caf\xe9\n".encode("latin-1"))
-    with pytest.raises(ConfigurationError, match=r"latin.yaml:2: is not UTF-8"):
+    with pytest.raises(ConfigurationError, match=r"latin.yaml:2: .*UTF-8"):
         read(path)
 
 
@@ -106,12 +105,6 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
 def test_a_fault_is_data_too() -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse("a: 1\na: 2\n", "my.yaml")
-    assert caught.value.details["faults"] == [
-        {
-            "file": "my.yaml",
-            "line": 2,
-            "column": 1,
-            "message": "key 'a' stands here twice, first in line 1",
-            "hint": "",
-        }
-    ]
+    [fault] = caught.value.details["faults"]
+    assert (fault["file"], fault["line"], fault["column"], fault["hint"]) == ("my.yaml", 2, 1, "")
+    assert_named(fault["message"], "'a'", "line 1")

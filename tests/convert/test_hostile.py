@@ -210,9 +210,9 @@ def test_a_graph_of_any_names_is_read_by_its_only_input_and_what_nobody_uses() -
 def test_a_graph_without_an_output_or_with_other_inputs_says_which() -> None:
     with pytest.raises(ConvertError, match="computed from its input 'input'"):
         read(node("other", "Relu", "nobody"))
-    for inputs, said in (((), r"0 \(none\)"), (("a", "b"), r"2 .*\(a, b\)")):
+    for inputs, message in (((), r"0 \(none\)"), (("a", "b"), r"2 .*\(a, b\)")):
         nodes = [*map(placeholder, inputs), node("out", "Relu", "a")]
-        with pytest.raises(ConvertError, match=said):
+        with pytest.raises(ConvertError, match=message):
             read_graphdef(b"".join(nodes), inputs=("images",), outputs=("out",))
     with pytest.raises(ConvertError, match="a cycle"):
         specialise(read(node("out", "Add", "input", "back"), node("back", "Neg", "out")))

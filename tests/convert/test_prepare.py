@@ -116,10 +116,10 @@ class Desk:
 
     def refusal(self, data: bytes | onnx.ModelProto) -> str:
         """The message of a refusal that left nothing behind."""
-        code, said = self.prepare(data)
+        code, document = self.prepare(data)
         assert code == 9
         assert not self.out.exists() or not list(self.out.iterdir())
-        return str(said["error"]["message"])
+        return str(document["error"]["message"])
 
     def model(self) -> bytes:
         return (self.out / "mine" / "model.onnx").read_bytes()
@@ -140,10 +140,10 @@ def operators(data: bytes) -> list[str]:
 
 def test_a_prepared_model_is_described_and_proven(desk: Desk) -> None:
     source = network().SerializeToString()
-    code, said = desk.prepare(source)
+    code, document = desk.prepare(source)
     described = json.loads((desk.out / "mine" / "model.json").read_text("utf-8"))
     assert code == 0
-    assert said["model"] == described
+    assert document["model"] == described
     assert described["sha256"] == hashlib.sha256(desk.model()).hexdigest()
     assert described["source"]["sha256"] == hashlib.sha256(source).hexdigest()
     assert (described["dimension"], described["align"]) == (VALUES, "arcface5")
@@ -183,12 +183,12 @@ def test_a_fixed_batch_becomes_free(desk: Desk, flatten: list[int] | None) -> No
 def test_a_network_that_takes_nhwc_is_turned(desk: Desk) -> None:
     desk.entry["input"]["layout"] = "nhwc"
     source = network(nhwc=True).SerializeToString()
-    code, said = desk.prepare(source)
+    code, document = desk.prepare(source)
     turned = np.ascontiguousarray(batch(2).transpose(0, 2, 3, 1))
     (expected,) = run_onnx(source, turned, ["vector"])
     (result,) = run_onnx(desk.model(), batch(2), ["vector"])
     assert code == 0
-    assert said["model"]["input"]["layout"] == "nchw"
+    assert document["model"]["input"]["layout"] == "nchw"
     assert np.abs(result - expected).max() < 1e-5
 
 
@@ -196,25 +196,25 @@ def test_a_network_that_takes_nhwc_is_turned(desk: Desk) -> None:
 def test_a_tflite_file_is_prepared(desk: Desk, name: str) -> None:
     desk.entry |= {"format": "tflite"}
     desk.entry["input"] |= {"size": 24, "layout": "nhwc"}
-    code, said = desk.prepare((RECORDINGS / name).read_bytes())
-    assert (code, said["model"]["dimension"]) == (0, 7)
+    code, document = desk.prepare((RECORDINGS / name).read_bytes())
+    assert (code, document["model"]["dimension"]) == (0, 7)
 
 
 def test_a_frozen_graph_of_any_names_is_prepared(desk: Desk) -> None:
     desk.entry |= {"format": "tensorflow-graph"}
     desk.entry["input"] |= {"size": 24, "layout": "nhwc"}
-    code, said = desk.prepare((RECORDINGS / "small_frozen.pb").read_bytes())
-    assert (code, said["model"]["dimension"]) == (0, 7)
-    assert said["model"]["outputs"] == ["Identity"], "where TensorFlow finds it"
+    code, document = desk.prepare((RECORDINGS / "small_frozen.pb").read_bytes())
+    assert (code, document["model"]["dimension"]) == (0, 7)
+    assert document["model"]["outputs"] == ["Identity"], "where TensorFlow finds it"
 
 
 def test_a_frozen_graph_is_prepared(desk: Desk) -> None:
     desk.entry |= {"format": "tensorflow-graph", "align": "facenet-margin"}
     desk.entry["input"] = {"size": 35, "layout": "nhwc", "colour": "rgb"}
-    code, said = desk.prepare((RECORDINGS / "sandberg_small.pb").read_bytes())
+    code, document = desk.prepare((RECORDINGS / "sandberg_small.pb").read_bytes())
     model = onnx.load_model_from_string(desk.model())
-    assert (code, said["model"]["dimension"]) == (0, 24)
-    assert said["model"]["input"]["mean"] is None
+    assert (code, document["model"]["dimension"]) == (0, 24)
+    assert document["model"]["input"]["mean"] is None
     assert [value.name for value in (*model.graph.input, *model.graph.output)] == [
         "input",
         "embeddings",
@@ -222,10 +222,10 @@ def test_a_frozen_graph_is_prepared(desk: Desk) -> None:
 
 
 def test_the_engine_gives_the_known_answer_of_each_detector(desk: Desk) -> None:
-    code, said = desk.prepare(network(), "--portrait", str(PORTRAIT))
+    code, document = desk.prepare(network(), "--portrait", str(PORTRAIT))
     assert code == 0
     image = decode(PORTRAIT.read_bytes(), max_pixels=10**7).image
-    answers = said["model"]["known_answers"]
+    answers = document["model"]["known_answers"]
     assert set(answers) == {"embedded.FaceDetector@mtcnn", "facenet.FaceDetector"}
     for detector, known in answers.items():
         pipeline = Pipeline.load(
@@ -249,9 +249,9 @@ def test_a_portrait_without_a_face_is_refused(desk: Desk, tmp_path: Path) -> Non
 
     grey = tmp_path / "grey.png"
     Image.new("RGB", (200, 200), "grey").save(grey)
-    code, said = desk.prepare(network(), "--portrait", str(grey))
+    code, document = desk.prepare(network(), "--portrait", str(grey))
     assert code == 9
-    assert "no face in the portrait" in said["error"]["message"]
+    assert "no face in the portrait" in document["error"]["message"]
     assert not desk.out.exists()
 
 
@@ -266,9 +266,9 @@ def test_a_refused_file_leaves_the_older_model_as_it_was(desk: Desk) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(desk: Desk) -> None:
     desk.out.write_text("a file")
-    code, said = desk.prepare(network())
+    code, document = desk.prepare(network())
     assert code == 9
-    assert str(desk.out) in said["error"]["message"]
+    assert str(desk.out) in document["error"]["message"]
 
 
 def test_a_file_of_another_hash_is_refused(desk: Desk) -> None:

@@ -50,18 +50,18 @@ class Desk:
         )
 
     def run(self, *arguments: str) -> tuple[int, dict[str, Any]]:
-        return self.said(main([*arguments, "--json"]))
+        return self.document(main([*arguments, "--json"]))
 
-    def said(self, code: int) -> tuple[int, dict[str, Any]]:
+    def document(self, code: int) -> tuple[int, dict[str, Any]]:
         """The exit code, and the document that was printed with it."""
         return code, json.loads(self._capsys.readouterr().out)
 
     def refusal(self, files: dict[str, bytes]) -> str:
         """The message of a refusal that left nothing behind."""
-        code, said = self.prepare(files)
+        code, document = self.prepare(files)
         assert code == 9
         assert not self.out.exists() or not list(self.out.iterdir())
-        return str(said["error"]["message"])
+        return str(document["error"]["message"])
 
     def model(self) -> bytes:
         return (self.out / "mine" / "model.onnx").read_bytes()
@@ -137,8 +137,8 @@ def test_a_detector_keeps_its_names_and_takes_any_size_and_batch(
     desk: Desk, batch: int | str
 ) -> None:
     source = detector(batch=batch)
-    code, said = desk.prepare({"mine.onnx": source}, "--portrait", str(PORTRAIT))
-    model = said["model"]
+    code, document = desk.prepare({"mine.onnx": source}, "--portrait", str(PORTRAIT))
+    model = document["model"]
     assert code == 0
     assert (model["role"], model["input"]["size"], model["batch"]) == ("detector", None, None)
     assert model["outputs"] == ["boxes", "scores"]
@@ -156,8 +156,8 @@ def test_a_detector_keeps_its_names_and_takes_any_size_and_batch(
 
 def test_a_detector_without_a_batch_axis_keeps_its_batch_of_one(desk: Desk) -> None:
     source = detector(batch=1, batch_axis=False)
-    code, said = desk.prepare({"mine.onnx": source})
-    assert (code, said["model"]["batch"]) == (0, 1)
+    code, document = desk.prepare({"mine.onnx": source})
+    assert (code, document["model"]["batch"]) == (0, 1)
     assert "PRelu" not in operators(desk.model())
     (output,) = session(desk.model()).get_outputs()
     assert output.shape == ["flat_0", 4]  # 4096 rows are those of one size only
@@ -168,18 +168,18 @@ def test_a_detector_without_a_batch_axis_keeps_its_batch_of_one(desk: Desk) -> N
 
 
 def test_a_free_batch_that_no_output_shows_is_not_believed(desk: Desk) -> None:
-    code, said = desk.prepare({"mine.onnx": detector(batch_axis=False)})
-    assert (code, said["model"]["batch"]) == (0, 1)
+    code, document = desk.prepare({"mine.onnx": detector(batch_axis=False)})
+    assert (code, document["model"]["batch"]) == (0, 1)
 
 
 def test_a_detector_that_needs_multiples_of_32_is_tried_with_them(desk: Desk) -> None:
-    code, said = desk.prepare({"mine.onnx": detector(even=True)}, "--portrait", str(PORTRAIT))
-    assert (code, said["model"]["proof"]["inputs"]) == (0, 7)
+    code, document = desk.prepare({"mine.onnx": detector(even=True)}, "--portrait", str(PORTRAIT))
+    assert (code, document["model"]["proof"]["inputs"]) == (0, 7)
 
 
 def test_a_detector_of_one_size_says_which(desk: Desk) -> None:
-    said = desk.refusal({"mine.onnx": detector(any_size=False)})
-    assert "the entry says nchw of any height and width" in said
+    document = desk.refusal({"mine.onnx": detector(any_size=False)})
+    assert "the entry says nchw of any height and width" in document
     desk.entry["input"]["size"] = 64
     code, made = desk.prepare({"mine.onnx": detector(any_size=False)})
     assert (code, made["model"]["input"]["size"]) == (0, 64)
@@ -237,8 +237,8 @@ def mxnet(lines: list[Line], heads: list[str], without: str = "") -> dict[str, b
 def test_an_mxnet_detector_is_made_of_two_files(desk: Desk) -> None:
     desk.entry["format"] = "mxnet"
     files = mxnet(HEADS, ["prob", "l"])
-    code, said = desk.prepare(files, "--keep-source", "--portrait", str(PORTRAIT))
-    model = said["model"]
+    code, document = desk.prepare(files, "--keep-source", "--portrait", str(PORTRAIT))
+    model = document["model"]
     assert (code, model["outputs"], model["batch"]) == (0, ["prob", "l"], None)
     assert model["proof"]["max_abs_difference"] <= 1e-4
     kept = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -251,8 +251,8 @@ def test_an_mxnet_detector_is_made_of_two_files(desk: Desk) -> None:
 
 def test_without_being_asked_no_source_is_kept(desk: Desk) -> None:
     desk.entry["format"] = "mxnet"
-    _, said = desk.prepare(mxnet(HEADS, ["prob"]))
-    assert "files" not in said["model"]["source"]
+    _, document = desk.prepare(mxnet(HEADS, ["prob"]))
+    assert "files" not in document["model"]["source"]
     assert not (desk.out / "mine" / "source").exists()
 
 
@@ -266,11 +266,11 @@ def test_the_two_files_may_come_in_either_order(desk: Desk) -> None:
 def test_an_mxnet_network_of_faces_ends_at_fc1(desk: Desk, role: str) -> None:
     desk.entry |= {"format": "mxnet", "role": role, "align": "arcface5", "similarity": [1, 2]}
     desk.entry["input"]["size"] = 32
-    code, said = desk.prepare(mxnet(VECTOR, ["fc7"]), "--portrait", str(PORTRAIT))
-    assert (code, said["model"]["outputs"]) == (0, ["fc1"])
-    assert ("known_answers" in said["model"]) == (role == "calculator")
+    code, document = desk.prepare(mxnet(VECTOR, ["fc7"]), "--portrait", str(PORTRAIT))
+    assert (code, document["model"]["outputs"]) == (0, ["fc1"])
+    assert ("known_answers" in document["model"]) == (role == "calculator")
     if role == "calculator":
-        assert said["model"]["dimension"] == 6
+        assert document["model"]["dimension"] == 6
 
 
 def test_an_mxnet_pair_that_does_not_fit_is_refused(desk: Desk) -> None:
@@ -296,9 +296,13 @@ def test_a_saved_model_is_made_of_a_folders_files(desk: Desk) -> None:
     names = ("saved_model.pb", "variables.index", "variables.data-00000-of-00001")
     with zipfile.ZipFile(RECORDINGS / "keras2_small.zip") as packed:
         inside = {Path(name).name: packed.read(name) for name in packed.namelist()}
-    code, said = desk.prepare({name: inside[name] for name in names}, "--keep-source")
-    assert (code, said["model"]["role"], len(said["model"]["outputs"])) == (0, "analyzer", 1)
-    assert [item["name"] for item in said["model"]["source"]["files"]] == list(names)
+    code, document = desk.prepare({name: inside[name] for name in names}, "--keep-source")
+    assert (code, document["model"]["role"], len(document["model"]["outputs"])) == (
+        0,
+        "analyzer",
+        1,
+    )
+    assert [item["name"] for item in document["model"]["source"]["files"]] == list(names)
 
 
 # --- pairs of plugins ---------------------------------------------------------------------------
@@ -312,15 +316,15 @@ def answer(desk: Desk, detector: str, calculator: str) -> tuple[int, dict[str, A
         "EXTRA_PLUGINS": "facenet.LandmarksDetector",
         "CF_MODELS_DIR": str(desk.out),
     }
-    return desk.said(check.main(["--portrait", str(PORTRAIT), "--json"], variables))
+    return desk.document(check.main(["--portrait", str(PORTRAIT), "--json"], variables))
 
 
 def test_a_pair_answers_as_its_known_answer_says(desk: Desk) -> None:
     desk.entry |= {"format": "mxnet", "role": "calculator"}
     desk.entry |= {"align": "arcface5", "similarity": [1.5, 2.5]}
     desk.entry["input"]["size"] = 32
-    _, said = desk.prepare(mxnet(VECTOR, ["fc1"]), "--portrait", str(PORTRAIT))
-    for detector_name, known in said["model"]["known_answers"].items():
+    _, document = desk.prepare(mxnet(VECTOR, ["fc1"]), "--portrait", str(PORTRAIT))
+    for detector_name, known in document["model"]["known_answers"].items():
         code, result = answer(desk, detector_name, "custom.Calculator@mine")
         assert code == 0
         assert result["similarity"] == [1.5, 2.5]
@@ -333,9 +337,9 @@ def test_a_pair_answers_as_its_known_answer_says(desk: Desk) -> None:
 
 def test_a_pair_that_is_not_there_is_refused(desk: Desk) -> None:
     desk.out.mkdir()
-    code, said = answer(desk, "facenet.FaceDetector", "custom.Calculator@absent")
+    code, document = answer(desk, "facenet.FaceDetector", "custom.Calculator@absent")
     assert code == 3
-    assert "absent" in said["error"]["message"]
+    assert "absent" in document["error"]["message"]
 
 
 # --- real files ---------------------------------------------------------------------------------
@@ -350,7 +354,7 @@ def test_published_detectors_are_prepared(
     desk: Desk, folder: str, file: str, batch: int | None
 ) -> None:
     data = shared("models", folder, file).read_bytes()
-    code, said = desk.prepare({file: data})
-    assert (code, said["model"]["batch"]) == (0, batch)
+    code, document = desk.prepare({file: data})
+    assert (code, document["model"]["batch"]) == (0, batch)
     before, after = (session(x).get_outputs() for x in (data, desk.model()))
     assert [value.name for value in before] == [value.name for value in after]

@@ -6,41 +6,49 @@ import json
 import os
 import shutil
 import signal
-import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from compreface_cli.docker.endpoint import DEFAULT_HOST
 from tests.e2e.conftest import misbehaving, up_core
 from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, wait_until
 
 
+class Plug:
+    """The way of a `cf` to the Docker engine: a link to its socket, which can be taken away."""
+
+    def __init__(self, link: Path) -> None:
+        self.link = link
+        self.socket = (os.environ.get("DOCKER_HOST") or DEFAULT_HOST).removeprefix("unix://")
+
+    def put_in(self) -> None:
+        self.link.symlink_to(self.socket)
+
+    def pull(self) -> None:
+        self.link.unlink()
+
+
 @pytest.fixture
-def unplugged(cf: Cf, tmp_path: Path) -> Path:
-    """While this file is there, `docker` answers this `cf` as it does without an engine."""
-    switch = tmp_path / "unplugged"
-    program = tmp_path / "bin" / "docker"
-    program.parent.mkdir()
-    program.write_text(
-        f"#!/bin/sh\nif [ -e {switch} ]; then\n"
-        "  echo 'Cannot connect to the Docker daemon. Is the docker daemon running?' >&2\n"
-        f'  exit 1\nfi\nexec {shutil.which("docker")} "$@"\n'
-    )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    cf.environment["PATH"] = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
-    return switch
+def plug(cf: Cf, tmp_path: Path) -> Plug:
+    plug = Plug(tmp_path / "docker.sock")
+    if not Path(plug.socket).is_socket():
+        pytest.skip("the Docker engine is on no local socket")
+    plug.put_in()
+    cf.environment["DOCKER_HOST"] = f"unix://{plug.link}"
+    return plug
 
 
 @pytest.mark.parametrize("then", ["up", "down"])
 def test_an_engine_that_goes_away_under_up_leaves_an_instance_that_is_known(
-    docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any], unplugged: Path, then: str
+    docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any], plug: Plug, then: str
 ) -> None:
     name = f"cf-{instance}-compreface-core-1"
 
     def started(line: str) -> bool:
         if "core started" in line:
-            unplugged.touch()
+            plug.pull()
             return True
         return False
 
@@ -54,7 +62,7 @@ def test_an_engine_that_goes_away_under_up_leaves_an_instance_that_is_known(
     without_engine = cf.run("status", instance)
     assert without_engine.returncode == 8, without_engine.stderr
     assert "was cut off" in without_engine.stdout
-    unplugged.unlink()
+    plug.put_in()
     (seen,) = json.loads(cf.run("status", instance, "--json").stdout)["instances"]
     assert seen["state"] == "interrupted"
     assert f"cf up embedded --instance {instance}" in seen["detail"]

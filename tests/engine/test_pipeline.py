@@ -297,10 +297,10 @@ def test_a_calculator_that_fails_in_the_warm_up_stops_the_start(tmp_path: Path) 
     }
     (folder / "model.json").write_text(json.dumps(described))
     config = PipelineConfig(calculator="custom.Calculator@wrong", models_dir=tmp_path)
-    with pytest.raises(ConfigurationError, match=r"custom\.Calculator@wrong.*cannot run"):
+    with pytest.raises(ConfigurationError, match=r"custom\.Calculator@wrong"):
         Pipeline.load(config)
 
 
 def test_a_build_that_cannot_run_is_refused_at_load() -> None:
-    with pytest.raises(ConfigurationError, match="needs the model"):
+    with pytest.raises(ConfigurationError, match=r"custom\.Calculator@absent"):
         Pipeline.load(PipelineConfig(calculator="custom.Calculator@absent"))

@@ -72,7 +72,7 @@ def test_a_request_that_waits_too_long_is_refused() -> None:
         replies = list(pool.map(lambda _: engine.find(PORTRAIT), range(16)))
         assert {reply.status for reply in replies} == {200, 503}
         texts = {reply.json()["message"] for reply in replies if reply.status == 503}
-        assert any("no worker was free within 0.001 s" in text.lower() for text in texts)
+        assert any("0.001 s" in text for text in texts)
 
 
 def test_behind_the_api_all_requests_are_answered_even_when_their_bodies_do_not_fit_in_memory() -> (

@@ -77,7 +77,7 @@ def test_a_hundred_large_pictures_in_2_gb_of_address_space_are_answered_or_refus
     # More workers than cores: without a budget eight of these would need 3 GB.
     limits = {"CF_MAX_CONCURRENCY": "8", "CF_MAX_WAIT_S": "3"}
     with Engine("-c", LIMITED, **limits) as engine:
-        assert "2048 MiB (its address space, ulimit -v)" in engine.log
+        assert "2048 MiB" in engine.log
         for kind, data in kinds.items():
             statuses = asked_at_once(engine.port, photograph_form(data))
             assert statuses.keys() <= {400, 503}, kind
@@ -122,7 +122,7 @@ def test_refused_pictures_leak_no_memory() -> None:
 
 def test_a_picture_beyond_a_configured_limit_is_refused_with_the_variable() -> None:
     with Engine(CF_MAX_MEMORY_BYTES=str(400 << 20)) as engine:
-        assert "memory: 400 MiB (CF_MAX_MEMORY_BYTES)" in engine.log
+        assert "400 MiB (CF_MAX_MEMORY_BYTES)" in engine.log
         reply = engine.find(picture("WEBP", quality=50, method=0))
         assert reply.status == 422
         assert "CF_MAX_MEMORY_BYTES" in reply.json()["message"]

@@ -61,9 +61,9 @@ def run(symbol: Any, args: Any, aux: Any, batch: Any) -> dict[str, Any]:
     executor = symbol.bind(
         mx.cpu(), {**bound, "data": mx.nd.array(batch)}, aux_states=aux, grad_req="null"
     )
-    found = executor.forward(is_train=False)
+    result = executor.forward(is_train=False)
     names = [name.removesuffix("_output") for name in symbol.list_outputs()]
-    return {name: value.asnumpy() for name, value in zip(names, found, strict=True)}
+    return {name: value.asnumpy() for name, value in zip(names, result, strict=True)}
 
 
 def record(

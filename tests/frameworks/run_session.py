@@ -42,8 +42,8 @@ def main() -> None:
             feeds = {"input": batches[name]}
             first, *others = pool.map(lambda _, feeds=feeds: session.run(feeds), range(4))
             for other in others:
-                for one, two in zip(first, other, strict=True):
-                    assert np.array_equal(one, two), "threads disturb each other"
+                for single, two in zip(first, other, strict=True):
+                    assert np.array_equal(single, two), "threads disturb each other"
             (last,) = session.run(feeds, [session.outputs[-1]])
             assert np.array_equal(last, first[-1])
             for output, value in zip(session.outputs, first, strict=True):

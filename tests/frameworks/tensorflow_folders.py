@@ -59,8 +59,8 @@ def _keras(size: str, out: Path) -> dict[str, Any]:
     model = make(importlib.import_module("keras"))
     tf.saved_model.save(model, str(out / f"keras3_{size}"))
     model.export(str(out / f"keras3_{size}_export"), verbose=False)
-    found = model(batch, training=False).numpy()
-    answers = {f"keras3_{size}": found, f"keras3_{size}_export": found}
+    result = model(batch, training=False).numpy()
+    answers = {f"keras3_{size}": result, f"keras3_{size}_export": result}
     if importlib.util.find_spec("tf_keras"):
         model = make(importlib.import_module("tf_keras"))
         model.save(str(out / f"keras2_{size}"), save_format="tf", include_optimizer=False)

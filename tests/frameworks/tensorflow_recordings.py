@@ -51,12 +51,12 @@ def record_small_networks(out: Path) -> None:
     for name, halves in (("small", False), ("small_halves", True)):
         path = out / f"{name}.tflite"
         path.write_bytes(small_tflite.small_tflite(halves=halves))
-        found = run_tflite(path, batch)[0]
-        np.savez_compressed(out / f"{name}.npz", input_nhwc=batch, output=found)
+        result = run_tflite(path, batch)[0]
+        np.savez_compressed(out / f"{name}.npz", input_nhwc=batch, output=result)
     data = small_tflite.small_frozen_graph()
     (out / "small_frozen.pb").write_bytes(data)
-    (found,) = run_graph(data, [batch], feed="x", fetch="Identity")
-    np.savez_compressed(out / "small_frozen.npz", input_nhwc=batch, output=found)
+    (result,) = run_graph(data, [batch], feed="x", fetch="Identity")
+    np.savez_compressed(out / "small_frozen.npz", input_nhwc=batch, output=result)
 
 
 def standardised(crops: Any) -> Any:
@@ -95,9 +95,9 @@ def record_tflite(folder: Path, out: Path) -> None:
         picture = rng.uniform(-1, 1, (1, 3, *size)).astype(np.float32)
         arrays[f"{net}_input"] = picture
         # The kernels expect x before y.
-        found = run_tflite(folder / f"{net}.tflite", picture.transpose(0, 3, 2, 1).copy())
+        result = run_tflite(folder / f"{net}.tflite", picture.transpose(0, 3, 2, 1).copy())
         names = {2: "prob", 4: "box", 10: "landmark"}
-        for value in found:
+        for value in result:
             natural = value.transpose(0, 3, 2, 1) if value.ndim == 4 else value
             arrays[f"{net}_{names[value.shape[-1]]}"] = natural
     crops = np.load(CROPS, allow_pickle=False)["aligned_u8"].astype(np.float32)

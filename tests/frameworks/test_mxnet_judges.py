@@ -65,8 +65,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arrays(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as found:
-        return dict(found)
+    with np.load(path, allow_pickle=False) as result:
+        return dict(result)
 
 
 def network(prefix: Path, *, cut: bool = True) -> Network:
@@ -81,8 +81,8 @@ def judge(net: Network, recorded: dict[str, Any], *, free_size: bool = False) ->
     worst = 0.0
     for i in range(sum(key.endswith("_input") for key in recorded)):
         batch = recorded[f"{i}_input"]
-        found = run_onnx(model, batch, list(net.outputs))
-        for name, judged, made in zip(net.outputs, mxnet_run.run(net, batch), found, strict=True):
+        result = run_onnx(model, batch, list(net.outputs))
+        for name, judged, made in zip(net.outputs, mxnet_run.run(net, batch), result, strict=True):
             expected = recorded[f"{i}_output_{name}"]
             largest = max(1.0, float(np.abs(expected).max()))
             for value in (judged, made):
@@ -117,8 +117,8 @@ def test_a_seeded_retinaface_r50_gives_what_mxnet_gives_at_odd_sizes(fresh: Path
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_seeded_networks_have_the_depth_and_operators_of_upstreams(fresh: Path, name: str) -> None:
-    found = [step.op for step in network(fresh / name).steps]
-    assert {op: found.count(op) for op in sorted(set(found))} == dict(
+    result = [step.op for step in network(fresh / name).steps]
+    assert {op: result.count(op) for op in sorted(set(result))} == dict(
         sorted(OPERATORS[name].items())
     )
 
@@ -133,32 +133,32 @@ def test_gluon_networks_give_what_mxnet_gives_however_they_are_saved(
     )
     assert judge(net, arrays(fresh / f"{name}.npz")) < TOLERANCE
     for other in others:
-        for one, same in zip(net.weights.values(), other.weights.values(), strict=True):
-            assert np.array_equal(one, same)
+        for single, same in zip(net.weights.values(), other.weights.values(), strict=True):
+            assert np.array_equal(single, same)
 
 
 @pytest.mark.parametrize("age", AGES)
 def test_mxnet_reads_our_files_of_every_age_as_we_do(fresh: Path, age: str) -> None:
-    found, expected = arrays(fresh / f"{age}.npz"), arrays_of_an_age()
+    result, expected = arrays(fresh / f"{age}.npz"), arrays_of_an_age()
     ours = read_params(params(expected, AGES[age]))
     for name, value in expected.items():
-        assert found[name].dtype == value.dtype
-        assert np.array_equal(found[name], value)
+        assert result[name].dtype == value.dtype
+        assert np.array_equal(result[name], value)
         assert np.array_equal(ours[name.partition(":")[2]], value)
 
 
 def test_weights_of_every_type_are_read_as_mxnet_wrote_them(fresh: Path) -> None:
-    found = read_params((fresh / "types.params").read_bytes())
-    assert len(found) == 7
-    for kind, value in found.items():
+    result = read_params((fresh / "types.params").read_bytes())
+    assert len(result) == 7
+    for kind, value in result.items():
         assert value.dtype == np.dtype(kind)
         assert np.array_equal(value, np.arange(6).reshape(2, 3))
 
 
 def test_weights_with_numpys_shapes_are_read_as_mxnet_wrote_them(fresh: Path) -> None:
-    found = read_params((fresh / "numpy_shapes.params").read_bytes())
-    assert (found["scalar"].shape, found["empty"].shape) == ((), (0, 3))
-    assert (float(found["scalar"]), found["row"].tolist()) == (2.5, [1.0] * 4)
+    result = read_params((fresh / "numpy_shapes.params").read_bytes())
+    assert (result["scalar"].shape, result["empty"].shape) == ((), (0, 3))
+    assert (float(result["scalar"]), result["row"].tolist()) == (2.5, [1.0] * 4)
 
 
 def test_the_committed_recordings_are_what_mxnet_gives(fresh: Path) -> None:

@@ -46,8 +46,8 @@ def answers(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    with np.load(folder / "out.npz", allow_pickle=False) as found:
-        return dict(found)
+    with np.load(folder / "out.npz", allow_pickle=False) as result:
+        return dict(result)
 
 
 def prepared(out: Path, files: list[Path], entry: Mapping[str, Any]) -> Path:
@@ -74,19 +74,19 @@ def source_of(model: Path) -> list[Path]:
 
 
 def assert_alike(
-    found: Mapping[str, Any], model: Path, batches: Mapping[str, Any], tolerance: float
+    result: Mapping[str, Any], model: Path, batches: Mapping[str, Any], tolerance: float
 ) -> None:
     """Each output of each batch is within `tolerance` of its largest value."""
     session = OnnxSession(model / "model.onnx", threads=1)
     compared = 0
     for name, batch in batches.items():
         for output, expected in zip(session.outputs, session.run({"input": batch}), strict=True):
-            value = found[f"{name}/{output}"]
+            value = result[f"{name}/{output}"]
             assert value.shape == expected.shape
             largest = max(1.0, float(np.abs(expected).max()))
             assert np.abs(value - expected).max() / largest < tolerance, (name, output)
             compared += 1
-    assert compared == len(found)
+    assert compared == len(result)
 
 
 def noise(*shape: int, low: float = 0.0, high: float = 255.0) -> Any:
@@ -109,16 +109,16 @@ def test_a_graph_with_a_queue_and_training_switches_runs_in_tensorflow(tmp_path:
     graph = RECORDINGS / "sandberg_small.pb"
     model = prepared(tmp_path, [graph], entry("small", "tensorflow-graph", 35))
     batches = {"one": noise(1, 3, 35, 35, low=-2, high=2), "four": noise(4, 3, 35, 35, low=-2)}
-    found = answers("tensorflow", tmp_path, source_of(model), ["embeddings"], **batches)
-    assert_alike(found, model, batches, 1e-4)
+    result = answers("tensorflow", tmp_path, source_of(model), ["embeddings"], **batches)
+    assert_alike(result, model, batches, 1e-4)
 
 
 def test_a_graph_of_other_names_runs_in_tensorflow(tmp_path: Path) -> None:
     graph = RECORDINGS / "small_frozen.pb"
     model = prepared(tmp_path, [graph], entry("small", "tensorflow-graph", 24))
     batches = {"one": noise(1, 3, 24, 24)}
-    found = answers("tensorflow", tmp_path, source_of(model), ["Identity"], **batches)
-    assert_alike(found, model, batches, 1e-4)
+    result = answers("tensorflow", tmp_path, source_of(model), ["Identity"], **batches)
+    assert_alike(result, model, batches, 1e-4)
 
 
 @needs_shared
@@ -126,8 +126,8 @@ def test_facenet_runs_in_tensorflow(tmp_path: Path) -> None:
     graph = shared("models", "facenet", "20180402-114759.pb")
     model = prepared(tmp_path, [graph], entry("facenet", "tensorflow-graph", 160))
     batches = {"three": noise(3, 3, 160, 160, low=-2, high=2)}
-    found = answers("tensorflow", tmp_path, source_of(model), ["embeddings"], **batches)
-    assert_alike(found, model, batches, 1e-4)
+    result = answers("tensorflow", tmp_path, source_of(model), ["embeddings"], **batches)
+    assert_alike(result, model, batches, 1e-4)
 
 
 @needs_shared
@@ -136,8 +136,8 @@ def test_mobilefacenet_runs_in_mxnet(tmp_path: Path) -> None:
     files = [folder / "model-symbol.json", folder / "model-0000.params"]
     model = prepared(tmp_path, files, entry("mobilefacenet", "mxnet", 112))
     batches = {"one": noise(1, 3, 112, 112), "three": noise(3, 3, 112, 112)}
-    found = answers("mxnet", tmp_path, source_of(model), ["fc1"], **batches)
-    assert_alike(found, model, batches, 1e-4)
+    result = answers("mxnet", tmp_path, source_of(model), ["fc1"], **batches)
+    assert_alike(result, model, batches, 1e-4)
 
 
 @needs_shared
@@ -146,5 +146,5 @@ def test_retinaface_runs_in_mxnet_at_more_sizes_than_it_keeps(tmp_path: Path) ->
     files = [folder / "mnet.25-symbol.json", folder / "mnet.25-0000.params"]
     model = prepared(tmp_path, files, entry("retinaface", "mxnet", None, "detector"))
     batches = {f"size_{side}": noise(1, 3, side, side + 31) for side in range(64, 224, 16)}
-    found = answers("mxnet", tmp_path, source_of(model), RETINAFACE, **batches)
-    assert_alike(found, model, batches, 1e-4)
+    result = answers("mxnet", tmp_path, source_of(model), RETINAFACE, **batches)
+    assert_alike(result, model, batches, 1e-4)

@@ -51,17 +51,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def difference(found: Any, expected: Any) -> float:
+def difference(result: Any, expected: Any) -> float:
     """The largest one, as a share of the value where that is not almost nothing."""
-    return float((np.abs(found - expected) / np.maximum(expected, 1e-6)).max())
+    return float((np.abs(result - expected) / np.maximum(expected, 1e-6)).max())
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_checkpoint_saved_just_now_converts_to_the_same_numbers(made: Path, network: str) -> None:
     batch = seeded.pictures(1, 4, 160, 160, 3)
     model = as_onnx(read_checkpoint(files(made / network), network), 160)
-    (found,) = run_onnx(model, nchw(batch), ["embeddings"])
-    worst = difference(found, arrays(made / "answers.npz")[network])
+    (result,) = run_onnx(model, nchw(batch), ["embeddings"])
+    worst = difference(result, arrays(made / "answers.npz")[network])
     print(f"{network}: largest relative difference {worst:.2g}")
     assert worst < 1e-4
 
@@ -74,8 +74,8 @@ def test_a_model_saved_just_now_converts_to_the_same_numbers(made: Path, name: s
     side = 100 if "mask" in name else 20
     batch = seeded.pictures(2, 4, side, side, 3)
     model = as_onnx(read_saved_model(files(made / name)), side)
-    (found,) = run_onnx(model, nchw(batch), ["embeddings"])
-    worst = difference(found, answers[name])
+    (result,) = run_onnx(model, nchw(batch), ["embeddings"])
+    worst = difference(result, answers[name])
     print(f"{name}: largest relative difference {worst:.2g}")
     assert worst < 1e-4
 

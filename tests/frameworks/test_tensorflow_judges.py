@@ -43,8 +43,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arrays(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as found:
-        return dict(found)
+    with np.load(path, allow_pickle=False) as result:
+        return dict(result)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def assert_equal(made: dict[str, Any], kept: dict[str, Any]) -> None:
 def test_a_graph_frozen_just_now_converts_to_the_same_numbers(fresh: Path) -> None:
     data = (fresh / "sandberg_small.pb").read_bytes()
     graph = read_graphdef(data, inputs=("input",), outputs=("embeddings",))
-    found = arrays(fresh / "sandberg_small.npz")
-    (judged,) = run(graph, {"input": found["input_nhwc"]})
-    (converted,) = run_onnx(as_onnx(graph, 35), nchw(found["input_nhwc"]), ["embeddings"])
-    assert np.abs(judged - found["embeddings"]).max() < 1e-6
-    assert np.abs(converted - found["embeddings"]).max() < 1e-6
+    result = arrays(fresh / "sandberg_small.npz")
+    (judged,) = run(graph, {"input": result["input_nhwc"]})
+    (converted,) = run_onnx(as_onnx(graph, 35), nchw(result["input_nhwc"]), ["embeddings"])
+    assert np.abs(judged - result["embeddings"]).max() < 1e-6
+    assert np.abs(converted - result["embeddings"]).max() < 1e-6
 
 
 @pytest.mark.parametrize("name", ["small.tflite", "small_halves.tflite", "small_frozen.pb"])
@@ -85,14 +85,14 @@ def test_a_small_network_saved_just_now_converts_to_the_same_numbers(
 ) -> None:
     read = read_graphdef if name.endswith(".pb") else read_tflite
     graph = read((fresh / name).read_bytes())
-    found = arrays(fresh / f"{Path(name).stem}.npz")
-    (converted,) = run_onnx(as_onnx(graph, 24), nchw(found["input_nhwc"]), ["embeddings"])
-    assert np.abs(converted - found["output"]).max() < 1e-6
+    result = arrays(fresh / f"{Path(name).stem}.npz")
+    (converted,) = run_onnx(as_onnx(graph, 24), nchw(result["input_nhwc"]), ["embeddings"])
+    assert np.abs(converted - result["output"]).max() < 1e-6
 
 
 def test_the_fixtures_hold_what_makes_published_graphs_hard() -> None:
     data = (RECORDINGS / "sandberg_small.pb").read_bytes()
     graph = read_graphdef(data, inputs=("input",), outputs=("embeddings",))
-    found = {node.op for node in graph.nodes.values()}
-    assert {"Switch", "Merge", "Rsqrt", "FusedBatchNormV3", "RandomUniform", "Shape"} <= found
-    assert "QueueDequeueUpToV2" in found
+    result = {node.op for node in graph.nodes.values()}
+    assert {"Switch", "Merge", "Rsqrt", "FusedBatchNormV3", "RandomUniform", "Shape"} <= result
+    assert "QueueDequeueUpToV2" in result

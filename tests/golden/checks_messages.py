@@ -11,10 +11,11 @@ from compreface_cli import checks
 from compreface_cli.checks import architecture, cpu, database, disk, memory, model_files, ui_routes
 from compreface_cli.checks.base import Finding, OtherInstance, OwnedResources
 from compreface_cli.checks.machine import Environment, Machine
+from compreface_cli.docker.image import Image
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
 from compreface_cli.facts import Facts
 from compreface_cli.facts.database import Collection, DatabaseFacts, Lock
-from compreface_cli.facts.docker import LocalImage, Network, PullFact, Volume
+from compreface_cli.facts.docker import Labelled, PullFact
 from compreface_cli.facts.gpu import Gpu, GpuFacts, ProbeFact
 from compreface_cli.facts.host import DiskFact, PortFact
 from compreface_cli.plugin_table import UI_PLUGINS
@@ -102,12 +103,12 @@ def _named(docker_facts: Any, own: OwnedResources = OWN) -> Case:
 
 
 def _here(name: str, **labels: str) -> Any:
-    one = LocalImage("sha256:1", (name,), 1, labels)
+    one = Image("sha256:1", (name,), 1, labels)
     return docker(images=(one, *images(BASE, *STACK.values())))
 
 
 def _volume(seen: DatabaseFacts | None = None, labels: Mapping[str, str] = THEIRS) -> Case:
-    engine = docker(volumes=(Volume(VOLUME, labels),))
+    engine = docker(volumes=(Labelled(VOLUME, labels),))
     return _up("volume", replace(facts(docker=engine), database=seen))
 
 
@@ -142,7 +143,7 @@ def _database(seen: DatabaseFacts) -> Case:
 
 
 def _raised(_: Path) -> None:
-    poor = _ports(held(8000), docker=docker(volumes=(Volume(VOLUME),), root_free=1))
+    poor = _ports(held(8000), docker=docker(volumes=(Labelled(VOLUME),), root_free=1))
     checks.raise_for(checks.preflight(plan(), poor))
 
 
@@ -215,10 +216,10 @@ CASES: Final[Mapping[str, Case]] = {
             of_project("cf-embedded", FOLDER, state="restarting", status="Restarting (3) 1 s ago"),
         ),
     ),
-    "project: a network": _docker("project", networks=(Network("n", "cf-embedded_default", {}),)),
+    "project: a network": _docker("project", networks=(Labelled("cf-embedded_default", {}),)),
     "project: a network of another project": _docker(
         "project",
-        networks=(Network("n", "cf-embedded_default", {"com.docker.compose.project": "shop"}),),
+        networks=(Labelled("cf-embedded_default", {"com.docker.compose.project": "shop"}),),
     ),
     # The volume
     "volume: ours": _volume(labels=OURS),
@@ -230,7 +231,7 @@ CASES: Final[Mapping[str, Case]] = {
     "volume: of several calculators": _volume(DatabaseFacts(collections=(FACES, OTHERS_FACES))),
     "volume: mounted by another container": _docker(
         "volume",
-        volumes=(Volume(VOLUME, OURS),),
+        volumes=(Labelled(VOLUME, OURS),),
         containers=(container("psql", "paused", volumes=(VOLUME,)),),
     ),
     # Images
