@@ -62,7 +62,7 @@ class Preparation:
 
 
 def make_environments(run: Preparation, rows: Sequence[str]) -> None:
-    """One that fails leaves nothing; one that is made stays for the next run."""
+    """An environment that cannot be made leaves nothing; a proven one stays for the next run."""
     for row in rows:
         run.environment(row)
 
@@ -223,6 +223,7 @@ def take_over(run: Launch, _: Sequence[str]) -> None:
     """The new engine gets the old one's name; the undo puts an old one in its place again."""
     if run.successor is not None:
         takeover.take_over(run.successor, run.new, run.out, taking_over=run.previous.gives_way)
+        run.beside.close()  # it is the instance's engine by now
 
 
 def _try_alone(run: Launch) -> None:
