@@ -1,8 +1,8 @@
-"""Checks: what stands in the way of a plan on this host, and whether a machine is fit.
+"""Checks: whether a plan can run on this host, and whether the host is suitable at all.
 
-A check is one file, and a line in each list that runs it: `UP` before a start and in its dry run,
-`BUILD` before an image is built, `DOCTOR` in `cf doctor`. It judges what `facts` has gathered and
-asks nothing itself.
+A check is a pure function in a file of its own, and a line in each list that runs it: `UP` before a
+start and in its dry run, `BUILD` before an image is built, `DOCTOR` in `cf doctor`. It judges the
+facts that `facts` gathered and does no I/O itself.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ DOCTOR: tuple[MachineCheck, ...] = (
 
 
 def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
-    """What the checks of this plan and `choose` must know; `folders`: where `cf` will write."""
+    """The facts that the checks of this plan and `choose` need; `folders`: where `cf` writes."""
     process = plan.launcher == "process"
     ports = port.published(plan)
     if plan.launcher == "auto" and isinstance(plan.core_port, int):
@@ -117,36 +117,36 @@ def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
 
 
 def preflight(plan: Plan, facts: Facts, own: OwnedResources | None = None) -> list[Finding]:
-    """Every finding of every check, ok ones too; launcher `auto` is judged as what it becomes."""
-    mine = own or OwnedResources()
+    """All findings of all checks in `UP`, "ok" included; launcher `auto` is settled first."""
+    owned = own or OwnedResources()
     settled = (
-        with_launcher(plan, choose(plan, facts, mine).kind) if plan.launcher == "auto" else plan
+        with_launcher(plan, choose(plan, facts, owned).kind) if plan.launcher == "auto" else plan
     )
-    return [finding for check in UP for finding in check(settled, facts, mine)]
+    return [finding for check in UP for finding in check(settled, facts, owned)]
 
 
 def build(plan: Plan, facts: Facts, own: OwnedResources) -> list[Finding]:
-    """Every finding about the image of a plan: whether it can be built here."""
+    """All findings on whether the plan's image can be built on this host."""
     return [finding for check in BUILD for finding in check(plan, facts, own)]
 
 
 def doctor(machine: Machine) -> list[Finding]:
-    """One row for each thing that was looked at."""
+    """The rows of `cf doctor`, one for each item that was checked."""
     return [finding for check in DOCTOR for finding in check(machine)]
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """The smallest code of those that failed, 0 when none did."""
+    """The smallest exit code of the failed findings, 0 when none failed."""
     return min((finding.code for finding in findings if finding.level == "fail"), default=0)
 
 
 def raise_for(findings: Sequence[Finding]) -> None:
-    """Raise one PreflightError with every failed finding, and the smallest of their exit codes."""
+    """Raise one PreflightError that lists all failed findings, with their smallest exit code."""
     failed = [finding for finding in findings if finding.level == "fail"]
     if not failed:
         return
-    count = "one thing stands" if len(failed) == 1 else f"{len(failed)} things stand"
-    lines = [f"{count} in the way; nothing was created"]
+    count = "1 problem" if len(failed) == 1 else f"{len(failed)} problems"
+    lines = [f"{count} found; nothing was created"]
     for finding in failed:
         lines.append(f"  - {finding.message}")
         if finding.hint:

@@ -1,4 +1,4 @@
-"""The architecture: the engine's wheels exist for amd64 and arm64, CUDA's for amd64 alone."""
+"""CPU architecture: the engine's wheels exist for amd64 and arm64, CUDA wheels for amd64 only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
 
 
 def of_engine(plan: Plan, facts: Facts) -> str:
-    """The architecture that the engine will run on."""
+    """The CPU architecture of the host that will run the engine, by Docker's name: `amd64`."""
     if plan.launcher != "process" and facts.docker is not None and facts.docker.architecture:
         return facts.docker.architecture
     return facts.host.architecture

@@ -1,4 +1,4 @@
-"""What every check speaks: a finding, and what the caller knows of its own instance."""
+"""The types that all checks share: a finding, and the resources that the instance owns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FETCH = 9
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing a check saw: `message` names it and its holder, `hint` the way out.
+    """One result of a check: `message` names the resource and its holder, `hint` the remedy.
 
     `code`: the exit code of a fail, else 0.
     """
@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class OtherInstance:
-    """Another instance of this user that runs: its ports, and its processes or project folder."""
+    """Another running instance of this user: its ports, and its processes or project folder."""
 
     name: str
     ports: frozenset[int]
@@ -54,13 +54,13 @@ class OtherInstance:
 
 @dataclass(frozen=True, slots=True)
 class OwnedResources:
-    """What the caller knows of the instance itself, so that its own things are no conflict.
+    """What the instance owns already, so that its own resources are not reported as conflicts.
 
-    `folder`: the project folder of its record, None when this user has no such Compose instance;
+    `folder`: the project folder in its record, None when this user has no such Compose instance;
     `pids`: its supervisor and engine when it runs as a process;
-    `calculator`: of what its record says that lies in its database, "" when it has none;
-    `others`: what else this user runs; `may_build` is False with `--no-build`, `must_build` True
-    with `--build`.
+    `calculator`: the one whose embeddings are in its database by its record, "" without a record;
+    `others`: the other running instances of this user; `may_build` is False with `--no-build`,
+    `must_build` True with `--build`.
     """
 
     folder: str | None = None
@@ -71,11 +71,11 @@ class OwnedResources:
     must_build: bool = False
 
     def has(self, container: Container, plan: Plan) -> bool:
-        """Whether the container belongs to this instance: its project, started from its folder."""
+        """Whether the container belongs to this instance: same project, same project folder."""
         return container.project == plan.project and _from(container, self.folder)
 
     def other_instance_of(self, container: Container) -> OtherInstance | None:
-        """The other instance that the container belongs to."""
+        """The other instance of this user that the container belongs to, if any."""
         for other in self.others:
             if container.project == f"cf-{other.name}" and _from(container, other.folder):
                 return other
@@ -102,17 +102,17 @@ def ok(check: str, message: str) -> Finding:
     return Finding(check, "ok", message)
 
 
-def lenient(row: Finding) -> Finding:
-    """The same finding where it stands in nobody's way: a fail is a warning."""
+def as_warning(row: Finding) -> Finding:
+    """The finding with a fail turned into a warning, for where it does not prevent a start."""
     return replace(row, level="warn", code=0) if row.level == "fail" else row
 
 
 def size(number: int) -> str:
-    """Bytes for people: `1.5 GB`, `300 MB` (powers of ten, as Docker prints them)."""
+    """A number of bytes as text: `1.5 GB`, `300 MB` (powers of ten, as Docker prints them)."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
-def whose(container: Container) -> str:
-    """A container as its owner knows it."""
+def described(container: Container) -> str:
+    """A container with its Compose project and its state, for a message."""
     project = f" of the Compose project {container.project}" if container.project else ""
     return f"the container {container.name}{project} ({container.state})"

@@ -1,4 +1,4 @@
-"""The address that the ports are published on: who beyond this machine may send requests?"""
+"""Bind address: whether hosts other than this machine can reach the published ports."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ NAME = "bind"
 
 
 def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
-    """A warning where others reach the engine and it asks for no key."""
+    """A warning when other hosts can reach an engine that requires no API key."""
     yield from judge(plan)
 
 
 def judge(plan: Plan) -> Iterator[Finding]:
-    """The same for a plan alone."""
+    """The findings of `check`, which depend on the plan alone."""
     if plan.api_keys or ip_address(plan.bind).is_loopback:
         return
     where = f"bind: {plan.bind} ({plan.origins.get('bind', 'default')})"
     if plan.services == "full" and plan.launcher != "process":
         yield warn(
             NAME,
-            f"{where} opens the UI to whoever reaches this machine: the first to sign up becomes "
-            "the owner, and its web server passes /core/ on to the engine without a key",
-            "Put a reverse proxy with authentication in front and leave bind out, or let nobody "
-            "but trusted machines reach the port",
+            f"{where} exposes the UI to all hosts that reach this machine: the first user to sign "
+            "up becomes the owner, and its web server forwards /core/ to the engine without a key",
+            "Put a reverse proxy with authentication in front and leave bind out, or restrict the "
+            "port to trusted hosts",
         )
         return
     yield warn(
         NAME,
-        f"{where} opens the engine to whoever reaches this machine, and it asks for no key: "
-        "anybody may find and compare faces with it",
+        f"{where} exposes the engine to all hosts that reach this machine, and it requires no API "
+        "key: any of them can detect and compare faces",
         "Set CF_API_KEYS or CF_API_KEYS_FILE, or leave bind out",
     )

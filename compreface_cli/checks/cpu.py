@@ -1,4 +1,4 @@
-"""CPU flags: what the plan's runtime needs (the table stands in runtimes.py), and its check."""
+"""CPU flags: whether the CPU has those that the plan's runtime needs (table in runtimes.py)."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def judge(flags: frozenset[str] | None, runtime: str, architecture: str) -> Find
         return warn(NAME, f"the CPU flags cannot be read here; {runtime} needs {' '.join(wanted)}")
     lacking = [name for name in wanted if name not in flags]
     if not lacking:
-        return ok(NAME, f"every flag that {runtime} needs ({' '.join(wanted)})")
+        return ok(NAME, f"all flags that {runtime} needs ({' '.join(wanted)})")
     return fail(
         NAME,
         HARDWARE,
         f"this CPU lacks {' '.join(lacking)}, which {runtime} needs: "
-        "it would end with an illegal instruction",
+        "it would crash with an illegal instruction",
         "Use a machine with a newer CPU. In a virtual machine, pass the host's CPU model through "
         "(QEMU: -cpu host).",
     )

@@ -1,4 +1,4 @@
-"""Disk: room where Docker keeps images and volumes, and where `cf` keeps its own."""
+"""Disk space: where Docker keeps images and volumes, and where `cf` keeps its data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from compreface_cli.checks.base import (
     HARDWARE,
     Finding,
     OwnedResources,
+    as_warning,
     fail,
-    lenient,
     ok,
     size,
     warn,
@@ -25,14 +25,14 @@ from compreface_cli.plan.plan import Plan
 
 NAME = "disk"
 
-# What a build takes: the base, the layers and the build cache beside them.
-# CUDA and cuDNN come as wheels of 3 GB.
+# What a build takes: the base image, the layers and the build cache.
+# The wheels of CUDA and cuDNN take 3 GB.
 CPU_BUILD = 1_500_000_000
 CUDA_BUILD = 10_000_000_000
 STACK_IMAGE = 600_000_000  # one of upstream's images, unpacked
 REST = 200_000_000  # a fresh database and logs
 DATA_FOLDER = 1_000_000_000  # the engine's environment and the models
-LITTLE = 200_000_000  # below this even what is all there does not run for long
+LITTLE = 200_000_000  # below this even an instance that has all its files soon fills the disk
 
 
 def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
@@ -48,7 +48,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
 
 
 def judge_folders(disks: Iterable[DiskFact]) -> Iterator[Finding]:
-    """Each folder that cannot be written, and the room on each disk, once."""
+    """Each folder that cannot be written, and the free space of each disk, once."""
     facts = list(disks)
     for fact in facts:
         if fact.refused:
@@ -76,10 +76,10 @@ def judge_folder(path: str, free: int) -> Finding:
 def judge_root(root: str | None, free: int | None, local: bool, needed: int) -> Finding:
     where = f"Docker's root {root}" if root else "Docker's root"
     if free is None:
-        why = "this user may not look there" if local else "the engine is on another host"
+        why = "this user may not read it" if local else "the engine is on another host"
         return warn(
             NAME,
-            f"how much is free at {where} is not known ({why}); {size(needed)} are needed",
+            f"the free space at {where} is not known ({why}); {size(needed)} are needed",
             "On that host: df -h " + (root or "/var/lib/docker"),
         )
     if free < needed:
@@ -87,8 +87,8 @@ def judge_root(root: str | None, free: int | None, local: bool, needed: int) -> 
             NAME,
             HARDWARE,
             f"only {size(free)} are free at {where}; {size(needed)} are needed",
-            "See what takes the room: docker system df. "
-            "The build cache can be dropped: docker builder prune",
+            "See what uses the space: docker system df. "
+            "Empty the build cache: docker builder prune",
         )
     return ok(NAME, f"{size(free)} free at {where}")
 
@@ -99,4 +99,4 @@ def doctor(machine: Machine) -> Iterator[Finding]:
     if facts.docker is not None and facts.docker.reachable:
         docker = facts.docker
         root = judge_root(docker.root_dir, docker.root_free, docker.local, REST + CPU_BUILD)
-        yield lenient(root)  # an image that is built already needs no room
+        yield as_warning(root)  # an image that is built already needs no more space

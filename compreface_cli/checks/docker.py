@@ -1,11 +1,11 @@
-"""Docker itself: there, usable by this user, and new enough for the rendered project."""
+"""Docker: installed, usable by this user, and new enough for the rendered project."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import DOCKER, Finding, OwnedResources, fail, lenient, ok
+from compreface_cli.checks.base import DOCKER, Finding, OwnedResources, as_warning, fail, ok
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
@@ -17,7 +17,7 @@ NAME = "docker"
 MIN_ENGINE = (25, 0)
 MIN_COMPOSE = (2, 20, 3)
 
-_WITHOUT = "Without Docker the engine runs alone: --services core --launcher process."
+_WITHOUT = "Without Docker, the engine can run alone: --services core --launcher process."
 
 
 def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
@@ -60,9 +60,9 @@ def judge(docker: DockerFacts) -> Iterator[Finding]:
 
 
 def version(text: str | None) -> tuple[int, ...]:
-    """`26.1.5+dfsg1` -> (26, 1, 5); what is no version is older than everything."""
-    found = re.match(r"v?(\d+(?:\.\d+)*)", text or "")
-    return tuple(int(part) for part in found.group(1).split(".")) if found else ()
+    """`26.1.5+dfsg1` -> (26, 1, 5); () for anything else, which is older than every version."""
+    match = re.match(r"v?(\d+(?:\.\d+)*)", text or "")
+    return tuple(int(part) for part in match.group(1).split(".")) if match else ()
 
 
 def _text(numbers: tuple[int, ...]) -> str:
@@ -79,7 +79,7 @@ def _unreachable(docker: DockerFacts) -> tuple[str, str]:
             )
         case "no-socket" | "refused":
             return (
-                f"the Docker engine does not run: nothing answers at {where}",
+                f"the Docker engine is not running: nothing answers at {where}",
                 "Start it (systemctl start docker, or Docker Desktop).",
             )
         case "denied":
@@ -91,16 +91,16 @@ def _unreachable(docker: DockerFacts) -> tuple[str, str]:
         case "timeout":
             return (
                 f"the Docker engine at {where} does not answer ({docker.error})",
-                "See what it does (docker info, journalctl -u docker) or restart it.",
+                "Look for the cause (docker info, journalctl -u docker) or restart it.",
             )
         case _:
             return (
-                f"the Docker engine at {where} cannot be asked: {docker.error}",
-                "See docker context ls and DOCKER_HOST for the address that is used.",
+                f"the Docker engine at {where} cannot be queried: {docker.error}",
+                "`docker context ls` and DOCKER_HOST show the address that is used.",
             )
 
 
 def doctor(machine: Machine) -> Iterator[Finding]:
-    """Docker's rows; trouble is a warning, for the process launcher serves without it."""
+    """Docker's rows; failures are warnings, since the process launcher needs no Docker."""
     if machine.facts.docker is not None:
-        yield from map(lenient, judge(machine.facts.docker))
+        yield from map(as_warning, judge(machine.facts.docker))

@@ -1,4 +1,4 @@
-"""The engine's private environment: made and whole, or one that can be made here."""
+"""The engine's private virtual environment: whether it works, or can be made on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def doctor(machine: Machine) -> Iterator[Finding]:
             NAME,
             1,
             f"the engine's environment {environment.folder} is broken: {environment.error}",
-            f"Remove it, the next `cf up` makes it again: rm -r {environment.folder}",
+            f"Remove it; the next `cf up` makes a new one: rm -r {environment.folder}",
         )
     elif environment.folder is not None:
         yield ok(NAME, f"the engine's environment works: {environment.folder}")

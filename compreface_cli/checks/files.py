@@ -1,4 +1,4 @@
-"""Settings, builds and records of this user, and what the running instances answer."""
+"""The user's settings, build files and instance records, and the state of running instances."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from compreface_cli.checks.machine import Machine
 
 
 def instances(machine: Machine) -> Iterator[Finding]:
-    """Of each running instance: whether its UI answers, and what its database holds."""
+    """For each running instance: whether its UI answers, and what its database contains."""
     yield from machine.uis
     yield from machine.databases
 
 
 def settings(machine: Machine) -> Iterator[Finding]:
-    """What is wrong with them, and whether the build they choose fits the UI."""
-    sound = ok("settings", "every value that is set is one that `cf up` takes")
-    yield from machine.settings or [sound]
+    """The faults of the settings, and whether the build that they choose fits the UI."""
+    valid = ok("settings", "all values that are set are valid for `cf up`")
+    yield from machine.settings or [valid]
     yield from machine.ui
 
 
 def unreadable(machine: Machine) -> Iterator[Finding]:
-    """Builds and records that cannot be read."""
+    """Build files and instance records that cannot be read."""
     for what, why in machine.broken.items():
         yield warn("files", f"{what} cannot be read: {why}", "Correct the file or move it away.")

@@ -1,6 +1,6 @@
-"""A GPU that was asked for: driver, card, container toolkit; and which wheels run on which card.
+"""GPU of a build for CUDA: driver, card and container toolkit, and which wheels run on which card.
 
-The table of wheels comes from the machine code listed in the wheels themselves.
+The table of wheels follows the compute capabilities that their machine code is compiled for.
 onnxruntime-gpu 1.31 (CUDA 13) holds 7.5, 8.0, 8.6, 8.9, 9.0a and 12.0a, without PTX.
 onnxruntime-gpu 1.26 (CUDA 12) holds 6.0 to 9.0a, and the PTX of 9.0.
 cuDNN from 9.11 on has nothing below 7.5. CUDA 13 needs driver 580, CUDA 12 needs 525.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, lenient, ok, warn
+from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, as_warning, fail, ok, warn
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
@@ -35,7 +35,7 @@ _INSTALL = (
 
 
 def wheel_row(capability: tuple[int, int], driver: int) -> WheelRow:
-    """The wheels for that compute capability and major driver version; `cpu`: none run on it."""
+    """The wheels for that compute capability and major driver version; `cpu`: none fit."""
     if capability < (6, 0) or driver < CUDA12_DRIVER:
         return "cpu"
     if capability < (7, 5):
@@ -53,7 +53,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
         yield _remote(facts)
         return
     if facts.gpu is None:
-        yield warn(NAME, "the NVIDIA side of this host was not asked")
+        yield warn(NAME, "the NVIDIA driver of this host was not queried")
         return
     trouble = driver_trouble(facts.gpu, plan.gpu_index)
     if trouble is None:
@@ -66,18 +66,18 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
 
 
 def driver_trouble(gpu: GpuFacts, index: int) -> Finding | None:
-    """The first case: no driver, or a silent one, or no card of that index; None: all there."""
+    """No driver, a driver that does not answer, or no card of that index; None: all present."""
     if gpu.driver is None and gpu.smi is None and not gpu.device_nodes:
-        seen = (
-            "A card is on the bus, but no driver drives it."
+        card_state = (
+            "A card is on the PCI bus, without a driver."
             if gpu.card_on_bus
-            else "No card is seen."
+            else "No card was detected."
         )
         return fail(
             NAME,
             HARDWARE,
-            "a GPU was asked for and there is no NVIDIA driver "
-            f"(no nvidia-smi, no /dev/nvidia0). {seen}",
+            "the build needs a GPU, and there is no NVIDIA driver "
+            f"(no nvidia-smi, no /dev/nvidia0). {card_state}",
             f"Install driver {CUDA13_DRIVER} or newer. {_CPU}",
         )
     if not gpu.gpus:
@@ -89,27 +89,27 @@ def driver_trouble(gpu: GpuFacts, index: int) -> Finding | None:
             f"Run nvidia-smi; after a driver update a reboot is needed. {_CPU}",
         )
     if all(card.index != index for card in gpu.gpus):
-        there = ", ".join(f"{card.index} ({card.name})" for card in gpu.gpus)
+        present = ", ".join(f"{card.index} ({card.name})" for card in gpu.gpus)
         return fail(
             NAME,
             HARDWARE,
-            f"there is no GPU {index}; this host has {there}",
+            f"there is no GPU {index}; this host has {present}",
             "Choose one of them with --gpu-index.",
         )
     return None
 
 
 def card_finding(gpu: GpuFacts, card: Gpu, wheels: str) -> Finding:
-    """The fourth case: a card or a driver too old for the wheels of the build."""
+    """Whether the wheels of the build run on this card with this driver."""
     capability = f"{card.capability[0]}.{card.capability[1]}"
-    seen = f"GPU {card.index} ({card.name}, compute capability {capability}, driver {gpu.driver})"
+    shown = f"GPU {card.index} ({card.name}, compute capability {capability}, driver {gpu.driver})"
     fits = wheel_row(card.capability, gpu.driver_major or 0)
     if fits == "cpu":
         old_card = card.capability < (6, 0)
         return fail(
             NAME,
             HARDWARE,
-            f"{seen} is too old: "
+            f"{shown} is too old: "
             + (
                 "no wheel has code below 6.0"
                 if old_card
@@ -117,14 +117,14 @@ def card_finding(gpu: GpuFacts, card: Gpu, wheels: str) -> Finding:
             ),
             _CPU if old_card else f"Update the driver to {CUDA13_DRIVER} or newer. {_CPU}",
         )
-    # A newer driver runs wheels of an older CUDA; a card without machine code in them does not.
+    # A newer driver runs wheels of an older CUDA; a card that their machine code lacks does not.
     if wheels in (fits, "cpu") or (wheels, fits) == ("cuda12", "cuda13"):
-        return ok(NAME, seen)
+        return ok(NAME, shown)
     return fail(
         NAME,
         HARDWARE,
-        f"{seen} does not run the wheels of {wheels}; it needs those of {fits}",
-        f"Take those: CF_WHEELS={fits}"
+        f"{shown} cannot run the {wheels} wheels; it needs the {fits} wheels",
+        f"Choose them: CF_WHEELS={fits}"
         + (
             f", or update the driver to {CUDA13_DRIVER}"
             if wheels == "cuda13" and wheel_row(card.capability, CUDA13_DRIVER) == "cuda13"
@@ -137,14 +137,14 @@ def card_finding(gpu: GpuFacts, card: Gpu, wheels: str) -> Finding:
 def toolkit_finding(
     gpu: GpuFacts, docker: DockerFacts, facts: Facts, *, has_driver: bool
 ) -> Finding:
-    """The second and third case: no container toolkit, or one that Docker does not know."""
+    """Whether Docker can give a container the GPU: the toolkit is installed, and Docker uses it."""
     if facts.probe is not None and facts.probe.works:
         return ok(NAME, f"a container of {facts.probe.image} starts with the GPU")
     if not gpu.toolkit and not gpu.cdi_files:
         return fail(
             NAME,
             HARDWARE,
-            "Docker cannot hand out a GPU: the NVIDIA container toolkit is not installed "
+            "Docker cannot give a container a GPU: the NVIDIA container toolkit is not installed "
             "(no nvidia-ctk, no nvidia-container-runtime-hook)",
             f"Install it: {_INSTALL}",
         )
@@ -153,7 +153,7 @@ def toolkit_finding(
         return fail(
             NAME,
             HARDWARE,
-            "the NVIDIA container toolkit is installed, but Docker does not know it "
+            "the NVIDIA container toolkit is installed, but Docker is not configured for it "
             "(no nvidia runtime, no CDI device)",
             _CONFIGURE,
         )
@@ -166,13 +166,13 @@ def toolkit_finding(
         )
     return warn(
         NAME,
-        "Docker knows the NVIDIA toolkit; whether a container starts with the GPU "
-        "shows only at the first start",
+        "Docker is configured for the NVIDIA toolkit; whether a container starts with the GPU "
+        "is known only after the first start",
     )
 
 
 def _cdi_known(gpu: GpuFacts, docker: DockerFacts) -> bool:
-    """Newer engines list CDI devices; of older ones only the files can be seen."""
+    """By the CDI devices that a newer engine lists; for an older one, by the files alone."""
     if docker.cdi_devices is not None:
         return any("nvidia.com/gpu" in device for device in docker.cdi_devices)
     return bool(gpu.cdi_files)
@@ -182,21 +182,21 @@ def _remote(facts: Facts) -> Finding:
     if facts.probe is None:
         return warn(
             NAME,
-            "the Docker engine is on another host: whether it can hand out a GPU "
-            "shows only at the first start",
+            "the Docker engine is on another host: whether it can give a container a GPU "
+            "is known only after the first start",
         )
     if facts.probe.works:
         return ok(NAME, f"a container of {facts.probe.image} starts with the GPU")
     return fail(
         NAME,
         HARDWARE,
-        f"the Docker engine's host does not start a container with the GPU: {facts.probe.error}",
-        f"Install driver and container toolkit there: {_INSTALL} {_CPU}",
+        f"the Docker engine's host cannot start a container with a GPU: {facts.probe.error}",
+        f"Install the driver and the container toolkit there: {_INSTALL} {_CPU}",
     )
 
 
 def doctor(machine: Machine) -> Iterator[Finding]:
-    """The NVIDIA rows; nobody asked for a GPU here, so trouble is a warning and absence is fine."""
+    """The NVIDIA rows; no build is chosen, so failures are warnings and no GPU is fine."""
     facts, gpu = machine.facts, machine.facts.gpu
     if gpu is None:
         return
@@ -205,12 +205,12 @@ def doctor(machine: Machine) -> Iterator[Finding]:
         return
     trouble = driver_trouble(gpu, gpu.gpus[0].index if gpu.gpus else 0)
     if trouble is not None:
-        yield lenient(trouble)
+        yield as_warning(trouble)
         return
     for card in gpu.gpus:
         wheels = wheel_row(card.capability, gpu.driver_major or 0)
         row = card_finding(gpu, card, wheels)
         fits = replace(row, message=f"{row.message}: wheels of {wheels}")
-        yield lenient(row) if row.level == "fail" else fits
+        yield as_warning(row) if row.level == "fail" else fits
     if facts.docker is not None and facts.docker.reachable and facts.docker.local:
-        yield lenient(toolkit_finding(gpu, facts.docker, facts, has_driver=True))
+        yield as_warning(toolkit_finding(gpu, facts.docker, facts, has_driver=True))

@@ -1,4 +1,4 @@
-"""Images: each one is here, can be built, or can be pulled."""
+"""Images: whether each is available locally, can be built, or can be pulled."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from compreface_cli.plan.plan import Plan
 
 NAME = "image"
 
-# How the engine words it that a registry gave no answer.
-_OUT_OF_REACH = (
+# Parts of Docker's error messages for a registry that could not be reached.
+_UNREACHABLE = (
     "dial tcp",
     "no such host",
     "server misbehaving",
@@ -32,50 +32,50 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:
         return
-    given = plan.image_given and not own.must_build  # it is taken as it is
-    here = docker.image(plan.image)
-    if here and given:
-        yield misfit(plan, here.labels) or ok(NAME, f"{plan.image} is here")
-    elif here:
-        yield ok(NAME, f"{plan.image} is here")
+    given = plan.image_given and not own.must_build  # used without a build
+    local = docker.image(plan.image)
+    if local and given:
+        yield misfit(plan, local.labels) or ok(NAME, f"{plan.image} is available locally")
+    elif local:
+        yield ok(NAME, f"{plan.image} is available locally")
     elif given and own.may_build:
-        way = (
+        hint = (
             "Correct its name, load it from a file (docker load -i FILE), or build it under that "
             f"name: cf up {plan.build} --build"
         )
-        yield from _obtainable(docker, plan.image, plan.origins["image"], way)
+        yield from _obtainable(docker, plan.image, plan.origins["image"], hint)
     elif not own.may_build:
         yield fail(
             NAME,
             FETCH,
-            f"the image {plan.image} is not here, and --no-build forbids to build it",
-            "Leave --no-build out, then `cf up` builds it.",
+            f"the image {plan.image} is not available locally, and --no-build forbids building it",
+            "Leave out --no-build, and `cf up` builds it.",
         )
     else:
         yield from _obtainable(
-            docker, plan.base_image, f"the base image of {plan.image}", _WAY_OF_BASE
+            docker, plan.base_image, f"the base image of {plan.image}", _BASE_HINT
         )
     for image in plan.stack_images.values():
         yield from _obtainable(docker, image, "an image of the full stack")
 
 
 def misfit(plan: Plan, labels: Mapping[str, str]) -> Finding | None:
-    """Why the image that somebody named cannot be the engine of this plan; by its labels."""
+    """Why the image that the user named is not an engine for this plan, by its labels."""
     name = f"the image {plan.image} ({plan.origins.get('image', 'default')})"
     build = labels.get(LABEL_BUILD)
     if build is None:
         return fail(
             NAME,
             CONFIGURATION,
-            f"{name} is no engine that cf built: it lacks the label {LABEL_BUILD}",
-            "Name one that `cf build` made, or leave the name out: then cf builds its own.",
+            f"{name} is not an engine built by cf: it lacks the label {LABEL_BUILD}",
+            "Name an image that `cf build` made, or leave out the name, and cf builds one.",
         )
     pairs = {
-        "the detector": (labels.get(LABEL_DETECTOR), plan.detector),
-        "the calculator": (labels.get(LABEL_CALCULATOR), plan.calculator),
+        "detector": (labels.get(LABEL_DETECTOR), plan.detector),
+        "calculator": (labels.get(LABEL_CALCULATOR), plan.calculator),
     }
     other = [
-        f"{what} {has}, not {wanted}"
+        f"its {what} is {has}, not {wanted}"
         for what, (has, wanted) in pairs.items()
         if has is not None and has != wanted
     ]
@@ -84,15 +84,15 @@ def misfit(plan: Plan, labels: Mapping[str, str]) -> Finding | None:
     return fail(
         NAME,
         CONFIGURATION,
-        f"{name} is of the build {build}, and {plan.build} is to be started: it has "
+        f"{name} was built from {build}, and the build to start is {plan.build}: "
         + " and ".join(other),
-        f"Start the build that the image is of: cf up {build}. Where that build is not known, save "
-        f"what `cf show {build}` prints on the machine that built it as builds/{build}.yaml.",
+        f"Start the build that the image was made from: cf up {build}. If it is unknown here, save "
+        f"the output of `cf show {build}` on the machine that built it as builds/{build}.yaml.",
     )
 
 
-def lacking(plan: Plan, docker: DockerFacts) -> str:
-    """In one line which images are neither here nor sure to be pulled; "" when none is."""
+def unavailable(plan: Plan, docker: DockerFacts) -> str:
+    """In one line which images are not local and perhaps cannot be pulled; "" when none is."""
 
     def absent(image: str) -> bool:
         pull = docker.pulls.get(image)
@@ -105,36 +105,38 @@ def lacking(plan: Plan, docker: DockerFacts) -> str:
             return ""
         missing, what = [plan.base_image], f"the base image {plan.base_image} cannot be pulled"
     pulls = [docker.pulls.get(name) for name in missing]
-    far = all(pull is None or _out_of_reach(pull) for pull in pulls)
-    return f"{what} ({'registry out of reach' if far else 'the registry refuses'})"
+    unreachable = all(pull is None or _unreachable(pull) for pull in pulls)
+    return f"{what} ({'registry unreachable' if unreachable else 'the registry refuses'})"
 
 
-def _out_of_reach(pull: PullFact) -> bool:
-    """Whether the registry itself did not answer, as far as the engine's words tell."""
-    return pull.pullable is None or any(one in pull.reason.lower() for one in _OUT_OF_REACH)
+def _unreachable(pull: PullFact) -> bool:
+    """Whether the registry itself did not answer, by Docker's error message."""
+    return pull.pullable is None or any(part in pull.reason.lower() for part in _UNREACHABLE)
 
 
-_WAY = (
+_STACK_HINT = (
     "Load it from a file (docker load), build it under that name, or correct its name. "
     "The engine alone needs no other image: --services core, or --launcher process."
 )
-
-
-_WAY_OF_BASE = (
+_BASE_HINT = (
     "Load it from a file (docker load), or name another one with --base-image or "
-    "CF_BASE_IMAGE. Without Docker the engine runs alone: --launcher process."
+    "CF_BASE_IMAGE. Without Docker, the engine can run alone: --launcher process."
 )
 
 
-def _obtainable(docker: DockerFacts, image: str, role: str, way: str = _WAY) -> Iterator[Finding]:
+def _obtainable(
+    docker: DockerFacts, image: str, role: str, hint: str = _STACK_HINT
+) -> Iterator[Finding]:
     if docker.image(image):
-        yield ok(NAME, f"{image} is here")
+        yield ok(NAME, f"{image} is available locally")
         return
     pull = docker.pulls.get(image)
     if pull is None or pull.pullable is None:
-        why = pull.reason if pull else "its registry was not asked"
+        why = pull.reason if pull else "its registry was not queried"
         yield warn(
-            NAME, f"{image} ({role}) is not here, and whether it can be pulled is not known: {why}"
+            NAME,
+            f"{image} ({role}) is not available locally, and whether it can be pulled is not "
+            f"known: {why}",
         )
     elif pull.pullable:
         yield ok(NAME, f"{image} can be pulled")
@@ -142,6 +144,6 @@ def _obtainable(docker: DockerFacts, image: str, role: str, way: str = _WAY) -> 
         yield fail(
             NAME,
             FETCH,
-            f"{image} ({role}) is not here and cannot be pulled: {pull.reason}",
-            way,
+            f"{image} ({role}) is not available locally and cannot be pulled: {pull.reason}",
+            hint,
         )

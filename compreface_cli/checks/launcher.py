@@ -1,4 +1,4 @@
-"""What `--launcher auto` becomes: Compose when all it needs is there, else a process."""
+"""What `--launcher auto` becomes: Compose when all that it needs is available, else a process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from compreface_cli.plan.plan import Plan, with_launcher
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The launcher, why, and what that leaves out ("" when nothing).
+    """The launcher, the reason for it, and what it does not provide ("" when nothing).
 
-    `detail`: the whole finding behind the reason, with Docker's own words.
+    `detail`: the whole message of the finding behind the reason, with Docker's error.
     """
 
     kind: Literal["compose", "process"]
@@ -25,7 +25,7 @@ class Choice:
 
 
 def choose(plan: Plan, facts: Facts, own: OwnedResources | None = None) -> Choice:
-    """The launcher of this plan on this host; a fixed one stays, whatever the host says."""
+    """The launcher of this plan on this host; one that the user chose is kept in any case."""
     if plan.launcher != "auto":
         return Choice(plan.launcher, f"--launcher {plan.launcher}")
     left_out = (
@@ -34,14 +34,14 @@ def choose(plan: Plan, facts: Facts, own: OwnedResources | None = None) -> Choic
         else "the process does not survive a reboot"
     )
     if facts.docker is None:
-        return Choice("process", "Docker was not asked", left_out)
+        return Choice("process", "Docker was not queried", left_out)
     composed = with_launcher(plan, "compose")
-    mine = own or OwnedResources()
-    # A registry that does not answer is no promise: `auto` takes what is sure to start.
-    blockers = [item for item in docker.check(composed, facts, mine) if item.level == "fail"]
-    blockers += [item for item in image.check(composed, facts, mine) if item.level != "ok"]
+    owned = own or OwnedResources()
+    # A registry that does not answer counts as a failure: `auto` takes what is sure to start.
+    blockers = [item for item in docker.check(composed, facts, owned) if item.level == "fail"]
+    blockers += [item for item in image.check(composed, facts, owned) if item.level != "ok"]
     if blockers:
-        found = blockers[0].message
-        lacking = image.lacking(composed, facts.docker) if blockers[0].check == image.NAME else ""
-        return Choice("process", lacking or found, left_out, found)
+        first = blockers[0]
+        reason = image.unavailable(composed, facts.docker) if first.check == image.NAME else ""
+        return Choice("process", reason or first.message, left_out, first.message)
     return Choice("compose", f"Docker answers at {facts.docker.endpoint}")

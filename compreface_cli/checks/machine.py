@@ -1,4 +1,4 @@
-"""What `cf doctor` has looked at on this machine, for the checks to judge."""
+"""What `cf doctor` gathered about this machine, for its checks to judge."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ModelState = Literal["here", "missing", "damaged"]
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The engine's private environment: `folder` None: not made; `error`: what is broken."""
+    """The engine's private environment: `folder` (None: not made), `error`: what is broken."""
 
     folder: str | None
     error: str = ""
-    can_be_made: bool = True  # this Python has what makes virtual environments
+    can_be_made: bool = True  # this Python can make virtual environments
 
 
 @dataclass(frozen=True, slots=True)
 class WantedPort:
-    """A port that `cf up` would take; `needed`: without it no `up` of these settings starts.
+    """A port that `cf up` would publish; `needed`: these settings cannot start without it.
 
-    `way_out`: the flags that choose another.
+    `way_out`: the flags that choose another one.
     """
 
     what: str
@@ -35,17 +35,17 @@ class WantedPort:
 
 PORTS: Mapping[int, WantedPort] = {
     3000: WantedPort("the engine's port", way_out="--port auto --core-port auto"),
-    # Without Docker the engine starts alone.
+    # Not needed: without Docker the engine starts alone.
     8000: WantedPort("the UI's port", needed=False),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Everything that `cf doctor` looked at.
+    """All that `cf doctor` gathered.
 
-    `instances`: port -> the running instance that has it. `settings`: what is wrong with them, as
-    rows; `ui`: whether the build they choose fits the UI.
+    `instances`: port -> the running instance that uses it. `settings`: their faults, as rows;
+    `ui`: whether the build that they choose fits the UI.
     """
 
     facts: Facts
@@ -55,7 +55,7 @@ class Machine:
     models: Mapping[str, ModelState] = field(default_factory=dict)
     environment: Environment = field(default_factory=lambda: Environment(None))
     instances: Mapping[int, str] = field(default_factory=dict)
-    broken: Mapping[str, str] = field(default_factory=dict)  # builds, records -> what is wrong
-    trouble: Sequence[Finding] = ()  # what keeps the models from being looked at
-    uis: Sequence[Finding] = ()  # of each running instance with a UI: does it answer
-    databases: Sequence[Finding] = ()  # of each running instance with a database: what it holds
+    broken: Mapping[str, str] = field(default_factory=dict)  # build file or record -> its fault
+    trouble: Sequence[Finding] = ()  # why the models could not be examined
+    uis: Sequence[Finding] = ()  # for each running instance with a UI: does it answer
+    databases: Sequence[Finding] = ()  # for each running instance with a database: its contents

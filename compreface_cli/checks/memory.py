@@ -1,4 +1,4 @@
-"""Memory: enough for the engine, or for the five services."""
+"""Memory: enough for the engine alone, or for the five services of the full stack."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
 
 
 def judge(total: int | None, available: int | None, needed: int) -> Finding:
-    """A machine that is too small is refused; one that is only busy is warned about."""
+    """Too little memory in total is a fail, too little available at present a warning; bytes."""
     if total is None:
-        return warn(NAME, f"the size of the memory is not known; {size(needed)} are needed")
+        return warn(NAME, f"the amount of memory is not known; {size(needed)} are needed")
     if total < needed:
         return fail(
             NAME,
@@ -41,10 +41,10 @@ def judge(total: int | None, available: int | None, needed: int) -> Finding:
         return warn(
             NAME,
             f"only {size(available)} of {size(total)} are available; {size(needed)} are needed",
-            "Stop something else, or the kernel may stop one of the services.",
+            "Stop other programs, or the kernel may kill one of the services.",
         )
-    seen = f"{size(total)}" + ("" if available is None else f", {size(available)} available")
-    return ok(NAME, seen)
+    free = "" if available is None else f", {size(available)} available"
+    return ok(NAME, size(total) + free)
 
 
 def doctor(machine: Machine) -> Iterator[Finding]:

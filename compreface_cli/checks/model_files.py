@@ -1,4 +1,4 @@
-"""Models: each is on this machine or can be fetched, and those that are prepared are intact."""
+"""Models: each is on this machine or can be downloaded, and the prepared ones are intact."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NAME = "model"
 
 
 def out_of_reach(plan: Plan) -> list[Finding]:
-    """One finding for each such model, with the way to give its files."""
+    """A fail for each model that is not here and has no address; the hint says how to supply it."""
     from compreface_cli.models import store
 
     return [
         fail(
             NAME,
             FETCH,
-            f"model {model.name} is not on this machine, and no address is known for it",
+            f"model {model.name} is not on this machine, and no download address is known for it",
             store.missing_hint(model),
         )
         for model in plan.models
@@ -28,7 +28,7 @@ def out_of_reach(plan: Plan) -> list[Finding]:
 
 
 def doctor(machine: Machine) -> Iterator[Finding]:
-    """The state of the prepared models, or what keeps them from being looked at."""
+    """The state of the prepared models, or why they could not be examined."""
     if machine.trouble:
         yield from machine.trouble
         return
@@ -37,11 +37,11 @@ def doctor(machine: Machine) -> Iterator[Finding]:
     if here:
         yield ok("models", f"prepared and intact: {', '.join(here)}")
     elif not damaged:
-        yield ok("models", "none prepared; the embedded build brings its own")
+        yield ok("models", "none prepared; the embedded build contains its own")
     for name in damaged:
         yield fail(
             "models",
             FETCH,
-            f"the prepared model {name} is damaged: its files are not those that were written",
+            f"the prepared model {name} is damaged: its files have changed since they were made",
             "The next `cf up` of its build prepares it again.",
         )

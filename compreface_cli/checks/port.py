@@ -1,4 +1,4 @@
-"""The published ports: may the user take each of them, is it free, and if not, who holds it?"""
+"""Published ports: may this user bind each of them, is it free, and if not, what holds it?"""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from compreface_cli.checks.base import (
     Finding,
     OtherInstance,
     OwnedResources,
+    described,
     fail,
     ok,
     warn,
-    whose,
 )
 from compreface_cli.checks.machine import Machine, WantedPort
 from compreface_cli.docker.containers import Container, PublishedPort
@@ -25,7 +25,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def published(plan: Plan) -> list[tuple[str, str, int]]:
-    """(flag, address, port) of each published port with a fixed number; `auto` cannot conflict."""
+    """(flag, address, port) of each published port with a fixed number, `auto` left out."""
     wanted = [("--port", plan.bind, plan.port)]
     if plan.services == "full" and plan.launcher != "process":
         wanted.append(("--core-port", LOOPBACK, plan.core_port))
@@ -33,11 +33,11 @@ def published(plan: Plan) -> list[tuple[str, str, int]]:
 
 
 def clash(plan: Plan) -> str | None:
-    """What is wrong when both published ports have one number."""
+    """The fault of two published ports with the same number, else None."""
     wanted = published(plan)
     if len(wanted) == 2 and wanted[0][2] == wanted[1][2]:
         number = wanted[0][2]
-        return f"--port and --core-port are both {number}; each needs a number of its own"
+        return f"--port and --core-port are both {number}; they must differ"
     return None
 
 
@@ -51,7 +51,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
         yield warn(
             NAME,
             "the Docker engine is on another host: "
-            "which ports are held by processes there is not known",
+            "whether processes there hold these ports is not known",
         )
     for flag, address, port in wanted:
         yield from _judge(plan, facts, own, flag, address, port, remote)
@@ -65,31 +65,33 @@ def _judge(
         yield fail(
             NAME,
             CONFLICT,
-            f"{flag} {port} is no TCP port",
+            f"{flag} {port} is not a TCP port",
             f"Choose {flag} between 1024 and 65535.",
         )
         return
-    holder, sleeper, mine = _containers(plan, facts, own, address, port)
+    holder, stopped, own_holds = _containers(plan, facts, own, address, port)
     if holder is not None:
         instance = own.other_instance_of(holder)
         if instance is not None:
             yield _held_by_instance(instance, port, flag)
         else:
-            yield fail(NAME, CONFLICT, f"port {port} is held by {whose(holder)}", way_out)
+            yield fail(NAME, CONFLICT, f"port {port} is held by {described(holder)}", way_out)
         return
-    if sleeper is not None:
+    if stopped is not None:
         yield warn(
             NAME,
-            f"port {port} also belongs to {whose(sleeper)}, "
+            f"port {port} also belongs to {described(stopped)}, "
             "which cannot start again while this instance runs",
         )
     fact = None if remote else facts.host.ports.get((address, port))
     if fact is None:
         return
-    if fact.free or mine or (fact.listeners and all(i.pid in own.pids for i in fact.listeners)):
-        yield ok(NAME, f"port {port} on {address} is {'free' if fact.free else 'our own'}")
+    listeners = fact.listeners
+    if fact.free or own_holds or (listeners and all(each.pid in own.pids for each in listeners)):
+        holds = "free" if fact.free else "held by this instance"
+        yield ok(NAME, f"port {port} on {address} is {holds}")
     elif fact.denied:
-        # The engine binds as root, whatever this user may do.
+        # The Docker engine binds as root, whatever this user may bind.
         if not _uses_docker(plan):
             yield fail(
                 NAME,
@@ -104,14 +106,14 @@ def _judge(
 
 
 def _listening(fact: PortFact, own: OwnedResources) -> OtherInstance | None:
-    """The other instance that listens there, as its record and the listener's process tell."""
-    seen = [item for item in fact.listeners if item.pid is not None]
+    """The other instance that listens there, by its record and the listener's process."""
+    known = [item for item in fact.listeners if item.pid is not None]
     for instance in own.others:
         if fact.port not in instance.ports:
             continue
-        if not seen or any(item.pid in instance.pids for item in seen):
+        if not known or any(item.pid in instance.pids for item in known):
             return instance
-        if instance.folder is not None and any(item.process in DOCKERS_OWN for item in seen):
+        if instance.folder is not None and any(item.process in DOCKERS_OWN for item in known):
             return instance
     return None
 
@@ -146,22 +148,22 @@ def _held(fact: PortFact, flag: str, way_out: str) -> Finding:
 def _containers(
     plan: Plan, facts: Facts, own: OwnedResources, address: str, port: int
 ) -> tuple[Container | None, Container | None, bool]:
-    """(foreign holder, stopped foreign container of that port, whether our own holds it)."""
-    holder = sleeper = None
-    mine = False
+    """(foreign container on that port, stopped foreign one, whether an own container is on it)."""
+    holder = stopped = None
+    own_holds = False
     for container in facts.docker.containers if facts.docker else ():
-        if not any(_meets(published, address, port) for published in container.ports):
+        if not any(_overlaps(published, address, port) for published in container.ports):
             continue
         if own.has(container, plan):
-            mine = mine or container.active
+            own_holds = own_holds or container.active
         elif container.active:
             holder = holder or container
         else:
-            sleeper = sleeper or container
-    return holder, sleeper, mine
+            stopped = stopped or container
+    return holder, stopped, own_holds
 
 
-def _meets(published: PublishedPort, address: str, port: int) -> bool:
+def _overlaps(published: PublishedPort, address: str, port: int) -> bool:
     everywhere = ("", "0.0.0.0", "::")  # noqa: S104
     return published.port == port and (
         published.address == address or published.address in everywhere or address in everywhere
@@ -178,22 +180,22 @@ def doctor(machine: Machine) -> Iterator[Finding]:
 
 
 def _wanted(machine: Machine, number: int, fact: PortFact) -> Finding:
-    """A port of the settings: ours, free, or in the way of an `up` without flags."""
+    """A port of the settings: used by an instance, free, or a conflict for `up` without flags."""
     wanted = machine.ports.get(number, WantedPort("a port", needed=False))
     what = f"port {number} ({wanted.what})"
     if number in machine.instances:
-        return ok(NAME, f"{what} is the instance {machine.instances[number]}'s")
+        return ok(NAME, f"{what} is used by the instance {machine.instances[number]}")
     holder = _container_on(machine.facts, number)
     if fact.free and holder is None:
         return ok(NAME, f"{what} is free")
     if holder is not None:
-        who = whose(holder)
+        who = described(holder)
     elif fact.listeners and fact.listeners[0].pid is not None:
         who = f"the process {fact.listeners[0].process} (pid {fact.listeners[0].pid})"
     elif fact.denied:
         return warn(NAME, f"{what} is privileged: only Docker may bind it ({fact.error})")
     elif fact.error and "in use" not in fact.error:
-        # No port helps where the address is none of this host.
+        # Another port does not help when the address is not one of this host.
         return fail(
             NAME,
             CONFLICT,

@@ -1,10 +1,10 @@
-"""Names: the Compose project, its containers and its network must be ours or nobody's."""
+"""Docker names: the project, containers and network must be unused or this instance's own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks.base import CONFLICT, Finding, OwnedResources, fail, warn, whose
+from compreface_cli.checks.base import CONFLICT, Finding, OwnedResources, described, fail, warn
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
 
@@ -12,7 +12,7 @@ NAME = "project"
 
 
 def container_names(plan: Plan) -> tuple[str, ...]:
-    """The names that Compose will give, one a service."""
+    """The names that Compose will give the containers, one for each service."""
     services = ["compreface-core"]
     if plan.services == "full":
         services += [
@@ -28,7 +28,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     docker = facts.docker
     if plan.launcher == "process" or docker is None or not docker.reachable:
         return
-    another = "Choose another instance name with --instance"
+    rename = "Choose another instance name with --instance"
     foreign = [c for c in docker.containers if c.project == plan.project and not own.has(c, plan)]
     if foreign:
         where = foreign[0].folder or "an unknown folder"
@@ -38,7 +38,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             CONFLICT,
             f"the Compose project name {plan.project} is taken: its containers ({names}) "
             f"were started from {where}",
-            f"{another}, or stop that project: docker compose -p {plan.project} down",
+            f"{rename}, or stop that project: docker compose -p {plan.project} down",
         )
     reserved = container_names(plan)
     for container in docker.containers:
@@ -46,8 +46,8 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             yield fail(
                 NAME,
                 CONFLICT,
-                f"the container name {container.name} is taken by {whose(container)}",
-                f"{another}, or rename that one: "
+                f"the container name {container.name} is taken by {described(container)}",
+                f"{rename}, or rename that container: "
                 f"docker rename {container.name} {container.name}-old",
             )
         if own.has(container, plan) and container.state == "restarting":
@@ -59,10 +59,10 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     network = f"{plan.project}_default"
     for item in docker.networks:
         if item.name == network and item.project != plan.project:
-            owner = f"the Compose project {item.project}" if item.project else "something else"
+            owner = f"the Compose project {item.project}" if item.project else "no Compose project"
             yield fail(
                 NAME,
                 CONFLICT,
                 f"the network {network} exists and belongs to {owner}",
-                f"{another}, or remove it: docker network rm {network}",
+                f"{rename}, or remove it: docker network rm {network}",
             )

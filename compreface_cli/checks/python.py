@@ -1,4 +1,4 @@
-"""Python: new enough for `cf`."""
+"""The Python version: whether it is new enough for `cf`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runtime: a framework has files of its own to run, and packages for the Python at hand."""
+"""Runtime: a framework needs models in its own format, and packages for the Python that is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "runtime"
 def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     runtime = RUNTIMES[plan.runtime]
     newest = runtime.newest_python
-    if plan.launcher == "process" and newest is not None:  # an image has a Python of its own
+    if plan.launcher == "process" and newest is not None:  # an image contains its own Python
         major, minor = facts.host.python.split(".")[:2]
         if (int(major), int(minor)) > newest:
             named = ".".join(map(str, newest))
@@ -23,9 +23,9 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
                 NAME,
                 CONFIGURATION,
                 f"runtime: {plan.runtime} ({plan.origins.get('runtime', 'default')}): this cf "
-                f"has no packages of {plan.runtime} for Python {facts.host.python}",
+                f"has no {plan.runtime} packages for Python {facts.host.python}",
                 f"Run cf with Python {named}, or use --launcher compose. Without `runtime:` the "
-                "models are converted, and run in ONNX Runtime with any Python.",
+                "models are converted and run in ONNX Runtime with any Python.",
             )
     if runtime.format and not any(model.keep_source for model in plan.models):
         yield warn(
@@ -33,5 +33,5 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             f"runtime: {plan.runtime} ({plan.origins.get('runtime', 'default')}) runs no network "
             f"of this build: it is for files in the format {runtime.format}, "
             "and all others run in ONNX Runtime",
-            f"Without it the packages of {plan.runtime} are not fetched",
+            f"Leave it out, and the {plan.runtime} packages are not downloaded",
         )

@@ -1,4 +1,4 @@
-"""CompreFace's UI: each face must have what its Test page reads, or the page draws none."""
+"""CompreFace's UI: whether the build's plugins return all that its Test page reads of a face."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from compreface_cli.plan.plan import Plan
 
 NAME = "ui"
 
-# The page reads these of every face without asking whether they are there. The last part of a
-# plugin's name says what it answers, whichever network it runs.
+# The page reads these fields of each face without a test for their absence. The last part of a
+# plugin's name says which field it returns, whichever network it runs.
 _READ = {
     "LandmarksDetector": "landmarks",
     "PoseEstimator": "pose",
@@ -22,33 +22,34 @@ _READ = {
 
 
 def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
-    """Whether the UI of this plan, if it has one, can show the faces that the engine finds."""
+    """Whether the UI of this plan, if it has one, can display the faces that the engine detects."""
     docker = facts.docker is not None and facts.docker.reachable
     if plan.launcher != "auto" or docker:
         yield from judge(plan)
 
 
 def judge(plan: Plan) -> Iterator[Finding]:
-    """The same without a look at the host: `auto` is taken for the full stack that it may become.
+    """The findings of the plan alone: `auto` counts as the full stack that it may become.
 
-    Nothing is said of an engine alone.
+    None for an engine without the UI.
     """
     if plan.services != "full" or plan.launcher == "process":
         return
     has = {_class(plugin) for plugin in plan.plugins}
     missing = [plugin for plugin in plugin_table.UI_PLUGINS if _class(plugin) not in has]
     if not missing:
-        yield ok(NAME, f"each face is answered with what the UI reads: {_words([*_READ.values()])}")
+        fields = _words([*_READ.values()])
+        yield ok(NAME, f"the engine returns all that the UI reads of a face: {fields}")
         return
     lacks = [_READ[_class(plugin)] for plugin in missing]
     # Without age or gender the page's script fails before it draws the first face.
-    blank = "show no faces" if {"age", "gender"} & {*lacks} else "not show its faces as it should"
+    blank = "show no faces" if {"age", "gender"} & {*lacks} else "show faces incompletely"
     lines = "\n".join(f"  - {plugin}" for plugin in missing)
     origin = plan.origins.get("plugins", "default")
     yield warn(
         NAME,
-        f"the Test page of CompreFace's UI will {blank}: it reads {_words(lacks)} of each, which "
-        f"the plugins of the build {plan.build} do not answer",
+        f"the Test page of CompreFace's UI will {blank}: it reads {_words(lacks)} of each face, "
+        f"which no plugin of the build {plan.build} returns",
         f"Add to `plugins:` ({origin}):\n{lines}\nor start the engine alone: --services core",
     )
 

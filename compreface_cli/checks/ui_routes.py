@@ -1,4 +1,4 @@
-"""The UI of a running instance: do its three services answer through its port, as a page asks?"""
+"""UI of a running instance: whether its services answer through the UI's port, as a page asks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SERVICES = {"/admin/": "admin", "/api/": "api", "/core/": "core"}
 
 
 def judge(instance: str, url: str, silent: Mapping[str, str]) -> Finding:
-    """`silent`: route -> why a page goes on waiting for it ("status 502", "no answer")."""
+    """The finding for the UI at `url`; `silent`: route -> its fault ("status 502", "no answer")."""
     if not silent:
         return ok(NAME, f"the UI of {instance} and its services answer at {url}")
     routes = ", ".join(f"{route} ({fault})" for route, fault in silent.items())
@@ -20,10 +20,10 @@ def judge(instance: str, url: str, silent: Mapping[str, str]) -> Finding:
         (word for prefix, word in _SERVICES.items() if next(iter(silent)).startswith(prefix)), "fe"
     )
     if len(silent) == len(_SERVICES):
-        service = "fe"  # nothing comes through: the UI's own server says why
+        service = "fe"  # no route works: the log of the UI's own server has the cause
     return fail(
         NAME,
         _UNHEALTHY,
-        f"the UI of {instance} waits for ever at {url}: no answer from {routes}",
+        f"the UI of {instance} at {url} waits forever: no answer from {routes}",
         f"cf logs {instance} --service {service}\ncf restart {instance} --all",
     )

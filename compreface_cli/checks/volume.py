@@ -1,11 +1,11 @@
-"""The database volume: ours, of this calculator, and mounted by nobody else."""
+"""Database volume: created by cf, for this calculator, and mounted by no other container."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from compreface_cli.checks import database
-from compreface_cli.checks.base import CONFLICT, DATA, Finding, OwnedResources, fail, ok, whose
+from compreface_cli.checks.base import CONFLICT, DATA, Finding, OwnedResources, described, fail, ok
 from compreface_cli.docker.labels import LABEL_CALCULATOR
 from compreface_cli.facts import Facts
 from compreface_cli.facts.database import DatabaseFacts
@@ -15,10 +15,10 @@ NAME = "volume"
 
 
 def in_doubt(plan: Plan, facts: Facts, own: OwnedResources) -> bool:
-    """Whether only a look into the volume tells if this calculator may work on it.
+    """Whether the database must be read to know if its embeddings are of this calculator.
 
-    Its label names the calculator it was made with and cannot be changed; the record of the
-    instance knows better, and the database best of all.
+    The volume's label names the calculator that it was created for and cannot be changed; the
+    record of the instance is more recent, and the database itself decides.
     """
     docker = facts.docker
     if plan.launcher == "process" or plan.services != "full" or docker is None:
@@ -40,7 +40,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     if volume is None:
         return
     clean = True
-    another = "Choose another instance name with --instance; nothing in the volume was touched."
+    rename = "Choose another instance name with --instance; nothing in the volume was changed."
     made_with = volume.labels.get(LABEL_CALCULATOR)
     if volume.project != plan.project or made_with is None:
         owner = (
@@ -49,43 +49,43 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             else "it was not created by cf"
         )
         clean = False
-        yield fail(NAME, CONFLICT, f"the volume {volume.name} already exists and {owner}", another)
+        yield fail(NAME, CONFLICT, f"the volume {volume.name} already exists: {owner}", rename)
     elif in_doubt(plan, facts, own):
         known = own.calculator or made_with
-        found = _another_calculator(volume.name, known, plan.calculator, facts.database)
-        if found is not None:
+        refusal = _another_calculator(volume.name, known, plan.calculator, facts.database)
+        if refusal is not None:
             clean = False
-            yield found
+            yield refusal
     for container in docker.containers:
         if volume.name in container.volumes and container.active and not own.has(container, plan):
             clean = False
             yield fail(
                 NAME,
                 CONFLICT,
-                f"the volume {volume.name} is mounted by {whose(container)}; "
-                "two databases on one volume destroy it",
+                f"the volume {volume.name} is mounted by {described(container)}; "
+                "two databases on one volume corrupt it",
                 f"Stop that container first: docker stop {container.name}",
             )
     if clean:
-        yield ok(NAME, f"the volume {volume.name} is ours, and {plan.calculator} may work on it")
+        yield ok(NAME, f"the volume {volume.name} is this instance's and fits {plan.calculator}")
 
 
 def _another_calculator(
-    volume: str, known: str, wanted: str, seen: DatabaseFacts | None
+    volume: str, known: str, wanted: str, facts: DatabaseFacts | None
 ) -> Finding | None:
-    """The database decides where it can be read, else what is known of the volume."""
-    takes = None if seen is None else database.takes(seen, wanted)
-    if seen is not None and takes is not None:
-        # Of two calculators in one database the known one is this instance's.
-        if takes and not database.foreign(seen, wanted):
+    """Why `wanted` is refused: by the database if it can be read, else by `known`, the old one."""
+    takes = None if facts is None else database.takes(facts, wanted)
+    if facts is not None and takes is not None:
+        # When the database has faces of two calculators, the known one is this instance's.
+        if takes and not database.foreign(facts, wanted):
             return None
-        return database.refused(volume, seen, wanted)
-    unread = f" (its database cannot be read: {seen.error})" if seen and seen.error else ""
+        return database.refused(volume, facts, wanted)
+    unread = f" (its database cannot be read: {facts.error})" if facts and facts.error else ""
     return fail(
         NAME,
         DATA,
         f"the volume {volume} holds embeddings of {known}{unread}; "
-        f"this build computes those of {wanted}, which do not compare with them",
-        "Start it as another instance (--instance NAME), or here a build with the calculator "
-        f"{known}. Nothing in the volume was touched.",
+        f"this build computes those of {wanted}, which cannot be compared with them",
+        "Start it as another instance (--instance NAME), or start a build with the calculator "
+        f"{known}. Nothing in the volume was changed.",
     )

@@ -29,8 +29,8 @@ def answers() -> bool:
 
 def volumes(label: str, doing: str = "") -> list[str]:
     """The names of the volumes that a `label` or `label=value` fits."""
-    found = client.get("volumes", doing=doing, filters={"label": [label]})
-    return sorted(row["Name"] for row in found.get("Volumes") or ())
+    document = client.get("volumes", doing=doing, filters={"label": [label]})
+    return sorted(row["Name"] for row in document.get("Volumes") or ())
 
 
 def sized(instance: str) -> list[Volume]:
@@ -57,8 +57,8 @@ def remove_volume(name: str) -> None:
 def images(build: str | None = None) -> list[Image]:
     """The images that `cf` built, for one build or for any; those without a name too."""
     label = LABEL_BUILD if build is None else f"{LABEL_BUILD}={build}"
-    found = image.listed(label, doing="list the images of cf")
-    return sorted(found, key=lambda image: (image.build, image.name))
+    built = image.listed(label, doing="list the images of cf")
+    return sorted(built, key=lambda item: (item.build, item.name))
 
 
 def images_of_containers() -> frozenset[str]:

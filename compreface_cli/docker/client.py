@@ -58,8 +58,8 @@ def get(*path: str, doing: str = "", timeout_s: float = ANSWER_S, **query: Any) 
 
     `path` are parts, quoted here; a value of the query that is no text is sent as JSON.
     """
-    words = {key: one if isinstance(one, str) else json.dumps(one) for key, one in query.items()}
-    target = "/" + quote("/".join(path), safe="/:@") + (f"?{urlencode(words)}" if words else "")
+    texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in query.items()}
+    target = "/" + quote("/".join(path), safe="/:@") + (f"?{urlencode(texts)}" if texts else "")
     at, end = endpoint.current(), time.monotonic() + timeout_s
     try:
         if at.host not in _versions:
@@ -143,14 +143,14 @@ def _through_program(end: float) -> Iterator[socket.socket]:
     import tempfile
 
     ours, theirs = socket.socketpair()
-    with ours, tempfile.TemporaryFile() as said:
+    with ours, tempfile.TemporaryFile() as errors:
         with theirs:
             try:
                 child = subprocess.Popen(
                     ["docker", "system", "dial-stdio"],
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
-                    stderr=said.fileno(),
+                    stderr=errors.fileno(),
                     start_new_session=True,  # no terminal, on which ssh would ask for a password
                 )
             except OSError:
@@ -158,8 +158,8 @@ def _through_program(end: float) -> Iterator[socket.socket]:
         try:
             yield _within(ours, end)
         except (ValueError, ConnectionError):  # it ended, and says why
-            said.seek(0)
-            words = said.read().decode(errors="replace").strip()
+            errors.seek(0)
+            words = errors.read().decode(errors="replace").strip()
             if words:
                 raise OSError(words.splitlines()[-1]) from None
             raise

@@ -37,7 +37,7 @@ class PublishedPort:
 class Container:
     """A container; `state` is Docker's word: running, restarting, exited, created, paused, dead.
 
-    What Docker says of a single container alone is empty in a list of all that run.
+    The last fields are empty where only a list was read.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Container:
     ports: tuple[PublishedPort, ...] = ()
     volumes: tuple[str, ...] = ()  # names of mounted volumes
     status: str = ""  # "Up 3 minutes (healthy)", "Restarting (3) 2 seconds ago"
-    # Of a single one alone:
+    # Only of a container that was asked for by itself:
     details: Mapping[str, Any] = field(default_factory=dict)  # Docker's `State`
     restarts: int = 0
     networks: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name -> its names there
@@ -110,7 +110,7 @@ def listed(
     """
     chosen = {key: [value] for key, value in (("label", label), ("volume", volume)) if value}
     rows = client.get("containers", "json", timeout_s=timeout_s, all="1", filters=chosen)
-    found, inspected = [], 0
+    result, inspected = [], 0
     for row in rows:
         container = _of_row(row)
         if container.state != "running" and inspected < _INSPECTED:
@@ -119,8 +119,8 @@ def listed(
             if single is None:
                 continue  # removed since the list was made
             container = replace(single, status=container.status)
-        found.append(container)
-    return found
+        result.append(container)
+    return result
 
 
 def of_project(project: str, folder: str | None = None) -> list[Container]:
@@ -161,8 +161,8 @@ def _single(id_: str, timeout_s: float = client.ANSWER_S) -> Container | None:
         details=state,
         restarts=int(row.get("RestartCount") or 0),
         networks={
-            name: tuple(one.get("Aliases") or ())
-            for name, one in (network.get("Networks") or {}).items()
+            name: tuple(joined.get("Aliases") or ())
+            for name, joined in (network.get("Networks") or {}).items()
         },
         created=row.get("Created") or "",
     )
@@ -232,7 +232,7 @@ def service_state(container: Container) -> ServiceState:
 def start_seconds(container: Container) -> float | None:
     """How long it took from its start until its health check first passed; None: not known."""
     log = (container.details.get("Health") or {}).get("Log") or []
-    passed = next((place for place, one in enumerate(log) if one.get("ExitCode") == 0), None)
+    passed = next((place for place, probe in enumerate(log) if probe.get("ExitCode") == 0), None)
     if passed is None or (passed == 0 and len(log) >= _PROBES_KEPT):
         return None  # not yet, or too long ago for Docker to remember
     try:

@@ -110,9 +110,9 @@ def fingerprint_of(project: Mapping[str, str]) -> str:
 
 def up_to_date(tag: str, context: Path) -> Image | None:
     """The image of that name when it was made from exactly these files, else None."""
-    found = find(tag)
-    if found is not None and found.labels.get(LABEL_RENDER) == fingerprint(context):
-        return found
+    image = find(tag)
+    if image is not None and image.labels.get(LABEL_RENDER) == fingerprint(context):
+        return image
     return None
 
 
@@ -140,9 +140,9 @@ def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool 
     except CfError as failed:
         if before is None or not isinstance(failed, FetchError):
             raise
-        said = failed.details.get("output") or [failed.message]
+        output = failed.details.get("output") or [failed.message]
         raise FetchError(
-            f"--pull: {name} cannot be pulled: {said[-1]}",
+            f"--pull: {name} cannot be pulled: {output[-1]}",
             hint="Check the network and the name. Without --pull the image that is here is taken.",
             details=failed.details,
         ) from failed
@@ -156,8 +156,8 @@ def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool 
 
 def upon_another(image: Image, base: str) -> bool:
     """Whether the base's name means another image here than the one this image was built upon."""
-    found = find(base)
-    return found is not None and image.labels.get(LABEL_BASE) != found.id
+    now = find(base)
+    return now is not None and image.labels.get(LABEL_BASE) != now.id
 
 
 def build(
@@ -191,8 +191,8 @@ def build(
         report(f"{base} is another image by now than the one {tag} was built upon")
     labels = [f"--label={LABEL_RENDER}={made_from}"]
     if base:
-        found = obtain(base, report=report, waiting=waiting)
-        labels.append(f"--label={LABEL_BASE}={found.id}")
+        upon = obtain(base, report=report, waiting=waiting)
+        labels.append(f"--label={LABEL_BASE}={upon.id}")
     if undo is not None:
         undo.push(f"the image {tag}", lambda: _give_back(tag, before, made_from))
     with waiting(f"building the image {tag}") as say:
@@ -216,8 +216,8 @@ def _count(dockerfile: Path) -> int:
     """How many steps a build of ours has; those upon one and the same image share one."""
     lines = dockerfile.read_text("utf-8").splitlines()
     words = [line.split() for line in lines if line[:1].isupper()]
-    bases = {one[1] for one in words if one[0] == "FROM"}
-    return len(bases) + sum(one[0] in _STEPS for one in words)
+    bases = {instruction[1] for instruction in words if instruction[0] == "FROM"}
+    return len(bases) + sum(instruction[0] in _STEPS for instruction in words)
 
 
 class _Steps:
@@ -268,7 +268,7 @@ def _run_build(*arguments: str, tag: str, steps: _Steps) -> None:
 
 def _build_failure(tag: str, lines: list[str], failed: CfError) -> CfError:
     """The failing step with its last lines, instead of the whole log of the build."""
-    numbers = [found[1] for line in lines if (found := _FAILED.match(line))]
+    numbers = [match[1] for line in lines if (match := _FAILED.match(line))]
     if not numbers:
         return failed
     own = [line for line in lines if line.startswith(f"#{numbers[-1]} ")]
@@ -300,10 +300,10 @@ def push(tag: str, waiting: Waiting = _silent) -> str:
     """Push to the registry in the name; returns its digest, "sha256:..."."""
     with waiting(f"pushing {tag}"):
         text = cli.run("push", tag, doing=f"push {tag}", timeout_s=None, on_line=lambda line: None)
-    found = re.search(r"digest: (sha256:[0-9a-f]{64})", text)
-    if found is None:
+    digest = re.search(r"digest: (sha256:[0-9a-f]{64})", text)
+    if digest is None:
         raise CfError(f"push {tag}: the registry named no digest", details={"output": text[-500:]})
-    return found[1]
+    return digest[1]
 
 
 def remove(image: Image) -> None:

@@ -37,20 +37,20 @@ def ask(timeout_s: float = TIMEOUT_S) -> Quick | None:
 
 
 def _images(rows: Any) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    by_build: dict[str, tuple[str, ...]] = {}
     for row in rows:
         build = (row.get("Labels") or {}).get(LABEL_BUILD)
         tags = tuple(tag for tag in row.get("RepoTags") or () if tag != "<none>:<none>")
         if build and tags:
-            found[build] = (*found.get(build, ()), *tags)
-    return found
+            by_build[build] = (*by_build.get(build, ()), *tags)
+    return by_build
 
 
 def _running(rows: Any) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    by_build: dict[str, tuple[str, ...]] = {}
     for row in rows:
         labels = row.get("Labels") or {}
         build, instance = labels.get(LABEL_BUILD), labels.get(LABEL_INSTANCE)
         if build and instance and row.get("State") == "running":
-            found[build] = (*found.get(build, ()), instance)
-    return found
+            by_build[build] = (*by_build.get(build, ()), instance)
+    return by_build

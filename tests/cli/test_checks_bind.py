@@ -1,4 +1,4 @@
-"""Who may ask where the port is open to others: said before the start, with the way out."""
+"""Bind addresses that other hosts can reach: a warning before the start, with a remedy."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from tests.cli.names import assert_named
 KEYS = {"api_keys": "the-key-of-the-test"}
 
 
-def said(**values: Any) -> list[checks.Finding]:
-    found = checks.preflight(plan(**values), facts(docker=docker()))
-    return [one for one in found if one.check == bind.NAME]
+def bind_findings(**values: Any) -> list[checks.Finding]:
+    findings = checks.preflight(plan(**values), facts(docker=docker()))
+    return [finding for finding in findings if finding.check == bind.NAME]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1"])
-def test_nothing_is_said_of_loopback(address: str) -> None:
-    assert said(bind=address, services="core") == []
+def test_loopback_gives_no_finding(address: str) -> None:
+    assert bind_findings(bind=address, services="core") == []
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.7"])
-def test_an_engine_without_keys_that_others_reach_is_warned_of(address: str) -> None:
+def test_an_exposed_engine_without_keys_is_a_warning(address: str) -> None:
     origins = {"bind": "flag --bind"}
     for values in ({"services": "core", "launcher": "compose"}, {"launcher": "process"}):
-        (finding,) = said(bind=address, origins=origins, **values)
+        (finding,) = bind_findings(bind=address, origins=origins, **values)
         assert finding.level == "warn"
         assert_named(finding.message, f"bind: {address} (flag --bind)")
         assert_named(finding.hint, "CF_API_KEYS")
 
 
-def test_with_keys_nothing_is_said() -> None:
-    assert said(bind="0.0.0.0", services="core", secrets=KEYS) == []
+def test_an_exposed_engine_with_keys_gives_no_finding() -> None:
+    assert bind_findings(bind="0.0.0.0", services="core", secrets=KEYS) == []
 
 
-def test_of_the_full_stack_the_ui_and_its_way_to_the_engine_are_warned_of() -> None:
-    (finding,) = said(bind="0.0.0.0", services="full", launcher="compose")
+def test_an_exposed_ui_is_a_warning_that_names_its_route_to_the_engine() -> None:
+    (finding,) = bind_findings(bind="0.0.0.0", services="full", launcher="compose")
     assert finding.level == "warn"
     assert_named(finding.message, "bind: 0.0.0.0", "/core/")
     assert "CF_API_KEYS" not in finding.hint
@@ -55,5 +55,5 @@ def test_up_warns_on_stderr_and_in_json_each_time(local_cf: LocalCf) -> None:
     for change in ("started", "already running"):
         document = local_cf.json(*words[:-1], "--bind", "0.0.0.0")
         assert document["change"] == change
-        (finding,) = [one for one in document["findings"] if one["check"] == bind.NAME]
+        (finding,) = [row for row in document["findings"] if row["check"] == bind.NAME]
         assert finding["level"] == "warn"

@@ -1,4 +1,4 @@
-"""What stands in the way by name: ports, projects, containers, networks, volumes."""
+"""Conflicts on the host: ports, projects, containers, networks, volumes."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ OURS = {
 }
 
 
-def found(check: str, level: str, of: list[Finding]) -> list[Finding]:
+def matching(check: str, level: str, of: list[Finding]) -> list[Finding]:
     return [item for item in of if item.check == check and item.level == level]
 
 
 def only(check: str, level: str, of: list[Finding]) -> Finding:
-    rows = found(check, level, of)
+    rows = matching(check, level, of)
     assert len(rows) == 1, of
     return rows[0]
 
@@ -54,7 +54,7 @@ def ports(*rows: PortFact) -> Any:
     return host(ports={**host().ports, **taken})
 
 
-def test_a_host_with_everything_has_nothing_in_the_way() -> None:
+def test_a_suitable_host_has_no_conflicts() -> None:
     findings = checks.preflight(plan(), facts())
     assert {item.level for item in findings} == {"ok"}
     checks.raise_for(findings)
@@ -99,13 +99,13 @@ def test_a_port_of_a_stopped_container_is_a_warning() -> None:
     stopped = container("old", "exited", ports=(published(8000, held=False),))
     findings = checks.preflight(plan(), facts(docker=docker(containers=(stopped,))))
     assert_named(only("port", "warn", findings).message, 8000, "old")
-    assert not found("port", "fail", findings)
+    assert not matching("port", "fail", findings)
 
 
 def test_a_port_on_another_address_is_no_conflict() -> None:
     other = container("c", ports=(published(8000, "10.0.0.1"), published(9000, "")))
     findings = checks.preflight(plan(), facts(docker=docker(containers=(other,))))
-    assert not found("port", "fail", findings)
+    assert not matching("port", "fail", findings)
 
 
 def test_own_containers_are_no_conflict() -> None:
@@ -127,7 +127,7 @@ def test_own_processes_are_no_conflict() -> None:
     wanted = plan(launcher="process", services="core", port=3000)
     seen = facts(host=ports(held(3000)))
     assert only("port", "fail", checks.preflight(wanted, seen))
-    assert not found(
+    assert not matching(
         "port", "fail", checks.preflight(wanted, seen, OwnedResources(pids=frozenset({4711})))
     )
 
@@ -162,7 +162,7 @@ def test_a_port_of_another_instances_container_names_the_instance(seen_by_docker
     assert "docker-proxy" not in row.message
 
 
-def test_a_process_too_is_told_the_container_on_its_port() -> None:
+def test_the_container_on_a_port_is_named_for_the_process_launcher_too() -> None:
     wanted = plan(launcher="process", services="core", port=3000)
     engine = docker(containers=(container("db", ports=(published(3000),)),))
     seen = facts(host=ports(held(3000, process="docker-proxy")), docker=engine)
@@ -170,13 +170,13 @@ def test_a_process_too_is_told_the_container_on_its_port() -> None:
     assert_named(row.message, 3000, "container db")
 
 
-def test_both_ports_need_a_number_of_their_own() -> None:
+def test_two_equal_ports_are_refused() -> None:
     row = only("port", "fail", checks.preflight(plan(core_port=8000), facts()))
     assert_named(row.message, "--port", "--core-port", 8000)
 
 
 @pytest.mark.parametrize("number", [0, 65536])
-def test_a_number_that_is_no_port_is_refused(number: int) -> None:
+def test_a_port_out_of_range_is_refused(number: int) -> None:
     row = only("port", "fail", checks.preflight(plan(port=number), facts()))
     assert_named(row.message, f"--port {number}")
     assert row.code == 4
@@ -188,26 +188,26 @@ def test_a_privileged_port_is_refused_for_a_process_and_left_to_dockers_engine()
     row = only("port", "fail", checks.preflight(process, facts(host=ports(closed))))
     assert_named(row.message, 80, "permission denied")
     composed = checks.preflight(plan(port=80), facts(host=ports(closed)))
-    assert not found("port", "fail", composed)
+    assert not matching("port", "fail", composed)
 
 
-def test_an_address_that_is_not_ours_is_refused_in_the_systems_words() -> None:
+def test_an_address_of_another_host_is_refused_with_the_systems_error() -> None:
     nowhere = PortFact("10.9.8.7", 8000, free=False, error="cannot assign requested address")
     row = only("port", "fail", checks.preflight(plan(bind="10.9.8.7"), facts(host=ports(nowhere))))
     assert_named(row.message, "10.9.8.7", "cannot assign requested address")
     assert "--bind" in row.hint
 
 
-def test_a_door_that_is_chosen_later_is_not_asked_about() -> None:
+def test_an_automatic_port_is_not_checked() -> None:
     wanted = plan(port="auto", core_port="auto")
     assert checks.questions(wanted).ports == ()
     assert not [item for item in checks.preflight(wanted, facts()) if item.check == "port"]
 
 
-def test_processes_on_a_remote_engines_host_are_said_to_be_unknown() -> None:
+def test_ports_held_by_processes_on_a_remote_docker_host_are_unknown() -> None:
     findings = checks.preflight(plan(), facts(docker=remote(), host=ports(held(8000))))
     assert only("port", "warn", findings)
-    assert not found("port", "fail", findings)
+    assert not matching("port", "fail", findings)
 
 
 def test_a_project_name_taken_from_another_folder_names_it_and_its_containers() -> None:
@@ -233,7 +233,7 @@ def test_a_project_without_a_folder_label_is_foreign() -> None:
     assert_named(only("project", "fail", findings).message, "cf-embedded")
 
 
-def test_a_container_name_taken_by_anybody_is_refused() -> None:
+def test_a_container_name_that_is_taken_is_refused() -> None:
     other = container("cf-embedded-compreface-core-1", "exited")
     row = only(
         "project", "fail", checks.preflight(plan(), facts(docker=docker(containers=(other,))))
@@ -241,7 +241,7 @@ def test_a_container_name_taken_by_anybody_is_refused() -> None:
     assert "docker rename cf-embedded-compreface-core-1" in row.hint
 
 
-def test_an_own_crash_loop_is_told() -> None:
+def test_a_crash_loop_of_this_instance_is_a_warning() -> None:
     mine = of_project("cf-embedded", FOLDER, state="restarting", status="Restarting (3) 1 s ago")
     findings = checks.preflight(plan(), facts(docker=docker(containers=(mine,))), OWN)
     row = only("project", "warn", findings)
@@ -261,7 +261,7 @@ def test_a_foreign_network_of_the_name_is_refused(labels: dict[str, str], owner:
 def test_own_network_is_no_conflict() -> None:
     mine = Labelled("cf-embedded_default", OURS)
     findings = checks.preflight(plan(), facts(docker=docker(networks=(mine,))))
-    assert not found("project", "fail", findings)
+    assert not matching("project", "fail", findings)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_foreign_volume_of_the_name_is_refused(labels: dict[str, str], owner: 
     assert row.code == 4
 
 
-def test_a_volume_of_another_calculator_is_refused_as_data() -> None:
+def test_a_volume_of_another_calculator_is_refused_with_the_code_of_data() -> None:
     theirs = {**OURS, "compreface-cli.calculator": "facenet.Calculator"}
     seen = facts(docker=docker(volumes=(Labelled(VOLUME, theirs),)))
     row = only("volume", "fail", checks.preflight(plan(), seen))
@@ -298,7 +298,7 @@ def judged(database: DatabaseFacts | None, own: OwnedResources = OWN) -> tuple[F
     return row, asked
 
 
-def test_the_database_decides_where_it_can_be_read_and_else_the_label() -> None:
+def test_the_database_decides_if_it_can_be_read_else_the_label() -> None:
     empty, asked = judged(DatabaseFacts(collections=()))
     assert (empty.level, asked) == ("ok", True)
     mine = Collection("People", 7, "Door", CALCULATOR, 3)
@@ -315,7 +315,7 @@ def test_the_database_decides_where_it_can_be_read_and_else_the_label() -> None:
     assert old.code == 5
 
 
-def test_the_record_knows_better_than_the_label() -> None:
+def test_the_record_overrides_the_label() -> None:
     row, asked = judged(None, replace(OWN, calculator=CALCULATOR))
     assert (row.level, asked) == ("ok", False)
     row, asked = judged(None, replace(OWN, calculator="mine.Calculator"))
@@ -324,7 +324,7 @@ def test_the_record_knows_better_than_the_label() -> None:
     assert "facenet.Calculator" not in row.message
 
 
-def test_only_a_volume_of_ours_is_looked_into() -> None:
+def test_only_this_instances_volume_is_read() -> None:
     for labels in ({}, {**THEIRS, "com.docker.compose.project": "shop"}):
         seen = facts(docker=docker(volumes=(Labelled(VOLUME, labels),)))
         assert not volume.in_doubt(plan(), seen, OWN)
@@ -353,7 +353,7 @@ def test_own_volume_with_own_or_stopped_containers_is_fine() -> None:
     assert only("volume", "ok", checks.preflight(plan(), seen, OWN))
 
 
-def test_names_and_volumes_do_not_matter_to_the_engine_alone_as_a_process() -> None:
+def test_the_process_launcher_ignores_docker_names_and_volumes() -> None:
     other = container("cf-embedded-compreface-core-1", volumes=(VOLUME,))
     crowded = docker(containers=(other,), volumes=(Labelled(VOLUME),))
     wanted = plan(launcher="process", services="core", port=3000)
@@ -368,7 +368,7 @@ def test_a_core_alone_has_no_volume_and_one_container_name() -> None:
     assert {item.level for item in findings} == {"ok"}
 
 
-def test_an_engine_out_of_reach_is_one_finding_and_no_guess_about_its_things() -> None:
+def test_an_unreachable_docker_engine_is_one_finding() -> None:
     findings = checks.preflight(plan(), facts(docker=docker(state="refused", containers=())))
     assert [item.check for item in findings if item.level == "fail"] == ["docker"]
 
@@ -386,7 +386,7 @@ def test_all_findings_come_in_one_report_with_the_smallest_code() -> None:
     assert [row["exit_code"] for row in error.details["findings"]] == [4, 4, 7, 7]
 
 
-def test_one_finding_is_counted_as_one_and_may_have_no_way_out() -> None:
+def test_a_single_finding_is_counted_and_may_lack_a_hint() -> None:
     with pytest.raises(PreflightError, match="broken") as caught:
         checks.raise_for([Finding("x", "fail", "broken", "", 9), Finding("y", "warn", "odd")])
     assert caught.value.code == 9

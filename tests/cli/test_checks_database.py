@@ -31,7 +31,7 @@ def folder(*more: str, **changes: bool | str) -> DataFolder:
     return DataFolder(files=(*FRESH, *more), **rest)  # type: ignore[arg-type]
 
 
-def test_a_folder_as_initdb_leaves_it_holds_nothing() -> None:
+def test_a_folder_as_initdb_leaves_it_has_no_data() -> None:
     assert database.holds_nothing(folder())
     assert database.holds_nothing(folder("base/16384/112", "postmaster.pid", "pg_wal/000000010"))
     assert database.holds_nothing(DataFolder())
@@ -54,12 +54,12 @@ def test_a_folder_as_initdb_leaves_it_holds_nothing() -> None:
         folder(error="no answer within 60 s"),
     ],
 )
-def test_whatever_else_lies_there_is_kept(doubt: DataFolder) -> None:
+def test_a_folder_with_other_files_may_have_data(doubt: DataFolder) -> None:
     assert not database.holds_nothing(doubt)
     assert database.cut(doubt, DatabaseFacts('FATAL:  database "frs" does not exist')) == ""
 
 
-def test_each_stage_of_the_initialisation_is_told_apart() -> None:
+def test_each_interrupted_stage_of_the_initialisation_is_recognised() -> None:
     absent = DatabaseFacts(error='FATAL:  database "frs" does not exist')
     stages = {
         database.cut(folder(version=False, open=False)),
@@ -81,7 +81,7 @@ def test_each_stage_of_the_initialisation_is_told_apart() -> None:
         ('no pg_hba.conf entry for host "172.18.0.2"', "172.18.0.2", "pg_hba.conf"),
     ],
 )
-def test_a_login_that_is_refused_names_the_setting(said: str, named: str, way_out: str) -> None:
+def test_a_refused_login_names_the_setting(said: str, named: str, way_out: str) -> None:
     facts = DatabaseFacts(login=f"psql: error: connection failed: FATAL:  {said}")
     found = database.login(VOLUME, facts)
     assert found is not None
@@ -95,11 +95,11 @@ def test_a_login_that_is_refused_names_the_setting(said: str, named: str, way_ou
 
 
 @pytest.mark.parametrize("said", [None, "", "FATAL:  the database system is starting up"])
-def test_a_login_that_may_yet_come_is_no_finding(said: str | None) -> None:
+def test_a_login_that_may_still_succeed_is_no_finding(said: str | None) -> None:
     assert database.login(VOLUME, DatabaseFacts(login=said)) is None
 
 
-def test_an_empty_database_takes_any_calculator_and_a_foreign_one_is_refused() -> None:
+def test_an_empty_database_takes_any_calculator_and_another_one_refuses_it() -> None:
     demo = of("Facenet2018", 20, demo=True)
     assert database.takes(seen(), OURS) is True
     assert database.takes(seen(demo), OURS) is True
@@ -115,7 +115,7 @@ def test_an_empty_database_takes_any_calculator_and_a_foreign_one_is_refused() -
     assert "--instance" in refused.hint
 
 
-def test_a_mixed_collection_is_named_with_commands_that_a_shell_takes() -> None:
+def test_a_mixed_collection_comes_with_commands_that_a_shell_accepts() -> None:
     odd = of("it's $(rm)", 1)
     (found,) = database.collections(PLACE, seen(of(OURS), of(THEIRS, 1), odd), OURS)
     assert found.code == 5
@@ -128,7 +128,7 @@ def test_a_mixed_collection_is_named_with_commands_that_a_shell_takes() -> None:
     assert "e.calculator = 'it''s $(rm)'" in second[-1]
 
 
-def test_a_collection_of_another_calculator_alone_has_another_way_back() -> None:
+def test_a_collection_of_another_calculator_alone_has_its_own_remedy() -> None:
     other = of(THEIRS, service=8, name="Doors")
     (found,) = database.collections(PLACE, seen(of(OURS), other), OURS)
     assert_named(found.message, "Doors", "Front door", OURS)

@@ -1,4 +1,4 @@
-"""What the doctor makes of what it saw: rows, levels and the exit code."""
+"""The rows of `cf doctor` for given facts: their levels and the exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.cli.fake_facts import (
     remote,
 )
 from tests.cli.names import assert_named
-from tests.cli.test_checks_conflicts import found, only, ports
+from tests.cli.test_checks_conflicts import matching, only, ports
 
 DONE = Environment("/data/engine-env/abc")
 
@@ -34,7 +34,7 @@ def rows(**changes: Any) -> list[Finding]:
     return checks.doctor(replace(seen, **changes))
 
 
-def test_a_machine_with_everything_is_well() -> None:
+def test_a_suitable_machine_has_only_good_rows() -> None:
     of = rows()
     assert {row.level for row in of} == {"ok"}
     assert checks.exit_code(of) == 0
@@ -58,13 +58,15 @@ def test_the_exit_code_is_the_smallest_of_the_failed_rows() -> None:
         {"compose_version": None},
     ],
 )
-def test_no_docker_is_a_warning_for_the_process_launcher_serves(changes: dict[str, Any]) -> None:
+def test_missing_docker_is_a_warning_since_the_process_launcher_needs_none(
+    changes: dict[str, Any],
+) -> None:
     of = rows(facts=facts(docker=docker(**changes)))
     assert only("docker", "warn", of).code == 0
     assert checks.exit_code(of) == 0
 
 
-def test_a_host_that_was_not_asked_about_docker_and_gpu_has_no_rows_of_them() -> None:
+def test_without_facts_about_docker_and_gpu_there_are_no_rows_of_them() -> None:
     of = rows(facts=facts(docker=None))
     assert not [row for row in of if row.check in ("docker", "gpu")]
 
@@ -102,28 +104,26 @@ def test_disks_of_our_folder_and_of_docker_are_rows() -> None:
         (gpu(gpus=(Gpu(2, "GTX", (6, 1), 1),)), "ok", "cuda12-legacy"),
     ],
 )
-def test_trouble_with_a_gpu_is_a_warning_and_absence_is_fine(
-    nvidia: Any, level: str, named: str
-) -> None:
+def test_a_faulty_gpu_is_a_warning_and_no_gpu_is_fine(nvidia: Any, level: str, named: str) -> None:
     first = next(row for row in rows(facts=facts(gpu=nvidia)) if row.check == "gpu")
     assert first.level == level
     assert_named(first.message, named)
 
 
-def test_the_toolkit_is_a_row_when_docker_is_here() -> None:
+def test_the_toolkit_is_a_row_if_docker_is_local() -> None:
     unknown = only("gpu", "warn", rows(facts=facts(gpu=gpu())))
     assert_named(unknown.hint, "nvidia-ctk runtime configure")
     known = facts(gpu=gpu(), docker=docker(runtimes=("nvidia",)))
     assert only("gpu", "warn", rows(facts=known)).hint == ""
-    assert not found("gpu", "warn", rows(facts=facts(gpu=gpu(), docker=remote())))
+    assert not matching("gpu", "warn", rows(facts=facts(gpu=gpu(), docker=remote())))
 
 
 def test_a_port_of_an_own_instance_is_fine() -> None:
     of = rows(facts=facts(host=ports(held(3000))), instances={3000: "embedded"})
-    assert_named(found("port", "ok", of)[0].message, 3000, "embedded")
+    assert_named(matching("port", "ok", of)[0].message, 3000, "embedded")
 
 
-def test_the_engines_port_held_by_somebody_fails_and_the_uis_warns() -> None:
+def test_the_engines_port_in_use_fails_and_the_uis_warns() -> None:
     of = rows(facts=facts(host=ports(held(3000), held(8000))))
     failed = only("port", "fail", of)
     assert_named(failed.message, "python3", "pid 4711")
@@ -132,7 +132,7 @@ def test_the_engines_port_held_by_somebody_fails_and_the_uis_warns() -> None:
     assert checks.exit_code(of) == 4
 
 
-def test_a_port_of_a_container_or_of_an_unseen_process_says_so() -> None:
+def test_a_port_of_a_container_or_of_an_unseen_process_names_its_holder() -> None:
     other = container("shop", "restarting", ports=(published(8000, held=False),))
     stopped = container("old", "exited", ports=(published(3000, held=False),))
     unseen = PortFact("127.0.0.1", 3000, free=False, error="address already in use")
@@ -142,7 +142,7 @@ def test_a_port_of_a_container_or_of_an_unseen_process_says_so() -> None:
     assert_named(only("port", "warn", of).message, 8000, "container shop", "restarting")
 
 
-def test_a_port_that_this_user_may_not_bind_is_told_from_one_that_is_held() -> None:
+def test_a_privileged_port_differs_from_one_that_is_held() -> None:
     low = PortFact("127.0.0.1", 80, free=False, denied=True, error="Permission denied")
     foreign = PortFact("1.2.3.4", 81, free=False, error="Cannot assign requested address")
     of = rows(facts=facts(host=ports(low, foreign)))
@@ -152,7 +152,7 @@ def test_a_port_that_this_user_may_not_bind_is_told_from_one_that_is_held() -> N
 
 def test_a_port_without_a_purpose_has_a_row_too() -> None:
     free = PortFact("127.0.0.1", 9, free=True)
-    assert_named(found("port", "ok", rows(facts=facts(host=ports(free))))[-1].message, 9)
+    assert_named(matching("port", "ok", rows(facts=facts(host=ports(free))))[-1].message, 9)
 
 
 def test_models_are_named_and_a_damaged_one_fails() -> None:
@@ -161,7 +161,7 @@ def test_models_are_named_and_a_damaged_one_fails() -> None:
     assert_named(only("models", "ok", of).message, "a, b")
     assert_named(only("models", "fail", of).message, "model c")
     assert checks.exit_code(of) == 9
-    assert not found("models", "ok", rows(models={"c": "damaged"}))
+    assert not matching("models", "ok", rows(models={"c": "damaged"}))
 
 
 @pytest.mark.parametrize(

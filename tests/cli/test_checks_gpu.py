@@ -12,7 +12,7 @@ from compreface_cli.checks.gpu import wheel_row
 from compreface_cli.facts.gpu import Gpu, GpuFacts, ProbeFact
 from tests.cli.fake_facts import NO_GPU, docker, facts, gpu, plan, remote
 from tests.cli.names import assert_named
-from tests.cli.test_checks_conflicts import found, only
+from tests.cli.test_checks_conflicts import matching, only
 
 WANTED = plan(device="cuda", gpu_index=0, wheels="cuda13")
 WORKS = ProbeFact("img", True)
@@ -50,7 +50,7 @@ def test_the_wheels_of_each_card(capability: tuple[int, int], driver: int, row: 
     assert wheel_row(capability, driver) == row
 
 
-def test_a_cpu_build_asks_for_no_gpu() -> None:
+def test_a_cpu_build_has_no_findings_about_the_gpu() -> None:
     assert levels(facts(gpu=NO_GPU), plan()) == []
 
 
@@ -58,11 +58,11 @@ def test_a_gpu_with_driver_toolkit_and_a_probe_that_starts_is_fine() -> None:
     assert levels(facts(gpu=gpu(), probe=WORKS)) == ["ok", "ok"]
 
 
-def test_without_a_driver_it_says_whether_a_card_is_there() -> None:
+def test_without_a_driver_the_message_says_whether_there_is_a_card() -> None:
     said = set()
     for on_bus in (False, True):
         findings = checks.preflight(WANTED, facts(gpu=replace(NO_GPU, card_on_bus=on_bus)))
-        driver, toolkit = found("gpu", "fail", findings)
+        driver, toolkit = matching("gpu", "fail", findings)
         assert_named(driver.message, "/dev/nvidia0")
         assert_named(driver.hint, 580)
         assert_named(toolkit.message, "nvidia-ctk")
@@ -78,7 +78,9 @@ def test_without_a_driver_it_says_whether_a_card_is_there() -> None:
         (gpu(gpus=(), smi=None, driver=None), "nvidia-smi"),
     ],
 )
-def test_a_driver_that_does_not_answer_is_told_in_its_own_words(seen: GpuFacts, words: str) -> None:
+def test_a_driver_that_does_not_answer_is_refused_with_its_error(
+    seen: GpuFacts, words: str
+) -> None:
     row = only("gpu", "fail", checks.preflight(WANTED, facts(gpu=seen, probe=WORKS)))
     assert_named(row.message, words)
 
@@ -103,7 +105,7 @@ def test_no_toolkit_says_how_to_install_it() -> None:
         docker(cdi_dirs=("/etc/cdi",), cdi_devices=("vendor.com/net=0",)),
     ],
 )
-def test_a_toolkit_that_docker_does_not_know_says_how_to_configure_it(engine: Any) -> None:
+def test_an_unconfigured_toolkit_comes_with_the_command_that_configures_it(engine: Any) -> None:
     row = only("gpu", "fail", checks.preflight(WANTED, facts(gpu=gpu(), docker=engine)))
     assert row.code == 7
     assert_named(row.hint, "nvidia-ctk runtime configure")
@@ -117,18 +119,16 @@ def test_a_toolkit_that_docker_does_not_know_says_how_to_configure_it(engine: An
         (gpu(), docker(cdi_dirs=("/etc/cdi",), cdi_devices=("nvidia.com/gpu=0",))),
     ],
 )
-def test_a_configured_toolkit_without_a_probe_is_a_warning_for_it_proves_nothing(
-    seen: GpuFacts, engine: Any
-) -> None:
+def test_a_configured_toolkit_without_a_probe_is_a_warning(seen: GpuFacts, engine: Any) -> None:
     assert levels(facts(gpu=seen, docker=engine)) == ["ok", "warn"]
 
 
 @pytest.mark.parametrize(
     ("seen", "way_out"), [(gpu(), "nvidia-ctk runtime"), (gpu(gpus=()), "driver")]
 )
-def test_a_probe_that_fails_is_told_in_dockers_words(seen: GpuFacts, way_out: str) -> None:
+def test_a_failed_probe_is_refused_with_dockers_error(seen: GpuFacts, way_out: str) -> None:
     engine = docker(runtimes=("nvidia",))
-    rows = found(
+    rows = matching(
         "gpu", "fail", checks.preflight(WANTED, facts(gpu=seen, docker=engine, probe=BROKEN))
     )
     assert_named(rows[-1].message, BROKEN.image, BROKEN.error)
@@ -163,14 +163,16 @@ def test_a_process_needs_a_driver_and_no_toolkit() -> None:
     assert levels(facts(gpu=gpu(toolkit=())), wanted) == ["ok"]
 
 
-def test_an_engine_out_of_reach_leaves_the_driver_to_judge() -> None:
+def test_without_docker_only_the_driver_is_judged() -> None:
     assert levels(facts(gpu=gpu(toolkit=()), docker=docker(state="refused"))) == ["ok"]
 
 
-def test_a_host_that_was_not_asked_is_a_warning() -> None:
+def test_a_host_without_gpu_facts_is_a_warning() -> None:
     assert levels(facts()) == ["warn"]
 
 
 @pytest.mark.parametrize(("probe", "level"), [(None, "warn"), (WORKS, "ok"), (BROKEN, "fail")])
-def test_of_a_remote_engine_only_a_probe_counts(probe: ProbeFact | None, level: str) -> None:
+def test_for_a_remote_docker_engine_only_a_probe_counts(
+    probe: ProbeFact | None, level: str
+) -> None:
     assert levels(facts(docker=remote(), gpu=NO_GPU, probe=probe)) == [level]

@@ -21,7 +21,7 @@ from compreface_cli.runtimes import needed
 from tests.cli.build_files import catalogue
 from tests.cli.fake_facts import BASE, CORE, STACK, V2, docker, facts, host, images, plan, remote
 from tests.cli.names import assert_named
-from tests.cli.test_checks_conflicts import found, only
+from tests.cli.test_checks_conflicts import matching, only
 
 FE = STACK["fe_image"]
 SOCKET = "unix:///var/run/docker.sock"
@@ -38,7 +38,7 @@ SOCKET = "unix:///var/run/docker.sock"
         ({"state": "error", "error": "odd"}, "odd", "DOCKER_HOST"),
     ],
 )
-def test_each_way_of_docker_being_out_of_reach_has_its_own_way_out(
+def test_each_reason_why_docker_is_unusable_has_its_own_remedy(
     changes: dict[str, Any], said: str, way_out: str
 ) -> None:
     row = only("docker", "fail", checks.preflight(plan(), facts(docker=docker(**changes))))
@@ -48,19 +48,19 @@ def test_each_way_of_docker_being_out_of_reach_has_its_own_way_out(
 
 
 @pytest.mark.parametrize("runtime", ["tensorflow", "mxnet"])
-def test_a_framework_with_nothing_to_run_is_told(runtime: str) -> None:
+def test_a_framework_that_runs_no_network_is_a_warning(runtime: str) -> None:
     host_and_docker = facts(host=host(cpu_flags=V2 | {"avx", "avx2"}))
     row = only("runtime", "warn", checks.preflight(plan(runtime=runtime), host_and_docker))
     assert_named(row.message, f"runtime: {runtime}")
     assert_named(row.hint, runtime)
 
 
-def test_a_framework_with_a_file_of_its_own_is_no_finding() -> None:
+def test_a_framework_with_a_model_in_its_format_is_no_finding() -> None:
     model = replace(catalogue()["20180402-114759"], keep_source=True)
     has = plan(runtime="tensorflow", models=(model,))
-    found_rows = checks.preflight(has, facts(host=host(cpu_flags=V2 | {"avx"})))
-    assert not found("runtime", "warn", found_rows)
-    assert not found("runtime", "warn", checks.preflight(plan(), facts()))
+    findings = checks.preflight(has, facts(host=host(cpu_flags=V2 | {"avx"})))
+    assert not matching("runtime", "warn", findings)
+    assert not matching("runtime", "warn", checks.preflight(plan(), facts()))
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_framework_without_packages_for_this_python_is_refused(
     assert "--launcher compose" in row.hint
     assert f"Python {newest.rsplit('.', 1)[0]}" in row.hint
     assert row.code == 3
-    assert not found("runtime", "fail", rows(newest, "process"))
-    assert not found("runtime", "fail", rows(newer, "compose"))  # an image has its own Python
+    assert not matching("runtime", "fail", rows(newest, "process"))
+    assert not matching("runtime", "fail", rows(newer, "compose"))  # an image has its own Python
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_versions_are_read_as_numbers(text: str | None, numbers: tuple[int, ...]
     assert docker_check.version(text) == numbers
 
 
-def test_docker_does_not_matter_to_a_process() -> None:
+def test_a_process_needs_no_docker() -> None:
     wanted = plan(launcher="process", services="core", port=3000)
     for seen in (facts(docker=None), facts(docker=docker(state="refused"))):
         assert not [item for item in checks.preflight(wanted, seen) if item.level != "ok"]
 
 
-def test_an_image_that_cannot_be_pulled_is_refused_with_the_registrys_words() -> None:
+def test_an_image_that_cannot_be_pulled_is_refused_with_the_registrys_error() -> None:
     less = docker(
         images=images(CORE, *(name for name in STACK.values() if name != FE)),
         pulls={FE: PullFact(FE, False, "no such host")},
@@ -123,13 +123,13 @@ def test_an_image_that_cannot_be_pulled_is_refused_with_the_registrys_words() ->
     assert_named(row.message, FE, "no such host")
     assert row.code == 9
     alone = checks.preflight(plan(services="core", port=3000), facts(docker=less))
-    assert not found("image", "fail", alone)
+    assert not matching("image", "fail", alone)
 
 
 def test_an_image_that_can_be_pulled_is_fine() -> None:
     less = docker(images=images(CORE), pulls={n: PullFact(n, True) for n in STACK.values()})
     findings = checks.preflight(plan(), facts(docker=less))
-    assert len(found("image", "ok", findings)) == 5
+    assert len(matching("image", "ok", findings)) == 5
 
 
 @pytest.mark.parametrize("pulls", [{}, {BASE: PullFact(BASE, None, "no answer within 8 s")}])
@@ -139,9 +139,9 @@ def test_a_silent_registry_is_a_warning(pulls: dict[str, PullFact]) -> None:
     assert_named(row.message, BASE, *(pull.reason for pull in pulls.values()))
 
 
-def test_an_absent_core_image_is_built_from_a_base_that_is_here() -> None:
+def test_an_absent_core_image_is_built_from_a_local_base_image() -> None:
     less = docker(images=images(BASE, *STACK.values()))
-    assert not found("image", "fail", checks.preflight(plan(), facts(docker=less)))
+    assert not matching("image", "fail", checks.preflight(plan(), facts(docker=less)))
 
 
 def test_an_absent_core_image_that_may_not_be_built_is_refused() -> None:
@@ -173,7 +173,7 @@ def test_a_named_image_without_an_engine_is_refused() -> None:
     row = only("image", "fail", checks.preflight(named_plan(), facts(docker=given())))
     assert_named(row.message, "corp/core:1", "environment CF_IMAGE", LABEL_BUILD)
     assert row.code == 3
-    assert not found("image", "fail", checks.preflight(plan(), facts(docker=given())))
+    assert not matching("image", "fail", checks.preflight(plan(), facts(docker=given())))
 
 
 def test_a_named_image_of_another_build_is_refused_with_its_build() -> None:
@@ -184,29 +184,29 @@ def test_a_named_image_of_another_build_is_refused_with_its_build() -> None:
     assert_named(row.hint, "cf up corp-faces", "cf show corp-faces")
     assert row.code == 3
     same = named_plan(detector="facenet.FaceDetector", calculator="facenet.Calculator")
-    assert not found("image", "fail", checks.preflight(same, seen))
+    assert not matching("image", "fail", checks.preflight(same, seen))
     built = checks.preflight(named_plan(), seen, OwnedResources(must_build=True))
-    assert not found("image", "fail", built), "it is made anew under that name"
+    assert not matching("image", "fail", built), "it is built again under that name"
 
 
-def test_a_named_image_that_is_nowhere_is_refused_and_not_built_under_its_name() -> None:
+def test_a_named_image_that_does_not_exist_is_refused_and_not_built_under_its_name() -> None:
     pulls = {"corp/core:1": PullFact("corp/core:1", False, "manifest unknown")}
     seen = facts(docker=docker(images=images(BASE, *STACK.values()), pulls=pulls))
     row = only("image", "fail", checks.preflight(named_plan(), seen))
     assert_named(row.message, "corp/core:1", "environment CF_IMAGE", "manifest unknown")
     assert "cf up embedded --build" in row.hint
     assert row.code == 9
-    assert not found(
+    assert not matching(
         "image", "fail", checks.preflight(named_plan(), seen, OwnedResources(must_build=True))
     )
     pulls = {"corp/core:1": PullFact("corp/core:1", True)}
     seen = facts(docker=docker(images=images(*STACK.values()), pulls=pulls))
-    assert not found("image", "fail", checks.preflight(named_plan(), seen))
+    assert not matching("image", "fail", checks.preflight(named_plan(), seen))
 
 
 def test_the_architecture_of_the_engine_that_will_run_counts() -> None:
     seen = facts(host=host(architecture="riscv64"))
-    assert not found("architecture", "fail", checks.preflight(plan(), seen))
+    assert not matching("architecture", "fail", checks.preflight(plan(), seen))
     wanted = plan(launcher="process", services="core", port=3000)
     row = only("architecture", "fail", checks.preflight(wanted, seen))
     assert "riscv64" in row.message
@@ -221,7 +221,7 @@ def test_cuda_wheels_exist_for_amd64_alone() -> None:
 
 
 @pytest.mark.parametrize("lost", sorted(V2))
-def test_each_flag_of_the_runtime_is_needed_and_named(lost: str) -> None:
+def test_each_flag_of_the_runtime_is_required_and_named(lost: str) -> None:
     row = only("cpu", "fail", checks.preflight(plan(), facts(host=host(cpu_flags=V2 - {lost}))))
     assert_named(row.message, lost)
     assert not [flag for flag in V2 - {lost} if flag in row.message.replace(lost, "")]
@@ -250,7 +250,7 @@ def test_arm_needs_no_flags() -> None:
     assert cpu.judge(frozenset(), "onnxruntime", "arm64").level == "ok"
 
 
-def test_the_flags_of_a_remote_engines_host_are_said_to_be_unknown() -> None:
+def test_the_flags_of_a_remote_docker_host_are_unknown() -> None:
     old = host(cpu_flags=frozenset())
     row = only("cpu", "warn", checks.preflight(plan(), facts(docker=remote(), host=old)))
     assert "sse4_2" in row.hint
@@ -268,7 +268,7 @@ def test_the_flags_of_a_remote_engines_host_are_said_to_be_unknown() -> None:
         (2_000_000_000, None, "ok"),
     ],
 )
-def test_a_small_machine_is_refused_and_a_busy_one_warned_about(
+def test_too_little_memory_is_refused_and_too_little_available_is_a_warning(
     total: int | None, available: int | None, level: str
 ) -> None:
     assert memory.judge(total, available, memory.ENGINE).level == level
@@ -281,7 +281,7 @@ def test_the_full_stack_needs_more_memory_than_the_engine() -> None:
     assert only("memory", "ok", alone)
 
 
-def test_the_memory_of_a_remote_engines_host_counts() -> None:
+def test_the_memory_of_a_remote_docker_host_counts() -> None:
     small = remote(memory_total=1_000_000_000)
     assert only("memory", "fail", checks.preflight(plan(), facts(docker=small)))
 
@@ -300,7 +300,7 @@ def test_a_gpu_image_needs_far_more_disk() -> None:
     assert "10.2 GB" in row.message
 
 
-def test_images_that_are_here_need_no_room() -> None:
+def test_local_images_need_no_disk_space() -> None:
     little = docker(root_free=300_000_000)
     assert only("disk", "ok", checks.preflight(plan(), facts(docker=little)))
 
@@ -308,12 +308,12 @@ def test_images_that_are_here_need_no_room() -> None:
 @pytest.mark.parametrize(
     "engine", [remote(), docker(root_free=None)], ids=["remote", "not readable"]
 )
-def test_unknown_room_at_dockers_root_is_a_warning(engine: Any) -> None:
+def test_unknown_free_space_at_dockers_root_is_a_warning(engine: Any) -> None:
     row = only("disk", "warn", checks.preflight(plan(), facts(docker=engine)))
     assert_named(row.message, "/var/lib/docker", "200 MB")
 
 
-def test_an_unknown_root_has_no_name() -> None:
+def test_an_unknown_docker_root_gives_a_default_path_in_the_hint() -> None:
     row = disk.judge_root(None, None, False, 1)
     assert row.level == "warn"
     assert "None" not in row.message
@@ -323,13 +323,13 @@ def test_an_unknown_root_has_no_name() -> None:
 @pytest.mark.parametrize(
     ("free", "level"), [(10_000_000, "fail"), (500_000_000, "warn"), (2_000_000_000, "ok")]
 )
-def test_the_disk_of_our_own_folders_counts(free: int, level: str) -> None:
+def test_the_disk_of_cfs_own_folders_counts(free: int, level: str) -> None:
     seen = host(disks={"/data": DiskFact("/data", "/", free, 10**12)})
     wanted = plan(launcher="process", services="core", port=3000)
     assert only("disk", level, checks.preflight(wanted, facts(host=seen)))
 
 
-def test_a_full_disk_names_the_variable_that_moves_what_fills_it(
+def test_a_full_disk_names_the_variable_that_moves_the_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
@@ -360,16 +360,16 @@ def test_two_folders_on_one_disk_are_one_finding() -> None:
     assert "/mnt" in only("disk", "ok", findings).message
 
 
-def test_sizes_are_written_for_people() -> None:
+def test_sizes_are_written_with_units() -> None:
     assert (size(300_000_000), size(1_500_000_000)) == ("300 MB", "1.5 GB")
 
 
-def test_a_fixed_launcher_stays() -> None:
+def test_a_launcher_that_was_chosen_is_kept() -> None:
     choice = checks.choose(plan(launcher="process"), facts())
     assert (choice.kind, choice.leaves_out) == ("process", "")
 
 
-def test_auto_is_compose_when_every_image_is_at_hand() -> None:
+def test_auto_is_compose_if_all_images_are_available() -> None:
     choice = checks.choose(plan(launcher="auto"), facts())
     assert choice.kind == "compose"
     assert "unix:///var/run/docker.sock" in choice.reason
@@ -391,11 +391,11 @@ def test_auto_is_compose_when_every_image_is_at_hand() -> None:
             docker(
                 images=images(CORE), pulls={n: PullFact(n, None, "silence") for n in STACK.values()}
             ),
-            "out of reach",
+            "unreachable",
         ),
     ],
 )
-def test_auto_is_a_process_otherwise_and_says_why_and_what_is_left_out(
+def test_auto_is_a_process_otherwise_with_the_reason_and_what_is_left_out(
     engine: Any, named: str
 ) -> None:
     choice = checks.choose(plan(launcher="auto"), facts(docker=engine))
@@ -404,7 +404,7 @@ def test_auto_is_a_process_otherwise_and_says_why_and_what_is_left_out(
     assert "database" in choice.leaves_out
 
 
-def test_auto_that_may_not_build_says_so_where_no_image_must_be_pulled() -> None:
+def test_auto_without_permission_to_build_names_the_flag() -> None:
     engine = docker(images=images(BASE, *STACK.values()))
     choice = checks.choose(
         plan(launcher="auto"), facts(docker=engine), OwnedResources(may_build=False)
@@ -414,22 +414,22 @@ def test_auto_that_may_not_build_says_so_where_no_image_must_be_pulled() -> None
     assert "registry" not in choice.reason
 
 
-def test_dockers_own_words_are_no_part_of_the_reason() -> None:
-    said = 'Get "https://r/v2/": dial tcp: lookup r on 192.0.2.1:53: server misbehaving'
+def test_dockers_error_is_in_the_detail_and_not_in_the_reason() -> None:
+    error = 'Get "https://r/v2/": dial tcp: lookup r on 192.0.2.1:53: server misbehaving'
     engine = docker(
-        images=images(CORE), pulls={n: PullFact(n, False, said) for n in STACK.values()}
+        images=images(CORE), pulls={n: PullFact(n, False, error) for n in STACK.values()}
     )
     choice = checks.choose(plan(launcher="auto"), facts(docker=engine))
-    assert_named(choice.reason, "out of reach")
+    assert_named(choice.reason, "unreachable")
     assert "dial tcp" not in choice.reason
     assert "dial tcp" in choice.detail
-    alone = docker(images=(), pulls={BASE: PullFact(BASE, False, said)})
+    alone = docker(images=(), pulls={BASE: PullFact(BASE, False, error)})
     choice = checks.choose(plan(launcher="auto", services="core"), facts(docker=alone))
-    assert_named(choice.reason, BASE, "out of reach")
+    assert_named(choice.reason, BASE, "unreachable")
     assert "dial tcp" not in choice.reason
 
 
-def test_a_core_as_a_process_leaves_nothing_out_but_the_reboot() -> None:
+def test_an_engine_as_a_process_lacks_only_the_start_after_a_reboot() -> None:
     choice = checks.choose(plan(launcher="auto", services="core"), facts(docker=None))
     assert "reboot" in choice.leaves_out
 
@@ -449,19 +449,19 @@ def test_questions_of_auto_cover_both_launchers() -> None:
     assert not asked.gpu
 
 
-def test_a_process_asks_docker_nothing() -> None:
+def test_a_process_has_no_questions_about_docker() -> None:
     asked = checks.questions(plan(launcher="process", services="core", port=3000))
     assert (asked.docker, asked.images, asked.probe_images) == (False, (), ())
 
 
-def test_a_gpu_build_asks_for_a_probe_of_its_card() -> None:
+def test_a_gpu_build_has_its_card_probed() -> None:
     asked = checks.questions(plan(device="cuda", gpu_index=1))
     assert asked.gpu
     assert asked.gpu_index == 1
     assert asked.probe_images == (CORE, BASE)
 
 
-def test_what_a_build_needs_is_looked_at_and_nothing_that_only_a_start_needs() -> None:
+def test_a_build_has_only_the_checks_that_concern_an_image() -> None:
     wanted, here = plan(launcher="compose"), facts(docker=docker(images=images(BASE)))
     findings = checks.build(wanted, here, OwnedResources(must_build=True))
     assert {finding.check for finding in findings} == {"docker", "image", "architecture", "disk"}

@@ -1,4 +1,4 @@
-"""Whether the UI can show what a build answers: said once, with the lines that mend it."""
+"""Whether the UI can display what a build returns: one finding, with the lines to add."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from tests.cli.fake_facts import docker, facts, plan
 from tests.cli.names import assert_named
 
 
-def said(of: Plan, seen: Facts | None = None) -> list[checks.Finding]:
-    return [one for one in checks.preflight(of, seen or facts()) if one.check == ui.NAME]
+def ui_findings(of: Plan, seen: Facts | None = None) -> list[checks.Finding]:
+    return [
+        finding for finding in checks.preflight(of, seen or facts()) if finding.check == ui.NAME
+    ]
 
 
 BUNDLED = sorted(path.stem for path in resources.builds_dir().glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_every_bundled_build_answers_what_the_ui_reads(name: str) -> None:
+def test_every_bundled_build_returns_what_the_ui_reads(name: str) -> None:
     made = resolve(builds.load(resources.builds_dir() / f"{name}.yaml"), Settings())
     (finding,) = ui.judge(replace(made, services="full", launcher="compose"))
     assert finding.level == "ok"
@@ -46,41 +48,43 @@ def test_every_bundled_build_answers_what_the_ui_reads(name: str) -> None:
     ],
     ids=str,
 )
-def test_what_is_missing_is_said_once_with_the_lines_to_add(
+def test_missing_plugins_are_one_warning_with_the_lines_to_add(
     plugins: tuple[str, ...], lacks: str
 ) -> None:
-    (finding,) = said(plan(plugins=plugins, origins={"plugins": "build mine"}))
+    (finding,) = ui_findings(plan(plugins=plugins, origins={"plugins": "build mine"}))
     assert finding.level == "warn"
     assert_named(finding.message, lacks)
     assert_named(finding.hint, "build mine")
     lines = [line for line in finding.hint.splitlines() if line.startswith("  - ")]
     given = yaml.safe_load("plugins:\n" + "\n".join(lines))["plugins"]
-    assert [one.level for one in said(plan(plugins=(*plugins, *given)))] == ["ok"]
+    assert [finding.level for finding in ui_findings(plan(plugins=(*plugins, *given)))] == ["ok"]
 
 
-def test_any_network_that_answers_will_do() -> None:
+def test_a_plugin_of_any_network_counts() -> None:
     others = (
         "insightface.LandmarksDetector",
         "insightface.PoseEstimator",
         "dlib.AgeDetector@mine",
         "genderage.GenderDetector@other",
     )
-    assert [one.level for one in said(plan(plugins=others))] == ["ok"]
+    assert [finding.level for finding in ui_findings(plan(plugins=others))] == ["ok"]
 
 
 @pytest.mark.parametrize(
     "changes", [{"services": "core"}, {"launcher": "process", "services": "core"}], ids=str
 )
-def test_nothing_is_said_of_an_engine_alone(changes: dict[str, Any]) -> None:
-    assert said(plan(plugins=(), **changes)) == []
+def test_an_engine_without_the_ui_gives_no_finding(changes: dict[str, Any]) -> None:
+    assert ui_findings(plan(plugins=(), **changes)) == []
     assert list(ui.judge(plan(plugins=(), **changes))) == []
     assert list(ui.judge(plan(plugins=(), launcher="process"))) == []
 
 
 def test_auto_is_judged_as_what_it_becomes() -> None:
     wanted = plan(plugins=(), launcher="auto")
-    assert [one.level for one in said(wanted)] == ["warn"]
+    assert [finding.level for finding in ui_findings(wanted)] == ["warn"]
     away = facts(docker=docker(state="unreachable"))
-    assert said(wanted, away) == []
+    assert ui_findings(wanted, away) == []
     assert list(ui.check(wanted, away, checks.OwnedResources())) == []
-    assert [one.level for one in ui.check(wanted, facts(), checks.OwnedResources())] == ["warn"]
+    assert [finding.level for finding in ui.check(wanted, facts(), checks.OwnedResources())] == [
+        "warn"
+    ]

@@ -16,6 +16,7 @@ import typer
 from compreface_cli import app, cli
 from compreface_cli.errors import ConflictError, InterruptedByUser, Interruption, PreflightError
 from tests.cli.in_process import Cf, in_folder
+from tests.cli.names import assert_named
 from tests.shared import ROOT
 
 
@@ -85,7 +86,7 @@ def test_help_and_version_end_with_0(cf: Cf) -> None:
 def test_an_error_tells_what_why_and_what_next(cf: Cf) -> None:
     done = cf("show", "embeded")
     assert done.code == 3
-    assert "did you mean 'embedded'?" in done.err
+    assert_named(done.err, "'embeded'", "'embedded'?")
     assert "cf list-builds" in done.err
     error = cf("show", "embeded", "--json").document["error"]
     assert error["exit_code"] == 3

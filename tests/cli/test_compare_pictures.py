@@ -22,6 +22,7 @@ from compreface_cli.models import catalogue
 from compreface_cli.models.entry import Border
 from compreface_cli.photos.compare import scale, verdict
 from compreface_cli.photos.scan import CUT_SHORT
+from tests.cli.names import assert_named
 from tests.cli.picture_engine import NO_FACE, PictureEngine, a_face, picture_engine
 
 NORTH, NORTH_EAST, EAST = (0.0, 2.0), (1.0, 1.0), (3.0, 0.0)
@@ -114,8 +115,8 @@ def test_a_picture_without_face_is_said_and_fails(engine: PictureEngine, tmp_pat
     b = photograph(tmp_path, "b.jpg", engine, NO_FACE)
     result = run(engine, a, b)
     assert result.exit_code == 1
-    assert "no face was found" in result.stdout.replace("\n", " ")
-    assert "nothing to compare" in result.stdout
+    assert_named(result.stdout.replace("\n", ""), str(b))
+    assert not json.loads(run(engine, a, b, "--json").stdout)["pairs"]
 
 
 def test_a_truncated_picture_gets_a_note_and_is_compared(
@@ -136,8 +137,8 @@ def test_a_folder_without_pictures_is_named(engine: PictureEngine, tmp_path: Pat
     a = photograph(tmp_path, "a.jpg", engine, [a_face()])
     result = run(engine, tmp_path / "empty", a)
     assert isinstance(result.exception, UsageError)
-    assert result.exception.message == f"no picture in {tmp_path / 'empty'}"
-    assert "no picture in" in run(engine, tmp_path / "empty", a, a).stderr
+    assert_named(result.exception.message, tmp_path / "empty")
+    assert_named(run(engine, tmp_path / "empty", a, a).stderr, tmp_path / "empty")
 
 
 def test_no_row_ends_in_blanks(engine: PictureEngine, tmp_path: Path) -> None:
@@ -161,14 +162,14 @@ def test_an_engine_without_calculator_cannot_compare(engine: PictureEngine, tmp_
     a = photograph(tmp_path, "a.jpg", engine, [a_face()])
     result = run(engine, a, a)
     assert isinstance(result.exception, CfError)
-    assert "no calculator" in result.exception.message
+    assert_named(result.exception.message, engine.url, "calculator")
 
 
 def test_an_embedding_without_direction_is_named(engine: PictureEngine, tmp_path: Path) -> None:
     a = photograph(tmp_path, "a.jpg", engine, [a_face(embedding=(0.0, 0.0))])
     result = run(engine, a, a)
     assert isinstance(result.exception, CfError)
-    assert "without direction" in result.exception.message
+    assert_named(result.exception.message, a)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_a_verdict_follows_from_the_calculators_border_and_never_says_that_it_is
 def test_a_border_without_a_sure_value_gives_no_probable_match() -> None:
     assert verdict(0.99, Border(0.7)) == "perhaps the same"
     assert verdict(0.69, Border(0.7)) == "probably different"
-    assert "Perhaps the same person from 0.70." in scale("x", Border(0.7))
+    assert_named(scale("x", Border(0.7)), "0.70")
 
 
 def at_similarity(value: float, coefficients: list[float]) -> tuple[float, float]:
@@ -222,9 +223,7 @@ def test_two_people_at_similarity_three_quarters_are_probably_different_for_face
     result = run(engine, a, b)
     assert "0.743  probably different" in result.stdout
     said = " ".join(result.stdout.split())
-    assert "Perhaps the same person from 0.81, probably from 0.94" in said
-    assert "of LFW10 (4950 pairs) 1.98 % are wrong at 0.81" in said
-    assert "0.07 % of different people reach 0.94, 4.44 % of one person's do not" in said
+    assert_named(said, "0.81", "0.94", "LFW10 (4950 pairs)", "1.98 %", "0.07 %", "4.44 %")
     document = json.loads(run(engine, a, b, "--json").stdout)
     assert document["border"]["at"] == 0.81
     assert document["pairs"][0]["verdict"] == "probably different"
@@ -239,12 +238,12 @@ def test_without_a_border_of_these_coefficients_there_is_no_verdict(
     result = run(engine, a, a)
     assert result.exit_code == 0
     said = " ".join(result.stdout.split())
-    assert "there is no verdict" in said
     assert not {"probably", "perhaps"} & set(said.lower().split())
     document = json.loads(run(engine, a, a, "--json").stdout)
     assert document["border"] is None
     assert document["pairs"][0]["verdict"] is None
-    assert "there is no verdict" in " ".join(run(engine, a, a, a).stdout.split())
+    matrix = run(engine, a, a, a).stdout.lower().split()
+    assert not {"probably", "perhaps"} & set(matrix)
 
 
 def test_a_build_may_state_the_border_of_its_own_model(

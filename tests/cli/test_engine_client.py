@@ -48,7 +48,7 @@ def test_a_picture_cut_short_is_told_with_faces_and_without() -> None:
 
 def test_nobody_there_is_unhealthy() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    with EngineClient(url) as client, pytest.raises(UnhealthyError, match="no engine can be"):
+    with EngineClient(url) as client, pytest.raises(UnhealthyError, match=url):
         client.status()
     assert not is_up(url)
 
@@ -60,7 +60,7 @@ def test_one_that_does_not_answer_is_given_up() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with (
             EngineClient(url, timeout_s=0.2) as client,
-            pytest.raises(UnhealthyError, match="no answer in time"),
+            pytest.raises(UnhealthyError, match=url),
         ):
             client.status()
         assert not is_up(url, timeout_s=0.2)
@@ -71,14 +71,15 @@ def test_what_is_no_engine_is_told(raw: bytes) -> None:
     with (
         serving(TalkingEngine(raw=raw)) as endpoint,
         EngineClient(endpoint.url) as client,
-        pytest.raises(UnhealthyError, match="is no engine"),
+        pytest.raises(UnhealthyError, match=endpoint.url) as caught,
     ):
         client.status()
+    assert caught.value.details["status"] == 200
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:3000", "ftp://x", "http://"])
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="no address"):
+    with pytest.raises(UsageError, match=f"'{url}'"):
         EngineClient(url)
 
 

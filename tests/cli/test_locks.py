@@ -16,6 +16,7 @@ import pytest
 
 from compreface_cli import locks
 from compreface_cli.errors import ConflictError
+from tests.cli.names import assert_named
 from tests.shared import ROOT
 
 _HOLD = """
@@ -51,7 +52,7 @@ def test_the_holder_is_named_to_whoever_asks_and_whoever_wants_it(tmp_path: Path
         assert (seen.pid, seen.command) == (process.pid, "cf up demo")
         with pytest.raises(ConflictError) as refused, locks.hold(path, "the thing"):
             raise AssertionError("two held one lock")
-    assert refused.value.message.startswith(f"the thing is in use by {seen}")
+    assert_named(refused.value.message, "the thing", seen)
     assert refused.value.details["holder"]["pid"] == process.pid
 
 

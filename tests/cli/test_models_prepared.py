@@ -14,6 +14,7 @@ from compreface_cli.models import catalogue
 from compreface_cli.models.catalogue import about
 from compreface_cli.models.entry import ModelFile
 from tests.cli.model_bench import Bench, a_model
+from tests.cli.names import assert_named
 from tests.shared import needs_shared, shared
 from tools import source_python
 
@@ -74,5 +75,6 @@ def test_every_model_of_the_catalogue_says_where_it_is_from() -> None:
 def test_the_model_without_known_hash_asks_for_it(bench: Bench) -> None:
     model = catalogue.models()["20180408-102900"]
     bench.put("facenet/20180408-102900.pb")
-    with pytest.raises(FetchError, match="is not known yet"):
+    with pytest.raises(FetchError) as caught:
         bench.ensure(model)
+    assert_named(caught.value.hint, "--accept-hash 20180408-102900=")

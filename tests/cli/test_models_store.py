@@ -18,6 +18,7 @@ from compreface_cli.models.entry import ModelFile
 from compreface_cli.models.files import locked
 from tests.cli.lying_server import Answer, lying_server
 from tests.cli.model_bench import SHA, WEIGHTS, Bench, a_model
+from tests.cli.names import assert_named
 
 
 @pytest.fixture
@@ -80,15 +81,15 @@ def test_a_wrong_file_in_the_mirror_is_passed_over_for_a_source(bench: Bench) ->
         files = (ModelFile("own/mine.onnx", (SHA,), (server.url + "/x.onnx",)),)
         bench.ensure(a_model(files=files))
     wrong = hashlib.sha256(b"wrong").hexdigest()
-    (said,) = [note for note in bench.notes if "another file than the entry" in note]
-    assert f"--accept-hash mine={wrong}" in said
+    (said,) = bench.notes
+    assert_named(said, "mirror/own/mine.onnx", f"--accept-hash mine={wrong}")
 
 
 def test_a_missing_model_says_where_to_put_the_file(bench: Bench) -> None:
-    with pytest.raises(FetchError, match=r"own/mine\.onnx is not on this machine") as caught:
+    with pytest.raises(FetchError, match=r"mine: own/mine\.onnx") as caught:
         bench.ensure(a_model(build_folder="/somewhere"))
-    assert f"{bench.folder}/mirror/own/mine.onnx" in (caught.value.hint or "")
-    assert "beside the build file" in (caught.value.hint or "")
+    assert_named(caught.value.hint, bench.folder / "mirror" / "own" / "mine.onnx")
+    assert_named(caught.value.hint, "CF_MODELS_MIRROR=", "as own/mine.onnx")
     assert not store.obtainable(a_model(), bench.places)
     assert caught.value.code == 9
 
@@ -98,7 +99,7 @@ def test_a_file_with_another_hash_is_refused_with_both_hashes(bench: Bench) -> N
     with pytest.raises(FetchError) as caught:
         bench.ensure(a_model())
     assert SHA in caught.value.message
-    assert "another file than the entry names" in caught.value.message
+    assert_named(caught.value.message, "mirror/own/mine.onnx")
     assert "--accept-hash mine=" in (caught.value.hint or "")
     assert hashlib.sha256(b"wrong").hexdigest() in caught.value.message
     assert bench.conversions == 0
@@ -141,7 +142,7 @@ def test_a_fetched_file_of_unknown_hash_stops_as_well(bench: Bench) -> None:
 
 def test_an_accepted_hash_that_the_file_has_not_is_not_recorded(bench: Bench) -> None:
     bench.put("own/mine.onnx")
-    with pytest.raises(FetchError, match=f"gave {'0' * 64}, which is not the file's hash"):
+    with pytest.raises(FetchError, match="0" * 64):
         bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": ["0" * 64]})
     assert not bench.places.accepted.exists()
 
@@ -183,7 +184,7 @@ def test_a_changed_file_of_unknown_hash_is_not_used_unasked(bench: Bench) -> Non
     bench.notes.clear()
     with pytest.raises(FetchError, match=hashlib.sha256(b"second").hexdigest()) as caught:
         bench.ensure(model)
-    assert f"{path} has changed since you accepted it" in caught.value.message
+    assert_named(caught.value.message, path)
     assert bench.notes == []  # nothing is prepared anew
     assert store.state(model, bench.places, by_hash=True) == "here"
     bench.ensure(model, accept_hash={"mine": [hashlib.sha256(b"second").hexdigest()]})
@@ -237,19 +238,19 @@ def test_a_folder_without_record_is_damaged(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "error", "words"),
+    ("mode", "error", "named"),
     [
         ("refuse", FetchError, "it holds no network"),
         ("crash", CfError, "ImportError: no onnx"),
-        ("lie", CfError, "do not fit together"),
+        ("lie", CfError, "mine"),
     ],
 )
 def test_a_failed_preparation_leaves_nothing(
-    bench: Bench, mode: str, error: type[CfError], words: str
+    bench: Bench, mode: str, error: type[CfError], named: str
 ) -> None:
     bench.put("own/mine.onnx")
     bench.mode(mode)
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=named):
         bench.ensure(a_model())
     assert [p.name for p in bench.places.models.iterdir() if not p.name.endswith(".lock")] == []
 
@@ -285,7 +286,7 @@ def test_a_model_that_another_cf_prepares_names_that_cf(bench: Bench) -> None:
 def test_a_place_that_is_no_folder_is_a_clear_error(bench: Bench) -> None:
     bench.put("own/mine.onnx")
     bench.places.models.write_text("a file")
-    with pytest.raises(FetchError, match="cannot write"):
+    with pytest.raises(FetchError, match=str(bench.places.models)):
         bench.ensure(a_model())
 
 
@@ -299,7 +300,7 @@ def test_unreadable_accepted_hashes_are_named_not_forgotten(bench: Bench) -> Non
 
 def test_a_path_out_of_the_mirror_is_never_opened(bench: Bench) -> None:
     (bench.folder / "secret").write_bytes(WEIGHTS)
-    with pytest.raises(FetchError, match="not on this machine"):
+    with pytest.raises(FetchError, match=r"mine: \.\./secret"):
         bench.ensure(a_model(files=(ModelFile("../secret", (SHA,), ()),)))
 
 
@@ -339,7 +340,7 @@ def test_the_hashes_of_all_files_are_asked_for_at_once(bench: Bench) -> None:
 
 def test_a_hint_names_every_file_and_where_upstream_has_it(bench: Bench) -> None:
     hint = store.missing_hint(a_model(files=TWO), bench.places)
-    assert f"{bench.places.mirror}/own/m-symbol.json and {bench.places.mirror}/own/m-0000" in hint
+    assert_named(hint, *(f"{bench.places.mirror}/{file.path}" for file in TWO))
     assert "--accept-hash mine=SHA256" in hint
     assert "Google Drive" in store.missing_hint(a_model(name="arcface_r100_v1"), bench.places)
 
@@ -384,13 +385,13 @@ def test_a_failed_fetch_says_where_below_the_mirror_the_file_must_lie(bench: Ben
         files = (ModelFile("own/mine.onnx", (SHA,), (server.url + "/x.onnx",)),)
         with pytest.raises(FetchError, match="404") as caught:
             bench.ensure(a_model(files=files))
-    assert "DIR/own/mine.onnx and set CF_MODELS_MIRROR=DIR" in (caught.value.hint or "")
+    assert_named(caught.value.hint, "DIR/own/mine.onnx", "CF_MODELS_MIRROR=DIR")
 
 
 def test_a_mirror_that_is_no_folder_is_named_with_its_variable(bench: Bench) -> None:
     bench.put("own/mine.onnx")
     for wrong in (bench.folder / "away", bench.folder / "mirror" / "own" / "mine.onnx"):
         bench.places = replace(bench.places, mirror=str(wrong))
-        with pytest.raises(FetchError, match=f"CF_MODELS_MIRROR={wrong}: there is no") as caught:
+        with pytest.raises(FetchError, match=f"CF_MODELS_MIRROR={wrong}") as caught:
             bench.ensure(a_model())
         assert caught.value.code == 9

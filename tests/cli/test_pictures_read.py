@@ -14,6 +14,7 @@ import pytest
 from compreface_cli.engine.client import EngineClient
 from compreface_cli.photos import pictures, scan
 from compreface_cli.photos.pictures import MAX_BYTES, Picture, Unfit
+from tests.cli.names import assert_named
 from tests.cli.picture_engine import a_face, picture_engine
 
 
@@ -30,24 +31,24 @@ def at(path: Path) -> Picture:
 
 def test_a_device_is_no_picture() -> None:
     for device in ("/dev/zero", "/dev/null"):
-        with pytest.raises(Unfit, match="is a device, not a picture"):
+        with pytest.raises(Unfit, match="device"):
             at(Path(device)).read()
 
 
 def test_a_named_pipe_and_a_socket_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(Unfit, match="is a named pipe, not a picture"):
+    with pytest.raises(Unfit, match="pipe"):
         at(tmp_path / "pipe.jpg").read()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
-        with pytest.raises(Unfit, match="is a socket, not a picture"):
+        with pytest.raises(Unfit, match="socket"):
             at(tmp_path / "s").read()
 
 
 def test_a_file_over_the_engines_limit_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "sparse.jpg").open("wb") as file:
         file.truncate(3 << 30)
-    with pytest.raises(Unfit, match=r"too large \(3072 MiB\): the engine takes at most 64 MiB"):
+    with pytest.raises(Unfit, match=r"3072 MiB.*64 MiB"):
         at(tmp_path / "sparse.jpg").read()
     assert MAX_BYTES == 64 << 20
 
@@ -62,7 +63,7 @@ def test_standard_input_is_read_up_to_the_limit(
 ) -> None:
     with Path("/dev/zero").open("rb") as endless:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(endless))
-        with pytest.raises(Unfit, match="too large: the engine takes at most 1 MiB"):
+        with pytest.raises(Unfit, match=" 1 MiB"):
             Picture("standard input", None).read()
 
 
@@ -80,7 +81,7 @@ def test_a_pipe_of_the_shell_is_read_up_to_the_limit(small: int, folder: str, si
     picture = at(Path(folder) / str(reading))
     try:
         if size > small:
-            with pytest.raises(Unfit, match="too large"):
+            with pytest.raises(Unfit, match=" 1 MiB"):
                 picture.read()
         else:
             assert picture.read() == bytes(size)
@@ -97,6 +98,6 @@ def test_what_cannot_be_sent_is_that_pictures_error_alone(tmp_path: Path) -> Non
         (tmp_path / "a.jpg").write_bytes(b"picture")
         named = pictures.gather(["/dev/zero", str(tmp_path / "a.jpg")]).pictures
         device, picture = scan.scan(client, named, [])
-    assert device.error == "is a device, not a picture"
+    assert_named(device.error, "device")
     assert (picture.error, len(picture.faces)) == (None, 1)
     assert len(engine.asked) == 1

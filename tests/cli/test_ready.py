@@ -21,6 +21,7 @@ from compreface_cli.models import prepare
 from compreface_cli.models.entry import Border
 from compreface_cli.plan import plan
 from tests.cli.local_cf import free_port
+from tests.cli.names import assert_named
 from tests.cli.talking_engine import CALCULATOR, TalkingEngine, face, serving
 
 BOX = (160, 48, 287, 184)
@@ -43,7 +44,7 @@ def check(engine: TalkingEngine, answer: KnownAnswer = ANSWER) -> known_answer.P
 
 
 def refusal(engine: TalkingEngine, answer: KnownAnswer = ANSWER) -> dict[str, Any]:
-    with pytest.raises(UnhealthyError, match="wrong answer") as caught:
+    with pytest.raises(UnhealthyError) as caught:
         check(engine, answer)
     assert str(caught.value.details["expected"]) in caught.value.message
     assert str(caught.value.details["got"]) in caught.value.message
@@ -58,12 +59,10 @@ def test_the_right_answer_is_proof() -> None:
 
 
 def test_a_wrong_similarity_of_the_entry_is_named_as_what_is_likely_wrong() -> None:
-    with pytest.raises(UnhealthyError, match="similarity of two people") as caught:
+    with pytest.raises(UnhealthyError) as caught:
         check(right(), replace(ANSWER, similarity=(1.9, 6.0)))
     hint = caught.value.hint or ""
-    assert "1.41 apart" in hint
-    assert "`similarity` says that the same person is below 1.9" in hint
-    assert "lower first number" in hint
+    assert_named(hint, "1.41", "`similarity`", "1.9")
 
 
 def test_two_people_are_told_apart_by_the_border_of_the_calculator() -> None:
@@ -198,7 +197,7 @@ def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
     known = known_answer.expected(own, models, never)
     assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.0, 2.0))
     (tmp_path / "model.json").write_text("{")
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match=str(tmp_path / "model.json")):
         known_answer.expected(own, models, never)
 
 
@@ -208,7 +207,7 @@ def test_a_pair_that_no_answer_covers_is_asked_of_the_converter(tmp_path: Path) 
     said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
     known = known_answer.expected(own, {own.models[0].name: tmp_path}, lambda: said)
     assert (known.box, known.embedding, known.similarity) == (BOX, tuple(HER), (1.5, 2.5))
-    with pytest.raises(ConfigurationError, match="holds no known answer"):
+    with pytest.raises(ConfigurationError, match="box"):
         known_answer.expected(own, {}, lambda: {"similarity": [1.5, 2.5]})
 
 
@@ -256,18 +255,18 @@ def test_waiting_ends_when_the_engine_answers() -> None:
 @pytest.mark.parametrize("state", ["failed", "stopped", "missing", "restarting"])
 def test_waiting_ends_at_once_when_the_engine_is_gone(state: Any) -> None:
     gone = ServiceState("core", state, "exit code 3")
-    with pytest.raises(UnhealthyError, match="did not start: exit code 3"):
+    with pytest.raises(UnhealthyError, match="exit code 3"):
         known_answer.wait(_nobody(), lambda: gone, time.monotonic() + 3600)
 
 
 def test_waiting_ends_at_the_first_crash() -> None:
     crashed = ServiceState("core", "running", "started again 1 times", restarts=1)
-    with pytest.raises(UnhealthyError, match="did not start"):
+    with pytest.raises(UnhealthyError, match=crashed.detail):
         known_answer.wait(_nobody(), lambda: crashed, time.monotonic() + 3600)
 
 
 def test_waiting_ends_at_the_deadline() -> None:
-    with pytest.raises(UnhealthyError, match="not ready in time") as caught:
+    with pytest.raises(UnhealthyError) as caught:
         known_answer.wait(_nobody(), lambda: RUNNING, time.monotonic())
     assert "--timeout" in str(caught.value.hint)
 
@@ -287,7 +286,7 @@ def test_what_an_engine_that_is_not_well_answers_is_shown(
     engine.status = answer
     with (
         serving(engine) as endpoint,
-        pytest.raises(UnhealthyError, match=f"its last answer was: {said}") as caught,
+        pytest.raises(UnhealthyError, match=said) as caught,
     ):
         known_answer.wait(endpoint, lambda: RUNNING, time.monotonic() + 0.3)
     assert "--timeout" not in str(caught.value.hint)
@@ -314,11 +313,11 @@ def test_all_services_are_waited_for() -> None:
         [RUNNING, ServiceState("api", "running", healthy=True)],
     ]
     known_answer.wait_for_all(_one_after_the_other(looks), time.monotonic() + 20)
-    with pytest.raises(UnhealthyError, match="api has failed: gone"):
+    with pytest.raises(UnhealthyError, match=r"api .*gone"):
         known_answer.wait_for_all(
             lambda: [ServiceState("api", "failed", "gone")], time.monotonic() + 20
         )
-    with pytest.raises(UnhealthyError, match="not ready in time: api"):
+    with pytest.raises(UnhealthyError, match="api"):
         known_answer.wait_for_all(lambda: looks[0], time.monotonic())
 
 

@@ -49,7 +49,7 @@ def test_what_only_docker_can_give_is_obeyed_or_fails(
     up = local_cf.run("up", "embedded", "--port", "auto", *flags, **variables)
     assert up.returncode == 6, up.stderr
     assert f"Launcher: compose, because {said}" in up.stderr
-    assert "the Docker engine does not run" in up.stderr
+    assert "Docker engine is not running" in up.stderr
     assert local_cf.json("status")["instances"] == []
     core = ("--dry-run", "--services", "core", "--port", "auto")
     here = local_cf.run("up", "embedded", *core, **NO_DOCKER)
