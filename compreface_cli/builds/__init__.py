@@ -1,1 +1,1 @@
-"""Build files: finding them, and what they may say."""
+"""Build files: their lookup, their schema and their checks."""

@@ -1,4 +1,4 @@
-"""From a name or a path to a build file: a path, ./builds, the user's own, the bundled ones."""
+"""Finds, loads and writes build files: by path, in ./builds, the user's own, the bundled ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARK = "# Written by cf; if you edit it, cf will not replace it. Content: "
 
 @dataclass(frozen=True, slots=True)
 class BuildFile:
-    """A build and the file it stands in."""
+    """A build, its file and where that was found."""
 
     spec: BuildSpec
     origin: Origin
@@ -38,7 +38,7 @@ class BuildFile:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A build as it stands in its file, unchecked but for its being YAML: quick to list."""
+    """A build for a list: its file's data, parsed as YAML but not checked."""
 
     name: str
     origin: Origin
@@ -48,7 +48,7 @@ class Listed:
 
 
 def folders() -> list[tuple[Origin, Path]]:
-    """Where builds are looked for by name, the first that has it wins."""
+    """The folders that are searched for a build's name, in order."""
     bundled = resources.builds_dir()
     here = Path.cwd() / "builds"
     own: list[tuple[Origin, Path]] = [("user", paths.user_builds()), ("bundled", bundled)]
@@ -70,8 +70,8 @@ def names() -> list[str]:
 
 
 def listed() -> list[Listed]:
-    """Every build that a name can reach, the bundled default first, without checking the files."""
-    found = []
+    """Every build that can be named, the bundled default first, without checking the files."""
+    builds = []
     for origin, path in _files():
         try:
             data, fault = read(path).data, ""
@@ -79,28 +79,28 @@ def listed() -> list[Listed]:
             data, fault = {}, error.message
         if not isinstance(data, dict):
             data, fault = {}, "not a build file"
-        found.append(Listed(path.stem, origin, path, data, fault))
+        builds.append(Listed(path.stem, origin, path, data, fault))
     order = {"bundled": 0, "user": 1, "project": 2, "path": 3}
-    return sorted(found, key=lambda one: (order[one.origin], one.name != DEFAULT_BUILD))
+    return sorted(builds, key=lambda build: (order[build.origin], build.name != DEFAULT_BUILD))
 
 
 def find(name: str | Path) -> tuple[Origin, Path]:
-    """The file of that build; raises ConfigurationError for a build that nobody knows."""
+    """The origin and file of that build; raises ConfigurationError for an unknown one."""
     if isinstance(name, Path) or "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
-        _must_be_a_file(path, name)
+        _require_file(path, name)
         return "path", path.resolve()
     for origin, path in _files():
         if path.stem == name:
             return origin, path
-    meant = did_you_mean(name, names())
+    suggestion = did_you_mean(name, names())
     raise ConfigurationError(
-        f"there is no build {name!r}" + (f"; {meant}" if meant else ""),
+        f"there is no build {name!r}" + (f"; {suggestion}" if suggestion else ""),
         hint="`cf list-builds` shows all builds; a file is named by its path, like ./my-build.yaml",
     )
 
 
-def _must_be_a_file(path: Path, name: str | Path) -> None:
+def _require_file(path: Path, name: str | Path) -> None:
     if path.is_file():
         return
     if path.is_dir():
@@ -109,14 +109,14 @@ def _must_be_a_file(path: Path, name: str | Path) -> None:
         )
     if path.exists():
         raise ConfigurationError(
-            f"{name} is no regular file, so it is not read as a build file",
+            f"{name} is not a regular file, so it is not read as a build file",
             hint="save the build to a .yaml file and name that",
         )
     raise ConfigurationError(f"there is no build file {name}")
 
 
 def load(name_or_path: str | Path) -> BuildFile:
-    """The checked build; a ConfigurationError names every fault of its file with the line."""
+    """The checked build; raises ConfigurationError with every fault of its file and its line."""
     from compreface_cli.builds import spec
 
     origin, path = find(name_or_path)
@@ -126,27 +126,27 @@ def load(name_or_path: str | Path) -> BuildFile:
         Fault(
             document.origin,
             *document.position(("models", number, "name")),
-            f"models.{number}.name: {entry.name!r} belongs to the catalogue's model, and this "
-            "entry is not the same",
-            "take another name, or leave the entry out; --accept-hash takes a file of your own",
+            f"models.{number}.name: {entry.name!r} is the name of a catalogue model, and this "
+            "entry differs from it",
+            "choose another name, or leave the entry out; --accept-hash accepts your own file",
         )
         for number, entry in enumerate(build.models)
-        if _evicts(entry)
+        if _differs_from_catalogue(entry)
     ]
     if taken:
         raise refuse(taken)
     if origin != "path" and build.name != path.stem:
         raise ConfigurationError(
-            f"{path}: the build is called {build.name!r}, its file {path.name!r}",
-            hint=f"rename one of them: a build is found by its file's name ({build.name}.yaml)",
+            f"{path}: the build is named {build.name!r}, its file {path.name!r}",
+            hint=f"rename one of them: a build is found by its file name ({build.name}.yaml)",
         )
     return BuildFile(build, origin, path)
 
 
-def _evicts(entry: ModelSpec) -> bool:
-    """Whether the entry describes another model under a name of the catalogue.
+def _differs_from_catalogue(entry: ModelSpec) -> bool:
+    """Whether the entry describes another model under the name of a catalogue model.
 
-    Prepared models are kept by name, so two of one name would drive each other out.
+    Prepared models are stored by name, so the two would overwrite each other.
     """
     from compreface_cli.models import catalogue
     from compreface_cli.models.prepare import entry_digest
@@ -156,19 +156,19 @@ def _evicts(entry: ModelSpec) -> bool:
         return False
     if entry_digest(own) != entry_digest(known):  # all but hashes and sources
         return True
-    wanted = {one.path: set(one.sha256) for one in known.files}
-    return wanted != {one.path: set(one.sha256) for one in own.files}
+    hashes = {file.path: set(file.sha256) for file in known.files}
+    return hashes != {file.path: set(file.sha256) for file in own.files}
 
 
 def model_of(entry: ModelSpec, build_folder: str = "") -> Model:
-    """A checked `models:` entry as the store takes it."""
+    """The Model of a checked `models:` entry, as the store takes it."""
     return Model.from_entry(entry.model_dump(), build_folder)
 
 
 def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSpec:
-    """The build with other values and its own name; `changes` has build keys, None is no change.
+    """The build with changed values under another name; `changes`: by key, None for no change.
 
-    Raises ConfigurationError that names the flag of a value that does not fit.
+    Raises ConfigurationError, which names the flag of each invalid value.
     """
     from compreface_cli.builds import spec
 
@@ -181,13 +181,13 @@ def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSp
         data["facts"] = facts
     try:
         return spec.validate(read_data(data, f"build {name}"))
-    except ConfigurationError as refused:  # no file has the lines that it names
-        faults = [_of_flag(fault, changes) for fault in refused.details["faults"]]
-        raise ConfigurationError("\n".join(faults)) from refused
+    except ConfigurationError as error:  # its line numbers belong to no file
+        faults = [_with_flag(fault, changes) for fault in error.details["faults"]]
+        raise ConfigurationError("\n".join(faults)) from error
 
 
-def _of_flag(fault: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
-    """A fault of a build that flags made, by the flag in the place of the key."""
+def _with_flag(fault: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
+    """The text of a fault, with the flag that set the value in place of the key."""
     place, _, reason = fault["message"].partition(": ")
     key = place.partition(".")[0]
     if changes.get(key) is not None:
@@ -198,10 +198,10 @@ def _of_flag(fault: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
 def _facts_that_hold(
     facts: Mapping[str, Any], base: BuildSpec, changed: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The facts that are still true: figures and licence belong to the plugins they are about."""
+    """The facts that are still true: accuracy and licence hold for unchanged plugins only."""
 
     def same(before: str, after: str) -> bool:
-        """Whether both are one plugin, by whatever name of its model."""
+        """Whether both are the same plugin with the same model, named or by default."""
         model = plugin_table.model_of(before)
         return before == after or (
             model is not None
@@ -211,12 +211,12 @@ def _facts_that_hold(
 
     calculator = same(base.calculator, str(changed["calculator"]))
     detector = same(base.detector, str(changed["detector"]))
-    # Recognition is measured upon the faces that a detector found.
+    # Recognition was measured on the faces that this detector found.
     holds = {"recognition": calculator and detector, "detection": detector}
     kept = {
         **facts,
         "accuracy": [
-            one for one in facts.get("accuracy", ()) if holds[one.get("of", "recognition")]
+            figure for figure in facts.get("accuracy", ()) if holds[figure.get("of", "recognition")]
         ],
         "licence": _licence(facts.get("licence"), base, changed, calculator and detector),
         "upstream": facts.get("upstream") if calculator and detector else None,
@@ -226,21 +226,21 @@ def _facts_that_hold(
 
 
 def _licence(
-    said: Mapping[str, Any] | None, base: BuildSpec, changed: Mapping[str, Any], same: bool
+    stated: Mapping[str, Any] | None, base: BuildSpec, changed: Mapping[str, Any], same: bool
 ) -> Mapping[str, Any] | None:
-    """The base's terms while they cover all plugins, else the strictest of what was chosen."""
+    """The terms of the base build if they cover all plugins, else the strictest of all models."""
     from compreface_cli.models import licence
 
     plugins = changed.get("plugins", plugin_table.UI_PLUGINS)
     more = [plugin for plugin in plugins if plugin not in base.plugins]
-    level = str((said or {}).get("commercial", "unclear"))
+    level = str((stated or {}).get("commercial", "unclear"))
     if same and not licence.stricter(licence.together(more)["commercial"], level):
-        return said
-    return licence.together((changed["detector"], changed["calculator"], *plugins), said)
+        return stated
+    return licence.together((changed["detector"], changed["calculator"], *plugins), stated)
 
 
 def read_data(data: Mapping[str, Any], origin: str) -> Any:
-    """Plain data as a document without line numbers, to be checked like a file."""
+    """Plain data as a document that is checked like a file; its line numbers mean nothing."""
     from compreface_cli.config.yamlfile import parse
 
     return parse(_dump(data), origin)
@@ -253,7 +253,7 @@ def _dump(data: Mapping[str, Any]) -> str:
 
 
 def text_of(spec: BuildSpec) -> str:
-    """The build as `cf` writes it to a file, with the line by which `cf` knows its own hand."""
+    """The text of the build's file; its first line has the hash by which `cf` recognises it."""
     data = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     ordered = {"schema": 1, **data}
     body = _dump(ordered)
@@ -261,15 +261,15 @@ def text_of(spec: BuildSpec) -> str:
 
 
 def written_by_cf(text: str) -> bool:
-    """Whether `cf` wrote this build file and nobody changed it since."""
+    """Whether `cf` wrote this build file, and it was not edited since."""
     first, _, body = text.partition("\n")
     return first == _MARK + hashlib.sha256(body.encode()).hexdigest()
 
 
 def save_custom(spec: BuildSpec, folder: Path | None = None) -> Path:
-    """Keep a build of the user's own, in ./builds if there is one, else in the user's folder.
+    """Save a build in ./builds if that folder exists, else in the user's builds; returns the path.
 
-    A file that differs is replaced only if `cf` wrote it; else ConflictError with a diff.
+    Raises ConflictError with a diff for a file that differs and that `cf` did not write.
     """
     path = place_for(spec, folder)
     text = text_of(spec)
@@ -281,18 +281,18 @@ def save_custom(spec: BuildSpec, folder: Path | None = None) -> Path:
 
 
 def place_for(spec: BuildSpec, folder: Path | None = None) -> Path:
-    """Where `save_custom` would keep it; ConflictError with a diff if a user's file is there."""
+    """The path that `save_custom` writes to; raises ConflictError as it does."""
     if folder is None:
         here = Path.cwd() / "builds"
         folder = here if here.is_dir() else paths.user_builds()
     path = folder / f"{spec.name}.yaml"
     if path.exists() and not path.is_file():
-        raise ConflictError(f"{path} is no regular file", hint="choose another name with --name")
+        raise ConflictError(f"{path} is not a regular file", hint="choose another name with --name")
     if path.exists():
         present, text = path.read_text("utf-8", errors="replace"), text_of(spec)
         if present != text and not written_by_cf(present):
             raise ConflictError(
-                f"{path} was not written by cf, or was edited since; it stays as it is\n"
+                f"{path} was not written by cf, or was edited since; it is not replaced\n"
                 + _diff(present, text, path),
                 hint="choose another name with --name, or move the file away",
             )

@@ -1,4 +1,4 @@
-"""What a build file may say: the `BuildSpec` model, and its faults by file and line."""
+"""The schema of a build file (`BuildSpec`), and its validation with file and line."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ PLUGIN = r"^[a-z0-9_]+(\.[a-z0-9_]+)*\.[A-Za-z][A-Za-z0-9]*(@[A-Za-z0-9_-]+)?$"
 BASE_IMAGE = r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$"
 
 
-def _plugin(wanted: plugin_table.Role) -> AfterValidator:
-    def known(plugin: str) -> str:
-        wrong = plugin_table.fault(plugin, wanted)
-        if wrong is not None:
-            raise ValueError(wrong)
+def _plugin(role: plugin_table.Role) -> AfterValidator:
+    def check_role(plugin: str) -> str:
+        problem = plugin_table.fault(plugin, role)
+        if problem is not None:
+            raise ValueError(problem)
         return plugin
 
-    return AfterValidator(known)
+    return AfterValidator(check_role)
 
 
 Plugin = Annotated[str, Field(pattern=PLUGIN, max_length=120)]
@@ -148,31 +148,31 @@ class BuildSpec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> BuildSpec:
-        again = _again(self.plugins)
-        if again is not None:
-            why = f"{self.plugins[again]} is listed twice"
-            raise misfit(("plugins", again), f"plugins.{again}: {why}")
-        other = bf16_fault(self.runtime, self.device) if self.precision == "bf16" else ""
-        if other:
-            why = f"precision: bf16 does not fit {other}: it is {BF16_IS_FOR}"
+        duplicate = _duplicate(self.plugins)
+        if duplicate is not None:
+            why = f"{self.plugins[duplicate]} is listed twice"
+            raise misfit(("plugins", duplicate), f"plugins.{duplicate}: {why}")
+        conflict = bf16_fault(self.runtime, self.device) if self.precision == "bf16" else ""
+        if conflict:
+            why = f"precision: bf16 cannot be combined with {conflict}: it is {BF16_IS_FOR}"
             raise misfit(("precision",), why)
-        again = _again([model.name for model in self.models])
-        if again is not None:
-            why = f"two models have the name {self.models[again].name}"
-            raise misfit(("models", again, "name"), f"models.{again}.name: {why}")
+        duplicate = _duplicate([model.name for model in self.models])
+        if duplicate is not None:
+            why = f"two models have the name {self.models[duplicate].name}"
+            raise misfit(("models", duplicate, "name"), f"models.{duplicate}.name: {why}")
         for number, model in enumerate(self.models):
             for plugin in (self.detector, self.calculator, *self.plugins):
                 if plugin_table.model_of(plugin) != model.name:
                     continue
-                wanted = plugin_table.model_role(plugin)
-                if model.role != wanted:
-                    why = f"models.{number}.role: {plugin} needs a model with the role {wanted}"
+                role = plugin_table.model_role(plugin)
+                if model.role != role:
+                    why = f"models.{number}.role: {plugin} needs a model with the role {role}"
                     raise misfit(("models", number, "role"), f"{why}, not {model.role}")
         return self
 
 
-def _again(words: Sequence[str]) -> int | None:
-    """Where the first word stands that is there before."""
+def _duplicate(words: Sequence[str]) -> int | None:
+    """The index of the first word that occurred before; None without duplicates."""
     return next((at for at, word in enumerate(words) if word in words[:at]), None)
 
 
@@ -197,7 +197,7 @@ _WORDS = {
 
 
 def load(path: Path) -> BuildSpec:
-    """The build in this file; a ConfigurationError names every fault with its line."""
+    """The build in this file; raises ConfigurationError with every fault and its line."""
     return validate(read(path))
 
 
@@ -206,9 +206,9 @@ def from_text(text: str, origin: str = "build") -> BuildSpec:
 
 
 def validate(document: Document) -> BuildSpec:
-    spec, found = check(document)
+    spec, faults = check(document)
     if spec is None:
-        raise refuse(found)
+        raise refuse(faults)
     return spec
 
 
@@ -220,16 +220,17 @@ def check(document: Document) -> tuple[BuildSpec | None, list[Fault]]:
     try:
         return BuildSpec.model_validate(document.data), []
     except ValidationError as error:
-        faults = [fault(document, one, _MODELS, _WORDS) for one in error.errors(include_url=False)]
-        return None, sorted(dict.fromkeys(faults), key=lambda one: (one.line, one.column))
+        errors = error.errors(include_url=False)
+        faults = {fault(document, details, _MODELS, _WORDS): None for details in errors}
+        return None, sorted(faults, key=lambda fault: (fault.line, fault.column))
 
 
 def model_from_data(data: Any, origin: str) -> ModelSpec:
-    """One `models:` entry that stands alone, as in the catalogue."""
+    """A `models:` entry outside a build file, as in the catalogue; raises ConfigurationError."""
     try:
         return ModelSpec.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = "".join(f"{part}." for part in first["loc"]).removesuffix(".")
-        said = f"{where}: {first['msg']}" if where else first["msg"]
-        raise ConfigurationError(f"{origin}: {said}") from error
+        message = f"{where}: {first['msg']}" if where else first["msg"]
+        raise ConfigurationError(f"{origin}: {message}") from error

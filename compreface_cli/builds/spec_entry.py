@@ -1,4 +1,4 @@
-"""What a `models:` entry may say: its files, its input, and what belongs to its role and format."""
+"""The schema of a `models:` entry: files, input, and the keys that its role and format need."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Strict(BaseModel):
 
 
 def misfit(path: tuple[str | int, ...], reason: str) -> PydanticCustomError:
-    """A fault at a key below the mapping that is validated."""
+    """A fault at the key `path` below the mapping that is validated."""
     return PydanticCustomError("misfit", "{reason}", {"reason": reason, "path": list(path)})
 
 
 def _inside(path: str) -> str:
-    """A path below a mirror or beside the build file: it may not leave that folder."""
+    """A relative path that does not leave its folder (a mirror, or that of the build file)."""
     parts = PurePosixPath(path).parts
     if not path or path.startswith(("/", "~")) or "\\" in path or "\0" in path or ":" in path:
         raise ValueError("must be a relative path with forward slashes, like folder/model.onnx")
@@ -45,7 +45,7 @@ def _source(address: str) -> str:
 
 
 def _hashes(value: Any) -> Any:
-    """One hash, several, or null for "unknown": a list of them."""
+    """A hash, a list of hashes or null (unknown), as a list."""
     if value is None:
         return []
     return [value] if isinstance(value, str) else value
@@ -170,18 +170,18 @@ class ModelSpec(Strict):
         if self.role != "calculator" and self.border is not None:
             raise misfit(("border",), f"border is for the role calculator only, not {self.role}")
         if self.similarity is not None and not 0 < self.similarity[0] < 2:
-            why = "unit embeddings are 0 to 2 apart, and here the similarity is to be one half"
+            why = "it is the distance of similarity 0.5, and unit embeddings are 0 to 2 apart"
             raise misfit(
                 ("similarity", 0),
                 f"similarity.0: must be between 0 and 2, not {self.similarity[0]:g}: {why} "
                 "(the order is [distance, steepness], like [1.1, 6.0])",
             )
         if self.role != "detector" and self.input.size is None:
-            why = "only a detector takes pictures of any size"
+            why = "only a detector accepts pictures of any size"
             raise misfit(("input", "size"), f"input.size: {why}; give the side in pixels")
         if self.role == "detector" and self.input.mean is None:
             why = "a detector's picture is not standardised"
-            hint = "0 and 1 give its pixels as they are, 0 to 255"
+            hint = "0 and 1 leave the pixels as they are, 0 to 255"
             raise misfit(("input",), f"input: mean and scale are missing: {why} ({hint})")
         return self
 
@@ -189,30 +189,31 @@ class ModelSpec(Strict):
     def _fits_its_format(self) -> ModelSpec:
         networks = NETWORKS.get(self.format, ())
         if networks and self.network not in networks:
-            said = "missing" if self.network is None else f"{self.network!r} does not fit"
+            problem = "missing" if self.network is None else f"{self.network!r} does not fit"
             why = f"a file in the format {self.format} has no graph"
-            raise misfit(("network",), f"network: {said}: {why}; write {' or '.join(networks)}")
+            raise misfit(("network",), f"network: {problem}: {why}; write {' or '.join(networks)}")
         if not networks and self.network is not None:
-            raise misfit(("network",), f"network: a {self.format} file has a graph of its own")
+            why = f"a file in the format {self.format} has its own graph; leave the key out"
+            raise misfit(("network",), f"network: {why}")
         if self.role == "detector" and self.format not in ("onnx", "mxnet"):
             raise misfit(("format",), f"format: a detector is onnx or mxnet, not {self.format}")
-        names = [PurePosixPath(one.path).name for one in self.files]
+        names = [PurePosixPath(file.path).name for file in self.files]
         if len(set(names)) != len(names):
             raise misfit(("files",), "files: two files have the same name in different folders")
-        wrong = _files_of(self.format, names)
-        if wrong:
-            raise misfit(("files",), f"files: the format {self.format} {wrong}")
+        needed = _missing_files(self.format, names)
+        if needed:
+            raise misfit(("files",), f"files: the format {self.format} needs {needed}")
         return self
 
 
-def _files_of(format: Format, names: list[str]) -> str:
-    """What is wrong with a model's files for its format, or nothing."""
+def _missing_files(format: Format, names: list[str]) -> str:
+    """The files that a model of this format needs; empty if `names` has them."""
     if format == "mxnet":
         kinds = sorted(name.rpartition(".")[2] for name in names)
-        return "" if kinds == ["json", "params"] else "has two files: *-symbol.json and *.params"
+        return "" if kinds == ["json", "params"] else "two files: *-symbol.json and *.params"
     if format == "tensorflow-checkpoint":
-        whole = any(name.endswith(".index") for name in names) and len(names) > 1
-        return "" if whole else "has an *.index file and *.data files beside it"
+        complete = any(name.endswith(".index") for name in names) and len(names) > 1
+        return "" if complete else "an *.index file and its *.data files"
     if format == "tensorflow-saved-model":
-        return "" if "saved_model.pb" in names else "has a file saved_model.pb"
-    return "" if len(names) == 1 else "has one file"
+        return "" if "saved_model.pb" in names else "a file saved_model.pb"
+    return "" if len(names) == 1 else "exactly one file"

@@ -1,4 +1,4 @@
-"""The faults of a build file in words: file, line, what is wrong and what would be right."""
+"""Turns validation errors of a build file into faults: file, line, message, hint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compreface_cli.config.yamlfile import Document, Fault, did_you_mean
 
 
 def _keys_at(location: Sequence[str | int], known: Mapping[str, type[BaseModel]]) -> list[str]:
-    """The keys that are known where an unknown one stands."""
+    """The known keys of the mapping at that location."""
     model = known[""]
     for part in location:
         model = known.get(str(part), model)
@@ -26,14 +26,14 @@ def fault(
     models: Mapping[str, type[BaseModel]],
     words: Mapping[str, str],
 ) -> Fault:
-    """One error of pydantic as a fault of the file.
+    """A pydantic error as a fault of the file.
 
-    `models` has the model of each key that holds a mapping, the whole file's under ""; `words` say
-    what a pattern asks for.
+    `models`: the model of each key that holds a mapping, and under "" that of the whole file.
+    `words`: each pattern in words.
     """
     data: Any = document.data
     location: list[str | int] = []
-    for part in error["loc"]:  # pydantic appends names of union members, which are no keys
+    for part in error["loc"]:  # pydantic adds names of union members, which are not keys
         if isinstance(data, dict) and part in data:
             data = data[part]
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
@@ -63,7 +63,7 @@ def fault(
         message = f"{name}: {data!r} is not one of {expected}"
         hint = did_you_mean(str(data), re.findall(r"'([^']+)'", expected)) or ""
     elif kind == "list_type" and data is None:
-        message = f"{name}: there is no list"
+        message = f"{name}: must be a list, not empty"
         hint = f"write {location[-1]}: [] for an empty one, or leave the key out"
     elif kind == "string_type":
         message = f"{name}: must be text, not {data!r}"
@@ -83,14 +83,14 @@ def fault(
 
 
 def _present(data: Any, path: list[str | int]) -> list[str | int]:
-    """As much of the path as the file has."""
-    there: list[str | int] = []
+    """The leading part of the path that exists in the file."""
+    present: list[str | int] = []
     for part in path:
-        found = data.get(part) if isinstance(data, dict) else None
+        value = data.get(part) if isinstance(data, dict) else None
         if isinstance(data, list) and isinstance(part, int):
-            found = data[part]
-        if found is None and not (isinstance(data, dict) and part in data):
+            value = data[part]
+        if value is None and not (isinstance(data, dict) and part in data):
             break
-        there.append(part)
-        data = found
-    return there
+        present.append(part)
+        data = value
+    return present

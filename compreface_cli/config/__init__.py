@@ -1,1 +1,1 @@
-"""Where settings come from: the table of settings, its layers, folders, the files people write."""
+"""Settings: their table and sources, the user's folders, and readers for files that users write."""

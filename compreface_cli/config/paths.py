@@ -1,4 +1,4 @@
-"""The folders of this user, by the XDG rules; nothing is created here."""
+"""The user's folders by the XDG base directory specification; creates none of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
-    # The XDG rules say that a relative value is ignored.
+    # The specification says that a relative value is ignored.
     if os.path.isabs(value):
         return Path(value) / APP
     try:
@@ -46,12 +46,12 @@ def cache_dir() -> Path:
 
 
 def user_file() -> Path:
-    """The user's own settings."""
+    """The user's settings file."""
     return config_dir() / "config.yaml"
 
 
 def user_builds() -> Path:
-    """The user's own builds."""
+    """The folder of the user's builds."""
     return data_dir() / "builds"
 
 
@@ -61,7 +61,7 @@ def models_dir() -> Path:
 
 
 def engine_environments_dir() -> Path:
-    """Private Python environments of the engine, each named by a hash of what it was made from."""
+    """The engine's virtual environments, each named by the hash of its inputs."""
     return data_dir() / "engine-env"
 
 
@@ -75,13 +75,13 @@ def instances_dir() -> Path:
 
 
 def refused(error: OSError) -> CfError | None:
-    """What an error of the system means where the user can mend it; else None.
+    """The user's error for an OSError that the user can fix, else None.
 
-    A full disk, wherever it is; one of these folders that cannot be used; no working folder.
+    A full disk, one of these folders that cannot be used, or a removed working folder.
     """
     if error.errno == errno.ENOENT and error.filename is None:  # os.getcwd()
-        gone = "the working folder does not exist any more"
-        return ConfigurationError(gone, hint="cd to another folder")
+        message = "the working folder does not exist any more"
+        return ConfigurationError(message, hint="cd to another folder")
     path = Path(error.filename) if isinstance(error.filename, (str, os.PathLike)) else None
     if error.errno in _FULL:
         return CfError(f"{path or 'a file'} cannot be written: {error.strerror}", hint=room(path))
@@ -91,7 +91,7 @@ def refused(error: OSError) -> CfError | None:
 
 
 def _folders() -> dict[str, Path]:
-    """The variable that says where each folder is -> the folder."""
+    """Each folder, by the variable that sets it."""
     return {
         "XDG_STATE_HOME": state_dir(),
         "XDG_DATA_HOME": data_dir(),
@@ -101,7 +101,7 @@ def _folders() -> dict[str, Path]:
 
 
 def moved_by(path: Path) -> str:
-    """The variable that moves what `cf` writes at this path elsewhere; "" when none does."""
+    """The variable that sets where `cf` writes this path; "" if none does."""
     import tempfile
 
     temporary = Path(tempfile.gettempdir())
@@ -113,7 +113,7 @@ def moved_by(path: Path) -> str:
 
 
 def room(path: Path | None) -> str:
-    """What to do where this path lies on a full disk; None for a path that is not known."""
+    """The hint for a full disk at this path; None: the path is not known."""
     if path is None:
         variable = "XDG_DATA_HOME, XDG_STATE_HOME or XDG_CACHE_HOME"
     elif not (variable := moved_by(path)):

@@ -1,4 +1,4 @@
-"""Joins the layers of settings and knows who set what: flag, environment, files, default."""
+"""Merges the sources of settings (flags, environment, files, defaults); knows each origin."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Layer = Literal["flag", "environment", "project file", "env file", "user file"]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value that was set, the layer that set it, and where in words: `environment CF_PORT`."""
+    """A value that was set, its layer, and its origin in words: `environment CF_PORT`."""
 
     value: Any
     layer: Layer
@@ -51,7 +51,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was set, by key; keys that nobody set are absent. `notes` are said to the user once."""
+    """The values that were set, by key. `notes` are to be shown to the user once."""
 
     values: Mapping[str, Value] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -61,12 +61,12 @@ class Settings:
 
     def get(self, key: str) -> Any:
         """The value that was set, else the table's default."""
-        found = self.values.get(key)
-        return BY_KEY[key].default if found is None else found.value
+        given = self.values.get(key)
+        return BY_KEY[key].default if given is None else given.value
 
     def origin(self, key: str) -> str:
-        found = self.values.get(key)
-        return "default" if found is None else found.where
+        given = self.values.get(key)
+        return "default" if given is None else given.where
 
 
 def resolve(
@@ -76,10 +76,10 @@ def resolve(
     project_file: Path | None = None,
     user_file: Path | None = None,
 ) -> Settings:
-    """Join the layers, strongest first: flag, CF_* variable, project file, env_file, user file.
+    """Merge the layers, strongest first: flag, CF_* variable, project file, env_file, user file.
 
-    Flags that are None were not given. Without paths, `cf.yaml` in this folder and the user's
-    config.yaml count.
+    A flag that is None was not given. The default files are `cf.yaml` in the working folder and
+    the user's config.yaml. Raises ConfigurationError, or UsageError for a flag.
     """
     environ = os.environ if environ is None else environ
     project_file = Path(PROJECT_FILE) if project_file is None else project_file
@@ -90,7 +90,7 @@ def resolve(
             name = BY_KEY[key].flag or key
             values[key] = _value(key, raw, "flag", f"flag {name}")
     for row in TABLE:
-        if environ.get(row.env):  # an empty variable is as good as unset
+        if environ.get(row.env):  # an empty variable counts as unset
             origin = f"environment {row.env}"
             values.setdefault(row.key, _value(row.key, environ[row.env], "environment", origin))
     project = _from_yaml(project_file, "project file")
@@ -104,16 +104,16 @@ def resolve(
             path = Path(chosen.value).expanduser()
             if chosen.layer in ("project file", "user file"):  # relative to the file that names it
                 path = (project_file if chosen.layer == "project file" else user_file).parent / path
-            found, said = _from_env_file(path, chosen.where)
-            notes += said
-            for key, value in found.items():
+            from_env, env_notes = _from_env_file(path, chosen.where)
+            notes += env_notes
+            for key, value in from_env.items():
                 values.setdefault(key, value)
     _read_keys(values, {"project file": project_file, "user file": user_file})
     return Settings(values, tuple(notes))
 
 
 def _read_keys(values: dict[str, Value], files: Mapping[str, Path]) -> None:
-    """Put the keys of `api_keys_file` in place of its name: one a line, `#` begins a comment."""
+    """Set `api_keys` to the keys in `api_keys_file`: one per line, `#` starts a comment."""
     named = values.get("api_keys_file")
     if named is None:
         return
@@ -132,7 +132,7 @@ def _read_keys(values: dict[str, Value], files: Mapping[str, Path]) -> None:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """What is said about variables that look like ours, and that nothing here reads."""
+    """Warnings about CF_* variables that are not known."""
     settable = {row.env for row in TABLE} | CF_VARIABLES
     known = settable | OTHER_VARIABLES
     notes = []
@@ -141,11 +141,13 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
             continue
         from difflib import get_close_matches
 
-        # Without the prefix: it alone would make any two of them alike.
-        words = {one.removeprefix("CF_"): one for one in sorted(settable)}
+        # Compared without the prefix, which would make any two of them similar.
+        words = {variable.removeprefix("CF_"): variable for variable in sorted(settable)}
         close = get_close_matches(name.removeprefix("CF_"), list(words), n=1, cutoff=0.6)
-        meant = f"; did you mean {words[close[0]]}?" if close else ""
-        notes.append(f"warning: environment {name} is no variable of cf and has no effect{meant}")
+        suggestion = f"; did you mean {words[close[0]]}?" if close else ""
+        notes.append(
+            f"warning: environment {name} is not a variable of cf and has no effect{suggestion}"
+        )
     return notes
 
 
@@ -155,8 +157,8 @@ def _value(key: str, raw: Any, layer: Layer, where: str) -> Value:
     except BadValue as error:
         shown = "" if BY_KEY[key].secret else f", not {raw!r}"
         kind = UsageError if layer == "flag" else ConfigurationError
-        meant = f"; {error.meant}" if error.meant else ""
-        raise kind(f"{where}: {key} {error}{shown}{meant}") from error
+        suggestion = f"; {error.suggestion}" if error.suggestion else ""
+        raise kind(f"{where}: {key} {error}{shown}{suggestion}") from error
 
 
 def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:
@@ -175,10 +177,10 @@ def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:
     for key, raw in document.data.items():
         line, column = document.position([key])
         if key not in BY_KEY:
-            meant = renamed.get(key)
-            hint = f"upstream's {key} is {meant} here" if meant else did_you_mean(key, BY_KEY)
-            more = hint or "`cf config list` shows all settings"
-            faults.append(Fault(document.origin, line, column, f"unknown setting {key!r}", more))
+            ours = renamed.get(key)
+            hint = f"upstream's {key} is named {ours} here" if ours else did_you_mean(key, BY_KEY)
+            hint = hint or "`cf config list` shows all settings"
+            faults.append(Fault(document.origin, line, column, f"unknown setting {key!r}", hint))
             continue
         if raw is None:
             continue
@@ -186,14 +188,15 @@ def _from_yaml(path: Path, layer: Layer) -> dict[str, Value]:
             parsed = BY_KEY[key].parse(raw)
             values[key] = Value(parsed, layer, f"{layer} {path}:{line}")
         except BadValue as error:
-            faults.append(Fault(document.origin, line, column, f"{key} {error}", error.meant or ""))
+            hint = error.suggestion or ""
+            faults.append(Fault(document.origin, line, column, f"{key} {error}", hint))
     if faults:
         raise refuse(faults)
     return values
 
 
 def _from_env_file(path: Path, where: str) -> tuple[dict[str, Value], list[str]]:
-    """The values of an `.env` as upstream writes it, and what is said about keys without effect."""
+    """The values of an upstream `.env` file, and notes about keys without effect."""
     rows = _read_env(path, where)
     by_upstream = {row.upstream: row for row in TABLE if row.upstream}
     values: dict[str, Value] = {}
@@ -204,7 +207,7 @@ def _from_env_file(path: Path, where: str) -> tuple[dict[str, Value], list[str]]
         elif key in TRANSLATED:
             continue
         elif key not in by_upstream:
-            notes.append(f"{path}:{line}: {key} is no key of upstream's .env and has no effect")
+            notes.append(f"{path}:{line}: {key} is not a key of upstream's .env: it has no effect")
         elif raw:
             row = by_upstream[key]
             values[row.key] = _value(row.key, raw, "env file", f"env file {path}:{line}")
@@ -242,13 +245,13 @@ def _unquote(value: str) -> str:
     return re.sub(r"\s+#.*$", "", value)
 
 
-def rows(found: Settings) -> Sequence[dict[str, Any]]:
-    """Every setting with its value, its origin and its other names: what `cf config list` shows."""
+def rows(settings: Settings) -> Sequence[dict[str, Any]]:
+    """Every setting with its value, origin and other names, for `cf config list`."""
     return [
         {
             "key": row.key,
-            "value": _shown(row, found.get(row.key)),
-            "origin": found.origin(row.key),
+            "value": _shown(row, settings.get(row.key)),
+            "origin": settings.origin(row.key),
             "env": row.env,
             "flag": row.flag,
             "upstream": row.upstream,

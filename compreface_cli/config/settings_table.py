@@ -9,20 +9,20 @@ from typing import Any, TypeAlias
 
 from compreface_cli.runtimes import AUTO_MEASURES, REFERENCE, RUNTIMES
 
-# What the engine takes unless it is told otherwise.
+# The engine's defaults.
 MAX_BODY_BYTES = 64 * 2**20
 MAX_QUEUE_BYTES = 256 * 2**20
-LEAST_MEMORY_MIB = 512  # the default build starts in it, and reads JPEGs of 40 megapixels
+LEAST_MEMORY_MIB = 512  # enough for the default build and JPEGs of 40 megapixels
 
 Parse: TypeAlias = Callable[[Any], Any]
 
 
 class BadValue(ValueError):
-    """A value that does not fit; the text says what would, `meant` what it is near to."""
+    """An invalid value; the text says what is valid, `suggestion` is a similar valid value."""
 
-    def __init__(self, text: str, meant: str | None = None) -> None:
+    def __init__(self, text: str, suggestion: str | None = None) -> None:
         super().__init__(text)
-        self.meant = meant
+        self.suggestion = suggestion
 
 
 def _text(value: Any) -> str:
@@ -107,7 +107,7 @@ def _flag(value: Any) -> str:
 
 
 def _size(value: Any) -> str:
-    """A size for Java and nginx, kept without the B: 10M. Upstream writes 5MB and 10M."""
+    """A size for Java and nginx, without the B: 10M. Upstream writes 5MB and 10M."""
     match = re.fullmatch(r"\s*(\d{1,9})\s*([KMG])B?\s*", str(value), re.IGNORECASE)
     if not match or int(match[1]) == 0:
         raise BadValue("must be a size like 10M (K, M or G)")
@@ -115,7 +115,7 @@ def _size(value: Any) -> str:
 
 
 def _memory(value: Any) -> str:
-    """A limit as Compose takes it, 2048m; `none` for none."""
+    """A memory limit as Compose takes it, like 2048m; `none` for no limit."""
     if str(value).strip().lower() == "none":
         return "none"
     match = re.fullmatch(r"\s*(\d{1,7})\s*([MG])i?B?\s*", str(value), re.IGNORECASE)
@@ -150,18 +150,18 @@ def _rate(value: Any) -> float:
 
 
 def _api_keys(value: Any) -> str:
-    """The keys with a comma between them; the same rules as the engine's, and no key is shown."""
+    """The keys, separated by commas, by the engine's rules; no message shows a key."""
     parts = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(part, int | float) for part in parts):
-        raise BadValue("a key of digits needs quotes around it, or YAML changes it")
+        raise BadValue("has a key of digits only, which needs quotes in YAML")
     keys = [key for part in parts for key in re.split(r"[,\s]+", _text(part)) if key]
     for number, key in enumerate(keys, start=1):
         if not re.fullmatch(r"[!-+\--~]{8,}", key):  # printable ASCII, no comma
             raise BadValue(f"key {number} must have at least 8 characters, all printable ASCII")
         if key.startswith("sha256:"):
-            raise BadValue(f"key {number} is a digest, and cf shows the engine the key itself")
+            raise BadValue(f"key {number} is a digest; cf needs the key itself to call the engine")
     if not keys:
-        raise BadValue("holds no key; leave it out to let everybody in")
+        raise BadValue("contains no key; leave it out to require none")
     return ",".join(keys)
 
 
@@ -180,7 +180,7 @@ _build = _matching(r"\S.{0,400}", "the name of a build, or a path")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A row of the table; `env` is always CF_ and the key in capitals."""
+    """A row of the table; `env` is CF_ and the key in capitals."""
 
     key: str
     parse: Parse
@@ -197,7 +197,7 @@ class Setting:
 
 DEFAULT_BUILD = "embedded"
 
-# What to build; a build file answers these unless something here does.
+# What to build; a setting overrides the same key of the build file.
 BUILD: tuple[Setting, ...] = (
     Setting("build", _build, DEFAULT_BUILD, "The build to use: a name or a path.", flag="BUILD"),
     Setting("detector", _text, None, "Detector plugin.", flag="--detector"),
@@ -235,7 +235,7 @@ BUILD: tuple[Setting, ...] = (
     Setting("base_image", _image, None, "Base image of the engine's image.", flag="--base-image"),
     Setting("image", _image, None, "Name of the engine's image."),
 )
-# Limits of the engine that the plan settles.
+# Limits of the engine that the plan resolves.
 _LIMITS: tuple[Setting, ...] = (
     Setting(
         "max_detect_size",
@@ -264,8 +264,8 @@ _LIMITS: tuple[Setting, ...] = (
         "Memory limit of the engine's container; unset: what the runtime needs, none on a GPU.",
     ),
 )
-# What the engine reads under the same variable, given only when it is set: the engine knows the
-# defaults. A row here and its use there are all that such a setting needs.
+# Passed to the engine under the same variable when set; the engine has the defaults. Such a
+# setting needs a row here and its use in the engine.
 _ENGINE: tuple[Setting, ...] = (
     Setting(
         "threads", whole(1, 1024), None, "Threads of all computations together; unset: the cores."
@@ -312,7 +312,7 @@ _ENGINE: tuple[Setting, ...] = (
         None,
         "Memory of the engine's process; unset: what its container, ulimit or machine allow.",
     ),
-    # the least of these two lets in the portraits that an engine is checked with
+    # the minimum of these two admits the portraits that engines are checked with
     Setting(
         "max_body_bytes", whole(2**20, 10**12 - 1), None, "Largest request body; unset: 64 MiB."
     ),
@@ -371,7 +371,7 @@ _INSTANCE: tuple[Setting, ...] = (
     ),
     Setting("env_file", _text, None, "An `.env` file of upstream to read values from."),
 )
-# The rest of the stack: what has a default and is no secret is there for the templates, by its key.
+# The rest of the stack; the templates get each setting that has a default and is not secret.
 _STACK: tuple[Setting, ...] = (
     Setting("registry", _registry, "exadel/", "Prefix of the stack's images.", upstream="registry"),
     Setting("admin_version", _tag, "1.2.0", "Tag of the admin image.", upstream="ADMIN_VERSION"),
@@ -469,18 +469,18 @@ STACK: tuple[str, ...] = tuple(
 )
 BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}
 
-# Variables of `cf` that are no settings, and those that only the engine or the Makefile reads.
+# Variables of `cf` that are not settings, and those that only the engine or the Makefile reads.
 CF_VARIABLES = frozenset({"CF_DEBUG", "CF_MODELS_MIRROR"})
 OTHER_VARIABLES = frozenset(
     ("CF_HOST CF_MODELS_DIR CF_CHOICES_DIR CF_SHARED CF_TENSORFLOW_PYTHON CF_MXNET_PYTHON").split()
 )
 
-# Keys of upstream's `.env` that become part of another setting, or do nothing here, and why.
+# Keys of upstream's `.env` that become part of another setting, or have no effect here, and why.
 TRANSLATED: Mapping[str, str] = {
     "uwsgi_processes": "max_concurrency is uwsgi_processes times uwsgi_threads",
     "uwsgi_threads": "max_concurrency is uwsgi_processes times uwsgi_threads",
 }
 WITHOUT_EFFECT: Mapping[str, str] = {
-    "CORE_VERSION": "the engine is built here, its image is the setting image",
-    "ND4J_CLASSIFIER": "it chooses a library while the Java images are built",
+    "CORE_VERSION": "the engine is built here; the setting image names its image",
+    "ND4J_CLASSIFIER": "it chooses a library when the Java images are built",
 }

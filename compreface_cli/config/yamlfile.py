@@ -1,4 +1,4 @@
-"""Reads small YAML files of people: plain data, the place of every value, and clear faults."""
+"""Reads small YAML files that users write: plain data, with the line of every value and fault."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ try:
 except ImportError:  # pragma: no cover - PyYAML without its C part
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
 
-MAX_NODES = 20_000  # every alias counts again: a file cannot grow in memory
+MAX_NODES = 20_000  # aliases are counted each time, so that they cannot multiply in memory
 MAX_DEPTH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong in a file, at a line and column counted from 1."""
+    """An error in a file, at a line and column counted from 1."""
 
     origin: str
     line: int
@@ -47,43 +47,45 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The data of a file, and where each value stands by its path of keys and indexes."""
+    """The data of a file, and the position of each value by its path of keys and indexes."""
 
     data: Any
     origin: str
     marks: dict[tuple[str | int, ...], tuple[int, int]]
 
     def position(self, location: Sequence[str | int]) -> tuple[int, int]:
-        """Line and column of that value, or of the nearest thing around it."""
+        """Line and column of that value, or of the innermost mapping or list around it."""
         for length in range(len(location), -1, -1):
-            found = self.marks.get(tuple(location[:length]))
-            if found:
-                return found
+            mark = self.marks.get(tuple(location[:length]))
+            if mark:
+                return mark
         return 1, 1
 
 
 def refuse(faults: Iterable[Fault]) -> ConfigurationError:
     """All faults as one error."""
-    found = list(faults)
+    faults = list(faults)
     return ConfigurationError(
-        "\n".join(str(fault) for fault in found),
-        details={"faults": [fault.as_dict() for fault in found]},
+        "\n".join(str(fault) for fault in faults),
+        details={"faults": [fault.as_dict() for fault in faults]},
     )
 
 
-_MEANS = {"gpu": "cuda"}  # words that look like another one than they mean
+_SYNONYMS = {"gpu": "cuda"}  # words whose nearest match by spelling would be wrong
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     from difflib import get_close_matches
 
-    words, meant = list(known), _MEANS.get(word.lower())
-    close = [meant] if meant in words else get_close_matches(word.lower(), words, n=1, cutoff=0.6)
+    words, known_as = list(known), _SYNONYMS.get(word.lower())
+    if known_as in words:
+        return f"did you mean {known_as!r}?"
+    close = get_close_matches(word.lower(), words, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else None
 
 
 def read(path: Path) -> Document:
-    """Parse a file; everything that keeps it from being read is a ConfigurationError."""
+    """Parse a file; raises ConfigurationError if it cannot be read or parsed."""
     origin = str(path)
     raw = read_bytes(path, origin)
     try:
@@ -111,7 +113,7 @@ def parse(text: str, origin: str) -> Document:
 
 
 class _Builder:
-    """Turns nodes into data and remembers where each came from."""
+    """Converts YAML nodes to plain data and records their positions."""
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
@@ -125,7 +127,9 @@ class _Builder:
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         self.marks.setdefault(path, (line, column))
         if self._nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            message = "too deep" if len(path) > MAX_DEPTH else "too many values (aliases count)"
+            message = "too many values (aliases count)"
+            if len(path) > MAX_DEPTH:
+                message = f"nested more than {MAX_DEPTH} levels deep"
             raise refuse([Fault(self.origin, line, column, message)])
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -144,12 +148,12 @@ class _Builder:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 hint = "write the keys out"
                 self.faults.append(
-                    Fault(self.origin, line, column, "merge keys (<<) are not read", hint)
+                    Fault(self.origin, line, column, "merge keys (<<) are not supported", hint)
                 )
                 continue
             if key in result:
                 first = self.marks[(*path, key)][0]
-                message = f"key {key!r} stands here twice, first in line {first}"
+                message = f"key {key!r} is duplicated, first in line {first}"
                 self.faults.append(Fault(self.origin, line, column, message))
                 continue
             self.marks[(*path, key)] = (line, column)
@@ -164,7 +168,7 @@ class _Builder:
             self.faults.append(Fault(self.origin, line, column, f"tag {node.tag!r} is not allowed"))
             return None
         if kind == "int" and len(node.value) >= 40:
-            return str(node.value)  # a hash of digits alone is text, and no number is that long
+            return str(node.value)  # a hash of digits only; no number is that long
         try:
             return self._scalars.construct_object(node)
         except (ValueError, yaml.YAMLError) as error:

@@ -19,7 +19,7 @@ NAME = "folder"
 
 def refuse(plan: Plan, folder: Path, out: Output) -> None:
     """Raise PreflightError for what must not be mixed; warn of a password that is not known."""
-    held = writer.whose(folder)
+    held = writer.rendered_for(folder)
     raise_for(list(_another_instance(plan, folder, held)))
     if plan.services != "full":
         return
@@ -29,23 +29,23 @@ def refuse(plan: Plan, folder: Path, out: Output) -> None:
     if volume.in_doubt(plan, seen, own):
         seen = replace(seen, database=preflight.into_volume(plan, seen))
     judged = list(volume.check(plan, seen, own))
-    found = [one for one in judged if one.code == DATA]
+    refused = [finding for finding in judged if finding.code == DATA]
     if not judged and held.calculator not in ("", plan.calculator):
-        found.append(_another_calculator(plan, folder, held.calculator))
-    raise_for(found)
+        refused.append(_another_calculator(plan, folder, held.calculator))
+    raise_for(refused)
     warn_of_password(plan, folder, seen, out)
 
 
 def warn_of_password(plan: Plan, folder: Path, seen: facts.Facts, out: Output) -> None:
     """Say that the volume is there and its password is not, if that is so."""
     volumes = seen.docker.volumes if seen.docker else ()
-    here = any((one.name, one.project) == (plan.volume, plan.project) for one in volumes)
-    known = writer.whose(folder).password or "postgres_password" in plan.secrets
+    here = any((each.name, each.project) == (plan.volume, plan.project) for each in volumes)
+    known = writer.rendered_for(folder).password or "postgres_password" in plan.secrets
     if plan.services == "full" and here and not known:
         _say_password(plan, out)
 
 
-def _another_instance(plan: Plan, folder: Path, held: writer.Whose) -> list[Finding]:
+def _another_instance(plan: Plan, folder: Path, held: writer.RenderedFor) -> list[Finding]:
     """The folder's containers and volume would become those of another instance, unseen."""
     place = folder.resolve()
     home = paths.project_dir(plan.instance).resolve()

@@ -1,1 +1,1 @@
-"""The weights of a build: what they are, where they come from, how the engine gets them."""
+"""Models: their entries and licences, and the store that downloads and prepares them."""

@@ -1,4 +1,4 @@
-"""The hashes of model files that the user accepted: as flags give them, as a file keeps them."""
+"""The hashes of model files that the user accepted, by flags and in earlier runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _HEX = frozenset("0123456789abcdef")
 
 
 def parse(pairs: Iterable[str]) -> dict[str, list[str]]:
-    """`--accept-hash NAME=SHA256` values by model; a model of several files has several."""
-    found: dict[str, list[str]] = {}
+    """The hashes of `--accept-hash NAME=SHA256` by model; raises UsageError."""
+    digests: dict[str, list[str]] = {}
     for pair in pairs:
         name, _, digest = pair.partition("=")
         digest = digest.strip().lower()
@@ -25,28 +25,28 @@ def parse(pairs: Iterable[str]) -> dict[str, list[str]]:
                 f"--accept-hash: {pair!r} is not NAME=SHA256",
                 hint="SHA256 is 64 hexadecimal digits, as `sha256sum FILE` prints them.",
             )
-        found.setdefault(name.strip(), []).append(digest)
-    return found
+        digests.setdefault(name.strip(), []).append(digest)
+    return digests
 
 
 def read(path: Path) -> dict[str, list[str]]:
-    """What that file keeps; nothing if there is none."""
+    """The accepted hashes in that file by model; empty if it does not exist; raises FetchError."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or not all(isinstance(one, list) for one in data.values()):
-            raise ValueError("it is no table of models and hashes")
+        if not isinstance(data, dict) or not all(isinstance(v, list) for v in data.values()):
+            raise ValueError("it is not a table of models and hashes")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise FetchError(
             f"the accepted hashes in {path} cannot be read: {error}",
-            hint="Repair or remove that file; without it --accept-hash asks again.",
+            hint="Repair or remove that file; without it, each hash must be accepted again.",
         ) from error
     return {str(name): list(map(str, digests)) for name, digests in data.items()}
 
 
 def record(path: Path, model: str, digests: Sequence[str]) -> None:
-    """Keep those of the model's hashes that are not kept yet."""
+    """Add the model's hashes to that file."""
     if not set(digests) - set(read(path).get(model, ())):
         return
     with locked(path, note=lambda text: None):

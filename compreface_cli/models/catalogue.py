@@ -1,7 +1,7 @@
-"""The catalogue: the models that `cf` knows by name, and what is known about each.
+"""The catalogue: the models that `cf` knows by name, with their origin, licence and training data.
 
-The file is `cf`'s own, and a test holds its entries to the rules of a build's: checking them at
-each start would cost as much as all the rest of a list of builds.
+The file comes with `cf`; its entries are validated by a test, because validating them at each start
+would double the time of `cf list-builds`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATH = Path(__file__).with_name("catalogue.yaml")
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Where a model's weights were published, on which terms, and what they were trained on."""
+    """The origin, licence and training data of a model's weights."""
 
     what: str
     origin: str
@@ -32,7 +32,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """A set of photographs: `use` as in About, and its terms in words."""
+    """A set of photographs: `use` as in About, and its terms as text."""
 
     use: str
     terms: str
@@ -48,18 +48,18 @@ def _document(path: Path) -> Mapping[str, Any]:
 
 
 def names(path: Path = PATH) -> tuple[str, ...]:
-    """Of all models, in the order of the file."""
+    """The names of all models, in the order of the file."""
     return tuple(_document(path)["models"])
 
 
 def entry(name: str, path: Path = PATH) -> dict[str, Any] | None:
-    """The model's entry as a build file would have it, with `about` on top; None: not known."""
+    """The model's entry as in a build file, plus `about`; None if it is not in the catalogue."""
     known = _document(path)["models"].get(name)
     return None if known is None else {"name": name, **known}
 
 
 def model(name: str, path: Path = PATH) -> Model | None:
-    """The model of that name; None: not known."""
+    """The model of that name; None if it is not in the catalogue."""
     known = entry(name, path)
     return None if known is None else Model.from_entry(known)
 
@@ -70,7 +70,7 @@ def models(path: Path = PATH) -> dict[str, Model]:
 
 
 def has_address(name: str, path: Path = PATH) -> bool:
-    """Whether every file of the model can be fetched from somewhere."""
+    """Whether every file of the model has a download address."""
     known = entry(name, path)
     return known is not None and all(file["sources"] for file in known["files"])
 
@@ -81,13 +81,13 @@ def _entries(path: Path) -> ItemsView[str, Any]:
 
 @cache
 def about(path: Path = PATH) -> Mapping[str, About]:
-    """By model name, in the order of the file."""
+    """The About of each model by name, in the order of the file."""
     return {name: _about(known) for name, known in _entries(path)}
 
 
 @cache
 def built_in(path: Path = PATH) -> Mapping[str, tuple[str, About]]:
-    """The networks inside the engine, by the plugin without its model: name and terms."""
+    """Name and About of the engine's built-in networks, by plugin without its model."""
     return {
         plugin: (name, _about(known))
         for name, known in _document(path)["built_in"].items()
@@ -97,16 +97,16 @@ def built_in(path: Path = PATH) -> Mapping[str, tuple[str, About]]:
 
 @cache
 def training_data(path: Path = PATH) -> Mapping[str, TrainingData]:
-    """The sets that models were trained on, by name."""
+    """The training sets by name."""
     return {name: TrainingData(**data) for name, data in _document(path)["training_data"].items()}
 
 
 def border(
     calculator: str, similarity: tuple[float, float] | None = None, path: Path = PATH
 ) -> Border | None:
-    """The border that was measured of this calculator; None where none was, or nobody knows it.
+    """The measured border of this calculator; None if none was measured or it is not known.
 
-    `similarity`: the coefficients that the engine says. A border holds with its own only.
+    `similarity`: the engine's coefficients; a border is valid only for those it was measured with.
     """
     name, base = plugin_table.model_of(calculator), plugin_table.split(calculator)[0]
     inside = _document(path)["built_in"].values()

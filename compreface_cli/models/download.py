@@ -1,4 +1,4 @@
-"""Fetches one file over HTTP from the first source that gives it whole and right."""
+"""Downloads a file over HTTP from the first of several sources that delivers it correctly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Limits", "Progress", "fetch", "shown"]
 
 
 def shown(url: str) -> str:
-    """An address without user name, password and query, for messages."""
+    """The address without user name, password and query, for messages."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -42,11 +42,11 @@ def fetch(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Path:
-    """`target`, from the first of `urls` that gives a file with one of the hashes `sha256`.
+    """Download `target` from the first of `urls` whose file has one of the hashes `sha256`.
 
     `place` is its path below a mirror, for the hint; by default its name.
-    Without hashes any whole file is taken; the caller must have its hash accepted before use.
-    Raises FetchError (what failed at which source, and what to do), ConflictError (locked).
+    Without hashes any complete file is taken; the caller must have its hash accepted before use.
+    Raises FetchError (the failure of each source), ConflictError (locked by another process).
     """
     limits = limits or Limits()
     make_folder(target.parent)
@@ -68,15 +68,15 @@ def fetch(
                     return target
                 except GiveUp as failure:
                     failures.append(f"{shown(url)}: {failure}")
-                    if number < len(urls):  # the last one's is in the error
-                        note(f"could not fetch {target.name} from {failures[-1]}")
+                    if number < len(urls):  # the error below reports the last
+                        note(f"could not download {target.name} from {failures[-1]}")
                 except OSError as error:
                     raise disk_error(error, target) from error
     raise FetchError(
-        f"could not fetch {target.name}: " + "; ".join(failures or ["no source is known"]),
-        hint=f"Fetch {target.name} by other means, put it into a folder as "
-        f"DIR/{place or target.name} and set CF_MODELS_MIRROR=DIR; or run again, a part that was "
-        "fetched is resumed.",
+        f"could not download {target.name}: " + "; ".join(failures or ["no source is known"]),
+        hint="Run the command again, which resumes a partial download. Or download "
+        f"{target.name} by other means, put it into a folder as DIR/{place or target.name} and set "
+        "CF_MODELS_MIRROR=DIR.",
     )
 
 

@@ -1,7 +1,7 @@
-"""A model of a build: its files, and how a picture must be given to it.
+"""A model of a build: its files, and the input that it expects.
 
-`Model` is the one shape of a `models:` entry in the command line. `builds.spec_entry` checks what a
-build file may say there, and the converter reads what `Model.entry` gives.
+`Model` is the only representation of a `models:` entry in the command line. `builds.spec_entry`
+validates the entry of a build file, and the converter reads the output of `Model.entry`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ class ModelFile:
     """A weights file: its path below a mirror, its accepted SHA-256 values, its sources."""
 
     path: str
-    sha256: tuple[str, ...]  # empty: unknown, `up` stops until one is accepted
+    sha256: tuple[str, ...]  # empty: unknown, `up` stops until its hash is accepted
     sources: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """Where a calculator's similarity parts one person from another; the rest in percent of pairs.
+    """The similarity thresholds of a calculator, and their error rates in percent of pairs.
 
-    `at` is the similarity of equal error, `sure` the least from there on that at most 0.1 % of
-    different people reach: `sure_different` do, and `sure_same` of one person's pairs do not. None
-    where nobody has measured it.
+    `at`: the similarity of equal error rates (`equal_error`). `sure`: the lowest similarity from
+    there on that at most 0.1 % of pairs of different people reach; `sure_different` of these pairs
+    reach it, and `sure_same` of the pairs of one person do not. None: not measured.
     """
 
     at: float
@@ -36,12 +36,12 @@ class Border:
     sure: float | None = None
     sure_different: float | None = None
     sure_same: float | None = None
-    set: str = ""  # the pairs that it was measured on
+    set: str = ""  # name of the measured set of pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model to be prepared before the engine starts (the embedded ones are none)."""
+    """A model that is prepared before the engine starts, which the embedded ones need not be."""
 
     name: str
     role: Role
@@ -50,19 +50,18 @@ class Model:
     size: int | None  # None: any height and width
     layout: Literal["nchw", "nhwc"]
     colour: Literal["rgb", "bgr"]
-    mean: tuple[float, ...] | None  # None: each crop is standardised (FaceNet)
+    mean: tuple[float, ...] | None  # None: each crop is standardised by its own values (FaceNet)
     scale: tuple[float, ...] | None
     align: Literal["arcface5", "facenet-margin"] | None  # calculators only, as similarity
     similarity: tuple[float, float] | None
     border: Border | None = None
     network: Network | None = None  # for files without a graph
-    keep_source: bool = False  # the runtime loads the source files, so they stay beside the ONNX
-    # of the build file, where a relative path is looked for first; "": none
-    build_folder: str = ""
+    keep_source: bool = False  # keep the source files beside the ONNX: the runtime loads them
+    build_folder: str = ""  # folder of the build file, searched first for the files; "": none
 
     @classmethod
     def from_entry(cls, entry: Mapping[str, Any], build_folder: str = "") -> Model:
-        """The model of a checked entry: plain data, as a build file or the catalogue has it."""
+        """The model of a validated entry, as plain data of a build file or the catalogue."""
         inputs, similarity = entry["input"], entry.get("similarity")
         return cls(
             name=entry["name"],
@@ -89,7 +88,7 @@ class Model:
         )
 
     def entry(self) -> dict[str, Any]:
-        """The fields of the entry that say what to make of its files: the converter's `--spec`."""
+        """The fields of the entry that the conversion depends on: the converter's `--spec`."""
         entry: dict[str, Any] = {
             "name": self.name,
             "role": self.role,
@@ -115,7 +114,7 @@ def _several(value: Any) -> list[Any]:
 
 
 def _channels(value: Any) -> tuple[float, ...] | None:
-    """One number for all three channels, or a list of three."""
+    """A number for all three channels or a list of three, as a tuple of one or three."""
     return None if value is None else tuple(float(number) for number in _several(value))
 
 

@@ -1,4 +1,4 @@
-"""Files on this machine: their hash, their lock, their errors in words."""
+"""Helpers for model files: hash, lock, and the user's errors for failed writes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def make_folder(folder: Path) -> None:
 
 
 def disk_error(error: OSError, path: Path) -> CfError:
-    """What an OSError met while writing `path` means to a user."""
+    """The user's error for an OSError while writing `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FetchError(
             f"no space left on the disk while writing {path}",
-            hint=f"Free some space where {path.parent} lies, then run the command again.",
+            hint=f"Free some space on the disk of {path.parent}, then run the command again.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return FetchError(
@@ -43,13 +43,13 @@ def disk_error(error: OSError, path: Path) -> CfError:
         )
     return FetchError(
         f"cannot write {path}: {error.strerror or error}",
-        hint=f"Look at {path.parent}, then run the command again.",
+        hint=f"Check {path.parent}, then run the command again.",
     )
 
 
 @contextmanager
 def locked(path: Path, *, note: Callable[[str], None], wait_s: float = 600.0) -> Iterator[None]:
-    """Hold the lock beside `path`; another `cf` that has it is named, and waited for.
+    """Hold the lock of `path`; waits for another `cf` that holds it, and names it by `note`.
 
     Raises ConflictError with the holder when it is not free within `wait_s` seconds, FetchError
     when the lock cannot be written.

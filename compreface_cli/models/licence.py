@@ -1,4 +1,4 @@
-"""What may be done with weights: one rule for each model, and the strictest of several together."""
+"""Whether weights may be used commercially: the rule for a model, and the strictest of several."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from compreface_cli import plugin_table
 from compreface_cli.models.catalogue import About, TrainingData, about, built_in, training_data
 
-LEVELS = ("allowed", "unclear", "excluded")  # from lax to strict
-_LONGEST = 500  # of a text in a build file
+LEVELS = ("allowed", "unclear", "excluded")  # in increasing strictness
+_MAX_TEXT = 500  # characters, as in a build file
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class Terms:
 
 
 def terms(model: About, sets: Mapping[str, TrainingData] | None = None) -> Terms:
-    """The one rule for commercial use of a model.
+    """The rule for commercial use of a model.
 
-    A licence of the weights that forbids it excludes it. It is allowed where that licence allows
-    it, and every set that the weights were trained on does too; else it is unclear.
+    Excluded if the licence of the weights forbids it. Allowed if that licence and the terms of
+    every training set allow it. Otherwise unclear.
     """
     known = training_data() if sets is None else sets
     trained = ", ".join(f"{name} ({known[name].terms})" for name in model.trained_on)
@@ -44,34 +44,36 @@ def terms(model: About, sets: Mapping[str, TrainingData] | None = None) -> Terms
     return Terms(model.licence, "allowed" if free else "unclear", reason)
 
 
-def stricter(one: str, other: str) -> bool:
-    """Whether the first of two words for commercial use allows less than the other."""
-    return LEVELS.index(one) > LEVELS.index(other)
+def stricter(level: str, other: str) -> bool:
+    """Whether the first of two LEVELS is stricter than the second."""
+    return LEVELS.index(level) > LEVELS.index(other)
 
 
 def together(plugins: Iterable[str], own: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """`facts.licence` of a build of these plugins.
+    """`facts.licence` of a build with these plugins.
 
-    `own`: that of the build whose own models they take, as the catalogue knows nothing of them.
+    `own`: the `facts.licence` that applies to models which are not in the catalogue.
     """
-    found = of(plugins, own)
-    level = max((one.commercial for one in found.values()), key=LEVELS.index, default="allowed")
-    reasons = {name: one.reason for name, one in found.items() if one.commercial == level}
-    said = {
-        "weights": _joined({name: one.licence for name, one in found.items()}) or "none",
+    by_model = of(plugins, own)
+    level = max(
+        (terms.commercial for terms in by_model.values()), key=LEVELS.index, default="allowed"
+    )
+    reasons = {name: terms.reason for name, terms in by_model.items() if terms.commercial == level}
+    licence = {
+        "weights": _joined({name: terms.licence for name, terms in by_model.items()}) or "none",
         "commercial": level,
         "reason": _joined(reasons) if level != "allowed" else "",
     }
-    return {key: value for key, value in said.items() if value}
+    return {key: value for key, value in licence.items() if value}
 
 
 def of(plugins: Iterable[str], own: Mapping[str, Any] | None = None) -> dict[str, Terms]:
-    """The terms of each network of these plugins, by its name; `own` as for `together`."""
+    """The terms of each network of these plugins by name; `own` as in `together`."""
     return dict(filter(None, (_terms(plugin, own or {}) for plugin in plugins)))
 
 
 def trained_on(plugins: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """By the name of each network that is known: the sets it was trained on, empty if not known."""
+    """The training sets of each known network by name; empty if they are not known."""
     named = (_known(plugin) for plugin in plugins)
     return {name: model.trained_on for name, model in filter(None, named)}
 
@@ -80,8 +82,8 @@ def _known(plugin: str) -> tuple[str, About] | None:
     model = plugin_table.model_of(plugin)
     if model is None:
         return built_in().get(plugin_table.split(plugin)[0])
-    said = about().get(model)
-    return None if said is None else (model, said)
+    known = about().get(model)
+    return None if known is None else (model, known)
 
 
 def _terms(plugin: str, own: Mapping[str, Any]) -> tuple[str, Terms] | None:
@@ -91,18 +93,17 @@ def _terms(plugin: str, own: Mapping[str, Any]) -> tuple[str, Terms] | None:
     model = plugin_table.model_of(plugin)
     if model is None:
         return None
-    said = Terms(
+    return model, Terms(
         str(own.get("weights", "not known")),
         str(own.get("commercial", "unclear")),
-        str(own.get("reason", "nothing is known of its terms")),
+        str(own.get("reason", "its terms are not known")),
     )
-    return model, said
 
 
 def _joined(texts: Mapping[str, str]) -> str:
-    """`a, b: text; c: text`: each text once, with the names it is about."""
+    """Each text once, with the names that have it: `a, b: text; c: text`."""
     names: dict[str, list[str]] = {}
     for name, text in texts.items():
         names.setdefault(text, []).append(name)
-    whole = "; ".join(f"{', '.join(those)}: {text}" for text, those in names.items())
-    return textwrap.shorten(whole, _LONGEST, placeholder=" ...")
+    joined = "; ".join(f"{', '.join(group)}: {text}" for text, group in names.items())
+    return textwrap.shorten(joined, _MAX_TEXT, placeholder=" ...")

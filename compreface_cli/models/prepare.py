@@ -1,8 +1,8 @@
-"""Has the engine's converter make a model ready, as a process of its own, whole or not at all.
+"""Prepares a model with the engine's converter, in a subprocess and atomically.
 
-A prepared folder holds what the engine loads (`model.json`, `model.onnx`, and with a runtime of its
-own the source files) and `prepared.json`: the entry and the source files it was made from, and the
-hash of every file in it.
+A prepared folder has the files that the engine loads (`model.json`, `model.onnx`, and the source
+files for a runtime that loads those) and `prepared.json`: the entry and the source files that it
+was made from, and the hash of every file in it.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ CONVERT_TIMEOUT_S = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What `prepared.json` says."""
+    """The content of `prepared.json`."""
 
     entry: str  # digest of the build's entry
-    sources: Mapping[str, str]  # path of each source file -> its SHA-256
+    sources: Mapping[str, str]  # path of each source file in the entry -> its SHA-256
     files: Mapping[str, str]  # name -> SHA-256
     sizes: Mapping[str, int]  # name -> bytes
 
     @property
     def keeps_source(self) -> bool:
-        """Whether the source files lie in it, for a runtime that loads them."""
+        """Whether the folder has the source files, for a runtime that loads them."""
         return any(name.startswith(f"{SOURCE}/") for name in self.files)
 
 
 def entry_digest(model: Model) -> str:
-    """Changes when a change of the entry makes another prepared model (a new source does not)."""
+    """The digest of what the conversion depends on: of the whole entry but hashes and sources."""
     entry = model.entry()
     entry["files"] = [file.path for file in model.files]
     return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
 def read_record(folder: Path) -> Prepared | None:
-    """The record of a prepared folder, or None if there is none that can be read."""
+    """The record of a prepared folder; None if it is missing or cannot be read."""
     try:
         data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return Prepared(data["entry"], data["sources"], data["files"], data["sizes"])
@@ -55,7 +55,7 @@ def read_record(folder: Path) -> Prepared | None:
 
 
 def intact(folder: Path, record: Prepared, *, by_hash: bool) -> bool:
-    """Whether every recorded file is there with its size, and with its hash if that is asked."""
+    """Whether every recorded file has the recorded size, and with `by_hash` the recorded hash."""
     try:
         for name, size in record.sizes.items():
             if (folder / name).stat().st_size != size:
@@ -76,11 +76,11 @@ def prepare(
     portrait: Path,
     timeout_s: float | None = None,
 ) -> None:
-    """Make `folder` from the source files (path in the entry -> where it lies, its SHA-256).
+    """Prepare the model in `folder` from `sources` (path in the entry -> local path, SHA-256).
 
-    The converter has `timeout_s` (by default CONVERT_TIMEOUT_S) and ends with this process. Raises
-    FetchError for a file that is no such model, CfError when the converter fails otherwise; what
-    stood in `folder` is replaced only by a whole new one.
+    The converter is limited to `timeout_s` (default: CONVERT_TIMEOUT_S) and ends with this process.
+    `folder` is replaced only after success. Raises FetchError for files that are not such a model,
+    CfError for other failures of the converter.
     """
     make_folder(folder.parent)
     try:
@@ -102,8 +102,8 @@ def _convert(
 ) -> Path:
     spec, out = work / "entry.json", work / "out"
     entry = model.entry()
-    for one in entry["files"]:  # the one hash that was proven, so that the converter can check it
-        one["sha256"] = sources[one["path"]][1]
+    for file in entry["files"]:  # the verified hash, for the converter's own check
+        file["sha256"] = sources[file["path"]][1]
     spec.write_text(json.dumps(entry), encoding="utf-8")
     files = [str(sources[file.path][0]) for file in model.files]
     options = ["--keep-source"] if model.keep_source else []
@@ -115,33 +115,31 @@ def _convert(
             timeout_s=limit_s,
         )  # fmt: skip
     except TimeoutError as error:
-        more = "give it more with --timeout SECONDS" if timeout_s else "take a faster machine"
+        more = "allow more time with --timeout SECONDS" if timeout_s else "use a faster machine"
         raise FetchError(
-            f"model {model.name} was not ready after {limit_s:g} s",
-            hint=f"Look at {', '.join(files)}: a network may be made to run without an end. If it "
-            f"is right, {more}.",
+            f"model {model.name} was not prepared within {limit_s:g} s",
+            hint=f"Check {', '.join(files)}: a broken or malicious network may never finish. If "
+            f"the file is right, {more}.",
         ) from error
     except engine_python.Failed as failed:
-        said = f"model {model.name} could not be prepared: {failed}"
+        message = f"model {model.name} could not be prepared: {failed}"
         if failed.refused:
-            hint = f"Look at the entry of {model.name} in the build, and at {', '.join(files)}."
-            raise FetchError(said, hint=hint) from failed
-        hint = "This is a fault of the converter or of its environment: `cf doctor` looks at it."
-        raise CfError(said, hint=hint) from failed
+            hint = f"Check the entry of {model.name} in the build, and {', '.join(files)}."
+            raise FetchError(message, hint=hint) from failed
+        hint = "This is a bug in the converter, or its environment is damaged: run `cf doctor`."
+        raise CfError(message, hint=hint) from failed
     return out / model.name
 
 
 def _record(model: Model, sources: Mapping[str, tuple[Path, str]], made: Path) -> None:
-    """Check what the converter left, and write `prepared.json` beside it."""
+    """Check the converter's output, and write `prepared.json` beside it."""
     try:
-        said = json.loads((made / "model.json").read_text(encoding="utf-8"))
-        weights = made / str(said["file"])
-        if said["name"] != model.name or sha256_of(weights) != said["sha256"]:
-            raise CfError(f"model {model.name}: the converter's files do not fit together")
+        document = json.loads((made / "model.json").read_text(encoding="utf-8"))
+        weights = made / str(document["file"])
+        if document["name"] != model.name or sha256_of(weights) != document["sha256"]:
+            raise CfError(f"model {model.name}: the converter's files are inconsistent")
     except (OSError, ValueError, KeyError) as error:
-        raise CfError(
-            f"model {model.name}: the converter left no model that can be read"
-        ) from error
+        raise CfError(f"model {model.name}: the converter wrote no readable model") from error
     names = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
     record = {
         "entry": entry_digest(model),

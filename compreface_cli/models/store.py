@@ -1,7 +1,7 @@
-"""The models of this machine: found, fetched, proven by hash, prepared; what the engine loads.
+"""The store of models: finds or downloads their files, verifies the hashes, prepares the models.
 
 A file is looked for beside the build file, in the mirror (CF_MODELS_MIRROR, a folder or an
-address), among what was fetched before, and at its sources, in that order.
+address), among earlier downloads, and at its sources, in that order.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def _mirror_of_environment() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the store works; the defaults are this user's."""
+    """The folders of the store; by default this user's."""
 
-    models: Path = field(default_factory=paths.models_dir)  # prepared, one folder a model
-    weights: Path = field(default_factory=lambda: paths.cache_dir() / "weights")  # as fetched
+    models: Path = field(default_factory=paths.models_dir)  # prepared, a folder per model
+    weights: Path = field(default_factory=lambda: paths.cache_dir() / "weights")  # downloads
     accepted: Path = field(default_factory=lambda: paths.state_dir() / "accepted-hashes.json")
     mirror: str = field(default_factory=_mirror_of_environment)  # "": none
 
 
 def state(model: Model, places: Places | None = None, *, by_hash: bool = False) -> State:
-    """Whether the model is ready on this machine; reads sizes only, hashes if `by_hash`.
+    """Whether the model is prepared on this machine; checks sizes, and hashes with `by_hash`.
 
-    "missing": never prepared, or made from another entry or file than the build now names.
+    "missing": not prepared, or prepared from another entry or file than the build names now.
     """
     places = places or Places()
     folder = places.models / model.name
@@ -59,7 +59,7 @@ def state(model: Model, places: Places | None = None, *, by_hash: bool = False) 
 
 
 def obtainable(model: Model, places: Places | None = None) -> bool:
-    """Whether `ensure` can hope: prepared, a file in reach, or an address to ask."""
+    """Whether `ensure` can succeed: it is prepared, or its files are here or downloadable."""
     places = places or Places()
     if state(model, places) == "here":
         return True
@@ -70,27 +70,27 @@ def obtainable(model: Model, places: Places | None = None) -> bool:
 
 
 def missing_hint(model: Model, places: Places | None = None) -> str:
-    """How a user gives the files of a model that has no source."""
+    """The hint how a user supplies the files of a model that has no source."""
     places = places or Places()
-    one = len(model.files) == 1
-    it, its, kind = ("it", "Its hash is", "file") if one else ("them", "Their hashes are", "files")
-    there = bool(places.mirror) and Path(places.mirror).expanduser().is_dir()
-    at = places.mirror if there else "DIR"
-    whole = " and ".join(f"{at}/{file.path}" for file in model.files)
+    single = len(model.files) == 1
+    it, hashes, kind = ("it", "hash", "file") if single else ("them", "hashes", "files")
+    has_folder = bool(places.mirror) and Path(places.mirror).expanduser().is_dir()
+    mirror = places.mirror if has_folder else "DIR"
+    targets = " and ".join(f"{mirror}/{file.path}" for file in model.files)
     names = " and ".join(file.path for file in model.files)
     beside = f" Or put {it} beside the build file, as {names}." if model.build_folder else ""
     known = all(file.sha256 for file in model.files)
-    asked = f" {its} asked for once (--accept-hash {model.name}=SHA256)."
+    accept = f" You accept the {hashes} once, by --accept-hash {model.name}=SHA256."
     known_as = None if model.build_folder else about().get(model.name)
     origin = f" Origin: {known_as.origin}" if known_as else ""
     return (
-        f"If you have the {kind}, put {it} into a folder as {whole} and set "
-        f"CF_MODELS_MIRROR={at}.{beside}{'' if known else asked}{origin}"
+        f"If you have the {kind}, put {it} into a folder as {targets} and set "
+        f"CF_MODELS_MIRROR={mirror}.{beside}{'' if known else accept}{origin}"
     )
 
 
 def fingerprint(model: Model, places: Places | None = None) -> str | None:
-    """SHA-256 of the prepared weights, or None: two of them are two embedding spaces."""
+    """SHA-256 of the prepared weights, which identifies the embedding space; None without any."""
     record = prepare.read_record((places or Places()).models / model.name)
     return None if record is None else record.files.get("model.onnx")
 
@@ -107,12 +107,12 @@ def ensure(
     limits: Limits | None = None,
     timeout_s: float | None = None,
 ) -> dict[str, Path]:
-    """The prepared folder of each model, found, fetched and made as needed.
+    """The prepared folder of each model by name; downloads and prepares what is missing.
 
-    `timeout_s` bounds the preparing of each; by default prepare.CONVERT_TIMEOUT_S.
-    `python` gives the interpreter of the engine's environment and is called only if a model has to
+    `timeout_s` limits the preparation of each model; by default prepare.CONVERT_TIMEOUT_S.
+    `python` returns the interpreter of the engine's environment and is called only if a model must
     be prepared. Raises FetchError (missing, wrong or unaccepted file), UsageError (`accept_hash`
-    names no model of these), ConflictError (another cf holds the lock).
+    names another model), ConflictError (another cf holds the lock).
     """
     places = places or Places()
     accept_hash = _of_these(models, accept_hash)
@@ -121,17 +121,17 @@ def ensure(
     for model in models:
         folder = places.models / model.name
         with locked(folder, note=note):
-            said = accept_hash.get(model.name, ())
-            if not _usable(model, places, note, said):
+            accept = accept_hash.get(model.name, ())
+            if not _usable(model, places, note, accept):
                 _check_mirror(places)
-                found = _obtain_all(model, places, said, progress, note, limits)
+                sources = _obtain_all(model, places, accept, progress, note, limits)
                 with progress(f"preparing model {model.name}", None):
                     prepare.prepare(
-                        model, found, folder,
+                        model, sources, folder,
                         python=python(), portrait=portrait, timeout_s=timeout_s,
                     )  # fmt: skip
-                # Now: a file that the converter refuses was accepted in vain.
-                digests = [digest for _, digest in found.values()]
+                # Not before: the converter may refuse the file.
+                digests = [digest for _, digest in sources.values()]
                 accepted.record(places.accepted, model.name, _beyond_the_entry(model, digests))
         ready[model.name] = folder
     return ready
@@ -178,7 +178,7 @@ def _of_these(models: Sequence[Model], accept_hash: Accepted | None) -> Accepted
     unknown = set(accept_hash or {}) - {model.name for model in models}
     if unknown:
         raise UsageError(
-            f"--accept-hash: {', '.join(sorted(unknown))} is no model of this build",
+            f"--accept-hash: {', '.join(sorted(unknown))} is not a model of this build",
             hint="Models of this build: " + (", ".join(m.name for m in models) or "none."),
         )
     return accept_hash or {}
@@ -187,12 +187,12 @@ def _of_these(models: Sequence[Model], accept_hash: Accepted | None) -> Accepted
 def _usable(
     model: Model, places: Places, note: Callable[[str], None], accept: Sequence[str] = ()
 ) -> bool:
-    """Whether what is prepared can be used as it is; says why not, but for a file not accepted."""
-    found = state(model, places, by_hash=True)
-    if found == "damaged":
-        note(f"model {model.name} is damaged in {places.models / model.name}: preparing it anew")
+    """Whether the prepared model can be used; notes why not, except for an unaccepted file."""
+    current = state(model, places, by_hash=True)
+    if current == "damaged":
+        note(f"model {model.name} is damaged in {places.models / model.name}: preparing it again")
         return False
-    if found == "missing":
+    if current == "missing":
         return False
     record = prepare.read_record(places.models / model.name)
     known = accepted.read(places.accepted).get(model.name, [])
@@ -205,28 +205,28 @@ def _usable(
                 note(f"{path} is not the file that model {model.name} was made from")
                 continue
             if digest in (*file.sha256, *known, *accept):
-                note(f"{path} has changed: preparing model {model.name} anew")
+                note(f"{path} has changed: preparing model {model.name} again")
             return False
     return True
 
 
 def _fits(model: Model, sources: Mapping[str, str], places: Places) -> bool:
-    """Whether what was prepared came from files that the build accepts."""
+    """Whether the model was prepared from files that the build accepts."""
     known = accepted.read(places.accepted).get(model.name, [])
     return all(sources.get(file.path) in (*file.sha256, *known) for file in model.files)
 
 
 class _Unaccepted(Exception):
-    """A file is there, and nobody has said yet that its hash is right."""
+    """A file exists, but its hash is not accepted."""
 
     def __init__(self, path: Path, digest: str, wrong: str = "", *, changed: bool = False) -> None:
         super().__init__(str(path))
         self.path, self.digest = path, digest
-        self.wrong = wrong  # what is said of a file whose right hash is known
-        unknown = f"the hash of {path} is not known yet; it is {digest}"
+        self.wrong = wrong  # the message for a file whose right hash is known
+        unknown = f"the hash of {path} is not accepted yet; it is {digest}"
         if changed:
             unknown = f"{path} has changed since you accepted it; its hash is now {digest}"
-        self.said = wrong or unknown
+        self.message = wrong or unknown
 
 
 def _obtain_all(
@@ -237,13 +237,13 @@ def _obtain_all(
     note: Callable[[str], None],
     limits: Limits | None,
 ) -> dict[str, tuple[Path, str]]:
-    """Where each source file lies, and its proven hash, by its path in the entry."""
+    """The local path and verified hash of each source file, by its path in the entry."""
     found, unknown = {}, []
-    for one in model.files:
+    for file in model.files:
         try:
-            found[one.path] = _obtain(model, one, places, accept, progress, note, limits)
-        except _Unaccepted as file:
-            unknown.append(file)
+            found[file.path] = _obtain(model, file, places, accept, progress, note, limits)
+        except _Unaccepted as unaccepted:
+            unknown.append(unaccepted)
     if unknown:
         proven = [digest for _, digest in found.values()]
         stray = _stray(model, accept, proven, unknown)
@@ -260,10 +260,14 @@ def _stray(
     return [digest for digest in accept if digest not in known]
 
 
-def _new(model: Model, places: Places, accept: Sequence[str], found: Iterable[str]) -> list[str]:
-    """Those found hashes that count in this run only: they have to be given again."""
+def _new(model: Model, places: Places, accept: Sequence[str], digests: Iterable[str]) -> list[str]:
+    """Those hashes that are accepted in this run only, so they must be given again."""
     kept = accepted.read(places.accepted).get(model.name, ())
-    return [one for one in _beyond_the_entry(model, found) if one in accept and one not in kept]
+    return [
+        digest
+        for digest in _beyond_the_entry(model, digests)
+        if digest in accept and digest not in kept
+    ]
 
 
 def _beyond_the_entry(model: Model, digests: Iterable[str]) -> list[str]:
@@ -273,110 +277,109 @@ def _beyond_the_entry(model: Model, digests: Iterable[str]) -> list[str]:
 
 def _obtain(
     model: Model,
-    one: ModelFile,
+    file: ModelFile,
     places: Places,
     accept: Sequence[str],
     progress: Progress,
     note: Callable[[str], None],
     limits: Limits | None,
 ) -> tuple[Path, str]:
-    """Where the source file lies, and its proven hash; fetched if it is not here."""
-    here = _lying_here(model, one, places, accept, note)
+    """The local path and verified hash of the source file, downloaded if necessary."""
+    here = _lying_here(model, file, places, accept, note)
     if here is not None:
         return here
-    urls, wanted = _addresses(one, places), _wanted(model, one, places, accept)
+    urls, wanted = _addresses(file, places), _wanted(model, file, places, accept)
     if urls:
         from compreface_cli.models.download import fetch
 
-        target = _fetched(model, one, places)
-        # Of several files without a hash nobody said which accepted one is whose.
-        proof = wanted if one.sha256 or len(model.files) == 1 else ()
+        target = _fetched(model, file, places)
+        # With several files, it is not known which accepted hash belongs to which.
+        proof = wanted if file.sha256 or len(model.files) == 1 else ()
         fetch(
-            urls, target, sha256=proof, place=one.path,
+            urls, target, sha256=proof, place=file.path,
             progress=progress, note=note, limits=limits,
         )  # fmt: skip
         digest = sha256_of(target)
         if digest not in wanted:
             raise _Unaccepted(target, digest)
         return target, digest
-    raise _missing(model, one, places)
+    raise _missing(model, file, places)
 
 
-def _missing(model: Model, one: ModelFile, places: Places) -> FetchError:
+def _missing(model: Model, file: ModelFile, places: Places) -> FetchError:
     return FetchError(
-        f"model {model.name}: {one.path} is not on this machine, and no address is known for it",
+        f"model {model.name}: {file.path} is not on this machine, and no address is known for it",
         hint=missing_hint(model, places),
     )
 
 
-def _addresses(one: ModelFile, places: Places) -> list[str]:
+def _addresses(file: ModelFile, places: Places) -> list[str]:
     mirror = places.mirror
-    own = [f"{mirror.rstrip('/')}/{quote(one.path)}"] if _is_address(mirror) else []
-    return [*own, *one.sources]
+    own = [f"{mirror.rstrip('/')}/{quote(file.path)}"] if _is_address(mirror) else []
+    return [*own, *file.sources]
 
 
-def _wanted(model: Model, one: ModelFile, places: Places, accept: Sequence[str]) -> tuple[str, ...]:
-    """The hashes that are right for the file."""
-    # What was accepted for a model without saying for which file counts for those without a hash,
-    # and for the others beside their own.
-    said = (*accepted.read(places.accepted).get(model.name, ()), *accept)
-    return tuple(dict.fromkeys((*one.sha256, *said)))
+def _wanted(
+    model: Model, file: ModelFile, places: Places, accept: Sequence[str]
+) -> tuple[str, ...]:
+    """The hashes that are right for the file: its own, and those accepted for the model."""
+    by_user = (*accepted.read(places.accepted).get(model.name, ()), *accept)
+    return tuple(dict.fromkeys((*file.sha256, *by_user)))
 
 
 def _lying_here(
     model: Model,
-    one: ModelFile,
+    file: ModelFile,
     places: Places,
     accept: Sequence[str],
     note: Callable[[str], None],
 ) -> tuple[Path, str] | None:
-    """The file on this machine, and its proven hash; None if there is none but an address may."""
-    urls, wanted = _addresses(one, places), _wanted(model, one, places, accept)
+    """The local path and verified hash of the file; None if it must be downloaded."""
+    urls, wanted = _addresses(file, places), _wanted(model, file, places, accept)
     wrong: list[tuple[Path, str]] = []
-    for path in _local(model, one, places):
+    for path in _local(model, file, places):
         digest = sha256_of(path)
         if digest in wanted:
             return path, digest
-        if not one.sha256:
-            raise _Unaccepted(path, digest, changed=_accepted_before(model, one, places))
+        if not file.sha256:
+            raise _Unaccepted(path, digest, changed=_accepted_before(model, file, places))
         wrong.append((path, digest))
-        if urls:  # else the error below says it
+        if urls:  # else the error below reports it
             note(
-                f"{path} is another file than the entry of model {model.name} names: its hash is "
-                f"not accepted. If you mean it: --accept-hash {model.name}={digest}"
+                f"{path} is not used for model {model.name}: its hash is not accepted. To use it: "
+                f"--accept-hash {model.name}={digest}"
             )
     if wrong and not urls:
-        has = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
-        other = "another file than the entry names"
-        raise _Unaccepted(*wrong[0], f"{other}: {has}, expected {' or '.join(wanted)}")
+        actual = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
+        raise _Unaccepted(*wrong[0], f"wrong hash: {actual}, expected {' or '.join(wanted)}")
     return None
 
 
-def _accepted_before(model: Model, one: ModelFile, places: Places) -> bool:
-    """Whether a former content of that file was accepted, by all that is on record."""
+def _accepted_before(model: Model, file: ModelFile, places: Places) -> bool:
+    """Whether another content of that file was accepted before, as far as is recorded."""
     known = accepted.read(places.accepted).get(model.name, ())
     prepared = prepare.read_record(places.models / model.name)
     if prepared is not None:
-        return prepared.sources.get(one.path) in known
+        return prepared.sources.get(file.path) in known
     return bool(known) and len(model.files) == 1
 
 
-def _local(model: Model, one: ModelFile, places: Places, *, mirror: bool = True) -> Iterable[Path]:
-    """The files on this machine that may be it."""
+def _local(model: Model, file: ModelFile, places: Places, *, mirror: bool = True) -> Iterable[Path]:
+    """The candidates for the file on this machine."""
     candidates = []
     if model.build_folder:
-        candidates.append(Path(model.build_folder) / one.path)
+        candidates.append(Path(model.build_folder) / file.path)
     if mirror and places.mirror and not _is_address(places.mirror):
-        inside = PurePosixPath(one.path)
+        inside = PurePosixPath(file.path)
         if not inside.is_absolute() and ".." not in inside.parts:
             candidates.append(Path(places.mirror).expanduser() / inside)
     if mirror:
-        candidates.append(_fetched(model, one, places))
+        candidates.append(_fetched(model, file, places))
     return [path for path in candidates if path.is_file()]
 
 
-def _fetched(model: Model, one: ModelFile, places: Places) -> Path:
-    return places.weights / model.name / PurePosixPath(one.path).name
+def _fetched(model: Model, file: ModelFile, places: Places) -> Path:
+    return places.weights / model.name / PurePosixPath(file.path).name
 
 
 def _is_address(mirror: str) -> bool:
@@ -384,11 +387,11 @@ def _is_address(mirror: str) -> bool:
 
 
 def mirror_fault(mirror: str) -> str:
-    """Why this mirror can give nothing; empty when it may."""
+    """Why this mirror cannot be used; empty if it can."""
     if not mirror or mirror.startswith(("https://", "http://")):
         return ""
     if _is_address(mirror):
-        return "only https:// and http:// addresses are asked"
+        return "an address must begin with https:// or http://"
     return "" if Path(mirror).expanduser().is_dir() else f"there is no folder {mirror}"
 
 
@@ -404,18 +407,18 @@ def _check_mirror(places: Places) -> None:
 def _unaccepted(
     model: Model, files: Sequence[_Unaccepted], stray: Sequence[str], new: Sequence[str]
 ) -> FetchError:
-    """The error; `new` are hashes accepted in this run, which the next one has to hear again."""
+    """The error; `new` are hashes accepted in this run, which must be given again."""
     digests = dict.fromkeys((*new, *(file.digest for file in files)))
     flags = " ".join(f"--accept-hash {model.name}={digest}" for digest in digests)
     it = "it" if len(files) == 1 else "them"
-    hint = f"Compare {it} with what the publisher says. If right, run again with {flags}"
+    hint = f"Compare {it} with the publisher's. If correct, run again with {flags}"
     if any(file.wrong for file in files):
-        hint = f"Put the right file there. If you mean {it}, and know where {it} came from: {flags}"
-    said = [file.said for file in files]
+        hint = f"Put the right file there. To use {it}, if you trust the origin: {flags}"
+    reasons = [file.message for file in files]
     if stray:
-        said.append(f"--accept-hash gave {' and '.join(stray)}, which is not the file's hash")
+        reasons.append(f"--accept-hash gave {' and '.join(stray)}, which is not the file's hash")
     return FetchError(
-        f"model {model.name}: {'; '.join(said)}",
+        f"model {model.name}: {'; '.join(reasons)}",
         hint=hint,
         details={
             "model": model.name,

@@ -1,7 +1,7 @@
-"""One source's transfer of one file: tries, resumes, and judges what the server says.
+"""The download of a file from one source: retries, resumes, and validates the responses.
 
-Bytes go to `NAME.part`, and what they belong to (address, ETag, length) to `NAME.part.json`; the
-part is kept only to be resumed. It gets its name when its length, type and SHA-256 are right.
+The bytes are written to `NAME.part`, and their source (address, ETag, length) to `NAME.part.json`,
+so that a later run can resume. The file is renamed when its length, type and SHA-256 are right.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from compreface_cli.models.files import sha256_of
 if TYPE_CHECKING:
     import httpx2
 
-# Output.progress: (label, total) -> a context that gives advance(amount).
+# Output.progress: (label, total) -> a context manager that yields advance(amount).
 Progress: TypeAlias = Callable[
     [str, "float | None"], AbstractContextManager[Callable[[float], None]]
 ]
@@ -32,13 +32,13 @@ _WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one fetch; seconds and bytes."""
+    """Limits of a download, in seconds and bytes."""
 
     connect_s: float = 10.0
-    stall_s: float = 20.0  # no byte for so long: a stall
-    slow_bytes: int = 4096  # fewer than this in `stall_s`: a stall as well
+    stall_s: float = 20.0  # without a byte
+    slow_bytes: int = 4096  # least number of bytes per `stall_s`
     total_s: float = 3600.0
-    tries: int = 4  # in a row without a new byte, for each source
+    tries: int = 4  # consecutive tries without a new byte, per source
     backoff_s: float = 0.5  # doubled after each try
     backoff_max_s: float = 10.0
     redirects: int = 5
@@ -46,7 +46,7 @@ class Limits:
 
 
 class TryAgain(Exception):
-    """This try failed in a way that may pass."""
+    """A temporary failure of this try."""
 
     def __init__(self, reason: str, *, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -54,12 +54,12 @@ class TryAgain(Exception):
 
 
 class GiveUp(Exception):
-    """This source will not give the file."""
+    """A permanent failure of this source."""
 
 
 @dataclass(slots=True)
 class Transfer:
-    """One source's tries; nothing outlives it but the part on the disk."""
+    """The tries with one source; its only lasting state is the partial file."""
 
     client: httpx2.Client
     url: str
@@ -85,7 +85,7 @@ class Transfer:
         return self.target.with_name(f"{self.target.name}.part.json")
 
     def run(self) -> None:
-        """Raises GiveUp when this source is of no use, OSError when the disk is not."""
+        """Download the file; raises GiveUp if this source fails, OSError if writing fails."""
         failed, furthest = 0, self._size()
         restarted = False
         while True:
@@ -94,15 +94,15 @@ class Transfer:
                 self._one_try()
                 if self._finish():
                     return
-                # A resumed part may have begun with other bytes: once more, from the start.
+                # The resumed part may be of another file: try once more, from the start.
                 if restarted or not self.resumed:
-                    found = sha256_of(self.part)
+                    digest = sha256_of(self.part)
                     self._discard()
-                    raise GiveUp(f"wrong bytes: SHA-256 {found}, expected {self._expected()}")
+                    raise GiveUp(f"wrong hash: SHA-256 {digest}, expected {self._expected()}")
                 restarted = True
                 self._discard()
             except TryAgain as failure:
-                # Only bytes never seen before are progress: a part may be lost over and over.
+                # Only new bytes count as progress: a part may be discarded again and again.
                 failed = 0 if self._size() > furthest else failed + 1
                 furthest = max(furthest, self._size())
                 if failed >= self.limits.tries:
@@ -135,33 +135,34 @@ class Transfer:
         except httpx2.ConnectError as error:
             raise TryAgain(f"no connection ({error})") from error
         except httpx2.UnsupportedProtocol as error:
-            raise GiveUp("only http and https addresses are fetched") from error
+            raise GiveUp("only http and https addresses are supported") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise TryAgain(f"the transfer failed ({error or type(error).__name__})") from error
 
     def _open(self, headers: dict[str, str]) -> httpx2.Response:
-        """The answer after redirects; only http and https, and never from https to http."""
+        """The response after redirects; only http and https, and never from https to http."""
         request = self.client.build_request("GET", self.url, headers=headers)
         for _ in range(self.limits.redirects + 1):
             if request.url.scheme not in ("http", "https"):
-                raise GiveUp(f"only http and https addresses are fetched, not {request.url.scheme}")
+                scheme = request.url.scheme
+                raise GiveUp(f"only http and https addresses are supported, not {scheme}")
             response = self.client.send(request, stream=True)
             if response.next_request is None:
                 return response
             response.close()
             if request.url.scheme == "https" and response.next_request.url.scheme == "http":
-                raise GiveUp("it leads from https to http")
+                raise GiveUp("it redirects from https to http")
             request = response.next_request
         raise GiveUp(f"more than {self.limits.redirects} redirects")
 
     def _judge(
         self, response: httpx2.Response, offset: int, about: dict[str, Any]
     ) -> tuple[int, int | None]:
-        """Where to write the body, and the length of the whole file if it is told."""
+        """The offset of the body in the file, and the length of the whole file if it is known."""
         status = response.status_code
         if status == 416 and offset:
             self._discard()
-            raise TryAgain("the part on the disk does not belong to the file there now")
+            raise TryAgain("the partial download does not belong to the server's file")
         if status in _TRANSIENT:
             raise TryAgain(f"the server answered {status}", wait_s=_retry_after(response))
         if status not in (200, 206):
@@ -169,7 +170,7 @@ class Transfer:
         if "html" in response.headers.get("content-type", "").lower():
             raise GiveUp("it is a web page (a sign-in or warning page?), not a model file")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise GiveUp("the server packs the file, so its length cannot be checked")
+            raise GiveUp("the server compresses the file, so its length cannot be checked")
         length = _whole_number(response.headers.get("content-length"))
         total: int | None = length
         if status == 206:
@@ -177,14 +178,14 @@ class Transfer:
             other = _validator(response) != about.get("validator")
             if not offset or start != offset or other or total != about.get("total", total):
                 self._discard()
-                raise TryAgain("the file changed while it was fetched")
+                raise TryAgain("the file changed during the download")
             self.resumed = True
         else:
             offset = 0
             self.resumed = False
         chunked = response.headers.get("transfer-encoding", "").lower() == "chunked"
         if total is None and not chunked and not self.wanted:
-            raise GiveUp("the server does not say how long the file is, and no hash is known")
+            raise GiveUp("the server does not state the file's length, and no hash is known")
         self._check_room(offset, total)
         about_now = {"url": self.url, "validator": _validator(response), "total": total}
         self.about.write_text(json.dumps(about_now), encoding="utf-8")
@@ -204,7 +205,7 @@ class Transfer:
                 written += len(chunk)
                 if written > self.limits.max_bytes or (total is not None and written > total):
                     self._discard()
-                    raise GiveUp(f"more bytes than {total or self.limits.max_bytes} came")
+                    raise GiveUp(f"received more than {total or self.limits.max_bytes} bytes")
                 stream.write(chunk)
                 self._count(written, total)
                 self._check_time()
@@ -212,15 +213,17 @@ class Transfer:
                 now = self.clock()
                 if now - window_start >= self.limits.stall_s:
                     if window_bytes < self.limits.slow_bytes:
-                        raise TryAgain(f"only {window_bytes} bytes in {self.limits.stall_s:g} s")
+                        raise TryAgain(
+                            f"received {window_bytes} bytes in {self.limits.stall_s:g} s"
+                        )
                     window_start, window_bytes = now, 0
             stream.flush()
             os.fsync(stream.fileno())
         if total is not None and written != total:
-            raise TryAgain(f"{written} of {total} bytes came")
+            raise TryAgain(f"received {written} of {total} bytes")
 
     def _finish(self) -> bool:
-        """Give the part its name if its hash is right."""
+        """Rename the partial file if its hash is right; returns whether it is."""
         if self.wanted and sha256_of(self.part) not in self.wanted:
             return False
         self.part.replace(self.target)
@@ -228,12 +231,12 @@ class Transfer:
         return True
 
     def _resumable(self) -> tuple[int, dict[str, Any]]:
-        """How much of the part may be resumed, and what it belongs to."""
+        """The size of the partial file that can be resumed, and its source."""
         try:
             about = json.loads(self.about.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             about = None
-        # Without a validator only a known hash can prove that both halves are of one file.
+        # Without a validator, only a known hash shows that both halves are of the same file.
         fits = isinstance(about, dict) and about.get("url") == self.url
         if not fits or not (about.get("validator") or self.wanted):
             self._discard()
@@ -246,7 +249,7 @@ class Transfer:
 
     def _count(self, written: int, total: int | None) -> None:
         if self.advance is None:
-            label = f"fetching {self.target.name}"
+            label = f"downloading {self.target.name}"
             self.advance = self.stack.enter_context(self.progress(label, total))
         self.advance(written - self.counted)
         self.counted = written
@@ -259,14 +262,14 @@ class Transfer:
         free = shutil.disk_usage(self.target.parent).free
         if total - offset > free:
             raise FetchError(
-                f"{self.target.name} needs {total - offset} bytes, and {free} are free in "
+                f"{self.target.name} needs {total - offset} bytes, but {free} are free in "
                 f"{self.target.parent}",
                 hint="Free some space there, then run the command again.",
             )
 
     def _check_time(self) -> None:
         if self.clock() > self.deadline:
-            raise GiveUp(f"not finished within {self.limits.total_s:g} s")
+            raise GiveUp(f"not completed within {self.limits.total_s:g} s")
 
     def _size(self) -> int:
         try:
@@ -283,7 +286,7 @@ class Transfer:
 
 
 def _validator(response: httpx2.Response) -> str | None:
-    """A strong ETag, else Last-Modified: what `If-Range` accepts."""
+    """A strong ETag, else Last-Modified, for `If-Range`."""
     etag = response.headers.get("etag")
     if etag and not etag.startswith("W/"):
         return str(etag)

@@ -1,1 +1,1 @@
-"""The Compose project as files: rendered, and written whole."""
+"""The Compose project: rendering its files, and writing them atomically."""

@@ -1,4 +1,4 @@
-"""From a plan to the files of a Compose project; the same plan and version give the same bytes."""
+"""Renders a plan as the files of a Compose project; the same plan and version give equal bytes."""
 
 from __future__ import annotations
 
@@ -32,27 +32,34 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 ENV_FILE = ".env"
-KEYS_FOLDER = "keys"  # of mode 0700; the container sees the file alone
+KEYS_FOLDER = "keys"  # of mode 0700; the container sees only the file
 KEYS_FILE = f"{KEYS_FOLDER}/sha256"
 COMPOSE_FILE = "compose.yaml"
 ROUTES_FILE = "ui/nginx.conf.template"
-# What the UI's page asks, at each load, until each has answered 200 with "status": "OK".
+# Routes that the UI's page polls at each load until each answers 200 with "status": "OK".
 UI_ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
-_RESOLVE_ANEW = "-Dsun.net.inetaddr.ttl"  # the JVM keeps a name's address for 30 s otherwise
-PREPARED = ("model.json", "model.onnx")  # what every prepared model has
+_DNS_CACHE_TTL = "-Dsun.net.inetaddr.ttl"  # the JVM caches addresses for 30 s by default
+PREPARED = ("model.json", "model.onnx")  # files of every prepared model
 
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """A file that is copied as it is."""
+    """A file that is copied unchanged."""
 
     source: Path
     sha256: str
 
     @classmethod
     def of(cls, source: Path) -> FileRef:
-        with source.open("rb") as stream:
-            return cls(source, hashlib.file_digest(stream, "sha256").hexdigest())
+        is_now = source.stat()
+        return cls(source, _sha256(source, is_now.st_mtime_ns, is_now.st_size))
+
+
+@cache
+def _sha256(source: Path, mtime_ns: int, size: int) -> str:
+    """Of a file as it was then: a project is rendered once to compare it and once to write it."""
+    with source.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 Content: TypeAlias = str | FileRef
@@ -60,13 +67,13 @@ Content: TypeAlias = str | FileRef
 
 @dataclass(frozen=True, slots=True)
 class RenderedProject:
-    """The files by their path in the folder; `.env` is made when the project is written."""
+    """The files by their path in the folder; `.env` is created when the project is written."""
 
     instance: str
     files: Mapping[str, Content]
-    # passwords that the user has set; the others are made once
+    # passwords that the user has set; the others are generated once
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    calculator: str = ""  # of what its database will hold; "" without one
+    calculator: str = ""  # of the embeddings in its database; "" without a database
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file."""
@@ -90,15 +97,15 @@ def render(
     with_models: bool = True,
     revision: str | None = None,
 ) -> RenderedProject:
-    """The project of a plan. `models` gives the folder of each prepared model by its name.
+    """The project of a plan; `models` has the folder of each prepared model by name.
 
-    Raises FetchError when a model is not among them (`with_models=False` leaves all out), and
+    `with_models=False` leaves the models out. Raises FetchError for a missing model, and
     ConfigurationError for a port that is still "auto".
     """
     for name, port in (("port", plan.port), ("core_port", plan.core_port)):
         if port == "auto":
             raise ConfigurationError(
-                f"{name} is auto, which only `cf up` can settle", hint="give a number"
+                f"{name} is auto, which only `cf up` can resolve", hint="give a number"
             )
     if fault := plan.keys_fault():
         raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
@@ -126,7 +133,7 @@ def render(
         context["keys_digest"] = hashlib.sha256(digests.encode()).hexdigest()[:16]
     files[COMPOSE_FILE] = jinja.get_template("compose.yaml.j2").render(context)
     files["README.md"] = jinja.get_template("README.md.j2").render(context)
-    _prove(plan, str(files[COMPOSE_FILE]))
+    _check(plan, str(files[COMPOSE_FILE]))
     return RenderedProject(
         plan.instance,
         dict(sorted(files.items())),
@@ -136,9 +143,9 @@ def render(
 
 
 def key_digests(keys: str) -> str:
-    """What the engine in a container knows its keys by: `sha256:` and 64 hex digits a line.
+    """The file of key digests for the engine's container: a line `sha256:` and 64 hex digits each.
 
-    So the file holds no key, and may be read by the user of the container, which owns no file here.
+    It contains no key, so it may be readable for the container's user, which owns no file here.
     """
     digests = (hashlib.sha256(key.encode()).hexdigest() for key in keys.split(","))
     return "".join(f"sha256:{digest}\n" for digest in digests)
@@ -153,7 +160,7 @@ def env_text(instance: str, secrets: Mapping[str, str]) -> str:
 def _jinja() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    # What is rendered is YAML and a Dockerfile, quoted by the filters; HTML escapes would spoil it.
+    # The output is YAML and a Dockerfile, quoted by the filters; HTML escapes would break it.
     environment = Environment(  # noqa: S701
         loader=FileSystemLoader(resources.templates_dir()),
         undefined=StrictUndefined,
@@ -168,17 +175,17 @@ def _jinja() -> Environment:
 
 
 def quoted(value: str | Sequence[str]) -> str:
-    """A value for YAML that Compose takes literally: quoted, and each dollar sign doubled."""
+    """A YAML value that Compose takes literally: quoted, each dollar sign doubled."""
     return json.dumps(value, ensure_ascii=False).replace("$", "$$")
 
 
 def docker_quoted(value: str) -> str:
-    """A value of ENV or LABEL that a Dockerfile takes literally."""
+    """A value of ENV or LABEL, quoted for a Dockerfile."""
     return json.dumps(value, ensure_ascii=False).replace("$", "\\$")
 
 
 def env_quoted(value: str) -> str:
-    """A value of an `.env` file that Compose takes literally."""
+    """A value of an `.env` file, quoted for Compose."""
     if not {"'", "\\"} & set(value):  # within single quotes Compose would read \' as a quote
         return f"'{value}'"
     for character, escape in (("\\", "\\\\"), ('"', '\\"'), ("$", "\\$")):
@@ -187,9 +194,9 @@ def env_quoted(value: str) -> str:
 
 
 def probe(port: int, *paths: str) -> list[str]:
-    """A health check by bash alone, since not every image has curl: 200, and not "NOT_READY".
+    """A health check that needs only bash, since not every image has curl.
 
-    It names the path that does not answer so.
+    Each path must answer 200 without "NOT_READY"; the check prints the first path that does not.
     """
     script = (
         f"for path in {' '.join(paths)}; do answer=; "
@@ -242,20 +249,20 @@ def _context(plan: Plan) -> dict[str, Any]:
         "label_calculator": LABEL_CALCULATOR,
         "label_routes": LABEL_ROUTES,
         "label_keys": LABEL_KEYS,
-        "doors": _doors(plan),
+        "address_lines": _address_lines(plan),
         "model_lines": _model_lines(plan),
     }
 
 
 def _api_java_options(options: str) -> str:
-    return options if _RESOLVE_ANEW in options else f"{options} {_RESOLVE_ANEW}=0".strip()
+    return options if _DNS_CACHE_TTL in options else f"{options} {_DNS_CACHE_TTL}=0".strip()
 
 
 def _host(bind: str) -> str:
     return f"[{bind}]" if ":" in bind else bind
 
 
-def _doors(plan: Plan) -> list[str]:
+def _address_lines(plan: Plan) -> list[str]:
     here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(plan.bind, _host(plan.bind))  # noqa: S104
     if plan.services == "core":
         return [f"The engine answers at http://{here}:{plan.port}/status."]
@@ -274,10 +281,10 @@ def _model_lines(plan: Plan) -> list[str]:
 
 
 def _image_environment(plan: Plan) -> list[tuple[str, str]]:
-    """What is baked into the image, in the order of its lines."""
+    """The environment variables of the image, in the order of its lines."""
     chosen = plan.image_environment()
     if RUNTIMES[plan.runtime].measured:
-        # The root is read-only and the host may change: each start measures anew.
+        # The root file system is read-only and the host may change: each start measures again.
         chosen["CF_CHOICES_DIR"] = "/tmp/runtimes"  # noqa: S108
     chosen |= {"CF_HOST": "0.0.0.0", "CF_PORT": "3000"}  # noqa: S104
     if plan.models:
@@ -304,16 +311,16 @@ def _image_labels(
 
 
 def _models_in(files: Mapping[str, Content], wheel: Path) -> dict[str, str]:
-    """Name and SHA-256 of every network in the image: those inside the engine, then the others."""
-    found = dict(_models_inside(wheel))
+    """Name and SHA-256 of every network in the image: those of the engine's wheel first."""
+    hashes = dict(_models_in_wheel(wheel))
     for path, content in sorted(files.items()):
         if path.endswith("/model.onnx") and isinstance(content, FileRef):
-            found[Path(path).parent.name] = content.sha256
-    return found
+            hashes[Path(path).parent.name] = content.sha256
+    return hashes
 
 
 @cache
-def _models_inside(wheel: Path) -> Mapping[str, str]:
+def _models_in_wheel(wheel: Path) -> Mapping[str, str]:
     with zipfile.ZipFile(wheel) as archive:
         return {
             Path(name).stem: hashlib.sha256(archive.read(name)).hexdigest()
@@ -338,15 +345,15 @@ def _model_files(plan: Plan, models: Mapping[str, Path]) -> dict[str, Content]:
     return files
 
 
-def _prove(plan: Plan, text: str) -> None:
-    """Read the rendered Compose file again: what does not parse as meant is never written."""
+def _check(plan: Plan, text: str) -> None:
+    """Parse the rendered Compose file; raises CfError if it does not match the plan."""
     import yaml
 
     try:
         document = yaml.safe_load(text)
         core = document["services"]["compreface-core"]
-        sound = document["name"] == plan.project and core["image"] == plan.image
+        matches = document["name"] == plan.project and core["image"] == plan.image
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise CfError(f"the rendered Compose file does not parse: {error}") from error
-    if not sound:
-        raise CfError("the rendered Compose file does not say what the plan says")
+    if not matches:
+        raise CfError("the rendered Compose file does not match the plan")

@@ -1,4 +1,4 @@
-"""Writes a rendered project whole or not at all; keeps secrets and hand edits."""
+"""Writes a rendered project atomically; keeps secrets, and refuses to overwrite edited files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SECRETS: Mapping[str, str] = {  # key of `.env` -> setting
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write has changed, by path in the folder; nothing when all was there already."""
+    """The paths in the folder that a write has changed and removed."""
 
     folder: Path
     changed: tuple[str, ...]
@@ -56,18 +56,18 @@ def state(rendered: RenderedProject, folder: Path) -> Literal["absent", "same", 
 
 
 @dataclass(frozen=True, slots=True)
-class Whose:
-    """What stands in a folder: the project of which instance, and what its database holds."""
+class RenderedFor:
+    """What a project in a folder was rendered for."""
 
     instance: str = ""  # "": not known
-    calculator: str = ""  # "": none, or not known
-    password: bool = False  # of the database, in `.env`
+    calculator: str = ""  # of the database; "": none, or not known
+    password: bool = False  # whether `.env` has the database's password
 
 
-def whose(folder: Path) -> Whose:
-    """What was rendered into the folder, as its manifest says; nothing for any other folder."""
+def rendered_for(folder: Path) -> RenderedFor:
+    """What the project in the folder was rendered for, by its manifest; empty without one."""
     manifest = _manifest(folder) or {}
-    return Whose(
+    return RenderedFor(
         str(manifest.get("instance", "")),
         str(manifest.get("calculator", "")),
         bool(read_env(folder / ENV_FILE).get("POSTGRES_PASSWORD")),
@@ -75,43 +75,43 @@ def whose(folder: Path) -> Whose:
 
 
 def write(rendered: RenderedProject, folder: Path) -> Written:
-    """Bring the folder to this project; a failure leaves it as it was.
+    """Write the project to the folder; a failure leaves the folder as it was.
 
-    Raises ConflictError with a diff for a file that was edited by hand, for a file that is in the
-    way, and for a database password other than the one the project was made with.
+    Raises ConflictError for a file that was edited by hand (with a diff), for a folder with files
+    that `cf` did not render, and for another database password than the project was created with.
     """
-    made = _make_folder(folder)
+    created = _make_folder(folder)
     try:
         return _write(rendered, folder)
     except BaseException as error:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+        if created is not None:
+            shutil.rmtree(created, ignore_errors=True)
         if isinstance(error, OSError):
             raise CfError(f"{folder} cannot be written: {error.strerror or error}") from error
         raise
 
 
 def _make_folder(folder: Path) -> Path | None:
-    """Create the folder; returns the topmost folder that was made, None when it was there."""
+    """Create the folder; returns the topmost folder that was created, None if it existed."""
     if folder.is_dir():
         return None
-    made = folder
-    while not made.parent.exists():
-        made = made.parent
+    topmost = folder
+    while not topmost.parent.exists():
+        topmost = topmost.parent
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise CfError(f"{folder} cannot be made: {error.strerror}") from error
-    return made
+        raise CfError(f"{folder} cannot be created: {error.strerror}") from error
+    return topmost
 
 
 def _write(rendered: RenderedProject, folder: Path) -> Written:
     manifest = _manifest(folder)
     if manifest is None:
-        strangers = sorted(path.name for path in folder.iterdir() if path.name not in _OWN)
-        if strangers:
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OWN)
+        if foreign:
             raise ConflictError(
-                f"{folder} was not rendered by cf and is not empty ({', '.join(strangers[:5])})",
+                f"{folder} was not rendered by cf and is not empty ({', '.join(foreign[:5])})",
                 hint="choose an empty folder",
             )
         manifest = {"files": {}, "pending": {}}
@@ -130,7 +130,7 @@ def _write(rendered: RenderedProject, folder: Path) -> Written:
         if env_changed:
             _write_text(stage / "new" / ENV_FILE, env, 0o600)
         moves = [*changed, *([ENV_FILE] if env_changed else [])]
-        # Said before the first move: a run that is killed in between is no hand edit.
+        # Saved before the first move, so that a killed run is not taken for a hand edit.
         _save_manifest(folder, known, wanted, manifest)
         _swap(folder, stage, moves, removed, manifest)
         of = {"instance": rendered.instance, "calculator": rendered.calculator}
@@ -145,7 +145,7 @@ def _write(rendered: RenderedProject, folder: Path) -> Written:
 def _swap(
     folder: Path, stage: Path, moves: list[str], removed: list[str], manifest: Mapping[str, Any]
 ) -> None:
-    """Put the staged files in place; if one cannot be, all go back."""
+    """Move the staged files into place; on failure restore all."""
     done: list[str] = []
     try:
         for path in (*moves, *removed):
@@ -187,13 +187,13 @@ def _refuse_hand_edits(
     if faults:
         raise ConflictError(
             "\n".join(faults),
-            hint=f"Your changes belong in {OVERRIDE}, which cf never touches. To have a file "
-            "written anew, move yours away first.",
+            hint=f"Put your changes in {OVERRIDE}, which cf never changes. To have a file written "
+            "again, move yours away first.",
         )
 
 
 def _edit(path: Path, wanted: str | FileRef | None) -> str:
-    head = f"{path} was edited by hand and stays as it is"
+    head = f"{path} was edited by hand and is not replaced"
     if not isinstance(wanted, str):
         return head
     from difflib import unified_diff
@@ -219,10 +219,10 @@ def _edit(path: Path, wanted: str | FileRef | None) -> str:
 
 
 def _env(rendered: RenderedProject, folder: Path) -> str:
-    """The text of `.env`: values that are there stay, what is missing is made."""
+    """The text of `.env`: existing values are kept, missing passwords are generated."""
     kept = read_env(folder / ENV_FILE)
     values: dict[str, str] = dict(kept)
-    values.pop("CF_API_KEYS", None)  # as long as the setting says so, not longer
+    values.pop("CF_API_KEYS", None)  # only while it is set
     if "api_keys" in rendered.secrets:
         values["CF_API_KEYS"] = rendered.secrets["api_keys"]
     for key, setting in _SECRETS.items():
@@ -231,8 +231,8 @@ def _env(rendered: RenderedProject, folder: Path) -> str:
             if given and kept.get(key) not in (None, given):
                 raise ConflictError(
                     f"{folder / ENV_FILE} has another database password than the setting {setting}",
-                    hint="The database took its password when its volume was empty. Change it in "
-                    "the database first, then in .env, or leave the setting out.",
+                    hint="The password of a database is set when its volume is created. Change it "
+                    "in the database first, then in .env, or leave the setting out.",
                 )
             values.setdefault(key, given or secrets.token_urlsafe(24))
         elif given is not None:
@@ -243,7 +243,7 @@ def _env(rendered: RenderedProject, folder: Path) -> str:
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """The values of an `.env` file that `cf` wrote; empty when there is none."""
+    """The values of an `.env` file that `cf` wrote; empty without a file."""
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -315,7 +315,7 @@ def _hash(path: Path) -> str | None:
 
 
 def _prune(root: Path, folder: Path) -> None:
-    """Remove folders that a removed file has left empty."""
+    """Remove the folder and its parents below `root` while they are empty."""
     while folder != root:
         try:
             folder.rmdir()

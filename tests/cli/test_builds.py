@@ -310,7 +310,7 @@ def test_terms_of_an_own_model_are_what_its_build_said(place: Path, said: str | 
     assert licence is not None
     assert licence.commercial == (said or "unclear")
     assert licence.reason == (
-        "my-model: a friend asked" if said else f"{yunet}my-model: nothing is known of its terms"
+        "my-model: a friend asked" if said else f"{yunet}my-model: its terms are not known"
     )
 
 

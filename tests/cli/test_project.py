@@ -225,7 +225,7 @@ def test_a_damaged_manifest_is_refused(folder: Path, text: str) -> None:
         writer.write(rendered(), folder)
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CfError, match=r"file/project.*Not a directory"):
         writer.write(rendered(), tmp_path / "file" / "project")

@@ -194,7 +194,7 @@ def _copied(folder: Path) -> object:
 
 
 def _proven(text: str) -> Case:
-    return lambda _: render._prove(plan(), text)
+    return lambda _: render._check(plan(), text)
 
 
 def _consent(typed: str | None, given: tuple[str, ...] = ()) -> Case:

@@ -30,7 +30,7 @@ UNKNOWN = (ModelFile("own/mine.onnx", (), ()),)
 TWO = (ModelFile("own/m-symbol.json", (), ()), ModelFile("own/m-0000.params", (), ()))
 OTHER = b"other weights"
 NOBODY = "http://127.0.0.1:9/m.onnx"
-QUICK = Limits(connect_s=1, stall_s=0.1, total_s=5, tries=1, backoff_s=0.0)
+QUICK = Limits(connect_s=1, stall_s=0.5, total_s=9, tries=1, backoff_s=0.0)
 
 
 def _ensure(
@@ -134,7 +134,7 @@ def _fetch(*answers: Answer, sha256: Sequence[str] = (SHA,), limits: Limits = QU
             except CfError as error:
                 error.message = "\n".join([*(f"note: {note}" for note in notes), error.message])
                 raise
-        return re.sub(r"only \d+ bytes", "only N bytes", "\n".join(notes))
+        return re.sub(r"received \d+ bytes", "received N bytes", "\n".join(notes))
 
     return case
 
