@@ -16,9 +16,10 @@ from compreface_cli.docker import containers
 from compreface_cli.docker.labels import FOLDER, LABEL_BUILD, LABEL_CALCULATOR, PROJECT, SERVICE
 from compreface_cli.errors import CfError, DockerError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint
-from compreface_cli.launchers import compose_found, compose_project
+from compreface_cli.launchers import compose_project, compose_state
 from compreface_cli.launchers.compose import ComposeLauncher
 from tests.cli.fake_docker import FakeDocker, fake_docker
+from tests.cli.names import assert_named
 
 CORE, API = "compreface-core", "compreface-api"
 
@@ -121,7 +122,7 @@ def test_what_docker_forgot_when_it_restarted_is_in_its_events(
 
 def test_only_containers_of_this_folder_are_stopped(docker: FakeDocker, folder: Path) -> None:
     docker.containers(row(CORE, folder, "mine"), row(CORE, folder / "other", "theirs"))
-    with pytest.raises(CfError, match="cannot be removed"):
+    with pytest.raises(CfError, match="cf-x-compreface-core-1"):
         ComposeLauncher().stop(deployment(folder))  # this fake removes nothing
     words = [word for asked in docker.asked() for word in asked]
     assert "mine" in words
@@ -179,30 +180,9 @@ def test_a_start_ends_at_its_limit(docker: FakeDocker, folder: Path) -> None:
     docker.answers(*compose_project.command("cf-x", folder), "--progress=plain", seconds=20)
     reads(docker, folder)
     began = time.monotonic()
-    with pytest.raises(CfError, match=r"not done after 0\.5 s"):
+    with pytest.raises(CfError, match=r"0\.5 s"):
         ComposeLauncher().start(deployment(folder), lambda line: None, limit_s=0.5)
     assert time.monotonic() - began < 10
-
-
-def test_of_two_engines_with_the_name_the_newer_stays_since_the_other_is_being_stopped(
-    docker: FakeDocker, folder: Path
-) -> None:
-    newer = row(CORE, folder, "2")
-    newer["Config"]["Labels"]["com.docker.compose.container-number"] = "2"
-    docker.containers(row(CORE, folder, "1"), newer)
-    reads(docker, folder)
-    ComposeLauncher().tidy(deployment(folder))
-    assert docker.was_asked(["stop", "1"])
-    assert not docker.was_asked(["rm", "--force", "2"])
-
-
-def test_what_a_run_was_stopping_when_it_was_cut_off_is_waited_for(
-    docker: FakeDocker, folder: Path
-) -> None:
-    docker.containers(row(CORE, folder, "1"), row(API, folder, "2"))
-    ComposeLauncher().tidy(deployment(folder), ["api"])
-    assert docker.was_asked(["stop", "2"])
-    assert not docker.was_asked(["stop", "1"])
 
 
 def test_the_start_of_the_ui_is_that_of_nginx_and_not_of_all_it_waits_for(
@@ -266,11 +246,11 @@ def test_the_containers_tell_what_runs_of_a_project(docker: FakeDocker, folder: 
     document = row(CORE, folder)
     document["Config"]["Labels"] |= {LABEL_BUILD: "corp", LABEL_CALCULATOR: "custom.Calculator@x"}
     docker.containers(document)
-    seen = compose_found.found("cf-x", folder)
+    seen = compose_state.project_state("cf-x", folder)
     assert seen is not None
     assert (seen.build, seen.calculator) == ("corp", "custom.Calculator@x")
     assert (seen.engine, seen.ui) == (Endpoint("127.0.0.1", 4567), None)
-    assert compose_found.found("cf-x", folder / "elsewhere") is None
+    assert compose_state.project_state("cf-x", folder / "elsewhere") is None
 
 
 def test_an_unknown_service_is_named_with_those_there_are(docker: FakeDocker, folder: Path) -> None:
@@ -306,7 +286,7 @@ def test_what_docker_says_of_its_daemon_is_said_once_and_is_no_log_line(
 def test_a_second_container_of_a_service_is_told(docker: FakeDocker, folder: Path) -> None:
     docker.containers(row(CORE, folder, "1"), row(CORE, folder, "2"), row(API, folder, "3"))
     core, api = ComposeLauncher().services(deployment(folder))
-    assert (core.state, core.detail) == ("running", "core has 2 containers, and cf makes one")
+    assert (core.state, core.detail) == ("running", "core has 2 containers instead of one")
     assert api.detail == ""
 
 
@@ -334,9 +314,10 @@ def test_a_database_that_ended_for_good_is_not_waited_for(docker: FakeDocker, fo
     docker.containers(row(DATABASE, folder, "db", Status="exited", ExitCode=1))
     reads(docker, folder)
     docker.answers("logs", out="what it said last\n")
-    with pytest.raises(UnhealthyError, match="does not come up") as failed:
+    with pytest.raises(UnhealthyError) as failed:
         ComposeLauncher().start(with_database(folder), lambda line: None)
-    assert "what it said last" in failed.value.message
+    assert_named(failed.value.message, "what it said last")
+    assert failed.value.details["service"] == "postgres"
     ups = [asked for asked in docker.asked() if "up" in asked]
     assert [asked[-1] for asked in ups] == [DATABASE], "no other service was started"
 
