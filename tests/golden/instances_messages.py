@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from compreface_cli.launchers.process import ProcessLauncher
 from compreface_cli.project import render, writer
 from compreface_cli.project.render import FileRef, RenderedProject
 from compreface_cli.removal import things
+from compreface_cli.terminal import stdout
 from compreface_cli.terminal.output import Output
 from tests.cli.build_files import plain_data, write
 from tests.cli.fake_facts import held, plan
@@ -225,6 +227,19 @@ def _not_removed(folder: Path) -> object:
     return "it is gone"
 
 
+def _supervisor(folder: Path) -> None:
+    ended = subprocess.CompletedProcess([], 1, stderr="OSError: no room\n")
+    data = {"folder": str(folder), "argv": [], "env": {}}
+    known = Deployment("process", "x", Endpoint("127.0.0.1", 3000), data=data)
+    with mock.patch.object(subprocess, "run", return_value=ended):
+        ProcessLauncher(lambda name: folder).start(known, lambda line: None)
+
+
+def _output(_: Path) -> None:
+    with mock.patch.object(os, "dup2"), stdout.written():  # or nothing could be printed any more
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 CASES: Final[Mapping[str, Case]] = {
     # Which instance
     "instance: none runs": _cf("down"),
@@ -263,6 +278,7 @@ CASES: Final[Mapping[str, Case]] = {
         "up", "--launcher", "process", "--port", "1", "--core-port", "2"
     ),
     "start: another program took the port": _listener(held(3000)),
+    "start: no supervisor": _supervisor,
     "start: an address in use": _explained("OSError: [Errno 98] Address already in use"),
     "start: an illegal instruction": _explained("Illegal instruction"),
     "start: no memory": _explained("MemoryError"),
@@ -324,5 +340,6 @@ CASES: Final[Mapping[str, Case]] = {
     "prune: no": _prune("n"),
     # Commands
     "compare: one picture": _cf("compare", "a.png", before=_photograph),
+    "cf: no output": _output,
     "cf: a fault": lambda _: cli._unexpected(ValueError("x")),
 }
