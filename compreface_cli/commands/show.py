@@ -36,7 +36,7 @@ def show(
         bool,
         typer.Option(
             "--resolved",
-            help="Show the resolved plan and the origin of each value; flags of the build imply it.",
+            help="Show the resolved plan and the origin of each value; implied by flags of the build.",
         ),
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,

@@ -164,9 +164,9 @@ def _document(result: Result, services: str) -> dict[str, Any]:
         "services": service_rows(result.services),
         "proof": dataclasses.asdict(result.proof) if result.proof else None,
         "left_out": result.left_out,
-        "findings": [one.as_dict() for one in result.findings],
-        "operations": [dataclasses.asdict(one) for one in result.operations],
-        "away": [dataclasses.asdict(one) for one in result.away],
+        "findings": [finding.as_dict() for finding in result.findings],
+        "operations": [dataclasses.asdict(operation) for operation in result.operations],
+        "away": [dataclasses.asdict(service) for service in result.away],
     }
 
 
@@ -180,8 +180,8 @@ def _draw(result: Result, console: Console) -> None:
 
     if runs is None:
         line(f"cf up {plan.build} would do this (nothing was changed):")
-        for one in result.operations:
-            line(f"  {one.verb}: {one.target}  ({one.cause})")
+        for operation in result.operations:
+            line(f"  {operation.verb}: {operation.target}  ({operation.cause})")
         if result.replaces:
             line(away_words(result.away))
         return

@@ -33,17 +33,17 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
     try:
         name = running.pick(name, only_running=True, command="cf down").name
     except ConfigurationError as error:
-        broken = [one for one in store.all()[1] if name in (None, one.name)]
+        broken = [damaged for damaged in store.all()[1] if name in (None, damaged.name)]
         if not broken or error.hint == paths.WAY_OUT:  # or the folder may not be read at all
             raise
         raise _by_hand(broken[0]) from error
     with interruptible(), _said_if_cut(name), store.lock(name, f"cf down {name}"):
         record = running.pick(name, only_running=False)  # as it is now that nobody else works on it
         if record.unfinished:
-            unfinished.tell(record, out, going_down=True)
+            unfinished.announce(record, out, going_down=True)
             project_folder.put_old_back(paths.project_dir(name))
-        found = unfinished.deployments(record)
-        launchers = [(running.launcher(known.launcher), known) for known in found]
+        deployed = unfinished.deployments(record)
+        launchers = [(running.launcher(known.launcher), known) for known in deployed]
         runs = any(running.alive(launcher.services(known)) for launcher, known in launchers)
         store.save(unfinished.ending(record, f"cf down {name}"))
         kept: dict[str, str] = {}
@@ -53,7 +53,7 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
                 kept |= launcher.keeps(known)
                 launcher.remove(known)
         unfinished.ended((record.previous if record.unfinished else None) or record)
-    return Stopped(name, found[-1].launcher if found else "", runs, kept)
+    return Stopped(name, deployed[-1].launcher if deployed else "", runs, kept)
 
 
 @contextmanager
@@ -85,12 +85,12 @@ def _by_hand(broken: Damaged) -> ConfigurationError:
 
 def living(name: str) -> list[int]:
     """Of each engine below the instance's folder: its supervisor, else itself; what lives."""
-    found = []
+    pids = []
     for path in sorted(running.instances().home(name).glob("engine-*/state.json")):
         with suppress(OSError, ValueError, TypeError, KeyError):
             state = json.loads(path.read_text(encoding="utf-8"))
-            for one in filter(None, (state["supervisor"], state["child"])):
-                if one["started"] and start_time(int(one["pid"])) == one["started"]:
-                    found.append(int(one["pid"]))
+            for process in filter(None, (state["supervisor"], state["child"])):
+                if process["started"] and start_time(int(process["pid"])) == process["started"]:
+                    pids.append(int(process["pid"]))
                     break  # with its supervisor the engine ends, too
-    return found
+    return pids

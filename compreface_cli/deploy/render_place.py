@@ -29,17 +29,17 @@ def refuse(plan: Plan, folder: Path, out: Output) -> None:
     if volume.in_doubt(plan, seen, own):
         seen = replace(seen, database=preflight.into_volume(plan, seen))
     judged = list(volume.check(plan, seen, own))
-    found = [one for one in judged if one.code == DATA]
+    refused = [finding for finding in judged if finding.code == DATA]
     if not judged and held.calculator not in ("", plan.calculator):
-        found.append(_another_calculator(plan, folder, held.calculator))
-    raise_for(found)
+        refused.append(_another_calculator(plan, folder, held.calculator))
+    raise_for(refused)
     warn_of_password(plan, folder, seen, out)
 
 
 def warn_of_password(plan: Plan, folder: Path, seen: facts.Facts, out: Output) -> None:
     """Say that the volume is there and its password is not, if that is so."""
     volumes = seen.docker.volumes if seen.docker else ()
-    here = any((one.name, one.project) == (plan.volume, plan.project) for one in volumes)
+    here = any((each.name, each.project) == (plan.volume, plan.project) for each in volumes)
     known = writer.rendered_for(folder).password or "postgres_password" in plan.secrets
     if plan.services == "full" and here and not known:
         _say_password(plan, out)

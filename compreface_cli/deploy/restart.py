@@ -52,7 +52,7 @@ def restart(
     with interruptible(), store.lock(name, command):
         record = running.pick(name, only_running=False)
         if not dry_run:
-            record = unfinished.settle(name, out) or record
+            record = unfinished.settle(name, record, out) or record
         known = _startable(record)
         launcher = running.launcher(known.launcher)
         if not dry_run:

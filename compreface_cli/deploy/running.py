@@ -70,6 +70,11 @@ def deployment(record: Record) -> Deployment:
         ) from error
 
 
+def record_of(name: str) -> Record | None:
+    """The instance's record, or one made up for containers of it that have none."""
+    return instances().load(name) or lost.instance(name)
+
+
 def pick(name: str | None, *, only_running: bool, command: str = "") -> Record:
     """The record a command means: the one named, or the only one there is.
 
@@ -79,7 +84,7 @@ def pick(name: str | None, *, only_running: bool, command: str = "") -> Record:
     """
     store = instances()
     if name is not None:
-        record = store.load(name) or lost.instance(name)
+        record = record_of(name)
         if record is None:
             raise ConfigurationError(
                 f"there is no instance '{name}'", hint="`cf status` lists the instances."

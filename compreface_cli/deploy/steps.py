@@ -62,7 +62,7 @@ class Preparation:
 
 
 def make_environments(run: Preparation, rows: Sequence[str]) -> None:
-    """One that fails leaves nothing; one that is made stays for the next run."""
+    """An environment that cannot be made leaves nothing; a proven one stays for the next run."""
     for row in rows:
         run.environment(row)
 
@@ -77,7 +77,7 @@ def prepare_models(run: Preparation, names: Sequence[str]) -> None:
         python=run.converter,
         portrait=resources.portrait(),
         note=run.out.note,
-        accept_hash={key: said for key, said in run.options.accept_hash.items() if key in names},
+        accept_hash={name: sha for name, sha in run.options.accept_hash.items() if name in names},
         timeout_s=run.options.timeout_s,
     )
 
@@ -144,6 +144,7 @@ class Launch:
     out: Output
     undo: CleanUp
     beside: ExitStack  # holds the new engine that runs beside the old one
+    new_images: bool = False  # some were built or pulled, perhaps the same as before
     successor: Successor | None = None  # that engine
     same_engine: bool = False  # what was built or pulled is what runs already
     new_volume: bool = False
@@ -201,7 +202,7 @@ def start_beside(run: Launch, _: Sequence[str]) -> None:
     """
     from compreface_cli.launchers.compose import ComposeLauncher
 
-    if "core" not in changes.of(run.new):
+    if run.new_images and "core" not in changes.of(run.new):
         run.out.note("The engine is the same as the running one, which stays")
         run.same_engine = True
         return
@@ -222,6 +223,7 @@ def take_over(run: Launch, _: Sequence[str]) -> None:
     """The new engine gets the old one's name; the undo puts an old one in its place again."""
     if run.successor is not None:
         takeover.take_over(run.successor, run.new, run.out, taking_over=run.previous.gives_way)
+        run.beside.close()  # it is the instance's engine by now
 
 
 def _try_alone(run: Launch) -> None:
@@ -238,10 +240,15 @@ def _try_alone(run: Launch) -> None:
             raise running.explain(error, run.new, trial=True) from error
 
 
-def make_anew(run: Launch, _: Sequence[str]) -> None:
+def make_anew(run: Launch, services: Sequence[str]) -> None:
     """Make the containers anew that have changed, and only those; the undo makes the old ones."""
+    run.record.touches(changes.of(run.new) if run.new_images else services)
+    reconcile(run, services)
+
+
+def reconcile(run: Launch, _: Sequence[str]) -> None:
+    """Let Compose start what is missing and leave alone what has not changed."""
     run.previous.gives_way()
-    run.record.touches(changes.of(run.new))
     with run.out.waiting("Starting what has changed"):
         run.launcher.start(
             run.new, run.out.note, replacing=run.previous.deployment, new_volume=run.new_volume
@@ -285,6 +292,6 @@ LAUNCHING: Mapping[Verb, Callable[[Launch, Sequence[str]], None]] = {
     "start beside": start_beside,
     "take over": take_over,
     "make anew": make_anew,
-    "reconcile": make_anew,
+    "reconcile": reconcile,
     "check": check,
 }

@@ -1,8 +1,8 @@
 """A run of `cf` that was cut off: what really runs since, and how the next run puts it right.
 
-A run says in the instance's record what it is about to do, and what it found, before it changes
-anything. However it ends, killed or with a Docker engine that died under its clean-up, the record
-then tells the next `cf`.
+A run writes into the instance's record what it is about to do, and what there was, before it
+changes anything. However it ends, killed or with a Docker engine that died under its clean-up, the
+next `cf` reads it there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from compreface_cli.config import paths
-from compreface_cli.deploy import changes, lost, running, takeover
+from compreface_cli.deploy import changes, running, takeover
 from compreface_cli.engine import known_answer
 from compreface_cli.errors import CfError, UnhealthyError
 from compreface_cli.instance.records import Phase, Record
@@ -41,16 +41,16 @@ def actual(record: Record) -> Record:
         return record
     before = record.previous
     shown = before or record
-    for one in (before, record):
-        if one is None or not one.deployment or one.phase == "stopped":
+    for candidate in (before, record):
+        if candidate is None or not candidate.deployment or candidate.phase == "stopped":
             continue
-        known = running.deployment(one)
+        known = running.deployment(candidate)
         try:
             if running.alive(running.launcher(known.launcher).services(known)):
-                shown = _as_docker_says(one, known)
+                shown = _as_docker_says(candidate, known)
                 break
         except CfError:
-            break  # Docker does not answer; its caller will be told
+            break  # Docker does not answer, which the caller will see too
     marks = {key: getattr(record, key) for key in ("phase", "previous_record", "command")}
     return replace(shown, **marks)
 
@@ -82,11 +82,6 @@ def _at(known: Endpoint, seen: Endpoint | None) -> Endpoint:
     return replace(seen, key=known.key) if seen else known
 
 
-def record_of(name: str) -> Record | None:
-    """The instance's record, or one made up for containers of it that have none."""
-    return running.instances().load(name) or lost.instance(name)
-
-
 def cut_off(record: Record | None) -> tuple[Operation, ...]:
     """What `cf up` does first about a record that a run which was cut off has left."""
     if record is None or not record.unfinished:
@@ -107,24 +102,27 @@ def foresee(record: Record | None) -> Record | None:
     return before
 
 
-def settle(name: str, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Record | None:
+def settle(
+    name: str, record: Record | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S
+) -> Record | None:
     """Put right what a run of `cf` that was cut off has left; says what that is.
 
-    To be called with the instance's lock held. Returns the record as it then is: of what ran before
-    that run, or of a stopped instance whose volume is here, or None.
+    To be called with the instance's lock held. `record`: as `running.record_of(name)` has it.
+    Returns the record as it then is: of the previous instance, or of a stopped one whose volume is
+    here, or None.
     """
-    store = running.instances()
-    record = record_of(name)
+    from compreface_cli.deploy import project_folder
+
+    store, folder = running.instances(), paths.project_dir(name)
     if record is None:
         store.remove(name)
         return None
     if not record.unfinished:
-        _forget_project_before(name)
+        # The way back that a run has left which was killed after its last step.
+        project_folder.forget_old(folder)
         return record
-    tell(record, out)
-    before, folder = record.previous, paths.project_dir(name)
-    from compreface_cli.deploy import project_folder
-
+    announce(record, out)
+    before = record.previous
     project_folder.put_old_back(folder)
     goes_on = before is not None and before.phase == "running"
     for known in deployments(record):
@@ -144,13 +142,13 @@ def settle(name: str, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Reco
 
 def deployments(record: Record) -> list[Deployment]:
     """All that a record knows of, what the run began first."""
-    found: list[Deployment] = []
-    for one in (record, record.previous):
-        if one is not None and one.deployment:
-            known = running.deployment(one)
-            if known not in found:
-                found.append(known)
-    return found
+    distinct: list[Deployment] = []
+    for state in (record, record.previous):
+        if state is not None and state.deployment:
+            known = running.deployment(state)
+            if known not in distinct:
+                distinct.append(known)
+    return distinct
 
 
 def ended(record: Record) -> Record | None:
@@ -176,23 +174,23 @@ def _stopped(record: Record) -> Record | None:
     return None
 
 
-def tell(record: Record, out: Output, *, going_down: bool = False) -> None:
+def announce(record: Record, out: Output, *, going_down: bool = False) -> None:
     """Say that a run was cut off, and of what something is left."""
-    left = sorted({one for known in deployments(record) for one in _there(known)})
+    left = sorted({name for known in deployments(record) for name in _there(known)})
     what = f" ({', '.join(left)})" if left else ""
     if not record.command:
         out.note(f"'{record.name}' has containers but no record; taking them over{what}")
         return
     before = record.previous
     back = before is not None and before.phase == "running" and not going_down
-    then = "putting back what ran before" if back else "removing what it left"
+    then = "restoring the previous instance" if back else "removing what it left"
     out.note(f"An earlier `{record.command}` was cut off; {then}{what}")
 
 
 def _there(known: Deployment) -> Iterator[str]:
-    for one in running.launcher(known.launcher).services(known):
-        if one.state != "missing":
-            yield one.name
+    for service in running.launcher(known.launcher).services(known):
+        if service.state != "missing":
+            yield service.name
 
 
 def _shared(known: Deployment, before: Record | None) -> bool:
@@ -212,13 +210,13 @@ def _bring_back(before: Record, record: Record, out: Output) -> None:
     launcher.tidy(known, record.touched)
     try:
         if replacing is not None and _another_engine(known):
-            out.note("The engine that ran before starts beside the new one")
+            out.note("The previous engine starts beside the new one")
             answer = known_answer.KnownAnswer.from_dict(before.answer)
             takeover.swap(known, answer, out, limit_s=running.TIMEOUT_S[known.launcher])
         launcher.start(known, out.note, replacing=replacing)
     except UnhealthyError as error:
         # It may be what `up` is about to replace.
-        out.warning(f"what ran before does not start: {error.message}")
+        out.warning(f"the previous instance does not start: {error.message}")
 
 
 def _another_engine(known: Deployment) -> bool:
@@ -226,10 +224,3 @@ def _another_engine(known: Deployment) -> bool:
     if takeover.obstacle(known, known) or "core" not in changes.of(known):
         return False
     return running.launcher(known.launcher).services(known)[0].state == "running"
-
-
-def _forget_project_before(name: str) -> None:
-    """The way back that a run has left which was killed after its last step."""
-    from compreface_cli.deploy import project_folder
-
-    project_folder.forget_old(paths.project_dir(name))

@@ -47,7 +47,7 @@ class Result:
 
 
 def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
-    """The plan these flags ask for; what upstream's keys became is said once."""
+    """The plan these flags ask for; notes say what upstream's keys became."""
     plan, chosen = asked_for(flags)
     for note in chosen.notes:
         out.note(note)
@@ -86,8 +86,9 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
     with interruptible(), running.instances().lock(plan.instance, f"cf up {plan.build}"):
         for prefix in ("cf-build-", "cf-plan-", "cf-trial-"):
             leftovers.sweep(prefix)
-        done = unfinished.cut_off(unfinished.record_of(plan.instance))
-        old = unfinished.settle(plan.instance, out)
+        record = running.record_of(plan.instance)
+        done = unfinished.cut_off(record)
+        old = unfinished.settle(plan.instance, record, out)
         plan = ports_of.settled(plan, old)
         if old is not None and old.phase == "running":
             known = running.deployment(old)
@@ -103,7 +104,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
 
 
 def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
-    record = unfinished.record_of(plan.instance)
+    record = running.record_of(plan.instance)
     first, old = unfinished.cut_off(record), unfinished.foresee(record)
     if record is not None and record.unfinished and record.command:
         out.note(f"An earlier `{record.command}` was cut off; `cf up` puts that right first")
@@ -134,7 +135,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
 
 
 def _as_it_is(same: observe.Unchanged, done: tuple[Operation, ...], out: Output) -> Result:
-    """What runs already, with what is to be said of it each time."""
+    """The result for an instance that stays as it is, with the warnings that hold each time."""
     findings = tuple(bind.judge(same.plan))
     preflight.say(findings, out)
     return Result(
@@ -183,7 +184,10 @@ def _execute(
         record.prepared(new, answer, inputs.python.parent.parent.name if inputs.python else "")
 
         limit_s = options.timeout_s or running.TIMEOUT_S[new.launcher]
-        launch = steps.Launch(new, answer, previous, record, limit_s, out, undo, beside)
+        new_images = any(each.verb in ("build image", "pull image") for each in listed)
+        launch = steps.Launch(
+            new, answer, previous, record, limit_s, out, undo, beside, new_images=new_images
+        )
         for verb, group in steps.grouped(each for each in listed if each.verb in steps.LAUNCHING):
             steps.LAUNCHING[verb](launch, [each.target for each in group])
             executed += group

@@ -25,7 +25,7 @@ def of_plugins(
     folder = "" if build.origin == "bundled" else str(build.path.parent)
     known = bundled.model if catalogue is None else catalogue.get
     own = {entry.name: entry for entry in build.spec.models}
-    found: dict[str, Model] = {}
+    needed: dict[str, Model] = {}
     for plugin in plugins:
         name = plugin_table.model_of(plugin)
         if name is None:
@@ -43,8 +43,8 @@ def of_plugins(
             wrong = f"{plugin} needs a model with the role {wanted}, and {name} has {model.role}"
         if wrong is not None:
             raise ConfigurationError(wrong, hint="`cf show BUILD` shows the build's models")
-        found[name] = model
-    return tuple(found.values())
+        needed[name] = model
+    return tuple(needed.values())
 
 
 def _no_model(
@@ -74,7 +74,7 @@ def _how_to_name_a_model(plugin: str, name: str, build: BuildFile) -> str:
     """
 
     def shown(values: tuple[float, ...] | None) -> str:
-        numbers = [str(int(one) if one == int(one) else one) for one in values or ()]
+        numbers = [str(int(value) if value == int(value) else value) for value in values or ()]
         return f"[{', '.join(numbers)}]" if len(numbers) > 1 else "".join(numbers) or "null"
 
     role = plugin_table.model_role(plugin)

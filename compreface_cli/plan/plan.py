@@ -77,7 +77,7 @@ class Plan:
     launcher: LauncherKind
     services: Services
     bind: str
-    port: Port  # the user's door: UI with the full stack, engine otherwise
+    port: Port  # of the UI with the full stack, of the engine otherwise
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
     # the rest of the stack: upstream's `.env` values by our setting names (registry, postgres_user,
@@ -241,7 +241,7 @@ def resolve(
     launcher: LauncherKind = pick("launcher")
     services: Services = "core" if launcher == "process" else pick("services")
     core_port: Port = pick("core_port")
-    port = _door(settings, launcher, services, pick("port"), core_port, origins)
+    port = _user_port(settings, launcher, services, pick("port"), core_port, origins)
     instance = pick("instance", spec.name)
     plan = Plan(
         build=spec.name,
@@ -323,7 +323,7 @@ def _alone(plan: Plan) -> Plan:
     return replace(plan, max_wait_s=wait_s, engine_limits=limits, origins=origins)
 
 
-def _door(
+def _user_port(
     settings: Settings,
     launcher: LauncherKind,
     services: Services,
@@ -342,12 +342,12 @@ def _door(
 
 def _room_for_a_body(settings: Settings) -> None:
     """As the engine asks: what waits may hold one body at least."""
-    one = settings.get("max_body_bytes") or MAX_BODY_BYTES
+    body = settings.get("max_body_bytes") or MAX_BODY_BYTES
     total = settings.get("max_queue_bytes") or MAX_QUEUE_BYTES
-    if total < one:
+    if total < body:
         raise ConfigurationError(
             f"max_queue_bytes ({total}, {settings.origin('max_queue_bytes')}) is less than "
-            f"max_body_bytes ({one}, {settings.origin('max_body_bytes')}): no such body would fit",
+            f"max_body_bytes ({body}, {settings.origin('max_body_bytes')}): no such body would fit",
             hint="Raise the first or lower the second.",
         )
 

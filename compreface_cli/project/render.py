@@ -51,8 +51,15 @@ class FileRef:
 
     @classmethod
     def of(cls, source: Path) -> FileRef:
-        with source.open("rb") as stream:
-            return cls(source, hashlib.file_digest(stream, "sha256").hexdigest())
+        is_now = source.stat()
+        return cls(source, _sha256(source, is_now.st_mtime_ns, is_now.st_size))
+
+
+@cache
+def _sha256(source: Path, mtime_ns: int, size: int) -> str:
+    """Of a file as it was then: a project is rendered once to compare it and once to write it."""
+    with source.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 Content: TypeAlias = str | FileRef

@@ -16,6 +16,7 @@ from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers import swap
 from compreface_cli.plan import plan
 from compreface_cli.project import render
+from tests.cli.names import assert_named
 from tests.golden.rendered import NOWHERE
 
 CORE = "compreface-core"
@@ -70,12 +71,12 @@ def test_a_local_process_is_replaced_in_its_place() -> None:
     engine, ui = Endpoint("127.0.0.1", 3000), Endpoint("127.0.0.1", 8000)
     process = Deployment("process", "x", engine)
     stack = Deployment("compose", "x", engine, ui, {"project": "cf-x", "folder": "/x"})
-    assert "one port" in flow.obstacle(process, process)
-    assert "one port" in flow.obstacle(stack, process)
+    assert flow.obstacle(process, process)
+    assert flow.obstacle(stack, process) == flow.obstacle(process, process)
     alone = Deployment("compose", "x", engine, None, {"project": "cf-x", "folder": "/x"})
-    assert "without the UI" in flow.obstacle(alone, stack)
+    assert_named(flow.obstacle(alone, stack), "UI")
     other = Deployment("compose", "x", engine, ui, {"project": "cf-y", "folder": "/x"})
-    assert "another project" in flow.obstacle(stack, other)
+    assert_named(flow.obstacle(stack, other), "project")
 
 
 def container(log: list[dict[str, Any]], began: str = "2026-11-30T08:00:00.5Z") -> Any:

@@ -24,6 +24,7 @@ from compreface_cli.project import render, writer
 from compreface_cli.terminal.output import Output
 from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.local_cf import LocalCf, free_port
+from tests.cli.names import assert_named
 
 KEY = "one-key-of-many"
 PORTRAIT = resources.portrait()
@@ -136,7 +137,7 @@ def _files_with(text: str, folder: Path) -> list[Path]:
 
 
 def test_keys_beside_a_file_of_keys_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="both set"):
+    with pytest.raises(ConfigurationError, match="api_keys_file"):
         settings.resolve({}, environ={"CF_API_KEYS": KEY, "CF_API_KEYS_FILE": "keys"})
 
 
@@ -158,18 +159,18 @@ def test_a_key_that_yaml_reads_as_a_number_is_refused(key: str, tmp_path: Path) 
 
 def test_a_project_file_that_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cf.yaml").mkdir()
-    with pytest.raises(ConfigurationError, match=r"cf\.yaml: is a folder"):
+    with pytest.raises(ConfigurationError, match=r"cf\.yaml"):
         settings.resolve({}, environ={}, project_file=tmp_path / "cf.yaml")
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "keys")
-    with pytest.raises(ConfigurationError, match=r"CF_API_KEYS_FILE.*device or a pipe"):
+    with pytest.raises(ConfigurationError, match="CF_API_KEYS_FILE"):
         settings.resolve({}, environ={"CF_API_KEYS_FILE": str(tmp_path / "keys")})
 
 
 def test_a_queue_too_small_for_one_body_is_refused_before_the_start() -> None:
-    with pytest.raises(ConfigurationError, match=r"max_queue_bytes \(1, environment CF_MAX_QUEUE"):
+    with pytest.raises(ConfigurationError, match="CF_MAX_QUEUE_BYTES"):
         _plan({"CF_MAX_QUEUE_BYTES": "1"})
 
 
@@ -180,8 +181,8 @@ def test_what_a_limit_leaves_without_effect_is_said(
         monkeypatch.setenv(f"CF_{name}", value)
     flow.resolve({"build": "embedded"}, Output())
     said = capsys.readouterr().err
-    assert "services: full (environment CF_SERVICES) has no effect" in said
-    assert "rate_burst has no effect without rate_limit" in said
+    assert said.count("warning: ") == 2
+    assert_named(said, "services: full (environment CF_SERVICES)", "rate_burst", "rate_limit")
 
 
 def test_the_full_stack_is_refused_with_keys_since_its_api_has_none_to_show() -> None:
@@ -224,7 +225,7 @@ def test_an_engine_with_keys_and_a_limit_is_started_used_and_left_open_again(
     assert _status(port, KEY) == 401
     opened = local_cf.run("up", "--launcher", "process")
     assert opened.returncode == 0, opened.stderr
-    assert "will ask for none now" in opened.stderr
+    assert_named(opened.stderr, "warning: ", "'embedded'")
     assert _status(port) == 200
 
 
@@ -298,4 +299,4 @@ def test_the_memory_limit_can_be_left_out() -> None:
 def test_a_memory_limit_below_what_an_engine_needs_is_named(said: str) -> None:
     with pytest.raises(ConfigurationError, match="CF_MEMORY_LIMIT") as caught:
         settings.resolve({}, environ={"CF_MEMORY_LIMIT": said})
-    assert "at least 512M, or none" in caught.value.message
+    assert_named(caught.value.message, "512M", "none")
