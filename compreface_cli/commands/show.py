@@ -36,7 +36,7 @@ def show(
         bool,
         typer.Option(
             "--resolved",
-            help="Show the resolved plan and the origin of each value; implied by flags of the build.",
+            help="Show the resolved plan with the origin of each value; implied by build flags.",
         ),
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
