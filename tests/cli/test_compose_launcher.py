@@ -185,27 +185,6 @@ def test_a_start_ends_at_its_limit(docker: FakeDocker, folder: Path) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_of_two_engines_with_the_name_the_newer_stays_since_the_other_is_being_stopped(
-    docker: FakeDocker, folder: Path
-) -> None:
-    newer = row(CORE, folder, "2")
-    newer["Config"]["Labels"]["com.docker.compose.container-number"] = "2"
-    docker.containers(row(CORE, folder, "1"), newer)
-    reads(docker, folder)
-    ComposeLauncher().tidy(deployment(folder))
-    assert docker.was_asked(["stop", "1"])
-    assert not docker.was_asked(["rm", "--force", "2"])
-
-
-def test_what_a_run_was_stopping_when_it_was_cut_off_is_waited_for(
-    docker: FakeDocker, folder: Path
-) -> None:
-    docker.containers(row(CORE, folder, "1"), row(API, folder, "2"))
-    ComposeLauncher().tidy(deployment(folder), ["api"])
-    assert docker.was_asked(["stop", "2"])
-    assert not docker.was_asked(["stop", "1"])
-
-
 def test_the_start_of_the_ui_is_that_of_nginx_and_not_of_all_it_waits_for(
     docker: FakeDocker, folder: Path
 ) -> None:

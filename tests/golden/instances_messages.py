@@ -23,8 +23,9 @@ from compreface_cli.facts.host import PortFact
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers.process import ProcessLauncher
-from compreface_cli.project import render, writer
-from compreface_cli.project.render import FileRef, RenderedProject
+from compreface_cli.project import writer
+from compreface_cli.project.rendered import FileRef, RenderedProject
+from compreface_cli.project.targets import compose as target
 from compreface_cli.removal import things
 from compreface_cli.terminal import stdout
 from compreface_cli.terminal.output import Output
@@ -196,7 +197,7 @@ def _copied(folder: Path) -> object:
 
 
 def _proven(text: str) -> Case:
-    return lambda _: render._check(plan(), text)
+    return lambda _: target._check(plan(), text)
 
 
 def _consent(typed: str | None, given: tuple[str, ...] = ()) -> Case:
@@ -295,7 +296,7 @@ CASES: Final[Mapping[str, Case]] = {
     "build: a model without an address": _cf("build", "facenet"),
     "render: one number for two ports": _rendered("--port", "3456", "--core-port", "3456"),
     "render: no number": _rendered("--port", "auto"),
-    "render: keys and the full stack": lambda _: render.render(
+    "render: keys and the full stack": lambda _: target.render(
         plan(secrets={"api_keys": "long-enough"})
     ),
     "render: a folder of another instance": _cf(
@@ -306,7 +307,7 @@ CASES: Final[Mapping[str, Case]] = {
         *("facenet", "-o", "out", "--instance", "embedded", "--no-models"),
         before=_rendered(),
     ),
-    "render: a model that is not prepared": lambda _: render.render(plan(models=(a_model(),))),
+    "render: a model that is not prepared": lambda _: target.render(plan(models=(a_model(),))),
     "render: no YAML": _proven("a: ["),
     "render: another project": _proven("{name: x, services: {compreface-core: {image: x}}}"),
     "project: another folder": _in_the_way("thesis.txt"),
