@@ -19,6 +19,7 @@ from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers import compose_found, compose_project
 from compreface_cli.launchers.compose import ComposeLauncher
 from tests.cli.fake_docker import FakeDocker, fake_docker
+from tests.cli.names import assert_named
 
 CORE, API = "compreface-core", "compreface-api"
 
@@ -121,7 +122,7 @@ def test_what_docker_forgot_when_it_restarted_is_in_its_events(
 
 def test_only_containers_of_this_folder_are_stopped(docker: FakeDocker, folder: Path) -> None:
     docker.containers(row(CORE, folder, "mine"), row(CORE, folder / "other", "theirs"))
-    with pytest.raises(CfError, match="cannot be removed"):
+    with pytest.raises(CfError, match="cf-x-compreface-core-1"):
         ComposeLauncher().stop(deployment(folder))  # this fake removes nothing
     words = [word for asked in docker.asked() for word in asked]
     assert "mine" in words
@@ -179,30 +180,9 @@ def test_a_start_ends_at_its_limit(docker: FakeDocker, folder: Path) -> None:
     docker.answers(*compose_project.command("cf-x", folder), "--progress=plain", seconds=20)
     reads(docker, folder)
     began = time.monotonic()
-    with pytest.raises(CfError, match=r"not done after 0\.5 s"):
+    with pytest.raises(CfError, match=r"0\.5 s"):
         ComposeLauncher().start(deployment(folder), lambda line: None, limit_s=0.5)
     assert time.monotonic() - began < 10
-
-
-def test_of_two_engines_with_the_name_the_newer_stays_since_the_other_is_being_stopped(
-    docker: FakeDocker, folder: Path
-) -> None:
-    newer = row(CORE, folder, "2")
-    newer["Config"]["Labels"]["com.docker.compose.container-number"] = "2"
-    docker.containers(row(CORE, folder, "1"), newer)
-    reads(docker, folder)
-    ComposeLauncher().tidy(deployment(folder))
-    assert docker.was_asked(["stop", "1"])
-    assert not docker.was_asked(["rm", "--force", "2"])
-
-
-def test_what_a_run_was_stopping_when_it_was_cut_off_is_waited_for(
-    docker: FakeDocker, folder: Path
-) -> None:
-    docker.containers(row(CORE, folder, "1"), row(API, folder, "2"))
-    ComposeLauncher().tidy(deployment(folder), ["api"])
-    assert docker.was_asked(["stop", "2"])
-    assert not docker.was_asked(["stop", "1"])
 
 
 def test_the_start_of_the_ui_is_that_of_nginx_and_not_of_all_it_waits_for(
@@ -334,9 +314,10 @@ def test_a_database_that_ended_for_good_is_not_waited_for(docker: FakeDocker, fo
     docker.containers(row(DATABASE, folder, "db", Status="exited", ExitCode=1))
     reads(docker, folder)
     docker.answers("logs", out="what it said last\n")
-    with pytest.raises(UnhealthyError, match="does not come up") as failed:
+    with pytest.raises(UnhealthyError) as failed:
         ComposeLauncher().start(with_database(folder), lambda line: None)
-    assert "what it said last" in failed.value.message
+    assert_named(failed.value.message, "what it said last")
+    assert failed.value.details["service"] == "postgres"
     ups = [asked for asked in docker.asked() if "up" in asked]
     assert [asked[-1] for asked in ups] == [DATABASE], "no other service was started"
 

@@ -14,6 +14,7 @@ import pytest
 
 from compreface_cli.plugin_table import UI_PLUGINS
 from tests.cli.fake_engine import ANSWERS, engine
+from tests.cli.names import assert_named
 from tests.shared import ROOT
 
 
@@ -70,7 +71,7 @@ def test_people_get_a_line_a_row_and_the_next_command(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ok    python")
     at = next(n for n, line in enumerate(lines) if line.startswith("warn  docker"))
-    assert "-> Start it" in lines[at + 1]
+    assert "-> " in lines[at + 1]
     assert "warning" in lines[-1]
     assert "\x1b" not in done.stdout
 
@@ -87,7 +88,7 @@ def test_a_build_whose_faces_the_ui_cannot_show_is_a_warning(tmp_path: Path) -> 
     with engine(ANSWERS, tmp_path / "d.sock") as host:
         [row] = rows(tmp_path, "ui", DOCKER_HOST=host)
         assert row["level"] == "warn"
-        assert "pose, age and gender of each" in row["message"]
+        assert_named(row["message"], "pose, age and gender")
         assert "cf.yaml:1" in row["hint"]
         assert rows(tmp_path, "ui", DOCKER_HOST=host, CF_SERVICES="core") == []
         [row] = rows(tmp_path, "ui", DOCKER_HOST=host, CF_PLUGINS=",".join(UI_PLUGINS))
@@ -185,24 +186,24 @@ def test_an_environment_that_no_longer_imports_fails_with_what_python_said(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "level", "words"),
+    ("name", "value", "level", "named"),
     [
-        ("CF_PORT", "abc", "fail", "environment CF_PORT: port must be a port"),
-        ("CF_PROT", "1", "warn", "did you mean CF_PORT?"),
-        ("CF_MODELS_MIRROR", "/nosuch", "fail", "CF_MODELS_MIRROR: there is no folder /nosuch"),
-        ("CF_MODELS_MIRROR", "ftp://x", "fail", "only https:// and http:// addresses"),
-        ("CF_BUILD", "nosuch", "fail", "there is no build 'nosuch'"),
-        ("CF_DETECTOR", "nonsense", "fail", "unknown detector 'nonsense'"),
-        ("CF_ENV_FILE", "nosuch.env", "fail", "nosuch.env: there is no such file"),
+        ("CF_PORT", "abc", "fail", "environment CF_PORT: port "),
+        ("CF_PROT", "1", "warn", "CF_PORT?"),
+        ("CF_MODELS_MIRROR", "/nosuch", "fail", "/nosuch"),
+        ("CF_MODELS_MIRROR", "ftp://x", "fail", "https://"),
+        ("CF_BUILD", "nosuch", "fail", "'nosuch'"),
+        ("CF_DETECTOR", "nonsense", "fail", "'nonsense'"),
+        ("CF_ENV_FILE", "nosuch.env", "fail", "nosuch.env"),
     ],
 )
 def test_a_setting_that_up_would_refuse_is_a_row_among_the_others(
-    tmp_path: Path, name: str, value: str, level: str, words: str
+    tmp_path: Path, name: str, value: str, level: str, named: str
 ) -> None:
     [row] = rows(tmp_path, "settings", **{name: value})
     code = 9 if name == "CF_MODELS_MIRROR" else 3  # as `cf up` ends with it
     assert (row["level"], row["exit_code"]) == (level, code if level == "fail" else 0)
-    assert words in row["message"]
+    assert_named(row["message"], named)
     assert row["hint"] or level == "warn"
     assert rows(tmp_path, "engine", **{name: value}), "the other rows are there too"
 
@@ -215,8 +216,7 @@ def test_every_fault_of_the_settings_is_told(tmp_path: Path) -> None:
     assert [level for level, _ in found].count("warn") == 1
     wrong = [message for level, message in found if level == "fail"]
     assert len(wrong) == 4
-    assert any("cf.yaml:1: unknown setting 'prot'" in message for message in wrong)
-    assert any("cf.yaml:2: bind must be" in message for message in wrong)
+    assert_named("\n".join(wrong), "cf.yaml:1: ", "'prot'", "cf.yaml:2: bind ")
 
 
 def test_a_broken_build_that_the_settings_choose_is_a_row(tmp_path: Path) -> None:
@@ -236,12 +236,10 @@ def test_the_ports_are_those_of_the_settings(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "cf.yaml").write_text("core_port: 21778\n")
     found = [row["message"] for row in rows(tmp_path, "port", CF_PORT="21777", CF_RUNTIME="foo")]
-    assert [message.split(" is ")[0] for message in found] == [
-        "port 21778 (the engine's port)",
-        "port 21777 (the UI's port)",
-    ]
+    for message, port, whose in zip(found, (21778, 21777), ("engine", "UI"), strict=True):
+        assert_named(message, f"port {port}", whose)
     [alone] = rows(tmp_path, "port", CF_SERVICES="core", CF_PORT="21777")
-    assert alone["message"].startswith("port 21777 (the engine's port)")
+    assert_named(alone["message"], "port 21777", "engine")
 
 
 def test_a_port_that_was_asked_for_and_is_held_fails(tmp_path: Path) -> None:
@@ -253,7 +251,8 @@ def test_a_port_that_was_asked_for_and_is_held_fails(tmp_path: Path) -> None:
 
 def test_two_doors_of_one_number_are_a_row(tmp_path: Path) -> None:
     found = rows(tmp_path, "port", CF_CORE_PORT="21777", CF_PORT="21777")
-    assert "both 21777" in next(row["message"] for row in found if row["level"] == "fail")
+    [row] = [row for row in found if row["level"] == "fail" and "--core-port" in row["message"]]
+    assert (row["exit_code"], "21777" in row["message"]) == (4, True)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a-model": 1}'])
@@ -263,5 +262,5 @@ def test_damaged_accepted_hashes_are_a_row(tmp_path: Path, text: str) -> None:
     (state / "accepted-hashes.json").write_text(text)
     [row] = rows(tmp_path, "models")
     assert (row["level"], row["exit_code"]) == ("fail", 9)
-    assert "accepted-hashes.json cannot be read" in row["message"]
-    assert "Repair or remove that file" in row["hint"]
+    assert_named(row["message"], state / "accepted-hashes.json")
+    assert row["hint"]

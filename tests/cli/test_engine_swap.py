@@ -15,7 +15,8 @@ from compreface_cli.docker import containers
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers import swap
 from compreface_cli.plan import plan
-from compreface_cli.project import render
+from compreface_cli.project.targets import compose as target
+from tests.cli.names import assert_named
 from tests.golden.rendered import NOWHERE
 
 CORE = "compreface-core"
@@ -59,7 +60,7 @@ def test_what_each_container_can_have_is_no_obstacle(core: dict[str, Any]) -> No
 def test_the_rendered_stack_lets_two_engines_stand_side_by_side() -> None:
     found = settings.resolve({}, environ={}, project_file=NOWHERE, user_file=NOWHERE)
     wanted = plan.resolve(builds.load(resources.builds_dir() / "embedded.yaml"), found)
-    text = render.render(wanted, with_models=False).files["compose.yaml"]
+    text = target.render(wanted, with_models=False).files["compose.yaml"]
     core = yaml.safe_load(str(text))["services"][CORE]
     # As Compose reads it: no number before the second colon is any free port.
     assert core["ports"] == ["127.0.0.1::3000"]
@@ -70,12 +71,12 @@ def test_a_local_process_is_replaced_in_its_place() -> None:
     engine, ui = Endpoint("127.0.0.1", 3000), Endpoint("127.0.0.1", 8000)
     process = Deployment("process", "x", engine)
     stack = Deployment("compose", "x", engine, ui, {"project": "cf-x", "folder": "/x"})
-    assert "one port" in flow.obstacle(process, process)
-    assert "one port" in flow.obstacle(stack, process)
+    assert flow.obstacle(process, process)
+    assert flow.obstacle(stack, process) == flow.obstacle(process, process)
     alone = Deployment("compose", "x", engine, None, {"project": "cf-x", "folder": "/x"})
-    assert "without the UI" in flow.obstacle(alone, stack)
+    assert_named(flow.obstacle(alone, stack), "UI")
     other = Deployment("compose", "x", engine, ui, {"project": "cf-y", "folder": "/x"})
-    assert "another project" in flow.obstacle(stack, other)
+    assert_named(flow.obstacle(stack, other), "project")
 
 
 def container(log: list[dict[str, Any]], began: str = "2026-11-30T08:00:00.5Z") -> Any:

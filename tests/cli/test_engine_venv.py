@@ -21,6 +21,7 @@ import pytest
 from compreface_cli.engine import venv
 from compreface_cli.engine.venv import EngineEnv, EngineInputs
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
+from tests.cli.names import assert_named
 from tests.shared import ROOT
 
 ENGINE = "compreface_engine-1.0-py3-none-any.whl"
@@ -136,7 +137,7 @@ def test_the_converter_is_installed_where_models_are_prepared_and_nowhere_else()
 
 def test_one_that_does_not_work_is_removed(workshop: Workshop) -> None:
     broken = workshop.with_main("import nothing_of_that_name\n")
-    with pytest.raises(CfError, match="does not work and was removed") as caught:
+    with pytest.raises(CfError, match="environment") as caught:
         workshop.ensure(broken, workshop.wheels)
     assert "nothing_of_that_name" in str(caught.value.hint)
     assert workshop.left() == []
@@ -144,19 +145,20 @@ def test_one_that_does_not_work_is_removed(workshop: Workshop) -> None:
 
 def test_a_package_with_another_hash_is_refused(workshop: Workshop) -> None:
     wheel(workshop.wheels, "tiny-1.0-py3-none-any.whl", "VALUE = 666\n")
-    with pytest.raises(FetchError, match="another hash"):
+    with pytest.raises(FetchError) as caught:
         workshop.ensure(workshop.inputs, workshop.wheels)
+    assert_named(caught.value.details["pip"], "DO NOT MATCH THE HASHES")
     assert workshop.left() == []
 
 
 def test_a_wheel_that_is_not_there_is_told(workshop: Workshop, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(FetchError, match="are not all in") as caught:
+    with pytest.raises(FetchError, match=str(empty)) as caught:
         workshop.ensure(workshop.inputs, empty)
     assert "tiny" in str(caught.value.hint)
     assert workshop.left() == []
-    with pytest.raises(ConfigurationError, match="is no folder"):
+    with pytest.raises(ConfigurationError, match="--wheels"):
         workshop.ensure(workshop.inputs, tmp_path / "none")
 
 

@@ -98,7 +98,7 @@ def test_a_base_image_that_cannot_be_pulled_is_a_fetch_error(
     said = "#2 ERROR: failed to do request: Head: no such host\nERROR: failed to solve: base:9: "
     said += "failed to resolve source metadata for registry.example/base:9: no such host\n"
     docker.answers("build", out=said, code=1)
-    with pytest.raises(FetchError, match="neither be found here nor be pulled"):
+    with pytest.raises(FetchError, match="no such host"):
         image.build(context, TAG, report=lambda line: None)
 
 
@@ -188,13 +188,13 @@ def test_what_docker_says_becomes_an_error_with_a_way_out(
 
 def test_a_missing_program_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DockerError, match="not installed"):
+    with pytest.raises(DockerError, match="`docker`"):
         cli.run("version", doing="ask")
 
 
 def test_a_command_that_hangs_is_ended(docker: FakeDocker) -> None:
     docker.answers("info", seconds=60)
-    with pytest.raises(DockerError, match="not done after"):
+    with pytest.raises(DockerError, match=r"0\.5 s"):
         cli.run("info", doing="ask", timeout_s=0.5)
     assert docker.ended_by == "SIGINT"
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from tests.cli.local_cf import LocalCf
+from tests.cli.names import assert_named
 from tests.cli.test_up_own_model import NETWORK
 
 pytestmark = pytest.mark.slow
@@ -44,10 +45,10 @@ def _up(cf: LocalCf, detector: str, plugin: str, role: str) -> dict[str, str]:
 def test_a_calculator_given_as_a_detector_is_refused_before_the_start(local_cf: LocalCf) -> None:
     error = _up(local_cf, "scrfd.FaceDetector@mine", POSE, "detector")
     assert "scrfd.FaceDetector@mine" in error["message"]
-    assert "mine (mine.onnx) for scrfd.FaceDetector@mine" in error["hint"]
+    assert_named(error["hint"], "mine.onnx", "scrfd.FaceDetector@mine")
 
 
 def test_a_calculator_given_as_an_analyzer_is_refused_before_the_start(local_cf: LocalCf) -> None:
     error = _up(local_cf, MTCNN, "genderage.AgeDetector@mine", "analyzer")
-    assert "192 numbers a face" in error["message"]
-    assert "mine (mine.onnx) for genderage.AgeDetector@mine" in error["hint"]
+    assert_named(error["message"], 192)
+    assert_named(error["hint"], "mine.onnx", "genderage.AgeDetector@mine")

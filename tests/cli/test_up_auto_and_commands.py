@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from tests.cli.local_cf import LocalCf, eventually, free_port
+from tests.cli.names import assert_named
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,7 @@ def test_auto_without_docker_runs_the_engine_alone_and_says_what_that_leaves_out
     assert up.returncode == 0, up.stderr
     told = [line for line in up.stderr.splitlines() if line.startswith("Launcher: process")]
     assert len(told) == 1
-    assert "left out" in told[0]
+    assert_named(told[0], "web UI", "REST API", "database")
     assert f"http://127.0.0.1:{port}" in up.stdout
     again = json.loads(local_cf.run("up", "embedded", "--port", port, "--json", **NO_DOCKER).stdout)
     assert again["change"] == "already running"
@@ -48,8 +49,7 @@ def test_what_only_docker_can_give_is_obeyed_or_fails(
     variables = {**NO_DOCKER, **free, **environment}
     up = local_cf.run("up", "embedded", "--port", "auto", *flags, **variables)
     assert up.returncode == 6, up.stderr
-    assert f"Launcher: compose, because {said}" in up.stderr
-    assert "Docker engine is not running" in up.stderr
+    assert_named(up.stderr, "Launcher: compose", said, NO_DOCKER["DOCKER_HOST"])
     assert local_cf.json("status")["instances"] == []
     core = ("--dry-run", "--services", "core", "--port", "auto")
     here = local_cf.run("up", "embedded", *core, **NO_DOCKER)
@@ -109,6 +109,6 @@ def test_a_restart_that_is_cut_says_how_to_start_again(local_cf: LocalCf) -> Non
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
-    assert "'embedded' may be stopped now: `cf restart embedded --all` starts it" in rest
+    assert_named(rest, "'embedded'", "`cf restart embedded --all`")
     assert local_cf.json("restart")["instance"] == "embedded"
     assert local_cf.status()["state"] == "running"

@@ -20,10 +20,12 @@ from compreface_cli.deploy import observe
 from compreface_cli.deploy import up as flow
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan import plan
-from compreface_cli.project import render, writer
+from compreface_cli.project import writer
+from compreface_cli.project.targets import compose as target
 from compreface_cli.terminal.output import Output
 from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.local_cf import LocalCf, free_port
+from tests.cli.names import assert_named
 
 KEY = "one-key-of-many"
 PORTRAIT = resources.portrait()
@@ -60,7 +62,7 @@ def test_limits_that_are_set_reach_process_and_compose_and_no_others_do(tmp_path
     assert wanted.engine_environment().items() >= LIMITS.items()
     assert wanted.origins["apply_exif"] == "environment CF_APPLY_EXIF"
     assert observe.digest(wanted) != observe.digest(unset)
-    files = render.render(wanted).files
+    files = target.render(wanted).files
     core = yaml.safe_load(str(files["compose.yaml"]))["services"]["compreface-core"]
     assert core["environment"].items() >= LIMITS.items()
     assert "CF_API_KEYS" not in core["environment"]
@@ -101,7 +103,7 @@ def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) ->
     assert wanted.api_keys == f"{KEY},second$key'\\"
     assert wanted.key == KEY
     assert KEY not in json.dumps(wanted.as_dict()) + repr(wanted)
-    rendered = render.render(wanted)
+    rendered = target.render(wanted)
     assert not any(
         KEY in content for content in rendered.files.values() if isinstance(content, str)
     )
@@ -117,14 +119,14 @@ def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) ->
     assert EngineSettings.from_env({"CF_API_KEYS_FILE": str(given)}).api_keys == tuple(
         f"sha256:{hashlib.sha256(key.encode()).hexdigest()}" for key in wanted.api_keys.split(",")
     )
-    writer.write(render.render(_plan({})), folder)
+    writer.write(target.render(_plan({})), folder)
     assert "CF_API_KEYS" not in writer.read_env(folder / ".env")
     assert not given.parent.exists()
 
 
 def test_other_keys_make_another_container() -> None:
     texts = {
-        str(render.render(_plan({"CF_API_KEYS": key})).files["compose.yaml"])
+        str(target.render(_plan({"CF_API_KEYS": key})).files["compose.yaml"])
         for key in (KEY, f"{KEY},second-key", "another-key")
     }
     assert len(texts) == 3
@@ -136,7 +138,7 @@ def _files_with(text: str, folder: Path) -> list[Path]:
 
 
 def test_keys_beside_a_file_of_keys_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="both set"):
+    with pytest.raises(ConfigurationError, match="api_keys_file"):
         settings.resolve({}, environ={"CF_API_KEYS": KEY, "CF_API_KEYS_FILE": "keys"})
 
 
@@ -158,18 +160,18 @@ def test_a_key_that_yaml_reads_as_a_number_is_refused(key: str, tmp_path: Path) 
 
 def test_a_project_file_that_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cf.yaml").mkdir()
-    with pytest.raises(ConfigurationError, match=r"cf\.yaml: is a folder"):
+    with pytest.raises(ConfigurationError, match=r"cf\.yaml"):
         settings.resolve({}, environ={}, project_file=tmp_path / "cf.yaml")
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "keys")
-    with pytest.raises(ConfigurationError, match=r"CF_API_KEYS_FILE.*device or a pipe"):
+    with pytest.raises(ConfigurationError, match="CF_API_KEYS_FILE"):
         settings.resolve({}, environ={"CF_API_KEYS_FILE": str(tmp_path / "keys")})
 
 
 def test_a_queue_too_small_for_one_body_is_refused_before_the_start() -> None:
-    with pytest.raises(ConfigurationError, match=r"max_queue_bytes \(1, environment CF_MAX_QUEUE"):
+    with pytest.raises(ConfigurationError, match="CF_MAX_QUEUE_BYTES"):
         _plan({"CF_MAX_QUEUE_BYTES": "1"})
 
 
@@ -180,14 +182,14 @@ def test_what_a_limit_leaves_without_effect_is_said(
         monkeypatch.setenv(f"CF_{name}", value)
     flow.resolve({"build": "embedded"}, Output())
     said = capsys.readouterr().err
-    assert "services: full (environment CF_SERVICES) has no effect" in said
-    assert "rate_burst has no effect without rate_limit" in said
+    assert said.count("warning: ") == 2
+    assert_named(said, "services: full (environment CF_SERVICES)", "rate_burst", "rate_limit")
 
 
 def test_the_full_stack_is_refused_with_keys_since_its_api_has_none_to_show() -> None:
     full = _plan({"CF_API_KEYS": KEY}, services="full")
     with pytest.raises(ConfigurationError, match="api_keys"):
-        render.render(full)
+        target.render(full)
     assert not _plan({"CF_API_KEYS": KEY}, services="full", launcher="process").keys_fault()
 
 
@@ -224,7 +226,7 @@ def test_an_engine_with_keys_and_a_limit_is_started_used_and_left_open_again(
     assert _status(port, KEY) == 401
     opened = local_cf.run("up", "--launcher", "process")
     assert opened.returncode == 0, opened.stderr
-    assert "will ask for none now" in opened.stderr
+    assert_named(opened.stderr, "warning: ", "'embedded'")
     assert _status(port) == 200
 
 
@@ -268,7 +270,7 @@ def _status(port: str, key: str = "") -> int:
 
 
 def _core(plan: plan.Plan) -> dict[str, Any]:
-    document = yaml.safe_load(str(render.render(plan).files["compose.yaml"]))
+    document = yaml.safe_load(str(target.render(plan).files["compose.yaml"]))
     found: dict[str, Any] = document["services"]["compreface-core"]
     return found
 
@@ -298,4 +300,4 @@ def test_the_memory_limit_can_be_left_out() -> None:
 def test_a_memory_limit_below_what_an_engine_needs_is_named(said: str) -> None:
     with pytest.raises(ConfigurationError, match="CF_MEMORY_LIMIT") as caught:
         settings.resolve({}, environ={"CF_MEMORY_LIMIT": said})
-    assert "at least 512M, or none" in caught.value.message
+    assert_named(caught.value.message, "512M", "none")

@@ -13,6 +13,7 @@ from compreface_cli import resources
 from compreface_cli.engine.client import EngineClient
 from compreface_cli.models import prepare
 from tests.cli.local_cf import LocalCf
+from tests.cli.names import assert_named
 from tests.cli.prepared_models import prepared
 from tests.shared import needs_shared, shared
 
@@ -50,7 +51,7 @@ def test_mobilenet_answers_with_every_plugin_it_names(
     shown = local_cf.json("show", "mobilenet")
     assert shown["tolerance"] == 0.998
     assert shown["runtimes"] == {"mobilenet": status["runtimes"]}
-    assert "instance mobilenet, age: onnxruntime fp32" in local_cf.run("show", "mobilenet").stdout
+    assert_named(local_cf.run("show", "mobilenet").stdout, "mobilenet", "age: onnxruntime fp32")
     again = local_cf.json("up", "mobilenet", "--launcher", "process", "--port", "auto")
     assert again["change"] == "already running"
 

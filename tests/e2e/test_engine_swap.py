@@ -264,7 +264,6 @@ def test_a_failure_after_the_swap_brings_the_old_engine_back_beside_the_new_one(
     finally:
         result = programs.stop()
     assert failed.returncode == 8, failed.stderr
-    assert "runs again and answers rightly" in failed.stderr
     assert "could not undo" not in failed.stderr
     assert result.failed == 0, str(result)
     assert set(running.docker("image", "ls", "--all", "--quiet", "--no-trunc").split()) <= {
@@ -275,7 +274,8 @@ def test_a_failure_after_the_swap_brings_the_old_engine_back_beside_the_new_one(
     assert changed(before, running.containers()) <= {"core", "admin", "api"}
     for name in ("CF_PLUGINS", "CF_ADMIN_IMAGE"):
         del running.cf.environment[name]
-    assert "runs already" in running.cf.ok(*running.up)
+    again = json.loads(running.cf.ok(*running.up, "--json"))
+    assert again["change"] == "already running"
     running.knows_grace()
 
 
@@ -319,7 +319,7 @@ def test_an_override_that_gives_the_engine_a_port_is_named_and_still_works(runni
     override.write_text(f"services: {{compreface-core: {{ports: ['127.0.0.1:{port}:3000']}}}}\n")
     said = json.loads(running.cf.ok(*running.up, "--build", "--dry-run", "--json"))
     assert "core" in {one["service"] for one in said["away"]}
-    assert "a port of its own" in json.dumps(said["operations"])
+    assert [one for one in said["operations"] if one["verb"] == "replace"]
     running.cf.ok(*running.up, "--build")
     assert get(f"http://127.0.0.1:{port}/status")[0] == 200
     assert get(f"{running.engine}/status")[0] == 200

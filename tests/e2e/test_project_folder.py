@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.names import assert_named
 from tests.e2e.conftest import up_core
 from tests.e2e.machine import Cf, Docker, free_port, get
 
@@ -31,7 +32,7 @@ def test_a_broken_file_of_the_user_is_named_and_nothing_is_changed(
         ):
             done = cf.run(*command)
             assert done.returncode == 3, done.stderr
-            assert f"error: Compose cannot read {own}: " in done.stderr
+            assert_named(done.stderr, "error: ", own)
             assert words in done.stderr
     assert get(f"http://127.0.0.1:{port}/status")[0] == 200
     assert own.read_text() == text

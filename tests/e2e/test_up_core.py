@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.names import assert_named
 from tests.e2e.conftest import misbehaving, up_core
 from tests.e2e.machine import PORTRAITS, Cf, Docker, flipped, free_port, post_photograph
 
@@ -109,7 +111,7 @@ def test_what_an_engine_that_is_not_well_answers_is_told(
     cf.environment["CF_IMAGE"] = misbehaving(docker, "unhealthy")
     failed = cf.run(*up_core(instance, free_port(), "--no-build", "--timeout", "3"))
     assert failed.returncode == 8, failed.stderr
-    assert "its last answer was: 500 Internal Server Error: no model" in failed.stderr
+    assert_named(failed.stderr, "500 Internal Server Error: no model")
     assert "--timeout" not in failed.stderr
     assert "cf logs" not in failed.stderr  # the instance is gone
     assert docker.things_of(f"cf-{instance}") == []
@@ -144,9 +146,7 @@ def test_a_wrong_answer_shows_both_values(
     cf.environment["CF_IMAGE"] = flipped(docker, embedded["image"], cf.here / "wrong")
     failed = cf.run(*up_core(instance, free_port(), "--no-build"))
     assert failed.returncode == 8, failed.stderr
-    assert "wrong answer" in failed.stderr
-    assert "expected" in failed.stderr
-    assert "got" in failed.stderr
+    assert re.search(r"expected +\[.*\n +got +\[", failed.stderr)
     assert docker.things_of(f"cf-{instance}") == []
 
 
@@ -164,7 +164,7 @@ def test_an_interrupted_up_leaves_nothing(
         *up_core(instance, free_port()), when=lambda line: moment in line, number=number
     )
     assert code == 130, said
-    assert said.rstrip().endswith("; what this run had started is removed")
+    assert said.rstrip().splitlines()[-1].startswith("interrupted")
     assert docker.things_of(f"cf-{instance}") == []
     assert not cf.project(instance).exists()
     assert docker.inspect(embedded["image"])["Id"] == embedded["id"]

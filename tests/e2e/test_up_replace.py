@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,7 @@ def test_a_wrong_successor_never_takes_the_place(
     cf.environment["CF_MAX_WAIT_S"] = "11"
     failed = cf.run(*up)
     assert failed.returncode == 8, failed.stderr
-    assert "wrong answer" in failed.stderr
-    assert "expected" in failed.stderr
-    assert "got" in failed.stderr
+    assert re.search(r"expected +\[.*\n +got +\[", failed.stderr)
 
     assert docker.inspect(f"cf-{instance}-compreface-core-1")["Id"] == before
     assert _files(cf.project(instance)) == project
@@ -100,8 +99,7 @@ def test_a_successor_that_answers_wrongly_beside_the_database_gets_no_request(
     cf.environment["CF_MAX_WAIT_S"] = "11"
     failed = cf.run(*up)
     assert failed.returncode == 8, failed.stderr
-    assert "wrong answer" in failed.stderr
-    assert "The running engine stays as it is" in failed.stderr
+    assert re.search(r"expected +\[.*\n +got +\[", failed.stderr)
 
     assert docker.inspect(f"cf-{instance}-compreface-core-1")["Id"] == before
     assert len([name for name in docker.things_of(f"cf-{instance}") if "core" in name]) == 1
