@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# The machine's names for one and the same architecture, under Docker's name.
+# The kernel's names of architectures -> Docker's.
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 def architecture(machine: str = "") -> str:
-    """Docker's name of a machine, by default of this one: `amd64` for `x86_64`.
+    """Docker's name of a machine's architecture (default: this machine): `amd64` for `x86_64`.
 
-    Unknown names stay as they are.
+    An unknown name is returned unchanged.
     """
     name = (machine or os.uname().machine).lower()
     return _ARCHITECTURES.get(name, name)
@@ -21,9 +21,9 @@ def architecture(machine: str = "") -> str:
 def flags(
     cpuinfo: Path = Path("/proc/cpuinfo"), *, every_core: bool = True
 ) -> frozenset[str] | None:
-    """The flags that every core has (`Features` on ARM), or None where the system does not say.
+    """The flags that every core has (`Features` on ARM); None if the system does not report them.
 
-    With `every_core` false those of the first one, which is quicker where there are many.
+    With `every_core` false, those of the first core, which is faster with many cores.
     """
     rows: list[frozenset[str]] = []
     try:

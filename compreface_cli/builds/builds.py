@@ -57,11 +57,11 @@ def folders() -> list[tuple[Origin, Path]]:
 
 
 def _files() -> Iterator[tuple[Origin, Path]]:
-    seen: set[str] = set()
+    listed_names: set[str] = set()
     for origin, folder in folders():
         for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem):
-            if path.is_file() and path.stem not in seen:
-                seen.add(path.stem)
+            if path.is_file() and path.stem not in listed_names:
+                listed_names.add(path.stem)
                 yield origin, path
 
 

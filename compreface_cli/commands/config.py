@@ -30,7 +30,7 @@ def path(
     """Print the files and folders that cf uses."""
     from compreface_cli.config import paths, settings
 
-    found = {
+    places = {
         "project_file": Path.cwd() / settings.PROJECT_FILE,
         "user_file": paths.user_file(),
         "builds": paths.user_builds(),
@@ -41,12 +41,12 @@ def path(
     }
 
     def draw(console: Console) -> None:
-        for name, where in found.items():
-            absent = "" if where.exists() else "  (not there)"
-            console.print(f"{name.replace('_', ' '):<13} {where}{absent}", markup=False)
+        for name, place in places.items():
+            absent = "" if place.exists() else "  (does not exist)"
+            console.print(f"{name.replace('_', ' '):<13} {place}{absent}", markup=False)
 
     document = {
-        name: {"path": str(where), "exists": where.exists()} for name, where in found.items()
+        name: {"path": str(place), "exists": place.exists()} for name, place in places.items()
     }
     Output(json_mode=json_mode).result({"paths": document}, draw)
 
@@ -57,10 +57,10 @@ def list_settings(
     """Print every setting: its value, the source of the value, and its other names."""
     from compreface_cli.config import settings
 
-    found = settings.resolve()
-    rows = settings.rows(found)
+    current = settings.resolve()
+    rows = settings.rows(current)
     out = Output(json_mode=json_mode)
-    for note in found.notes:
+    for note in current.notes:
         out.note(note)
 
     def draw(console: Console) -> None:

@@ -1,4 +1,4 @@
-"""`cf show`: a build file, or the plan that would run with the origin of each value."""
+"""`cf show`: prints a build file, or the resolved plan with the origin of each value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from compreface_cli.checks import Finding
     from compreface_cli.plan.plan import Plan
 
-_WIDTH = 76  # of what is said below the file
+_WIDTH = 76  # of the remarks below the file
 _DERIVED = ("models", "stack", "engine_limits", "origins", "secrets", "project", "volume")
 
 
@@ -36,7 +36,7 @@ def show(
         bool,
         typer.Option(
             "--resolved",
-            help="Show the resolved plan, and who set each value; flags of the build imply it.",
+            help="Show the resolved plan with the origin of each value; implied by build flags.",
         ),
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -46,18 +46,18 @@ def show(
     """Show a build file, or the resolved plan with the origin of each value."""
     from dataclasses import asdict
 
-    from compreface_cli.inspect import show as flow
+    from compreface_cli.inspect import show as inspection
     from compreface_cli.photos.compare import scale
     from compreface_cli.plan.resolve import asked_for
 
     out = Output(json_mode=json_mode)
     flags = {"build": build, **changes}
-    findings = flow.unfit(flags)
+    findings = inspection.ui_findings(flags)
     if resolved or any(value is not None for value in changes.values()):
         plan, chosen = asked_for(flags)
         for note in chosen.notes:
             out.note(note)
-        accepted = flow.accepted_hashes(plan, out.note)
+        accepted = inspection.accepted_hashes(plan, out.note)
         out.result(
             {
                 "plan": plan.as_dict(),
@@ -68,15 +68,15 @@ def show(
         )
         _warn(findings, out)
         return
-    found = flow.shown(build)
-    file = found.path.read_text("utf-8")
-    runtimes = flow.runtimes(found.name)
-    border, weights = flow.border(found), flow.weights(found)
+    shown = inspection.shown(build)
+    file = shown.path.read_text("utf-8")
+    runtimes = inspection.runtimes(shown.name)
+    border, weights = inspection.border(shown), inspection.weights(shown)
     document = {
-        "build": found.spec.model_dump(mode="json", by_alias=True),
-        "origin": found.origin,
-        "path": str(found.path),
-        "tolerance": found.spec.min_cosine,
+        "build": shown.spec.model_dump(mode="json", by_alias=True),
+        "origin": shown.origin,
+        "path": str(shown.path),
+        "tolerance": shown.spec.min_cosine,
         "runtimes": runtimes,
         "border": asdict(border) if border else None,
         "licence": weights.licence,
@@ -85,17 +85,17 @@ def show(
     }
 
     def draw(console: Console) -> None:
-        console.print(f"# {found.path}", style="dim", markup=False)
+        console.print(f"# {shown.path}", style="dim", markup=False)
         console.print(file.rstrip("\n"), markup=False)
-        said = [f"commercial use of the weights: {weights.licence['commercial']}"]
-        said += [f"  {name}: {terms}" for name, terms in weights.terms.items()]
-        for text in (*said, scale(found.spec.calculator, border)):
+        remarks = [f"commercial use of the weights: {weights.licence['commercial']}"]
+        remarks += [f"  {name}: {terms}" for name, terms in weights.terms.items()]
+        for text in (*remarks, scale(shown.spec.calculator, border)):
             indent = text[: len(text) - len(text.lstrip())]
             for line in textwrap.wrap(
                 text.strip(), _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  "
             ):
                 console.print(f"# {line}", style="dim", markup=False, highlight=False)
-        _draw_runtimes(found, runtimes, console)
+        _draw_runtimes(shown, runtimes, console)
 
     out.result(document, draw)
     _warn(findings, out)
@@ -106,19 +106,19 @@ def _warn(findings: Sequence[Finding], out: Output) -> None:
         out.warning(f"{finding.message}. {finding.hint}.")
 
 
-def _draw_runtimes(build: BuildFile, said: Mapping[str, Any], console: Console) -> None:
-    """What may compute, and what does where an instance runs."""
+def _draw_runtimes(build: BuildFile, instances: Mapping[str, Any], console: Console) -> None:
+    """Print the configured runtime, and those that the running instances use."""
     from compreface_cli.deploy.running import runtime_words
     from compreface_cli.runtimes import RUNTIMES
 
     spec = build.spec
-    wanted = f"runtime {spec.runtime}, precision {spec.precision}"
+    configured = f"runtime {spec.runtime}, precision {spec.precision}"
     if RUNTIMES[spec.runtime].measured:
-        wanted += f"; cosine to fp32 at least {spec.min_cosine:g}"
-    console.print(f"# {wanted}", style="dim", markup=False, highlight=False)
-    for name, networks in said.items():
-        for slug, one in networks.items():
-            line = f"# instance {name}, {slug}: {runtime_words(one)}"
+        configured += f"; cosine to fp32 at least {spec.min_cosine:g}"
+    console.print(f"# {configured}", style="dim", markup=False, highlight=False)
+    for name, networks in instances.items():
+        for slug, runtime in networks.items():
+            line = f"# instance {name}, {slug}: {runtime_words(runtime)}"
             console.print(line, style="dim", markup=False, highlight=False)
 
 
@@ -150,7 +150,7 @@ def _draw(plan: Plan, accepted: Mapping[str, Sequence[str]], console: Console) -
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={one}" for key, one in value.items())
+        return ", ".join(f"{key}={item}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(str(one) for one in value) or "(none)"
+        return ", ".join(map(str, value)) or "(none)"
     return str(value)

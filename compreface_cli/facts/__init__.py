@@ -1,4 +1,4 @@
-"""What is so on this host and its Docker engine: one frozen `Facts`, gathered by questions."""
+"""Facts about this host and its Docker engine, which the checks judge: `Facts`, `gather`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from compreface_cli.facts.host import HostFacts
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything the checks judge; None: not asked, because nothing depends on it."""
+    """The input of the checks; None: not gathered, because nothing depends on it."""
 
     host: HostFacts
     docker: DockerFacts | None = None
     gpu: GpuFacts | None = None
     probe: ProbeFact | None = None
-    database: DatabaseFacts | None = None  # what the volume holds, where that decides something
+    database: DatabaseFacts | None = None  # the content of the instance's volume
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What to ask: ports as (address, port), folders whose disk matters, images, the NVIDIA side.
+    """What to gather: ports as (address, port), disks of folders, Docker, images, the GPU.
 
-    Images that are not here are looked up in their registry. Of `probe_images` the first that is
-    here is started once with GPU `gpu_index`, then removed.
+    Images that are not local are looked up in their registry. The first local one of `probe_images`
+    is started once with GPU `gpu_index`, then removed.
     """
 
     ports: tuple[tuple[str, int], ...] = ()
@@ -39,14 +39,14 @@ class Questions:
 
 
 def gather(questions: Questions) -> Facts:
-    """Ask the host and, where wanted, Docker and the NVIDIA side; every wait is bounded."""
+    """Gather the facts that answer the questions; every query has a timeout."""
     from compreface_cli.facts import docker as engine
     from compreface_cli.facts import gpu as nvidia
     from compreface_cli.facts import host
 
     host_facts = host.gather(questions.ports, questions.paths)
     docker_facts = engine.gather(questions.images) if questions.docker else None
-    if docker_facts is None and any(one.maybe_dockers for one in host_facts.ports.values()):
+    if docker_facts is None and any(port.maybe_dockers for port in host_facts.ports.values()):
         docker_facts = engine.gather()  # to name the container
     gpu_facts = nvidia.gather() if questions.gpu else None
     probe = None

@@ -1,4 +1,4 @@
-"""What a stack's database holds: asked of PostgreSQL in its container, or of a volume at rest."""
+"""Facts about the content of an instance's database, running or in a volume that is not mounted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from compreface_cli.docker import cli
 from compreface_cli.errors import CfError
 
-LOOK_S = 20.0  # all of a look; a healthy database answers in a tenth of a second
-STATEMENT_S = 4  # of it, each statement: faces are counted by reading their whole table
-REST_S = 90.0  # a volume at rest may have to be recovered first
+LOOK_S = 20.0  # timeout of a query; a healthy database answers in a tenth of a second
+STATEMENT_S = 4  # timeout of each statement in it; counting faces reads their whole table
+REST_S = 90.0  # timeout for a stopped database, which may have to be recovered first
 REST_STATEMENT_S = 40
 
-# CompreFace's own demo: twenty faces of a calculator that no engine has, in each new database.
+# `demo`: CompreFace's own twenty faces in each new database, of a calculator that no engine has.
 _COLLECTIONS = (
     "select jsonb_build_object('collections', coalesce(jsonb_agg(r), '[]')) as found from ("
     "select m.id as service_id, m.name as service, a.name as application, e.calculator,"
@@ -27,14 +27,14 @@ _COLLECTIONS = (
     " left join public.app a on a.id = m.app_id group by m.id, m.name, a.name, e.calculator"
     " order by a.name, m.name, m.id, e.calculator) r;"
 )
-# CompreFace before 0.6 kept its faces in a table of that name; its successor moves them.
+# CompreFace before 0.6 stored its faces in a table of that name; later versions move them.
 _OLD = "to_regclass('public.face') is not null"
 _LOCK = (
     "select jsonb_build_object('lock', jsonb_build_object('holder', coalesce(lockedby, ''),"
     " 'since', coalesce(to_char(lockgranted, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS'), '')))"
     " from public.databasechangeloglock where locked limit 1;"
 )
-# Liquibase keeps its connection as long as it holds its lock.
+# Liquibase keeps its connection open while it holds its lock.
 _SESSIONS = (
     "select jsonb_build_object('sessions', count(*)) from pg_stat_activity where"
     " datname = current_database() and pid <> pg_backend_pid() and"
@@ -44,7 +44,7 @@ _TABLES = f"""
 select to_regclass('public.databasechangeloglock') is not null as has_lock,
        to_regclass('public.embedding') is not null as has_faces, {_OLD} as is_old \\gset
 """
-# The first connection is the services' own way in: over the network, with their password.
+# The first connection is made like those of the services: over the network, with their password.
 _LOOK = f"""
 user=${{POSTGRES_USER:-postgres}}; database=${{POSTGRES_DB:-$user}}
 export PGCONNECT_TIMEOUT=3 PGPASSWORD="$POSTGRES_PASSWORD" LC_ALL=C
@@ -75,7 +75,7 @@ update public.databasechangeloglock set locked = false, lockgranted = null, lock
 where locked and coalesce(lockedby, '') = :'holder';
 END
 """
-# What decides whether a data folder holds anything: the names of its files (checks/database.py).
+# The file names by which checks/database.py decides whether a data folder has data.
 _FILES = """
 cd "${PGDATA:-/var/lib/postgresql/data}" || exit 1
 [ -s PG_VERSION ] && echo @version
@@ -85,7 +85,7 @@ echo @large; find . -path './base/*' -name 2613 -size +0
 echo @files; find . -mindepth 1 -maxdepth 3 ! -type d
 echo @end
 """
-# Of a volume whose database does not run: one process without a network reads it and ends.
+# For a volume whose database does not run: a single process without network reads it and ends.
 _REST = f"""
 postgres --single -c lc_messages=C -c statement_timeout={REST_STATEMENT_S}s \
   -D "${{PGDATA:-/var/lib/postgresql/data}}" "$0" 2>&1 <<'END'
@@ -106,12 +106,12 @@ class Collection:
     application: str
     calculator: str
     faces: int
-    demo: bool = False  # CompreFace's own, in every database
+    demo: bool = False  # CompreFace's demo faces, which every database has
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """Liquibase's lock of the schema, as it is held."""
+    """Liquibase's lock on the schema, while it is held."""
 
     holder: str  # "host name (address)", as Liquibase writes it
     since: str  # the holder's own local time, ISO 8601 without a zone
@@ -119,12 +119,10 @@ class Lock:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """One look at a database; `error`: why what is None is not known."""
+    """The content of a database; `error`: why values are None."""
 
     error: str = ""
-    login: str | None = (
-        None  # what it says to the services' login; "" lets them in; None: not asked
-    )
+    login: str | None = None  # error of the services' login; "": it works; None: not tried
     collections: tuple[Collection, ...] | None = None
     lock: Lock | None = None
     sessions: int | None = None  # of other programs
@@ -133,57 +131,58 @@ class DatabaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """The files of a data folder, three levels deep; `error`: they could not be listed whole."""
+    """The files of a data folder, three levels deep; `error`: why they could not be listed."""
 
     error: str = ""
-    version: bool = False  # PG_VERSION says one: the image will not initialise it
+    version: bool = False  # it has a PG_VERSION, so the image will not initialise it
     open: bool = False  # pg_hba.conf has the image's line for all hosts
     files: tuple[str, ...] = ()  # "base/5/2619"
     large: bool = False  # there are large objects
 
 
 def look(container: str, *, timeout_s: float = LOOK_S) -> DatabaseFacts:
-    """Ask the database that runs in the container; never raises for one that does not answer."""
-    said, error = _docker("exec", container, "sh", "-c", _LOOK, timeout_s=timeout_s)
-    return DatabaseFacts(error=error) if error else read(said)
+    """Query the database that runs in the container; a failure is in `error`."""
+    output, error = _docker("exec", container, "sh", "-c", _LOOK, timeout_s=timeout_s)
+    return DatabaseFacts(error=error) if error else read(output)
 
 
 def at_rest(volume: str, image: str, database: str) -> DatabaseFacts:
-    """Read a volume whose database does not run, by the image's own PostgreSQL.
+    """Read a volume whose database does not run, with the image's PostgreSQL.
 
-    The caller has made sure that no container runs on it, and that it holds a finished database.
+    The caller must make sure that no container uses the volume, and that it has an initialised
+    database.
     """
-    said, error = _docker(
+    output, error = _docker(
         *("run", "--rm", "--pull=never", "--network=none", "--user=postgres", "--entrypoint=sh"),
         *(f"--volume={volume}:/var/lib/postgresql/data", image, "-c", _REST, database),
         timeout_s=REST_S,
     )
-    return DatabaseFacts(error=error) if error else read_single(said)
+    return DatabaseFacts(error=error) if error else read_single(output)
 
 
 def folder_in(container: str) -> DataFolder:
-    """The files below the database that runs in the container."""
-    said, error = _docker("exec", container, "sh", "-c", _FILES, timeout_s=LOOK_S)
-    return DataFolder(error) if error else read_folder(said)
+    """The data files of the database that runs in the container."""
+    output, error = _docker("exec", container, "sh", "-c", _FILES, timeout_s=LOOK_S)
+    return DataFolder(error) if error else read_folder(output)
 
 
 def folder_of(volume: str, image: str) -> DataFolder:
-    """The files in a volume, mounted for reading alone; `image` is the database's."""
-    said, error = _docker(
+    """The data files in a volume, mounted read-only; `image` is the database's."""
+    output, error = _docker(
         *("run", "--rm", "--pull=never", "--network=none", "--entrypoint=sh"),
         *(f"--volume={volume}:/var/lib/postgresql/data:ro", image, "-c", _FILES),
         timeout_s=REST_S,
     )
-    return DataFolder(error) if error else read_folder(said)
+    return DataFolder(error) if error else read_folder(output)
 
 
 def free_lock(container: str, lock: Lock) -> str:
-    """Take the lock away from that holder; returns what went wrong, "" when it is free."""
+    """Release the lock if that holder still has it; returns the error, "" on success."""
     return _docker("exec", container, "sh", "-c", _FREE, "sh", lock.holder, timeout_s=LOOK_S)[1]
 
 
 def read(text: str) -> DatabaseFacts:
-    """What the look in a container has written."""
+    """Parse the output of `_LOOK`."""
     parts = _parts(text)
     if "end" not in parts:
         return DatabaseFacts(error=_line(text) or "it gave no answer")
@@ -193,7 +192,7 @@ def read(text: str) -> DatabaseFacts:
 
 
 def read_single(text: str) -> DatabaseFacts:
-    """What PostgreSQL writes alone: each value as `1: found = "{...}" (typeid = ...`."""
+    """Parse the output of `_REST`: values as `1: found = "{...}" (typeid = ...`."""
     if not text.rstrip().endswith("@end"):
         return DatabaseFacts(error=_line(text) or "it gave no answer")
     values = re.findall(r'^\s+1: found = "(.*)"\t\(typeid', text, re.MULTILINE)
@@ -206,7 +205,7 @@ def read_single(text: str) -> DatabaseFacts:
 
 
 def read_folder(text: str) -> DataFolder:
-    """What the look at the files has written."""
+    """Parse the output of `_FILES`."""
     parts = _parts(text)
     if "end" not in parts:
         return DataFolder(_line(text) or "its files could not be listed")
@@ -222,15 +221,15 @@ def _facts(documents: Mapping[str, Any], error: str, login: str | None) -> Datab
     rows, lock = documents.get("collections"), documents.get("lock")
     try:
         return DatabaseFacts(
-            error=error or ("" if rows is not None else "it did not say what it holds"),
+            error=error or ("" if rows is not None else "its answer has no collections"),
             login=login,
             collections=None if rows is None else tuple(_collection(row) for row in rows),
             lock=Lock(str(lock["holder"]), str(lock["since"])) if lock else None,
             sessions=documents.get("sessions"),
             old=bool(documents.get("old")),
         )
-    except (KeyError, TypeError, ValueError) as odd:
-        return DatabaseFacts(error=f"its answer is not understood: {odd!r}", login=login)
+    except (KeyError, TypeError, ValueError) as error:
+        return DatabaseFacts(error=f"its answer is not understood: {error!r}", login=login)
 
 
 def _collection(row: Mapping[str, Any]) -> Collection:
@@ -245,28 +244,27 @@ def _collection(row: Mapping[str, Any]) -> Collection:
 
 
 def _parts(text: str) -> dict[str, list[str]]:
-    """The lines behind each mark `@name`; a mark that is not there has no entry."""
-    found: dict[str, list[str]] = {}
+    """The lines after each marker `@name`, by name."""
+    parts: dict[str, list[str]] = {}
     current: list[str] = []
     for line in text.splitlines():
         if line.startswith("@"):
-            current = found.setdefault(line[1:], [])
+            current = parts.setdefault(line[1:], [])
         elif line.strip():
             current.append(line)
-    return found
+    return parts
 
 
 def _documents(lines: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The JSON objects among the lines as one, and the other lines."""
-    found: dict[str, Any] = {}
+    """The JSON objects among the lines, merged, and the other lines."""
+    merged: dict[str, Any] = {}
     errors = []
     for line in lines:
         try:
-            document = json.loads(line)
-            found |= document
+            merged |= json.loads(line)
         except (ValueError, TypeError):
             errors.append(line.strip())
-    return found, errors
+    return merged, errors
 
 
 def _line(text: str) -> str:
@@ -275,7 +273,7 @@ def _line(text: str) -> str:
 
 
 def _docker(*arguments: str, timeout_s: float) -> tuple[str, str]:
-    """What `docker ARGUMENTS` wrote, and why it failed; "" when it did not."""
+    """The output of `docker ARGUMENTS` and its error, "" on success."""
     try:
         return cli.run(*arguments, doing="ask the database", timeout_s=timeout_s), ""
     except CfError as failed:

@@ -1,4 +1,4 @@
-"""What the Docker engine is and holds, by read-only questions with bounded waits."""
+"""Facts about the Docker engine and its objects, by read-only queries with timeouts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from compreface_cli.docker.image import Image
 from compreface_cli.docker.labels import PROJECT
 from compreface_cli.errors import CfError
 
-ANSWER_S = 5.0  # a healthy engine answers in milliseconds
-PULL_S = 8.0  # a registry is asked through the engine; longer than this is "not known"
+ANSWER_S = 5.0  # timeout; a healthy engine answers in milliseconds
+PULL_S = 8.0  # timeout for a registry, which is asked through the engine
 
 State: TypeAlias = Literal["ok"] | client.State
 
@@ -43,7 +43,7 @@ class PullFact:
 
 @dataclass(frozen=True, slots=True)
 class DockerFacts:
-    """One look at the engine; sizes in bytes. Beyond `state`, empty unless `state` is `ok`."""
+    """The state of the engine; sizes in bytes. Facts about it are empty unless `state` is `ok`."""
 
     endpoint: str
     local: bool  # the engine's paths and ports are this host's
@@ -57,7 +57,7 @@ class DockerFacts:
     cores: int | None = None
     memory_total: int | None = None
     root_dir: str | None = None
-    root_free: int | None = None  # None: the engine is remote, or this user may not look
+    root_free: int | None = None  # None: the engine is remote, or the folder is not accessible
     runtimes: tuple[str, ...] = ()
     cdi_dirs: tuple[str, ...] = ()
     cdi_devices: tuple[str, ...] | None = None  # None: this engine does not list them
@@ -78,11 +78,10 @@ class DockerFacts:
 
 
 def gather(images: Iterable[str] = ()) -> DockerFacts:
-    """Look at the engine that the `docker` program would ask.
+    """Query the engine that the `docker` program uses.
 
-    Those of `images` that are absent are looked up in their registry.
-
-    Never raises for an engine that is out of reach: `state` and `error` say why.
+    Those of `images` that are not local are looked up in their registry. For an engine that cannot
+    be reached, `state` and `error` say why; nothing is raised.
     """
     at = endpoint.current()
     base: dict[str, Any] = {"endpoint": at.host, "local": at.local}
@@ -94,13 +93,13 @@ def gather(images: Iterable[str] = ()) -> DockerFacts:
 
 
 def with_tag(reference: str) -> str:
-    """`name` -> `name:latest`; a reference with a tag or digest stays."""
+    """The reference with its default tag: `name` -> `name:latest`."""
     last = reference.rpartition("/")[2]
     return reference if ":" in last or "@" in last else f"{reference}:latest"
 
 
 def _program() -> dict[str, Any]:
-    """The `docker` program and its Compose plugin."""
+    """The facts about the `docker` program and its Compose plugin."""
     program = shutil.which("docker")
     if program is None:
         return {"client": None, "compose_error": "the docker program is not installed"}
@@ -158,7 +157,7 @@ def _free(path: str) -> int | None:
 
 
 def _pulls(images: tuple[str, ...]) -> dict[str, PullFact]:
-    """Ask the registries, through the engine that would pull, all at once."""
+    """Look up the images in their registries through the engine, in parallel."""
     if not images:
         return {}
     from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What NVIDIA cards, driver and container toolkit this host shows, and a probe container."""
+"""Facts about NVIDIA cards, driver and container toolkit of this host, and a probe container."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class GpuFacts:
-    """One look at this host's NVIDIA side; meaningless for a remote Docker engine."""
+    """The NVIDIA cards and software of this host; irrelevant for a remote Docker engine."""
 
-    card_on_bus: bool  # a card is plugged in, whether a driver drives it or not
+    card_on_bus: bool  # a card is installed, with or without a driver
     driver: str | None  # "580.65.06"
     device_nodes: tuple[str, ...]
     smi: str | None  # path of nvidia-smi
@@ -46,13 +46,13 @@ class GpuFacts:
 
     @property
     def driver_major(self) -> int | None:
-        found = re.match(r"\d+", self.driver or "")
-        return int(found.group()) if found else None
+        match = re.match(r"\d+", self.driver or "")
+        return int(match.group()) if match else None
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeFact:
-    """What came of starting a container with the GPU; `image` is what it was started from."""
+    """The result of starting a container of `image` with the GPU."""
 
     image: str
     works: bool
@@ -60,7 +60,7 @@ class ProbeFact:
 
 
 def gather(environ: Mapping[str, str] | None = None, *, root: Path = Path("/")) -> GpuFacts:
-    """Look for cards, driver and toolkit; `root` is where /proc, /sys, /dev and /etc lie."""
+    """Look for cards, driver and toolkit; `root` is the folder with /proc, /sys, /dev and /etc."""
     variables = os.environ if environ is None else environ
     search = variables.get("PATH")
     smi = shutil.which("nvidia-smi", path=search)
@@ -88,7 +88,7 @@ def gather(environ: Mapping[str, str] | None = None, *, root: Path = Path("/")) 
 def probe(image: str, index: int) -> ProbeFact:
     """Start `true` from a local image with GPU `index`, then remove the container.
 
-    Only this proves a toolkit: a registered runtime or a CDI folder does not.
+    A registered runtime or a CDI folder does not show that the toolkit works; this does.
     """
     try:
         cli.run(
@@ -103,7 +103,7 @@ def probe(image: str, index: int) -> ProbeFact:
 
 
 def _smi(program: str, environ: Mapping[str, str]) -> tuple[tuple[Gpu, ...], str | None, str]:
-    """Cards and driver version by nvidia-smi, or its own words on why not."""
+    """The cards and the driver version from nvidia-smi, and its error message."""
     try:
         run = subprocess.run(
             [program, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
@@ -138,17 +138,17 @@ def _smi(program: str, environ: Mapping[str, str]) -> tuple[tuple[Gpu, ...], str
 
 
 def _driver(root: Path) -> str | None:
-    """The loaded kernel module's version."""
+    """The version of the loaded kernel module."""
     try:
         text = (root / "proc/driver/nvidia/version").read_text()
     except OSError:
         return None
-    found = re.search(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", text)
-    return found.group(1) if found else None
+    match = re.search(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", text)
+    return match.group(1) if match else None
 
 
 def _card_on_bus(root: Path) -> bool:
-    """A display or 3D controller (class 03) of NVIDIA on the PCI bus."""
+    """Whether the PCI bus has a display or 3D controller (class 03) of NVIDIA."""
     for device in (root / "sys/bus/pci/devices").glob("*"):
         try:
             vendor = (device / "vendor").read_text().strip()

@@ -1,4 +1,4 @@
-"""What this host is: processor, memory, disk, and who listens where. Asks, judges nothing."""
+"""Facts about this host: processor, memory, disks, and listening sockets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compreface_cli import cpu
 
-# Processes that listen for a container.
+# Docker's processes that listen for a container.
 DOCKERS_OWN = frozenset({"docker-proxy", "rootlesskit"})
 _LISTEN = "0A"  # state TCP_LISTEN in /proc/net/tcp
 
@@ -30,19 +30,21 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class PortFact:
-    """What a bind of `address:port` says, and who listens there as far as it can be seen."""
+    """The result of a bind to `address:port`, and the listeners there that this user may see."""
 
     address: str
     port: int
     free: bool
-    error: str = ""  # the system's words when the bind was refused
-    denied: bool = False  # refused for want of rights, not because it is held
+    error: str = ""  # the system's error when the bind failed
+    denied: bool = False  # for lack of permission, not because it is in use
     listeners: tuple[Listener, ...] = ()
 
     @property
     def maybe_dockers(self) -> bool:
         """Whether only Docker can say who holds it (its processes may belong to root)."""
-        return any(one.pid is None or one.process in DOCKERS_OWN for one in self.listeners)
+        return any(
+            listener.pid is None or listener.process in DOCKERS_OWN for listener in self.listeners
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,13 @@ class DiskFact:
     seen: str
     free: int
     total: int
-    device: int = 0  # the same number, the same file system
-    refused: str = ""  # why `path` cannot be made or written; "" when it can
+    device: int = 0  # identifies the file system
+    refused: str = ""  # why `path` cannot be created or written; "" if it can
 
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """One look at the host; sizes in bytes, None where the system gives no figure."""
+    """The state of the host; sizes in bytes; None: the system does not report it."""
 
     system: str  # "Linux"
     distribution: str  # "Debian GNU/Linux 12 (bookworm)", or the system's name
@@ -75,7 +77,7 @@ class HostFacts:
 
 
 def gather(ports: Iterable[tuple[str, int]] = (), paths: Iterable[str | Path] = ()) -> HostFacts:
-    """Look at the host, at these ports, `(address, port)`, and at the disks under these paths."""
+    """The facts about the host, these ports, `(address, port)`, and the disks of these paths."""
     memory = _memory()
     return HostFacts(
         system=platform.system(),
@@ -93,35 +95,35 @@ def gather(ports: Iterable[tuple[str, int]] = (), paths: Iterable[str | Path] = 
 
 
 def disk(path: str | Path) -> DiskFact:
-    """Free and total bytes where `path` lies or would lie."""
-    seen = Path(path).absolute()
-    while not os.path.exists(seen) and seen != seen.parent:
-        seen = seen.parent
-    usage = shutil.disk_usage(seen)
-    device = os.stat(seen).st_dev
-    return DiskFact(str(path), str(seen), usage.free, usage.total, device, _refused(seen))
+    """The disk of `path`, which need not exist."""
+    existing = Path(path).absolute()
+    while not os.path.exists(existing) and existing != existing.parent:
+        existing = existing.parent
+    usage = shutil.disk_usage(existing)
+    device = os.stat(existing).st_dev
+    return DiskFact(str(path), str(existing), usage.free, usage.total, device, _refused(existing))
 
 
-def _refused(seen: Path) -> str:
-    if not seen.is_dir():
-        return f"{seen} is no folder"
-    if os.access(seen, os.W_OK | os.X_OK):
+def _refused(existing: Path) -> str:
+    if not existing.is_dir():
+        return f"{existing} is not a folder"
+    if os.access(existing, os.W_OK | os.X_OK):
         return ""
-    read_only = os.statvfs(seen).f_flag & os.ST_RDONLY
-    return f"{seen} is {'on a read-only disk' if read_only else 'not writable for this user'}"
+    read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
+    return f"{existing} is {'on a read-only disk' if read_only else 'not writable for this user'}"
 
 
 def port(address: str, number: int) -> PortFact:
-    """Try to bind, which is the truth; if that is refused, look for who listens."""
+    """Whether the port can be bound; if not, the listeners that prevent it."""
     try:
         _bind(address, number)
-    except OSError as refused:
+    except OSError as error:
         return PortFact(
             address=address,
             port=number,
             free=False,
-            error=(refused.strerror or str(refused)).lower(),
-            denied=isinstance(refused, PermissionError),
+            error=(error.strerror or str(error)).lower(),
+            denied=isinstance(error, PermissionError),
             listeners=tuple(item for item in listeners([number]) if _meets(item.address, address)),
         )
     except OverflowError:
@@ -130,7 +132,7 @@ def port(address: str, number: int) -> PortFact:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port that is free now; the kernel chooses."""
+    """A port that is free now, chosen by the kernel."""
     with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
@@ -160,7 +162,7 @@ def listeners(numbers: Sequence[int], proc: Path = Path("/proc")) -> tuple[Liste
 
 def _bind(address: str, number: int) -> None:
     with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
-        # As servers do: a connection in TIME_WAIT is no conflict, a listener is.
+        # As servers do: a listener is a conflict, a connection in TIME_WAIT is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((address, number))
         probe.listen(1)
@@ -171,36 +173,36 @@ def _family(address: str) -> socket.AddressFamily:
 
 
 def _address(hexadecimal: str) -> str:
-    """An address of /proc/net/tcp{,6}: words of four bytes, each in the order of this machine."""
+    """An address of /proc/net/tcp{,6}: words of four bytes in the host's byte order."""
     words = [hexadecimal[at : at + 8] for at in range(0, len(hexadecimal), 8)]
     raw = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
     return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
 
 def _meets(listening: str, wanted: str) -> bool:
-    """Whether a socket on `listening` can stand in the way of `wanted`."""
+    """Whether a socket on the address `listening` conflicts with one on `wanted`."""
     listening = listening.removeprefix("::ffff:")
     everywhere = ("0.0.0.0", "::")  # noqa: S104
     return listening == wanted or listening in everywhere or wanted in everywhere
 
 
 def _owners(inodes: set[str], proc: Path) -> dict[str, tuple[int, str | None]]:
-    """Socket inode -> (pid, process name), where this user may read a process's open files."""
-    found: dict[str, tuple[int, str | None]] = {}
+    """Socket inode -> (pid, process name), for processes whose open files this user may read."""
+    owners: dict[str, tuple[int, str | None]] = {}
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     for folder in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
         try:
             opened = os.listdir(folder / "fd")
         except OSError:
-            continue  # another user's, or gone
+            continue  # another user's, or just ended
         for number in opened:
             try:
                 inode = wanted.get(os.readlink(folder / "fd" / number))
             except OSError:
-                continue  # closed since the list was made
-            if inode is not None and inode not in found:
-                found[inode] = (int(folder.name), _process_name(folder))
-    return found
+                continue  # just closed
+            if inode is not None and inode not in owners:
+                owners[inode] = (int(folder.name), _process_name(folder))
+    return owners
 
 
 def _process_name(folder: Path) -> str | None:
@@ -236,7 +238,7 @@ def _distribution() -> str:
 
 
 def _user() -> str:
-    """The user's name without a look into a directory service that may not answer."""
+    """The user's name, without asking a directory service that may not answer."""
     import pwd
 
     try:

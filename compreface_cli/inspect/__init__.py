@@ -1,1 +1,1 @@
-"""What shows and changes nothing: `list-builds`, `show`, `status`, `doctor`."""
+"""Read-only commands: `list-builds`, `show`, `status`, `doctor`."""

@@ -1,4 +1,4 @@
-"""Look at everything that `cf` depends on here; changes nothing."""
+"""`cf doctor`: inspects everything on this machine that `cf` depends on; changes nothing."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from compreface_cli.deploy import routes
 from compreface_cli.errors import CfError
 from compreface_cli.inspect import doctor_settings
 
-_PROOF_S = 30.0
+_CHECK_S = 30.0
 
 
 def run() -> tuple[list[Finding], int]:
-    """The rows of the report and the exit code by the worst of them."""
+    """The rows of the report, and the exit code of the worst row."""
     rows = checks.doctor(look())
     return rows, checks.exit_code(rows)
 
 
 def look() -> Machine:
-    """Ask the host, Docker, the NVIDIA side, the store of models, the environment, the records."""
+    """Inspect the host, Docker, the GPU, settings, models, the engine's environment, instances."""
     broken: dict[str, str] = {}
     trouble: list[Finding] = []
     chosen, wrong = doctor_settings.read()
     ports, more = doctor_settings.ports(chosen)
     folders = (paths.data_dir(), paths.state_dir(), paths.cache_dir())
-    asked = facts.Questions(ports=tuple(ports), paths=tuple(map(str, folders)), gpu=True)
-    seen = facts.gather(asked)
+    questions = facts.Questions(ports=tuple(ports), paths=tuple(map(str, folders)), gpu=True)
+    gathered = facts.gather(questions)
     return Machine(
-        facts=seen,
+        facts=gathered,
         ports={number: wanted for (_, number), wanted in ports.items()},
         settings=(*wrong, *more),
-        ui=doctor_settings.of_ui(chosen, seen),
+        ui=doctor_settings.of_ui(chosen, gathered),
         models=_models(broken, trouble),
         environment=_environment(),
         instances=_instances(broken),
@@ -48,7 +48,7 @@ def look() -> Machine:
 
 
 def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, ModelState]:
-    """The state of every model that any build names, by hash."""
+    """The state of every model that a build names; verifies hashes."""
     from compreface_cli.builds import builds
     from compreface_cli.models import accepted, store
     from compreface_cli.plan.resolve import plan_of
@@ -58,7 +58,7 @@ def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, ModelSt
     except CfError as error:
         trouble.append(fail("models", error.code, error.message, error.hint or ""))
         return {}
-    found: dict[str, ModelState] = {}
+    states: dict[str, ModelState] = {}
     for name in builds.names():
         try:
             resolved = plan_of(name)
@@ -66,45 +66,45 @@ def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, ModelSt
             broken[f"the build {name}"] = error.message
             continue
         for model in resolved.models:
-            found[model.name] = store.state(model, by_hash=True)
-    return found
+            states[model.name] = store.state(model, by_hash=True)
+    return states
 
 
 def _environment() -> Environment:
-    """Find the environment of this version; import the engine in it and check its networks."""
+    """The engine's environment of this version; imports the engine in it, checks its networks."""
     from compreface_cli.engine import venv
 
     possible = any(importlib.util.find_spec(name) for name in ("pip", "ensurepip"))
     try:
-        found = venv.find(paths.engine_environments_dir(), venv.inputs("cpu"))
+        environment = venv.find(paths.engine_environments_dir(), venv.inputs("cpu"))
     except (OSError, CfError) as error:
-        return Environment(None, f"the engine's own parts cannot be read: {error}", possible)
-    if found is None:
+        return Environment(None, f"the engine's package cannot be read: {error}", possible)
+    if environment is None:
         return Environment(None, "", possible)
     trouble = ""
     try:
         engine_python.run(
-            found.python, "compreface_engine", "check", "--installation", timeout_s=_PROOF_S
+            environment.python, "compreface_engine", "check", "--installation", timeout_s=_CHECK_S
         )
     except (engine_python.Failed, TimeoutError) as error:
         trouble = str(error)
-    return Environment(str(found.folder), trouble, possible)
+    return Environment(str(environment.folder), trouble, possible)
 
 
 def _uis() -> list[Finding]:
-    """One row for the UI of each running instance that has one."""
+    """A row for the UI of each running instance that has one."""
     from compreface_cli.instance.records import Instances
     from compreface_cli.instance.state import Deployment
 
-    found = []
+    rows = []
     for record in Instances(paths.instances_dir()).all()[0]:
         if record.phase != "running" or not record.deployment.get("ui"):
             continue
         with suppress(KeyError, TypeError):  # a damaged record has a row of its own
             ui = Deployment.from_dict(record.deployment).ui
             if ui is not None:
-                found.append(ui_routes.judge(record.name, ui.url, routes.silent(ui.url)))
-    return found
+                rows.append(ui_routes.judge(record.name, ui.url, routes.silent(ui.url)))
+    return rows
 
 
 def _databases() -> list[Finding]:
@@ -113,16 +113,16 @@ def _databases() -> list[Finding]:
     from compreface_cli.instance.records import Instances
     from compreface_cli.instance.state import Deployment
 
-    found = []
+    rows = []
     for record in Instances(paths.instances_dir()).all()[0]:
         with suppress(KeyError, TypeError):  # a damaged record has a row of its own
             if record.deployment:
-                found += databases.look(record, Deployment.from_dict(record.deployment))
-    return found
+                rows += databases.look(record, Deployment.from_dict(record.deployment))
+    return rows
 
 
 def _instances(broken: dict[str, str]) -> dict[int, str]:
-    """Port -> the running instance of this user that has it."""
+    """The running instances of this user by port."""
     from compreface_cli.instance.records import Instances
 
     records, damaged = Instances(paths.instances_dir()).all()

@@ -1,4 +1,4 @@
-"""The settings of this user and folder as `cf up` would read them: all faults, and the ports."""
+"""Checks the settings that `cf up` would read here: reports all faults, and the ports it needs."""
 
 from __future__ import annotations
 
@@ -24,57 +24,57 @@ NAME = "settings"
 _Part: TypeAlias = Callable[[], Settings]
 _OF_PORTS = ("bind", "port", "core_port", "services", "launcher")
 _NOWHERE = Path(os.devnull) / "none"  # never there
-_WAY_OUT = "Correct it there or take it out; `cf config list` shows what can be set."
+_WAY_OUT = "Correct or remove it there; `cf config list` shows what can be set."
 
 
 def read() -> tuple[Settings, list[Finding]]:
-    """What is sound of the settings, and a row for each value that is not."""
+    """The valid settings, and a row for each invalid one."""
     values: dict[str, settings.Value] = {}
     rows: list[Finding] = []
     for part in _parts():
         try:
-            found = part()
+            read_settings = part()
         except CfError as error:
             rows += refused(error)
             continue
-        rows += [warn(NAME, note.removeprefix("warning: ")) for note in found.notes]
-        values = {**found.values, **values}
+        rows += [warn(NAME, note.removeprefix("warning: ")) for note in read_settings.notes]
+        values = {**read_settings.values, **values}
         if part is settings.resolve:
             break
     return Settings(values), [*dict.fromkeys(rows), *_mirror()]
 
 
 def ports(chosen: Settings) -> tuple[dict[tuple[str, int], WantedPort], list[Finding]]:
-    """(address, port) of each port that `cf up` would publish, and what keeps it from a plan."""
+    """The ports that `cf up` would publish, by (address, port), and rows of conflicts."""
     rows: list[Finding] = []
     try:
         plan = plan_of(chosen.get("build"), chosen)
     except CfError as error:
         rows = refused(error)
-        given = {key: one for key in _OF_PORTS if (one := chosen.given(key)) is not None}
+        given = {key: value for key in _OF_PORTS if (value := chosen.given(key)) is not None}
         bundled = resources.builds_dir() / "embedded.yaml"
         plan = plan_of(str(bundled), Settings(given))
-    found: dict[tuple[str, int], WantedPort] = {}
+    wanted_ports: dict[tuple[str, int], WantedPort] = {}
     full = plan.services == "full" and plan.launcher != "process"
     asked = plan.origins.get("port", "default") != "default"
     for flag, address, number in reversed(port.published(plan)):
         if full and flag == "--port":
-            # Not asked for, it is in no way: without Docker the engine starts alone.
+            # A default port in use prevents nothing: without Docker, the engine starts alone.
             wanted = WantedPort("the UI's port", needed=asked)
         elif full and not asked:
             wanted = WantedPort("the engine's port", way_out="--port auto --core-port auto")
         else:
             wanted = WantedPort("the engine's port", way_out=f"{flag} auto")
-        found[address, number] = wanted
+        wanted_ports[address, number] = wanted
     if both := port.clash(plan):
         rows.append(fail(port.NAME, CONFLICT, both, "Set another port or core_port."))
-    return found, rows
+    return wanted_ports, rows
 
 
 def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
-    """Whether the UI can show what the build answers, and who may ask.
+    """Rows on whether the UI can show the build's results, and who can reach its ports.
 
-    Nothing where no plan can be made.
+    Empty if the settings give no plan.
     """
     try:
         plan = plan_of(chosen.get("build"), chosen)
@@ -84,13 +84,13 @@ def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
 
 
 def refused(error: CfError) -> list[Finding]:
-    """An error as rows: one for each fault of a file."""
-    several = error.message.splitlines() if "faults" in error.details else [error.message]
-    return [fail(NAME, error.code, one, error.hint or _WAY_OUT) for one in several]
+    """The rows of an error: one for each fault of a file."""
+    messages = error.message.splitlines() if "faults" in error.details else [error.message]
+    return [fail(NAME, error.code, message, error.hint or _WAY_OUT) for message in messages]
 
 
 def _parts() -> Iterator[_Part]:
-    """All settings as one; where that is refused, each source by itself, the strongest first."""
+    """Readers of all settings together, and then of each source alone, the strongest first."""
     yield settings.resolve
     ours = {row.env for row in TABLE}
     others = {name: value for name, value in os.environ.items() if name not in ours}

@@ -1,4 +1,4 @@
-"""A build as its file has it, or as the plan that would run, with who set what."""
+"""`cf show` and `cf validate`: a build file, its checks, licence, border and runtimes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compreface_cli.models.entry import Border
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import asked_for, plan_of
 
-# A build without faults, to try one plugin at a time in.
+# A valid build, in which plugins are checked one at a time.
 _BARE: Mapping[str, Any] = {
     "detector": "embedded.FaceDetector@mtcnn",
     "calculator": "embedded.Calculator@mobilefacenet192",
@@ -31,7 +31,7 @@ _BARE: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A build file without a fault, and what of it does not run in this version."""
+    """A valid build file, its plan, and notes about it."""
 
     build: BuildFile
     plan: Plan
@@ -39,30 +39,30 @@ class Checked:
 
 
 def shown(name: str | None) -> BuildFile:
-    """The build of that name, else the one that the settings choose."""
+    """The build of that name, by default the one that the settings name."""
     return builds.load(name or settings.resolve().get("build"))
 
 
-def unfit(flags: Mapping[str, Any]) -> list[Finding]:
-    """What the UI lacks in the plan for these flags, under the settings that hold here."""
+def ui_findings(flags: Mapping[str, Any]) -> list[Finding]:
+    """Findings about what the UI needs and the plan for these flags and settings lacks."""
     try:
         plan, _ = asked_for(flags)
     except CfError:
-        return []  # a build is shown whatever the settings are worth
+        return []  # invalid settings do not prevent showing a build
     return [finding for finding in ui.judge(plan) if finding.level != "ok"]
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What may be done with the weights of a build, and by network why, and what trained it."""
+    """The licence of a build's weights; by network its terms and training sets."""
 
-    licence: Mapping[str, Any]  # that its file states, else by the catalogue
+    licence: Mapping[str, Any]  # as its file states, else from the catalogue
     terms: Mapping[str, str]
-    trained_on: Mapping[str, tuple[str, ...]]  # no set: not known
+    trained_on: Mapping[str, tuple[str, ...]]  # empty: not known
 
 
 def weights(build: BuildFile) -> Weights:
-    """What is known of the build's networks."""
+    """The licence, terms and training sets of the build's networks."""
     from compreface_cli.models import licence
 
     spec = build.spec
@@ -71,13 +71,13 @@ def weights(build: BuildFile) -> Weights:
     own = stated.model_dump(exclude_none=True) if stated else None
     return Weights(
         own or licence.together(plugins),
-        {name: str(one) for name, one in licence.of(plugins, own).items()},
+        {name: str(terms) for name, terms in licence.of(plugins, own).items()},
         licence.trained_on(plugins),
     )
 
 
 def border(build: BuildFile) -> Border | None:
-    """The similarity border of its calculator, None if nobody knows it or the build has a fault."""
+    """The similarity border of its calculator; None if it is not known or the build is invalid."""
     try:
         return plan_of(build).border
     except CfError:
@@ -85,15 +85,18 @@ def border(build: BuildFile) -> Border | None:
 
 
 def runtimes(build: str) -> dict[str, Mapping[str, Any]]:
-    """What the engines of this build's running instances say of their networks, by instance."""
+    """The runtimes of each network in this build's running instances, by instance."""
     records, _ = running.instances().all()
-    wanted = [one for one in records if one.build == build and one.phase == "running"]
-    said = {one.name: running.runtimes(one) for one in wanted if one.deployment}
-    return {name: found for name, found in said.items() if found}
+    by_instance = {
+        record.name: running.runtimes(record)
+        for record in records
+        if record.build == build and record.phase == "running" and record.deployment
+    }
+    return {name: networks for name, networks in by_instance.items() if networks}
 
 
 def accepted_hashes(plan: Plan, note: Callable[[str], None]) -> dict[str, list[str]]:
-    """The SHA-256 of model files that this user accepted, by the name of the plan's models."""
+    """The SHA-256 values that this user accepted for the plan's models, by name."""
     from compreface_cli.models import accepted, store
 
     if not plan.models:
@@ -107,19 +110,20 @@ def accepted_hashes(plan: Plan, note: Callable[[str], None]) -> dict[str, list[s
 
 
 def checked(path: Path) -> Checked:
-    """Check a file as `cf up` would, without the settings of this user or folder."""
+    """Check a build file as `cf up` would, but without settings; raises ConfigurationError."""
     build = builds.load(path if path.is_absolute() else Path.cwd() / path)
     _raise_for_plugins(build)
     plan = plan_of(build)
     notes = []
     if build.name != path.stem:
         notes.append(
-            f"the build is called {build.name!r}: in a folder of builds its file must be "
+            f"the build is named {build.name!r}: in a folder of builds, its file must be named "
             f"{build.name}.yaml"
         )
-    # Whether a file of the build's own lies beside it is no matter of the build file.
-    theirs = replace(plan, models=tuple(model for model in plan.models if not model.build_folder))
-    notes += [f"{one.message}. {one.hint}" for one in model_files.out_of_reach(theirs)]
+    # The files beside a build file are not part of the check.
+    others = replace(plan, models=tuple(model for model in plan.models if not model.build_folder))
+    findings = model_files.out_of_reach(others)
+    notes += [f"{finding.message}. {finding.hint}" for finding in findings]
     return Checked(build, plan, tuple(notes))
 
 
@@ -133,26 +137,26 @@ def _raise_for_plugins(build: BuildFile) -> None:
         places["plugins", number] = {"plugins": [plugin]}
     document = read(build.path)
     faults, hints = [], []
-    for place, one in places.items():
+    for place, plugin_keys in places.items():
         try:
-            plan_of(replace(build, spec=build.spec.model_copy(update={**_BARE, **one})))
+            plan_of(replace(build, spec=build.spec.model_copy(update={**_BARE, **plugin_keys})))
         except ConfigurationError as error:
             where = ".".join(map(str, place))
             line, column = document.position(place)
             faults.append(Fault(document.origin, line, column, f"{where}: {error.message}"))
             hints.append(error.hint or "")
     if faults:
-        refused = refuse(sorted(faults, key=lambda one: (one.line, one.column)))
-        refused.hint = _together(hints)
+        refused = refuse(sorted(faults, key=lambda fault: (fault.line, fault.column)))
+        refused.hint = _merged(hints)
         raise refused
 
 
-def _together(hints: list[str]) -> str:
-    """Each hint once; what they show of `models:` entries becomes one list of them."""
-    said: dict[str, list[str]] = {}
+def _merged(hints: list[str]) -> str:
+    """Each hint once, with the `models:` entries that they show in one list."""
+    entries_by_text: dict[str, list[str]] = {}
     for hint in hints:
         sentence, marked, entries = hint.partition("\nmodels:\n")
-        said.setdefault(sentence + marked, []).append(entries)
+        entries_by_text.setdefault(sentence + marked, []).append(entries)
     return "\n".join(
-        sentence + "\n".join(dict.fromkeys(entries)) for sentence, entries in said.items()
+        text + "\n".join(dict.fromkeys(entries)) for text, entries in entries_by_text.items()
     )

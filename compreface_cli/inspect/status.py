@@ -1,4 +1,4 @@
-"""`cf status`: every instance of this user as it is now, not as its record hopes."""
+"""`cf status`: the actual state of every instance of this user."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from compreface_cli.locks import Holder
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One instance; `busy` names the `cf` that works on it now."""
+    """The state of an instance; `busy`: the `cf` that is working on it."""
 
     record: Record
     deployment: Deployment | None
     health: Health
     busy: Holder | None = None
-    runtimes: Mapping[str, Any] = field(default_factory=dict)  # what its engine says of them
-    database: Sequence[Finding] = ()  # what is wrong with what it has stored
+    runtimes: Mapping[str, Any] = field(default_factory=dict)  # of its networks
+    database: Sequence[Finding] = ()  # faults of its database
 
     @property
     def well(self) -> bool:
-        """Whether it is as its user left it: running rightly, stopped, or being worked on."""
+        """Whether it is in the state that its user wanted: running, stopped or being changed."""
         return self.busy is not None or self.health.state in ("running", "stopped")
 
 
 def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
-    """The instance named, or all; changes nothing."""
+    """The state of the named instance or of all, and the damaged records; changes nothing."""
     if name is not None:
-        found = _settled(running.pick(name, only_running=False))
-        return ([] if found is None else [_look(*found)]), []
+        settled = _settled(running.pick(name, only_running=False))
+        return ([] if settled is None else [_look(*settled)]), []
     records, damaged = running.instances().all()
-    now = [_settled(record) for record in records]
-    return [_look(*one) for one in now if one is not None], damaged
+    current = [_settled(record) for record in records]
+    return [_look(*settled) for settled in current if settled is not None], damaged
 
 
 def _settled(record: Record) -> tuple[Record, Holder | None] | None:
-    """The record and who works on it; None when it is gone.
+    """The record and the `cf` that works on the instance; None when the instance is gone.
 
-    A run that ended after its record was read is no run that was cut off.
+    Reads the record again, so that a run that has just ended is not taken for an interrupted one.
     """
     store = running.instances()
     busy = store.holder(record.name)
@@ -60,18 +60,20 @@ def _settled(record: Record) -> tuple[Record, Holder | None] | None:
 
 def _look(record: Record, busy: Holder | None) -> Status:
     record = unfinished.actual(record)
-    known = running.deployment(record) if record.deployment else None
+    deployed = running.deployment(record) if record.deployment else None
     health = running.health(record, busy=busy is not None)
-    said = running.runtimes(record) if health.state == "running" else {}
-    found: list[Finding] = []
+    runtimes = running.runtimes(record) if health.state == "running" else {}
+    faults: list[Finding] = []
     if busy is None and any(
-        one.name == "postgres" and one.state == "running" for one in health.services
+        service.name == "postgres" and service.state == "running" for service in health.services
     ):
-        found = [one for one in databases.look(record, known) if one.level == "fail"]
-    if found:
-        named = f"{record.name}: "  # the note begins so already
-        lines = [line for one in found for line in (one.message.removeprefix(named), one.hint)]
+        faults = [fault for fault in databases.look(record, deployed) if fault.level == "fail"]
+    if faults:
+        prefix = f"{record.name}: "  # the command prints it before the note
+        lines = [
+            line for fault in faults for line in (fault.message.removeprefix(prefix), fault.hint)
+        ]
         state = "unhealthy" if health.state == "running" else health.state
         text = "\n".join([health.detail, *lines] if health.detail else lines)
         health = replace(health, state=state, detail=text)
-    return Status(record, known, health, busy, said, found)
+    return Status(record, deployed, health, busy, runtimes, faults)

@@ -152,12 +152,12 @@ def foresee(
             ready.add(model.name)
             continue
         _check_mirror(places)
-        said = accept_hash.get(model.name, ())
+        accept = accept_hash.get(model.name, ())
         proven: list[str] = []
         unknown = []
         for file in model.files:
             try:
-                here = _lying_here(model, file, places, said, _silent)
+                here = _lying_here(model, file, places, accept, _silent)
                 if here is None and not _addresses(file, places):
                     raise _missing(model, file, places)
                 proven += [here[1]] if here else []
@@ -165,8 +165,8 @@ def foresee(
                 unknown.append(unaccepted)
         if unknown:
             all_here = len(proven) + len(unknown) == len(model.files)
-            stray = _stray(model, said, proven, unknown) if all_here else []
-            raise _unaccepted(model, unknown, stray, _new(model, places, said, proven))
+            stray = _stray(model, accept, proven, unknown) if all_here else []
+            raise _unaccepted(model, unknown, stray, _new(model, places, accept, proven))
     return frozenset(ready)
 
 
