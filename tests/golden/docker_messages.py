@@ -219,7 +219,7 @@ def _not_freed(work: database._Database) -> object:
 def _shared(work: database._Database) -> object:
     found = work.container()
     assert found is not None
-    return work._only_ours(found)  # type: ignore[func-returns-value]
+    return work._require_sole_use(found)  # type: ignore[func-returns-value]
 
 
 def _prepare(launcher: ComposeLauncher | ProcessLauncher) -> Case:
