@@ -130,7 +130,8 @@ def _write(
     from compreface_cli.deploy import render_place
     from compreface_cli.deploy.build import prepared_models
     from compreface_cli.plan.resolve import asked_for
-    from compreface_cli.project import render, writer
+    from compreface_cli.project import writer
+    from compreface_cli.project.targets import compose as target
 
     # A rendered project is always for Compose, whatever launcher the settings name.
     plan, chosen = asked_for({**flags, "launcher": "compose"})
@@ -144,7 +145,7 @@ def _write(
         raise_for(model_files.out_of_reach(plan))
     with interruptible():
         models = prepared_models(plan, out, accept_hash=accept_hash) if with_models else {}
-        rendered = render.render(plan, models, with_models=with_models)
+        rendered = target.render(plan, models, with_models=with_models)
         return plan, writer.write(rendered, folder), rendered.digest()
 
 

@@ -252,11 +252,12 @@ def _preflight(plan: Plan, own: _Own | None, out: Output) -> None:
 def _in_a_folder_of_its_own(
     plan: Plan, request: Request, undo: CleanUp, out: Output
 ) -> image.Image:
-    from compreface_cli.project import render, writer
+    from compreface_cli.project import writer
+    from compreface_cli.project.targets import compose as target
 
     models = prepared_models(plan, out, accept_hash=request.accept_hash)
     with leftovers.folder(_FOLDER) as folder:
-        writer.write(render.render(plan, models), folder)
+        writer.write(target.render(plan, models), folder)
         return build_image(
             plan, folder, out=out, undo=undo, no_cache=request.no_cache, pull=request.pull
         )

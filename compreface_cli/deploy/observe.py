@@ -21,7 +21,8 @@ from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment, Endpoint, ServiceState
 from compreface_cli.plan.operations import Observed, Options, builds
 from compreface_cli.plan.plan import Plan, with_launcher
-from compreface_cli.project import render, writer
+from compreface_cli.project import writer
+from compreface_cli.project.targets import compose as target
 
 _IF_NEWER = "if its registry has a newer image"
 
@@ -163,10 +164,10 @@ def _of_compose(
     here, base = docker.image(plan.image), docker.image(plan.base_image)
     project: Literal["absent", "same", "differs"]
     if missing:  # its files are known once the models are prepared
-        project = "differs" if (folder / render.COMPOSE_FILE).exists() else "absent"
+        project = "differs" if (folder / target.COMPOSE_FILE).exists() else "absent"
         made_from = None
     else:
-        rendered = render.render(plan, model_folders(plan))
+        rendered = target.render(plan, model_folders(plan))
         project = writer.state(rendered, folder)
         made_from = images.fingerprint_of(rendered.hashes())
     image = here is not None
@@ -203,7 +204,7 @@ def _of_running(
     )
     if plan.launcher != "compose" or known.launcher != "compose":
         return replace(seen, obstacle=takeover.obstacle(known, after))
-    rendered = str(render.render(plan, with_models=False).files[render.COMPOSE_FILE])
+    rendered = str(target.render(plan, with_models=False).files[target.COMPOSE_FILE])
     obstacle = takeover.obstacle(known, after, rendered=rendered)
     changed = dict(changes.of(known, rendered=rendered, beside=not obstacle))
     changed = _with_images(plan, changed, seen, options)

@@ -18,11 +18,12 @@ from compreface_cli.project.writer import OVERRIDE
 
 def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
     """Write the project of a settled plan; a run that fails later puts the old folder back."""
-    from compreface_cli.project import render, writer
+    from compreface_cli.project import writer
+    from compreface_cli.project.targets import compose as target
 
     folder = paths.project_dir(plan.instance)
     copy = kept(folder)
-    rendered = render.render(plan, models)
+    rendered = target.render(plan, models)
     put_old_back(folder)
     was_there = folder.is_dir()
 

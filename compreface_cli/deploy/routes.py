@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from compreface_cli.engine.client import EngineClient, Refused
 from compreface_cli.errors import UnhealthyError
-from compreface_cli.project.render import UI_ROUTES
+from compreface_cli.project.targets.compose import UI_ROUTES
 
 _LONGEST_S = 4.0
 

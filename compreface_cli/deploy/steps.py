@@ -90,7 +90,7 @@ def write_project(run: Preparation, _: Sequence[str]) -> None:
 
 
 def pull_images(run: Preparation, names: Sequence[str]) -> None:
-    """They stay: what is pulled belongs to nobody."""
+    """Pulled images stay, also when the run fails: other builds may use them."""
     from compreface_cli.deploy.build import shown
     from compreface_cli.docker import image
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from compreface_cli.instance.state import Deployment
-from compreface_cli.project.render import ENV_FILE
+from compreface_cli.project.targets.compose import ENV_FILE
 from compreface_cli.project.writer import read_env
 
 _FILE = "api-keys"

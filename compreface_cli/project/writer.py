@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from compreface_cli import __version__
 from compreface_cli.errors import CfError, ConflictError
-from compreface_cli.project.render import ENV_FILE, KEYS_FOLDER, FileRef, RenderedProject, env_text
+from compreface_cli.project.rendered import FileRef, RenderedProject
+from compreface_cli.project.targets.compose import ENV_FILE, KEYS_FOLDER, env_text
 
 MANIFEST = ".cf-manifest.json"
 OVERRIDE = "compose.override.yaml"

@@ -15,7 +15,7 @@ from compreface_cli.docker import containers
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers import swap
 from compreface_cli.plan import plan
-from compreface_cli.project import render
+from compreface_cli.project.targets import compose as target
 from tests.cli.names import assert_named
 from tests.golden.rendered import NOWHERE
 
@@ -60,7 +60,7 @@ def test_what_each_container_can_have_is_no_obstacle(core: dict[str, Any]) -> No
 def test_the_rendered_stack_lets_two_engines_stand_side_by_side() -> None:
     found = settings.resolve({}, environ={}, project_file=NOWHERE, user_file=NOWHERE)
     wanted = plan.resolve(builds.load(resources.builds_dir() / "embedded.yaml"), found)
-    text = render.render(wanted, with_models=False).files["compose.yaml"]
+    text = target.render(wanted, with_models=False).files["compose.yaml"]
     core = yaml.safe_load(str(text))["services"][CORE]
     # As Compose reads it: no number before the second colon is any free port.
     assert core["ports"] == ["127.0.0.1::3000"]

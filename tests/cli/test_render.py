@@ -17,8 +17,9 @@ from compreface_cli.builds.builds import BuildFile
 from compreface_cli.config.settings import resolve as resolve_settings
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from compreface_cli.plan.plan import Plan, resolve
-from compreface_cli.project import render
-from compreface_cli.project.render import FileRef, env_quoted, env_text, quoted
+from compreface_cli.project.rendered import FileRef, RenderedProject
+from compreface_cli.project.targets import compose as target
+from compreface_cli.project.targets.compose import env_quoted, env_text, quoted
 from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.build_files import build_file, catalogue, custom_build_file
 from tests.cli.test_plan import NOWHERE
@@ -36,8 +37,8 @@ def plan(build: BuildFile | None = None, **flags: Any) -> Plan:
     return resolve(build or build_file(), chosen, catalogue=catalogue())
 
 
-def project(build: BuildFile | None = None, /, **flags: Any) -> render.RenderedProject:
-    return render.render(plan(build, **flags), with_models=False, revision=REVISION)
+def project(build: BuildFile | None = None, /, **flags: Any) -> RenderedProject:
+    return target.render(plan(build, **flags), with_models=False, revision=REVISION)
 
 
 def compose(build: BuildFile | None = None, **flags: Any) -> dict[str, Any]:
@@ -230,7 +231,7 @@ def prepared(folder: Path, name: str) -> Path:
 
 def test_prepared_models_come_into_the_image_and_its_label(tmp_path: Path) -> None:
     wanted = plan(custom_build_file())
-    made = render.render(wanted, {"my-model": prepared(tmp_path, "my-model")})
+    made = target.render(wanted, {"my-model": prepared(tmp_path, "my-model")})
     assert {path for path in made.files if path.startswith("core/models/")} == {
         "core/models/my-model/model.json",
         "core/models/my-model/model.onnx",
@@ -248,8 +249,8 @@ def test_a_runtime_that_loads_the_source_files_finds_them_in_the_image(tmp_path:
     flags: dict[str, Any] = {"calculator": "facenet.Calculator"}
     models = {"20180402-114759": folder}
     inside = "core/models/20180402-114759/source/20180402-114759.pb"
-    assert inside in render.render(plan(runtime="tensorflow", **flags), models).files
-    assert inside not in render.render(plan(**flags), models).files
+    assert inside in target.render(plan(runtime="tensorflow", **flags), models).files
+    assert inside not in target.render(plan(**flags), models).files
 
 
 def test_what_was_chosen_to_compute_is_baked_into_the_image() -> None:
@@ -263,11 +264,11 @@ def test_what_was_chosen_to_compute_is_baked_into_the_image() -> None:
 
 def test_a_model_that_is_not_prepared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="my-model") as caught:
-        render.render(plan(custom_build_file()))
+        target.render(plan(custom_build_file()))
     assert caught.value.code == 9
     (prepared(tmp_path, "my-model") / "model.onnx").unlink()
     with pytest.raises(FetchError):
-        render.render(plan(custom_build_file()), {"my-model": tmp_path / "my-model"})
+        target.render(plan(custom_build_file()), {"my-model": tmp_path / "my-model"})
 
 
 @pytest.mark.parametrize("flag", ["port", "core_port"])

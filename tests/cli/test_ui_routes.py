@@ -12,7 +12,7 @@ from typing import Any
 
 from compreface_cli.checks import ui_routes
 from compreface_cli.deploy import routes
-from compreface_cli.project.render import UI_ROUTES
+from compreface_cli.project.targets.compose import UI_ROUTES
 
 ADMIN, API, CORE = UI_ROUTES
 OK = (200, {"status": "OK"})

@@ -20,7 +20,8 @@ from compreface_cli.deploy import observe
 from compreface_cli.deploy import up as flow
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan import plan
-from compreface_cli.project import render, writer
+from compreface_cli.project import writer
+from compreface_cli.project.targets import compose as target
 from compreface_cli.terminal.output import Output
 from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.local_cf import LocalCf, free_port
@@ -61,7 +62,7 @@ def test_limits_that_are_set_reach_process_and_compose_and_no_others_do(tmp_path
     assert wanted.engine_environment().items() >= LIMITS.items()
     assert wanted.origins["apply_exif"] == "environment CF_APPLY_EXIF"
     assert observe.digest(wanted) != observe.digest(unset)
-    files = render.render(wanted).files
+    files = target.render(wanted).files
     core = yaml.safe_load(str(files["compose.yaml"]))["services"]["compreface-core"]
     assert core["environment"].items() >= LIMITS.items()
     assert "CF_API_KEYS" not in core["environment"]
@@ -102,7 +103,7 @@ def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) ->
     assert wanted.api_keys == f"{KEY},second$key'\\"
     assert wanted.key == KEY
     assert KEY not in json.dumps(wanted.as_dict()) + repr(wanted)
-    rendered = render.render(wanted)
+    rendered = target.render(wanted)
     assert not any(
         KEY in content for content in rendered.files.values() if isinstance(content, str)
     )
@@ -118,14 +119,14 @@ def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) ->
     assert EngineSettings.from_env({"CF_API_KEYS_FILE": str(given)}).api_keys == tuple(
         f"sha256:{hashlib.sha256(key.encode()).hexdigest()}" for key in wanted.api_keys.split(",")
     )
-    writer.write(render.render(_plan({})), folder)
+    writer.write(target.render(_plan({})), folder)
     assert "CF_API_KEYS" not in writer.read_env(folder / ".env")
     assert not given.parent.exists()
 
 
 def test_other_keys_make_another_container() -> None:
     texts = {
-        str(render.render(_plan({"CF_API_KEYS": key})).files["compose.yaml"])
+        str(target.render(_plan({"CF_API_KEYS": key})).files["compose.yaml"])
         for key in (KEY, f"{KEY},second-key", "another-key")
     }
     assert len(texts) == 3
@@ -188,7 +189,7 @@ def test_what_a_limit_leaves_without_effect_is_said(
 def test_the_full_stack_is_refused_with_keys_since_its_api_has_none_to_show() -> None:
     full = _plan({"CF_API_KEYS": KEY}, services="full")
     with pytest.raises(ConfigurationError, match="api_keys"):
-        render.render(full)
+        target.render(full)
     assert not _plan({"CF_API_KEYS": KEY}, services="full", launcher="process").keys_fault()
 
 
@@ -269,7 +270,7 @@ def _status(port: str, key: str = "") -> int:
 
 
 def _core(plan: plan.Plan) -> dict[str, Any]:
-    document = yaml.safe_load(str(render.render(plan).files["compose.yaml"]))
+    document = yaml.safe_load(str(target.render(plan).files["compose.yaml"]))
     found: dict[str, Any] = document["services"]["compreface-core"]
     return found
 

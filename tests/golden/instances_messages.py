@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +23,11 @@ from compreface_cli.facts.host import PortFact
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers.process import ProcessLauncher
-from compreface_cli.project import render, writer
-from compreface_cli.project.render import FileRef, RenderedProject
+from compreface_cli.project import writer
+from compreface_cli.project.rendered import FileRef, RenderedProject
+from compreface_cli.project.targets import compose as target
 from compreface_cli.removal import things
+from compreface_cli.terminal import stdout
 from compreface_cli.terminal.output import Output
 from tests.cli.build_files import plain_data, write
 from tests.cli.fake_facts import held, plan
@@ -194,7 +197,7 @@ def _copied(folder: Path) -> object:
 
 
 def _proven(text: str) -> Case:
-    return lambda _: render._check(plan(), text)
+    return lambda _: target._check(plan(), text)
 
 
 def _consent(typed: str | None, given: tuple[str, ...] = ()) -> Case:
@@ -223,6 +226,19 @@ def _not_removed(folder: Path) -> object:
     with mock.patch.object(shutil, "rmtree", side_effect=error):
         things.erase(folder / "x")
     return "it is gone"
+
+
+def _supervisor(folder: Path) -> None:
+    ended = subprocess.CompletedProcess([], 1, stderr="OSError: no room\n")
+    data = {"folder": str(folder), "argv": [], "env": {}}
+    known = Deployment("process", "x", Endpoint("127.0.0.1", 3000), data=data)
+    with mock.patch.object(subprocess, "run", return_value=ended):
+        ProcessLauncher(lambda name: folder).start(known, lambda line: None)
+
+
+def _output(_: Path) -> None:
+    with mock.patch.object(os, "dup2"), stdout.written():  # or nothing could be printed any more
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 CASES: Final[Mapping[str, Case]] = {
@@ -263,6 +279,7 @@ CASES: Final[Mapping[str, Case]] = {
         "up", "--launcher", "process", "--port", "1", "--core-port", "2"
     ),
     "start: another program took the port": _listener(held(3000)),
+    "start: no supervisor": _supervisor,
     "start: an address in use": _explained("OSError: [Errno 98] Address already in use"),
     "start: an illegal instruction": _explained("Illegal instruction"),
     "start: no memory": _explained("MemoryError"),
@@ -279,7 +296,7 @@ CASES: Final[Mapping[str, Case]] = {
     "build: a model without an address": _cf("build", "facenet"),
     "render: one number for two ports": _rendered("--port", "3456", "--core-port", "3456"),
     "render: no number": _rendered("--port", "auto"),
-    "render: keys and the full stack": lambda _: render.render(
+    "render: keys and the full stack": lambda _: target.render(
         plan(secrets={"api_keys": "long-enough"})
     ),
     "render: a folder of another instance": _cf(
@@ -290,7 +307,7 @@ CASES: Final[Mapping[str, Case]] = {
         *("facenet", "-o", "out", "--instance", "embedded", "--no-models"),
         before=_rendered(),
     ),
-    "render: a model that is not prepared": lambda _: render.render(plan(models=(a_model(),))),
+    "render: a model that is not prepared": lambda _: target.render(plan(models=(a_model(),))),
     "render: no YAML": _proven("a: ["),
     "render: another project": _proven("{name: x, services: {compreface-core: {image: x}}}"),
     "project: another folder": _in_the_way("thesis.txt"),
@@ -324,5 +341,6 @@ CASES: Final[Mapping[str, Case]] = {
     "prune: no": _prune("n"),
     # Commands
     "compare: one picture": _cf("compare", "a.png", before=_photograph),
+    "cf: no output": _output,
     "cf: a fault": lambda _: cli._unexpected(ValueError("x")),
 }

@@ -24,17 +24,19 @@ from tests.golden import (
     builds_messages,
     checks_messages,
     convert_messages,
+    docker_messages,
     engine_messages,
     instances_messages,
     models_messages,
     photos_messages,
 )
 
+_FAULTS = (AssertionError, AttributeError, KeyError, NameError, TypeError)
 FOLDER = Path(__file__).parent / "messages"
 _VARIES: Final = {
     r"127\.0\.0\.1:[3-6]\d{4}": "127.0.0.1:PORT",  # of a server of the case's own
     r"at 0x[0-9a-f]+": "at 0x",  # of a Python object
-    r"since 20\d\d-[-0-9T:+]+": "since THEN",
+    r"since 20\d\d-[-0-9T:+.]+": "since THEN",
     r"  \(\d+(\.\d)? (kB|bytes)(?=[,)])": "  (N kB",  # on the disk
     r"(compreface-core:[a-z-]+)-[0-9a-f]{8}": r"\1-HASH",  # it has this version in it
 }
@@ -47,6 +49,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "builds": builds_messages.CASES,
     "checks": checks_messages.CASES,
     "models": models_messages.CASES,
+    "docker": docker_messages.CASES,
     "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
 }
@@ -74,6 +77,8 @@ def message(case: Case) -> str:
     with tempfile.TemporaryDirectory() as folder, _user(Path(folder)):
         try:
             said = text(case(Path(folder)))
+        except _FAULTS:  # of the case itself
+            raise
         except Exception as error:
             said = text(error)
         said = said.replace(folder, "FOLDER").replace(f"pid {os.getpid()}", "pid PID")

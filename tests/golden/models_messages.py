@@ -283,6 +283,13 @@ CASES: Final[Mapping[str, Case]] = {
         Answer(WEIGHTS, etag='"b"', checks_if_range=False),
         limits=replace(QUICK, tries=2),
     ),
+    "fetch: a part of another file": _fetch(
+        Answer(WEIGHTS, cut_after=100),
+        Answer(b"", status=416),
+        Answer(WEIGHTS),
+        limits=replace(QUICK, tries=2),
+    ),
+    "fetch: no address": _address("http://127.0.0.1:port/m.onnx"),
     "fetch: no web address": _address("file:///etc/hostname"),
     "fetch: nobody there": _address(NOBODY),
     "fetch: no room": _no_room,

@@ -22,7 +22,7 @@ from compreface_cli.photos import compare, demo, drawing, pictures, scan
 from compreface_cli.photos.pictures import Picture
 from compreface_cli.photos.scan import Engine, ScanResult
 from tests.cli.fake_facts import plan
-from tests.cli.picture_engine import BUSY, NO_FACE, STATUS, a_face, picture_engine
+from tests.cli.picture_engine import BUSY, STATUS, a_face, picture_engine
 from tests.cli.talking_engine import CALCULATOR, TalkingEngine, face, serving
 
 Case = Callable[[Path], object]
@@ -207,7 +207,6 @@ CASES: Final[Mapping[str, Case]] = {
         scan.describe, status=(401, {"message": "401 Unauthorized: no API key"})
     ),
     "engine: a bad picture": _answered((400, {"message": "400 Bad Request: it is broken"})),
-    "engine: no face": _answered(NO_FACE),
     "engine: a full queue": _answered(BUSY),
     "engine: an answer without faces": _answered((200, {})),
     "plugins: unknown": lambda _: scan.chosen(ENGINE, "age,pose,beard"),

@@ -12,8 +12,8 @@ from compreface_cli import resources
 from compreface_cli.builds import builds
 from compreface_cli.config import settings
 from compreface_cli.plan import plan
-from compreface_cli.project import render
-from compreface_cli.project.render import FileRef, RenderedProject
+from compreface_cli.project.rendered import FileRef, RenderedProject
+from compreface_cli.project.targets import compose as target
 
 FOLDER = Path(__file__).parent / "rendered"
 REVISION = "0" * 40
@@ -72,7 +72,7 @@ def rendered(name: str) -> RenderedProject:
     build, flags = CASES[name]
     found = settings.resolve(flags, environ={}, project_file=NOWHERE, user_file=NOWHERE)
     wanted = plan.resolve(builds.load(resources.builds_dir() / f"{build}.yaml"), found)
-    return render.render(wanted, with_models=False, revision=REVISION)
+    return target.render(wanted, with_models=False, revision=REVISION)
 
 
 def texts(project: RenderedProject) -> dict[str, str]:

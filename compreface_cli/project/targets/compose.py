@@ -7,10 +7,9 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from compreface_cli import __version__, resources
 from compreface_cli.config.settings_table import MAX_BODY_BYTES
@@ -26,6 +25,7 @@ from compreface_cli.docker.labels import (
 )
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
+from compreface_cli.project.rendered import Content, FileRef, RenderedProject
 from compreface_cli.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
@@ -40,54 +40,6 @@ ROUTES_FILE = "ui/nginx.conf.template"
 UI_ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
 _DNS_CACHE_TTL = "-Dsun.net.inetaddr.ttl"  # the JVM caches addresses for 30 s by default
 PREPARED = ("model.json", "model.onnx")  # files of every prepared model
-
-
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """A file that is copied unchanged."""
-
-    source: Path
-    sha256: str
-
-    @classmethod
-    def of(cls, source: Path) -> FileRef:
-        is_now = source.stat()
-        return cls(source, _sha256(source, is_now.st_mtime_ns, is_now.st_size))
-
-
-@cache
-def _sha256(source: Path, mtime_ns: int, size: int) -> str:
-    """Of a file as it was then: a project is rendered once to compare it and once to write it."""
-    with source.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-Content: TypeAlias = str | FileRef
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedProject:
-    """The files by their path in the folder; `.env` is created when the project is written."""
-
-    instance: str
-    files: Mapping[str, Content]
-    # passwords that the user has set; the others are generated once
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    calculator: str = ""  # of the embeddings in its database; "" without a database
-
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file."""
-        return {
-            path: content.sha256
-            if isinstance(content, FileRef)
-            else hashlib.sha256(content.encode()).hexdigest()
-            for path, content in self.files.items()
-        }
-
-    def digest(self) -> str:
-        """One SHA-256 over all paths and contents."""
-        lines = "".join(f"{path}\0{sha}\n" for path, sha in sorted(self.hashes().items()))
-        return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def render(
