@@ -81,7 +81,7 @@ def _ask(plan: Plan, own: checks.OwnedResources) -> tuple[facts.Facts, checks.Ch
 def _own(
     plan: Plan, old: Record | None, deployments: Sequence[Deployment], options: Options
 ) -> checks.OwnedResources:
-    """What belongs to the instance itself and so is in nobody's way."""
+    """What belongs to the instance itself, and so is no conflict."""
     # What was started from this user's folder of that name is ours, with a record or without one.
     folder = str(paths.project_dir(plan.instance))
     pids: frozenset[int] = frozenset()
@@ -109,7 +109,7 @@ def other_instances(but: str) -> tuple[checks.OtherInstance, ...]:
         try:
             known = running.deployment(record)
         except ConfigurationError:
-            continue  # a damaged record is in nobody's way
+            continue  # what a damaged record holds is not known
         theirs = unfinished.deployments(record) if record.unfinished else [known]
         ends = [end for each in theirs for end in (each.engine, each.ui)]
         taken = frozenset(end.port for end in ends if end is not None)

@@ -11,7 +11,7 @@ from compreface_cli.terminal.output import Output
 
 
 class Previous:
-    """What `cf up` has found of the instance that it starts; there may be none."""
+    """The instance as it was before this run of `cf up`; there may be none."""
 
     def __init__(self, record: Record | None, out: Output, timeout_s: float | None) -> None:
         self.record = record

@@ -18,7 +18,7 @@ from compreface_cli.terminal.output import Output
 
 
 class RunRecord:
-    """Of one run for a settled plan; `old` is the record that it has found."""
+    """Of one run for a settled plan; `old`: the record before it."""
 
     def __init__(self, plan: Plan, old: Record | None) -> None:
         self._plan, self._old = plan, old

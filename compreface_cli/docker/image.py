@@ -108,14 +108,6 @@ def fingerprint_of(project: Mapping[str, str]) -> str:
     return _total({path.relative_to("core"): sha for path, sha in paths.items()})
 
 
-def up_to_date(tag: str, context: Path) -> Image | None:
-    """The image of that name when it was made from exactly these files, else None."""
-    image = find(tag)
-    if image is not None and image.labels.get(LABEL_RENDER) == fingerprint(context):
-        return image
-    return None
-
-
 @contextmanager
 def _silent(label: str) -> Iterator[Callable[[str], None]]:
     yield lambda text: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
@@ -138,14 +139,26 @@ def test_each_step_is_told_once_it_is_done_with_its_number_and_time(
     assert labels[-1] == f"{TAG}: 3 of 3 steps"
 
 
-def test_any_changed_file_asks_for_a_new_image(docker: FakeDocker, context: Path) -> None:
-    present(docker, "sha256:here", image.fingerprint(context))
-    assert image.up_to_date(TAG, context) is not None
+def test_any_changed_file_asks_for_a_new_image(context: Path) -> None:
+    made_from = image.fingerprint(context)
     (context / "models" / "model.onnx").write_bytes(b"weightz")
-    assert image.up_to_date(TAG, context) is None
+    assert image.fingerprint(context) != made_from
     (context / "models" / "model.onnx").write_bytes(b"weights")
+    assert image.fingerprint(context) == made_from
     (context / "models" / "model.onnx").rename(context / "models" / "other.onnx")
-    assert image.up_to_date(TAG, context) is None
+    assert image.fingerprint(context) != made_from
+
+
+def test_the_fingerprint_of_a_project_that_is_not_written_is_that_of_its_folder(
+    context: Path,
+) -> None:
+    hashes = {
+        f"core/{path.relative_to(context)}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in context.rglob("*")
+        if path.is_file()
+    }
+    project = {**hashes, "compose.yaml": "0" * 64}
+    assert image.fingerprint_of(project) == image.fingerprint(context)
 
 
 @pytest.mark.parametrize(
