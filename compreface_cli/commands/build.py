@@ -1,4 +1,4 @@
-"""`cf build`: build the engine's image of a build, or of a build that flags make."""
+"""`cf build`: builds the engine's image of a build, optionally changed by flags."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def build(
     changes: Mapping[str, Any],
 ) -> None:
     """Build the engine's image; flags that change the build are saved as a build of your own."""
-    from compreface_cli.deploy import build as flow
+    from compreface_cli.deploy import build as deploy
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
-    request = flow.Request(
+    request = deploy.Request(
         build=build,
         changes=changes,
         name=name,
@@ -71,40 +71,40 @@ def build(
         pull=pull,
         accept_hash=accepted.parse(accept_hash or ()),
     )
-    made = flow.build(request, out)
-    out.result(_document(made), lambda console: _draw(made, console))
+    built = deploy.build(request, out)
+    out.result(_document(built), lambda console: _draw(built, console))
 
 
-def _document(made: Built) -> dict[str, Any]:
+def _document(built: Built) -> dict[str, Any]:
     return {
-        "build": made.plan.build,
-        "image": made.plan.image,
-        "id": made.image.id,
-        "tags": list(made.tags),
-        "digest": next(iter(made.pushed.values()), None),
-        "pushed": dict(made.pushed),
-        "size": made.image.size,
-        "built": made.image.built,
-        "labels": dict(made.image.labels),
-        "device": made.plan.device,
-        "base_image": made.plan.base_image,
-        "kept": str(made.kept) if made.kept else None,
+        "build": built.plan.build,
+        "image": built.plan.image,
+        "id": built.image.id,
+        "tags": list(built.tags),
+        "digest": next(iter(built.pushed.values()), None),
+        "pushed": dict(built.pushed),
+        "size": built.image.size,
+        "built": built.image.built,
+        "labels": dict(built.image.labels),
+        "device": built.plan.device,
+        "base_image": built.plan.base_image,
+        "kept": str(built.kept) if built.kept else None,
     }
 
 
-def _draw(made: Built, console: Console) -> None:
+def _draw(built: Built, console: Console) -> None:
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False)
 
-    done = "built" if made.image.built else "is there already, made from the same files"
-    line(f"{made.plan.image} {done}")
-    line(f"  id      {made.image.id}")
-    line(f"  size    {made.image.size / 1e6:.0f} MB with its base, {made.plan.base_image}")
-    for tag in made.tags[1:]:
+    done = "built" if built.image.built else "exists already, built from the same files"
+    line(f"{built.plan.image} {done}")
+    line(f"  id      {built.image.id}")
+    line(f"  size    {built.image.size / 1e6:.0f} MB with its base, {built.plan.base_image}")
+    for tag in built.tags[1:]:
         line(f"  name    {tag}")
-    for tag, digest in made.pushed.items():
+    for tag, digest in built.pushed.items():
         line(f"  pushed  {tag.rpartition(':')[0]}@{digest}")
-    if made.kept:
-        line(f"  kept    {made.kept}")
+    if built.kept:
+        line(f"  kept    {built.kept}")
     line("Next:")
-    line(f"  cf up {made.plan.build}")
+    line(f"  cf up {built.plan.build}")

@@ -1,4 +1,4 @@
-"""The flags that change a build: one set, for each command that settles one."""
+"""The flags that change a build, shared by the commands that resolve one."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _OPTIONS: Mapping[str, Any] = {
 
 
 def takes_build_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with these options behind its own, and what was given as its `changes`.
+    """Add these options after the command's own, and pass their values as its `changes`.
 
-    `changes` has keys of a build file, which are keys of settings too; None is no change.
+    `changes` has keys of a build file, which are also keys of settings; None is no change.
     """
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
         chosen = {name: given.pop(name) for name in _OPTIONS}
         gpu = chosen.pop("gpu") or chosen["gpu_index"] is not None
-        chosen["plugins"] = chosen["plugins"] or None  # Typer gives [] where none was named
+        chosen["plugins"] = chosen["plugins"] or None  # Typer passes [] if none was named
         command(**given, changes={"device": "cuda" if gpu else None, **chosen})
 
     own = inspect.signature(command, eval_str=True)

@@ -1,4 +1,4 @@
-"""`cf render`: write a Compose project that runs without `cf`."""
+"""`cf render`: writes a Compose project that runs without `cf`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def render(
         with_models=not no_models,
         accept_hash=accepted.parse(accept_hash or ()),
     )
-    # Without them the image cannot be built.
+    # The image cannot be built without them.
     missing = [model.name for model in plan.models if not (folder / MODELS / model.name).is_dir()]
     document = {
         "build": plan.build,
@@ -101,14 +101,14 @@ def render(
             console.print(text, markup=False, highlight=False)
 
         changed = len(written.changed)
-        line(f"{folder}: {changed} files written" if changed else f"{folder}: all is there already")
+        line(f"{folder}: {changed} files written" if changed else f"{folder} is up to date")
         for path in written.removed:
             line(f"  removed {path}")
         if missing:
-            line("Without its prepared models the image cannot be built. There is no")
+            line("The image cannot be built without its prepared models, which are missing:")
             for name in missing:
                 line(f"  {folder / MODELS / name}/")
-            line("The same command without --no-models puts them there.")
+            line("The same command without --no-models adds them.")
             return
         line("Next:")
         line(f"  docker compose --project-directory {_pasted(folder)} up -d --wait")
@@ -124,7 +124,7 @@ def _write(
     with_models: bool,
     accept_hash: Mapping[str, Sequence[str]],
 ) -> tuple[Plan, Written, str]:
-    """Render the build that the flags and settings choose into the folder; the digest of all."""
+    """Render the chosen build into the folder; returns the plan, the changes and the digest."""
     from compreface_cli.checks import model_files, port, raise_for
     from compreface_cli.cleanup import interruptible
     from compreface_cli.deploy import render_place
@@ -133,13 +133,13 @@ def _write(
     from compreface_cli.project import writer
     from compreface_cli.project.targets import compose as target
 
-    # A rendered project is one for Compose, whatever the settings say for `up`.
+    # A rendered project is always for Compose, whatever launcher the settings name.
     plan, chosen = asked_for({**flags, "launcher": "compose"})
     for note in chosen.notes:
         out.note(note)
-    both = port.clash(plan)
-    if both is not None:
-        raise UsageError(both, hint="Give another --core-port.")
+    conflict = port.clash(plan)
+    if conflict is not None:
+        raise UsageError(conflict, hint="Give another --core-port.")
     render_place.refuse(plan, folder, out)
     if with_models:
         raise_for(model_files.out_of_reach(plan))
@@ -150,6 +150,6 @@ def _write(
 
 
 def _pasted(folder: Path) -> str:
-    """The folder as a shell takes it, and as no program takes it for an option."""
+    """The folder, quoted for a shell and not mistakable for an option."""
     text = str(folder)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)

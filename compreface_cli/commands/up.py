@@ -1,4 +1,4 @@
-"""`cf up`: start a build and wait for its first right answer."""
+"""`cf up`: starts a build and waits until it recognises a reference face."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ def up(
     changes: Mapping[str, Any],
 ) -> None:
     """Start a build and wait until it recognises a reference face."""
-    from compreface_cli.deploy import up as flow
+    from compreface_cli.deploy import up as deploy
     from compreface_cli.errors import UsageError
     from compreface_cli.models import accepted
     from compreface_cli.plan.operations import Options
 
     out = Output(json_mode=json_mode)
-    plan = flow.resolve(
+    plan = deploy.resolve(
         {
             "build": build,
             "instance": instance,
@@ -144,7 +144,7 @@ def up(
         accept_hash=accepted.parse(accept_hash or ()),
         wheels=wheels,
     )
-    result = flow.up(plan, options, out)
+    result = deploy.up(plan, options, out)
     out.result(_document(result, plan.services), lambda console: _draw(result, console))
 
 
@@ -187,7 +187,7 @@ def _draw(result: Result, console: Console) -> None:
         return
     words = {
         "started": "runs",
-        "replaced": "runs in the place of the old one,",
+        "replaced": "replaced the previous engine; it runs",
         "already running": "runs already",
     }
     line(f"{plan.build} {words[result.change]} as instance '{plan.instance}'")

@@ -97,8 +97,8 @@ def test_the_cause_of_an_end_is_told(docker: FakeDocker, folder: Path) -> None:
     assert of(Status="exited", ExitCode=0) == ("stopped", "")
     assert of(Status="exited", ExitCode=3) == ("failed", "exit code 3")
     assert of(Status="paused") == ("paused", "")
-    assert "illegal instruction" in of(Status="exited", ExitCode=132)[1]
-    assert "out of memory" in of(Status="exited", ExitCode=137, OOMKilled=True)[1]
+    assert_named(of(Status="exited", ExitCode=132)[1], "exit code 132: ")
+    assert_named(of(Status="exited", ExitCode=137, OOMKilled=True)[1], "memory")
     assert of(Status="restarting", ExitCode=3, restarts=2) == (
         "restarting",
         "restarted 2 times, exit code 3",
@@ -117,7 +117,7 @@ def test_what_docker_forgot_when_it_restarted_is_in_its_events(
     assert state_of(docker, folder, restarts=1) == ("running", "restarted once, exit code 3")
     killed = {"Action": "die", "Actor": {"Attributes": {"exitCode": "137"}}}
     docker.answers("events", out=json.dumps({"Action": "oom"}) + "\n" + json.dumps(killed) + "\n")
-    assert "out of memory" in state_of(docker, folder, restarts=1)[1]
+    assert_named(state_of(docker, folder, restarts=1)[1], "memory")
 
 
 def test_only_containers_of_this_folder_are_stopped(docker: FakeDocker, folder: Path) -> None:

@@ -141,8 +141,9 @@ def test_a_named_image_is_pulled_and_refused_for_another_build(
     refused = cf.run("up", "embedded", *core)
     del cf.environment["CF_DETECTOR"]
     assert refused.returncode == 3, refused.stderr
-    assert_named(refused.stderr, f"{name} (environment CF_IMAGE)", "build embedded")
+    assert_named(refused.stderr, f"{name} (environment CF_IMAGE)", "embedded")
     assert_named(refused.stderr, "embedded.FaceDetector@mtcnn", "facenet.FaceDetector")
+    assert not (cf.data / "engine-env").exists(), "no model is tried for a refused image"
     assert docker.things_of(f"cf-{instance}") == []
     docker("image", "rm", name)
     done = cf.run("up", "embedded", *core, "--json")

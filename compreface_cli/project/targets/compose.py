@@ -226,8 +226,8 @@ def _address_lines(plan: Plan) -> list[str]:
 
 def _model_lines(plan: Plan) -> list[str]:
     return [
-        f"Its model {model.name} lies in `core/models/{model.name}/`; a folder rendered with "
-        "--no-models lacks it until `cf render` runs again without."
+        f"Its model {model.name} is in `core/models/{model.name}/`; a folder rendered with "
+        "--no-models lacks it until `cf render` runs again without that option."
         for model in plan.models
     ]
 
