@@ -1,1 +1,1 @@
-"""What changes an instance: `up`, `down`, `restart`, `build`, and what they share."""
+"""The operations on instances: `up`, `down`, `restart`, `build`, and what they share."""

@@ -1,4 +1,4 @@
-"""`cf build`: the image of the engine, and the build of the user's own that flags make."""
+"""`cf build`: builds the engine's image, and saves the build that its flags describe."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from compreface_cli.builds.spec import BuildSpec
 
 _NAME = r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
-# What Docker takes for the name of an image: its host, its parts and its tag
-# (distribution/reference, "Grammar").
+# Docker's grammar for an image name: host, path components and tag (distribution/reference,
+# "Grammar").
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
 _REFERENCE = rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
 _LONGEST = 255
 _WITHOUT = "Without Docker: cf up {} --launcher process"
-_FOLDER = "cf-build-"  # where an image is built from
+_FOLDER = "cf-build-"  # prefix of the folders that images are built from
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What `cf build` was told. `changes` has keys of a build file; None means no change."""
+    """The arguments of `cf build`; `changes`: keys of a build file, None means no change."""
 
     build: str | None = None
     changes: Mapping[str, Any] | None = None
@@ -54,32 +54,32 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What was built: `image.built` is False when the image was there, made from the same files."""
+    """The built image; `image.built` is False if it existed, made from the same files."""
 
     plan: Plan
     image: image.Image
     tags: tuple[str, ...]
     pushed: Mapping[str, str]  # name -> digest of its manifest
-    kept: Path | None  # the user's own build file, when flags made one
+    kept: Path | None  # the build file that flags made
 
 
 def build(request: Request, out: Output) -> Built:
-    """Build the image, and with flags keep what they made as a build of the user's own.
+    """Build the image, and with flags save the changed build as a build file of the user.
 
-    It is kept once its image is built, so that a run that fails leaves an earlier build of that
-    name as it is; and without Docker, where the file alone is of use.
+    It is saved once its image is built, so that a failed run leaves an earlier build of that name
+    unchanged; and also without Docker, where the file alone is useful.
     """
     tags = [_reference(tag) for tag in request.tags]
     with interruptible():
         leftovers.sweep(_FOLDER)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
-        found = settings.resolve(flags)
-        for note in found.notes:
+        resolved = settings.resolve(flags)
+        for note in resolved.notes:
             out.note(note)
-        chosen, own = _settle(request, found)
+        chosen, own = _settle(request, resolved)
         # A build is not an instance: a port that only `up` can settle must not stop it.
         plan = replace(
-            plan_of(chosen, found),
+            plan_of(chosen, resolved),
             port=3000,
             core_port=3000,
             services="core",
@@ -88,7 +88,7 @@ def build(request: Request, out: Output) -> Built:
         remote = _to_push(tags or [plan.image]) if request.push else []
         _preflight(plan, own, out)
         with CleanUp(out.note) as undo:
-            made = _in_a_folder_of_its_own(plan, request, undo, out)
+            made = _in_temporary_folder(plan, request, undo, out)
             kept = own.keep(out) if own is not None else None
             undo.commit()
         for tag in tags:
@@ -99,24 +99,24 @@ def build(request: Request, out: Output) -> Built:
 
 
 def _reference(tag: str) -> str:
-    """The name of an image with its tag; UsageError for what is none."""
+    """The name of an image with its tag; UsageError if it is invalid."""
     if not re.fullmatch(_REFERENCE, tag) or len(tag) > _LONGEST:
         raise UsageError(
-            f"flag --tag: {tag!r} is no name for an image",
+            f"flag --tag: {tag!r} is not a valid image name",
             hint="Names are like registry.example/team/engine:1, in lower-case letters.",
         )
     return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
 
 
 def _to_push(names: Sequence[str]) -> list[str]:
-    """Those that name a registry, or an account at Docker Hub; UsageError if none does."""
-    found = [name for name in names if "/" in name]
-    if not found:
+    """The names with a registry or a Docker Hub account; UsageError if there are none."""
+    remote = [name for name in names if "/" in name]
+    if not remote:
         raise UsageError(
             f"flag --push: {names[-1]} names no registry to push to",
             hint="Name one with --tag REGISTRY/NAME:TAG.",
         )
-    return found
+    return remote
 
 
 def build_image(
@@ -129,12 +129,9 @@ def build_image(
     force: bool = False,
     pull: bool = False,
 ) -> image.Image:
-    """The engine's image from a written project, built only if these very files have none yet.
+    """The engine's image of a written project; parameters and cases as in docker/image.py `build`.
 
-    So it is when the base image is another one by now; `pull` asks its registry first.
-    `force` builds it all the same, from the cache where that has a step.
-
-    With `undo`, a run that fails later removes the new image and gives its name back.
+    With `undo`, a later failure of the run removes the new image and gives its name back.
     """
     core = folder / "core"
     return image.build(
@@ -151,14 +148,14 @@ def build_image(
 
 
 def shown(out: Output) -> image.Waiting:
-    """Waits of Docker as `out` shows them, from their beginning."""
+    """A function that shows Docker's waits on `out`, from their beginning."""
     return lambda label: out.waiting(label, after_s=0)
 
 
 def prepared_models(
     plan: Plan, out: Output, *, accept_hash: Mapping[str, Sequence[str]] | None = None
 ) -> Mapping[str, Path]:
-    """The folder of each prepared model of the plan; fetched and prepared as needed."""
+    """The folder of each of the plan's models by name; downloads and prepares what is missing."""
     if not plan.models:
         return {}
     from compreface_cli.models import store
@@ -182,30 +179,30 @@ def prepared_models(
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """A build that flags have made, not kept yet."""
+    """A build that flags describe, not saved yet."""
 
     spec: BuildSpec
     beside: Path | None  # the folder of its models
-    path: Path  # where it is kept
+    path: Path  # where it is to be saved
 
     @property
     def replaces(self) -> bool:
-        """Whether another build of that name is kept there."""
+        """Whether another build of that name is saved there."""
         return self.path.is_file() and self.path.read_text("utf-8") != builds.text_of(self.spec)
 
     def keep(self, out: Output) -> Path:
-        former = " in the place of the former one" if self.replaces else ""
+        former = " in place of the previous one" if self.replaces else ""
         path = builds.save_custom(self.spec, self.beside)
-        out.note(f"kept as the build {self.spec.name}{former}: {path}")
+        out.note(f"saved as the build {self.spec.name}{former}: {path}")
         if (resources.builds_dir() / path.name).is_file():
             out.warning(
-                f"{self.spec.name} now means this file, no longer the build of cf with that name."
+                f"{self.spec.name} now refers to this file instead of cf's build of that name."
             )
         return path
 
 
-def _settle(request: Request, found: settings.Settings) -> tuple[BuildFile, _Own | None]:
-    """The build that is meant, and what is to be kept if it is a new one."""
+def _settle(request: Request, resolved: settings.Settings) -> tuple[BuildFile, _Own | None]:
+    """The build to make, and the build file to save if it is a new one."""
     base = builds.load(request.build or DEFAULT_BUILD)
     changes = {key: value for key, value in (request.changes or {}).items() if value is not None}
     if not changes and request.name is None:
@@ -213,22 +210,22 @@ def _settle(request: Request, found: settings.Settings) -> tuple[BuildFile, _Own
     name = request.name or builds.CUSTOM_NAME
     if not re.fullmatch(_NAME, name):
         raise UsageError(
-            f"flag --name: {name!r} is no name for a build",
+            f"flag --name: {name!r} is not a valid name for a build",
             hint="use lower-case letters, digits and hyphens (at most 40)",
         )
-    # Model files are looked for beside the build file, so such a build stays where its base is.
+    # Model files are looked up next to the build file, so such a build is saved next to its base.
     beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
     spec = builds.customise(base, name, changes)
-    path = builds.place_for(spec, beside)  # a file of the user's own is the first thing to say
-    raise_for(model_files.out_of_reach(plan_of(base, found)))
+    path = builds.place_for(spec, beside)  # refuses first to overwrite a user's file
+    raise_for(model_files.out_of_reach(plan_of(base, resolved)))
     return builds.BuildFile(spec, "path", path.absolute()), _Own(spec, beside, path)
 
 
 def _preflight(plan: Plan, own: _Own | None, out: Output) -> None:
-    """All that stands in the way of the image, in one report. A GPU is none: `up` looks for it."""
+    """Raise one report of all that prevents the build; a missing GPU is left to `up`."""
     from compreface_cli import checks, facts
 
-    raise_for(model_files.out_of_reach(plan))  # Docker would be asked in vain
+    raise_for(model_files.out_of_reach(plan))  # before Docker is queried
     asked = facts.Questions(images=(plan.image, plan.base_image), paths=(tempfile.gettempdir(),))
     seen = facts.gather(asked)
     try:
@@ -238,20 +235,18 @@ def _preflight(plan: Plan, own: _Own | None, out: Output) -> None:
         if own is None:
             refused.hint = _WITHOUT.format(plan.build)
         elif refused.code == DOCKER:
-            # A build that worked stays, unless no Docker is on this machine at all.
+            # An earlier build that worked is kept, unless this machine has no Docker at all.
             absent = seen.docker is None or seen.docker.client is None
             if absent or not own.replaces:
                 kept = own.keep(out)
-                refused.hint = f"{_WITHOUT.format(plan.build)}\nThe build file is kept: {kept}"
+                refused.hint = f"{_WITHOUT.format(plan.build)}\nThe build file was saved: {kept}"
             else:
-                refused.hint = f"The build {plan.build} stays as it was: {own.path}"
+                refused.hint = f"The build {plan.build} is unchanged: {own.path}"
         refused.details["kept"] = str(kept) if kept else None
         raise
 
 
-def _in_a_folder_of_its_own(
-    plan: Plan, request: Request, undo: CleanUp, out: Output
-) -> image.Image:
+def _in_temporary_folder(plan: Plan, request: Request, undo: CleanUp, out: Output) -> image.Image:
     from compreface_cli.project import writer
     from compreface_cli.project.targets import compose as target
 

@@ -1,4 +1,4 @@
-"""What a start of a running stack would make anew, asked of Docker Compose itself."""
+"""The containers that a start of a running stack would recreate, according to Docker Compose."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from compreface_cli.instance.state import Deployment
 def of(
     deployment: Deployment, *, rendered: str | None = None, beside: bool = True
 ) -> Mapping[str, str]:
-    """Service ("core", "api", ...) -> why a start of this Compose project makes it anew.
+    """Service ("core", "api", ...) -> why a start of this Compose project recreates it.
 
-    `rendered`: a compose.yaml that does not stand in the project's folder yet. `beside`: whether
-    the engine is replaced beside the running one.
+    `rendered`: a compose.yaml that is not in the project's folder yet. `beside`: whether the new
+    engine starts next to the running one.
     """
     from compreface_cli.launchers.compose import ComposeLauncher
 
@@ -21,7 +21,7 @@ def of(
 
 
 def start_seconds(deployment: Deployment) -> Mapping[str, float]:
-    """How long each service took from its start until it was healthy, where that is known."""
+    """Seconds from the start of each service until it was healthy, where that is known."""
     if deployment.launcher != "compose":
         return {}
     from compreface_cli.launchers.compose import ComposeLauncher

@@ -1,4 +1,4 @@
-"""What the databases of running instances hold, judged for `status` and `doctor`."""
+"""Findings about the databases of running instances, for `status` and `doctor`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compreface_cli.terminal.output import Output
 
 
 def look(record: Record, known: Deployment | None) -> list[Finding]:
-    """The findings about the database of an instance that runs; none when it has no own one."""
+    """The findings about the database of a running instance; none if it has no database."""
     if record.phase != "running" or known is None or known.launcher != "compose":
         return []
     from compreface_cli.launchers.database import place
@@ -19,12 +19,11 @@ def look(record: Record, known: Deployment | None) -> list[Finding]:
     where = place(known)
     if where is None:
         return []
-    seen = database.look(where.database)
-    return checks.judge(where, seen, record.calculator)
+    return checks.judge(where, database.look(where.database), record.calculator)
 
 
 def warn(record: Record, known: Deployment | None, out: Output) -> None:
-    """Say on stderr what is wrong with what an instance that runs has stored."""
-    for one in look(record, known):
-        if one.level == "fail":
-            out.warning(f"{one.message}\n{one.hint}")
+    """Print a warning for each fault in the database of a running instance."""
+    for finding in look(record, known):
+        if finding.level == "fail":
+            out.warning(f"{finding.message}\n{finding.hint}")

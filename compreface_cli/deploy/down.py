@@ -1,4 +1,4 @@
-"""`cf down`: stop an instance and remove what ran; volumes stay."""
+"""`cf down`: stops an instance and removes its processes or containers; volumes stay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compreface_cli.terminal.output import Output
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What was stopped, and what is kept where (in words to place)."""
+    """The instance that was stopped, and what remains of it: description -> place."""
 
     instance: str
     launcher: str
@@ -28,7 +28,7 @@ class Stopped:
 
 
 def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) -> Stopped:
-    """Stop the instance named, or the only one that runs."""
+    """Stop the instance of that name, or the only one that runs."""
     store = running.instances()
     try:
         name = running.pick(name, only_running=True, command="cf down").name
@@ -38,7 +38,7 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
             raise
         raise _by_hand(broken[0]) from error
     with interruptible(), _said_if_cut(name), store.lock(name, f"cf down {name}"):
-        record = running.pick(name, only_running=False)  # as it is now that nobody else works on it
+        record = running.pick(name, only_running=False)  # read again under the lock
         if record.unfinished:
             unfinished.announce(record, out, going_down=True)
             project_folder.put_old_back(paths.project_dir(name))
@@ -66,12 +66,12 @@ def _said_if_cut(name: str) -> Iterator[None]:
 
 
 def _by_hand(broken: Damaged) -> ConfigurationError:
-    """The error for a record that does not say what was started: how to end what may still run."""
+    """The error for a damaged record, with the command that ends what may still run."""
     pids = living(broken.name)
     if pids:
         end = f"End what still runs: kill {' '.join(map(str, pids))}"
     else:
-        # Volumes stay; the name of the project is all that this needs.
+        # Volumes stay; this needs only the name of the project.
         end = (
             "No process of it is left. If it ran in Docker, end it: "
             f"docker compose --project-name cf-{broken.name} down"
@@ -84,7 +84,7 @@ def _by_hand(broken: Damaged) -> ConfigurationError:
 
 
 def living(name: str) -> list[int]:
-    """Of each engine below the instance's folder: its supervisor, else itself; what lives."""
+    """The pids that still run of the engines in the instance's folder: supervisor, else engine."""
     pids = []
     for path in sorted(running.instances().home(name).glob("engine-*/state.json")):
         with suppress(OSError, ValueError, TypeError, KeyError):

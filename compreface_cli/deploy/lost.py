@@ -1,4 +1,4 @@
-"""An instance whose record is gone, as its containers tell of it."""
+"""Restores the record of an instance from its containers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compreface_cli.instance.state import Deployment, Endpoint
 
 
 def instance(name: str) -> Record | None:
-    """A record made up for containers of `cf`'s own project folder that have none."""
+    """A record for containers that run from `cf`'s project folder without one, else None."""
     folder = paths.project_dir(name)
     try:
         from compreface_cli.launchers.compose_state import project_state

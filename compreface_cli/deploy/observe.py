@@ -1,4 +1,4 @@
-"""What decides the operations of `cf up`: one look at the disk, at Docker and at what runs."""
+"""Gathers the state that decides the operations of `cf up`: of disk, Docker and the instance."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def wanted_as(plan: Plan, old: Record, options: Options) -> Plan | None:
 def unchanged(
     plan: Plan, old: Record, options: Options, *, restored: bool = False
 ) -> Unchanged | None:
-    """What runs, where it is just what is wanted and answers rightly, else None.
+    """The running instance if it matches the plan and answers correctly, else None.
 
-    `restored`: it was started a moment ago, and is waited for.
+    `restored`: it was just started, so wait until it is ready.
     """
     wanted = wanted_as(plan, old, options)
     if wanted is None or not (restored or running.health(old, busy=False).state == "running"):
@@ -80,14 +80,14 @@ def unchanged(
         else:
             proof = known_answer.check(known.engine, answer, time.monotonic() + 10.0)
     except CfError:
-        return None  # it runs and answers wrongly: the rest of `up` puts a right one in its place
+        return None  # it answers incorrectly: the rest of `up` replaces it
     return Unchanged(wanted, known, running.launcher(known.launcher).services(known), proof)
 
 
 def takes_another_image(plan: Plan, options: Options, runs: str) -> bool:
-    """Whether `up` would start another image than the one with the id `runs`.
+    """Whether `up` would start another image than the running one, whose id is `runs`.
 
-    The name means another one by now, or the image is built anew since its base has moved.
+    The name may refer to another image now, or the image must be rebuilt on a newer base.
     """
     from compreface_cli.docker import image as images
 
@@ -102,11 +102,11 @@ def takes_another_image(plan: Plan, options: Options, runs: str) -> bool:
 def observe(
     look: Preflight, old: Record | None, options: Options, *, restored: bool = False
 ) -> Observed:
-    """What decides the operations; takes what `look` has seen, and asks the disk and Docker.
+    """The state that decides the operations, from the facts of `look`, the disk and Docker.
 
     Raises FetchError for a model's file on this machine that cannot be used, UsageError for an
-    accepted hash of another model. `restored`: what the record `old` says will run again by then,
-    since a run that was cut off is put right first.
+    accepted hash of another model. `restored`: the instance of the record `old` will run again by
+    then, since an interrupted run is repaired first.
     """
     plan = look.plan
     ready = _ready_models(plan, options)
@@ -129,12 +129,12 @@ def observe(
 
 
 def converter_row(plan: Plan) -> str:
-    """The row of the environment that prepares models: the engine's own where that can do it."""
+    """The row of the environment that prepares models: the engine's own if it can do so."""
     return plan.wheels if plan.launcher == "process" and venv.converts(plan.wheels) else "cpu"
 
 
 def model_folders(plan: Plan) -> dict[str, Path]:
-    """Where the prepared models of the plan lie, by name."""
+    """The folders of the plan's prepared models, by name."""
     return {model.name: paths.models_dir() / model.name for model in plan.models}
 
 
@@ -147,7 +147,7 @@ def _ready_models(plan: Plan, options: Options) -> frozenset[str]:
 
 
 def _computes(plan: Plan) -> bool:
-    """Whether the engine's Python is asked before a start, although no model is prepared."""
+    """Whether the engine's Python must run before a start, although all models are prepared."""
     unknown = known_answer.stored(plan, model_folders(plan)) is None
     return (unknown and not check.answer_is_kept(plan)) or check.models_are_due(plan)
 
@@ -187,7 +187,7 @@ def _of_compose(
 def _of_running(
     look: Preflight, old: Record | None, seen: Observed, options: Options, *, restored: bool
 ) -> Observed:
-    """What runs, and what of it the operations change."""
+    """Adds the running services, and those that the operations change."""
     if old is None or not old.deployment:
         return seen
     plan, known = look.plan, running.deployment(old)
@@ -211,18 +211,18 @@ def _of_running(
     from compreface_cli.launchers import compose
 
     if "api" not in changed and known.data.get("calculator") != compose.remembered(plan):
-        changed["api"] = "it keeps the coefficients of the old engine"
+        changed["api"] = "it caches the coefficients of the old engine"
     return replace(seen, services=tuple(changed), changes=changed, obstacle=obstacle)
 
 
 def _with_images(
     plan: Plan, changed: Mapping[str, str], seen: Observed, options: Options
 ) -> dict[str, str]:
-    """The changes, and those whose image is made or pulled anew though its name stays."""
+    """The changes, with those whose image is rebuilt or pulled again under the same name."""
     of_images: dict[str, str] = {}
     if builds(plan, options):
         if options.build or seen.base_moved or not seen.image:
-            of_images["core"] = "its image is built anew"
+            of_images["core"] = "its image is rebuilt"
         elif options.pull:
             of_images["core"] = "if its base has a newer image"
     elif plan.image_given and options.pull:

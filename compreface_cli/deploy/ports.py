@@ -1,4 +1,4 @@
-"""Which ports an instance gets: those asked for, else those it has; for `auto` a free one."""
+"""The ports of an instance: those that were set, else its present ones; for `auto` a free one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LOOPBACK = "127.0.0.1"
 def settled(plan: Plan, old: Record | None) -> Plan:
     """The plan with the ports of its instance, and a number for each `auto`.
 
-    `old` is the instance's record. While the launcher is `auto` an `auto` port stays so: the usual
-    port of an engine alone is another one than that of the UI. To be called again once it is known.
+    `old` is the instance's record. With launcher `auto` an `auto` port is left as it is, since the
+    default ports of the engine and of the UI differ; call it again with the decided launcher.
     """
     before = running.deployment(old) if old is not None and old.deployment else None
     plan = plan if before is None else _kept(plan, before)
@@ -24,7 +24,7 @@ def settled(plan: Plan, old: Record | None) -> Plan:
 
 
 def _kept(plan: Plan, before: Deployment) -> Plan:
-    """The plan with the ports that the instance has, where nobody gave another number."""
+    """The plan with the instance's present ports where the user set none."""
 
     def kept(key: str, wanted: Port, had: Endpoint | None, *binds: str) -> Port:
         given = plan.origins.get(key, "default") != "default"
@@ -32,7 +32,7 @@ def _kept(plan: Plan, before: Deployment) -> Plan:
 
     if plan.services == "core" or plan.launcher == "process":
         return replace(plan, port=kept("port", plan.port, before.engine, plan.bind))
-    # The engine's port is also that of a process, if `auto` becomes one.
+    # The engine's port is also the process's, if `auto` becomes one.
     return replace(
         plan,
         port=kept("port", plan.port, before.ui, plan.bind),
@@ -41,7 +41,7 @@ def _kept(plan: Plan, before: Deployment) -> Plan:
 
 
 def _numbered(plan: Plan, before: Deployment | None) -> Plan:
-    """The plan with a number for each `auto`: the one it has, its usual one, or a free one."""
+    """The plan with a number for each `auto`: the present port, the default, or a free one."""
     from compreface_cli.facts.host import free_port, port
 
     taken: set[int] = {number for number in (plan.port, plan.core_port) if isinstance(number, int)}
@@ -64,6 +64,6 @@ def _numbered(plan: Plan, before: Deployment | None) -> Plan:
     return replace(
         plan,
         port=number_of(plan.port, plan.bind, had, UI_PORT if full else ENGINE_PORT),
-        # An engine without the UI has one port only, and the second number means nothing.
+        # An engine without the UI has only one port; the second number has no meaning.
         core_port=number_of(plan.core_port, _LOOPBACK, had_core, ENGINE_PORT) if full else 0,
     )

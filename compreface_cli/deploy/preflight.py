@@ -1,4 +1,4 @@
-"""What stands in the way of a plan on this host: facts, the launcher it gets, and all findings."""
+"""The checks before a start: gathers facts, decides the launcher, raises for failed findings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from compreface_cli.terminal.output import Output
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """`plan` is settled (launcher and ports); `findings` hold every level."""
+    """The result: `plan` with launcher and ports decided; `findings` of all levels."""
 
     plan: Plan
     choice: checks.Choice
@@ -43,9 +43,9 @@ def inspect(
     *,
     left: Sequence[Deployment] = (),
 ) -> Preflight:
-    """Look at this host and judge it; raises PreflightError for all that stands in the way.
+    """Check the plan on this host; raises PreflightError with all failed findings.
 
-    `old` is the record of the instance. `left`: what a run that was cut off has left of it.
+    `old` is the record of the instance. `left`: the deployments that an interrupted run left of it.
     """
     with out.waiting("Checking this machine"):
         before = [running.deployment(old)] if old is not None and old.deployment else []
@@ -70,7 +70,7 @@ def inspect(
 
 
 def _ask(plan: Plan, own: checks.OwnedResources) -> tuple[facts.Facts, checks.Choice]:
-    """What the checks must know; what is started to look removes its container."""
+    """The facts that the checks need, and the launcher; probe containers are removed."""
     folders = [paths.data_dir(), paths.state_dir(), *([paths.cache_dir()] if plan.models else [])]
     if plan.launcher != "process":
         folders.append(paths.project_dir(plan.instance))
@@ -81,8 +81,8 @@ def _ask(plan: Plan, own: checks.OwnedResources) -> tuple[facts.Facts, checks.Ch
 def _own(
     plan: Plan, old: Record | None, deployments: Sequence[Deployment], options: Options
 ) -> checks.OwnedResources:
-    """What belongs to the instance itself, and so is no conflict."""
-    # What was started from this user's folder of that name is ours, with a record or without one.
+    """The resources of the instance itself, which are no conflict."""
+    # Containers started from this user's folder of that name are the instance's, even unrecorded.
     folder = str(paths.project_dir(plan.instance))
     pids: frozenset[int] = frozenset()
     for known in deployments:
@@ -101,7 +101,7 @@ def _own(
 
 
 def other_instances(but: str) -> tuple[checks.OtherInstance, ...]:
-    """The other instances of this user that run, or are being started."""
+    """The other instances of this user that run or are being started."""
     others = []
     for record in running.instances().all()[0]:
         if record.name == but or record.phase == "stopped" or not record.deployment:
@@ -109,9 +109,9 @@ def other_instances(but: str) -> tuple[checks.OtherInstance, ...]:
         try:
             known = running.deployment(record)
         except ConfigurationError:
-            continue  # what a damaged record holds is not known
-        theirs = unfinished.deployments(record) if record.unfinished else [known]
-        ends = [end for each in theirs for end in (each.engine, each.ui)]
+            continue  # a damaged record names no ports
+        deployments = unfinished.deployments(record) if record.unfinished else [known]
+        ends = [end for each in deployments for end in (each.engine, each.ui)]
         taken = frozenset(end.port for end in ends if end is not None)
         if known.launcher == "process":
             others.append(checks.OtherInstance(record.name, taken, pids=_pids(known)))
@@ -127,12 +127,12 @@ def _pids(process: Deployment) -> frozenset[int]:
 
 
 def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
-    """What the volume of the plan holds, asked of its database or read at rest; None: neither."""
+    """The contents of the plan's volume, from its running database or at rest; None: neither."""
     if seen.docker is None or not seen.docker.reachable:
         return None
     users = [each for each in seen.docker.containers if plan.volume in each.volumes and each.active]
-    ours = (each for each in users if each.project == plan.project and each.state == "running")
-    runs = next(ours, None)
+    own = (each for each in users if each.project == plan.project and each.state == "running")
+    runs = next(own, None)
     if runs is not None:
         return database.look(runs.id)
     image = plan.stack["postgres_image"]

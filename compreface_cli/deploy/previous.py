@@ -1,4 +1,4 @@
-"""The previous instance: it goes on until its successor has answered, and again if that fails."""
+"""The previous instance: kept until its successor has answered, restored if that fails."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ class Previous:
         self._gave_way = False
 
     def of(self, kind: Kind) -> Deployment | None:
-        """Its deployment, if it is one of that launcher: then the new one takes its place there."""
+        """Its deployment if it is of that launcher, so that the new one replaces it there."""
         return self.deployment if self.deployment and self.deployment.launcher == kind else None
 
     def gives_way(self) -> None:
-        """From here on it may be stopped, and the undo starts it again."""
+        """Mark that it may be stopped from now on; the undo then starts it again."""
         self._gave_way = self.runs
 
     def refuse_other_model(self, answer: known_answer.KnownAnswer, calculator: str) -> None:
-        """One name, two files: the embeddings of the instance must stay comparable.
+        """Raise DataRefusedError if the calculator has the same name but another model.
 
-        Raises DataRefusedError.
+        The stored embeddings of the instance could not be compared with new ones.
         """
         record = self.record
         if record is None or not record.answer or record.calculator != calculator:
-            return  # another name was refused before, unless nothing is stored yet
+            return  # another name was refused before, unless no embedding is stored
         if not known_answer.same_space(known_answer.KnownAnswer.from_dict(record.answer), answer):
             raise DataRefusedError(
-                f"the model behind {calculator} is another one than instance "
-                f"'{record.name}' has: their embeddings cannot be compared",
+                f"the model of {calculator} differs from the one of instance "
+                f"'{record.name}': their embeddings cannot be compared",
                 hint="Give the new model a name of its own in the build, or start it as another "
                 "instance (--instance NAME).",
             )
 
     def start_again(self, touched: list[str]) -> None:
-        """Undo: it runs again and is asked for the known face. `touched` may be half stopped."""
+        """Undo: start it again and check its answer; the services `touched` may be stopping."""
         if self.record is None or self.deployment is None:
             return
         known, launcher = self.deployment, running.launcher(self.deployment.launcher)
@@ -63,10 +63,10 @@ class Previous:
             takeover.swap(known, answer, self._out, limit_s=limit_s)
         launcher.start(known, self._out.note, limit_s=self._timeout_s)
         running.prove(known, answer, limit_s)
-        self._out.note("The previous instance runs again and answers rightly")
+        self._out.note("The previous instance runs again and answers correctly")
 
     def discard(self, successor: Kind) -> None:
-        """Remove what only it needed; a Compose project is by now its successor's."""
+        """Remove what only it needed; a Compose project now belongs to its successor."""
         known = self.deployment
         if known is not None and (known.launcher, successor) != ("compose", "compose"):
             running.launcher(known.launcher).remove(known)

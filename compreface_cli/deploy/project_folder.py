@@ -1,4 +1,4 @@
-"""The project folder of a Compose instance while `cf up` changes it, and the way back."""
+"""Writes the project folder of a Compose instance, and restores the old one after a failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from compreface_cli.project.writer import OVERRIDE
 
 
 def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
-    """Write the project of a settled plan; a run that fails later puts the old folder back."""
+    """Write the project of a settled plan; a later failure of the run restores the old folder."""
     from compreface_cli.project import writer
     from compreface_cli.project.targets import compose as target
 
@@ -28,7 +28,7 @@ def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
     was_there = folder.is_dir()
 
     def undone() -> None:
-        # Left to the next run where something else is left: a volume has its password in `.env`.
+        # Left to the next run if another undo failed: `.env` has the password of a volume.
         if not undo.failures and (copy.is_dir() or not was_there):  # else nothing was changed yet
             _put_back(folder, copy)
 
@@ -40,16 +40,16 @@ def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
 
 
 def refuse_broken(plan: Plan) -> None:
-    """Raises ConfigurationError when Compose cannot read the user's own file beside the project."""
+    """Raises ConfigurationError if Compose cannot read the user's own file in the project."""
     folder = paths.project_dir(plan.instance)
     command = compose_project.command(plan.project, folder)
-    # Before the first start it stands there alone: then Compose reads it with the new project.
+    # Before the first start it is there alone: then Compose reads it with the new project.
     if f"--file={folder / OVERRIDE}" in command:
         compose_project.read(command, "--quiet")
 
 
 def _keep(folder: Path, copy: Path) -> None:
-    """A copy of the folder, which the undo puts in its place. Raises ConfigurationError."""
+    """Copy the folder for the undo to restore. Raises ConfigurationError."""
     part = copy.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -57,44 +57,44 @@ def _keep(folder: Path, copy: Path) -> None:
         shutil.copytree(folder, part, copy_function=os.link, symlinks=True)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        words = error.strerror
-        if isinstance(error, shutil.Error):  # which has all that failed, with the system's words
-            words = str(error.args[0][0][2])
-        if os.strerror(errno.EXDEV) in str(words):
+        reason = error.strerror
+        if isinstance(error, shutil.Error):  # which lists all failures with the system's messages
+            reason = str(error.args[0][0][2])
+        if os.strerror(errno.EXDEV) in str(reason):
             raise ConfigurationError(
                 f"the project folder {folder} is a mount of its own, and cf replaces it as a whole",
                 hint="Unmount it; XDG_DATA_HOME moves all data of cf to another disk.",
             ) from error
         raise ConfigurationError(
-            f"the project folder {folder} cannot be replaced: {words}", hint=paths.WAY_OUT
+            f"the project folder {folder} cannot be replaced: {reason}", hint=paths.WAY_OUT
         ) from error
     part.rename(copy)
 
 
 def put_old_back(folder: Path) -> None:
-    """The folder as it was before a run that was killed; nothing to do after any other."""
+    """Restore the folder as it was before a run that was killed, if there was one."""
     copy = kept(folder)
     if copy.is_dir():
         _put_back(folder, copy)
 
 
 def before(folder: Path, *, restored: bool) -> Path:
-    """The folder as `cf up` will find it: `restored`, once a run that was cut off is put right."""
+    """The folder that `cf up` will have; `restored`: after an interrupted run is repaired."""
     return kept(folder) if restored and kept(folder).is_dir() else folder
 
 
 def forget_old(folder: Path) -> None:
-    """The new project has proven itself: the copy of the old one goes."""
+    """Remove the copy of the old project, once the new one has passed its check."""
     shutil.rmtree(kept(folder), ignore_errors=True)
 
 
 def kept(folder: Path) -> Path:
-    """Where the folder as it was before a run stands, until that run has proven itself."""
+    """The path of the copy of the old folder, which exists until a run has passed its check."""
     return folder.with_name(f".{folder.name}.before")
 
 
 def _put_back(folder: Path, copy: Path) -> None:
-    """The folder as it was before this run; gone if there was none."""
+    """Restore the folder as it was before this run; remove it if there was none."""
     shutil.rmtree(folder, ignore_errors=True)
     if copy.is_dir():
         copy.rename(folder)

@@ -1,4 +1,4 @@
-"""Where `cf render` may write: no other instance's folder, no data of another calculator."""
+"""Checks the folder of `cf render`: not another instance's, not with another calculator's data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def warn_of_password(plan: Plan, folder: Path, seen: facts.Facts, out: Output) -
 
 
 def _another_instance(plan: Plan, folder: Path, held: writer.RenderedFor) -> list[Finding]:
-    """The folder's containers and volume would become those of another instance, unseen."""
+    """A fail if the folder is another instance's, whose containers would get another volume."""
     place = folder.resolve()
     home = paths.project_dir(plan.instance).resolve()
     theirs = held.instance
@@ -66,7 +66,7 @@ def _another_instance(plan: Plan, folder: Path, held: writer.RenderedFor) -> lis
 
 
 def _another_calculator(plan: Plan, folder: Path, calculator: str) -> Finding:
-    """Without a volume here to look into: it may lie on another machine."""
+    """The fail for a folder without a volume on this machine; it may be on another one."""
     return fail(
         NAME,
         DATA,

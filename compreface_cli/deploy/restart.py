@@ -1,4 +1,4 @@
-"""`cf restart`: the same engine anew beside the running one, or all of an instance."""
+"""`cf restart`: replaces the engine by a new one without downtime, or restarts all services."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from compreface_cli.terminal.output import Output
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """What runs again, and how right its answer is; a dry run has `away` only."""
+    """The restarted instance with the check of its answer; a dry run has `away` only."""
 
     record: Record
     deployment: Deployment
@@ -42,9 +42,9 @@ def restart(
     dry_run: bool = False,
     timeout_s: float | None = None,
 ) -> Restarted:
-    """Restart the instance named, or the only one that runs; the same engine, the same settings.
+    """Restart the instance of that name, or the only one that runs, with the same settings.
 
-    Of a full stack the engine alone, without a moment in which none answers; `whole`: everything.
+    In a full stack only the engine, without downtime; with `whole` all services.
     """
     store = running.instances()
     name = running.pick(name, only_running=True, command="cf restart").name
@@ -74,7 +74,7 @@ def restart(
                     f"what is left of '{name}' is known: `{command}` or the next `cf up` of it "
                     "puts it right"
                 )
-                raise  # the record stays unfinished: nobody can be asked what runs
+                raise  # the record stays unfinished, since Docker cannot say what runs
             except (CfError, Interruption) as failed:
                 launcher.tidy(known)
                 store.save(record)  # the running engine stayed as it was
@@ -94,13 +94,13 @@ def _startable(record: Record) -> Deployment:
     start = running.start_command(record)
     if record.phase != "running":
         raise ConfigurationError(
-            f"instance '{name}' does not run", hint=f"Start it with `{start}`."
+            f"instance '{name}' is not running", hint=f"Start it with `{start}`."
         )
     known = running.deployment(record)
     if not Path(known.data["folder"]).is_dir():
         raise ConfigurationError(
             f"instance '{name}' cannot start again: {known.data['folder']} is gone",
-            hint=f"Start it anew with `{start}`.",
+            hint=f"Start it again with `{start}`.",
         )
     if known.launcher == "compose":  # before anything is stopped
         from compreface_cli.launchers import compose_project
@@ -112,20 +112,20 @@ def _startable(record: Record) -> Deployment:
 
 def _obstacle(known: Deployment, services: tuple[ServiceState, ...]) -> str:
     """Why the engine cannot be restarted alone; empty: it can."""
-    idle = next((one for one in services if one.state != "running"), None)
+    idle = next((each for each in services if each.state != "running"), None)
     if idle is not None:
         return idle.words
-    found = takeover.obstacle(known, known)
-    return f"the engine cannot stand beside another: {found}" if found else ""
+    obstacle = takeover.obstacle(known, known)
+    return f"two engines cannot run side by side: {obstacle}" if obstacle else ""
 
 
 def _away(services: tuple[ServiceState, ...], record: Record) -> tuple[Away, ...]:
-    """All are away from the first stop to the last start: one after the other at the worst."""
-    known = [record.start_s.get(one.name) for one in services]
-    whole_s = None if None in known else STOP_TIMEOUT_S + sum(one for one in known if one)
+    """All services are away from the first stop to the last start, at worst one after the other."""
+    known = [record.start_s.get(service.name) for service in services]
+    whole_s = None if None in known else STOP_TIMEOUT_S + sum(seconds or 0 for seconds in known)
     if len(services) == 1:
         whole_s = known[0]
-    return tuple(Away(one.name, whole_s, "it restarts") for one in services)
+    return tuple(Away(service.name, whole_s, "it restarts") for service in services)
 
 
 def _stop_and_start(launcher: Launcher, known: Deployment, record: Record, out: Output) -> None:

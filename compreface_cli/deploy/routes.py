@@ -1,4 +1,4 @@
-"""The UI's routes as a browser uses them: which of its three services answers through its port."""
+"""The UI's routes as a browser uses them: whether its three services answer through its port."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _LONGEST_S = 4.0
 
 
 def silent(url: str, *, timeout_s: float = _LONGEST_S) -> Mapping[str, str]:
-    """Route -> why the page at `url` goes on waiting for it; empty when the UI can be used.
+    """Route -> its fault, for which the page at `url` keeps waiting; empty when the UI works.
 
-    All are asked at once, each for `timeout_s` at most.
+    All routes are requested at once, each for `timeout_s` at most.
     """
     with ThreadPoolExecutor(len(UI_ROUTES)) as pool:
-        found = pool.map(lambda route: _fault(url, route, timeout_s), UI_ROUTES)
-        return {route: fault for route, fault in zip(UI_ROUTES, found, strict=True) if fault}
+        faults = pool.map(lambda route: _fault(url, route, timeout_s), UI_ROUTES)
+        return {route: fault for route, fault in zip(UI_ROUTES, faults, strict=True) if fault}
 
 
 def _fault(url: str, route: str, timeout_s: float) -> str:
     try:
         with EngineClient(url, timeout_s=timeout_s) as client:
-            said = client.read(route).get("status")
+            answer = client.read(route).get("status")
     except Refused as refused:
         return f"status {refused.status}"
     except UnhealthyError as error:
         status = error.details.get("status")
         return f"status {status}" if status else "no answer"
-    return "" if said == "OK" else f"it says {said!r}"
+    return "" if answer == "OK" else f"it reports {answer!r}"

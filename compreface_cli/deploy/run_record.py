@@ -1,6 +1,6 @@
-"""The record of an instance while `cf up` changes it: written before each change, put back after.
+"""The record of an instance while `cf up` changes it: saved before each change, restored by undo.
 
-However the run ends, the next `cf` reads from it what was begun (deploy/unfinished.py).
+However the run ends, the next `cf` can read from it what was in progress (deploy/unfinished.py).
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ class RunRecord:
 
     @property
     def touched(self) -> list[str]:
-        """The services that may be half stopped."""
+        """The services that may be in the middle of a stop."""
         return list(self._record.touched)
 
     @property
     def image(self) -> str:
-        """Id of the engine's image that the run starts; "" before that is known."""
+        """Id of the engine's image that the run starts; "" until it is known."""
         deployment = self._record.deployment
         started = deployment and (not self._old or deployment != self._old.deployment)
         return str(deployment["data"].get("image") or "") if started else ""
 
     def begin(self) -> None:
-        """Before anything is changed."""
+        """Save it before anything is changed."""
         self._store.save(self._record)
 
     def prepared(self, new: Deployment, answer: KnownAnswer, engine_env: str) -> None:
-        """All is ready for a start; `engine_env`: the environment of a process, else ""."""
+        """Save that all is ready for a start; `engine_env`: a process's environment, else ""."""
         self._change(
             digest=digest(self._plan),
             deployment=new.as_dict(),
@@ -63,11 +63,11 @@ class RunRecord:
         )
 
     def touches(self, services: Iterable[str]) -> None:
-        """These may be half stopped if the run is cut off from here on."""
+        """Save that these may be in the middle of a stop if the run is interrupted from now on."""
         self._change(touched=list(services))
 
     def finish(self, start_s: Mapping[str, float]) -> None:
-        """The new instance has proven itself; `start_s`: seconds that each service took."""
+        """Save the new instance as running; `start_s`: seconds that each service took."""
         known = self._old.start_s if self._old else {}
         self._change(
             phase="running",
@@ -78,7 +78,7 @@ class RunRecord:
         )
 
     def put_back(self, failures: list[str], out: Output) -> None:
-        """Undo: the old record; where something else could not be undone, this one stays."""
+        """Undo: restore the old record, unless something else could not be undone."""
         name = self._plan.instance
         if failures:
             out.warning(

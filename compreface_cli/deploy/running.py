@@ -1,4 +1,4 @@
-"""What the flows of running instances share: their records, their launchers, and why one failed."""
+"""Running instances: their records, launchers and health, and the cause of a failure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def instances() -> Instances:
 
 
 def launcher(kind: Kind) -> Launcher:
-    """The launcher of that kind (Docker's is imported only when it is needed)."""
+    """The launcher of that kind; that of Docker is imported only when it is needed."""
     if kind == "process":
         from compreface_cli.launchers.process import ProcessLauncher
 
@@ -48,9 +48,9 @@ def launcher(kind: Kind) -> Launcher:
 
 
 def deployment(record: Record) -> Deployment:
-    """What the record says is deployed, with the key that its engine asks for.
+    """The deployment in the record, with the API key of its engine.
 
-    Raises ConfigurationError when that cannot be understood.
+    Raises ConfigurationError when the record is invalid.
     """
     from compreface_cli.launchers import keys
 
@@ -66,20 +66,19 @@ def deployment(record: Record) -> Deployment:
     except (KeyError, TypeError) as error:
         raise ConfigurationError(
             f"the record of instance '{record.name}' does not say what was started",
-            hint=f"It lies in {instances().home(record.name)}.",
+            hint=f"It is in {instances().home(record.name)}.",
         ) from error
 
 
 def record_of(name: str) -> Record | None:
-    """The instance's record, or one made up for containers of it that have none."""
+    """The instance's record, or one restored from its containers; None if there is neither."""
     return instances().load(name) or lost.instance(name)
 
 
 def pick(name: str | None, *, only_running: bool, command: str = "") -> Record:
-    """The record a command means: the one named, or the only one there is.
+    """The record of the instance with that name, or of the only instance.
 
-    `command` takes the name as its argument (`cf down`); without it `--instance` does.
-
+    `command`: a command that takes the name as its argument (`cf down`), else `--instance` does.
     Raises UsageError with the list when there are several, ConfigurationError when there is none.
     """
     store = instances()
@@ -91,22 +90,22 @@ def pick(name: str | None, *, only_running: bool, command: str = "") -> Record:
             )
         return record
     records, _ = store.all()
-    found = [one for one in records if one.phase != "stopped"] if only_running else records
-    if not found:
+    choices = [each for each in records if each.phase != "stopped"] if only_running else records
+    if not choices:
         raise ConfigurationError("no instance runs", hint="`cf up` starts one.")
-    if len(found) > 1:
-        names = ", ".join(one.name for one in found)
+    if len(choices) > 1:
+        names = [each.name for each in choices]
         raise UsageError(
-            f"several instances run: {names}",
-            hint=f"Name one of them: {command or '--instance'} {found[0].name}",
-            details={"instances": [one.name for one in found]},
+            f"several instances run: {', '.join(names)}",
+            hint=f"Name one of them: {command or '--instance'} {names[0]}",
+            details={"instances": names},
         )
-    return found[0]
+    return choices[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How an instance is in one word, with its services."""
+    """The state of an instance in one word, with its services."""
 
     state: str  # running | starting | unhealthy | stopped | interrupted | unknown
     services: tuple[ServiceState, ...]
@@ -114,7 +113,7 @@ class Health:
 
 
 def health(record: Record, *, busy: bool) -> Health:
-    """Look at every service and ask the engine; `busy` tells that another `cf` holds the lock."""
+    """Examine all services and request `/status`; `busy`: another `cf` holds the lock."""
     if record.phase == "stopped":
         return Health("stopped", ())
     try:
@@ -127,21 +126,21 @@ def health(record: Record, *, busy: bool) -> Health:
         return Health("interrupted", services, _cut_off(record, runs=_answers(record)))
     if record.unfinished and not _answers(record):
         return Health("stopping" if record.phase == "stopping" else "starting", services)
-    broken = next((one for one in services if one.state != "running"), None)
+    broken = next((each for each in services if each.state != "running"), None)
     if broken is not None:
         word = "starting" if broken.state == "starting" else "unhealthy"
         return Health(word, services, _says(record, broken))
     known = deployment(record)
     if known.ui is not None and (silent := routes.silent(known.ui.url)):
-        found = ui_routes.judge(record.name, known.ui.url, silent)
-        return Health("unhealthy", services, "\n".join((found.message, found.hint)))
+        finding = ui_routes.judge(record.name, known.ui.url, silent)
+        return Health("unhealthy", services, "\n".join((finding.message, finding.hint)))
     engine = known.engine
     if not is_up(engine.url, key=engine.key):
         return Health("unhealthy", services, "the engine gives no answer")
-    sick = next((one for one in services if one.healthy is False), None)
-    if sick is not None:
-        return Health("unhealthy", services, f"{sick.name} says that it is not healthy")
-    return Health("running", services, next((one.detail for one in services if one.detail), ""))
+    faulty = next((each for each in services if each.healthy is False), None)
+    if faulty is not None:
+        return Health("unhealthy", services, f"{faulty.name} reports that it is unhealthy")
+    return Health("running", services, next((each.detail for each in services if each.detail), ""))
 
 
 def _answers(record: Record) -> bool:
@@ -152,14 +151,14 @@ def _answers(record: Record) -> bool:
 
 
 def _cut_off(record: Record, *, runs: bool) -> str:
-    """What became of an instance whose `cf` was cut off, and the ways on."""
+    """The state of an instance whose `cf` was cut off, with the commands that repair it."""
     now = f"; {record.build} answers" if runs else ""
     ways = f"`{start_command(record)}` puts that right, `cf down {record.name}` stops what is left"
     return f"`{record.command or 'cf up'}` was cut off before its end{now}. {ways}"
 
 
 def start_command(record: Record) -> str:
-    """The `cf up` that starts this very instance: its build, as flags have changed that."""
+    """The `cf up` command that starts this instance: its build with the flags that changed it."""
     from compreface_cli.config.settings_table import BUILD
 
     origins = record.plan.get("origins", {})
@@ -172,27 +171,27 @@ def start_command(record: Record) -> str:
             if row.key == "device":
                 words.append(row.flag)
             else:
-                for one in value if isinstance(value, list | tuple) else [value]:
-                    words += [row.flag, str(one)]
+                for item in value if isinstance(value, list | tuple) else [value]:
+                    words += [row.flag, str(item)]
     return shlex.join(words)
 
 
 def _says(record: Record, broken: ServiceState) -> str:
-    """What is wrong with a service, and the ways on where it was ended: perhaps by half a `down`"""
-    said = broken.words
+    """The fault of a service, with the commands that repair it."""
+    fault = broken.words
     if broken.state == "paused":
-        return f"{said}; `cf restart {record.name}` lets it go on"
+        return f"{fault}; `cf restart {record.name}` resumes it"
     if broken.state not in ("stopped", "missing"):
-        return said
+        return fault
     down = f"`cf down {record.name}` removes what is left"
-    # A process whose folder went has nothing to start from; Compose makes containers anew.
+    # A process whose folder is gone cannot be started; Compose can create its containers again.
     if broken.state == "missing" and deployment(record).launcher == "process":
-        return f"{said}; {down}"
-    return f"{said}; `cf restart {record.name}` starts it again, {down}"
+        return f"{fault}; {down}"
+    return f"{fault}; `cf restart {record.name}` starts it again, {down}"
 
 
 def runtimes(record: Record) -> Mapping[str, Any]:
-    """What the engine says of each network: runtime, precision, cosine; empty if it says nothing.
+    """Runtime, precision and cosine of each network, as the engine reports them; {} without.
 
     Keys are the plugins' slugs (`calculator`, `detector`, ...).
     """
@@ -201,10 +200,10 @@ def runtimes(record: Record) -> Mapping[str, Any]:
     try:
         engine = deployment(record).engine
         with EngineClient(engine.url, key=engine.key, timeout_s=2.0) as client:
-            said = client.status().get("runtimes")
+            runtimes = client.status().get("runtimes")
     except (UnhealthyError, Refused):
         return {}
-    return said if isinstance(said, dict) else {}
+    return runtimes if isinstance(runtimes, dict) else {}
 
 
 def runtime_words(said: Mapping[str, Any]) -> str:
@@ -221,22 +220,22 @@ def _services(record: Record) -> tuple[ServiceState, ...]:
 
 
 def alive(services: Sequence[ServiceState]) -> bool:
-    """Whether anything of it runs."""
-    return any(one.state not in _BROKEN for one in services)
+    """Whether at least one of the services runs."""
+    return any(each.state not in _BROKEN for each in services)
 
 
 def refuse_foreign_listener(of: Deployment) -> None:
-    """ConflictError when not the engine of this process answers at its port, but another program.
+    """Raise ConflictError if another program than this process's engine listens at its port.
 
-    Between the look at the port and the engine's start somebody else may have taken it.
+    It may have bound the port between the check and the engine's start.
     """
     if of.launcher != "process":
         return  # Docker itself refuses to share a port
     from compreface_cli.facts import host
 
-    mine = launcher(of.launcher).services(of)[0]
+    engine = launcher(of.launcher).services(of)[0]
     others = host.port(of.engine.bind, of.engine.port).listeners
-    if not others or mine.pid in {one.pid for one in others}:
+    if not others or engine.pid in {each.pid for each in others}:
         return
     pid, name = others[0].pid, others[0].process
     who = "a process that this user may not see" if pid is None else f"{name} (pid {pid})"
@@ -254,7 +253,7 @@ def prove(
     *,
     answered: Callable[[], None] = lambda: None,
 ) -> Proof:
-    """Wait until the engine knows the known face and every service is ready.
+    """Wait until the engine recognises the reference face and every service is ready.
 
     `answered` is called at the engine's first answer. Raises UnhealthyError, and ConflictError when
     another program has the port.
@@ -274,13 +273,13 @@ def prove(
 def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
     """The same error with the service's last log lines and the likely cause.
 
-    `trial`: it was the engine that runs beside the old one.
+    `trial`: it is the error of an engine that was checked next to the running one.
     """
     try:
-        told = error.details.get("log") or _last_lines(of, error.details.get("service"), trial)
+        log = error.details.get("log") or _last_lines(of, error.details.get("service"), trial)
     except CfError:
-        told = []  # the first error is the one that counts
-    lines = [str(line)[:300] for line in told if '"severity": "INFO"' not in line][-_LOG_LINES:]
+        log = []  # the first error is the one that matters
+    lines = [str(line)[:300] for line in log if '"severity": "INFO"' not in line][-_LOG_LINES:]
     text = "\n".join([error.message, *lines])
     cause = causes.of("service", text)
     parts = [error.hint or ""]
@@ -305,17 +304,17 @@ def _last_lines(of: Deployment, service: str | None, trial: bool) -> list[str]:
 
 
 def service_rows(services: Sequence[ServiceState]) -> list[Mapping[str, Any]]:
-    """For `--json`."""
+    """The services as `--json` lists them."""
     return [
         {
-            "name": one.name,
-            "state": one.state,
-            "healthy": one.healthy,
-            "detail": one.detail,
-            "pid": one.pid,
-            "container": one.container,
-            "restarts": one.restarts,
-            "since": one.since,
+            "name": service.name,
+            "state": service.state,
+            "healthy": service.healthy,
+            "detail": service.detail,
+            "pid": service.pid,
+            "container": service.container,
+            "restarts": service.restarts,
+            "since": service.since,
         }
-        for one in services
+        for service in services
     ]

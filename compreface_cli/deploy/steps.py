@@ -1,7 +1,7 @@
-"""How `cf up` carries out its operations: one function a verb, each registers its undo first.
+"""Carries out the operations of `cf up`: a function for each verb, which registers its undo first.
 
-`PREPARING` makes all that must be there before a start, `LAUNCHING` starts and proves it. A
-function gets the targets of all operations of its verb that follow each other.
+`PREPARING` creates all that a start needs, `LAUNCHING` starts and checks it. A function gets the
+targets of all consecutive operations with its verb.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What the steps before a start share."""
+    """The state that the steps before a start share."""
 
     plan: Plan
     options: Options
@@ -62,13 +62,13 @@ class Preparation:
 
 
 def make_environments(run: Preparation, rows: Sequence[str]) -> None:
-    """An environment that cannot be made leaves nothing; a proven one stays for the next run."""
+    """Make the environments; a failed one leaves nothing, a proven one stays for the next run."""
     for row in rows:
         run.environment(row)
 
 
 def prepare_models(run: Preparation, names: Sequence[str]) -> None:
-    """Found or fetched, and made into what the engine loads; they stay for the next run."""
+    """Find or download the models and convert them for the engine; they stay for the next run."""
     from compreface_cli.models import store
 
     store.ensure(
@@ -83,7 +83,7 @@ def prepare_models(run: Preparation, names: Sequence[str]) -> None:
 
 
 def write_project(run: Preparation, _: Sequence[str]) -> None:
-    """The undo has the old folder back in its place."""
+    """Write the project folder; the undo restores the old one."""
     from compreface_cli.deploy import project_folder
 
     project_folder.write(run.plan, observe.model_folders(run.plan), run.undo)
@@ -106,7 +106,7 @@ def pull_images(run: Preparation, names: Sequence[str]) -> None:
 
 
 def build_image(run: Preparation, _: Sequence[str]) -> None:
-    """The undo removes it and gives its name back; an image of the same files is taken as it is."""
+    """Build the image unless its files are unchanged; the undo removes it and restores its name."""
     from compreface_cli.deploy.build import build_image as build
 
     folder, force = paths.project_dir(run.plan.instance), run.options.build is True
@@ -114,7 +114,7 @@ def build_image(run: Preparation, _: Sequence[str]) -> None:
 
 
 def launch_inputs(plan: Plan) -> LaunchInputs:
-    """All that the steps before a start have made; raises a CfError for what is not there."""
+    """The results of the steps before a start; raises a CfError for a missing or wrong image."""
     port, core_port = int(plan.port), int(plan.core_port)
     full = plan.services == "full"
     engine = Endpoint("127.0.0.1", core_port, plan.key)
@@ -139,7 +139,7 @@ def launch_inputs(plan: Plan) -> LaunchInputs:
 
 @dataclass(slots=True)
 class Launch:
-    """What the steps from the start on share, and what they have learned."""
+    """The state that the steps from the start on share, and their results."""
 
     new: Deployment
     answer: known_answer.KnownAnswer
@@ -163,7 +163,7 @@ class Launch:
 
 
 def create_volume(run: Launch, names: Sequence[str]) -> None:
-    """The undo is the launcher's: it removes all volumes that a failed run has made."""
+    """Create the volumes; the launcher's undo removes all volumes that a failed run created."""
     from compreface_cli.launchers import compose_project
 
     project, folder = run.new.data["project"], Path(run.new.data["folder"])
@@ -173,7 +173,7 @@ def create_volume(run: Launch, names: Sequence[str]) -> None:
 
 
 def start(run: Launch, _: Sequence[str]) -> None:
-    """Start all of it; the undo stops it."""
+    """Start all services; the undo stops them."""
     run.undo.push("the new instance", lambda: run.launcher.stop(run.new))
     run.began = time.monotonic()
     before = run.previous.of(run.new.launcher)
@@ -183,7 +183,7 @@ def start(run: Launch, _: Sequence[str]) -> None:
 
 
 def replace(run: Launch, targets: Sequence[str]) -> None:
-    """Start it in the place of the previous instance, which the undo starts again."""
+    """Start the services in place of the previous instance, which the undo starts again."""
     run.previous.gives_way()
     known = run.previous.of("compose")
     if known is not None and known.launcher == run.new.launcher:
@@ -217,7 +217,7 @@ def start_beside(run: Launch, _: Sequence[str]) -> None:
 
 
 def try_engine(run: Launch, _: Sequence[str]) -> None:
-    """Ask the new engine for the known face, beside the old one or on a port of its own."""
+    """Check the new engine with the reference face, next to the old one or on a free port."""
     if run.successor is not None:
         takeover.prove(run.successor, run.new, run.answer, run.out, limit_s=run.limit_s)
     elif not run.same_engine:
@@ -225,14 +225,14 @@ def try_engine(run: Launch, _: Sequence[str]) -> None:
 
 
 def take_over(run: Launch, _: Sequence[str]) -> None:
-    """The new engine gets the old one's name; the undo puts an old one in its place again."""
+    """Give the new engine the old one's name; the undo replaces it by an old engine again."""
     if run.successor is not None:
         takeover.take_over(run.successor, run.new, run.out, taking_over=run.previous.gives_way)
         run.beside.close()  # it is the instance's engine by now
 
 
 def _try_alone(run: Launch) -> None:
-    """Run the new engine on a port of its own, ask it for the known face, and end it."""
+    """Run the new engine on a free port, check it with the reference face, and end it."""
     run.out.note("The new engine is tried beside the running one")
     deadline = time.monotonic() + run.limit_s
     waiting = run.out.waiting("Waiting for the new engine's answer")
@@ -246,7 +246,7 @@ def _try_alone(run: Launch) -> None:
 
 
 def make_anew(run: Launch, services: Sequence[str]) -> None:
-    """Make the containers anew that have changed, and only those; the undo makes the old ones."""
+    """Recreate only the containers that have changed; the undo recreates the old ones."""
     run.record.touches(changes.of(run.new) if run.new_images else services)
     reconcile(run, services)
 
@@ -261,7 +261,7 @@ def reconcile(run: Launch, _: Sequence[str]) -> None:
 
 
 def check(run: Launch, _: Sequence[str]) -> None:
-    """Wait until the engine knows the known face and all services are ready."""
+    """Wait until the engine recognises the reference face and all services are ready."""
     began = run.began
 
     def answered() -> None:
@@ -277,7 +277,7 @@ def check(run: Launch, _: Sequence[str]) -> None:
 
 
 def grouped(operations: Iterable[Operation]) -> Iterator[tuple[Verb, tuple[Operation, ...]]]:
-    """Those of one verb that follow each other, together."""
+    """The operations, with consecutive ones of the same verb in one group."""
     for verb, group in groupby(operations, key=lambda operation: operation.verb):
         yield verb, tuple(group)
 

@@ -1,4 +1,4 @@
-"""Replaces the engine of a running stack: it is proven beside the old one, then takes its name."""
+"""Replaces the engine of a running stack: checks the new one beside it, then gives it the name."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def obstacle(before: Deployment, after: Deployment, *, rendered: str | None = None) -> str:
-    """Why the two engines cannot stand side by side under one name; "" when they can.
+    """Why the two engines cannot run side by side under one name; "" when they can.
 
-    `rendered`: a compose.yaml that does not stand in the project's folder yet.
+    `rendered`: a compose.yaml that is not in the project's folder yet.
     """
     if "process" in (before.launcher, after.launcher):
-        return "a local process has one port, and no other can take it meanwhile"
+        return "a local process occupies its port until it ends"
     from compreface_cli.launchers.compose import ComposeLauncher
 
     return ComposeLauncher().obstacle(before, after, rendered=rendered)
@@ -38,9 +38,9 @@ def prove(
     *,
     limit_s: float,
 ) -> None:
-    """Ask the engine that runs beside the old one for the known face.
+    """Check the engine that runs next to the old one with the reference face.
 
-    Raises UnhealthyError, with nothing changed, when it does not start or answers wrongly.
+    Raises UnhealthyError, with nothing changed, when it does not start or answers incorrectly.
     """
     deadline = time.monotonic() + limit_s
     with out.waiting("Waiting for the new engine's answer"), _explained(successor, after, out):
@@ -56,9 +56,10 @@ def take_over(
     *,
     taking_over: Callable[[], None] = lambda: None,
 ) -> None:
-    """Give the proven engine the old one's name, and end that; `taking_over` is called before.
+    """Give the checked engine the old one's name and end the old one.
 
-    Raises UnhealthyError, with nothing changed, when it cannot be reached under the name.
+    `taking_over` is called before. Raises UnhealthyError, with nothing changed, when the new one
+    cannot be reached under the name.
     """
     key = after.engine.key
     with out.waiting("The new engine takes over"), _explained(successor, after, out):
@@ -69,7 +70,7 @@ def take_over(
 def swap(
     after: Deployment, answer: known_answer.KnownAnswer, out: Output, *, limit_s: float
 ) -> None:
-    """The engine of `after` for the one that runs, from its start to the old one's end."""
+    """Replace the running engine by that of `after`, from its start to the old one's end."""
     from compreface_cli.launchers.compose import ComposeLauncher
 
     with ComposeLauncher().beside(after) as successor:
@@ -79,7 +80,7 @@ def swap(
 
 @contextmanager
 def _explained(successor: Successor, after: Deployment, out: Output) -> Iterator[None]:
-    """Adds the engine's last lines and the likely cause to the error of one that failed."""
+    """Adds the engine's last lines and the likely cause to an UnhealthyError."""
     try:
         yield
     except UnhealthyError as error:

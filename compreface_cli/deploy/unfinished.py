@@ -1,8 +1,8 @@
-"""A run of `cf` that was cut off: what really runs since, and how the next run puts it right.
+"""Recovery after a run of `cf` that was cut off: what runs now, and how the next run repairs it.
 
-A run writes into the instance's record what it is about to do, and what there was, before it
-changes anything. However it ends, killed or with a Docker engine that died under its clean-up, the
-next `cf` reads it there.
+Before a run changes anything, it writes into the instance's record what it is about to do and what
+there was before. However it ends, killed or with a Docker engine that died during its clean-up, the
+next `cf` reads that.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from compreface_cli.terminal.output import Output
 
 
 def begun(record: Record, command: str, *, stopping: bool = False) -> Record:
-    """The record of an instance that `command` takes away and starts again."""
+    """The record of an instance that `command` stops and starts again."""
     phase: Phase = "stopping" if stopping else "starting"
     return replace(record, phase=phase, previous_record=asdict(record), command=command)
 
 
 def ending(record: Record, command: str) -> Record:
-    """The record of an instance that `command` stops for good."""
+    """The record of an instance that `command` stops permanently."""
     before = record.previous if record.unfinished else None
     previous = asdict(replace(before, phase="stopped")) if before else None
     return replace(record, phase="stopping", previous_record=previous, command=command)
 
 
 def actual(record: Record) -> Record:
-    """The record with the build and the addresses of what really runs, while it is unfinished."""
+    """An unfinished record with the build and the addresses that really run; others unchanged."""
     if not record.unfinished:
         return record
     before = record.previous
@@ -56,7 +56,7 @@ def actual(record: Record) -> Record:
 
 
 def _as_docker_says(record: Record, known: Deployment) -> Record:
-    """Of one Compose project a run that was cut off may have replaced some containers."""
+    """The record by its containers, some of which an interrupted run may have replaced."""
     if known.launcher != "compose":
         return record
     from compreface_cli.launchers.compose_state import project_state
@@ -78,12 +78,12 @@ def _as_docker_says(record: Record, known: Deployment) -> Record:
     )
 
 
-def _at(known: Endpoint, seen: Endpoint | None) -> Endpoint:
-    return replace(seen, key=known.key) if seen else known
+def _at(known: Endpoint, published: Endpoint | None) -> Endpoint:
+    return replace(published, key=known.key) if published else known
 
 
 def cut_off(record: Record | None) -> tuple[Operation, ...]:
-    """What `cf up` does first about a record that a run which was cut off has left."""
+    """The operation that `cf up` carries out first if an interrupted run left this record."""
     if record is None or not record.unfinished:
         return ()
     cause = "its containers have no record"

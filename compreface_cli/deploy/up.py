@@ -1,8 +1,8 @@
-"""`cf up`: from a build's name to an engine that knows a known face, or back to what was before.
+"""`cf up`: starts an engine and checks that it recognises the reference face, or rolls back.
 
-What is wanted and what this machine has become a list of operations; a dry run returns it, a real
-run executes it. Everything that a run creates goes onto one clean-up stack. A running instance goes
-on until its successor has answered correctly; if that fails, the old one runs again and is checked.
+The plan and the state of this machine give a list of operations; a dry run returns it, a real run
+executes it. Everything that a run creates is registered on one clean-up stack. A running instance
+is kept until its successor has answered correctly; if that fails, it runs again and is checked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from compreface_cli.terminal.output import Output
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What runs now, or what a dry run would do."""
+    """The instance that runs now, or what a dry run would do."""
 
     plan: Plan
     change: str  # "started", "replaced", "already running", "dry run"
@@ -43,11 +43,11 @@ class Result:
     replaces: bool = False  # a dry run: something runs that this would change
     away: tuple[Away, ...] = ()  # a dry run: services that would not answer meanwhile
     left_out: str = ""
-    findings: tuple[Finding, ...] = ()  # what the checks warn of
+    findings: tuple[Finding, ...] = ()  # the warnings of the checks
 
 
 def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
-    """The plan these flags ask for; notes say what upstream's keys became."""
+    """The plan for these flags; prints notes on upstream's keys and settings without effect."""
     plan, chosen = asked_for(flags)
     for note in chosen.notes:
         out.note(note)
@@ -68,7 +68,7 @@ def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
 
 
 def _asks_for_docker(plan: Plan) -> str:
-    """What somebody has set, in whatever layer, that only Docker can give; "" when nothing."""
+    """The settings, of any layer, that need Docker, as text; "" when there are none."""
     full = plan.services == "full"
     values = [("image", plan.image)]
     values += [("services", "full"), ("core_port", str(plan.core_port))] if full else []
@@ -80,7 +80,7 @@ def _asks_for_docker(plan: Plan) -> str:
 
 
 def up(plan: Plan, options: Options, out: Output) -> Result:
-    """Bring the instance of `plan` to run. Raises a CfError after everything was put back."""
+    """Start the instance of `plan`. Raises a CfError after it rolled back all changes."""
     if options.dry_run:
         return _dry_run(plan, options, out)
     with interruptible(), running.instances().lock(plan.instance, f"cf up {plan.build}"):
@@ -93,7 +93,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         if old is not None and old.phase == "running":
             known = running.deployment(old)
             running.launcher(known.launcher).resume(known, out.note)
-            with out.waiting("Looking at what runs"):
+            with out.waiting("Checking the running instance"):
                 same = observe.unchanged(plan, old, options, restored=bool(done))
             if same is not None:
                 databases.warn(old, same.deployment, out)
@@ -135,7 +135,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
 
 
 def _as_it_is(same: observe.Unchanged, done: tuple[Operation, ...], out: Output) -> Result:
-    """The result for an instance that stays as it is, with the warnings that hold each time."""
+    """The result for an instance that is left unchanged, with the warnings of its plan."""
     findings = tuple(bind.judge(same.plan))
     preflight.say(findings, out)
     return Result(
@@ -157,17 +157,17 @@ def _execute(
     out: Output,
     done: tuple[Operation, ...],
 ) -> Result:
-    """Carry out the operations; a failure undoes them and has the previous instance run again."""
+    """Carry out the operations; a failure rolls them back and restores the previous instance."""
     plan, executed = look.plan, list(done)
     with CleanUp(out.note, out.waiting) as undo, ExitStack() as beside:
         previous = Previous(old, out, options.timeout_s)
         if previous.runs:
             undo.left = f"'{plan.instance}' runs as before"
         record, images = RunRecord(plan, old), CleanUp(out.note)
-        # First on the stack, last undone: by then the old project folder is back in its place.
+        # Registered first, so undone last, after the old project folder is back in place.
         undo.push("the record", lambda: record.put_back(undo.failures, out))
         record.begin()
-        # No image is removed before the containers of this run are, and the old ones run again.
+        # Images are removed only after this run's containers, when the old ones run again.
         undo.push("the image", lambda: _forget_images(images, record))
         undo.push("the previous instance", lambda: previous.start_again(record.touched))
 
@@ -208,7 +208,7 @@ def _execute(
 
 
 def _answer(preparation: steps.Preparation) -> known_answer.KnownAnswer:
-    """What a right engine says; raises FetchError for a model that its plugin cannot run."""
+    """The expected answer of the engine; FetchError for a model that its plugin cannot run."""
     plan = preparation.plan
     if plan.models:
         check.models(plan, preparation.converter)
@@ -222,11 +222,11 @@ def _forget_images(images: CleanUp, record: RunRecord) -> None:
     if record.image:
         from compreface_cli.docker import image
 
-        image.drop_nameless(record.image)  # its name is the old one's again
+        image.drop_nameless(record.image)  # the previous image has its name again
 
 
 def _discard(previous: Previous, new: Deployment, plan: Plan) -> None:
-    """Remove what only the previous instance needed, now that the new one has proven itself."""
+    """Remove what only the previous instance needed, once the new one has passed its check."""
     previous.discard(new.launcher)
     if new.launcher == "compose":
         from compreface_cli.deploy import project_folder

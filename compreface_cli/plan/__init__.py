@@ -1,1 +1,1 @@
-"""What a command wants, settled: the plan, its models, and the operations that lead there."""
+"""The plan of a command with all values settled, its models, and the operations of `cf up`."""

@@ -1,4 +1,4 @@
-"""The models that a plan's plugins need; for one that nobody knows, the entry that describes it."""
+"""The models that a plan's plugins need, and the entry to write for a model that is unknown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _USUAL = "w600k_mbf"  # of the catalogue: a calculator like most
 def of_plugins(
     build: BuildFile, plugins: tuple[str, ...], catalogue: Mapping[str, Model] | None
 ) -> tuple[Model, ...]:
-    """The models of these plugins, each once: the build's own, else the catalogue's."""
+    """The models of these plugins, without duplicates: the build's own, else the catalogue's."""
     from compreface_cli.builds import builds
 
     folder = "" if build.origin == "bundled" else str(build.path.parent)

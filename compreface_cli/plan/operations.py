@@ -44,10 +44,10 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `cf up` is asked beside the plan; build: None as needed, True always, False never."""
+    """The options of `cf up` besides the plan; build: None as needed, True always, False never."""
 
     build: bool | None = None
-    pull: bool = False  # ask the registries for newer images of all that are used
+    pull: bool = False  # pull newer images from the registries
     dry_run: bool = False
     timeout_s: float | None = None
     accept_hash: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What `up` has seen of this machine that decides what must be done.
+    """The state of this machine from which the operations of `cf up` follow.
 
     What a later operation only brings to light (whether a registry has a newer image, which files a
     model becomes) counts as changed; that operation's function then leaves alone what is the same.
@@ -85,7 +85,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """A service that does not answer meanwhile; `seconds` as measured at its last start."""
+    """A service that is unavailable during the operations; `seconds`: as at its last start."""
 
     service: str
     seconds: float | None
@@ -113,7 +113,7 @@ def operations(wanted: Plan, observed: Observed, options: Options) -> tuple[Oper
 
 
 def away(observed: Observed) -> tuple[Away, ...]:
-    """Which running services do not answer while the operations are carried out."""
+    """The running services that are unavailable while the operations are carried out."""
     if not observed.runs:
         return ()
     if observed.obstacle:
@@ -125,7 +125,7 @@ def away(observed: Observed) -> tuple[Away, ...]:
 
 
 def away_words(services: Sequence[Away]) -> str:
-    """For people: `away meanwhile: api for about 12 s, fe for about 1 s`."""
+    """The text for users: `away meanwhile: api for about 12 s, fe for about 1 s`."""
     if not services:
         return "no service is away meanwhile"
     parts = [

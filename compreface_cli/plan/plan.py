@@ -1,4 +1,4 @@
-"""What is wanted: `Plan`, a build and its settings settled; nothing in it depends on the host."""
+"""`Plan`: a build with all its settings resolved, independent of the host."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ KEYS_WAY_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that `render`, the checks and a launcher need, settled."""
+    """All values that `render`, the checks and a launcher need."""
 
     # the build
     build: str
@@ -92,12 +92,12 @@ class Plan:
 
     @property
     def api_keys(self) -> str:
-        """The keys that the engine asks for, with commas between them; empty: it asks for none."""
+        """The API keys that the engine accepts, comma-separated; empty: it requires none."""
         return self.secrets.get("api_keys", "")
 
     @property
     def key(self) -> str:
-        """The one of them that `cf` itself shows."""
+        """The API key that `cf` itself sends to the engine."""
         return self.api_keys.partition(",")[0]
 
     @property
@@ -110,17 +110,17 @@ class Plan:
         return own or catalogue.border(self.calculator)
 
     def keys_fault(self) -> str:
-        """Why the keys do not fit the services; empty when they do."""
+        """Why the API keys cannot be combined with the services; empty when they can."""
         if not self.api_keys or self.services == "core" or self.launcher == "process":
             return ""
         return (
-            "the engine is to ask for API keys (api_keys), and CompreFace's own api has none to "
-            "show: the full stack would not work"
+            "api_keys cannot be combined with the full stack: CompreFace's api service sends no "
+            "key to the engine"
         )
 
     @property
     def image_given(self) -> bool:
-        """Whether somebody has named the engine's image: `up` takes it as it is."""
+        """Whether the user named the engine's image, which `up` then uses without a build."""
         return self.origins.get("image", "default") != "default"
 
     @property
@@ -141,7 +141,7 @@ class Plan:
         return {f"compreface-{name}": self.stack[f"{key}_image"] for name, key in short.items()}
 
     def image_environment(self) -> dict[str, str]:
-        """The engine's variables that say what it is made of: they are baked into its image."""
+        """The engine's variables for its plugins and runtime, which are set in its image."""
         return {
             "FACE_DETECTION_PLUGIN": self.detector,
             "CALCULATION_PLUGIN": self.calculator,
@@ -153,7 +153,7 @@ class Plan:
         }
 
     def limits_environment(self) -> dict[str, str]:
-        """The engine's variables that limit it: given to each start, as upstream does."""
+        """The engine's variables for its limits, which are set at each start, as upstream does."""
         return {
             "IMG_LENGTH_LIMIT": str(self.max_detect_size),
             "CF_MAX_WAIT_S": f"{self.max_wait_s:g}",
@@ -162,11 +162,11 @@ class Plan:
         }
 
     def engine_environment(self) -> dict[str, str]:
-        """The engine's environment variables for this plan, paths and ports aside."""
+        """The engine's environment variables for this plan, without paths and ports."""
         return {**self.image_environment(), **self.limits_environment()}
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON takes it; passwords are left out."""
+        """The plan as a JSON document, with the names of the secrets but not their values."""
         document = asdict(self)
         document["secrets"] = sorted(self.secrets)
         return {**document, "project": self.project, "volume": self.volume}
@@ -180,8 +180,8 @@ def resolve(
 ) -> Plan:
     """Settle every value of the build under these settings; the same input gives the same plan.
 
-    Raises ConfigurationError for a plugin or a model that nobody knows, and for a runtime that does
-    not fit. `catalogue` is for tests; without it the bundled one is read.
+    Raises ConfigurationError for an unknown plugin or model, and for a runtime that does not
+    fit. `catalogue` is for tests; without it the bundled one is read.
     """
     spec = build.spec
     # A file that is found by no name: `cf up` takes it by its path only.
@@ -285,7 +285,7 @@ def resolve(
 
 
 def with_launcher(plan: Plan, launcher: Literal["compose", "process"]) -> Plan:
-    """The plan once `auto` is decided: a process is the engine alone, on the engine's port."""
+    """The plan with a decided launcher; a process is the engine alone, on the engine's port."""
     if launcher == "compose" or plan.launcher == launcher:
         return replace(plan, launcher=launcher)
     asked = plan.origins.get("port", "default") != "default"
@@ -294,7 +294,7 @@ def with_launcher(plan: Plan, launcher: Literal["compose", "process"]) -> Plan:
 
 
 def _behind_the_api(plan: Plan) -> Plan:
-    """The plan with a queue for what the api can send; what somebody has set stays."""
+    """The plan with a queue for all requests that the api can send, unless the user set one."""
     origins, limits = dict(plan.origins), dict(plan.engine_limits)
     for key, value in (
         ("max_queue", str(MAX_QUEUE_BEHIND_API)),
@@ -312,7 +312,7 @@ def _behind_the_api(plan: Plan) -> Plan:
 
 
 def _alone(plan: Plan) -> Plan:
-    """The plan with the engine's own queue again, where nobody has set another."""
+    """The plan with the engine's default queue again, unless the user set another."""
     derived = {key for key, origin in plan.origins.items() if origin.startswith(_OF_THE_STACK)}
     origins = {key: origin for key, origin in plan.origins.items() if key not in derived}
     limits = dict(plan.engine_limits)
@@ -331,7 +331,7 @@ def _user_port(
     core_port: Port,
     origins: dict[str, str],
 ) -> Port:
-    """The user's port: the UI's with the full stack, else the engine's."""
+    """The published port: the UI's with the full stack, else the engine's."""
     if port is not None:
         return port
     if services == "full" and launcher != "process":
@@ -347,7 +347,7 @@ def _room_for_a_body(settings: Settings) -> None:
     if total < body:
         raise ConfigurationError(
             f"max_queue_bytes ({total}, {settings.origin('max_queue_bytes')}) is less than "
-            f"max_body_bytes ({body}, {settings.origin('max_body_bytes')}): no such body would fit",
+            f"max_body_bytes ({body}, {settings.origin('max_body_bytes')}): too little for one",
             hint="Raise the first or lower the second.",
         )
 
@@ -384,14 +384,14 @@ def _number(value: Any) -> str:
 
 
 def _of_image(model: Model) -> dict[str, Any]:
-    """What of a model goes into an image: neither where its file lay nor what is known of it."""
+    """The fields of a model that affect an image, so neither its folder nor its threshold."""
     entry = asdict(model)
     del entry["border"], entry["build_folder"]
     return entry | {"beside": ""}  # in the hash of each image's name since the first version
 
 
 def _image(plan: Plan) -> str:
-    """A name that two different cores never share: it ends in a hash of all that was chosen."""
+    """The image's name, unique for each engine: it ends in a hash of all choices."""
     choice = {
         "version": __version__,
         "plugins": [plan.detector, plan.calculator, *plan.plugins],

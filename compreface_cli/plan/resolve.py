@@ -1,4 +1,4 @@
-"""The plan that somebody asks for: by flags and settings, or by a build alone."""
+"""The plan for flags and settings, or for a build alone."""
 
 from __future__ import annotations
 

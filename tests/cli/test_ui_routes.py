@@ -56,7 +56,7 @@ def test_each_wrong_answer_is_named_with_what_came() -> None:
     page = b"<html>502 Bad Gateway</html>"
     waits = (200, {"status": "NOT_READY"})
     with serving({ADMIN: waits, API: (502, page), CORE: OK}) as url:
-        assert routes.silent(url) == {ADMIN: "it says 'NOT_READY'", API: "status 502"}
+        assert routes.silent(url) == {ADMIN: "it reports 'NOT_READY'", API: "status 502"}
     with serving({ADMIN: OK, API: (200, page), CORE: (503, {"message": "503 ..."})}) as url:
         assert routes.silent(url) == {API: "status 200", CORE: "status 503"}
 
