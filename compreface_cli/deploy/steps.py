@@ -130,8 +130,8 @@ def launch_inputs(plan: Plan) -> LaunchInputs:
     image = images.find(plan.image)
     if image is None:
         raise FetchError(
-            f"the image {plan.image} is not here, and --no-build forbids to build it",
-            hint="Leave --no-build out, then `cf up` builds it.",
+            f"the image {plan.image} is not available locally, and --no-build forbids building it",
+            hint="Leave out --no-build, and `cf up` builds it.",
         )
     folder = paths.project_dir(plan.instance)
     return LaunchInputs(engine, ui, folder=folder, image=image.id)
