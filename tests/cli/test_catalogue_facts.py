@@ -31,7 +31,7 @@ SETS = {
         ("non-commercial", (), "excluded", "for research only; no statement"),
     ],
 )
-def test_one_rule_says_what_may_be_done_with_weights(
+def test_commercial_use_follows_from_licence_and_training_data(
     use: str, trained_on: tuple[str, ...], commercial: str, reason: str
 ) -> None:
     found = licence.terms(About("x", "x", "for research only", use, trained_on), SETS)

@@ -53,7 +53,7 @@ def test_what_two_containers_cannot_share_is_named(core: dict[str, Any], word: s
         {"ports": [{"target": 3000, "published": "0"}]},
     ],
 )
-def test_what_each_container_can_have_is_no_obstacle(core: dict[str, Any]) -> None:
+def test_properties_that_every_container_may_have_are_no_conflict(core: dict[str, Any]) -> None:
     assert swap.obstacle(project(**core), CORE) == ""
 
 

@@ -328,7 +328,7 @@ class TestTemplatesThatAreWrong:
             project()
         assert caught.type is CfError
 
-    def test_what_says_another_thing_than_the_plan_is_not_rendered(self) -> None:
+    def test_a_compose_file_that_differs_from_the_plan_is_not_written(self) -> None:
         text = self.compose.read_text().replace("{{ project | q }}", "other")
         self.compose.write_text(text)
         with pytest.raises(CfError) as caught:

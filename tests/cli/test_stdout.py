@@ -72,7 +72,7 @@ def test_a_full_disk_under_the_output_is_one_line(arguments: tuple[str, ...]) ->
     assert (done.returncode, done.stderr) == (1, NO_ROOM)
 
 
-def test_a_full_disk_under_the_help_is_no_fault_of_cf() -> None:
+def test_a_full_disk_while_printing_help_is_not_reported_as_a_bug() -> None:
     done = run(*CF, "--help", to=">/dev/full")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")

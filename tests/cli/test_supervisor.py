@@ -114,7 +114,7 @@ def test_crashes_of_a_child_that_ran_well_do_not_add_up(supervised: Supervised) 
     assert supervised.state["phase"] != "failed"
 
 
-def test_a_program_that_is_not_there_is_told(supervised: Supervised) -> None:
+def test_a_missing_program_is_reported(supervised: Supervised) -> None:
     supervised.begin("", argv=["/nowhere/python"], give_up_after=2)
     assert supervised.phase("failed")
     assert "could not be started" in supervised.log
