@@ -1,6 +1,7 @@
-"""Runs a module of the engine's Python: limited in time, ended with `cf`, its answer as JSON.
+"""Runs a module of the engine's environment as a child process and reads its JSON output.
 
-The only way from `cf` to code of the engine and of its converter, but for serving it.
+The child has a timeout and ends with `cf`. All calls of the engine's and the converter's code go
+through here, except the start of the server.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any
 
 from compreface_cli.child_processes import die_with, inherited_environment
 
-# What it was asked to run is refused: exit codes of compreface_engine and compreface_convert.
+# Exit codes of compreface_engine and compreface_convert for models or settings that they refuse.
 _REFUSED = (3, 9)
 _LAST_LINES = 3
 
 
 class Failed(Exception):
-    """The module ended without a result; the text is its own reason, or its last lines."""
+    """The module ended without a result; the text is its error message, or its last lines."""
 
     def __init__(self, reason: str, exit_code: int | None = None) -> None:
         super().__init__(reason)
@@ -43,7 +44,7 @@ def run(
     """The JSON document that `python -m MODULE ARGUMENTS --json` prints.
 
     Its environment is that of a served engine (child_processes), with `variables`. Raises Failed,
-    and TimeoutError for what runs longer than `timeout_s`; it is killed then.
+    and TimeoutError after `timeout_s`, when the child is killed.
     """
     try:
         done = subprocess.run(
@@ -67,15 +68,18 @@ def run(
             return dict(document)
         reason = str(document["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        reason = _last_words(done)
+        reason = _last_lines(done)
     raise Failed(reason, done.returncode)
 
 
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+def _last_lines(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode < 0:
-        return f"it was ended by {_signal_name(-done.returncode)}"
+        return f"it was killed by {_signal_name(-done.returncode)}"
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return " / ".join(lines[-_LAST_LINES:]) or f"it ended with {done.returncode} and no answer"
+    return (
+        " / ".join(lines[-_LAST_LINES:])
+        or f"it ended with exit code {done.returncode} and no output"
+    )
 
 
 def _signal_name(number: int) -> str:

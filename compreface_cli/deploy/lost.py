@@ -12,28 +12,28 @@ def instance(name: str) -> Record | None:
     """A record made up for containers of `cf`'s own project folder that have none."""
     folder = paths.project_dir(name)
     try:
-        from compreface_cli.launchers.compose_found import found
+        from compreface_cli.launchers.compose_state import project_state
 
-        seen = found(f"cf-{name}", folder)
+        state = project_state(f"cf-{name}", folder)
     except CfError:
         return None
-    if seen is None:
+    if state is None:
         return None
-    full = len(seen.services) > 1
+    full = len(state.services) > 1
     data = {
         "project": f"cf-{name}",
         "folder": str(folder),
-        "services": list(seen.services),
+        "services": list(state.services),
         "volume": f"cf-{name}_postgres-data" if full else None,
     }
     nowhere = Endpoint("127.0.0.1", 0)
-    known = Deployment("compose", name, seen.engine or nowhere, seen.ui, data)
+    known = Deployment("compose", name, state.engine or nowhere, state.ui, data)
     return Record(
         name=name,
-        build=seen.build,
-        calculator=seen.calculator,
+        build=state.build,
+        calculator=state.calculator,
         services="full" if full else "core",
         phase="starting",
-        created=seen.created or now(),
+        created=state.created or now(),
         deployment=known.as_dict(),
     )

@@ -26,7 +26,7 @@ from compreface_cli.engine import known_answer, venv
 from compreface_cli.errors import FetchError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers.launcher import Launcher, LaunchInputs
-from compreface_cli.plan.operations import Operation, Options, Verb, builds
+from compreface_cli.plan.operations import Operation, Options, Verb
 from compreface_cli.plan.plan import Plan
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output
@@ -90,12 +90,19 @@ def write_project(run: Preparation, _: Sequence[str]) -> None:
 
 
 def pull_images(run: Preparation, names: Sequence[str]) -> None:
-    """Pulled images stay, also when the run fails: other builds may use them."""
+    """Pulled images stay, also when the run fails: other builds may use them.
+
+    Raises PreflightError for an engine's image of another build.
+    """
     from compreface_cli.deploy.build import shown
     from compreface_cli.docker import image
 
     for name in names:
-        image.obtain(name, report=run.out.note, waiting=shown(run.out), pull=run.options.pull)
+        pulled = image.obtain(
+            name, report=run.out.note, waiting=shown(run.out), pull=run.options.pull
+        )
+        if name == run.plan.image:
+            raise_for([finding for finding in [misfit(run.plan, pulled.labels)] if finding])
 
 
 def build_image(run: Preparation, _: Sequence[str]) -> None:
@@ -106,7 +113,7 @@ def build_image(run: Preparation, _: Sequence[str]) -> None:
     build(run.plan, folder, out=run.out, undo=run.images, force=force)
 
 
-def launch_inputs(plan: Plan, options: Options) -> LaunchInputs:
+def launch_inputs(plan: Plan) -> LaunchInputs:
     """All that the steps before a start have made; raises a CfError for what is not there."""
     port, core_port = int(plan.port), int(plan.core_port)
     full = plan.services == "full"
@@ -126,8 +133,6 @@ def launch_inputs(plan: Plan, options: Options) -> LaunchInputs:
             f"the image {plan.image} is not here, and --no-build forbids to build it",
             hint="Leave --no-build out, then `cf up` builds it.",
         )
-    if plan.image_given and not builds(plan, options):
-        raise_for([finding for finding in [misfit(plan, image.labels)] if finding])
     folder = paths.project_dir(plan.instance)
     return LaunchInputs(engine, ui, folder=folder, image=image.id)
 

@@ -59,21 +59,21 @@ def _as_docker_says(record: Record, known: Deployment) -> Record:
     """Of one Compose project a run that was cut off may have replaced some containers."""
     if known.launcher != "compose":
         return record
-    from compreface_cli.launchers.compose_found import found
+    from compreface_cli.launchers.compose_state import project_state
 
-    seen = found(known.data["project"], Path(known.data["folder"]))
-    if seen is None:
+    state = project_state(known.data["project"], Path(known.data["folder"]))
+    if state is None:
         return record
     runs = replace(
         known,
-        engine=_at(known.engine, seen.engine),
-        ui=_at(known.ui, seen.ui) if known.ui else None,
-        data={**known.data, "image": seen.image or known.data.get("image")},
+        engine=_at(known.engine, state.engine),
+        ui=_at(known.ui, state.ui) if known.ui else None,
+        data={**known.data, "image": state.image or known.data.get("image")},
     )
     return replace(
         record,
-        build=seen.build or record.build,
-        calculator=seen.calculator or record.calculator,
+        build=state.build or record.build,
+        calculator=state.calculator or record.calculator,
         deployment=runs.as_dict(),
     )
 

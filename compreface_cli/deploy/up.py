@@ -178,7 +178,7 @@ def _execute(
 
         answer = _answer(preparation)
         previous.refuse_other_model(answer, plan.calculator)
-        inputs = steps.launch_inputs(plan, options)
+        inputs = steps.launch_inputs(plan)
         launcher = running.launcher("compose" if plan.launcher == "compose" else "process")
         new = launcher.prepare(plan, inputs, undo, out.note)
         record.prepared(new, answer, inputs.python.parent.parent.name if inputs.python else "")

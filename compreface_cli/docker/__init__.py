@@ -1,1 +1,1 @@
-"""The Docker engine: its program, containers, images, and what `cf` has there."""
+"""Access to Docker: its engine and its program, containers, images, and those that `cf` made."""

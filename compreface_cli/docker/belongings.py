@@ -1,4 +1,4 @@
-"""What `cf` has in Docker, known by its labels: an instance's volumes, a build's images."""
+"""The volumes and images that `cf` made in Docker, identified by their labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compreface_cli.errors import DockerError
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """`size` in bytes; None: Docker did not say."""
+    """A volume; `size` in bytes, None if it is not known."""
 
     name: str
     size: int | None
@@ -28,7 +28,7 @@ def answers() -> bool:
 
 
 def volumes(label: str, doing: str = "") -> list[str]:
-    """The names of the volumes that a `label` or `label=value` fits."""
+    """The names of the volumes that have a `label` or `label=value`."""
     document = client.get("volumes", doing=doing, filters={"label": [label]})
     return sorted(row["Name"] for row in document.get("Volumes") or ())
 
@@ -41,7 +41,7 @@ def sized(instance: str) -> list[Volume]:
 
 
 def _volume_sizes() -> dict[str, int | None]:
-    """Docker measures them all anew for this; a slow disk is not waited for."""
+    """Docker measures all volumes for this request; a slow disk means no sizes."""
     try:
         rows = client.get("system", "df", type="volume")["Volumes"]
     except DockerError:
@@ -55,7 +55,7 @@ def remove_volume(name: str) -> None:
 
 
 def images(build: str | None = None) -> list[Image]:
-    """The images that `cf` built, for one build or for any; those without a name too."""
+    """The images that `cf` built, for one build or for all; unnamed ones too."""
     label = LABEL_BUILD if build is None else f"{LABEL_BUILD}={build}"
     built = image.listed(label, doing="list the images of cf")
     return sorted(built, key=lambda item: (item.build, item.name))

@@ -1,4 +1,4 @@
-"""Runs the `docker` program: bounded, interruptible, its failures told as errors of `cf`."""
+"""Runs the `docker` program with a timeout, interruptibly; its failures become errors of `cf`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Watch: TypeAlias = Callable[[], CfError | None]
 
 
 def failure(doing: str, output: str, *, code: int, lines: int = 8) -> CfError:
-    """The error for a docker command that ended with `code`: cause first, then its last lines."""
+    """The error for a docker command that ended with `code`: the cause, then its last lines."""
     tail = [line for line in output.splitlines() if line.strip()][-lines:] if lines else []
     cause = causes.of("docker", output)
     what = cause.what if cause else f"docker ended with exit code {code}"
@@ -43,17 +43,17 @@ def run(
     environment: Mapping[str, str] | None = None,
     watch: Watch | None = None,
 ) -> str:
-    """Run `docker ARGUMENTS`; its stdout, and with `on_line` or in errors its stderr as well.
+    """Run `docker ARGUMENTS` and return its stdout; with `on_line` and in errors stderr as well.
 
-    `watch` is asked every second meanwhile, in a thread; the error it returns ends the command.
+    `watch` is called every second in a thread; an error that it returns ends the command.
 
-    The child has a session of its own, so that a Ctrl-C reaches only `cf`; whatever ends the wait
-    (a signal, a timeout, the death of `cf`) also ends the child and the plugin it started.
-    `check=False` takes any exit code and returns what was written to stdout.
+    The child has its own session, so that Ctrl-C reaches only `cf`; whatever ends the wait (a
+    signal, the timeout, the end of `cf`) also ends the child and the plugin that it started.
+    `check=False` accepts any exit code and returns stdout.
     """
     merged = on_line is not None
     lines: list[str] = []
-    # Closed at once when a signal falls into the loop: nothing of it may live on in a traceback.
+    # Closed at once if a signal interrupts the loop: a traceback must not keep the child alive.
     with closing(
         _lines(
             arguments, doing, timeout_s, merged=merged, env=environment, check=check, watch=watch
@@ -67,17 +67,17 @@ def run(
 
 
 def ask(*arguments: str, doing: str, timeout_s: float = 30.0) -> Any:
-    """`run` for commands that print JSON."""
+    """The JSON document that `docker ARGUMENTS` prints; None if it prints nothing."""
     text = run(*arguments, doing=doing, timeout_s=timeout_s)
     return json.loads(text) if text.strip() else None
 
 
 def stream(*arguments: str, doing: str) -> Generator[str, None, None]:
-    """The lines of a command as they come, stderr too; closing the iterator ends the command.
+    """The lines of a command as they arrive, stderr too; closing the iterator ends the command.
 
-    Its error does not repeat them.
+    The error of a failed command does not repeat them.
     """
-    yield from _lines(arguments, doing, None, merged=True, env=None, check=True, retold=0)
+    yield from _lines(arguments, doing, None, merged=True, env=None, check=True, shown=0)
 
 
 def _lines(
@@ -89,10 +89,10 @@ def _lines(
     env: Mapping[str, str] | None,
     check: bool,
     watch: Watch | None = None,
-    retold: int = 8,
+    shown: int = 8,
 ) -> Generator[str, None, None]:
     try:
-        with warnings.catch_warnings():  # of a fork beside threads; see `die_with`
+        with warnings.catch_warnings():  # about a fork in a process with threads; see `die_with`
             warnings.simplefilter("ignore", DeprecationWarning)
             child = subprocess.Popen(
                 ["docker", *arguments],
@@ -113,13 +113,13 @@ def _lines(
             hint="Install Docker Engine with Compose v2, or run without it: --launcher process.",
         ) from error
     watcher = _Watcher(child, doing, timeout_s, watch)
-    seen: deque[str] = deque(maxlen=200)
+    recent: deque[str] = deque(maxlen=200)
     try:
         if merged:
             for line in child.stdout or ():
-                seen.append(line.rstrip("\n"))
-                yield seen[-1]
-            errors = "\n".join(seen)
+                recent.append(line.rstrip("\n"))
+                yield recent[-1]
+            errors = "\n".join(recent)
         else:
             out, errors = child.communicate()
             yield from out.splitlines()
@@ -130,11 +130,11 @@ def _lines(
     if watcher.error is not None:
         raise watcher.error
     if check and code != 0:
-        raise failure(doing, errors, code=code, lines=retold)
+        raise failure(doing, errors, code=code, lines=shown)
 
 
 class _Watcher:
-    """Ends a command that takes too long, or whose `watch` has seen that it cannot succeed."""
+    """Ends a command that exceeds its timeout, or whose `watch` returns an error."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class _Watcher:
             if error is None and time.monotonic() >= end:
                 error = DockerError(
                     f"{doing}: not done after {timeout_s:g} s",
-                    hint="See whether the engine is well: docker info.",
+                    hint="Check the Docker engine: docker info.",
                     details={"timed_out": True},
                 )
             if error is not None and not self._stopped.is_set():
@@ -182,7 +182,7 @@ def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """End the child and the plugin it started, gently first (a build or an `up` cancels itself)."""
+    """End the child and the plugin that it started: SIGINT first, so that a build can cancel."""
     for number in (signal.SIGINT, signal.SIGKILL):
         if child.poll() is not None:
             break

@@ -1,8 +1,8 @@
-"""Reads from the Docker engine: each is one GET, on its socket or through the `docker` program.
+"""Read access to the Docker engine: GET requests to its socket or through the `docker` program.
 
-A socket is asked directly: that takes 1 ms, where a run of the program takes 10 and the import of
-the Docker SDK 79 (measured on 2 cores). Where TLS or ssh is between, `docker system dial-stdio`
-connects, with the keys and by the rules of `docker` itself.
+A request to a local socket takes 1 ms; a run of the program takes 10 ms and the import of the
+Docker SDK 79 ms (measured on 2 cores). Over TLS and ssh, `docker system dial-stdio` connects, with
+the keys and the rules of `docker` itself.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ State: TypeAlias = Literal["no-socket", "denied", "refused", "timeout", "error"]
 ANSWER_S = 30.0
 _MAX_BYTES = 64 * 1024 * 1024
 _PORT = 2375  # of tcp:// without a number
-_versions: dict[str, str] = {}  # host -> the prefix of all paths, in its own version of the API
+_versions: dict[str, str] = {}  # host -> path prefix with its API version
 
 
 class NoAnswerError(DockerError):
-    """The engine gave no answer, or refused with this HTTP `status`; `reason`: why."""
+    """The engine gave no answer, or an error with this HTTP `status`; `reason`: its cause."""
 
     def __init__(
         self, state: State, reason: str, host: str, *, status: int = 0, doing: str = ""
     ) -> None:
         self.state, self.reason, self.status = state, reason, status
         if status:
-            words = reason
+            message = reason
         elif state == "denied":
-            words = f"permission denied while trying to connect to the Docker daemon at {host}"
+            message = f"permission denied while trying to connect to the Docker daemon at {host}"
         elif state == "timeout":
-            words = f"{reason} from the Docker daemon at {host}"
+            message = f"{reason} from the Docker daemon at {host}"
         else:
-            words = f"Cannot connect to the Docker daemon at {host}: {reason}"
+            message = f"Cannot connect to the Docker daemon at {host}: {reason}"
         from compreface_cli import causes  # late: `cf list-builds` is quick
 
-        cause = causes.of("docker", words)
-        what = f"{cause.what}\n    {words}" if cause else words
+        cause = causes.of("docker", message)
+        what = f"{cause.what}\n    {message}" if cause else message
         hint = cause.hint if cause else None
-        super().__init__(f"{doing or 'ask the Docker engine'}: {what}", hint=hint)
+        super().__init__(f"{doing or 'query the Docker engine'}: {what}", hint=hint)
 
 
 def get(*path: str, doing: str = "", timeout_s: float = ANSWER_S, **query: Any) -> Any:
-    """The JSON of a GET, all of it within `timeout_s`; raises NoAnswerError.
+    """The JSON document of a GET request, complete within `timeout_s`; raises NoAnswerError.
 
-    `path` are parts, quoted here; a value of the query that is no text is sent as JSON.
+    `path`: its parts, unquoted. Values of `query` that are not strings are sent as JSON.
     """
     texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in query.items()}
     target = "/" + quote("/".join(path), safe="/:@") + (f"?{urlencode(texts)}" if texts else "")
@@ -71,18 +71,18 @@ def get(*path: str, doing: str = "", timeout_s: float = ANSWER_S, **query: Any) 
     except (OSError, ValueError) as error:
         raise NoAnswerError(*_why(error, timeout_s), at.host, doing=doing) from error
     if status != 200:
-        refused = document.get("message") if isinstance(document, dict) else None
-        why = str(refused or f"HTTP status {status}")
+        message = document.get("message") if isinstance(document, dict) else None
+        why = str(message or f"HTTP status {status}")
         raise NoAnswerError("error", why, at.host, status=status, doing=doing)
     return document
 
 
 def find(*path: str, doing: str = "", timeout_s: float = ANSWER_S) -> Any:
-    """The JSON of a GET; None where the engine knows no such thing."""
+    """The JSON document of a GET request; None if the engine answers 404."""
     try:
         return get(*path, doing=doing, timeout_s=timeout_s)
-    except NoAnswerError as refused:
-        if refused.status == 404:
+    except NoAnswerError as error:
+        if error.status == 404:
             return None
         raise
 
@@ -99,11 +99,11 @@ def _why(error: OSError | ValueError, timeout_s: float) -> tuple[State, str]:
             return "timeout", f"no answer within {timeout_s:g} s"
         case OSError():
             return "error", error.strerror or str(error)
-    return "error", f"its answer makes no sense: {error}"
+    return "error", f"its answer is invalid: {error}"
 
 
 def _answer(at: Endpoint, target: str, end: float) -> tuple[int, str, bytes]:
-    """Status, head and body. HTTP/1.0, so that the engine ends its answer by closing."""
+    """Status, head and body. HTTP/1.0, so that the engine closes the connection at the end."""
     with _connected(at, end) as connection:
         connection.sendall(f"GET {target} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
         answer = bytearray()
@@ -138,30 +138,30 @@ def _connected(at: Endpoint, end: float) -> Iterator[socket.socket]:
 
 @contextmanager
 def _through_program(end: float) -> Iterator[socket.socket]:
-    """What `docker system dial-stdio` connects to; it ends with the block, and its ssh with it."""
+    """A socket that `docker system dial-stdio` connects; it and its ssh end with the block."""
     import subprocess
     import tempfile
 
-    ours, theirs = socket.socketpair()
-    with ours, tempfile.TemporaryFile() as errors:
-        with theirs:
+    parent, remote = socket.socketpair()
+    with parent, tempfile.TemporaryFile() as errors:
+        with remote:
             try:
                 child = subprocess.Popen(
                     ["docker", "system", "dial-stdio"],
-                    stdin=theirs.fileno(),
-                    stdout=theirs.fileno(),
+                    stdin=remote.fileno(),
+                    stdout=remote.fileno(),
                     stderr=errors.fileno(),
-                    start_new_session=True,  # no terminal, on which ssh would ask for a password
+                    start_new_session=True,  # no terminal on which ssh would ask for a password
                 )
             except OSError:
-                raise OSError("only the program `docker` connects to it: install that") from None
+                raise OSError("it needs the program `docker`, which is not installed") from None
         try:
-            yield _within(ours, end)
-        except (ValueError, ConnectionError):  # it ended, and says why
+            yield _within(parent, end)
+        except (ValueError, ConnectionError):  # it ended; its stderr has the reason
             errors.seek(0)
-            words = errors.read().decode(errors="replace").strip()
-            if words:
-                raise OSError(words.splitlines()[-1]) from None
+            text = errors.read().decode(errors="replace").strip()
+            if text:
+                raise OSError(text.splitlines()[-1]) from None
             raise
         finally:
             with suppress(ProcessLookupError):
@@ -170,7 +170,7 @@ def _through_program(end: float) -> Iterator[socket.socket]:
 
 
 def _within(connection: socket.socket, end: float) -> socket.socket:
-    """The connection, which now waits no longer than until `end`."""
+    """The connection, with its timeout set to what is left until `end`."""
     left = end - time.monotonic()
     if left <= 0:
         raise TimeoutError

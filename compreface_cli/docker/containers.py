@@ -1,4 +1,4 @@
-"""Containers, what those of a Compose project do, and the likely cause when one does not do it."""
+"""Containers: their state, and the likely cause if one has failed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from compreface_cli.docker import cli, client
 from compreface_cli.docker.labels import CONFIG_HASH, FOLDER, NUMBER, PROJECT, SERVICE
 from compreface_cli.instance.state import ServiceState, State
 
-_INSPECTED = 200  # one by one, so their number is bounded
-_PROBES_KEPT = 5  # so many results of a health check Docker remembers
+_INSPECTED = 200  # at most so many are inspected one by one
+_PROBES_KEPT = 5  # the number of health check results that Docker keeps
 
 _KILLED = 137  # 128 + SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """A TCP port of this host that leads to `inside` of a container.
+    """A TCP port of the host that is published for the port `inside` of a container.
 
-    `held` is False when it is taken only at the container's next start.
+    `held` is False if it is bound only at the container's next start.
     """
 
     address: str  # "" means all addresses
@@ -35,7 +35,7 @@ class PublishedPort:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container; `state` is Docker's word: running, restarting, exited, created, paused, dead.
+    """A container; `state` as in Docker: running, restarting, exited, created, paused, dead.
 
     The last fields are empty where only a list was read.
     """
@@ -69,17 +69,17 @@ class Container:
 
     @property
     def number(self) -> int:
-        """Of the containers of its service."""
+        """Its number among the containers of its service, from 1."""
         return int(self.labels.get(NUMBER) or 1)
 
     @property
     def config_hash(self) -> str:
-        """Over all that Compose made it from, its image's content aside."""
+        """Compose's hash of its settings, without the content of the image."""
         return self.labels.get(CONFIG_HASH, "")
 
     @property
     def active(self) -> bool:
-        """It runs, or Docker will start it again by itself."""
+        """Whether it runs, or Docker will start it again by itself."""
         return self.state in ("running", "restarting", "paused")
 
     @property
@@ -91,22 +91,22 @@ class Container:
         return int(self.details.get("ExitCode") or 0)
 
     def published(self, inside: int) -> PublishedPort | None:
-        """Where its port `inside` is published now."""
+        """The host's port at which its port `inside` is published now."""
         return next((port for port in self.ports if port.held and port.inside == inside), None)
 
 
 def short(service: str) -> str:
-    """`compreface-postgres-db` -> `postgres`: the words that users see."""
+    """The name of a service that users see: `compreface-postgres-db` -> `postgres`."""
     return service.removeprefix("compreface-").removesuffix("-db")
 
 
 def listed(
     label: str = "", *, volume: str = "", timeout_s: float = client.ANSWER_S
 ) -> list[Container]:
-    """All containers, stopped too; those with a `label` or `label=value`, or that mount a volume.
+    """All containers, stopped ones too; optionally only those with a `label` or a `volume`.
 
-    Those that do not run are asked for one by one, since a list has no ports of theirs; beyond 200
-    they have none.
+    `label`: `NAME` or `NAME=VALUE`. Containers that do not run are inspected one by one, up to 200,
+    since a list lacks their ports.
     """
     chosen = {key: [value] for key, value in (("label", label), ("volume", volume)) if value}
     rows = client.get("containers", "json", timeout_s=timeout_s, all="1", filters=chosen)
@@ -124,7 +124,7 @@ def listed(
 
 
 def of_project(project: str, folder: str | None = None) -> list[Container]:
-    """All containers of a project, stopped too; with `folder` only those started from there."""
+    """All containers of a project, stopped ones too; optionally those started from `folder`."""
     rows = client.get(
         *("containers", "json"),
         doing=f"list the containers of {project}",
@@ -136,7 +136,7 @@ def of_project(project: str, folder: str | None = None) -> list[Container]:
 
 
 def inspect(*ids: str) -> list[Container]:
-    """Those of them that are still there."""
+    """The containers with these ids, without those that are gone."""
     return [container for id_ in ids if (container := _single(id_)) is not None]
 
 
@@ -202,7 +202,7 @@ def _bindings(ports: Mapping[str, Any] | None, *, held: bool) -> list[PublishedP
 
 
 def service_state(container: Container) -> ServiceState:
-    """Docker's words in ours; `detail` names the likely cause of what is wrong."""
+    """The state of a container as `cf` reports it; `detail` names the likely cause of a failure."""
     status = container.state
     health = container.health
     now: State = "failed"
@@ -211,7 +211,7 @@ def service_state(container: Container) -> ServiceState:
     elif status == "restarting":
         now = "restarting"
     elif status == "created" and not container.details.get("Error"):
-        now = "starting"  # Compose waits for what it depends on
+        now = "starting"  # Compose waits for its dependencies
     elif status == "paused":
         now = "paused"
     elif status == "exited" and container.exit_code in (0, 143):
@@ -230,11 +230,11 @@ def service_state(container: Container) -> ServiceState:
 
 
 def start_seconds(container: Container) -> float | None:
-    """How long it took from its start until its health check first passed; None: not known."""
+    """Seconds from its start until its health check first passed; None: not known."""
     log = (container.details.get("Health") or {}).get("Log") or []
     passed = next((place for place, probe in enumerate(log) if probe.get("ExitCode") == 0), None)
     if passed is None or (passed == 0 and len(log) >= _PROBES_KEPT):
-        return None  # not yet, or too long ago for Docker to remember
+        return None  # not yet, or its result is no longer in Docker's log
     try:
         began = datetime.fromisoformat(str(container.details["StartedAt"]))
         ended = datetime.fromisoformat(str(log[passed]["End"]))
@@ -244,7 +244,7 @@ def start_seconds(container: Container) -> float | None:
 
 
 def cause(container: Container) -> str:
-    """What is wrong with a container, in words; "" when nothing is."""
+    """The fault of a container, in words; "" when there is none."""
     status = container.state
     error = str(container.details.get("Error") or "")
     parts = []
@@ -255,14 +255,14 @@ def cause(container: Container) -> str:
         known = causes.of("docker", error)
         parts.append(f"{known.what}: {error}" if known else error)
     elif container.restarts or (status in ("exited", "dead") and container.exit_code):
-        parts += [words for words in (_end_of(container, error),) if words]
+        parts += [reason for reason in (_end_of(container, error),) if reason]
     if container.health == "unhealthy" and status == "running":
         parts.append(f"its health check fails: {_probe(container)}")
     return ", ".join(parts)
 
 
 def _end_of(container: Container, error: str) -> str:
-    """How it ended last. Docker forgets that when it starts it again; its events do not."""
+    """How it last ended. After a restart only Docker's events have that."""
     code, oom = container.exit_code, bool(container.details.get("OOMKilled"))
     if not oom and (container.restarts or code == _KILLED):
         for event in _events(container):
@@ -275,12 +275,12 @@ def _end_of(container: Container, error: str) -> str:
     if error:
         return f"exit code {code}: {error}"
     if not code and container.restarts:
-        return ""  # too long ago for the engine to remember
+        return ""  # too long ago: the engine's events no longer have it
     return causes.exit_code(code)
 
 
 def _events(container: Container) -> list[dict[str, Any]]:
-    """Its ends of the last hour, the latest first."""
+    """The events "die" and "oom" of the last hour, the latest first."""
     text = cli.run(
         "events",
         "--since=1h",
@@ -289,7 +289,7 @@ def _events(container: Container) -> list[dict[str, Any]]:
         "--filter=event=oom",
         f"--filter=container={container.id}",
         "--format={{json .}}",
-        doing="ask for events",
+        doing="read the events",
         check=False,
     )
     return [json.loads(line) for line in reversed(text.splitlines()) if line.strip()]
@@ -302,7 +302,7 @@ def _probe(container: Container) -> str:
 
 
 def last_lines(container: Container, count: int) -> list[str]:
-    """The last lines a container wrote, on either stream."""
+    """The last lines of a container's log, stdout and stderr."""
     output: list[str] = []
     cli.run(
         "logs",

@@ -1,4 +1,4 @@
-"""Which Docker engine is meant: the one that the `docker` program itself would ask."""
+"""The address of the Docker engine, resolved as the `docker` program does it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An engine's address; `tls`: it is reached by TLS. `error`: why there is none."""
+    """An engine's address; `tls`: whether it uses TLS; `error`: why no address is known."""
 
     host: str
     tls: bool = False
@@ -22,15 +22,15 @@ class Endpoint:
 
     @property
     def local(self) -> bool:
-        """Whether its paths and ports are this host's."""
+        """Whether the engine runs on this host, so that its paths and ports are this host's."""
         return self.host.startswith(("unix://", "npipe://"))
 
 
 def current(environ: Mapping[str, str] = os.environ) -> Endpoint:
     """The engine that DOCKER_HOST, DOCKER_CONTEXT or the current context names, in this order.
 
-    As docker 28 does it (cli/command/cli.go, resolveContextName): a context that does not exist is
-    an error and not the default, and DOCKER_TLS_VERIFY counts only where no context does.
+    As in docker 28 (cli/command/cli.go, resolveContextName): a context that does not exist is an
+    error, and DOCKER_TLS_VERIFY applies only without a context.
     """
     if host := environ.get("DOCKER_HOST"):
         host = host if "://" in host else f"tcp://{host}"
@@ -40,7 +40,7 @@ def current(environ: Mapping[str, str] = os.environ) -> Endpoint:
     name = environ.get("DOCKER_CONTEXT") or _json(folder / "config.json").get("currentContext")
     if not name or name == "default":
         return Endpoint(DEFAULT_HOST)
-    import hashlib  # late: `cf list-builds` is quick
+    import hashlib  # late: `cf list-builds` starts quickly
 
     digest = hashlib.sha256(str(name).encode()).hexdigest()
     meta = _json(folder / "contexts" / "meta" / digest / "meta.json")

@@ -1,4 +1,4 @@
-"""Builds, finds, pushes and drops the image of the engine."""
+"""The engine's image: builds, finds, pulls, pushes and removes it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from compreface_cli.errors import CfError, FetchError
 if TYPE_CHECKING:
     from compreface_cli.cleanup import CleanUp, Report
 
-# A wait that is shown: yields `say(label)`; Output.waiting is one.
+# Shows a wait and yields `show(label)`; Output.waiting is one.
 Waiting: TypeAlias = Callable[[str], AbstractContextManager[Callable[[str], None]]]
 
 _STEP = re.compile(r"#(\d+) \[(?:\S+ +)?\d+/\d+\] (.*)")
 _ENDED = re.compile(r"#(\d+) (CACHED|DONE) ?(?:(\d+)(?:\.\d+)?s)?")
-_STEPS = ("ADD", "COPY", "RUN", "WORKDIR")  # instructions that are steps of a build, beside FROM
-_WIDTH = 90  # of a step's words
+_STEPS = ("ADD", "COPY", "RUN", "WORKDIR")  # instructions that are steps of a build, as FROM is
+_WIDTH = 90  # characters of a step's text
 _FAILED = re.compile(r"#(\d+) ERROR:? ")
 _PREFIX = re.compile(r"#\d+ (?:\d+\.\d+ )?")
 
@@ -36,22 +36,22 @@ class Image:
     tags: tuple[str, ...]
     size: int
     labels: Mapping[str, str] = field(default_factory=dict)
-    digests: tuple[str, ...] = ()  # "repository@sha256:..."; a registry has seen it
-    built: bool = False  # by this run; else it was there, made from the same files
+    digests: tuple[str, ...] = ()  # "repository@sha256:...", once it was pulled or pushed
+    built: bool = False  # by this run; else it existed, made from the same files
 
     @property
     def build(self) -> str:
-        """The build that `cf` made it of."""
+        """The name of the build that `cf` made it from; "" for other images."""
         return self.labels.get(LABEL_BUILD, "")
 
     @property
     def name(self) -> str:
-        """Its name, or its id when a newer image has taken that."""
+        """Its first name, or its id if a newer image has taken the name."""
         return self.tags[0] if self.tags else self.id
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The names that its user has given it."""
+        """The names that the user gave it."""
         return tuple(tag for tag in self.tags if not tag.startswith(f"{IMAGE}:"))
 
 
@@ -62,7 +62,7 @@ def find(tag: str) -> Image | None:
 
 
 def listed(*labels: str, doing: str = "", timeout_s: float = client.ANSWER_S) -> list[Image]:
-    """All images that each `label` or `label=value` fits, those without a name too."""
+    """All images that have each `label` or `label=value`, unnamed ones too."""
     filters = {"label": labels}
     rows = client.get("images", "json", doing=doing, timeout_s=timeout_s, filters=filters)
     return [_image(row) for row in rows]
@@ -79,13 +79,13 @@ def _image(row: Mapping[str, Any]) -> Image:
 
 
 def id_of(tag: str) -> str:
-    """The id of the local image of that name; "" where there is none."""
+    """The id of the local image of that name; "" if there is none."""
     image = find(tag)
     return image.id if image else ""
 
 
 def fingerprint(context: Path) -> str:
-    """SHA-256 over the names and contents of all files that go into a build."""
+    """SHA-256 over the names and contents of all files of a build context."""
     files = {}
     for path in (item for item in context.rglob("*") if item.is_file()):
         with path.open("rb") as file:
@@ -95,7 +95,7 @@ def fingerprint(context: Path) -> str:
 
 
 def _total(files: Mapping[Path, str]) -> str:
-    """`files`: the SHA-256 of each by its path in the folder that is built."""
+    """The hash of a build context; `files`: SHA-256 of each file by its path in the context."""
     total = hashlib.sha256()
     for path, content in sorted(files.items()):
         total.update(f"{path.as_posix()}\0{content}\n".encode())
@@ -103,7 +103,7 @@ def _total(files: Mapping[Path, str]) -> str:
 
 
 def fingerprint_of(project: Mapping[str, str]) -> str:
-    """What `fingerprint` gives for the folder `core/` of a project; `project`: SHA-256 by path."""
+    """The `fingerprint` of a project's folder `core/`; `project`: SHA-256 by path."""
     paths = {Path(name): sha for name, sha in project.items() if name.startswith("core/")}
     return _total({path.relative_to("core"): sha for path, sha in paths.items()})
 
@@ -114,7 +114,7 @@ def _silent(label: str) -> Iterator[Callable[[str], None]]:
 
 
 def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool = False) -> Image:
-    """The image of that name on this machine; pulled if it is not there, or if `pull` asks for it.
+    """The local image of that name; pulled if it is absent, or always with `pull`.
 
     Raises FetchError when it cannot be pulled.
     """
@@ -135,19 +135,21 @@ def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool 
         output = failed.details.get("output") or [failed.message]
         raise FetchError(
             f"--pull: {name} cannot be pulled: {output[-1]}",
-            hint="Check the network and the name. Without --pull the image that is here is taken.",
+            hint="Check the network and the name. Without --pull the local image is used.",
             details=failed.details,
         ) from failed
     now = find(name)
     if now is None:
         raise CfError(f"{name} was pulled, but Docker does not find it")
     if before is not None:
-        report(f"{name} is the newest" if now.id == before.id else f"{name}: a newer one is here")
+        report(
+            f"{name} is up to date" if now.id == before.id else f"{name}: a newer one was pulled"
+        )
     return now
 
 
 def upon_another(image: Image, base: str) -> bool:
-    """Whether the base's name means another image here than the one this image was built upon."""
+    """Whether the local image named `base` differs from the base that this image was built on."""
     now = find(base)
     return now is not None and image.labels.get(LABEL_BASE) != now.id
 
@@ -164,13 +166,13 @@ def build(
     force: bool = False,
     pull: bool = False,
 ) -> Image:
-    """Build `context` as `tag` unless the image of that name was made from the same files.
+    """Build `context` as `tag`, unless the image of that name was made from the same files.
 
-    So it is when the name `base` means another image by now; `pull` asks its registry first.
-    `force` builds it all the same, with what the cache has; `no_cache` builds every step anew.
+    It is also built if the name `base` refers to a different image than before; `pull` updates
+    that from its registry first. `force` always builds, with the cache; `no_cache` without it.
 
-    With `undo`, a run that fails later gives the name back to the image that had it, and removes
-    the new one. A build that is interrupted leaves no image; its finished steps stay in the cache.
+    With `undo`, a later failure of the run gives the name back to its previous image and removes
+    the new one. An interrupted build leaves no image; its finished steps stay in the cache.
     """
     made_from = fingerprint(context)
     if base and pull:
@@ -180,7 +182,7 @@ def build(
     if before is not None and known and not (no_cache or force):
         if not base or not upon_another(before, base):
             return before
-        report(f"{base} is another image by now than the one {tag} was built upon")
+        report(f"{base} has changed since {tag} was built on it")
     labels = [f"--label={LABEL_RENDER}={made_from}"]
     if base:
         upon = obtain(base, report=report, waiting=waiting)
@@ -205,7 +207,7 @@ def build(
 
 
 def _count(dockerfile: Path) -> int:
-    """How many steps a build of ours has; those upon one and the same image share one."""
+    """The number of steps of a build from this Dockerfile; each base image counts once."""
     lines = dockerfile.read_text("utf-8").splitlines()
     words = [line.split() for line in lines if line[:1].isupper()]
     bases = {instruction[1] for instruction in words if instruction[0] == "FROM"}
@@ -213,17 +215,17 @@ def _count(dockerfile: Path) -> int:
 
 
 class _Steps:
-    """Tells the steps of a build from BuildKit's lines: which one runs, and each that is done."""
+    """Reports the steps of a build from BuildKit's output: the current one, and each that ended."""
 
     def __init__(self, tag: str, total: int, report: Report, say: Callable[[str], None]) -> None:
         self._tag = tag
         self._total = total
         self._report = report
         self._say = say
-        self._running: dict[str, str] = {}  # number in BuildKit's log -> its words
+        self._running: dict[str, str] = {}  # number in BuildKit's log -> text of the step
         self._done: set[str] = set()
 
-    def hear(self, line: str) -> None:
+    def read(self, line: str) -> None:
         if (step := _STEP.fullmatch(line)) and step[1] not in self._done:
             self._running[step[1]] = " ".join(step[2].split())
         elif (end := _ENDED.fullmatch(line)) and end[1] in self._running:
@@ -243,7 +245,7 @@ def _run_build(*arguments: str, tag: str, steps: _Steps) -> None:
 
     def watch(line: str) -> None:
         lines.append(line)
-        steps.hear(line)
+        steps.read(line)
 
     try:
         cli.run(
@@ -259,7 +261,7 @@ def _run_build(*arguments: str, tag: str, steps: _Steps) -> None:
 
 
 def _build_failure(tag: str, lines: list[str], failed: CfError) -> CfError:
-    """The failing step with its last lines, instead of the whole log of the build."""
+    """An error with the failed step and its last lines, instead of the whole log."""
     numbers = [match[1] for line in lines if (match := _FAILED.match(line))]
     if not numbers:
         return failed
@@ -267,14 +269,14 @@ def _build_failure(tag: str, lines: list[str], failed: CfError) -> CfError:
     text = "\n".join(_PREFIX.sub("", line, count=1) for line in own)
     step = next((line for line in text.splitlines() if line.startswith("[")), "")
     error = cli.failure(f"build {tag}, {step[:100]}".rstrip(", "), text, code=1, lines=10)
-    error.hint = error.hint or "The lines above are the failing step's own last ones."
+    error.hint = error.hint or "The lines above are the last ones of the failed step."
     return error
 
 
 def _give_back(tag: str, before: Image | None, made_from: str) -> None:
     now = find(tag)
     if now is None or now.labels.get(LABEL_RENDER) != made_from:
-        return  # the build was never finished, or the name is somebody else's by now
+        return  # the build did not finish, or another program took the name
     if before is not None and now.id == before.id:
         return
     if before is not None:
@@ -289,7 +291,7 @@ def add_tag(image: Image, tag: str) -> None:
 
 
 def push(tag: str, waiting: Waiting = _silent) -> str:
-    """Push to the registry in the name; returns its digest, "sha256:..."."""
+    """Push the image to the registry in its name; returns the digest, "sha256:..."."""
     with waiting(f"pushing {tag}"):
         text = cli.run("push", tag, doing=f"push {tag}", timeout_s=None, on_line=lambda line: None)
     digest = re.search(r"digest: (sha256:[0-9a-f]{64})", text)
@@ -299,12 +301,12 @@ def push(tag: str, waiting: Waiting = _silent) -> str:
 
 
 def remove(image: Image) -> None:
-    """Remove its names and with the last one the image; Docker refuses while it is in use."""
+    """Remove all names of the image and the image; Docker refuses while a container uses it."""
     cli.run("image", "rm", *(image.tags or (image.id,)), doing=f"remove the image {image.name}")
 
 
 def drop_superseded(build: str) -> None:
-    """Remove images of that build which lost their name to a newer one and serve no container."""
+    """Remove images of that build whose name a newer one took and that no container uses."""
     for image in listed(f"{LABEL_BUILD}={build}"):
         _drop_nameless(image)
 

@@ -1,10 +1,10 @@
-"""The labels by which things in Docker are known: those of `cf`, and those of Compose."""
+"""Labels of containers, images and volumes in Docker: those of `cf`, and those of Compose."""
 
 from __future__ import annotations
 
 IMAGE = "compreface-core"
 
-# What they say must never change its meaning: things of earlier versions carry them.
+# Their meaning must never change: what earlier versions created carries them.
 LABEL_INSTANCE = "compreface-cli.instance"
 LABEL_BUILD = "compreface-cli.build"
 LABEL_DETECTOR = "compreface-cli.detector"
@@ -13,7 +13,7 @@ LABEL_MODELS = "compreface-cli.models"
 LABEL_RUNTIME = "compreface-cli.runtime"
 LABEL_KEYS = "compreface-cli.keys"
 LABEL_ROUTES = "compreface-cli.routes"
-LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built upon
+LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built on
 LABEL_RENDER = "compreface-cli.render"  # hash of all that the image was built from
 LABEL_TRIAL = "compreface-cli.trial"  # names the instance whose next engine is being proven
 LABEL_PROBE = "compreface-cli.probe"  # a container that shows whether a GPU can be used

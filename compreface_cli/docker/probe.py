@@ -1,4 +1,4 @@
-"""A bounded question to the Docker engine: which of our images and containers are there."""
+"""A quick query of the Docker engine: the images and running instances of each build."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from compreface_cli.docker import client
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_INSTANCE
 from compreface_cli.errors import DockerError
 
-TIMEOUT_S = 0.5  # for all answers together: a list must not wait for a hanging engine
+TIMEOUT_S = 0.5  # for all answers together: `list-builds` must not wait for an engine that hangs
 
 
 @dataclass(frozen=True, slots=True)
 class Quick:
-    """Image names by build, and the instances with a running engine by build."""
+    """Image names, and instances with a running engine, by the name of their build."""
 
     images: Mapping[str, tuple[str, ...]]
     running: Mapping[str, tuple[str, ...]]
 
 
 def ask(timeout_s: float = TIMEOUT_S) -> Quick | None:
-    """What the engine says within the time; None when it does not."""
+    """The engine's answer; None without a valid one within `timeout_s`."""
     end = time.monotonic() + timeout_s
     filters = {"label": [LABEL_BUILD]}
 
-    def ours(what: str) -> Any:
+    def labelled(what: str) -> Any:
         return client.get(what, "json", timeout_s=end - time.monotonic(), filters=filters)
 
     try:
-        return Quick(_images(ours("images")), _running(ours("containers")))
-    except (DockerError, TypeError, AttributeError):  # no answer, or one that makes no sense
+        return Quick(_images(labelled("images")), _running(labelled("containers")))
+    except (DockerError, TypeError, AttributeError):  # no answer, or an invalid one
         return None
 
 

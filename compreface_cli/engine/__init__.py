@@ -1,1 +1,1 @@
-"""The engine from outside: its environment, its HTTP, its known answer."""
+"""The engine as a client sees it: its environment, its HTTP API, its reference answer."""

@@ -1,7 +1,7 @@
-"""Asks the engine about prepared models before it serves: do its plugins run them, what answer.
+"""Checks the prepared models before the engine serves, and computes the reference answer.
 
-What it said is kept beside the models, under a name that depends on their bytes and on their
-entries.
+Both run the engine's code in its environment. The results are kept in the folder of the models,
+under a name that depends on the models' bytes and entries.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _TIMEOUT_S = 300.0
 def models(plan: Plan, python: Callable[[], Path]) -> None:
     """Raises FetchError for a model that its plugin cannot run.
 
-    Models of the catalogue with their published hash are known to run. `python` gives an
-    interpreter with the engine, and is called only if these models were not checked before.
+    Models of the catalogue with their published hash are known to run. `python` returns an
+    interpreter with the engine; it is called only if these models were not checked before.
     """
     if not models_are_due(plan):
         return
@@ -37,25 +37,25 @@ def models(plan: Plan, python: Callable[[], Path]) -> None:
         _ask(python(), plugins)
     except engine_python.Failed as failed:
         if not failed.refused:
-            raise CfError(f"the plugins could not be tried: {failed}") from failed
+            raise CfError(f"the plugins could not be checked: {failed}") from failed
         raise FetchError(
             f"a model does not fit its plugin: {failed}",
-            hint=f"Look at {' and at '.join(_users(model, plugins) for model in doubtful)} in the "
-            "build: another file may be meant, another plugin, or another `input`.",
+            hint=f"Check {' and '.join(_users(model, plugins) for model in doubtful)} in the "
+            "build: the file, the plugin and the model's `input` must belong together.",
         ) from failed
     _write(checked, "")
 
 
 def models_are_due(plan: Plan) -> bool:
-    """Whether `models` has to ask the engine."""
+    """Whether `models` has to run the engine."""
     return bool(_doubtful(plan)) and not _checked(plan).exists()
 
 
 def answer(plan: Plan, python: Callable[[], Path]) -> dict[str, Any]:
-    """What the plan's detector and calculator answer to the shipped portrait; computed once.
+    """The result of the plan's detector and calculator for the shipped portrait; computed once.
 
-    `box` px, `embedding`, `similarity` (c0, c1). The models run in ONNX Runtime and apart from the
-    server that must answer the same. `python` as for `models`.
+    `box` px, `embedding`, `similarity` (c0, c1). The models run in ONNX Runtime, in a process apart
+    from the server whose answer is compared with it. `python` as for `models`.
     """
     known = _known(plan)
     if known is not None:
@@ -63,19 +63,19 @@ def answer(plan: Plan, python: Callable[[], Path]) -> dict[str, Any]:
     pair = (plan.detector, plan.calculator)
     names = " with ".join(pair)
     try:
-        said = _ask(python(), pair, "--portrait", str(resources.portrait()))
-        document = {key: said["face"][key] for key in ("box", "embedding")}
-        document["similarity"] = said["similarity"]
+        result = _ask(python(), pair, "--portrait", str(resources.portrait()))
+        document = {key: result["face"][key] for key in ("box", "embedding")}
+        document["similarity"] = result["similarity"]
     except engine_python.Failed as failed:
         if failed.refused:
             raise FetchError(
-                f"{names} does not know the known face: {failed}",
-                hint="Look at the build's models: their files, and `input` (size, colour, mean "
+                f"{names} does not recognise the reference face: {failed}",
+                hint="Check the build's models: their files, and `input` (size, colour, mean "
                 "and scale must be as the network was trained).",
             ) from failed
         raise _not_computed(names, str(failed)) from failed
     except (KeyError, TypeError) as error:
-        raise _not_computed(names, f"the engine said nothing of {error}") from error
+        raise _not_computed(names, f"the engine's answer lacks {error}") from error
     _write(_place(plan), json.dumps(document))
     return document
 
@@ -110,15 +110,15 @@ def _doubtful(plan: Plan) -> list[Model]:
 
 
 def _checked(plan: Plan) -> Path:
-    """The file that is there once the engine has run these models."""
+    """The file that marks these models as checked: the engine has run them."""
     engine = venv.inputs(plan.wheels).key()
     return _kept(_plugins(plan), plan.models, engine).with_suffix(".fits")
 
 
 def _not_computed(names: str, reason: str) -> CfError:
     return CfError(
-        f"the known answer of {names} could not be computed: {reason}",
-        hint="Without one a wrong engine cannot be told. Look at the models of the build.",
+        f"the reference answer of {names} could not be computed: {reason}",
+        hint="It is needed to check the engine. Check the models of the build.",
     )
 
 
@@ -141,8 +141,8 @@ def _ask(python: Path, plugins: Sequence[str], *arguments: str) -> dict[str, Any
 
 
 def _kept(plugins: Sequence[str], of: Sequence[Model], also: str) -> Path:
-    """Where a result is kept, without its suffix."""
-    # The entry too: the same weights answer otherwise where colour, mean or scale is another.
+    """The file in which a result is kept, without its suffix."""
+    # The entry counts too: with another colour, mean or scale the same weights answer differently.
     weights = [[model.name, store.fingerprint(model), prepare.entry_digest(model)] for model in of]
     text = json.dumps([plugins, weights, also])
     return paths.models_dir() / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:24]

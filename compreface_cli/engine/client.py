@@ -1,4 +1,4 @@
-"""HTTP to a running engine: its status and its answer for a picture, in bounded time."""
+"""HTTP client of a running engine: its status and the faces of a picture, each with a timeout."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CONNECT_TIMEOUT_S = 3.0
 # The engine lets a request wait 10 s and computes well under a second for any picture it accepts.
 ANSWER_TIMEOUT_S = 60.0
 
-LATER = (429, 503)  # a limit of requests, a full queue: the same request may be answered later
+LATER = (429, 503)  # rate limit, full queue: the same request may succeed later
 
 
 class Refused(CfError):
-    """The engine answered, and its answer is no: `status` and its own words in `message`.
+    """The engine answered with an error: the HTTP `status`, and its `message`.
 
-    `truncated`: the engine said that the picture was cut short.
+    `truncated`: the engine reported that the picture was cut short.
     """
 
     def __init__(self, status: int, message: str, *, truncated: bool = False) -> None:
@@ -36,7 +36,7 @@ class Refused(CfError):
 
 
 class EngineClient:
-    """Talks to one engine; connections are kept between calls, so close it (or use `with`)."""
+    """A client of one engine; it keeps connections between calls, so close it (or use `with`)."""
 
     def __init__(self, url: str, *, key: str = "", timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         import httpx2
@@ -44,7 +44,7 @@ class EngineClient:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
-                f"'{url}' is no address of an engine", hint="Write http://127.0.0.1:3000"
+                f"'{url}' is not an engine's URL", hint="An example: http://127.0.0.1:3000"
             )
         self.url = url.rstrip("/")
         self.key = key
@@ -53,7 +53,7 @@ class EngineClient:
             base_url=self.url,
             headers={"X-Api-Key": key} if key else None,
             timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            # A proxy named in the environment is not asked for this machine's own ports.
+            # A proxy named in the environment is not used for this machine's own ports.
             trust_env=not _is_local(parts.hostname),
         )
 
@@ -73,7 +73,7 @@ class EngineClient:
         return self.read("/status", timeout_s=timeout_s)
 
     def read(self, path: str, *, timeout_s: float | None = None) -> dict[str, Any]:
-        """The JSON document at `path`; raises as `scan` does."""
+        """The JSON object at `path`; raises as `scan` does."""
         return self._read(self._request("GET", path, timeout_s=timeout_s))
 
     def scan(
@@ -85,11 +85,11 @@ class EngineClient:
         limit: int = 0,
         min_score: float | None = None,
     ) -> dict[str, Any]:
-        """The engine's `/find_faces`: {"result": [face, ...], "plugins_versions": {...}}, and from
-        its header "truncated": whether the picture was cut short and decoded as far as it goes.
+        """The answer of `/find_faces`: {"result": [face, ...], "plugins_versions": {...}}, and
+        "truncated" from its header: whether the picture was cut short and decoded in part.
 
-        Raises Refused when the engine says no (no face: status 400), UnhealthyError when it cannot
-        be reached or answers nonsense.
+        Raises Refused for an error that the engine reports (no face: status 400), UnhealthyError
+        when it cannot be reached or gives an invalid answer.
         """
         query: dict[str, str] = {"face_plugins": ",".join(plugins), "limit": str(limit)}
         if min_score is not None:
@@ -119,7 +119,7 @@ class EngineClient:
         except (self._httpx.HTTPError, self._httpx.InvalidURL) as error:
             raise UnhealthyError(
                 f"no engine can be reached at {self.url}: {error}",
-                hint="`cf status` shows what runs here, and at which address.",
+                hint="`cf status` shows the running instances and their addresses.",
             ) from error
 
     def _read(self, response: httpx2.Response) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class EngineClient:
         if isinstance(document, dict) and isinstance(document.get("message"), str):
             raise Refused(response.status_code, document["message"], truncated=_truncated(response))
         raise UnhealthyError(
-            f"what answers at {self.url} is no engine: status {response.status_code}",
+            f"the server at {self.url} is not an engine: status {response.status_code}",
             details={"status": response.status_code, "body": response.text[:200]},
         )
 
@@ -142,25 +142,22 @@ def _truncated(response: httpx2.Response) -> bool:
 
 
 def is_up(url: str, *, key: str = "", timeout_s: float = 1.0) -> bool:
-    """Whether an engine answers `/status` there now."""
+    """Whether an engine at `url` answers `/status` with OK now."""
     return fault(url, key=key, timeout_s=timeout_s) is None
 
 
 def fault(url: str, *, key: str = "", timeout_s: float = 1.0) -> str | None:
-    """What `/status` answers there where it is not OK: `500 no model`; "" for no answer.
-
-    None when it is OK.
-    """
+    """The answer of `/status` when it is not OK: `500 no model`; "" for no answer, None for OK."""
     try:
         with EngineClient(url, key=key, timeout_s=timeout_s) as client:
-            said = client.status()
+            answer = client.status()
     except Refused as refused:
         code = f"{refused.status} "
         return code + refused.message.removeprefix(code)
     except UnhealthyError as error:
         status, body = error.details.get("status"), error.details.get("body")
         return "" if status is None else " ".join(f"{status} {body}".split())
-    return None if said.get("status") == "OK" else f"200 {json.dumps(said)[:200]}"
+    return None if answer.get("status") == "OK" else f"200 {json.dumps(answer)[:200]}"
 
 
 def until(deadline: float) -> float:

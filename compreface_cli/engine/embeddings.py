@@ -1,4 +1,4 @@
-"""Compares embeddings as CompreFace does: at unit length, by their distance."""
+"""Compares embeddings as CompreFace does: by their Euclidean distance at unit length."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 
 def unit(vector: Sequence[float]) -> list[float]:
-    """The vector at length 1; ValueError for one without direction."""
+    """The vector scaled to length 1; ValueError if its length is 0 or not finite."""
     length = math.hypot(*vector)
     if not length or not math.isfinite(length):
-        raise ValueError("an embedding without direction")
+        raise ValueError("the embedding has length 0 or is not finite")
     return [value / length for value in vector]
 
 
 def distance(a: Sequence[float], b: Sequence[float]) -> float:
-    """Euclidean distance at unit length, 0..2; ValueError for two that cannot be compared."""
+    """Euclidean distance at unit length, 0..2; ValueError if the vectors cannot be compared."""
     if len(a) != len(b):
-        raise ValueError("embeddings of different length")
+        raise ValueError("the embeddings have different lengths")
     return math.dist(unit(a), unit(b))
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    """-1..1, by the distance; ValueError for two that cannot be compared."""
+    """Cosine, -1..1, from the distance; ValueError if the vectors cannot be compared."""
     return 1 - distance(a, b) ** 2 / 2
 
 

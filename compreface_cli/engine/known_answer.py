@@ -1,4 +1,4 @@
-"""Ready means that the engine knows a known face: waits, asks, compares with the stored answer."""
+"""The reference answer: waits for the engine and compares its answer for a portrait with it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from compreface_cli.models.prepare import read_record
 from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import BF16
 
-BOX_TOLERANCE_PX = 2.0  # another processor or library rounds a box differently, by a pixel at most
+BOX_TOLERANCE_PX = 2.0  # another processor or library moves a box by a pixel at most, by rounding
 MIN_COSINE = 0.999
-SAME_PERSON = 0.5  # where nobody knows the calculator's border: half of the similarity's range
+SAME_PERSON = 0.5  # for a calculator without a known threshold: half of the similarity's range
 _POLL_S = 0.1
 _ENDED = ("failed", "paused", "stopped", "missing")
-_AGAIN_S = 0.5
+_RETRY_S = 0.5
 # The portrait is 512 px wide. A smaller limit makes the detector see a smaller picture; measured
 # from 120 to 500 px its box then moves by up to 10 px and the cosine stays above 0.99.
 _PORTRAIT_PX = 512
@@ -33,12 +33,12 @@ _MIN_COSINE_SHRUNK = 0.9
 
 @dataclass(frozen=True, slots=True)
 class KnownAnswer:
-    """What a right engine says of the shipped portrait; kept as JSON in the instance's record.
+    """The expected answer for the shipped portrait; kept as JSON in the instance's record.
 
     `box` (x_min, y_min, x_max, y_max) px, `embedding` of any norm, `similarity` (c0, c1), `shrink`
-    at most 1: the factor by which the engine's limit shrinks the portrait before it detects;
-    `least` is the cosine that is right, lower where the build lets its runtime be less exact;
-    `border` the similarity from which on two faces may be one person's.
+    at most 1: the factor by which the engine's limit shrinks the portrait before detection;
+    `least`: the smallest accepted cosine, lower for a build whose runtime may be less exact;
+    `border`: the similarity from which two faces may be the same person.
     """
 
     calculator: str
@@ -59,7 +59,7 @@ class KnownAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How near the engine came; goes into what `up` prints."""
+    """How close the engine's answer was; `cf up` prints it."""
 
     box_off_px: float
     cosine: float
@@ -70,7 +70,7 @@ class Proof:
 def expected(
     plan: Plan, models: Mapping[str, Path], compute: Callable[[], Mapping[str, Any]]
 ) -> KnownAnswer:
-    """The answer for this detector and calculator: a stored one, else what `compute` gives."""
+    """The answer for this detector and calculator: the stored one, else what `compute` returns."""
     kept = stored(plan, models)
     if kept is not None:
         return kept
@@ -79,9 +79,9 @@ def expected(
 
 
 def stored(plan: Plan, models: Mapping[str, Path]) -> KnownAnswer | None:
-    """The answer that is shipped, or was stored with the prepared model; else None.
+    """The answer that is shipped with `cf` or stored with the prepared model; else None.
 
-    A shipped one counts for the very files it was made from.
+    A shipped one is valid only for the files that it was computed from.
     """
     for path in sorted((resources.builds_dir() / "answers").glob("*.json")):
         document = _json(path)
@@ -99,7 +99,7 @@ def stored(plan: Plan, models: Mapping[str, Path]) -> KnownAnswer | None:
 
 
 def _of_these_files(shipped: Mapping[str, Any], models: Mapping[str, Path]) -> bool:
-    """Whether the prepared models came from the files that a shipped answer was made from."""
+    """Whether the models were prepared from the files that the shipped answer was computed from."""
     for name, digests in shipped.get("sources", {}).items():
         record = read_record(models[name]) if name in models else None
         if record is None or sorted(record.sources.values()) != sorted(digests):
@@ -107,13 +107,13 @@ def _of_these_files(shipped: Mapping[str, Any], models: Mapping[str, Path]) -> b
     return True
 
 
-def same_space(one: KnownAnswer, other: KnownAnswer) -> bool:
-    """Whether embeddings of the two can be compared: one person, one direction.
+def same_space(first: KnownAnswer, second: KnownAnswer) -> bool:
+    """Whether the two come from one embedding model, so that stored embeddings stay comparable.
 
-    Another detector or limit moves a cosine to 0.98 or so, another model to about 0.
+    With another detector or limit the cosine is about 0.98, with another model about 0.
     """
     try:
-        return embeddings.cosine(one.embedding, other.embedding) > 0.9
+        return embeddings.cosine(first.embedding, second.embedding) > 0.9
     except ValueError:
         return False
 
@@ -124,7 +124,7 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
     if not isinstance(document, dict):
-        raise ConfigurationError(f"{path} is no JSON object")
+        raise ConfigurationError(f"{path} is not a JSON object")
     return document
 
 
@@ -136,7 +136,7 @@ def _answer(
         c0, c1 = (float(value) for value in similarity)
         embedding = tuple(float(value) for value in document["embedding"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"{path} holds no known answer: {error}") from error
+        raise ConfigurationError(f"{path} contains no valid reference answer: {error}") from error
     shrink = min(1.0, (plan.max_detect_size or _PORTRAIT_PX) / _PORTRAIT_PX)
     border = plan.border
     return KnownAnswer(
@@ -152,13 +152,13 @@ def _answer(
 
 
 def _least_cosine(plan: Plan) -> float:
-    """Lower only where the engine may compute in another precision than float32."""
+    """The smallest accepted cosine: lower only if the engine may compute in bfloat16."""
     rounds = plan.runtime in BF16 and plan.precision != "fp32"
     return min(MIN_COSINE, plan.min_cosine) if rounds else MIN_COSINE
 
 
 def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) -> None:
-    """Until the engine answers `/status`.
+    """Wait until the engine answers `/status` with OK.
 
     Raises UnhealthyError at once when it has ended or crashed, and at `deadline` (time.monotonic).
     """
@@ -170,18 +170,18 @@ def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) 
             raise UnhealthyError(
                 f"the engine did not start{detail}", details={"state": state.state}
             )
-        patience = max(0.2, min(2.0, until(deadline)))
-        said = fault(endpoint.url, key=endpoint.key, timeout_s=patience)
-        if said is None:
+        timeout_s = max(0.2, min(2.0, until(deadline)))
+        problem = fault(endpoint.url, key=endpoint.key, timeout_s=timeout_s)
+        if problem is None:
             return
-        answered = said or answered
+        answered = problem or answered
         if time.monotonic() >= deadline:
             raise _late(answered)
         time.sleep(_POLL_S)
 
 
 def _late(answered: str) -> UnhealthyError:
-    """The error of an engine that was not ready at the deadline; what it answered says the most."""
+    """The error of an engine that was not ready at the deadline, with its last answer if any."""
     if not answered:
         return UnhealthyError(
             "the engine was not ready in time: it gave no answer",
@@ -194,38 +194,40 @@ def _late(answered: str) -> UnhealthyError:
 
 
 def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) -> None:
-    """Until every service runs and none says that it is not healthy."""
+    """Wait until all services run and none is unhealthy; raises as `wait` does."""
     while True:
         states = look()
-        for one in states:
-            if one.state in _ENDED:
-                raise UnhealthyError(one.words, details={"service": one.name})
-        waited_for = [one for one in states if one.state != "running" or one.healthy is False]
-        if not waited_for:
+        for service in states:
+            if service.state in _ENDED:
+                raise UnhealthyError(service.words, details={"service": service.name})
+        pending = [
+            service for service in states if service.state != "running" or service.healthy is False
+        ]
+        if not pending:
             return
         if time.monotonic() >= deadline:
-            names = ", ".join(one.name for one in waited_for)
+            names = ", ".join(service.name for service in pending)
             raise UnhealthyError(
                 f"not ready in time: {names}",
-                hint="Give it more with --timeout SECONDS.",
-                details={"service": waited_for[0].name},
+                hint="Allow more time with --timeout SECONDS.",
+                details={"service": pending[0].name},
             )
         time.sleep(_POLL_S)
 
 
 def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
-    """Ask the engine for the portraits; UnhealthyError ("wrong answer") shows both values."""
+    """Check the engine's answers for both portraits; the UnhealthyError shows both values."""
     started = time.monotonic()
     portraits = resources.portraits_dir()
-    patience = max(1.0, until(deadline))
-    with EngineClient(endpoint.url, key=endpoint.key, timeout_s=patience) as client:
-        says = client.status().get("calculator_version")
-        if says != answer.calculator:
-            raise _wrong("calculator", answer.calculator, says)
+    timeout_s = max(1.0, until(deadline))
+    with EngineClient(endpoint.url, key=endpoint.key, timeout_s=timeout_s) as client:
+        calculator = client.status().get("calculator_version")
+        if calculator != answer.calculator:
+            raise _wrong("calculator", answer.calculator, calculator)
         face = _one_face(client, portraits / resources.PORTRAIT, deadline)
         second = _one_face(client, portraits / resources.SECOND_PORTRAIT, deadline)
     box = tuple(float(face["box"][side]) for side in ("x_min", "y_min", "x_max", "y_max"))
-    off = max(abs(one - other) for one, other in zip(box, answer.box, strict=True))
+    off = max(abs(side - expected) for side, expected in zip(box, answer.box, strict=True))
     exact = answer.shrink == 1.0
     if off > (BOX_TOLERANCE_PX if exact else _BOX_TOLERANCE_SHRUNK_PX):
         raise _wrong("box", list(answer.box), list(box))
@@ -239,7 +241,7 @@ def check(endpoint: Endpoint, answer: KnownAnswer, deadline: float) -> Proof:
         raise _wrong("embedding", _head(wanted), str(error)) from error
     least = answer.least if exact else _MIN_COSINE_SHRUNK
     if not cosine >= least:
-        what = f"embedding (cosine {cosine:.4f}, at least {least} is right)"
+        what = f"embedding (cosine {cosine:.4f}, at least {least} expected)"
         raise _wrong(what, _head(wanted), _head(got), cosine=cosine)
     other = embeddings.similarity(apart, answer.similarity)
     if not other < answer.border:
@@ -259,10 +261,11 @@ def _one_face(client: EngineClient, portrait: Path, deadline: float) -> dict[str
                 raise wrong from refused
             if time.monotonic() >= deadline:
                 raise UnhealthyError(
-                    f"the engine had no time for the check: {refused.message}",
-                    hint="Give it more with --timeout SECONDS, or raise rate_limit and rate_burst.",
+                    f"the engine was too busy for the check: {refused.message}",
+                    hint="Allow more time with --timeout SECONDS, or raise rate_limit and "
+                    "rate_burst.",
                 ) from refused
-            time.sleep(_AGAIN_S)
+            time.sleep(_RETRY_S)
     faces = answer.get("result")
     if not isinstance(faces, list) or len(faces) != 1:
         count = len(faces) if isinstance(faces, list) else "no list of"
@@ -274,17 +277,17 @@ def _one_face(client: EngineClient, portrait: Path, deadline: float) -> dict[str
 
 
 _DAMAGED = (
-    "A model file is damaged or another one than the build names, or this machine computes "
-    "wrongly. `cf doctor` checks the models."
+    "A model file is damaged or is not the one that the build names, or this machine computes "
+    "incorrectly. `cf doctor` checks the models."
 )
 
 
 def _too_alike(apart: float, answer: KnownAnswer) -> str:
-    """What is likely wrong where the engine agrees with the converter, and two people are one."""
+    """The likely cause when the reference is met, but two people count as the same person."""
     return (
         f"The embeddings of two people are {apart:.2f} apart (0 is the same, 2 the opposite), and "
         f"the model's `similarity` says that the same person is below {answer.similarity[0]:g}. "
-        "Give a lower first number in the build's entry of the model. If the distance looks too "
+        "Set a lower first number in the build's entry of the model. If the distance looks too "
         "small, `input` or `align` are not as the network was trained."
     )
 
@@ -293,7 +296,7 @@ def _wrong(
     what: str, expected: object, got: object, *, hint: str = _DAMAGED, **more: Any
 ) -> CfError:
     return UnhealthyError(
-        f"wrong answer: the {what} of the known portrait\n"
+        f"wrong answer: the {what} of the reference face\n"
         f"  expected  {expected}\n  got       {got}",
         hint=hint,
         details={"wrong": what, "expected": expected, "got": got, **more},

@@ -1,8 +1,8 @@
-"""The engine's private virtual environment: made from pinned hashes, proven, removed if it fails.
+"""The engine's virtual environment: made from hashed packages, tested, removed if that fails.
 
 Its folder is named by a hash of its inputs (requirements, the engine's wheel, this Python), so an
-upgrade makes a new one beside the old. The file `proven.json` in it is written last: without it an
-environment does not count, whatever killed the run that was making it.
+upgrade makes a new one next to the old. The file `proven.json` in it is written last: a folder
+without it is incomplete, for whatever reason, and is not used.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _PROOF_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class EngineInputs:
-    """What an environment is made of."""
+    """The inputs that an environment is made from."""
 
     row: str  # of the wheel table: cpu, cuda13, ...
-    requirements: tuple[Path, ...]  # every line with hashes
+    requirements: tuple[Path, ...]  # each line has hashes
     wheels: tuple[Path, ...]  # the engine, and the converter where models are prepared
 
     def packages(self) -> str:
@@ -60,7 +60,7 @@ class EngineInputs:
 
 @dataclass(frozen=True, slots=True)
 class EngineEnv:
-    """A proven environment."""
+    """An environment that was made completely and passed its test."""
 
     key: str
     folder: Path
@@ -71,8 +71,8 @@ class EngineEnv:
 
 
 def converts(row: str) -> bool:
-    """Whether the environment of that row prepares models too; else that of `cpu` does."""
-    # A framework's packages need other versions of theirs than the converter's.
+    """Whether that row's environment can also prepare models; otherwise the `cpu` row's does."""
+    # A framework needs other versions of some packages than the converter.
     return not any(runtime.wheels == row and runtime.format for runtime in RUNTIMES.values())
 
 
@@ -90,7 +90,7 @@ def inputs(row: str) -> EngineInputs:
 
 
 def find(home: Path, wanted: EngineInputs) -> EngineEnv | None:
-    """The proven environment for these inputs, if it is there; asks nobody and starts nothing."""
+    """The environment for these inputs if it exists and is proven; starts no process."""
     env = EngineEnv(wanted.key(), home / wanted.key())
     return env if (env.folder / "proven.json").is_file() and env.python.exists() else None
 
@@ -103,17 +103,17 @@ def ensure(
     progress: Progress,
     wheels: Path | None = None,
 ) -> EngineEnv:
-    """The environment for these inputs, made and proven if it is not there yet.
+    """The environment for these inputs; made and proven first if it does not exist.
 
     `wheels` is a folder of wheels for a machine without network. Raises FetchError when a package
-    cannot be had or has another hash, ConfigurationError when this Python cannot make environments,
-    CfError when what was made does not work; in each case nothing of it is left.
+    is unavailable or has another hash, ConfigurationError when this Python cannot make
+    environments, CfError when the new one does not work; in each case nothing of it is left.
     """
     env = find(home, wanted)
     if env is not None:
         return env
     if wheels is not None and not wheels.is_dir():
-        raise ConfigurationError(f"--wheels: {wheels} is no folder")
+        raise ConfigurationError(f"--wheels: {wheels} is not a folder")
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = wanted.key()
     folder = home / key
@@ -125,12 +125,12 @@ def ensure(
         try:
             sibling = _with_packages(home, wanted)
             if sibling is not None:
-                label = "Taking the packages of the environment that is here for the new engine"
+                label = "Reusing the packages of the previous engine's environment"
                 with progress(label, None):
                     _derive(folder, sibling, wanted)
             else:
                 _make(folder, wanted, wheels, report, progress)
-            with progress("Proving the environment with a known face", None):
+            with progress("Testing the environment with the reference face", None):
                 _prove(folder / "bin" / "python")
             proven = {
                 "packages": wanted.packages(),
@@ -145,7 +145,7 @@ def ensure(
 
 
 def remove_unused(home: Path, used: Iterable[str]) -> list[str]:
-    """Remove the environments that nothing in `used` names (keys); those being made stay."""
+    """Remove the environments whose keys are not in `used`, except those that are being made."""
     keep = set(used)
     removed = []
     for folder in sorted(home.glob("*/")):
@@ -165,7 +165,7 @@ def _locked(
 
 
 def _with_packages(home: Path, wanted: EngineInputs) -> Path | None:
-    """A proven environment that has the very same packages, with another engine."""
+    """A proven environment with the same packages and another version of the engine."""
     packages = wanted.packages()
     for proven in home.glob("*/proven.json"):
         with suppress(OSError, ValueError, AttributeError):
@@ -175,9 +175,9 @@ def _with_packages(home: Path, wanted: EngineInputs) -> Path | None:
 
 
 def _derive(folder: Path, sibling: Path, wanted: EngineInputs) -> None:
-    """The sibling's packages (linked: pip replaces files, it never writes into them), this engine.
+    """Link the sibling's packages (pip replaces files and never writes into them), add this engine.
 
-    So an upgrade of the engine alone takes seconds, little disk and no network.
+    An upgrade of the engine alone therefore takes seconds, little disk space and no network.
     """
     shutil.copytree(sibling, folder, symlinks=True, copy_function=_link)
     (folder / "proven.json").unlink()
@@ -216,15 +216,15 @@ def _make(
 
 
 def _install_engine(pip: Sequence[str], wanted: EngineInputs) -> None:
-    # The wheels are our own files; all they need is pinned.
+    # The wheels are part of `cf`; their dependencies are pinned and installed already.
     wheels = [str(path) for path in wanted.wheels]
     _run_pip([*pip, "--no-deps", "--no-index", *wheels], None, lambda amount: None)
 
 
 def _pip(python: Path) -> list[str]:
-    """The command that installs into an environment.
+    """The `pip install` command for an environment.
 
-    pip of this Python can serve it (22.3 and newer), which saves installing pip there.
+    It is this Python's pip if there is one (22.3 and newer), which saves installing pip there.
     """
     own = importlib.util.find_spec("pip") is not None
     pip = (
@@ -236,10 +236,10 @@ def _pip(python: Path) -> list[str]:
 
 
 def _create(folder: Path) -> None:
-    """Make the bare environment."""
+    """Make an environment without packages."""
     own_pip = importlib.util.find_spec("pip") is not None
     if not own_pip and importlib.util.find_spec("ensurepip") is None:
-        raise _no_venv("neither pip nor ensurepip is here")
+        raise _no_venv("it has neither pip nor ensurepip")
     options = ["--without-pip"] if own_pip else []
     made = subprocess.run(
         [sys.executable, "-m", "venv", *options, str(folder)],
@@ -284,7 +284,7 @@ def _run_pip(
             if line.startswith(("Collecting ", "Processing ")):
                 advance(1)
             elif line.startswith("Installing collected packages"):
-                report("All packages are here; unpacking them ...")
+                report("All packages are downloaded; unpacking them ...")
         code = process.wait()
     except BaseException:
         with suppress(ProcessLookupError):
@@ -298,20 +298,20 @@ def _run_pip(
         raise _pip_error("\n".join(line for line in tail if line), wheels)
 
 
-def _pip_error(said: str, wheels: Path | None) -> CfError:
-    cause = causes.of("pip", said)
+def _pip_error(output: str, wheels: Path | None) -> CfError:
+    cause = causes.of("pip", output)
     if cause is not None:
         error, what, hint = cause.error, cause.what, cause.hint
     elif wheels is not None:
-        error, what, hint = FetchError, f"the engine's packages are not all in {wheels}", ""
+        error, what, hint = FetchError, f"some of the engine's packages are not in {wheels}", ""
     else:
         error, what = FetchError, "the engine's packages could not be installed"
-        hint = "Without network: put the wheels into a folder, pass --wheels DIR."
-    return error(what, hint=f"pip said:\n{said}\n{hint}".rstrip(), details={"pip": said})
+        hint = "Without network: put the wheels into a folder and pass --wheels DIR."
+    return error(what, hint=f"pip printed:\n{output}\n{hint}".rstrip(), details={"pip": output})
 
 
 def _prove(python: Path) -> None:
-    """The engine of a new environment recognises a face: all its packages work together."""
+    """Have the engine recognise a face in the new environment, which exercises its packages."""
     try:
         engine_python.run(
             python, "compreface_engine", "check", "--portrait", str(resources.portrait()),
@@ -319,7 +319,8 @@ def _prove(python: Path) -> None:
         )  # fmt: skip
     except TimeoutError as error:
         raise CfError(
-            f"the engine's new environment gave no answer in {_PROOF_TIMEOUT_S:.0f} s; removed"
+            f"the engine's new environment gave no answer in {_PROOF_TIMEOUT_S:.0f} s; it was "
+            "removed"
         ) from error
     except engine_python.Failed as failed:
         raise CfError(

@@ -1,1 +1,1 @@
-"""Launchers: they start and stop an instance, as a Compose project or as a local process."""
+"""The launchers: they carry out starts, stops and removals by Docker Compose or as a process."""

@@ -1,4 +1,4 @@
-"""Runs an instance as a Compose project, by the `docker compose` program."""
+"""Runs an instance as a Compose project, with the `docker compose` program."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from compreface_cli.plan.plan import Plan
 CORE, API, DATABASE = "compreface-core", "compreface-api", "compreface-postgres-db"
 ENGINE_PORT = 3000  # inside the container
 _LOG_LINES = 12
-_NGINX_S = 2.0  # nginx was seen to answer 1 to 2 s after the old one's end
-_LOOKED_AT_AGAIN_S = 15.0  # interval and timeout of the health checks
-MAX_RESTARTS = 3  # of a service other than the engine, until its database is there
+_NGINX_S = 2.0  # measured: nginx answers 1 to 2 s after the end of the previous one
+_HEALTH_CHECK_S = 15.0  # interval and timeout of the health checks
+MAX_RESTARTS = 3  # of a service other than the engine, while its database starts
 
 
 class ComposeLauncher:
-    """A container is ours when it carries the project's name and was started from its folder."""
+    """The Compose launcher; its containers are those with the project's name and folder."""
 
     kind: Kind = "compose"
 
@@ -42,7 +42,7 @@ class ComposeLauncher:
         folder = inputs.folder.absolute()
         before = belongings.volumes(f"{PROJECT}={plan.project}")
         undo.push(
-            "the volumes made by this run", lambda: _remove_volumes(plan.project, keep=before)
+            "the volumes created by this run", lambda: _remove_volumes(plan.project, keep=before)
         )
         words = compose_project.command(plan.project, folder)
         services = compose_project.read(words, "--services").split()
@@ -67,8 +67,8 @@ class ComposeLauncher:
     def trial(
         self, deployment: Deployment, report: Report
     ) -> Iterator[tuple[Endpoint, Callable[[], ServiceState]]]:
-        _sweep_trials(deployment.instance)
-        _hold_tag(deployment)
+        _remove_trials(deployment.instance)
+        _pin_tag(deployment)
         project = f"{_project(deployment)}-trial-{secrets.token_hex(3)}"
         with leftovers.folder("cf-trial-") as folder:
             try:
@@ -82,16 +82,18 @@ class ComposeLauncher:
                     "--detach",
                     "--no-build",
                     "--quiet-pull",
-                    doing="start the new engine beside the running one",
+                    doing="start the new engine next to the running one",
                     on_line=lambda line: None,
                     timeout_s=120,
                 )
                 started = containers.of_project(project)
                 if not started:
-                    raise UnhealthyError("the new engine's container is gone right after its start")
+                    raise UnhealthyError(
+                        "the new engine's container vanished right after its start"
+                    )
                 yield (
                     Endpoint("127.0.0.1", _published(started[0]), deployment.engine.key),
-                    lambda: _look(project, CORE),
+                    lambda: _state_of(project, CORE),
                 )
             finally:
                 with deferred():
@@ -100,9 +102,9 @@ class ComposeLauncher:
     def obstacle(
         self, before: Deployment, after: Deployment, *, rendered: str | None = None
     ) -> str:
-        """Why the two engines cannot stand side by side; `rendered` as in `changes`."""
+        """Why the two engines cannot run side by side; `rendered` as in `changes`."""
         if not (before.ui and after.ui):
-            return "it runs without the UI, which passes its port on"
+            return "it runs without the UI, so that the engine publishes the port itself"
         if (_project(before), _folder(before)) != (_project(after), _folder(after)):
             return "it becomes another project"
         with compose_project.command_for(_project(after), _folder(after), rendered) as words:
@@ -110,33 +112,33 @@ class ComposeLauncher:
 
     @contextmanager
     def beside(self, deployment: Deployment) -> Iterator[swap.Successor]:
-        """The engine of `deployment` beside the running one; see `swap.beside`."""
-        _hold_tag(deployment)
+        """Run the engine of `deployment` next to the running one; see `swap.beside`."""
+        _pin_tag(deployment)
         with swap.beside(_of_swap(deployment)) as successor:
             yield successor
 
     def changes(
         self, deployment: Deployment, *, rendered: str | None = None, beside: bool = True
     ) -> Mapping[str, str]:
-        """Service in short -> why `start` makes its container anew, or starts it.
+        """Short name of a service -> why `start` recreates or starts its container.
 
-        `rendered`: a compose.yaml that does not stand in the project's folder yet. `beside`: the
-        engine is replaced beside the running one, which those that depend on it do not notice.
+        `rendered`: a compose.yaml that is not in the project's folder yet. `beside`: the engine is
+        replaced without downtime, so that the services that depend on it are not affected.
         """
         unnoticed = CORE if beside else ""
         project, folder = _project(deployment), _folder(deployment)
         with compose_project.command_for(project, folder, rendered) as words:
-            found = compose_project.changes(project, folder, words, unnoticed=unnoticed)
-        return {containers.short(service): why for service, why in found.items()}
+            causes = compose_project.changes(project, folder, words, unnoticed=unnoticed)
+        return {containers.short(service): cause for service, cause in causes.items()}
 
     def start_seconds(self, deployment: Deployment) -> Mapping[str, float]:
-        """How long each service took to be healthy at its last start, where Docker remembers."""
-        found = {
+        """Seconds until each service was healthy at its last start, as far as Docker knows."""
+        seconds = {
             containers.short(item.service): containers.start_seconds(item)
             for item in containers.of_project(_project(deployment), str(_folder(deployment)))
         }
-        known = {name: round(taken, 1) for name, taken in found.items() if taken is not None}
-        if "fe" in known:  # its health check waits for the others, who asks it does not
+        known = {name: round(taken, 1) for name, taken in seconds.items() if taken is not None}
+        if "fe" in known:  # its health check waits for the other services, its clients do not
             known["fe"] = min(known["fe"], _NGINX_S)
         return known
 
@@ -150,12 +152,12 @@ class ComposeLauncher:
         new_volume: bool = False,
     ) -> None:
         project, folder = _project(deployment), _folder(deployment)
-        _hold_tag(deployment)
+        _pin_tag(deployment)
         self.tidy(deployment)
         before = {item.service: item.id for item in containers.of_project(project)}
         if before:
             for name in compose_project.rejoin(project, folder, _words(deployment)):
-                report(f"  {name} is back in its network")
+                report(f"  {name} was reconnected to its network")
         try:
             if deployment.data.get("database"):
                 database.ready(
@@ -172,39 +174,39 @@ class ComposeLauncher:
         ):
             now = {item.service: item.id for item in containers.of_project(project)}
             if API in now and now[API] == before.get(API):
-                report("  restarting api: it keeps the old calculator's coefficients")
+                report("  restarting api, which caches the old calculator's coefficients")
                 cli.run("restart", now[API], doing="restart api", timeout_s=120)
 
     def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
-        _sweep_trials(deployment.instance)
-        found = containers.of_project(_project(deployment), str(_folder(deployment)))
-        ending = [one.id for one in found if containers.short(one.service) in touched]
+        _remove_trials(deployment.instance)
+        present = containers.of_project(_project(deployment), str(_folder(deployment)))
+        ending = [item.id for item in present if containers.short(item.service) in touched]
         if ending:
-            # Each has its own time to end; a stop that Docker is already at is waited for.
-            cli.run("stop", *ending, doing="end what was being ended", timeout_s=None)
+            # Each has its own stop timeout; this also waits for a stop that is under way.
+            cli.run("stop", *ending, doing="finish the stop of the services", timeout_s=None)
         engines = _of_swap(deployment)
         if len(engines.engines()) > 1:
             swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
 
     def resume(self, deployment: Deployment, report: Report) -> None:
-        found = containers.of_project(_project(deployment), str(_folder(deployment)))
-        paused = [item for item in found if item.state == "paused"]
+        present = containers.of_project(_project(deployment), str(_folder(deployment)))
+        paused = [item for item in present if item.state == "paused"]
         for item in paused:
-            report(f"  {containers.short(item.service)} was paused; it goes on")
+            report(f"  {containers.short(item.service)} was paused; resuming it")
             cli.run("unpause", item.id, doing=f"unpause {item.name}")
-        # Docker calls what is paused unhealthy, until the next look at it.
-        ids, deadline = [item.id for item in paused], time.monotonic() + _LOOKED_AT_AGAIN_S
+        # Docker reports a paused container as unhealthy until its next health check.
+        ids, deadline = [item.id for item in paused], time.monotonic() + _HEALTH_CHECK_S
         while ids and time.monotonic() < deadline:
             if all(item.health != "unhealthy" for item in containers.inspect(*ids)):
                 return
             time.sleep(0.5)
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        _sweep_trials(deployment.instance)
+        _remove_trials(deployment.instance)
         _remove_project(_project(deployment), str(_folder(deployment)), timeout_s=timeout_s)
 
     def remove(self, deployment: Deployment) -> None:
-        """Only the image, once it has lost its name to a newer one and serves no container."""
+        """Remove only the image, if a newer one has its name and no container uses it."""
         if deployment.data.get("image"):
             image.drop_nameless(deployment.data["image"])
 
@@ -212,11 +214,11 @@ class ComposeLauncher:
         several: dict[str, list[containers.Container]] = {}
         for item in containers.of_project(_project(deployment), str(_folder(deployment))):
             several.setdefault(item.service, []).append(item)
-        found = {service: _of_several(items) for service, items in several.items()}
+        states = {service: _of_several(items) for service, items in several.items()}
         wanted: Sequence[str] = deployment.data.get("services") or [CORE]
-        names = sorted({*wanted, *found}, key=lambda name: (name != CORE, name))
+        names = sorted({*wanted, *states}, key=lambda name: (name != CORE, name))
         return tuple(
-            found.get(name) or ServiceState(containers.short(name), "missing", "no container")
+            states.get(name) or ServiceState(containers.short(name), "missing", "no container")
             for name in names
         )
 
@@ -229,7 +231,7 @@ class ComposeLauncher:
             if not chosen:
                 known = ", ".join(containers.short(n) for n in deployment.data["services"])
                 raise CfError(f"there is no service '{service}'", hint=f"It has: {known}.")
-        client.get("version")  # what the program says of an absent engine is no log line
+        client.get("version")  # the program's error for an absent engine is not a log line
         lines = cli.stream(
             *_words(deployment),
             "logs",
@@ -255,17 +257,17 @@ class ComposeLauncher:
 
 
 def _of_several(items: Sequence[containers.Container]) -> ServiceState:
-    """What a service does: the container that runs, the first made; more than one is told."""
-    one = min(items, key=lambda item: (item.state != "running", item.number))
-    state = containers.service_state(one)
+    """The state of a service: of its oldest running container; `detail` names it if several."""
+    main = min(items, key=lambda item: (item.state != "running", item.number))
+    state = containers.service_state(main)
     if len(items) == 1:
         return state
-    more = f"{state.name} has {len(items)} containers, and cf makes one"
+    more = f"{state.name} has {len(items)} containers instead of one"
     return replace(state, detail=", ".join(filter(None, (state.detail, more))))
 
 
 def remembered(plan: Plan) -> list[str]:
-    """What the api keeps of the engine until it is restarted, and what it comes from."""
+    """The properties of the engine that the api caches until it is restarted, for comparison."""
     return [
         plan.calculator,
         *(sha for model in plan.models for file in model.files for sha in file.sha256),
@@ -274,7 +276,7 @@ def remembered(plan: Plan) -> list[str]:
 
 
 def _database(plan: Plan) -> dict[str, str] | None:
-    """Who asks the project's own database, and for what; None when the services use another."""
+    """User and name of the project's own database; None if the services use an external one."""
     if plan.services != "full" or plan.stack["postgres_host"] != DATABASE:
         return None
     return {"user": plan.stack["postgres_user"], "name": plan.stack["postgres_db"]}
@@ -288,15 +290,15 @@ def _folder(deployment: Deployment) -> Path:
     return Path(deployment.data["folder"])
 
 
-def _hold_tag(deployment: Deployment) -> None:
-    """The project names a tag; make it mean the very image this deployment was proven with."""
-    proven, tag = deployment.data.get("image"), deployment.data.get("tag")
-    if proven and tag:
-        cli.run("tag", proven, tag, doing=f"find the image {tag}")
+def _pin_tag(deployment: Deployment) -> None:
+    """Set the tag that the project names to the image that this deployment was tested with."""
+    tested, tag = deployment.data.get("image"), deployment.data.get("tag")
+    if tested and tag:
+        cli.run("tag", tested, tag, doing=f"set the image {tag}")
 
 
 def _words(deployment: Deployment) -> list[str]:
-    """`docker compose` for its project."""
+    """The arguments of `docker` for its project."""
     return compose_project.command(_project(deployment), _folder(deployment))
 
 
@@ -308,12 +310,12 @@ def _up(
     deployment: Deployment, report: Report, *services: str, limit_s: float | None = None
 ) -> None:
     project, folder = _project(deployment), _folder(deployment)
-    said: set[str] = set()
+    reported: set[str] = set()
 
     def progress(line: str) -> None:
-        if line in said:  # Compose repeats what others wait for
+        if line in reported:  # Compose repeats the state of services that others wait for
             return
-        said.add(line)
+        reported.add(line)
         words = line.split()
         if len(words) >= 3 and words[0] == "Container" and words[-1] in ("Started", "Healthy"):
             service = words[1].removeprefix(f"{project}-").rstrip("0123456789").rstrip("-")
@@ -329,14 +331,14 @@ def _up(
         "--no-build",
         *(services or ["--remove-orphans"]),
         doing=f"start {deployment.instance}",
-        timeout_s=limit_s,  # images may have to be pulled; the watch sees what cannot end well
+        timeout_s=limit_s,  # without one images may take long; the watch ends a crash loop
         on_line=progress,
         watch=CrashLoopWatch(project, str(folder)),
     )
 
 
 def _engine_alone(deployment: Deployment, project: str) -> dict[str, Any]:
-    """The engine as a project of its own: any loopback port, no restart, no other service."""
+    """A project with the engine alone, on any loopback port, without restarts."""
     document = compose_project.document(_words(deployment))
     core = dict(document["services"][CORE])
     for key in ("build", "depends_on", "container_name", "networks"):
@@ -361,12 +363,12 @@ def _published(container: containers.Container) -> int:
         return published.port
     state = containers.service_state(container)
     raise UnhealthyError(
-        f"the new engine ended at once: {state.detail}",
+        f"the new engine ended right after its start: {state.detail}",
         details={"log": containers.last_lines(container, _LOG_LINES)},
     )
 
 
-def _look(project: str, service: str) -> ServiceState:
+def _state_of(project: str, service: str) -> ServiceState:
     for container in containers.of_project(project):
         if container.service == service:
             return containers.service_state(container)
@@ -374,7 +376,7 @@ def _look(project: str, service: str) -> ServiceState:
 
 
 class CrashLoopWatch:
-    """The error of a service that was seen crash-looping twice in a row; Compose would wait on."""
+    """Returns an error for a service in a crash loop, for which Compose would wait forever."""
 
     def __init__(self, project: str, folder: str) -> None:
         self._where = (project, folder)
@@ -383,48 +385,48 @@ class CrashLoopWatch:
 
     def __call__(self) -> CfError | None:
         try:
-            found = containers.of_project(*self._where)
+            present = containers.of_project(*self._where)
         except CfError:
-            return None  # the command itself will say what is wrong with Docker
+            return None  # the command itself will report the failure of Docker
         suspects = {}
-        for container in found:
+        for container in present:
             if self._ended_before.get(container.id) == container.details.get("StartedAt"):
-                continue  # not started yet: it waits for what it depends on
+                continue  # not started yet: it waits for its dependencies
             state = containers.service_state(container)
             limit = 0 if container.service == CORE else MAX_RESTARTS
             if state.restarts > limit or state.state == "failed":
                 suspects[container.id] = state
-        # Once is not enough: a container that is about to be replaced has ended, too.
+        # Only in two calls in a row: a container that is about to be replaced has ended, too.
         for id_, state in suspects.items():
             if id_ in self._suspects:
                 return UnhealthyError(
-                    f"the service {state.name} does not stay up: {state.detail}",
+                    f"the service {state.name} does not keep running: {state.detail}",
                     details={"service": state.name},
                 )
         self._suspects = frozenset(suspects)
         return None
 
     def _starts(self) -> dict[str, Any]:
-        """When those that do not run now were started last."""
-        found = containers.of_project(*self._where)
-        ended = [item for item in found if item.state not in ("running", "restarting")]
+        """Id -> last start of the containers that do not run now."""
+        present = containers.of_project(*self._where)
+        ended = [item for item in present if item.state not in ("running", "restarting")]
         return {item.id: item.details.get("StartedAt") for item in ended}
 
 
 def _with_service(failed: CfError, project: str, folder: str) -> CfError:
-    """The error of a start, with the service that failed, its cause and its last words."""
+    """The error of a start, with the service that failed, the cause and its last log lines."""
     try:
-        found = containers.of_project(project, folder)
-    except CfError:  # no engine, no more to tell
+        present = containers.of_project(project, folder)
+    except CfError:  # no Docker engine, no further details
         return failed
     named = failed.details.get("service")
-    for container in found:
+    for container in present:
         state = containers.service_state(container)
-        # One that restarts again and again is between two ends when it is looked at: "starting".
-        sick = (
+        # A service in a crash loop may just be "starting", between two crashes.
+        faulty = (
             state.state in ("failed", "restarting") or state.healthy is False or state.restarts > 0
         )
-        if state.name != named if named else not sick:
+        if state.name != named if named else not faulty:
             continue
         lines = containers.last_lines(container, _LOG_LINES)
         parts = [failed.message]
@@ -446,10 +448,10 @@ def _remove_volumes(project: str, *, keep: Sequence[str]) -> None:
 
 
 def _remove_project(project: str, folder: str | None, *, timeout_s: float) -> None:
-    """Remove containers and networks of the project; the database ends last, by its own signal."""
-    found = containers.of_project(project, folder)
-    database = [item.id for item in found if item.service == DATABASE]
-    for batch in ([item.id for item in found if item.id not in database], database):
+    """Remove containers and networks of the project; the database is stopped last."""
+    present = containers.of_project(project, folder)
+    database = [item.id for item in present if item.service == DATABASE]
+    for batch in ([item.id for item in present if item.id not in database], database):
         if batch:
             cli.run(
                 "stop",
@@ -457,7 +459,7 @@ def _remove_project(project: str, folder: str | None, *, timeout_s: float) -> No
                 *batch,
                 doing=f"stop {project}",
                 timeout_s=timeout_s + 60,
-                check=False,  # gone already is fine; what stays shows below
+                check=False,  # already removed is fine; what remains is reported below
             )
             cli.run("rm", "--force", *batch, doing=f"remove {project}", check=False)
     left = containers.of_project(project, folder)
@@ -466,12 +468,12 @@ def _remove_project(project: str, folder: str | None, *, timeout_s: float) -> No
         raise CfError(f"these containers cannot be removed: {names}", hint="docker rm -f NAME")
     filters = {"label": [f"{PROJECT}={project}"]}
     for network in client.get("networks", filters=filters):
-        # Docker itself refuses when a container of somebody else hangs on it.
+        # Docker refuses if another container is connected to it.
         cli.run("network", "rm", network["Id"], doing="remove a network", check=False)
 
 
-def _sweep_trials(instance: str) -> None:
-    """Remove what a killed run of `cf` left of an earlier trial of this instance."""
+def _remove_trials(instance: str) -> None:
+    """Remove what a killed run of `cf` left of earlier trials of this instance."""
     trials = containers.listed(f"{LABEL_TRIAL}={instance}")
     for project in dict.fromkeys(trial.project for trial in trials):
         if project:

@@ -1,4 +1,4 @@
-"""A Compose project as Compose itself reads it: its command, its document, what it would change."""
+"""A Compose project as Compose reads it: its command, its document, what `up` would change."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _OWN = "compose.override.yaml"  # the user's own file in the project's folder
 
 
 def command(project: str, folder: Path, instead: Path | None = None) -> list[str]:
-    """`docker compose` for that project; by its name alone when its folder is gone.
+    """The arguments of `docker` for that project; by its name alone if its folder is gone.
 
-    `instead` is read in the place of its compose.yaml.
+    `instead` is read in place of its compose.yaml.
     """
     words = ["compose", "--ansi=never", f"--project-name={project}"]
     file = instead or folder / "compose.yaml"
@@ -32,7 +32,7 @@ def command(project: str, folder: Path, instead: Path | None = None) -> list[str
 
 @contextmanager
 def command_for(project: str, folder: Path, rendered: str | None) -> Iterator[Sequence[str]]:
-    """`docker compose` for that project, with another text in the place of its compose.yaml."""
+    """The arguments of `docker` for that project, with `rendered` in place of its compose.yaml."""
     if rendered is None:
         yield command(project, folder)
         return
@@ -43,9 +43,9 @@ def command_for(project: str, folder: Path, rendered: str | None) -> Iterator[Se
 
 
 def read(words: Sequence[str], *what: str) -> str:
-    """What `docker compose config` says of the project; `words`: its command.
+    """The output of `docker compose config` for the project; `words`: its command.
 
-    Raises ConfigurationError with Compose's words when the user's own file is at fault.
+    Raises ConfigurationError with Compose's message if the user's own file is at fault.
     """
     try:
         return cli.run(*words, "config", *what, doing="read the project")
@@ -63,22 +63,22 @@ def _users_fault(words: Sequence[str], failed: CfError) -> CfError:
     except CfError:
         return failed
     file = own.removeprefix("--file=")
-    said = " ".join(failed.details["output"]).replace(f"{file}: ", "")
+    error = " ".join(failed.details["output"]).replace(f"{file}: ", "")
     return ConfigurationError(
-        f"Compose cannot read {file}: {said}",
-        hint="Correct it, or move it away: without it the project is right.",
+        f"Compose cannot read {file}: {error}",
+        hint="Correct it, or move it away: the project is valid without it.",
         details=failed.details,
     )
 
 
 def document(words: Sequence[str]) -> dict[str, Any]:
-    """The project as Compose reads it, the user's own file included; `words`: its command."""
-    found: dict[str, Any] = json.loads(read(words, "--format=json"))
-    return found
+    """The project as Compose reads it, including the user's own file; `words`: its command."""
+    project: dict[str, Any] = json.loads(read(words, "--format=json"))
+    return project
 
 
 def hashes(words: Sequence[str]) -> dict[str, str]:
-    """Service -> hash of all that its container is made from, the image's content aside."""
+    """Service -> hash of all that its container is made from, without the image's content."""
     lines = read(words, "--hash=*").split("\n")
     return {service: sha for service, _, sha in (line.partition(" ") for line in lines)}
 
@@ -86,30 +86,30 @@ def hashes(words: Sequence[str]) -> dict[str, str]:
 def changes(
     project: str, folder: Path, words: Sequence[str], *, unnoticed: str = ""
 ) -> dict[str, str]:
-    """Service -> why `docker compose up` makes its container anew, starts or restarts it.
+    """Service -> why `docker compose up` recreates its container, starts or restarts it.
 
-    Those that depend on the service `unnoticed` do not notice that it changes.
+    A change of the service `unnoticed` does not affect those that depend on it.
     """
     services = document(words)["services"]
     there = {item.service: item for item in containers.of_project(project, str(folder))}
-    found = {}
+    causes = {}
     for service, sha in hashes(words).items():
         container = there.get(service)
         if container is None:
-            found[service] = "it is not there"
+            causes[service] = "its container does not exist"
         elif container.config_hash != sha:
-            found[service] = "its settings have changed"
+            causes[service] = "its settings have changed"
         elif container.image != image.id_of(services[service]["image"]):
-            found[service] = "its image has changed"
+            causes[service] = "its image has changed"
         elif container.state != "running":
-            found[service] = "it does not run"
-    for service, one in services.items():
-        needed = [name for name in one.get("depends_on") or () if name in found]
+            causes[service] = "it is not running"
+    for service, settings in services.items():
+        needed = [name for name in settings.get("depends_on") or () if name in causes]
         needed = [containers.short(name) for name in needed if name != unnoticed]
-        if needed and service not in found:
+        if needed and service not in causes:
             # Compose 2.26 stops such a service and starts it again, later ones may not.
-            found[service] = f"it depends on {' and '.join(needed)}"
-    return found
+            causes[service] = f"it depends on {' and '.join(needed)}"
+    return causes
 
 
 def create_volume(project: str, words: Sequence[str], name: str) -> None:
@@ -132,13 +132,13 @@ def create_volume(project: str, words: Sequence[str], name: str) -> None:
 
 
 def rejoin(project: str, folder: Path, words: Sequence[str]) -> list[str]:
-    """Bring containers back into the networks that somebody has taken them out of.
+    """Reconnect containers to networks of the project that they were disconnected from.
 
-    Compose itself does not see that. Returns the services in short.
+    Compose does not notice that. Returns the short names of their services.
     """
     read = document(words)
-    names = {key: one["name"] for key, one in (read.get("networks") or {}).items()}
-    found = []
+    names = {key: network["name"] for key, network in (read.get("networks") or {}).items()}
+    rejoined = []
     for container in containers.of_project(project, str(folder)):
         service = read["services"].get(container.service) or {}
         for key, own in (service.get("networks") or {}).items():
@@ -149,7 +149,7 @@ def rejoin(project: str, folder: Path, words: Sequence[str]) -> list[str]:
             cli.run(
                 *("network", "connect", *(f"--alias={alias}" for alias in aliases)),
                 *(name, container.id),
-                doing=f"bring {container.name} back into its network",
+                doing=f"reconnect {container.name} to its network",
             )
-            found.append(containers.short(container.service))
-    return found
+            rejoined.append(containers.short(container.service))
+    return rejoined

@@ -1,4 +1,4 @@
-"""Brings a stack's database to run before the services that need it, and looks whether they may."""
+"""Starts a stack's database before its services, and checks that they can use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVICE = "compreface-postgres-db"
 _API = "compreface-api"
 _DATA = "/var/lib/postgresql/data"
 _POLL_S = 0.2
-_STARTS = 3  # a server that ended so often does not come up
+_STARTS = 3  # a server that has ended so often will not start
 _SILENT_S = 3.0
 _LOCK_WAIT_S = 300.0  # Liquibase itself gives up after five minutes
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12}")
@@ -29,23 +29,23 @@ _CONTAINER_ID = re.compile(r"[0-9a-f]{12}")
 def ready(
     deployment: Deployment, up: Callable[[str], None], report: Report, *, new_volume: bool = False
 ) -> None:
-    """The database runs and the services may start on it; raises the CfError of what forbids it.
+    """Return when the database runs and the services can use it; raises a CfError if they cannot.
 
-    `up` starts one service of the project. A volume whose initialisation was cut off, and that
-    holds nothing, is made anew, unless it is new (`new_volume`); any other stays as it is.
+    `up` starts one service of the project. A volume whose initialisation was interrupted and that
+    has no data is created again, unless it is new (`new_volume`); all others stay unchanged.
     """
-    work = _Database(deployment, report)
-    if work.runs():
-        seen = work.wait(anew=None)
+    database = _Database(deployment, report)
+    if database.runs():
+        contents = database.wait(anew=None)
     else:
-        existed = not new_volume and work.volume_exists()
+        existed = not new_volume and database.volume_exists()
         up(SERVICE)
-        seen = work.wait(anew=(lambda: up(SERVICE)) if existed else None)
-    work.admit(seen)
+        contents = database.wait(anew=(lambda: up(SERVICE)) if existed else None)
+    database.admit(contents)
 
 
 def place(deployment: Deployment) -> checks.Place | None:
-    """Where the database of a deployment runs; None when it has none of its own."""
+    """Where the database of a deployment runs; None if the project has none."""
     known, project = deployment.data.get("database"), deployment.data.get("project")
     if not known:
         return None
@@ -66,138 +66,142 @@ class _Database:
         self.volume = str(self.deployment.data["volume"])
 
     def container(self) -> Container | None:
-        found = containers.of_project(self.project, self.folder)
-        return next((one for one in found if one.service == SERVICE), None)
+        all_ = containers.of_project(self.project, self.folder)
+        return next((item for item in all_ if item.service == SERVICE), None)
 
     def runs(self) -> bool:
-        found = self.container()
-        return found is not None and found.state == "running"
+        container = self.container()
+        return container is not None and container.state == "running"
 
     def volume_exists(self) -> bool:
         return client.find("volumes", self.volume) is not None
 
     def wait(self, *, anew: Callable[[], None] | None) -> facts.DatabaseFacts:
-        """What it says once it answers; `anew` starts it once more on an empty volume."""
+        """The facts of the database once it answers; `anew` starts it on an empty volume."""
         looked = anew is None
         while True:
-            found = self.container()
-            if found is None:
-                raise UnhealthyError("the database's container is gone right after its start")
-            state = containers.service_state(found)
-            if state.state == "running" and (state.healthy or found.health == "none"):
+            container = self.container()
+            if container is None:
+                raise UnhealthyError("the database's container vanished right after its start")
+            state = containers.service_state(container)
+            if state.state == "running" and (state.healthy or container.health == "none"):
                 break
-            ended = state.state in ("failed", "restarting", "stopped") or found.restarts > 0
+            ended = state.state in ("failed", "restarting", "stopped") or container.restarts > 0
             if ended and not looked and anew is not None:
                 looked = True
-                reason = checks.cut(facts.folder_of(self.volume, found.image))
+                reason = checks.cut(facts.folder_of(self.volume, container.image))
                 if reason:
-                    self._anew(found, reason, anew)
+                    self._recreate(container, reason, anew)
                     continue
-            over = found.restarts >= _STARTS or found.state in ("exited", "dead")
+            over = container.restarts >= _STARTS or container.state in ("exited", "dead")
             if over or state.healthy is False:
                 raise UnhealthyError(
-                    f"the database does not come up: {state.detail or state.state}",
+                    f"the database does not start: {state.detail or state.state}",
                     details={"service": state.name},
                 )
             time.sleep(_POLL_S)
-        seen = facts.look(found.id)
-        # It answers, and may yet be without what the image makes last.
-        if anew is not None and not looked and (seen.login or seen.error):
-            reason = checks.cut(facts.folder_in(found.id), seen)
+        contents = facts.look(container.id)
+        # It answers, but the image may not have finished its initialisation.
+        if anew is not None and not looked and (contents.login or contents.error):
+            reason = checks.cut(facts.folder_in(container.id), contents)
             if reason:
-                self._anew(found, reason, anew)
+                self._recreate(container, reason, anew)
                 return self.wait(anew=None)
-        return seen
+        return contents
 
-    def admit(self, seen: facts.DatabaseFacts) -> None:
-        """Raise for a password or a calculator that does not fit; free a lock nobody holds."""
-        found = self.container()
-        if found is None:
-            return  # gone meanwhile: Compose will say so
-        self._judge(found, seen)
-        began, said = time.monotonic(), False
-        while seen.lock is not None and not self._freed(found, seen.lock, seen.sessions):
+    def admit(self, contents: facts.DatabaseFacts) -> None:
+        """Raise for a wrong password or calculator; free a lock whose holder is gone."""
+        container = self.container()
+        if container is None:
+            return  # removed meanwhile: Compose will report it
+        self._judge(container, contents)
+        began, reported = time.monotonic(), False
+        while contents.lock is not None and not self._freed(
+            container, contents.lock, contents.sessions
+        ):
             waited = time.monotonic() - began
             if waited > _LOCK_WAIT_S:
                 raise UnhealthyError(
-                    f"the database's schema is being changed by {seen.lock.holder}, and that does "
-                    f"not end (since {seen.lock.since})",
+                    f"the database's schema is being changed by {contents.lock.holder}, which does "
+                    f"not finish (since {contents.lock.since})",
                     hint="End that program; the next start frees its lock.",
                 )
-            if waited > _SILENT_S and not said:
-                said = True
-                self.report(f"  waiting for {seen.lock.holder}: it changes the database's schema")
+            if waited > _SILENT_S and not reported:
+                reported = True
+                self.report(
+                    f"  waiting for {contents.lock.holder}: it changes the database's schema"
+                )
             time.sleep(2 * _POLL_S)
-            seen = facts.look(found.id)
+            contents = facts.look(container.id)
 
-    def _freed(self, found: Container, lock: facts.Lock, sessions: int | None) -> bool:
+    def _freed(self, container: Container, lock: facts.Lock, sessions: int | None) -> bool:
         if not _gone(lock, sessions):
             return False
-        who = f"by {lock.holder}, which is gone" if lock.holder else "by nobody"
-        error = facts.free_lock(found.id, lock)
+        who = f"by {lock.holder}, which is gone" if lock.holder else "by an unknown program"
+        error = facts.free_lock(container.id, lock)
         if error:
             raise UnhealthyError(
-                f"the lock for changes of the database's schema is held {who}, and cannot be "
-                f"freed: {error}"
+                f"the lock of the database's schema is held {who}, and cannot be freed: {error}"
             )
-        self.report(f"  freed the lock of a schema change that was cut off: it was held {who}")
+        self.report(f"  freed the lock of an interrupted schema change: it was held {who}")
         return True
 
-    def _judge(self, found: Container, seen: facts.DatabaseFacts) -> None:
-        nothing = bool(seen.login) and checks.holds_nothing(facts.folder_in(found.id))
-        refused = checks.login(self.volume, seen, nothing=nothing)
+    def _judge(self, container: Container, contents: facts.DatabaseFacts) -> None:
+        nothing = bool(contents.login) and checks.holds_nothing(facts.folder_in(container.id))
+        refused = checks.login(self.volume, contents, nothing=nothing)
         if refused is not None:
             raise ConflictError(refused.message, hint=refused.hint)
         calculator = str((self.deployment.data.get("calculator") or [""])[0])
         if not calculator:
             return
-        if checks.takes(seen, calculator) is False:
-            finding = checks.refused(self.volume, seen, calculator)
+        if checks.takes(contents, calculator) is False:
+            finding = checks.refused(self.volume, contents, calculator)
             raise DataRefusedError(finding.message, hint=finding.hint)
         where = place(self.deployment)
-        for finding in checks.collections(where, seen, calculator) if where else ():
+        for finding in checks.collections(where, contents, calculator) if where else ():
             self.report(f"warning: {finding.message}\n{finding.hint}")
 
-    def _anew(self, found: Container, reason: str, start: Callable[[], None]) -> None:
-        """Begin again on an empty volume of the same name, if this one is nobody else's."""
-        self._only_ours(found)
+    def _recreate(self, container: Container, reason: str, start: Callable[[], None]) -> None:
+        """Start again on a new volume of the same name, if no other container uses this one."""
+        self._require_sole_use(container)
         self.report(
-            f"  the first start on the volume {self.volume} was cut off ({reason}); it holds "
-            "nothing and is made anew"
+            f"  the first start on the volume {self.volume} was interrupted ({reason}); it has "
+            "no data and is created again"
         )
-        cli.run("rm", "--force", found.id, doing="remove the database's container")
+        cli.run("rm", "--force", container.id, doing="remove the database's container")
         cli.run("volume", "rm", self.volume, doing=f"remove the volume {self.volume}")
         start()
 
-    def _only_ours(self, found: Container) -> None:
+    def _require_sole_use(self, container: Container) -> None:
         """ConflictError unless the volume is the data folder of this container alone."""
-        mounted = client.get("containers", found.id, "json")["Mounts"]
-        here = [one.get("Name") for one in mounted or () if one.get("Destination") == _DATA]
-        users = [one.id for one in containers.listed(volume=self.volume)]
-        if here != [self.volume] or users != [found.id]:
+        mounted = client.get("containers", container.id, "json")["Mounts"]
+        here = [mount.get("Name") for mount in mounted or () if mount.get("Destination") == _DATA]
+        users = [user.id for user in containers.listed(volume=self.volume)]
+        if here != [self.volume] or users != [container.id]:
             raise ConflictError(
-                f"the first start on the volume {self.volume} was cut off, and other containers "
-                "use it too, so that it is not made anew",
+                f"the first start on the volume {self.volume} was interrupted, and other "
+                "containers use it too, so that it is not created again",
                 hint=f"docker ps -a --filter volume={self.volume} shows them.",
             )
 
 
 def _gone(lock: facts.Lock, sessions: int | None) -> bool:
-    """Whether nobody can be at work under this lock any more.
+    """Whether the program that took this lock is gone.
 
-    Its holder keeps a connection to the database. Where others are connected too, a host name that
-    is a container's says more: does that container run, and since before it took the lock?
+    A holder keeps its connection to the database. If other clients are connected too, and the
+    holder's host name is a container's id, it is gone unless that container has been running since
+    before it took the lock.
     """
     if sessions == 0:
         return True
     name = lock.holder.partition(" ")[0]
     if not _CONTAINER_ID.fullmatch(name):
-        return False  # a host of its own name: perhaps outside this daemon
-    row = client.find("containers", name, "json", doing="look who holds the lock")
+        return False  # not a container's id: perhaps a program outside this Docker engine
+    row = client.find("containers", name, "json", doing="look up the holder of the lock")
     if row is None or not row["State"]["Running"]:
         return True
-    zoned = any(str(one).startswith("TZ=") for one in row["Config"].get("Env") or ())
+    zoned = any(str(variable).startswith("TZ=") for variable in row["Config"].get("Env") or ())
     if zoned or not lock.since:
-        return False  # the holder writes its local time, which is not known
+        return False  # the holder wrote its local time, whose zone is not known
     taken = datetime.fromisoformat(lock.since).replace(tzinfo=UTC)
     return datetime.fromisoformat(str(row["State"]["StartedAt"])) > taken

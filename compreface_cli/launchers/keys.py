@@ -1,4 +1,4 @@
-"""An instance's API keys: in one file of mode 0600, `.env` for Compose, and in nothing else."""
+"""An instance's API keys, kept in one file of mode 0600: `.env` for Compose, else `api-keys`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from compreface_cli.project.targets.compose import ENV_FILE
 from compreface_cli.project.writer import read_env
 
 _FILE = "api-keys"
-_VARIABLE = "CF_API_KEYS"  # in `.env`, and in the records of a cf before this file
+_VARIABLE = "CF_API_KEYS"  # in `.env`, and in records of earlier versions
 
 
 def write(folder: Path, keys: str) -> Path:
-    """The file of `keys` (with commas between them) for an engine that is a process."""
+    """Write the file of `keys` (comma-separated) for an engine that runs as a process."""
     path = folder / _FILE
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
@@ -24,7 +24,7 @@ def write(folder: Path, keys: str) -> Path:
 
 
 def first(deployment: Deployment) -> str:
-    """The key that `cf` shows the engine; "" where that asks for none."""
+    """The key that `cf` sends to the engine; "" if it requires none."""
     try:
         folder = Path(deployment.data["folder"])
         if deployment.launcher == "compose":

@@ -1,6 +1,6 @@
-"""What a launcher is: it starts, stops and removes what a `Deployment` describes.
+"""The interface of launchers, which start, stop and remove the services of a `Deployment`.
 
-The caller decides what is wanted, whether the engine answers correctly, and what is undone.
+The caller decides what to deploy, whether the engine answers correctly, and what to undo.
 """
 
 from __future__ import annotations
@@ -15,39 +15,40 @@ from compreface_cli.cleanup import CleanUp, Report
 from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState
 from compreface_cli.plan.plan import Plan
 
-# What an engine gets to finish its requests after SIGTERM, before it is killed.
+# The time for an engine to finish its requests after SIGTERM, before it is killed.
 STOP_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchInputs:
-    """What a launcher prepares a deployment from."""
+    """The inputs from which a launcher prepares a deployment."""
 
-    engine: Endpoint  # settled ports: nothing is "auto" any more
+    engine: Endpoint  # ports are numbers here, never "auto"
     ui: Endpoint | None = None
-    models_dir: Path | None = None  # folder of prepared models, None when the build needs none
-    folder: Path | None = None  # compose: the written project
-    image: str | None = None  # compose: the image's id
+    models_dir: Path | None = None  # process: folder of prepared models, None without models
+    folder: Path | None = None  # compose: the project folder
+    image: str | None = None  # compose: id of the engine's image
     python: Path | None = None  # process: the interpreter of the engine's environment
 
 
 class Launcher(Protocol):
-    """Executes; every method may be called again, and raises a CfError of errors.py on failure."""
+    """Carries out changes; each method is idempotent and raises a CfError when it fails."""
 
     kind: Kind
 
     def prepare(
         self, plan: Plan, inputs: LaunchInputs, undo: CleanUp, report: Report
     ) -> Deployment:
-        """Everything but the start. Only what this call creates is put on `undo`."""
+        """Do all but the start. Each resource is registered on `undo` before it is created."""
         ...
 
     def trial(
         self, deployment: Deployment, report: Report
     ) -> AbstractContextManager[tuple[Endpoint, Callable[[], ServiceState]]]:
-        """The engine alone on a spare loopback port, beside what runs; gone when the block ends.
+        """Run the engine alone on a free loopback port, next to the running instance.
 
-        Yields its address and a look at its state (the flow stops waiting when it has failed).
+        Yields its address and a function that returns its state, so that a wait can stop when it
+        has failed. It is removed at the end of the block.
         """
         ...
 
@@ -60,47 +61,46 @@ class Launcher(Protocol):
         limit_s: float | None = None,
         new_volume: bool = False,
     ) -> None:
-        """Start all services without waiting for readiness, within `limit_s` if that is given.
+        """Start all services, within `limit_s` if given; does not wait until they are ready.
 
-        `new_volume`: the database's volume is one that this run has made.
-
-        `replacing` is the running deployment of the same instance and launcher that gives way; its
-        data and volumes stay. Starting the old one again, `replacing` the new, is the way back.
+        `replacing`: the running deployment of the same instance and launcher, which is replaced;
+        its data and volumes stay. To roll back, start the old one with `replacing` the new one.
+        `new_volume`: this run created the database's volume.
         """
         ...
 
     def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
-        """Remove what a swap or a trial that was cut off could not: one engine stays.
+        """Remove what an interrupted swap or trial left behind, so that one engine remains.
 
-        The services `touched` may be about to end, though they still answer: that is waited for.
+        The services `touched` may be stopping although they still answer; waits until they ended.
         """
         ...
 
     def resume(self, deployment: Deployment, report: Report) -> None:
-        """Let go on what somebody has paused."""
+        """Resume services that were paused."""
         ...
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Stop all services and remove what a stop removes: processes, containers, networks.
+        """Stop all services and remove their processes, containers and networks.
 
-        Volumes and folders stay. Done already is fine.
+        Volumes and folders stay.
         """
         ...
 
     def remove(self, deployment: Deployment) -> None:
-        """Remove what `prepare` and `start` created for this deployment, volumes excepted."""
+        """Remove what `prepare` and `start` created for this deployment, except volumes."""
         ...
 
     def services(self, deployment: Deployment) -> tuple[ServiceState, ...]:
-        """The state of each service, the engine ("core") first; `missing` when nothing is there."""
+        """The state of each service, the engine ("core") first; `missing` if it does not exist."""
         ...
 
     def logs(
         self, deployment: Deployment, *, tail: int, follow: bool, service: str | None = None
     ) -> Iterator[str]:
-        """Lines without line ends; `follow` goes on until the caller stops."""
+        """Lines without line ends; with `follow` until the caller stops or the service ends."""
         ...
 
     def keeps(self, deployment: Deployment) -> Mapping[str, str]:
-        """What outlives `stop`, in words to where: {"volume": "...", "log": "..."}."""
+        """What remains after `stop`, and where: {"volume": NAME, "project folder": PATH}."""
         ...

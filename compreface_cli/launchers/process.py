@@ -1,4 +1,4 @@
-"""Runs the engine alone, as a local process under a supervisor; no Docker, no other service."""
+"""Runs the engine alone, as a local process under a supervisor, without Docker."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from compreface_cli.launchers.supervisor import start_time
 from compreface_cli.plan.plan import Plan
 
 _GONE_AFTER_REBOOT = "the machine was restarted, and a local process does not survive that"
-_SUPERVISOR_GONE = "its supervisor is gone; it will not be started again after a crash"
+_SUPERVISOR_GONE = "its supervisor is gone; it will not be restarted after a crash"
 
 
 class ProcessLauncher:
-    """`homes` gives the folder of an instance (created when it is needed)."""
+    """The process launcher; `homes` returns the folder of an instance, created when needed."""
 
     kind: Kind = "process"
 
@@ -50,7 +50,7 @@ class ProcessLauncher:
         environment = plan.engine_environment()
         if plan.api_keys:
             environment["CF_API_KEYS_FILE"] = str(keys.write(folder, plan.api_keys))
-        # What was measured on this host holds for every instance of it.
+        # What was measured on this host is valid for all instances on it.
         environment["CF_CHOICES_DIR"] = str(paths.cache_dir() / "runtimes")
         if inputs.models_dir is not None:
             environment["CF_MODELS_DIR"] = str(folder / "models")
@@ -111,7 +111,7 @@ class ProcessLauncher:
         limit_s: float | None = None,
         new_volume: bool = False,
     ) -> None:
-        if replacing is not None:  # one port serves one process
+        if replacing is not None:  # only one process can bind the port
             self.stop(replacing)
         folder = _folder(deployment)
         spec = {
@@ -121,13 +121,13 @@ class ProcessLauncher:
         }
         with suppress(FileNotFoundError):
             (folder / "trial.log").unlink()
-        # 0600: the environment that an earlier cf wrote has the keys
+        # 0600: an environment that an earlier version prepared contains the keys
         handle = os.open(folder / "spec.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             os.fchmod(handle, 0o600)
             json.dump(spec, file)
-        with deferred():  # cut between fork and state, nobody would know of it
-            began = subprocess.run(
+        with deferred():  # a signal between fork and state would leave an unknown process
+            started = subprocess.run(
                 [sys.executable, "-I", supervisor.__file__, "--detach", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -138,16 +138,16 @@ class ProcessLauncher:
                 timeout=30,
                 check=False,
             )
-        if began.returncode == supervisor.ALREADY_SUPERVISED:
+        if started.returncode == supervisor.ALREADY_SUPERVISED:
             return
-        if began.returncode:
-            raise CfError("the supervisor could not be started", hint=began.stderr.strip()[-600:])
+        if started.returncode:
+            raise CfError("the supervisor could not be started", hint=started.stderr.strip()[-600:])
 
     def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
-        """A trial ends with its `cf`."""
+        """Nothing to do: a trial ends with its `cf`."""
 
     def resume(self, deployment: Deployment, report: Report) -> None:
-        """A process that was stopped by a signal is its user's own affair."""
+        """Nothing to do: only containers can be paused."""
 
     def stop(self, deployment: Deployment, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         folder = _folder(deployment)
@@ -176,9 +176,9 @@ class ProcessLauncher:
         if phase == "stopped":
             now, detail = "stopped", ""
         elif phase == "failed":
-            now, detail = "failed", f"gave up after repeated crashes, {ended}"
+            now, detail = "failed", f"not restarted after repeated crashes, {ended}"
         elif watcher is None and child is None:
-            now, detail = "failed", "killed, and its supervisor with it"
+            now, detail = "failed", "killed, together with its supervisor"
             if _another_boot(state["supervisor"]["started"]):
                 detail = _GONE_AFTER_REBOOT
         elif watcher is None:
@@ -187,7 +187,7 @@ class ProcessLauncher:
             now, detail = ("restarting" if restarts else "starting"), ended
         else:
             times = "once" if restarts == 1 else f"{restarts} times"
-            now, detail = "running", f"started again {times}, {ended}" if restarts else ""
+            now, detail = "running", f"restarted {times}, {ended}" if restarts else ""
         return ServiceState("core", now, detail, pid=child, restarts=restarts, since=state["since"])
 
     def logs(
@@ -209,14 +209,14 @@ class ProcessLauncher:
 
 
 def log_file(deployment: Deployment) -> Path:
-    """Where the engine's output goes; the trial's while there is no other."""
+    """The file of the engine's output; that of the trial while there is no other."""
     folder = _folder(deployment)
     trial = folder / "trial.log"
     return trial if trial.exists() else folder / "engine.log"
 
 
 def _keep(model: Path, target: Path) -> None:
-    """This deployment's own names for the files: preparing the model anew does not change it."""
+    """Link the model's files into the deployment, which a later preparation leaves unchanged."""
     for path in sorted(model.rglob("*")):
         if path.is_file():
             name = target / path.relative_to(model)
@@ -230,9 +230,9 @@ def _keep(model: Path, target: Path) -> None:
 def _end_words(code: int) -> str:
     """How a process ended, by its return code as `subprocess` gives it."""
     if code >= 0:
-        return f"exit code {code}" + (": a computation hung, the log names it" if code == 5 else "")
+        return f"exit code {code}" + (": a computation hung; the log names it" if code == 5 else "")
     name = signal.Signals(-code).name
-    return f"ended by {name}" + (", mostly for want of memory" if name == "SIGKILL" else "")
+    return f"killed by {name}" + (", probably out of memory" if name == "SIGKILL" else "")
 
 
 def _folder(deployment: Deployment) -> Path:
@@ -257,21 +257,21 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _alive(process: Mapping[str, Any] | None) -> int | None:
-    """The pid, if that very process (not a later one with its pid) lives."""
+    """The pid, if that same process still runs and not a later one with its pid."""
     if not process or process["started"] is None:
         return None
     return process["pid"] if start_time(process["pid"]) == process["started"] else None
 
 
 def _another_boot(started: str | None) -> bool:
-    mine = start_time(os.getpid())
-    if not mine or not started or ":" not in started:
+    own = start_time(os.getpid())
+    if not own or not started or ":" not in started:
         return False
-    return mine.partition(":")[0] != started.partition(":")[0]
+    return own.partition(":")[0] != started.partition(":")[0]
 
 
 def _end(pid: int, timeout_s: float, *, group: bool) -> None:
-    """SIGTERM, and SIGKILL when it has not ended in time."""
+    """End the process by SIGTERM, and by SIGKILL if it still runs after `timeout_s`."""
     started = start_time(pid)
     if started is None:
         return
@@ -295,7 +295,7 @@ def _end(pid: int, timeout_s: float, *, group: bool) -> None:
 
 
 def _last_lines(path: Path, count: int) -> tuple[list[str], TextIO | None]:
-    """The last lines, and the log open behind them: whoever follows it goes on from there."""
+    """The last lines, and the log opened at the position after them, to be followed from there."""
     lines: deque[str] = deque(maxlen=max(0, count))
     file: TextIO | None = None
     for part in (path.with_name(f"{path.name}.1"), path):
@@ -311,7 +311,7 @@ def _last_lines(path: Path, count: int) -> tuple[list[str], TextIO | None]:
 def _follow(
     path: Path, lines: Iterable[str], file: TextIO | None, look: Callable[[], ServiceState]
 ) -> Iterator[str]:
-    """`lines`, then those that come in `file`, over rotations, until the service has ended."""
+    """`lines`, then new ones of `file`, across rotations, until the service has ended."""
     rest = ""
     try:
         yield from lines

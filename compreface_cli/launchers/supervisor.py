@@ -1,8 +1,8 @@
-"""Keeps one process alive after `cf` has gone (a program of its own, given a FOLDER).
+"""Supervises one process after `cf` has ended; a program whose argument is a FOLDER.
 
-Reads FOLDER/spec.json ({argv, env} and what DEFAULTS names), writes FOLDER/state.json and
-FOLDER/engine.log. With `--detach` it returns once the state is written and goes on by itself.
-Imports little beside the standard library: it runs for as long as the engine does.
+Reads FOLDER/spec.json ({argv, env} and the keys of DEFAULTS), writes FOLDER/state.json and
+FOLDER/engine.log. With `--detach` it returns once the state is written and runs in the background.
+It imports little beyond the standard library, since it runs as long as the engine does.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DEFAULTS: State = {
 
 
 class RotatingLog:
-    """engine.log, engine.log.1 ... `.N`; cut at a line's end, but never above twice the size."""
+    """engine.log, engine.log.1 ... `.N`; rotated at the end of a line, at twice the size anyway."""
 
     def __init__(self, path: Path, max_bytes: int, kept: int) -> None:
         self._path = path
@@ -58,7 +58,7 @@ class RotatingLog:
             if size >= self._max and (data.endswith(b"\n") or size >= 2 * self._max):
                 self._rotate()
         except OSError:
-            pass  # a full disk must not stop the engine; what was not written is lost
+            pass  # a full disk must not stop the engine; these lines are lost
 
     def _rotate(self) -> None:
         self._file.close()
@@ -77,7 +77,7 @@ class RotatingLog:
 
 
 class Supervisor:
-    """One child process: started, watched, started again after a crash, stopped on SIGTERM."""
+    """Starts one child process, restarts it after a crash and stops it on SIGTERM."""
 
     def __init__(self, folder: Path, spec: State) -> None:
         self._folder = folder
@@ -85,7 +85,7 @@ class Supervisor:
         self._log = RotatingLog(
             folder / "engine.log", self._spec["max_log_bytes"], self._spec["kept_logs"]
         )
-        self._told_to_stop = False
+        self._stop_requested = False
         self._wake_out, self._wake_in = os.pipe()
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
@@ -99,7 +99,7 @@ class Supervisor:
         }
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
-        """Until told to stop (0) or the child crashes again and again (1)."""
+        """Run until SIGTERM or SIGINT (returns 0) or repeated quick crashes of the child (1)."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -113,9 +113,9 @@ class Supervisor:
             if self._stopping():
                 break
             quick = quick + 1 if time.monotonic() - begun < self._spec["quick_s"] else 0
-            self._say(f"the engine ended {_in_words(code)}")
+            self._note(f"the engine ended {_in_words(code)}")
             if quick >= self._spec["give_up_after"]:
-                self._say(f"it ended {quick} times in a row right after its start; giving up")
+                self._note(f"it ended {quick} times in a row right after its start; giving up")
                 self._save(phase="failed", child=None, last_exit=code)
                 self._log.close()
                 return 1
@@ -134,13 +134,13 @@ class Supervisor:
         return 0
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        self._told_to_stop = True
+        self._stop_requested = True
 
     def _stopping(self) -> bool:
-        return self._told_to_stop
+        return self._stop_requested
 
     def _run_child(self) -> int:
-        """Start the child, copy its output to the log until it has ended; its exit code."""
+        """Start the child, copy its output to the log until it ends, return its exit code."""
         try:
             child = subprocess.Popen(
                 self._spec["argv"],
@@ -154,7 +154,7 @@ class Supervisor:
                 preexec_fn=die_with(os.getpid()),
             )
         except OSError as error:
-            self._say(f"the engine could not be started: {error}")
+            self._note(f"the engine could not be started: {error}")
             return 127
         self._save(
             phase="running",
@@ -182,15 +182,15 @@ class Supervisor:
                 if code is not None:
                     while data := output.read(65536):
                         self._log.write(data)
-                    _signal_group(child.pid, signal.SIGKILL)  # what it may have left behind
+                    _signal_group(child.pid, signal.SIGKILL)  # its own children
                     return code
                 if self._stopping() and deadline is None:
-                    self._say("stopping the engine")
+                    self._note("stopping the engine")
                     self._save(phase="stopping")
                     deadline = time.monotonic() + self._spec["stop_timeout_s"]
                     child.send_signal(signal.SIGTERM)
                 elif deadline is not None and time.monotonic() > deadline:
-                    self._say("the engine did not stop in time; killing it")
+                    self._note("the engine did not stop in time; killing it")
                     _signal_group(child.pid, signal.SIGKILL)
 
     def _wait_for_signal(self, seconds: float) -> None:
@@ -208,7 +208,7 @@ class Supervisor:
         except BlockingIOError:
             pass
 
-    def _say(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self._log.write(f"{_now()} supervisor: {text}\n".encode())
 
     def _save(self, **changes: Any) -> None:
@@ -218,7 +218,7 @@ class Supervisor:
             temporary.write_text(json.dumps(self._state), encoding="utf-8")
             temporary.replace(self._folder / "state.json")
         except OSError as error:
-            self._say(f"the state could not be written: {error}")
+            self._note(f"the state could not be written: {error}")
 
 
 def _signal_group(pid: int, number: int) -> None:
@@ -239,10 +239,10 @@ def _now() -> str:
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, in words that tell it from a later one with the same pid.
+    """When a process started, as text that differs from a later process with the same pid.
 
     Linux: boot id and clock ticks since the boot (field 22 of /proc/PID/stat, 20 fields after the
-    name). Elsewhere what `ps` prints. None when there is no such process, or it is a zombie.
+    name). Elsewhere the output of `ps`. None if there is no such process, or it is a zombie.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -256,14 +256,14 @@ def start_time(pid: int) -> str | None:
 
 
 def _start_time_from_ps(pid: int) -> str | None:
-    said = subprocess.run(
+    output = subprocess.run(
         ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.strip()
-    return said.partition(" ")[2].strip() or None if said and said[0] != "Z" else None
+    return output.partition(" ")[2].strip() or None if output and output[0] != "Z" else None
 
 
 def main(arguments: list[str]) -> int:
-    """Supervise until told to stop. Only one supervisor holds a folder."""
+    """Supervise until a stop is requested; a lock allows one supervisor for each folder."""
     detach = arguments[0] == "--detach"
     folder = Path(arguments[-1])
     lock = os.open(folder / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -281,14 +281,14 @@ def main(arguments: list[str]) -> int:
     os.setsid()
     os.close(out)
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):  # whoever reads our output would wait for as long as we run
+    for stream in (0, 1, 2):  # a reader of this program's output must not wait until it ends
         os.dup2(nowhere, stream)
 
-    def tell() -> None:
+    def signal_ready() -> None:
         os.write(ready, b"1")
         os.close(ready)
 
-    return Supervisor(folder, spec).run(on_ready=tell)
+    return Supervisor(folder, spec).run(on_ready=signal_ready)
 
 
 if __name__ == "__main__":

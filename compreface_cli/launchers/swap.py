@@ -1,7 +1,7 @@
-"""Puts an engine in the place of a running one: both have its name until the old one has drained.
+"""Replaces a running engine without downtime: both have its name until the old one has drained.
 
-The way was tried with CompreFace's own api and nginx (docs/decisions/engine-swap.md): Docker's
-resolver gives every address of a name, and who is refused by the one asks the other.
+Measured with CompreFace's own api and nginx (docs/decisions/engine-swap.md): Docker's resolver
+returns all addresses of a name, and a client that one refuses tries the other.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from compreface_cli.docker import cli, containers
 from compreface_cli.errors import UnhealthyError
 from compreface_cli.instance.state import Endpoint, ServiceState
 
-# nginx keeps an address for 1 s (`valid` in templates/nginx.conf.j2) by a clock of whole seconds,
-# so up to 2 s. After 1.5 s the old engine's end was seen to be a refusal.
+# nginx caches an address for 1 s (`valid` in templates/nginx.conf.j2) by a clock of whole seconds,
+# so for up to 2 s. With 1.5 s the end of the old engine still refused a request.
 _KNOWN_AFTER_S = 3.0
 _REACHED_AGAIN_S = 10.0
-_ENDED_WITHIN_S = 300.0  # far more than any engine's own time to drain
+_ENDED_WITHIN_S = 300.0  # far more than the engine's own limit for draining
 _LOG_LINES = 12
 _ADDRESSES = ("ipv4_address", "ipv6_address", "mac_address")
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What a swap must know of a Compose project: its command, its name, its engine's service.
+    """A Compose project for a swap: its command, its name, and the service of its engine.
 
-    `compose` is `compose --project-name=... --file=...`; `port` the engine's inside its container.
+    `compose` is `compose --project-name=... --file=...`; `port`: the engine's in its container.
     """
 
     compose: Sequence[str]
@@ -39,31 +39,33 @@ class Project:
     port: int
 
     def engines(self) -> list[containers.Container]:
-        """The engine's containers, the first made first."""
-        found = [item for item in containers.of_project(self.name) if item.service == self.service]
-        return sorted(found, key=lambda item: item.number)
+        """The engine's containers, the oldest first."""
+        engines = [
+            item for item in containers.of_project(self.name) if item.service == self.service
+        ]
+        return sorted(engines, key=lambda item: item.number)
 
 
 def obstacle(document: Mapping[str, Any], service: str) -> str:
-    """Why two containers of the service cannot stand side by side; "" when they can.
+    """Why two containers of the service cannot run side by side; "" when they can.
 
-    `document`: the project as `docker compose config` gives it, user's own file included.
+    `document`: the output of `docker compose config`, which includes the user's own file.
     """
     core = document["services"][service]
     if any(port.get("published") not in (None, "", "0") for port in core.get("ports") or ()):
-        return "it has a port of its own"
+        return "it publishes a fixed port"
     if core.get("container_name"):
-        return "it has a container name of its own"
+        return "it has a fixed container name"
     if core.get("network_mode"):
         return f"it is on the network `{core['network_mode']}`"
-    places = [core, *(one for one in (core.get("networks") or {}).values() if one)]
-    if any(one.get(key) for one in places for key in _ADDRESSES):
-        return "it has an address of its own"
+    places = [core, *(network for network in (core.get("networks") or {}).values() if network)]
+    if any(place.get(key) for place in places for key in _ADDRESSES):
+        return "it has a fixed address"
     return ""
 
 
 class Successor:
-    """A second container of the engine, which only `cf` can ask until it takes over."""
+    """A second container of the engine, which only `cf` can reach until it takes over."""
 
     def __init__(
         self, project: Project, container: containers.Container, old: Sequence[str]
@@ -74,13 +76,13 @@ class Successor:
         self._networks = container.networks
 
     def endpoint(self, key: str) -> Endpoint:
-        """Its own port on loopback, any that was free."""
+        """Its published port on loopback."""
         container = self._now()
         published = container.published(self._project.port) if container else None
         if published is not None:
             return Endpoint("127.0.0.1", published.port, key)
         raise UnhealthyError(
-            f"the new engine ended at once: {self.look().detail}",
+            f"the new engine ended right after its start: {self.look().detail}",
             details={"log": self.last_lines()},
         )
 
@@ -95,10 +97,10 @@ class Successor:
         return containers.last_lines(container, _LOG_LINES) if container else []
 
     def take_over(self, reachable: Callable[[Endpoint], bool], key: str, report: Report) -> None:
-        """Give it the engine's name; then end the old one, once that has answered what it has.
+        """Give it the engine's name, then stop the old engine, which finishes its requests first.
 
-        Raises UnhealthyError, the old one untouched, when it is not reachable under its name. A
-        signal is answered afterwards: half a change would leave no engine.
+        Raises UnhealthyError, with the old one unchanged, if it cannot be reached under its name.
+        Signals are deferred until the end, since half a change could leave no engine.
         """
         with deferred():
             for network, aliases in self._networks.items():
@@ -114,7 +116,7 @@ class Successor:
                 time.sleep(0.1)
             time.sleep(_KNOWN_AFTER_S)
             for old in self._old:
-                report("  the old engine answers what it has, then ends")
+                report("  the old engine finishes its requests, then ends")
                 _end(old)
 
     def _now(self) -> containers.Container | None:
@@ -123,9 +125,9 @@ class Successor:
 
 @contextmanager
 def beside(project: Project) -> Iterator[Successor]:
-    """The successor, started without a name in the project's networks.
+    """Start the successor without a name in the project's networks.
 
-    If the block fails it goes again, unless the old one has ended by then.
+    It is removed if the block fails, unless the old engine has ended by then.
     """
     old = [item.id for item in project.engines()]
     try:
@@ -139,12 +141,12 @@ def beside(project: Project) -> Iterator[Successor]:
             "--no-recreate",
             f"--scale={project.service}={len(old) + 1}",
             project.service,
-            doing="make the new engine's container",
+            doing="create the new engine's container",
             timeout_s=120,
         )
         made = [item for item in project.engines() if item.id not in old]
         if len(made) != 1:
-            raise UnhealthyError("the new engine's container is gone right after it was made")
+            raise UnhealthyError("the new engine's container vanished right after its creation")
         for network in made[0].networks:
             _leave(network, made[0].id)
             _join(network, made[0].id, ())
@@ -161,28 +163,28 @@ def beside(project: Project) -> Iterator[Successor]:
 
 
 def leave_one(project: Project, wanted: str) -> None:
-    """Of several engines, which a run that was cut off has left, keep one.
+    """Keep one of several engines that an interrupted run left, and end the others.
 
-    The newest, if it has the engine's name: then the others are being ended, though they may still
-    answer. Else one of the hash `wanted`.
+    The newest is kept if it has the engine's name, since the others are then being stopped, even
+    if they still answer; otherwise one with the configuration hash `wanted`.
     """
-    found = project.engines()
-    newest = found[-1]
+    engines = project.engines()
+    newest = engines[-1]
     taken_over = newest.state == "running" and any(newest.networks.values())
-    kept = newest if taken_over else max(found, key=lambda item: _worth(item, wanted))
-    for container in found:
+    kept = newest if taken_over else max(engines, key=lambda item: _rank(item, wanted))
+    for container in engines:
         if container.id != kept.id:
             _end(container.id)
 
 
-def _worth(container: containers.Container, wanted: str) -> tuple[bool, bool, bool, int]:
+def _rank(container: containers.Container, wanted: str) -> tuple[bool, bool, bool, int]:
     named = any(container.networks.values())
     runs = container.state == "running"
     return container.config_hash == wanted, runs, named, -container.number
 
 
 def _end(container: str) -> None:
-    """Stop a container in its own time and remove it."""
+    """Stop a container, with its own stop timeout, and remove it."""
     cli.run("stop", container, doing="end the old engine", timeout_s=_ENDED_WITHIN_S, check=False)
     cli.run("rm", "--force", container, doing="remove the old engine", check=False)
 

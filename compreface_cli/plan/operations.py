@@ -96,7 +96,9 @@ def operations(wanted: Plan, observed: Observed, options: Options) -> tuple[Oper
     """What `up` does, in order. `wanted.launcher` is settled (not auto)."""
     steps = [*_environments(wanted, observed), *_models(wanted, observed)]
     if wanted.launcher == "compose":
-        steps += _compose(wanted, observed, options)
+        images = list(_compose(wanted, observed, options))
+        # Nothing of these depends on what is only tried: a named image may be refused before.
+        steps = [*images, *steps] if observed.computes else [*steps, *images]
     if not observed.runs:
         steps.append(Operation("start", wanted.instance, observed.lost or "it does not run"))
     elif observed.obstacle:

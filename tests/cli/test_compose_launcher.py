@@ -16,7 +16,7 @@ from compreface_cli.docker import containers
 from compreface_cli.docker.labels import FOLDER, LABEL_BUILD, LABEL_CALCULATOR, PROJECT, SERVICE
 from compreface_cli.errors import CfError, DockerError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint
-from compreface_cli.launchers import compose_found, compose_project
+from compreface_cli.launchers import compose_project, compose_state
 from compreface_cli.launchers.compose import ComposeLauncher
 from tests.cli.fake_docker import FakeDocker, fake_docker
 from tests.cli.names import assert_named
@@ -97,8 +97,8 @@ def test_the_cause_of_an_end_is_told(docker: FakeDocker, folder: Path) -> None:
     assert of(Status="exited", ExitCode=0) == ("stopped", "")
     assert of(Status="exited", ExitCode=3) == ("failed", "exit code 3")
     assert of(Status="paused") == ("paused", "")
-    assert "illegal instruction" in of(Status="exited", ExitCode=132)[1]
-    assert "out of memory" in of(Status="exited", ExitCode=137, OOMKilled=True)[1]
+    assert_named(of(Status="exited", ExitCode=132)[1], "exit code 132: ")
+    assert_named(of(Status="exited", ExitCode=137, OOMKilled=True)[1], "memory")
     assert of(Status="restarting", ExitCode=3, restarts=2) == (
         "restarting",
         "restarted 2 times, exit code 3",
@@ -117,7 +117,7 @@ def test_what_docker_forgot_when_it_restarted_is_in_its_events(
     assert state_of(docker, folder, restarts=1) == ("running", "restarted once, exit code 3")
     killed = {"Action": "die", "Actor": {"Attributes": {"exitCode": "137"}}}
     docker.answers("events", out=json.dumps({"Action": "oom"}) + "\n" + json.dumps(killed) + "\n")
-    assert "out of memory" in state_of(docker, folder, restarts=1)[1]
+    assert_named(state_of(docker, folder, restarts=1)[1], "memory")
 
 
 def test_only_containers_of_this_folder_are_stopped(docker: FakeDocker, folder: Path) -> None:
@@ -246,11 +246,11 @@ def test_the_containers_tell_what_runs_of_a_project(docker: FakeDocker, folder: 
     document = row(CORE, folder)
     document["Config"]["Labels"] |= {LABEL_BUILD: "corp", LABEL_CALCULATOR: "custom.Calculator@x"}
     docker.containers(document)
-    seen = compose_found.found("cf-x", folder)
+    seen = compose_state.project_state("cf-x", folder)
     assert seen is not None
     assert (seen.build, seen.calculator) == ("corp", "custom.Calculator@x")
     assert (seen.engine, seen.ui) == (Endpoint("127.0.0.1", 4567), None)
-    assert compose_found.found("cf-x", folder / "elsewhere") is None
+    assert compose_state.project_state("cf-x", folder / "elsewhere") is None
 
 
 def test_an_unknown_service_is_named_with_those_there_are(docker: FakeDocker, folder: Path) -> None:
@@ -286,7 +286,7 @@ def test_an_error_about_the_daemon_is_reported_once_and_is_no_log_line(
 def test_a_second_container_of_a_service_is_reported(docker: FakeDocker, folder: Path) -> None:
     docker.containers(row(CORE, folder, "1"), row(CORE, folder, "2"), row(API, folder, "3"))
     core, api = ComposeLauncher().services(deployment(folder))
-    assert (core.state, core.detail) == ("running", "core has 2 containers, and cf makes one")
+    assert (core.state, core.detail) == ("running", "core has 2 containers instead of one")
     assert api.detail == ""
 
 

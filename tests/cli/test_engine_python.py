@@ -56,9 +56,9 @@ def test_the_reason_is_the_modules_own(tmp_path: Path, code: int, refused: bool)
         ("raise SystemExit('one\\ntwo\\n\\nthree\\nfour')", "two / three / four"),
         ("os.kill(os.getpid(), 9)", "SIGKILL"),
         ("os.kill(os.getpid(), 40)", "signal 40"),
-        ("print('no document')", "ended with 0"),
-        ("print('[1]')", "ended with 0"),
-        ("sys.exit(7)", "ended with 7"),
+        ("print('no document')", "exit code 0"),
+        ("print('[1]')", "exit code 0"),
+        ("sys.exit(7)", "exit code 7"),
     ],
 )
 def test_one_that_ends_without_an_answer_is_a_failure_of_the_engine(

@@ -106,7 +106,7 @@ def test_it_is_made_once_and_then_found(workshop: Workshop) -> None:
     assert subprocess.run([made.python, "-I", *CHECK], check=False).returncode == 0
     assert venv.find(workshop.home, workshop.inputs) == made
     steps = [" ".join(line.split()[:2]) for line in workshop.said]
-    assert steps == [*("Making a", "Preparing the", "All packages", "Proving the", "The engine's")]
+    assert steps == [*("Making a", "Preparing the", "All packages", "Testing the", "The engine's")]
     assert workshop.left() == [made.key]
     # No wheels and no network are needed any more: nothing is asked.
     assert workshop.ensure(workshop.inputs, workshop.home / "nowhere") == made

@@ -99,6 +99,9 @@ def test_models_that_are_all_here_may_still_have_to_be_tried() -> None:
     seen = Observed(**BUILT, models={FACENET_MODEL}, computes=True)
     composed = plan(launcher="compose", services="core", calculator="facenet.Calculator")
     assert verbs(composed, seen) == ["make environment", "start", "check"]
+    named = plan(launcher="compose", services="core", image="corp/core:1")
+    absent = Observed(project="same", computes=True)
+    assert verbs(named, absent)[:2] == ["pull image", "make environment"]
     assert "tried" in cause_of("make environment", listed(composed, seen))
 
 

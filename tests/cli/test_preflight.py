@@ -22,7 +22,7 @@ def test_several_instances_are_listed_with_the_option_that_names_one(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     for name in ("one", "two"):
         running.instances().save(record(PROCESS, name))
-    with pytest.raises(UsageError, match="several instances run: one, two") as caught:
+    with pytest.raises(UsageError, match="one, two") as caught:
         running.pick(None, only_running=True, command=command)
     assert words in str(caught.value.hint)
 

@@ -72,7 +72,7 @@ def test_up_and_build_notice_a_base_that_moved_here(
     ]
     done = cf.run(*up, *doors)
     assert json.loads(done.stdout)["change"] == "replaced", done.stderr
-    said = f"{base.name} is another image by now than the one {made['image']} was built upon"
+    said = f"{base.name} has changed since {made['image']} was built on it"
     assert said in done.stderr
     assert base_of(docker, made["image"]) == second
     again = json.loads(cf.ok("build", build, "--json"))
@@ -141,8 +141,9 @@ def test_a_named_image_is_pulled_and_refused_for_another_build(
     refused = cf.run("up", "embedded", *core)
     del cf.environment["CF_DETECTOR"]
     assert refused.returncode == 3, refused.stderr
-    assert_named(refused.stderr, f"{name} (environment CF_IMAGE)", "build embedded")
+    assert_named(refused.stderr, f"{name} (environment CF_IMAGE)", "embedded")
     assert_named(refused.stderr, "embedded.FaceDetector@mtcnn", "facenet.FaceDetector")
+    assert not (cf.data / "engine-env").exists(), "no model is tried for a refused image"
     assert docker.things_of(f"cf-{instance}") == []
     docker("image", "rm", name)
     done = cf.run("up", "embedded", *core, "--json")

@@ -137,7 +137,7 @@ def test_a_first_start_that_was_cut_off_is_begun_anew(
     alone.filled(script)
     alone.start()
     assert alone.sql("select 1") == "1"
-    (said,) = [line for line in alone.said if "cut off" in line]
+    (said,) = [line for line in alone.said if "interrupted" in line]
     assert reason in said
     assert alone.volume in said
     labels = alone.docker.inspect(alone.volume)["Labels"]

@@ -124,7 +124,7 @@ def test_memory_that_runs_out_is_named_as_the_cause(docker: Docker, cf: Cf, inst
     override.write_text("services: {compreface-core: {mem_limit: 96m, memswap_limit: 96m}}\n")
     failed = cf.run(*up_core(instance, free_port(), "--no-build"))
     assert failed.returncode == 8, failed.stderr
-    assert "out of memory" in failed.stderr
+    assert_named(failed.stderr, "memory")
     assert docker.things_of(f"cf-{instance}") == []
     assert override.exists(), "the user's own file was there before"
     assert [path.name for path in override.parent.iterdir()] == [override.name]

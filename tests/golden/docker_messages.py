@@ -24,7 +24,6 @@ from compreface_cli.launchers import compose, compose_project, database, swap
 from compreface_cli.launchers.compose import ComposeLauncher
 from compreface_cli.launchers.launcher import LaunchInputs
 from compreface_cli.launchers.process import ProcessLauncher
-from compreface_cli.plan.operations import Options
 from compreface_cli.removal.rm import rm
 from compreface_cli.terminal.output import Output
 from tests.cli.fake_docker import FakeDocker, fake_docker
@@ -92,7 +91,7 @@ def _pull_anew(docker: FakeDocker, project: Path) -> object:
 
 
 def _no_image(docker: FakeDocker, project: Path) -> object:
-    return steps.launch_inputs(plan(), Options())
+    return steps.launch_inputs(plan())
 
 
 def _push(docker: FakeDocker, project: Path) -> object:
@@ -219,7 +218,7 @@ def _not_freed(work: database._Database) -> object:
 def _shared(work: database._Database) -> object:
     found = work.container()
     assert found is not None
-    return work._only_ours(found)  # type: ignore[func-returns-value]
+    return work._require_sole_use(found)  # type: ignore[func-returns-value]
 
 
 def _prepare(launcher: ComposeLauncher | ProcessLauncher) -> Case:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import shutil
 import subprocess
@@ -15,9 +17,10 @@ from typer.testing import CliRunner
 
 from compreface_cli import cli
 from compreface_cli.app import make_app
+from compreface_cli.cleanup import CleanUp
 from compreface_cli.config import paths
-from compreface_cli.deploy import project_folder, running
-from compreface_cli.errors import CfError, UnhealthyError
+from compreface_cli.deploy import project_folder, running, up
+from compreface_cli.errors import CfError, Interruption, UnhealthyError
 from compreface_cli.facts import host
 from compreface_cli.facts.host import PortFact
 from compreface_cli.instance.records import Instances, Record
@@ -241,6 +244,43 @@ def _output(_: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def _resolved(**variables: str) -> Case:
+    """What `cf up` notes of these settings."""
+
+    def case(_: Path) -> str:
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), mock.patch.dict(os.environ, variables):
+            up.resolve({"build": "embedded"}, Output())
+        return said.getvalue().rstrip()
+
+    return case
+
+
+def _undone(failed: BaseException, *, stuck: bool = False) -> Case:
+    """What is said while a run is undone that failed so, and what became of it."""
+
+    def case(_: Path) -> str:
+        said: list[str] = []
+
+        def step() -> None:
+            if stuck:
+                raise CfError("it hangs")
+
+        undo = CleanUp(said.append)
+        undo.left = "'demo' runs as before"
+        try:
+            with undo:
+                undo.push("the image x", step)
+                raise failed
+        except Interruption as interrupted:
+            said.append(interrupted.outcome)
+        except UnhealthyError:
+            pass
+        return "\n".join(said)
+
+    return case
+
+
 CASES: Final[Mapping[str, Case]] = {
     # Which instance
     "instance: none runs": _cf("down"),
@@ -289,7 +329,24 @@ CASES: Final[Mapping[str, Case]] = {
     "start: nothing known": _explained("goodbye"),
     "folder: a mount": _kept(OSError(errno.EXDEV, os.strerror(errno.EXDEV))),
     "folder: refused": _kept(OSError(errno.EACCES, os.strerror(errno.EACCES))),
+    "up: settings without effect": _resolved(
+        CF_SERVICES="full", CF_LAUNCHER="process", CF_RATE_BURST="5"
+    ),
+    "up: a second port without effect": _resolved(
+        CF_LAUNCHER="process", CF_PORT="8000", CF_CORE_PORT="3999"
+    ),
+    "up: settings that ask for Docker": _resolved(CF_IMAGE="corp/core:1", CF_SERVICES="full"),
+    "undo: interrupted": _undone(Interruption("SIGTERM")),
+    "undo: interrupted, and something is left": _undone(Interruption("SIGTERM"), stuck=True),
+    "undo: failed, and something is left": _undone(UnhealthyError("x"), stuck=True),
+    "down: cut off before": _cf(
+        "down", "mine", before=_instance(phase="starting", command="cf up embedded")
+    ),
+    "restart: a stop was cut off": _cf(
+        "restart", "mine", before=_instance(phase="stopping", command="cf down mine")
+    ),
     # Building and rendering
+    "build: kept without Docker": _cf("build", "--name", "embedded", "--runtime", "openvino"),
     "build: tag": _cf("build", "--tag", "Bad Tag"),
     "build: push": _cf("build", "--push"),
     "build: name": _cf("build", "--name", "My Build"),

@@ -1,4 +1,4 @@
-"""What Docker itself says of a project that `cf` started: its build, its services, its ports."""
+"""A running Compose project of `cf` as Docker reports it: its build, its services, its ports."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ENGINE_PORT, _UI_PORT = 3000, 80  # inside the containers
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The containers of a project; an endpoint is None where none is published now."""
+class ProjectState:
+    """The state of a project's containers; an endpoint is None if its port is not published."""
 
     services: tuple[str, ...]  # as Compose names them
-    build: str  # of the engine; "" when there is none
+    build: str  # of the engine; "" without one
     calculator: str
     image: str  # of the engine: its id
     engine: Endpoint | None
@@ -26,24 +26,24 @@ class Found:
     created: str  # of the oldest container, ISO 8601
 
 
-def found(project: str, folder: Path) -> Found | None:
-    """What was started from that folder; None when there is nothing."""
-    there = containers.of_project(project, str(folder))
-    if not there:
+def project_state(project: str, folder: Path) -> ProjectState | None:
+    """The state of the project that was started from that folder; None without containers."""
+    present = containers.of_project(project, str(folder))
+    if not present:
         return None
-    named = [one for one in there if one.service == _CORE and any(one.networks.values())]
-    core = max(named, key=lambda one: one.state == "running", default=None)
-    ui = next((one for one in there if one.service == _UI), None)
+    named = [item for item in present if item.service == _CORE and any(item.networks.values())]
+    core = max(named, key=lambda item: item.state == "running", default=None)
+    ui = next((item for item in present if item.service == _UI), None)
     labels = core.labels if core else {}
-    return Found(
-        services=tuple(sorted({one.service for one in there})),
+    return ProjectState(
+        services=tuple(sorted({item.service for item in present})),
         build=labels.get(LABEL_BUILD, ""),
         calculator=labels.get(LABEL_CALCULATOR, ""),
         image=core.image if core else "",
-        # Behind the UI the engine's own port is the UI's.
+        # In the full stack the UI's container publishes the engine's port.
         engine=_published(ui or core, _ENGINE_PORT),
         ui=_published(ui, _UI_PORT),
-        created=min(one.created for one in there)[:19] + "+00:00",
+        created=min(item.created for item in present)[:19] + "+00:00",
     )
 
 
