@@ -86,7 +86,7 @@ def test_builds_of_the_folder_are_kept_beside_each_other(cf: LonelyCf) -> None:
     assert not cf.kept("mine").exists()
 
 
-def test_a_name_that_hides_a_build_of_cf_is_said(cf: LonelyCf) -> None:
+def test_a_name_that_hides_a_bundled_build_is_reported(cf: LonelyCf) -> None:
     said = cf("build", "embedded", "--name", "embedded", "--runtime", "openvino").stderr
     assert_named(said, "warning: embedded ")
     assert "warning: " not in cf("build", "--name", "mine", "--runtime", "openvino").stderr

@@ -89,7 +89,7 @@ def test_up_runs_the_plugins_and_models_of_the_flags(cf: Cf) -> None:
     assert "20180402-114759" in model.out
 
 
-def test_a_flag_without_effect_on_a_process_is_said(cf: Cf) -> None:
+def test_a_flag_without_effect_on_a_process_is_reported(cf: Cf) -> None:
     said = cf(*UP[:-1], "--base-image", "own/base:1")
     assert said.code == 0
     assert "--base-image has no effect" in said.err

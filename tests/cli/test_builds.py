@@ -86,7 +86,7 @@ def test_the_bundled_folder_is_not_a_project_of_its_own(
     assert {one.origin for one in builds.listed()} == {"bundled"}
 
 
-def test_a_build_that_nobody_knows_is_refused_with_the_nearest_name(place: Path) -> None:
+def test_an_unknown_build_is_refused_with_the_nearest_name(place: Path) -> None:
     with pytest.raises(ConfigurationError, match="'facenet'") as caught:
         builds.load("facenett")
     assert caught.value.code == 3

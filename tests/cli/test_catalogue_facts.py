@@ -78,7 +78,7 @@ def test_wider_face_is_named_of_every_detector(name: str) -> None:
     assert licence.terms(ABOUT[name]).commercial != "allowed"
 
 
-def test_what_is_not_proven_is_not_said_to_be() -> None:
+def test_what_is_not_verified_is_stated_as_unclear() -> None:
     assert "likely, not proven" in ABOUT["mobilefacenet128"].origin
     mask = licence.terms(ABOUT["mask_mobilenetv2"])
     assert (mask.commercial, mask.reason) == (

@@ -88,7 +88,7 @@ def state_of(docker: FakeDocker, folder: Path, **state: Any) -> tuple[str, str]:
     return found.state, found.detail
 
 
-def test_the_cause_of_an_end_is_told(docker: FakeDocker, folder: Path) -> None:
+def test_the_cause_of_an_end_is_reported(docker: FakeDocker, folder: Path) -> None:
     def of(**state: Any) -> tuple[str, str]:
         return state_of(docker, folder, **state)
 

@@ -40,7 +40,7 @@ def test_the_host_is_described(tmp_path: Path) -> None:
     assert facts.memory_available is not None
     assert facts.memory_total >= facts.memory_available > 0
     disk = facts.disks[str(tmp_path / "not" / "yet")]
-    assert disk.seen == str(tmp_path)
+    assert disk.existing == str(tmp_path)
     assert 0 < disk.free <= disk.total
     assert disk.total == shutil.disk_usage(tmp_path).total
 

@@ -92,7 +92,7 @@ def test_a_port_that_only_up_can_settle_ends_with_3_and_no_folder(cf: Cf, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_two_doors_with_one_number_end_with_2_and_no_folder(cf: Cf, tmp_path: Path) -> None:
+def test_two_ports_with_one_number_end_with_2_and_no_folder(cf: Cf, tmp_path: Path) -> None:
     same = ("--port", "3456", "--core-port", "3456")
     done = cf("render", "embedded", "-o", "out", *same)
     assert done.code == 2

@@ -82,7 +82,7 @@ def test_a_service_without_more_to_say_has_no_colon(cf: Cf, alive: int) -> None:
     assert done.document["instances"][0]["detail"] == "core is starting"
 
 
-def test_what_an_interrupted_down_has_left_is_told_with_the_ways_on(cf: Cf) -> None:
+def test_leftovers_of_an_interrupted_down_are_reported_with_the_next_commands(cf: Cf) -> None:
     folder = instance(supervisor=None, child=None, phase="stopped")
     done = cf("status")
     assert done.code == 8

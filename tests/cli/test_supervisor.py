@@ -157,7 +157,7 @@ def test_a_child_ends_with_a_killed_supervisor(supervised: Supervised) -> None:
     assert eventually(lambda: start_time(child) is None, seconds=20)
 
 
-def test_a_stop_while_it_waits_to_start_again_is_heard(supervised: Supervised) -> None:
+def test_a_stop_during_the_wait_before_a_restart_is_obeyed(supervised: Supervised) -> None:
     supervised.begin("raise SystemExit(1)", back_off_s=60, longest_back_off_s=60)
     assert supervised.phase("restarting")
     supervised.stop()

@@ -84,7 +84,7 @@ def test_of_two_at_once_on_one_port_the_later_is_refused(local_cf: LocalCf) -> N
     local_cf.json("status", loser, exit_code=3)
 
 
-def test_what_a_process_cannot_do_is_said(local_cf: LocalCf) -> None:
+def test_what_a_process_cannot_do_is_reported(local_cf: LocalCf) -> None:
     error = local_cf.up("--services", "full", exit_code=2)["error"]
     assert_named(error["message"], "--services full")
     flags = ("up", "embedded", "--launcher", "process", "--dry-run", "--port", str(free_port()))
