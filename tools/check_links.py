@@ -1,6 +1,6 @@
-"""Checks the links of all Markdown files: relative ones lead to a file and a heading of it.
+"""Checks that relative links in all Markdown files lead to an existing file and heading.
 
-`make check` runs it. Nothing is fetched: links to other hosts are left alone.
+`make check` runs it. It fetches nothing: links to other hosts are not checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HTML_ANCHOR = re.compile(r"""<[^>]+\b(?:id|name)=["']([^"']+)""", re.IGNORECASE
 
 
 def faults(page: Path, root: Path) -> list[str]:
-    """What is wrong with the links of a page, each as `page:line: ...`."""
+    """The faults of a page's links, each as `page:line: link: reason`."""
     return [
         f"{page.relative_to(root)}:{line}: {link}: {reason}"
         for line, link in _links(page)
@@ -56,7 +56,7 @@ def _links(page: Path) -> Iterator[tuple[int, str]]:
         if link:
             yield line, str(link)
         if token.type in ("html_inline", "html_block"):
-            yield from ((line, one) for one in _HTML_LINK.findall(token.content))
+            yield from ((line, target) for target in _HTML_LINK.findall(token.content))
 
 
 @cache
@@ -75,16 +75,16 @@ def _anchors(page: Path) -> frozenset[str]:
             anchors[slug] += 1
     repeated = {f"{slug}-{n}" for slug, count in anchors.items() for n in range(1, count)}
     written = {
-        one
+        anchor
         for _, token in _tokens(page)
         if token.type in ("html_inline", "html_block")
-        for one in _HTML_ANCHOR.findall(token.content)
+        for anchor in _HTML_ANCHOR.findall(token.content)
     }
     return frozenset(anchors) | repeated | written
 
 
 def _tokens(page: Path) -> Iterator[tuple[int, Token]]:
-    """Every token, those inside a paragraph too, with the line where its block begins."""
+    """Every token, including those in paragraphs, with the line where its block begins."""
     for block in _PARSER.parse(page.read_text("utf-8")):
         line = block.map[0] + 1 if block.map else 0
         yield line, block

@@ -1,4 +1,4 @@
-"""The engine's environment variables: what each means, and what it is when nobody sets it."""
+"""The engine's environment variables: their meanings, defaults and choices."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ MEANINGS: Mapping[str, str] = {
 
 
 class Row(NamedTuple):
-    """A variable; `default` is "" where an unset one is the absence of a value."""
+    """A variable; `default` is "" if there is no default value."""
 
     name: str
     default: str
@@ -71,43 +71,43 @@ class Row(NamedTuple):
 
 
 class _Recorder(Variables):
-    """Variables that remember each name that is looked up, with its default and its choices."""
+    """Variables that record each name that is read, with its default and choices."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(environ)
-        self.seen: dict[str, tuple[Any, tuple[str, ...]]] = {}
+        self.recorded: dict[str, tuple[Any, tuple[str, ...]]] = {}
 
     def _parse(self, name: str, default: Any, parse: Callable[[str], Any]) -> Any:
-        self.seen.setdefault(name, (default, ()))
+        self.recorded.setdefault(name, (default, ()))
         return super()._parse(name, default, parse)
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
-        self.seen[name] = (default, allowed)
+        self.recorded[name] = (default, allowed)
         return super().choice(name, default, allowed)
 
     def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        self.seen[name] = (default, ())
+        self.recorded[name] = (default, ())
         return super().names(name, default)
 
     def keys(self, name: str, file_name: str) -> tuple[str, ...]:
-        self.seen |= {name: (None, ()), file_name: (None, ())}
+        self.recorded |= {name: (None, ()), file_name: (None, ())}
         return super().keys(name, file_name)
 
 
-def _seen(cores: int) -> Mapping[str, tuple[Any, tuple[str, ...]]]:
+def _recorded(cores: int) -> Mapping[str, tuple[Any, tuple[str, ...]]]:
     recorder = _Recorder({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"})
     Settings.read(recorder, cores=cores)
-    return recorder.seen
+    return recorder.recorded
 
 
 def rows() -> Iterator[Row]:
-    """One for each variable that the engine looks up, in the order of MEANINGS."""
-    seen, with_more_cores = _seen(2), _seen(3)
-    if set(seen) != set(MEANINGS):
-        difference = ", ".join(sorted(set(seen) ^ set(MEANINGS)))
+    """A row for each variable that the engine reads, in the order of MEANINGS."""
+    recorded, with_more_cores = _recorded(2), _recorded(3)
+    if set(recorded) != set(MEANINGS):
+        difference = ", ".join(sorted(set(recorded) ^ set(MEANINGS)))
         raise SystemExit(f"the engine and MEANINGS in {__file__} differ in {difference}")
     for name, meaning in MEANINGS.items():
-        default, choices = seen[name]
+        default, choices = recorded[name]
         shown = _text(name, default)
         if default != with_more_cores[name][0]:
             shown = "usable cores"

@@ -1,12 +1,12 @@
-"""Makes builds/answers/BUILD.json: the right answer of an engine for the shipped portrait.
+"""Writes builds/answers/BUILD.json: the correct answer of an engine for the bundled portrait.
 
     PYTHONPATH=.:engine python tools/make_answers.py embedded MobileFaceNet.tflite
     PYTHONPATH=.:engine python tools/make_answers.py facenet 20180402-114759.pb
     PYTHONPATH=.:engine python tools/make_answers.py mobilenet MIRROR
 
-For a calculator after MTCNN the converter computes the answer with the unconverted weights. For
-any other pair a mirror folder is given: its models are prepared and verified, and the converter
-computes the answer with them; it is valid for these files only.
+For a calculator after MTCNN, the converter computes the answer with the unconverted weights. For
+any other pair, the models of a mirror folder are prepared and verified, and the answer is computed
+with them; it is valid for these files only.
 """
 
 from __future__ import annotations

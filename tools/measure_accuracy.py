@@ -36,11 +36,13 @@ SURE = 0.001  # share of the pairs of different people that may reach "probably 
 
 
 def people(folder: Path) -> list[tuple[Path, str]]:
-    """Each picture with the person on it; pictures without one are left out."""
+    """The pictures with their persons; pictures without a person are left out."""
     notes = folder / "annotations.json"
     if notes.is_file():
         images = json.loads(notes.read_text(encoding="utf-8"))["images"]
-        return [(folder / name, one["person"]) for name, one in images.items() if "person" in one]
+        return [
+            (folder / name, note["person"]) for name, note in images.items() if "person" in note
+        ]
     return [(path, path.parent.name) for path in sorted(folder.glob("*/*")) if path.is_file()]
 
 
@@ -105,20 +107,20 @@ def main() -> None:
     parser.add_argument("--calculator", help="another than the build's")
     parser.add_argument("--models", type=Path, help="folder of prepared models")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    detector, calculator = BUILDS[asked.build]
-    detector, calculator = asked.detector or detector, asked.calculator or calculator
+    args = parser.parse_args()
+    detector, calculator = BUILDS[args.build]
+    detector, calculator = args.detector or detector, args.calculator or calculator
     pipeline = Pipeline.load(
-        PipelineConfig(detector=detector, calculator=calculator, models_dir=asked.models, threads=2)
+        PipelineConfig(detector=detector, calculator=calculator, models_dir=args.models, threads=2)
     )
-    found = people(asked.folder)
-    unit = embeddings(pipeline, [path for path, _ in found])
+    pictures = people(args.folder)
+    unit = embeddings(pipeline, [path for path, _ in pictures])
     c0, c1 = pipeline.similarity_coefficients
-    pairs = list(itertools.combinations(range(len(found)), 2))
-    apart = np.array([float(np.linalg.norm(unit[a] - unit[b])) for a, b in pairs])
-    same = np.array([found[a][1] == found[b][1] for a, b in pairs])
-    figures = measure((np.tanh((c0 - apart) * c1) + 1) / 2, same)
-    if asked.json:
+    pairs = list(itertools.combinations(range(len(pictures)), 2))
+    distances = np.array([float(np.linalg.norm(unit[a] - unit[b])) for a, b in pairs])
+    same = np.array([pictures[a][1] == pictures[b][1] for a, b in pairs])
+    figures = measure((np.tanh((c0 - distances) * c1) + 1) / 2, same)
+    if args.json:
         print(json.dumps({"detector": detector, "calculator": calculator, **figures}))
         return
     for name, value in figures.items():
@@ -128,7 +130,7 @@ def main() -> None:
         f"sure: {figures['sure']:.2f}, "
         f"sure_different: {100 * figures['different_accepted_at_sure']:.2f}, "
         f"sure_same: {100 * figures['same_refused_at_sure']:.2f}, "
-        f'set: "{asked.folder.name} ({len(pairs)} pairs)"}}'
+        f'set: "{args.folder.name} ({len(pairs)} pairs)"}}'
     )
 
 

@@ -1,6 +1,6 @@
 """Writes docs/reference/ from the code: commands, settings, exit codes, build file and so on.
 
-`typer utils docs` writes commands too, but it knows no `CF_*` variable and cuts the summaries.
+`typer utils docs` is not enough: it omits the `CF_*` variables and truncates the summaries.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _commands() -> str:
     parts += ["## `cf`", _parameters("", root)]
     for path, command in _leaves("cf", root):
         named = command.params
-        usage = [path, "[OPTIONS]", *(_argument(one) for one in named if _is_argument(one))]
+        usage = [path, "[OPTIONS]", *map(_argument, filter(_is_argument, named))]
         paragraphs = re.split(r"\n\s*\n", command.help or "")
         prose = "\n\n".join(" ".join(text.split()) for text in paragraphs)
         parts += [f"## `{path}`", prose, f"    {' '.join(usage)}"]
@@ -127,20 +127,20 @@ def _argument(parameter: Any) -> str:
 def _parameters(command: str, of: Any) -> str:
     flags = {row.flag: row.env for row in table.TABLE if row.flag}
     rows = []
-    for one in of.params:
-        if _is_argument(one):
-            name, names = _argument(one), [one.name.upper()]
+    for parameter in of.params:
+        if _is_argument(parameter):
+            name, names = _argument(parameter), [parameter.name.upper()]
         else:
-            names = [*one.opts, *one.secondary_opts]
-            kind = "" if one.is_flag else " " + (one.metavar or _kind(one))
+            names = [*parameter.opts, *parameter.secondary_opts]
+            kind = "" if parameter.is_flag else " " + (parameter.metavar or _kind(parameter))
             name = ", ".join(sorted(names, key=lambda flag: not flag.startswith("--"))) + kind
         variables = [flags[each] for each in names if each in flags]
         rows.append(
             (
                 _code(name),
-                _code(_default(one)),
+                _code(_default(parameter)),
                 " ".join(_code(each) for each in variables) if command in _READ_SETTINGS else "",
-                one.help or "",
+                parameter.help or "",
             )
         )
     return _rows(("", "default", "variable", "meaning"), rows)
@@ -183,7 +183,7 @@ def _settings() -> str:
             ("key", "variable", "flag", "upstream's `.env`", "default", "values", "meaning"), rows
         ),
         "A flag exists on the [commands](commands.md) that list it.",
-        "## Variables that are no settings",
+        "## Variables that are not settings",
         _rows(
             ("variable", "meaning"),
             [
@@ -203,7 +203,7 @@ def _settings() -> str:
 
 
 def _values(row: table.Setting) -> str:
-    """What the setting takes, in the words with which it refuses a value that nothing takes."""
+    """The valid values of the setting, from the error for a value that no setting accepts."""
     try:
         row.parse("-1")
     except table.BadValue as refused:
@@ -369,7 +369,7 @@ def _runtime(name: str, row: Runtime) -> tuple[str, str, str, str, str]:
 
 
 def main() -> None:
-    """Write the pages, and remove what is none of them."""
+    """Write the pages, and remove other files from their folder."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     texts = pages()
     for path in FOLDER.iterdir():

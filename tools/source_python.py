@@ -1,4 +1,4 @@
-"""An interpreter that runs the engine and its converter from this checkout, as `cf` calls them."""
+"""An interpreter for `cf` that runs the engine and its converter from this checkout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ENGINE = Path(__file__).resolve().parent.parent / "engine"
 
 
 def write(folder: Path) -> Path:
-    """Writes it into `folder`: this Python, with the sources in its path in spite of `-I`."""
+    """Write it to `folder`: this Python, with the sources on its path despite `-I`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "source-python"
     path.write_text(

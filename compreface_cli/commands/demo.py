@@ -47,7 +47,7 @@ def _document(shown: DemoResult) -> dict[str, Any]:
         "calculator": shown.engine.calculator,
         "faces": [{"picture": name, **face} for name, face in shown.faces],
         "likenesses": [
-            {"a": likeness.one, "b": likeness.other, "similarity": likeness.similarity}
+            {"a": likeness.first, "b": likeness.second, "similarity": likeness.similarity}
             for likeness in shown.likenesses
         ],
     }
@@ -81,7 +81,7 @@ def _draw(shown: DemoResult, border: Border | None, console: Console) -> None:
     for likeness in shown.likenesses:
         style = "green" if border and likeness.similarity >= border.at else ""
         likenesses.add_row(
-            likeness.one, likeness.other, Text(f"{likeness.similarity:.3f}", style=style)
+            likeness.first, likeness.second, Text(f"{likeness.similarity:.3f}", style=style)
         )
     print_trimmed(console, likenesses)
     console.print(scale(f"{shown.engine.calculator} at {shown.engine.url}", border), markup=False)

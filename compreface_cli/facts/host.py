@@ -49,10 +49,10 @@ class PortFact:
 
 @dataclass(frozen=True, slots=True)
 class DiskFact:
-    """Bytes on the file system of `path`; `seen` is the nearest folder that exists."""
+    """Bytes on the file system of `path`; `existing` is the nearest folder that exists."""
 
     path: str
-    seen: str
+    existing: str
     free: int
     total: int
     device: int = 0  # identifies the file system

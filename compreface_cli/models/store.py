@@ -238,17 +238,17 @@ def _obtain_all(
     limits: Limits | None,
 ) -> dict[str, tuple[Path, str]]:
     """The local path and verified hash of each source file, by its path in the entry."""
-    found, unknown = {}, []
+    obtained, unknown = {}, []
     for file in model.files:
         try:
-            found[file.path] = _obtain(model, file, places, accept, progress, note, limits)
+            obtained[file.path] = _obtain(model, file, places, accept, progress, note, limits)
         except _Unaccepted as unaccepted:
             unknown.append(unaccepted)
     if unknown:
-        proven = [digest for _, digest in found.values()]
+        proven = [digest for _, digest in obtained.values()]
         stray = _stray(model, accept, proven, unknown)
         raise _unaccepted(model, unknown, stray, _new(model, places, accept, proven))
-    return found
+    return obtained
 
 
 def _stray(

@@ -24,8 +24,8 @@ NAMES = {FIRST: "Eileen Collins (NASA)", SECOND: "Grace Hopper (US Navy)"}
 class Likeness:
     """The similarity of two pictures' largest faces, 0..1, by the engine's coefficients."""
 
-    one: str
-    other: str
+    first: str
+    second: str
     similarity: float
 
 

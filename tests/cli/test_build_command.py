@@ -86,7 +86,7 @@ def test_builds_of_the_folder_are_kept_beside_each_other(cf: LonelyCf) -> None:
     assert not cf.kept("mine").exists()
 
 
-def test_a_name_that_hides_a_build_of_cf_is_said(cf: LonelyCf) -> None:
+def test_a_name_that_hides_a_bundled_build_is_reported(cf: LonelyCf) -> None:
     said = cf("build", "embedded", "--name", "embedded", "--runtime", "openvino").stderr
     assert_named(said, "warning: embedded ")
     assert "warning: " not in cf("build", "--name", "mine", "--runtime", "openvino").stderr
@@ -184,7 +184,7 @@ def test_a_bad_flag_is_usage_and_leaves_nothing(cf: LonelyCf, flags: tuple[str, 
 
 
 @pytest.mark.parametrize("tag", ["Bad Tag", "name:", "a//b", "name:tag:tag", "UPPER", "x@sha256:1"])
-def test_a_tag_that_is_no_name_is_usage_before_anything_is_built(cf: LonelyCf, tag: str) -> None:
+def test_an_invalid_tag_is_a_usage_error_before_anything_is_built(cf: LonelyCf, tag: str) -> None:
     done = cf("build", "--tag", "good/name:1", "--tag", tag, "--runtime", "openvino")
     assert done.returncode == 2, done.stderr
     assert_named(done.stderr, f"flag --tag: {tag!r}")

@@ -89,7 +89,7 @@ def test_up_runs_the_plugins_and_models_of_the_flags(cf: Cf) -> None:
     assert "20180402-114759" in model.out
 
 
-def test_a_flag_without_effect_on_a_process_is_said(cf: Cf) -> None:
+def test_a_flag_without_effect_on_a_process_is_reported(cf: Cf) -> None:
     said = cf(*UP[:-1], "--base-image", "own/base:1")
     assert said.code == 0
     assert "--base-image has no effect" in said.err
@@ -105,7 +105,7 @@ def test_render_writes_what_the_flags_ask_for(cf: Cf) -> None:
     assert device["device_ids"] == ["2"]
 
 
-def test_show_says_who_has_set_what(cf: Cf) -> None:
+def test_show_names_the_origin_of_each_value(cf: Cf) -> None:
     plan = document(cf, "show", "embedded", "--gpu-index", "1", "--json")["plan"]
     assert (plan["device"], plan["gpu_index"], plan["wheels"]) == ("cuda", 1, "cuda13")
     assert plan["origins"]["gpu_index"] == "flag --gpu-index"

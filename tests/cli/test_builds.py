@@ -36,9 +36,7 @@ def user_folder(place: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", sorted(BUNDLED))
-def test_every_bundled_build_is_sound_and_says_what_it_may_be_used_for(
-    place: Path, name: str
-) -> None:
+def test_every_bundled_build_is_valid_and_states_its_licence(place: Path, name: str) -> None:
     build = builds.load(name)
     assert build.origin == "bundled"
     assert build.spec.facts.licence is None  # so that the one rule of the catalogue says it
@@ -64,7 +62,7 @@ def test_every_bundled_build_has_a_plan_with_all_its_models(place: Path, name: s
 
 
 @pytest.mark.parametrize("name", sorted(UPSTREAMS))
-def test_a_build_of_upstreams_says_what_upstream_has_on_top(place: Path, name: str) -> None:
+def test_a_build_of_upstream_states_the_differences(place: Path, name: str) -> None:
     said = builds.load(name).spec.facts.upstream or ""
     assert "MaskDetector" in said
     assert not any("facemask" in plugin for plugin in builds.load(name).spec.plugins)
@@ -88,7 +86,7 @@ def test_the_bundled_folder_is_not_a_project_of_its_own(
     assert {one.origin for one in builds.listed()} == {"bundled"}
 
 
-def test_a_build_that_nobody_knows_is_refused_with_the_nearest_name(place: Path) -> None:
+def test_an_unknown_build_is_refused_with_the_nearest_name(place: Path) -> None:
     with pytest.raises(ConfigurationError, match="'facenet'") as caught:
         builds.load("facenett")
     assert caught.value.code == 3
@@ -98,7 +96,7 @@ def test_a_build_that_nobody_knows_is_refused_with_the_nearest_name(place: Path)
         builds.load("./no.yaml")
 
 
-def test_what_is_there_and_no_file_is_called_what_it_is(place: Path) -> None:
+def test_a_folder_or_pipe_is_not_read_as_a_build_file(place: Path) -> None:
     os.mkfifo(place / "pipe.yaml")
     said = set()
     for what in (place, place / "pipe.yaml", place / "none.yaml"):
@@ -118,7 +116,7 @@ def test_a_file_whose_name_is_not_the_builds_is_refused_by_name_and_taken_by_pat
     assert builds.load("builds/other.yaml").name == "plain"
 
 
-def test_a_list_goes_on_past_files_that_are_no_builds(place: Path) -> None:
+def test_a_list_continues_past_files_that_are_not_builds(place: Path) -> None:
     (place / "builds").mkdir()
     (place / "builds" / "broken.yaml").write_text("a: [")
     (place / "builds" / "list.yaml").write_text("- a")
@@ -211,7 +209,7 @@ def test_a_file_that_cf_wrote_is_replaced(place: Path) -> None:
     assert "device: cuda" in path.read_text()
 
 
-def test_a_file_that_was_edited_stays_and_the_diff_is_told(place: Path) -> None:
+def test_an_edited_file_is_kept_and_the_error_has_the_diff(place: Path) -> None:
     path = builds.save_custom(build_file().spec, place)
     edited = path.read_text() + "summary: mine\n"
     path.write_text(edited)
@@ -234,7 +232,7 @@ def test_a_change_that_makes_no_sense_is_refused(place: Path) -> None:
         builds.customise(builds.load("embedded"), "x", {"detector": "facenet.FaceDetectr"})
 
 
-def test_a_file_in_the_way_that_is_no_text_stays(place: Path) -> None:
+def test_an_existing_file_that_is_not_text_is_kept(place: Path) -> None:
     (place / "plain.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConflictError, match=str(place / "plain.yaml")):
         builds.save_custom(build_file().spec, place)
@@ -300,7 +298,9 @@ def test_the_strictest_terms_of_what_was_chosen_are_the_builds(
 
 
 @pytest.mark.parametrize("said", [None, "excluded"])
-def test_terms_of_an_own_model_are_what_its_build_said(place: Path, said: str | None) -> None:
+def test_terms_of_a_user_supplied_model_are_those_of_its_build(
+    place: Path, said: str | None
+) -> None:
     terms = {"weights": "mine", "commercial": said, "reason": "a friend asked"}
     facts = {"facts": {"licence": terms}} if said else {}
     own = builds.load(write(place, build_data(plugins=[], **facts)))

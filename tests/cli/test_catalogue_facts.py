@@ -31,7 +31,7 @@ SETS = {
         ("non-commercial", (), "excluded", "for research only; no statement"),
     ],
 )
-def test_one_rule_says_what_may_be_done_with_weights(
+def test_commercial_use_follows_from_licence_and_training_data(
     use: str, trained_on: tuple[str, ...], commercial: str, reason: str
 ) -> None:
     found = licence.terms(About("x", "x", "for research only", use, trained_on), SETS)
@@ -78,7 +78,7 @@ def test_wider_face_is_named_of_every_detector(name: str) -> None:
     assert licence.terms(ABOUT[name]).commercial != "allowed"
 
 
-def test_what_is_not_proven_is_not_said_to_be() -> None:
+def test_what_is_not_verified_is_stated_as_unclear() -> None:
     assert "likely, not proven" in ABOUT["mobilefacenet128"].origin
     mask = licence.terms(ABOUT["mask_mobilenetv2"])
     assert (mask.commercial, mask.reason) == (

@@ -34,7 +34,7 @@ def test_the_cause_is_named(
     assert word in cause.what
 
 
-def test_packages_with_cuda_in_their_names_are_no_gpu_that_fails() -> None:
+def test_package_names_with_cuda_are_not_taken_for_a_gpu_failure() -> None:
     assert causes.of("docker", "Collecting nvidia-cuda-runtime") is None
     assert causes.of("pip", "Collecting nvidia-cuda-runtime") is None
 

@@ -65,7 +65,7 @@ def test_after_commit_everything_stays() -> None:
     assert notes.done == ["later"]
 
 
-def test_an_undo_that_fails_is_told_and_stops_no_other() -> None:
+def test_a_failed_undo_is_reported_and_the_others_still_run() -> None:
     said: list[str] = []
     notes = Notes()
     undo = CleanUp(said.append)
@@ -174,7 +174,7 @@ def test_a_deferred_signal_comes_after_the_step() -> None:
         ("10.1.2.3", "http://10.1.2.3:1"),
     ],
 )
-def test_an_endpoint_says_how_this_machine_reaches_it(bind: str, url: str) -> None:
+def test_the_url_of_an_endpoint_is_reachable_from_this_machine(bind: str, url: str) -> None:
     assert Endpoint(bind, 1).url == url
 
 

@@ -56,7 +56,7 @@ def test_a_wrong_command_line_ends_with_2_as_text_and_as_json(
         (("list-builds", "--json=true", "--nothing"), "value"),
     ],
 )
-def test_a_wish_for_json_that_is_wrong_itself_is_answered_in_json(
+def test_a_usage_error_of_the_json_flag_is_reported_in_json(
     cf: Cf, arguments: tuple[str, ...], words: str
 ) -> None:
     done = cf(*arguments)
@@ -65,7 +65,7 @@ def test_a_wish_for_json_that_is_wrong_itself_is_answered_in_json(
     assert words in done.document["error"]["message"]
 
 
-def test_an_argument_that_looks_like_json_is_no_wish_for_it(cf: Cf) -> None:
+def test_an_argument_that_looks_like_the_json_flag_is_none(cf: Cf) -> None:
     done = cf("list-builds", "--", "--json")
     assert (done.code, done.out) == (2, "")
     assert "--json" in done.err

@@ -110,7 +110,9 @@ def test_a_matrix_wider_than_the_screen_becomes_a_list(
     assert all(len(line) <= 80 for line in result.stdout.splitlines())
 
 
-def test_a_picture_without_face_is_said_and_fails(engine: PictureEngine, tmp_path: Path) -> None:
+def test_a_picture_without_a_face_is_reported_and_fails(
+    engine: PictureEngine, tmp_path: Path
+) -> None:
     a = photograph(tmp_path, "a.jpg", engine, [a_face(embedding=NORTH)])
     b = photograph(tmp_path, "b.jpg", engine, NO_FACE)
     result = run(engine, a, b)
@@ -187,7 +189,7 @@ def test_an_embedding_without_direction_is_named(engine: PictureEngine, tmp_path
         ("custom.Calculator@my-model", 0.99, None),
     ],
 )
-def test_a_verdict_follows_from_the_calculators_border_and_never_says_that_it_is_certain(
+def test_a_verdict_follows_from_the_calculators_border_and_never_claims_certainty(
     calculator: str, value: float, said: str | None
 ) -> None:
     assert verdict(value, catalogue.border(calculator)) == said

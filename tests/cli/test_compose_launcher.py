@@ -88,7 +88,7 @@ def state_of(docker: FakeDocker, folder: Path, **state: Any) -> tuple[str, str]:
     return found.state, found.detail
 
 
-def test_the_cause_of_an_end_is_told(docker: FakeDocker, folder: Path) -> None:
+def test_the_cause_of_an_end_is_reported(docker: FakeDocker, folder: Path) -> None:
     def of(**state: Any) -> tuple[str, str]:
         return state_of(docker, folder, **state)
 
@@ -260,7 +260,7 @@ def test_an_unknown_service_is_named_with_those_there_are(docker: FakeDocker, fo
     assert "core" in str(failed.value.hint)
 
 
-def test_what_docker_says_of_its_daemon_is_said_once_and_is_no_log_line(
+def test_an_error_about_the_daemon_is_reported_once_and_is_no_log_line(
     docker: FakeDocker, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = "Cannot connect to the Docker daemon at "
@@ -283,7 +283,7 @@ def test_what_docker_says_of_its_daemon_is_said_once_and_is_no_log_line(
     assert (lines, str(failed.value).count(gone)) == ([gone], 0)
 
 
-def test_a_second_container_of_a_service_is_told(docker: FakeDocker, folder: Path) -> None:
+def test_a_second_container_of_a_service_is_reported(docker: FakeDocker, folder: Path) -> None:
     docker.containers(row(CORE, folder, "1"), row(CORE, folder, "2"), row(API, folder, "3"))
     core, api = ComposeLauncher().services(deployment(folder))
     assert (core.state, core.detail) == ("running", "core has 2 containers instead of one")

@@ -44,7 +44,7 @@ class FakeEngine(EngineClient):
 def test_demo_compares_the_first_portrait_with_each_change_and_with_the_other_person() -> None:
     shown = demo.run(FakeEngine([0, 90, 5, 10, 0]))
     values = [one.similarity for one in shown.likenesses]
-    assert [one.other for one in shown.likenesses] == [
+    assert [one.second for one in shown.likenesses] == [
         "herself, mirrored",
         "herself, darkened to 40 %",
         "herself, re-encoded as JPEG, quality 30",

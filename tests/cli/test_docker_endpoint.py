@@ -153,7 +153,7 @@ def test_an_engine_at_a_tcp_port_is_asked_directly(
     assert failed.value.state == "refused"
 
 
-def test_what_the_engine_refuses_is_said_in_its_words(
+def test_a_refusal_of_the_engine_is_reported_in_its_words(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with engine({"/x": (500, {"message": "no such host"}), "/y": 1}) as host:

@@ -46,7 +46,7 @@ def whole(target: str) -> bytes:
     return http(IMAGES if target.startswith("/images/") else CONTAINERS)
 
 
-def test_images_and_running_instances_are_told_by_build(tmp_path: Path) -> None:
+def test_images_and_running_instances_are_grouped_by_build(tmp_path: Path) -> None:
     with daemon(tmp_path / "s", whole) as (address, asked):
         found = told(address, 30.0)
     assert found == Quick({"embedded": ("a:1", "a:2", "b:1")}, {"embedded": ("one",)})

@@ -150,7 +150,7 @@ def test_a_broken_build_of_the_users_own_is_a_warning(tmp_path: Path) -> None:
     assert "the build odd" in row["message"]
 
 
-def test_an_environment_that_no_longer_imports_fails_with_what_python_said(
+def test_an_environment_that_no_longer_imports_fails_with_pythons_error(
     tmp_path: Path,
 ) -> None:
     script = (
@@ -208,7 +208,7 @@ def test_a_setting_that_up_would_refuse_is_a_row_among_the_others(
     assert rows(tmp_path, "engine", **{name: value}), "the other rows are there too"
 
 
-def test_every_fault_of_the_settings_is_told(tmp_path: Path) -> None:
+def test_every_fault_of_the_settings_is_reported(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "cf.yaml").write_text("prot: 1\nbind: here\n")
     odd = {"CF_PORT": "abc", "CF_CORE_PORT": "0", "CF_PROT": "1"}
@@ -249,7 +249,7 @@ def test_a_port_that_was_asked_for_and_is_held_fails(tmp_path: Path) -> None:
     assert [(row["level"], row["exit_code"]) for row in found] == [("fail", 4)]
 
 
-def test_two_doors_of_one_number_are_a_row(tmp_path: Path) -> None:
+def test_two_ports_of_one_number_are_a_row(tmp_path: Path) -> None:
     found = rows(tmp_path, "port", CF_CORE_PORT="21777", CF_PORT="21777")
     [row] = [row for row in found if row["level"] == "fail" and "--core-port" in row["message"]]
     assert (row["exit_code"], "21777" in row["message"]) == (4, True)

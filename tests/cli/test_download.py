@@ -203,19 +203,19 @@ def test_a_web_page_instead_of_weights_is_named_by_its_type(target: Path) -> Non
     assert len(server.requests) == 1
 
 
-def test_a_web_page_that_says_it_is_data_is_named_by_its_bytes(target: Path) -> None:
+def test_a_web_page_with_a_binary_content_type_is_detected_by_its_bytes(target: Path) -> None:
     page = Answer(b"\n <!DOCTYPE html><p>too large</p>")
     message, server = serve_and_fail([page], target)
     assert SHA not in message  # it is no file with a wrong hash
     assert len(server.requests) == 1
 
 
-def test_a_length_that_is_told_too_short_is_caught(target: Path) -> None:
+def test_a_stated_length_that_is_too_short_is_detected(target: Path) -> None:
     message, _ = serve_and_fail([Answer(BODY, declared=len(BODY) - 5)], target)
     assert SHA in message
 
 
-def test_a_length_that_is_told_too_long_is_caught(target: Path) -> None:
+def test_a_stated_length_that_is_too_long_is_detected(target: Path) -> None:
     serve_and_fail([Answer(BODY, declared=len(BODY) + 5)], target)
 
 
@@ -325,7 +325,7 @@ def test_more_than_the_limit_is_refused_before_it_is_fetched(target: Path) -> No
     assert_named(message, len(BODY), 100)
 
 
-def test_more_than_the_limit_is_refused_when_the_length_is_not_told(target: Path) -> None:
+def test_more_than_the_limit_is_refused_without_a_stated_length(target: Path) -> None:
     endless = Answer(BODY, framing="close")
     message, _ = serve_and_fail([endless], target, limits=Limits(max_bytes=100))
     assert_named(message, 100)
@@ -379,7 +379,7 @@ def test_a_lock_that_stays_taken_names_its_holder(target: Path) -> None:
     assert [f"pid {os.getpid()}," in note for note in notes] == [True]
 
 
-def test_wrong_bytes_are_told_once_with_each_hash_once(target: Path) -> None:
+def test_wrong_bytes_are_reported_once_with_each_hash_once(target: Path) -> None:
     recorder = Recorder()
     wrong = b"wrong" * 9
     with lying_server([Answer(wrong)]) as server, pytest.raises(FetchError) as caught:

@@ -21,7 +21,7 @@ def packed(mode: str = "RGB", form: str = "PNG", size: tuple[int, int] = (200, 1
     return buffer.getvalue()
 
 
-def test_box_and_landmarks_stand_where_the_engine_says(tmp_path: Path) -> None:
+def test_box_and_landmarks_are_drawn_at_the_engines_coordinates(tmp_path: Path) -> None:
     draw(packed(), [a_face(100)], tmp_path / "out.png")
     first = ImageColor.getrgb(COLOURS[0])
     with Image.open(tmp_path / "out.png") as drawn:

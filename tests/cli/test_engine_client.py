@@ -25,7 +25,7 @@ def test_it_reads_status_and_faces() -> None:
     )
 
 
-def test_faces_come_back_as_the_engine_says_them() -> None:
+def test_faces_are_returned_as_the_engine_sends_them() -> None:
     from compreface_cli import resources
 
     engine = TalkingEngine()
@@ -35,7 +35,7 @@ def test_faces_come_back_as_the_engine_says_them() -> None:
         assert client.scan(picture)["result"] == [face((1, 2, 3, 4), [1.0])]
 
 
-def test_a_picture_cut_short_is_told_with_faces_and_without() -> None:
+def test_a_truncated_picture_is_reported_with_and_without_faces() -> None:
     with picture_engine() as engine, EngineClient(engine.url) as client:
         engine.answers = {b"some": [[a_face()]], b"none": [NO_FACE]}
         assert client.scan(b"some")["truncated"] is False
@@ -46,7 +46,7 @@ def test_a_picture_cut_short_is_told_with_faces_and_without() -> None:
     assert refused.value.truncated
 
 
-def test_nobody_there_is_unhealthy() -> None:
+def test_an_unreachable_engine_is_unhealthy() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with EngineClient(url) as client, pytest.raises(UnhealthyError, match=url):
         client.status()
@@ -67,7 +67,7 @@ def test_one_that_does_not_answer_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"<html>", b"[1]", b"", b"\xff"])
-def test_what_is_no_engine_is_told(raw: bytes) -> None:
+def test_a_service_that_is_not_an_engine_is_reported(raw: bytes) -> None:
     with (
         serving(TalkingEngine(raw=raw)) as endpoint,
         EngineClient(endpoint.url) as client,
@@ -78,7 +78,7 @@ def test_what_is_no_engine_is_told(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:3000", "ftp://x", "http://"])
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match=f"'{url}'"):
         EngineClient(url)
 

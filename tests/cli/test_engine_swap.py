@@ -53,7 +53,7 @@ def test_what_two_containers_cannot_share_is_named(core: dict[str, Any], word: s
         {"ports": [{"target": 3000, "published": "0"}]},
     ],
 )
-def test_what_each_container_can_have_is_no_obstacle(core: dict[str, Any]) -> None:
+def test_properties_that_every_container_may_have_are_no_conflict(core: dict[str, Any]) -> None:
     assert swap.obstacle(project(**core), CORE) == ""
 
 
@@ -88,7 +88,7 @@ def probed(second: int, code: int) -> dict[str, Any]:
     return {"End": f"2026-11-30T10:00:{second:02d}.123456789+02:00", "ExitCode": code}
 
 
-def test_how_long_a_start_took_is_told_by_the_first_probe_that_passed() -> None:
+def test_the_start_time_is_that_of_the_first_probe_that_passed() -> None:
     log = [probed(2, 1), probed(4, 0), probed(14, 0)]
     assert containers.start_seconds(container(log)) == pytest.approx(3.62, abs=0.01)
     assert containers.start_seconds(container([probed(4, 0)])) == pytest.approx(3.62, abs=0.01)

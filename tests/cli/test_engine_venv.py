@@ -151,7 +151,7 @@ def test_a_package_with_another_hash_is_refused(workshop: Workshop) -> None:
     assert workshop.left() == []
 
 
-def test_a_wheel_that_is_not_there_is_told(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_missing_wheel_is_reported(workshop: Workshop, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(FetchError, match=str(empty)) as caught:

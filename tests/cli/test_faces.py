@@ -60,7 +60,7 @@ def test_a_mask_is_words(mask: Any, text: str) -> None:
     assert faces.mask({"mask": mask}) == text
 
 
-def test_a_face_of_which_nothing_more_is_said_has_no_words() -> None:
+def test_a_face_with_only_a_box_has_empty_columns() -> None:
     face = {"box": {"x_min": 1, "y_min": -2, "x_max": 30, "y_max": 40, "probability": 0.99994}}
     assert faces.edges(face) == "1, -2 - 30, 40"
     assert faces.sure(face) == "0.9999"

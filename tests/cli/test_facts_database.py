@@ -29,7 +29,7 @@ def test_a_look_tells_collections_lock_and_sessions() -> None:
     assert database.read(text) == DatabaseFacts("", "", (FOUND,), lock, 2, old=False)
 
 
-def test_what_is_not_said_is_not_known() -> None:
+def test_an_error_or_incomplete_answer_leaves_the_content_unknown() -> None:
     said = 'psql: error: FATAL:  database "frs" does not exist'
     found = database.read(f"@login\n{said}\n@found\n{said}\n@end\n")
     assert (found.login, found.error, found.collections) == (said, said, None)

@@ -145,7 +145,7 @@ def test_images_that_are_absent_are_looked_up_in_their_registry(
     assert words in facts.pulls["b"].reason
 
 
-def test_no_socket_is_told(look: Look, tmp_path: Path) -> None:
+def test_a_missing_socket_is_reported(look: Look, tmp_path: Path) -> None:
     facts = look(f"unix://{tmp_path}/d.sock")
     assert (facts.state, facts.client) == ("no-socket", None)
     assert_named(facts.compose_error, "docker")
@@ -202,7 +202,7 @@ def test_an_engine_that_answers_nonsense_is_an_error(look: Look, tmp_path: Path)
         ("exit 0", "Compose"),
     ],
 )
-def test_a_client_without_compose_is_told(
+def test_a_missing_compose_plugin_is_reported(
     look: Look, tmp_path: Path, script: str, words: str
 ) -> None:
     program(tmp_path, script)
@@ -211,7 +211,7 @@ def test_a_client_without_compose_is_told(
     assert words in facts.compose_error
 
 
-def test_a_client_that_cannot_start_is_told(look: Look, tmp_path: Path) -> None:
+def test_a_docker_program_that_cannot_start_is_reported(look: Look, tmp_path: Path) -> None:
     program(tmp_path, "")
     (tmp_path / "docker").write_text("#!/no/such/interpreter\n")
     facts = look(f"unix://{tmp_path}/d.sock")
@@ -232,7 +232,7 @@ def test_references_get_their_tag(reference: str, whole: str) -> None:
     assert docker.with_tag(reference) == whole
 
 
-def test_a_gpu_probe_that_the_engine_refuses_is_told_in_its_words(
+def test_a_refused_gpu_probe_is_reported_in_dockers_words(
     look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = 'Error response from daemon: could not select device driver "nvidia"'
@@ -244,7 +244,7 @@ def test_a_gpu_probe_that_the_engine_refuses_is_told_in_its_words(
     assert facts.probe == gpu.ProbeFact("a", False, words)
 
 
-def test_a_gpu_probe_without_a_program_is_told(look: Look) -> None:
+def test_a_gpu_probe_without_the_docker_program_is_reported(look: Look) -> None:
     fact = gpu.probe("a", 0)
     assert not fact.works
     assert_named(fact.error, "docker")

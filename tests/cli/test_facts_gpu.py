@@ -44,7 +44,7 @@ def test_a_silent_nvidia_smi_is_quoted(tmp_path: Path, text: str, code: int, wor
     assert words in facts.smi_error
 
 
-def test_an_nvidia_smi_that_cannot_start_is_told(tmp_path: Path) -> None:
+def test_an_nvidia_smi_that_cannot_start_is_reported(tmp_path: Path) -> None:
     environ = smi(tmp_path, "")
     (tmp_path / "nvidia-smi").write_text("#!/no/such/interpreter\n")
     assert "nvidia-smi" in gpu.gather(environ, root=tmp_path / "root").smi_error

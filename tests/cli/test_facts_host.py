@@ -40,7 +40,7 @@ def test_the_host_is_described(tmp_path: Path) -> None:
     assert facts.memory_available is not None
     assert facts.memory_total >= facts.memory_available > 0
     disk = facts.disks[str(tmp_path / "not" / "yet")]
-    assert disk.seen == str(tmp_path)
+    assert disk.existing == str(tmp_path)
     assert 0 < disk.free <= disk.total
     assert disk.total == shutil.disk_usage(tmp_path).total
 
@@ -77,7 +77,7 @@ def test_a_port_of_another_process_is_named_by_its_pid() -> None:
     assert [item.pid for item in fact.listeners] == [child.pid]
 
 
-def test_a_door_on_all_addresses_meets_a_listener_on_one() -> None:
+def test_a_port_on_all_addresses_conflicts_with_a_listener_on_one() -> None:
     with listening() as number:
         assert not host.port("0.0.0.0", number).free
 
@@ -97,7 +97,7 @@ def test_a_listener_on_another_address_is_no_conflict() -> None:
         assert [item.address for item in host.listeners([number])] == ["127.0.0.2"]
 
 
-def test_a_number_beyond_the_ports_and_an_address_of_nobody_are_not_free() -> None:
+def test_an_invalid_port_number_and_a_foreign_address_are_not_free() -> None:
     assert not host.port("127.0.0.1", 70000).free
     fact = host.port("192.0.2.1", 8000)
     assert not fact.free

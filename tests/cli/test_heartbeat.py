@@ -25,7 +25,7 @@ class Heard(Output):
             self.enough.set()
 
 
-def test_a_long_step_says_that_it_goes_on_and_is_still_afterwards() -> None:
+def test_a_long_step_prints_lines_until_it_ends() -> None:
     out = Heard()
     with Heartbeat(out, pause_s=0.01).progress("preparing model m", None):
         assert out.enough.wait(30)

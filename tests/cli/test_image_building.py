@@ -102,7 +102,7 @@ def test_a_base_image_that_cannot_be_pulled_is_a_fetch_error(
         image.build(context, TAG, report=lambda line: None)
 
 
-def test_each_step_is_told_once_it_is_done_with_its_number_and_time(
+def test_each_finished_step_is_reported_with_its_number_and_time(
     docker: FakeDocker, context: Path
 ) -> None:
     present(docker, "sha256:new", "")
@@ -176,9 +176,7 @@ def test_the_fingerprint_of_a_project_that_is_not_written_is_that_of_its_folder(
         ("container crash-core-1 exited (3)", UnhealthyError),
     ],
 )
-def test_what_docker_says_becomes_an_error_with_a_way_out(
-    docker: FakeDocker, said: str, kind: type[CfError]
-) -> None:
+def test_an_error_of_docker_gets_a_hint(docker: FakeDocker, said: str, kind: type[CfError]) -> None:
     docker.answers("compose", err=f"{said}\n", code=1)
     with pytest.raises(kind) as failed:
         cli.run("compose", "up", doing="start it")
@@ -186,7 +184,9 @@ def test_what_docker_says_becomes_an_error_with_a_way_out(
     assert failed.value.hint
 
 
-def test_a_missing_program_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_docker_program_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DockerError, match="`docker`"):
         cli.run("version", doing="ask")

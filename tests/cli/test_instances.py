@@ -108,7 +108,7 @@ def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path: Path, text:
         store.load("demo")
 
 
-def test_bytes_that_are_no_text_are_damage_too(tmp_path: Path) -> None:
+def test_a_record_that_is_not_utf8_is_damaged(tmp_path: Path) -> None:
     store = Instances(tmp_path)
     path = store.home("demo") / "instance.json"
     path.parent.mkdir(parents=True)

@@ -136,7 +136,7 @@ def test_one_column_has_one_set(cf: Cf) -> None:
     assert rows["arcface-r100"][1:4] == ["99.8", "-", "-"]
 
 
-def test_what_blue_first_costs_is_said_where_it_is_chosen(cf: Cf) -> None:
+def test_the_cost_of_bgr_input_is_reported_where_it_is_chosen(cf: Cf) -> None:
     assert "40 of 46" in cf("list-builds").out
     assert "40 of 46" in builds(cf)["mobilenet"]["note"]
 
@@ -147,13 +147,13 @@ def test_the_list_fits_a_screen_of_80_columns(cf: Cf, monkeypatch: pytest.Monkey
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_without_docker_nobody_says_that_there_is_no_image(cf: Cf) -> None:
+def test_without_docker_the_state_of_images_is_unknown(cf: Cf) -> None:
     found = builds(cf)["embedded"]
     assert found["image"] == {"built": None, "tags": None}
     assert found["running"] == {"running": False, "instances": []}
 
 
-def test_docker_says_what_is_built_and_runs(
+def test_built_images_and_running_instances_come_from_docker(
     cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with daemon(tmp_path / "s", whole) as (address, _):
@@ -195,7 +195,7 @@ def test_a_local_process_is_running_without_docker(cf: Cf, tmp_path: Path) -> No
     assert found["mobilenet"]["running"] == {"running": None, "instances": None}
 
 
-def test_what_runs_by_docker_and_as_a_process_is_told_together(cf: Cf) -> None:
+def test_instances_in_docker_and_as_processes_are_listed_together(cf: Cf) -> None:
     docker = Quick({"embedded": ("a:1",)}, {"embedded": ("one",)})
     row = rows(docker, host_flags=FIT, gpu=False)[0]
     assert (row.images, row.running) == (("a:1",), ("one",))
@@ -266,7 +266,7 @@ def test_a_model_entry_with_faults_does_not_end_the_list(cf: Cf, tmp_path: Path)
     assert seen()["none"].models_state == "to give"
 
 
-def test_a_file_that_is_no_build_is_listed_with_its_fault(cf: Cf, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_build_is_listed_with_its_fault(cf: Cf, tmp_path: Path) -> None:
     (tmp_path / "builds").mkdir()
     (tmp_path / "builds" / "broken.yaml").write_text("a: [")
     (tmp_path / "builds" / "odd.yaml").write_text("facts: 1\nplugins: x\nmodels: 3\ndevice: cpu\n")
@@ -277,7 +277,7 @@ def test_a_file_that_is_no_build_is_listed_with_its_fault(cf: Cf, tmp_path: Path
     assert_named(cf("list-builds").out, "broken.yaml:")
 
 
-def test_a_file_that_says_nothing_of_terms_has_those_of_its_models(cf: Cf, tmp_path: Path) -> None:
+def test_a_build_without_a_licence_has_that_of_its_models(cf: Cf, tmp_path: Path) -> None:
     write(tmp_path / "builds", plain_data(detector="scrfd.FaceDetector@scrfd_500m"))
     write(tmp_path / "builds", build_data())
     assert "plain" not in builds(cf, "--commercial")

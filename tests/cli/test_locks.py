@@ -78,7 +78,7 @@ def test_a_holder_is_waited_for_and_named_once(tmp_path: Path) -> None:
     assert [f"(pid {process.pid}," in note for note in notes] == [True]
 
 
-def test_a_look_at_the_holder_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_reading_the_holder_blocks_no_other_process(tmp_path: Path) -> None:
     """It shares the lock for an instant, in which nobody else can have it alone."""
     path = tmp_path / "x.lock"
     look = os.open(path, os.O_RDONLY | os.O_CREAT)

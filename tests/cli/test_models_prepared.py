@@ -63,7 +63,7 @@ def test_the_catalogues_facenet_is_prepared_from_a_mirror(bench: Bench, tmp_path
     assert "facenet.FaceDetector" in described["known_answers"]
 
 
-def test_every_model_of_the_catalogue_says_where_it_is_from() -> None:
+def test_every_model_of_the_catalogue_states_its_origin() -> None:
     models = catalogue.models()
     known = about()
     assert list(models) == list(known)

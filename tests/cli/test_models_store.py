@@ -68,7 +68,7 @@ def test_a_mirror_may_be_an_address(bench: Bench) -> None:
     assert (bench.places.weights / "mine" / "mine.onnx").read_bytes() == WEIGHTS
 
 
-def test_a_source_is_asked_when_the_mirror_has_not_got_it(bench: Bench) -> None:
+def test_a_source_is_used_if_the_mirror_lacks_the_file(bench: Bench) -> None:
     with lying_server([Answer(WEIGHTS)]) as server:
         files = (ModelFile("own/mine.onnx", (SHA,), (server.url + "/x.onnx",)),)
         bench.ensure(a_model(files=files))
@@ -105,7 +105,7 @@ def test_a_file_with_another_hash_is_refused_with_both_hashes(bench: Bench) -> N
     assert bench.conversions == 0
 
 
-def test_a_file_that_changed_is_told_once_with_each_hash_once(bench: Bench) -> None:
+def test_a_changed_file_is_reported_once_with_each_hash_once(bench: Bench) -> None:
     target = bench.put("own/mine.onnx")
     bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": [SHA]})
     target.write_bytes(b"changed")
@@ -118,7 +118,7 @@ def test_a_file_that_changed_is_told_once_with_each_hash_once(bench: Bench) -> N
     assert told.count(changed) == 1
 
 
-def test_a_hash_that_nobody_knows_stops_until_it_is_accepted_once(bench: Bench) -> None:
+def test_an_unknown_hash_stops_the_run_until_it_is_accepted(bench: Bench) -> None:
     bench.put("own/mine.onnx")
     model = a_model(files=UNKNOWN)
     with pytest.raises(FetchError, match=SHA) as caught:
@@ -140,7 +140,7 @@ def test_a_fetched_file_of_unknown_hash_stops_as_well(bench: Bench) -> None:
         assert len(server.requests) == 1
 
 
-def test_an_accepted_hash_that_the_file_has_not_is_not_recorded(bench: Bench) -> None:
+def test_an_accepted_hash_that_is_not_the_files_is_not_recorded(bench: Bench) -> None:
     bench.put("own/mine.onnx")
     with pytest.raises(FetchError, match="0" * 64):
         bench.ensure(a_model(files=UNKNOWN), accept_hash={"mine": ["0" * 64]})
@@ -283,7 +283,7 @@ def test_a_model_that_another_cf_prepares_names_that_cf(bench: Bench) -> None:
         raise AssertionError("two held one lock")
 
 
-def test_a_place_that_is_no_folder_is_a_clear_error(bench: Bench) -> None:
+def test_a_target_that_is_not_a_folder_is_a_clear_error(bench: Bench) -> None:
     bench.put("own/mine.onnx")
     bench.places.models.write_text("a file")
     with pytest.raises(FetchError, match=str(bench.places.models)):
@@ -380,7 +380,7 @@ def test_every_google_drive_id_of_the_catalogue_is_whole() -> None:
             assert re.fullmatch(r"[\w-]{33}", one), f"{name}: {one!r}"
 
 
-def test_a_failed_fetch_says_where_below_the_mirror_the_file_must_lie(bench: Bench) -> None:
+def test_a_failed_download_names_the_path_below_the_mirror(bench: Bench) -> None:
     with lying_server([Answer(b"", status=404)]) as server:
         files = (ModelFile("own/mine.onnx", (SHA,), (server.url + "/x.onnx",)),)
         with pytest.raises(FetchError, match="404") as caught:

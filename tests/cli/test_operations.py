@@ -142,7 +142,7 @@ def test_a_changed_engine_takes_over_beside_the_running_one_and_nothing_is_away(
     assert away_words(())
 
 
-def test_only_what_has_changed_is_made_anew_and_said_to_be_away_for_how_long() -> None:
+def test_only_changed_services_are_recreated_and_their_downtime_is_stated() -> None:
     changes = {"api": "its settings have changed", "fe": "its image has changed"}
     seen = Observed(
         runs=True,
@@ -186,7 +186,7 @@ def test_a_pull_asks_for_every_image_that_is_used() -> None:
     assert pulled(given, build=True) == [given.base_image]
 
 
-def test_an_image_that_somebody_named_is_pulled_and_not_built() -> None:
+def test_an_image_named_in_the_settings_is_pulled_and_not_built() -> None:
     given = plan(launcher="compose", services="core", image="corp/core:1")
     assert verbs(given, Observed(project="same")) == ["pull image", "start", "check"]
     assert verbs(given, Observed(**BUILT)) == ["start", "check"]

@@ -61,7 +61,7 @@ def test_the_doctor_has_a_row_for_a_folder_that_cannot_be_written(cf: Cf, tmp_pa
     ("number", "words"),
     [(errno.EACCES, "Permission denied"), (errno.EROFS, "Read-only"), (errno.ENOTDIR, "Not a dir")],
 )
-def test_a_refusal_of_the_system_is_no_fault_of_cf(
+def test_a_refusal_of_the_system_is_not_reported_as_a_bug(
     number: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/nowhere/state")
@@ -106,7 +106,7 @@ def test_a_full_disk_is_named_with_its_folder_and_variable(
     assert variable in str(told.hint)
 
 
-def test_a_full_disk_elsewhere_is_no_fault_of_cf_either() -> None:
+def test_a_full_disk_elsewhere_is_not_reported_as_a_bug() -> None:
     full = errno.ENOSPC, os.strerror(errno.ENOSPC)
     for error in (OSError(*full), OSError(*full, "/elsewhere/x")):
         told = paths.refused(error)
@@ -165,7 +165,9 @@ def test_a_working_folder_that_is_gone_is_named_as_that(
     assert "Traceback" not in done.stderr
 
 
-def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_folder_gets_the_variables_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 

@@ -29,7 +29,7 @@ def at(path: Path) -> Picture:
     return Picture(str(path), path)
 
 
-def test_a_device_is_no_picture() -> None:
+def test_a_device_is_refused_as_a_picture() -> None:
     for device in ("/dev/zero", "/dev/null"):
         with pytest.raises(Unfit, match="device"):
             at(Path(device)).read()

@@ -45,7 +45,7 @@ def test_a_flag_wins_over_the_build_and_the_build_over_the_default() -> None:
     assert {plan(build).origins[key] for key in ("precision", "min_cosine")} == {"default"}
 
 
-def test_a_limit_of_nought_is_a_choice_and_not_its_absence() -> None:
+def test_a_limit_of_zero_counts_as_set() -> None:
     assert plan(build_file(limits={"max_detect_size": 0})).max_detect_size == 0
     assert plan(max_detect_size=0).engine_environment()["IMG_LENGTH_LIMIT"] == "0"
 
@@ -101,7 +101,9 @@ def test_wheels_for_the_cpu_do_not_fit_a_gpu() -> None:
         ({"core_port": 3100}, 8000),
     ],
 )
-def test_the_users_door_is_the_ui_or_the_engine(flags: dict[str, Any], port: int | str) -> None:
+def test_port_is_that_of_the_ui_or_of_the_engine_alone(
+    flags: dict[str, Any], port: int | str
+) -> None:
     assert plan(**flags).port == port
 
 
@@ -110,7 +112,7 @@ def test_a_process_is_the_engine_alone() -> None:
     assert plan(launcher="process").stack_images == {}
 
 
-def test_auto_becomes_a_process_at_the_engines_door() -> None:
+def test_auto_becomes_a_process_on_the_engines_port() -> None:
     found = with_launcher(plan(), "process")
     assert (found.launcher, found.services, found.port) == ("process", "core", 3000)
     assert with_launcher(plan(port=8123), "process").port == 8123
@@ -281,9 +283,7 @@ def test_precision_and_tolerance_come_from_flag_or_build() -> None:
         ({"plugins": ["facenet.Pose"]}, "'facenet.Pose'", "facenet.PoseEstimator"),
     ],
 )
-def test_a_plugin_that_nobody_knows_is_refused(
-    flags: dict[str, Any], named: str, known: str
-) -> None:
+def test_an_unknown_plugin_is_refused(flags: dict[str, Any], named: str, known: str) -> None:
     with pytest.raises(ConfigurationError, match=named) as caught:
         plan(**flags)
     assert_named(caught.value.hint, known)
@@ -388,7 +388,7 @@ def test_behind_the_api_the_engine_lets_wait_what_the_api_can_send() -> None:
     assert plan(read_timeout=600_000).max_wait_s == 590
 
 
-def test_what_somebody_has_set_is_kept_behind_the_api() -> None:
+def test_values_that_were_set_are_kept_behind_the_api() -> None:
     found = plan(max_queue=8, max_wait_s=2.5)
     assert found.engine_limits["CF_MAX_QUEUE"] == "8"
     assert (found.max_wait_s, found.origins["max_wait_s"]) == (2.5, "flag max_wait_s")

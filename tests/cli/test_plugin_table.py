@@ -45,7 +45,7 @@ def test_one_model_of_two_plugins_counts_once() -> None:
         ("facemask.MaskDetektor@x", "analyzer", "unknown further plugin 'facemask.MaskDetektor@x'"),
     ],
 )
-def test_a_notation_that_cannot_stand_there_is_told_why(
+def test_an_invalid_plugin_is_refused_with_the_reason(
     plugin: str, role: plugin_table.Role, words: str
 ) -> None:
     assert words in (plugin_table.fault(plugin, role) or "")

@@ -16,7 +16,7 @@ from tests.cli.records import PROCESS, STACK, record
 
 
 @pytest.mark.parametrize(("command", "words"), [("cf logs", "cf logs one"), ("", "--instance one")])
-def test_several_instances_are_told_with_how_to_name_one(
+def test_several_instances_are_listed_with_the_option_that_names_one(
     command: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -45,7 +45,7 @@ def test_the_other_instances_that_run_are_known_by_their_ports(
     assert others["whole"].folder == "x"
 
 
-def test_another_calculator_is_refused_with_all_else_that_stands_in_the_way(
+def test_another_calculator_is_refused_together_with_all_other_findings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -115,7 +115,7 @@ def test_a_later_process_with_the_same_pid_is_not_ours(running: Deployment) -> N
         bystander.wait()
 
 
-def test_a_restarted_machine_is_told(running: Deployment) -> None:
+def test_a_rebooted_machine_is_detected(running: Deployment) -> None:
     LAUNCHER.stop(running)
     seen = {**state(running), "phase": "running"}
     seen["supervisor"]["started"] = "another-boot:1"
@@ -126,7 +126,7 @@ def test_a_restarted_machine_is_told(running: Deployment) -> None:
     assert core.detail == process._GONE_AFTER_REBOOT
 
 
-def test_an_engine_that_lost_its_supervisor_is_told_and_can_be_stopped(tmp_path: Path) -> None:
+def test_an_engine_without_its_supervisor_is_reported_and_can_be_stopped(tmp_path: Path) -> None:
     one = deployment(
         tmp_path / "engine-1",
         "import signal, time\n"

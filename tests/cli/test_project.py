@@ -110,7 +110,7 @@ def test_a_hand_edit_is_refused_with_its_diff_and_nothing_is_written(folder: Pat
     assert tree(folder) == before
 
 
-def test_all_hand_edits_are_told_at_once(folder: Path) -> None:
+def test_all_edited_files_are_reported_together(folder: Path) -> None:
     writer.write(rendered(gone="a\n", core__data="b\n"), folder)
     (folder / "compose.yaml").write_text("".join(f"{i}\n" for i in range(200)))
     (folder / "core" / "data").write_bytes(b"\xff\xfe")
@@ -122,7 +122,7 @@ def test_all_hand_edits_are_told_at_once(folder: Path) -> None:
     assert len(message.splitlines()) < 100  # of more than 200 that differ
 
 
-def test_an_edit_that_is_what_cf_would_write_is_no_conflict(folder: Path) -> None:
+def test_an_edit_equal_to_what_cf_would_write_is_no_conflict(folder: Path) -> None:
     writer.write(rendered(), folder)
     (folder / "compose.yaml").write_text("name: y\n")
     writer.write(rendered(more={"compose.yaml": "name: y\n"}), folder)
@@ -135,14 +135,14 @@ def test_a_file_that_was_deleted_is_written_again(folder: Path) -> None:
     assert writer.write(rendered(), folder).changed == ("compose.yaml",)
 
 
-def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ConflictError, match=r"thesis\.txt"):
         writer.write(rendered(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_file_in_the_way_of_a_new_one_is_refused(folder: Path) -> None:
+def test_an_unknown_file_at_a_rendered_path_is_refused(folder: Path) -> None:
     writer.write(rendered(), folder)
     (folder / "notes.md").write_text("mine")
     with pytest.raises(ConflictError, match=r"notes\.md"):
@@ -206,7 +206,7 @@ def test_a_file_that_cannot_be_replaced_puts_all_others_back(folder: Path) -> No
     assert writer.state(rendered(), folder) == "same"
 
 
-def test_a_run_that_was_killed_between_two_files_is_no_hand_edit(folder: Path) -> None:
+def test_a_run_killed_between_two_files_is_not_taken_for_a_hand_edit(folder: Path) -> None:
     writer.write(rendered(), folder)
     new = rendered(more={"compose.yaml": "name: y\n", "core/Dockerfile": "FROM y\n"})
     manifest = json.loads((folder / writer.MANIFEST).read_text())

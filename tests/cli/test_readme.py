@@ -37,7 +37,7 @@ def test_it_has_at_most_900_words() -> None:
 
 
 @pytest.mark.slow
-def test_the_quick_start_does_and_prints_what_it_says(local_cf: LocalCf) -> None:
+def test_the_quick_start_runs_and_prints_as_documented(local_cf: LocalCf) -> None:
     quick_start = section("Quick start")
     shutil.copy(resources.portraits_dir() / "astronaut.png", local_cf.root / "photo.jpg")
     shutil.copy(resources.portraits_dir() / "grace_hopper.jpg", local_cf.root / "another.jpg")

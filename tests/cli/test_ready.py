@@ -65,7 +65,7 @@ def test_a_wrong_similarity_of_the_entry_is_named_as_what_is_likely_wrong() -> N
     assert_named(hint, "1.41", "`similarity`", "1.9")
 
 
-def test_two_people_are_told_apart_by_the_border_of_the_calculator() -> None:
+def test_two_people_are_distinguished_by_the_border_of_the_calculator() -> None:
     """Distance 1.0, a similarity of 0.77 by (1.1, 6.0): below facenet's border, above 0.52."""
     engine = right()
     engine.says("grace_hopper.jpg", face((1, 1, 9, 9), [0.3, 0.4, 0.866]))

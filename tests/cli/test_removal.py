@@ -56,7 +56,7 @@ def record(phase: Phase = "stopped", *, launcher: str = "process", **more: str) 
     return store.home("mine")
 
 
-def test_a_build_of_the_users_own_goes_when_its_name_is_said_again(cf: Cf, file: Path) -> None:
+def test_a_users_build_is_removed_when_its_name_is_confirmed(cf: Cf, file: Path) -> None:
     asked = cf("rm", "mine")
     assert (asked.code, file.exists()) == (2, True)
     assert "--confirm mine" in asked.err
@@ -105,7 +105,7 @@ def test_what_is_in_use_is_named_and_stays(cf: Cf, file: Path) -> None:
     assert file.exists()
 
 
-def test_an_instance_whose_data_nobody_can_look_for_stays(cf: Cf) -> None:
+def test_an_instance_whose_data_cannot_be_looked_up_is_kept(cf: Cf) -> None:
     """Its volume may be there, and its password is in the folder."""
     folder = paths.project_dir("mine")
     folder.mkdir(parents=True)

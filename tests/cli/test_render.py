@@ -105,7 +105,9 @@ def test_admin_migrates_before_api_starts() -> None:
             assert condition == {"condition": "service_healthy"}
 
 
-def test_the_ui_waits_for_nobody_and_is_healthy_when_all_three_services_answer_through_it() -> None:
+def test_the_ui_has_no_dependency_and_is_healthy_when_all_three_services_answer_through_it() -> (
+    None
+):
     fe = compose()["services"]["compreface-fe"]
     assert "depends_on" not in fe
     assert fe["volumes"] == ["./ui/nginx.conf.template:/etc/nginx/templates/nginx.conf.template:ro"]
@@ -328,7 +330,7 @@ class TestTemplatesThatAreWrong:
             project()
         assert caught.type is CfError
 
-    def test_what_says_another_thing_than_the_plan_is_not_rendered(self) -> None:
+    def test_a_compose_file_that_differs_from_the_plan_is_not_written(self) -> None:
         text = self.compose.read_text().replace("{{ project | q }}", "other")
         self.compose.write_text(text)
         with pytest.raises(CfError) as caught:

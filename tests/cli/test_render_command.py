@@ -92,7 +92,7 @@ def test_a_port_that_only_up_can_settle_ends_with_3_and_no_folder(cf: Cf, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_two_doors_with_one_number_end_with_2_and_no_folder(cf: Cf, tmp_path: Path) -> None:
+def test_two_ports_with_one_number_end_with_2_and_no_folder(cf: Cf, tmp_path: Path) -> None:
     same = ("--port", "3456", "--core-port", "3456")
     done = cf("render", "embedded", "-o", "out", *same)
     assert done.code == 2
@@ -123,7 +123,7 @@ def test_without_the_models_the_next_thing_is_the_models(cf: Cf, tmp_path: Path)
     assert cf("render", "embedded", "-o", "b", "--json").document["missing_models"] == []
 
 
-def test_what_upstreams_env_says_without_effect_is_said(cf: Cf, tmp_path: Path) -> None:
+def test_keys_of_upstreams_env_without_effect_are_noted(cf: Cf, tmp_path: Path) -> None:
     (tmp_path / "cf.yaml").write_text("env_file: .env\n")
     (tmp_path / ".env").write_text("CORE_VERSION=1\nmax_request_size=20M\n")
     assert_named(cf("render", "embedded", "-o", "out").err, ".env:1: CORE_VERSION")

@@ -102,7 +102,7 @@ def test_a_face_without_what_others_have_leaves_its_cell_empty(
     assert [row.split()[-3:] for row in rows[1:]] == [["1", "-12", "0"]] * 2
 
 
-def test_a_face_takes_one_line_of_eighty_columns_whatever_the_engine_says_of_it(
+def test_a_face_with_every_value_fits_in_one_line_of_eighty_columns(
     engine: PictureEngine, tmp_path: Path
 ) -> None:
     faces = [a_large_face(age=AGE, gender=GENDER) for _ in range(3)]
@@ -387,7 +387,7 @@ def test_draw_refuses_what_does_not_fit_before_anything_is_asked(
 
 
 @pytest.mark.parametrize("out", ["out.jpg", "OUT.PNG", "no-folder/out", "a.png"])
-def test_draw_refuses_what_is_no_place_for_several_pictures(
+def test_draw_refuses_a_target_that_cannot_hold_several_pictures(
     engine: PictureEngine, tmp_path: Path, out: str
 ) -> None:
     photos = [
@@ -432,7 +432,7 @@ def test_a_failed_drawing_is_reported_and_fails_the_command(
     assert not (tmp_path / "out.jpg").exists()
 
 
-def test_a_drawing_that_cannot_be_saved_is_no_failed_scan(
+def test_a_drawing_that_cannot_be_saved_does_not_fail_the_scan(
     engine: PictureEngine, tmp_path: Path
 ) -> None:
     photo = photograph(tmp_path / "a.png", (1, 2, 3), engine, [a_face()])
@@ -466,5 +466,5 @@ def test_a_drawing_that_cannot_be_saved_is_no_failed_scan(
         (["/1/x/x/x/a", "/2/x/x/x/a"], ["/1/x/x/x/a", "/2/x/x/x/a"]),
     ],
 )
-def test_names_are_as_short_as_they_can_be_told_apart(names: list[str], short: list[str]) -> None:
+def test_names_are_shortened_as_long_as_they_are_unique(names: list[str], short: list[str]) -> None:
     assert scanning.short_names(names) == short

@@ -66,7 +66,7 @@ def test_every_layer_wins_over_the_next_and_is_named(folder: Folder) -> None:
     assert folder.resolve(env, port="1").origin("port") == "flag --port"
 
 
-def test_what_nobody_set_has_the_default(folder: Folder) -> None:
+def test_a_setting_that_was_not_set_has_the_default(folder: Folder) -> None:
     found = folder.resolve(port=None)
     assert found.get("max_detect_size") == 640
     assert found.origin("max_detect_size") == "default"
@@ -208,7 +208,7 @@ def test_every_key_of_upstream_has_a_row() -> None:
     assert set(UPSTREAM) == rows | set(TRANSLATED) | set(WITHOUT_EFFECT)
 
 
-def test_an_env_file_of_upstream_is_taken_over_and_said_once(folder: Folder) -> None:
+def test_an_env_file_of_upstream_is_read_and_noted_once(folder: Folder) -> None:
     (folder.root / ".env").write_text(
         "# upstream's\n"
         "registry=exadel/\n"

@@ -192,7 +192,7 @@ def test_validate_of_nothing_says_so(cf: Cf) -> None:
     assert_named(done.err, "no.yaml")
 
 
-def test_config_path_says_where_everything_is(cf: Cf, tmp_path: Path) -> None:
+def test_config_path_prints_every_location(cf: Cf, tmp_path: Path) -> None:
     document = cf("config", "path", "--json").document["paths"]
     assert document["project_file"] == {"path": str(tmp_path / "cf.yaml"), "exists": False}
     assert document["models"]["path"] == str(tmp_path / "home/data/compreface-cli/models")

@@ -162,7 +162,7 @@ def test_a_hash_may_be_one_or_several_or_unknown() -> None:
     assert_named(said, "models.0.files.0.sha256", "'abc'")
 
 
-def test_every_missing_key_is_told() -> None:
+def test_every_missing_key_is_reported() -> None:
     said = [one.message for one in faults({"name": "x"})]
     assert [one.split()[0] for one in said] == ["schema", "detector", "calculator"]
 
@@ -174,7 +174,7 @@ def test_faults_come_in_the_order_of_the_file() -> None:
 
 
 @pytest.mark.parametrize("content", ["", "- a\n", "text\n"])
-def test_a_file_that_is_no_mapping_is_no_build(content: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused(content: str) -> None:
     with pytest.raises(ConfigurationError, match="schema: 1"):
         spec.from_text(content)
 

@@ -82,7 +82,7 @@ def test_a_service_without_more_to_say_has_no_colon(cf: Cf, alive: int) -> None:
     assert done.document["instances"][0]["detail"] == "core is starting"
 
 
-def test_what_an_interrupted_down_has_left_is_told_with_the_ways_on(cf: Cf) -> None:
+def test_leftovers_of_an_interrupted_down_are_reported_with_the_next_commands(cf: Cf) -> None:
     folder = instance(supervisor=None, child=None, phase="stopped")
     done = cf("status")
     assert done.code == 8
@@ -135,7 +135,7 @@ def cut_off(command: str, *, previous: dict[str, Any] | None, **fields: Any) -> 
     store.save(replace(record, previous_record=previous, **changed))
 
 
-def test_a_start_that_was_cut_off_is_told_with_the_ways_on(cf: Cf) -> None:
+def test_an_interrupted_start_is_reported_with_the_next_commands(cf: Cf) -> None:
     instance(supervisor=None, child=None, phase="stopped")
     cut_off("cf up embedded", previous=None)
     done = cf("status")
@@ -161,7 +161,7 @@ def test_a_start_that_was_cut_off_before_anything_was_deployed_can_be_stopped(cf
     assert cf("status", "--json").document["instances"] == []
 
 
-def test_a_replacement_that_was_cut_off_is_told_as_what_runs(cf: Cf, alive: int) -> None:
+def test_an_interrupted_replacement_is_shown_as_the_engine_that_runs(cf: Cf, alive: int) -> None:
     folder = instance(supervisor=alive, child=alive, phase="running")
     store = Instances(paths.instances_dir())
     before = store.load("mine")
@@ -175,7 +175,7 @@ def test_a_replacement_that_was_cut_off_is_told_as_what_runs(cf: Cf, alive: int)
     assert_named(seen["detail"], "`cf up corp`")
 
 
-def test_a_stop_that_was_cut_off_is_ended_by_restart_and_told(cf: Cf) -> None:
+def test_an_interrupted_stop_is_completed_and_reported_by_restart(cf: Cf) -> None:
     instance(supervisor=None, child=None, phase="stopped")
     cut_off("cf down mine", previous=None, phase="stopping")
     done = cf("restart", "mine")
@@ -184,7 +184,7 @@ def test_a_stop_that_was_cut_off_is_ended_by_restart_and_told(cf: Cf) -> None:
     assert cf("status", "--json").document["instances"] == []
 
 
-def test_a_run_that_ends_while_status_looks_is_no_run_that_was_cut_off(
+def test_a_run_that_ends_during_status_is_not_reported_as_interrupted(
     cf: Cf, alive: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its record was read, then it ended well and let go of the lock."""

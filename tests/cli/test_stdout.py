@@ -72,14 +72,14 @@ def test_a_full_disk_under_the_output_is_one_line(arguments: tuple[str, ...]) ->
     assert (done.returncode, done.stderr) == (1, NO_ROOM)
 
 
-def test_a_full_disk_under_the_help_is_no_fault_of_cf() -> None:
+def test_a_full_disk_while_printing_help_is_not_reported_as_a_bug() -> None:
     done = run(*CF, "--help", to=">/dev/full")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert_named(done.stderr, "No space left on device")
 
 
-def test_an_error_whose_document_cannot_be_written_is_told_all_the_same() -> None:
+def test_an_error_whose_document_cannot_be_written_is_reported_on_stderr() -> None:
     done = run(*CF, "show", "embeded", "--json", to=">/dev/full")
     assert done.returncode == 3
     assert_named(done.stderr, "'embedded'?")
@@ -87,7 +87,7 @@ def test_an_error_whose_document_cannot_be_written_is_told_all_the_same() -> Non
 
 
 @pytest.mark.parametrize("to", ["2>/dev/full", "2>&-", "2>&1 | exec 0<&-"])
-def test_an_error_that_nobody_can_read_keeps_its_exit_code(to: str) -> None:
+def test_an_error_that_cannot_be_printed_keeps_its_exit_code(to: str) -> None:
     assert run(*CF, "show", "embeded", to=to).returncode == 3
 
 

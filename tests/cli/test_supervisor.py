@@ -114,7 +114,7 @@ def test_crashes_of_a_child_that_ran_well_do_not_add_up(supervised: Supervised) 
     assert supervised.state["phase"] != "failed"
 
 
-def test_a_program_that_is_not_there_is_told(supervised: Supervised) -> None:
+def test_a_missing_program_is_reported(supervised: Supervised) -> None:
     supervised.begin("", argv=["/nowhere/python"], give_up_after=2)
     assert supervised.phase("failed")
     assert "could not be started" in supervised.log
@@ -157,7 +157,7 @@ def test_a_child_ends_with_a_killed_supervisor(supervised: Supervised) -> None:
     assert eventually(lambda: start_time(child) is None, seconds=20)
 
 
-def test_a_stop_while_it_waits_to_start_again_is_heard(supervised: Supervised) -> None:
+def test_a_stop_during_the_wait_before_a_restart_is_obeyed(supervised: Supervised) -> None:
     supervised.begin("raise SystemExit(1)", back_off_s=60, longest_back_off_s=60)
     assert supervised.phase("restarting")
     supervised.stop()

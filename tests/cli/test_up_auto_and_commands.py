@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 NO_DOCKER = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 
 
-def test_auto_without_docker_runs_the_engine_alone_and_says_what_that_leaves_out(
+def test_auto_without_docker_runs_the_engine_alone_and_names_what_is_missing(
     local_cf: LocalCf,
 ) -> None:
     port = str(free_port())

@@ -158,7 +158,7 @@ def test_a_key_that_yaml_reads_as_a_number_is_refused(key: str, tmp_path: Path) 
         settings.resolve({}, environ={}, project_file=tmp_path / "cf.yaml")
 
 
-def test_a_project_file_that_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_project_file_that_is_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cf.yaml").mkdir()
     with pytest.raises(ConfigurationError, match=r"cf\.yaml"):
         settings.resolve({}, environ={}, project_file=tmp_path / "cf.yaml")
@@ -175,7 +175,7 @@ def test_a_queue_too_small_for_one_body_is_refused_before_the_start() -> None:
         _plan({"CF_MAX_QUEUE_BYTES": "1"})
 
 
-def test_what_a_limit_leaves_without_effect_is_said(
+def test_settings_without_effect_are_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {"SERVICES": "full", "LAUNCHER": "process", "RATE_BURST": "5"}.items():

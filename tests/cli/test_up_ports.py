@@ -12,7 +12,7 @@ from tests.cli.fake_facts import plan
 from tests.cli.records import PROCESS, STACK, record
 
 
-def test_a_port_that_nobody_gave_is_the_one_the_instance_has() -> None:
+def test_a_port_that_was_not_given_is_that_of_the_running_instance() -> None:
     wanted = plan(launcher="process", services="core", port=3000, origins={"port": "default"})
     assert ports.settled(wanted, record(PROCESS)).port == 3017
     assert ports.settled(wanted, None).port == 3000
@@ -27,7 +27,7 @@ def test_the_port_is_kept_when_auto_becomes_a_process_again() -> None:
 
 
 @pytest.mark.parametrize("where", ["flag --port", "environment CF_PORT", "user file x:1"])
-def test_a_port_that_somebody_gave_counts(where: str) -> None:
+def test_a_port_that_was_given_is_used(where: str) -> None:
     wanted = plan(launcher="process", services="core", port=3000, origins={"port": where})
     assert ports.settled(wanted, record(PROCESS)).port == 3000
 

@@ -84,7 +84,7 @@ def test_of_two_at_once_on_one_port_the_later_is_refused(local_cf: LocalCf) -> N
     local_cf.json("status", loser, exit_code=3)
 
 
-def test_what_a_process_cannot_do_is_said(local_cf: LocalCf) -> None:
+def test_what_a_process_cannot_do_is_reported(local_cf: LocalCf) -> None:
     error = local_cf.up("--services", "full", exit_code=2)["error"]
     assert_named(error["message"], "--services full")
     flags = ("up", "embedded", "--launcher", "process", "--dry-run", "--port", str(free_port()))
@@ -136,7 +136,7 @@ def test_up_names_a_model_that_cannot_be_had_before_anything_is_made(local_cf: L
 
 
 @pytest.mark.parametrize("limit", ["0", "128", "500"])
-def test_a_limit_that_shrinks_the_portrait_is_no_wrong_answer(
+def test_a_limit_that_shrinks_the_portrait_does_not_fail_the_check(
     local_cf: LocalCf, limit: str
 ) -> None:
     proof = local_cf.up("--port", "auto", CF_MAX_DETECT_SIZE=limit)["proof"]
@@ -166,7 +166,7 @@ def test_a_killed_engine_is_started_again(local_cf: LocalCf) -> None:
     assert "SIGKILL" in again["detail"]
 
 
-def test_a_killed_supervisor_is_told_and_mended_by_up(local_cf: LocalCf) -> None:
+def test_a_killed_supervisor_is_reported_and_repaired_by_up(local_cf: LocalCf) -> None:
     local_cf.up("--port", "auto")
     (state_file,) = local_cf.state.glob("instances/embedded/engine-*/state.json")
     supervisor = json.loads(state_file.read_text())["supervisor"]["pid"]
@@ -212,7 +212,9 @@ def test_a_wait_shows_its_seconds_at_a_terminal(local_cf: LocalCf) -> None:
     assert re.search(rb"Stopping 'embedded'\S* .*0:00:01", seen), seen
 
 
-def test_what_a_killed_up_left_is_told_and_the_next_up_clears_it(local_cf: LocalCf) -> None:
+def test_leftovers_of_a_killed_up_are_reported_and_removed_by_the_next_up(
+    local_cf: LocalCf,
+) -> None:
     process = _up_until_the_supervisor_runs(local_cf)
     process.kill()
     process.communicate()
@@ -255,7 +257,7 @@ def test_restart_gives_another_process_that_answers(local_cf: LocalCf) -> None:
     assert again["proof"]["cosine"] >= 0.999
 
 
-def test_a_damaged_record_is_named_and_in_nobodys_way(local_cf: LocalCf) -> None:
+def test_a_damaged_record_is_reported_and_blocks_no_other(local_cf: LocalCf) -> None:
     broken = local_cf.state / "instances" / "broken" / "instance.json"
     broken.parent.mkdir(parents=True)
     broken.write_text("{")

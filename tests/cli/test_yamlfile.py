@@ -35,12 +35,12 @@ def test_a_key_that_stands_twice_is_refused_with_both_lines() -> None:
     assert_named(refusal("a: 1\nb: 2\na: 3\n"), "my.yaml:3: ", "'a'", "line 1")
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     message = refusal("a: 1\na: 2\nb: !!python/object:os.system x\n<<: {c: 1}\n[k]: 1\n")
     assert [line.split(":")[1] for line in message.splitlines()] == ["2", "3", "4", "5"]
 
 
-def test_text_that_is_no_yaml_names_the_line() -> None:
+def test_invalid_yaml_is_refused_with_its_line() -> None:
     assert_named(refusal("a: 1\nb: [1, 2\n"), "my.yaml:3: ", "YAML")
     assert_named(refusal("a:\tb: c\n"), "my.yaml:1: ", "YAML")
     assert_named(refusal("a: b\x07c\n"), "my.yaml:1: ", "YAML")
@@ -77,7 +77,7 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
         read(tmp_path / "no.yaml")
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_not_accepted_as_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=str(tmp_path)):
         read(tmp_path)
 
