@@ -123,9 +123,9 @@ def alone(docker: Docker, stack: dict[str, str], instance: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("mkdir -p $PGDATA/base/1 $PGDATA/global; touch $PGDATA/base/1/112", "not made its files"),
-        (f"{INITDB}; rm -r $PGDATA/base/5 $PGDATA/global/pg_control", "no other container"),
-        (INITDB, "no other container"),
+        ("mkdir -p $PGDATA/base/1 $PGDATA/global; touch $PGDATA/base/1/112", "its files"),
+        (f"{INITDB}; rm -r $PGDATA/base/5 $PGDATA/global/pg_control", "other containers"),
+        (INITDB, "other containers"),
         (f"{INITDB}; {OPEN}", "no database"),
         (f"{INITDB}; {OPEN}; {SERVE}; pg_ctl -m immediate stop", "no database"),
     ],
