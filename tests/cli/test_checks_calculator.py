@@ -49,7 +49,7 @@ def _ran(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recor
     ],
     ids=str,
 )
-def test_the_same_calculator_fed_otherwise_is_refused(
+def test_the_same_calculator_with_another_input_is_refused(
     changed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = _ran(a_model(), tmp_path, monkeypatch)
@@ -70,14 +70,14 @@ def test_the_same_calculator_fed_otherwise_is_refused(
     ],
     ids=str,
 )
-def test_a_calculator_fed_as_before_is_not_refused(
+def test_a_calculator_with_the_same_input_is_not_refused(
     changed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = _ran(a_model(), tmp_path, monkeypatch)
     assert calculator.changed_input(_with(a_model(**changed)), old) == []
 
 
-def test_a_record_that_does_not_say_how_its_calculator_is_fed_is_not_refused() -> None:
+def test_a_record_without_the_calculators_input_is_not_refused() -> None:
     wanted = _with(a_model(colour="bgr"))
     old = replace(record(PROCESS), calculator=wanted.calculator)
     unsaid: list[dict[str, Any]] = [{}, {"models": []}, {"models": [{"name": "mine"}]}]
@@ -105,7 +105,7 @@ def test_more_plugins_are_no_other_calculator(
     assert observe.digest(wanted) != old.digest
 
 
-def test_a_detector_may_be_fed_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_may_have_another_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = a_model(name="other", role="detector", size=None, align=None, similarity=None)
     both = replace(_with(a_model()), detector="yunet.FaceDetector@other")
     old = replace(
@@ -116,7 +116,7 @@ def test_a_detector_may_be_fed_otherwise(tmp_path: Path, monkeypatch: pytest.Mon
     assert calculator.changed_input(corrected, old) == []
 
 
-def test_another_calculator_is_a_matter_of_the_database_where_that_can_be_asked() -> None:
+def test_the_database_decides_about_another_calculator_if_it_can_be_read() -> None:
     wanted = plan(launcher="compose")
     assert list(calculator.judge(wanted, facts(docker=docker()), record(STACK))) == []
     (refused,) = calculator.judge(wanted, facts(docker=None), record(STACK))

@@ -90,7 +90,7 @@ def test_a_signal_is_an_error_of_the_run(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
-def test_an_interruption_says_what_became_of_the_run() -> None:
+def test_an_interruption_reports_the_outcome_of_the_run() -> None:
     notes = Notes()
     undo = CleanUp()
     undo.left = "'demo' runs as before"
@@ -109,7 +109,7 @@ def test_an_interruption_says_what_became_of_the_run() -> None:
     assert signalled.value.outcome == ""
 
 
-def test_an_undo_that_lasts_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slow_undo_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output()
     with pytest.raises(KeyError):
         fail(CleanUp(out.note, out.waiting), ("slow", lambda: time.sleep(1.2)))

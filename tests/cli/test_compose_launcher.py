@@ -109,7 +109,7 @@ def test_the_cause_of_an_end_is_reported(docker: FakeDocker, folder: Path) -> No
     assert of(Health=health) == ("running", "its health check fails: curl: (22) 500")
 
 
-def test_what_docker_forgot_when_it_restarted_is_in_its_events(
+def test_the_end_before_a_restart_is_read_from_dockers_events(
     docker: FakeDocker, folder: Path
 ) -> None:
     died = {"Action": "die", "Actor": {"Attributes": {"exitCode": "3"}}}
@@ -137,7 +137,7 @@ def test_the_database_is_stopped_last(docker: FakeDocker, folder: Path) -> None:
     assert stops == [["core"], ["db"]]
 
 
-def test_a_start_uses_the_very_image_that_was_proven(docker: FakeDocker, folder: Path) -> None:
+def test_a_start_uses_the_image_that_was_tested(docker: FakeDocker, folder: Path) -> None:
     (folder / "compose.override.yaml").write_text("{}")
     ComposeLauncher().start(deployment(folder), lambda line: None)
     assert docker.was_asked(["tag", "sha256:proven", "compreface-core:x"])
@@ -185,9 +185,7 @@ def test_a_start_ends_at_its_limit(docker: FakeDocker, folder: Path) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_the_start_of_the_ui_is_that_of_nginx_and_not_of_all_it_waits_for(
-    docker: FakeDocker, folder: Path
-) -> None:
+def test_the_start_seconds_of_the_ui_are_those_of_nginx(docker: FakeDocker, folder: Path) -> None:
     log = [
         {"ExitCode": 1, "End": "2026-11-30T08:01:00Z"},
         {"ExitCode": 0, "End": "2026-11-30T08:01:20Z"},
@@ -242,7 +240,9 @@ def test_a_trial_is_the_engine_alone_on_a_loopback_port(
     assert "volumes" not in document
 
 
-def test_the_containers_tell_what_runs_of_a_project(docker: FakeDocker, folder: Path) -> None:
+def test_the_state_of_a_project_is_read_from_its_containers(
+    docker: FakeDocker, folder: Path
+) -> None:
     document = row(CORE, folder)
     document["Config"]["Labels"] |= {LABEL_BUILD: "corp", LABEL_CALCULATOR: "custom.Calculator@x"}
     docker.containers(document)
@@ -322,7 +322,7 @@ def test_a_database_that_ended_for_good_is_not_waited_for(docker: FakeDocker, fo
     assert [asked[-1] for asked in ups] == [DATABASE], "no other service was started"
 
 
-def test_a_look_that_fails_stops_no_start_and_touches_nothing(
+def test_a_failed_check_of_the_watch_does_not_stop_the_start(
     docker: FakeDocker, folder: Path
 ) -> None:
     healthy = row(DATABASE, folder, "db", Health={"Status": "healthy"})

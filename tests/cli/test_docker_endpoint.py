@@ -49,7 +49,7 @@ def test_the_address_is_the_one_that_the_docker_program_takes(tmp_path: Path) ->
         assert current(home) == Endpoint(DEFAULT_HOST)
 
 
-def test_tls_is_seen_where_docker_uses_it(tmp_path: Path) -> None:
+def test_tls_is_used_where_docker_uses_it(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path)}
     by_host = {"DOCKER_HOST": "tcp://far:2376", "DOCKER_TLS_VERIFY": "1"}
     assert current(by_host).tls
@@ -74,7 +74,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_list_the_doctor_and_up_ask_the_engine_of_the_context(home: Path) -> None:
+def test_list_builds_doctor_and_up_use_the_engine_of_the_context(home: Path) -> None:
     built = {"Id": "1", "RepoTags": ["a:1"], "Labels": {"compreface-cli.build": "embedded"}}
     with engine({**ANSWERS, "/images/json": [built]}, home / "d.sock") as host:
         context(home, host)
@@ -93,7 +93,7 @@ def test_a_context_that_does_not_exist_is_no_engine_for_all(home: Path) -> None:
     assert_named(seen.error, "absent")
 
 
-def test_what_is_behind_ssh_or_tls_is_asked_through_the_program(
+def test_engines_over_ssh_or_tls_are_reached_through_the_program(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`docker system dial-stdio` connects standard input and output to the engine."""
@@ -165,7 +165,7 @@ def test_a_refusal_of_the_engine_is_reported_in_its_words(
     assert failed.value.status == 500
 
 
-def test_a_socket_that_never_answers_is_left_in_time(
+def test_a_socket_that_never_answers_is_a_timeout(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket(socket.AF_UNIX) as silent:

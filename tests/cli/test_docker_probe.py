@@ -65,7 +65,7 @@ def test_images_and_running_instances_are_grouped_by_build(tmp_path: Path) -> No
         b"nothing like http",
     ],
 )
-def test_an_answer_that_makes_no_sense_is_none(tmp_path: Path, reply: bytes) -> None:
+def test_an_invalid_answer_is_none(tmp_path: Path, reply: bytes) -> None:
     with daemon(tmp_path / "s", lambda target: reply) as (address, _):
         assert told(address, 30.0) is None
 

@@ -53,7 +53,7 @@ def test_an_unreachable_engine_is_unhealthy() -> None:
     assert not is_up(url)
 
 
-def test_one_that_does_not_answer_is_given_up() -> None:
+def test_an_engine_that_does_not_answer_is_a_timeout() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -83,7 +83,7 @@ def test_an_invalid_address_is_refused(url: str) -> None:
         EngineClient(url)
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")

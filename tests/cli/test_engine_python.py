@@ -44,7 +44,7 @@ def test_the_module_runs_isolated_and_gets_no_setting_of_the_shell(
 
 
 @pytest.mark.parametrize(("code", "refused"), [(1, False), (3, True), (9, True)])
-def test_the_reason_is_the_modules_own(tmp_path: Path, code: int, refused: bool) -> None:
+def test_the_reason_is_the_modules_error_message(tmp_path: Path, code: int, refused: bool) -> None:
     document = '{"error": {"message": "no such plugin"}}'
     error = failure(tmp_path, f"print('{document}'); sys.exit({code})")
     assert (str(error), error.refused) == ("no such plugin", refused)
@@ -61,7 +61,7 @@ def test_the_reason_is_the_modules_own(tmp_path: Path, code: int, refused: bool)
         ("sys.exit(7)", "exit code 7"),
     ],
 )
-def test_one_that_ends_without_an_answer_is_a_failure_of_the_engine(
+def test_a_module_that_ends_without_a_document_is_a_failure_of_the_engine(
     tmp_path: Path, script: str, reason: str
 ) -> None:
     error = failure(tmp_path, script)
@@ -69,12 +69,12 @@ def test_one_that_ends_without_an_answer_is_a_failure_of_the_engine(
     assert not error.refused
 
 
-def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="gone"):
         engine_python.run(tmp_path / "gone", "compreface_engine", "check", timeout_s=5)
 
 
-def test_one_that_does_not_end_is_killed(tmp_path: Path) -> None:
+def test_a_module_that_does_not_end_is_killed(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(TimeoutError, match="compreface_engine"):
         run(tmp_path, "time.sleep(60)", timeout_s=0.5)

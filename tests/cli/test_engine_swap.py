@@ -38,7 +38,7 @@ def project(**core: Any) -> dict[str, Any]:
         ({"mac_address": "02:42:ac:11:00:03"}, "address"),
     ],
 )
-def test_what_two_containers_cannot_share_is_named(core: dict[str, Any], word: str) -> None:
+def test_each_obstacle_for_two_containers_is_named(core: dict[str, Any], word: str) -> None:
     assert word in swap.obstacle(project(**core), CORE)
 
 
@@ -57,7 +57,7 @@ def test_properties_that_every_container_may_have_are_no_conflict(core: dict[str
     assert swap.obstacle(project(**core), CORE) == ""
 
 
-def test_the_rendered_stack_lets_two_engines_stand_side_by_side() -> None:
+def test_the_rendered_stack_allows_two_engines_side_by_side() -> None:
     found = settings.resolve({}, environ={}, project_file=NOWHERE, user_file=NOWHERE)
     wanted = plan.resolve(builds.load(resources.builds_dir() / "embedded.yaml"), found)
     text = target.render(wanted, with_models=False).files["compose.yaml"]
@@ -104,5 +104,5 @@ def test_the_start_time_is_that_of_the_first_probe_that_passed() -> None:
         [{"End": "soon", "ExitCode": 0}],
     ],
 )
-def test_what_docker_does_not_remember_is_not_known(log: list[dict[str, Any]]) -> None:
+def test_a_start_beyond_dockers_log_is_not_known(log: list[dict[str, Any]]) -> None:
     assert containers.start_seconds(container(log)) is None

@@ -135,7 +135,7 @@ def test_the_converter_is_installed_where_models_are_prepared_and_nowhere_else()
     assert len(wheels["cpu"]) == 2
 
 
-def test_one_that_does_not_work_is_removed(workshop: Workshop) -> None:
+def test_an_environment_that_does_not_work_is_removed(workshop: Workshop) -> None:
     broken = workshop.with_main("import nothing_of_that_name\n")
     with pytest.raises(CfError, match="environment") as caught:
         workshop.ensure(broken, workshop.wheels)
@@ -162,7 +162,7 @@ def test_a_missing_wheel_is_reported(workshop: Workshop, tmp_path: Path) -> None
         workshop.ensure(workshop.inputs, tmp_path / "none")
 
 
-def test_what_a_killed_run_left_does_not_count(workshop: Workshop) -> None:
+def test_an_environment_that_a_killed_run_left_is_not_used(workshop: Workshop) -> None:
     left = workshop.home / workshop.inputs.key()
     (left / "bin").mkdir(parents=True)
     (left / "bin" / "python").write_text("half")
@@ -207,7 +207,7 @@ def test_the_same_inputs_give_the_same_name_at_another_time(
     assert Workshop(tmp_path).inputs.key() == one
 
 
-def test_unused_ones_go_and_used_ones_stay(workshop: Workshop) -> None:
+def test_unused_environments_are_removed_and_used_ones_stay(workshop: Workshop) -> None:
     old = workshop.ensure(workshop.inputs, workshop.wheels)
     new = workshop.ensure(workshop.next)
     assert venv.remove_unused(workshop.home, [new.key]) == [old.key]

@@ -64,13 +64,13 @@ def test_a_remote_engines_disk_is_not_this_hosts(look: Look, tmp_path: Path) -> 
     assert facts.cdi_devices is None
 
 
-def test_a_root_that_may_not_be_looked_at_has_no_figure(look: Look, tmp_path: Path) -> None:
+def test_an_unreadable_root_has_no_free_space(look: Look, tmp_path: Path) -> None:
     info = {"DockerRootDir": str(tmp_path / "absent")}
     with engine({**ANSWERS, "/info": info}, tmp_path / "d.sock") as host:
         assert look(host).root_free is None
 
 
-def test_containers_tell_their_ports_volumes_project_and_folder(look: Look, tmp_path: Path) -> None:
+def test_containers_have_their_ports_volumes_project_and_folder(look: Look, tmp_path: Path) -> None:
     running = {
         "Id": "1",
         "Names": ["/shop-web-1"],
@@ -170,7 +170,7 @@ def test_a_closed_tcp_port_is_refused(look: Look, tmp_path: Path) -> None:
     assert look(f"tcp://127.0.0.1:{number}").state == "refused"
 
 
-def test_an_unknown_host_is_an_error_in_the_systems_words(look: Look, tmp_path: Path) -> None:
+def test_an_unknown_host_is_an_error_with_the_systems_message(look: Look, tmp_path: Path) -> None:
     facts = look("tcp://no-such-host.invalid:2375")
     assert facts.state == "error"
     assert facts.error
@@ -188,7 +188,7 @@ def test_an_engine_that_never_answers_is_given_up_on(
     assert_named(facts.error, "1 s")
 
 
-def test_an_engine_that_answers_nonsense_is_an_error(look: Look, tmp_path: Path) -> None:
+def test_an_invalid_answer_of_the_engine_is_an_error(look: Look, tmp_path: Path) -> None:
     with engine({"/version": VERSION}, tmp_path / "d.sock") as host:
         facts = look(host)
     assert facts.state == "error"

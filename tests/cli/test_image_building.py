@@ -139,7 +139,7 @@ def test_each_finished_step_is_reported_with_its_number_and_time(
     assert labels[-1] == f"{TAG}: 3 of 3 steps"
 
 
-def test_any_changed_file_asks_for_a_new_image(context: Path) -> None:
+def test_any_changed_file_needs_a_new_image(context: Path) -> None:
     made_from = image.fingerprint(context)
     (context / "models" / "model.onnx").write_bytes(b"weightz")
     assert image.fingerprint(context) != made_from
@@ -199,7 +199,7 @@ def test_a_command_that_hangs_is_ended(docker: FakeDocker) -> None:
     assert docker.ended_by == "SIGINT"
 
 
-def test_what_a_watch_finds_ends_the_command(docker: FakeDocker) -> None:
+def test_an_error_of_the_watch_ends_the_command(docker: FakeDocker) -> None:
     docker.answers("compose", seconds=60)
     with pytest.raises(UnhealthyError, match="hopeless"):
         cli.run("compose", "up", doing="x", watch=lambda: UnhealthyError("hopeless"))

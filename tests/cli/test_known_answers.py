@@ -75,7 +75,7 @@ def test_an_answer_is_computed_once_and_kept(engine: FakeEngine) -> None:
     assert environ["CALCULATION_PLUGIN"] == plan().calculator
 
 
-def test_another_pair_and_another_file_have_answers_of_their_own(
+def test_another_pair_and_another_file_have_other_answers(
     engine: FakeEngine, tmp_path: Path
 ) -> None:
     engine.answer(plan())
@@ -94,7 +94,7 @@ def test_another_pair_and_another_file_have_answers_of_their_own(
 
 
 @pytest.mark.parametrize("role", ["detector", "calculator"])
-def test_a_corrected_entry_of_the_same_file_has_an_answer_of_its_own(
+def test_a_corrected_entry_of_the_same_file_has_another_answer(
     engine: FakeEngine, role: str
 ) -> None:
     detector = a_model(name="found", role="detector", size=None, align=None, similarity=None)
@@ -112,7 +112,7 @@ def test_a_corrected_entry_of_the_same_file_has_an_answer_of_its_own(
     assert len(engine.calls) == 2
 
 
-def test_a_damaged_answer_is_computed_anew(engine: FakeEngine, tmp_path: Path) -> None:
+def test_a_damaged_answer_is_computed_again(engine: FakeEngine, tmp_path: Path) -> None:
     first = engine.answer(plan())
     (kept,) = (tmp_path / "data" / "compreface-cli" / "models" / ".answers").iterdir()
     kept.write_text("{")

@@ -127,7 +127,7 @@ def test_another_engine_that_runs_stays_until_the_new_one_answers() -> None:
     assert "it has a port of its own" in cause_of("replace", steps)
 
 
-def test_where_two_engines_cannot_stand_side_by_side_all_that_runs_is_away() -> None:
+def test_if_two_engines_cannot_run_side_by_side_all_services_are_away() -> None:
     seen = Observed(runs=True, obstacle="it has a port of its own", start_s={"core": 0.4})
     assert away(seen) == (Away("core", 0.4, "it has a port of its own"),)
     assert_named(away_words(away(seen)), "core for about 1 s")
@@ -171,7 +171,7 @@ def test_an_image_is_built_for_what_it_was_not_made_from() -> None:
     assert CORE.base_image in cause(Observed(**BUILT), pull=True)
 
 
-def test_a_pull_asks_for_every_image_that_is_used() -> None:
+def test_pull_applies_to_every_image_that_is_used() -> None:
     here = Observed(**BUILT, stack_images=STACK)
 
     def pulled(wanted: Plan, **options: Any) -> list[str]:

@@ -134,7 +134,7 @@ def test_the_model_of_a_calculator_comes_from_the_catalogue() -> None:
     assert [one.name for one in other.models] == ["20180408-102900"]
 
 
-def test_a_model_of_the_users_own_comes_from_the_build_and_lies_beside_it() -> None:
+def test_a_user_supplied_model_comes_from_the_build_and_its_folder() -> None:
     (model,) = plan(custom_build_file(Path("/mine/my-build.yaml"))).models
     assert (model.name, model.build_folder) == ("my-model", "/mine")
 
@@ -157,7 +157,7 @@ def test_a_custom_calculator_without_a_model_is_refused() -> None:
     assert_named(caught.value.hint, "models: entry", "/somewhere/plain.yaml")
 
 
-def test_the_build_file_that_a_refusal_shows_is_sound() -> None:
+def test_the_build_file_in_the_error_is_valid() -> None:
     bundled = replace(build_file(), origin="bundled")
     with pytest.raises(ConfigurationError) as caught:
         plan(bundled, calculator="custom.Calculator@my-model")
@@ -218,7 +218,7 @@ def test_a_model_that_does_not_fit_its_plugin_is_refused(
 @pytest.mark.parametrize(
     "plugin", ["scrfd.FaceDetector@mine", "genderage.AgeDetector@mine", "custom.Calculator@mine"]
 )
-def test_the_entry_that_a_refusal_shows_is_sound_for_every_role(plugin: str) -> None:
+def test_the_entry_in_the_error_is_valid_for_every_role(plugin: str) -> None:
     role = plugin_table.model_role(plugin)
     key = {"analyzer": "plugins"}.get(role, role)
     with pytest.raises(ConfigurationError) as caught:
@@ -324,14 +324,14 @@ def test_images_of_the_stack_follow_registry_and_version_or_a_whole_name() -> No
     }
 
 
-def test_passwords_are_kept_out_of_what_is_shown() -> None:
+def test_passwords_are_not_shown() -> None:
     found = plan(postgres_password="hunter2")
     assert found.secrets == {"postgres_password": "hunter2"}
     assert "hunter2" not in json.dumps(found.as_dict())
     assert "hunter2" not in repr(found)
 
 
-def test_two_cores_that_differ_never_share_a_name_of_their_image() -> None:
+def test_different_engines_have_different_image_names() -> None:
     base = plan()
     assert base.image.startswith("compreface-core:plain-")
     for other in (
@@ -377,7 +377,7 @@ flags = st.fixed_dictionaries(
 KNOWN = bundled_catalogue()
 
 
-def test_behind_the_api_the_engine_lets_wait_what_the_api_can_send() -> None:
+def test_behind_the_api_the_queue_holds_all_that_the_api_can_send() -> None:
     found = plan()
     queue = {"CF_MAX_QUEUE": "256", "CF_RETRY_AFTER": "false", "CF_DRAIN_S": "30"}
     assert queue.items() <= found.engine_environment().items()

@@ -33,14 +33,14 @@ def shown(base: str) -> Model:
 
 
 @pytest.mark.parametrize("base", OPEN)
-def test_it_has_the_input_of_the_catalogues_model_for_that_plugin(base: str) -> None:
+def test_the_entry_has_the_input_of_the_catalogues_model_for_the_plugin(base: str) -> None:
     known = catalogue.models()[(*PLUGINS[base].fits, "w600k_mbf")[0]]
     same = ("role", "size", "layout", "colour", "mean", "scale", "align", "similarity")
     own = shown(base)
     assert {key: getattr(own, key) for key in same} == {key: getattr(known, key) for key in same}
 
 
-def test_what_goes_wrong_with_the_usual_input_is_another() -> None:
+def test_a_plugin_with_another_input_has_another_entry() -> None:
     assert shown("genderage.AgeDetector").mean == (0.0,)
     assert shown("dlib.GenderDetector").scale == (256.0,)
     assert shown("facemask.MaskDetector").scale == (127.5,)

@@ -78,7 +78,7 @@ def test_it_runs_until_it_is_stopped(running: Deployment) -> None:
     assert LAUNCHER.services(running)[0].state == "missing"
 
 
-def test_only_named_variables_of_the_user_are_passed_on(
+def test_only_listed_variables_of_the_user_are_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CF_HOST", "6.6.6.6")
@@ -99,7 +99,7 @@ def test_only_named_variables_of_the_user_are_passed_on(
     assert "PYTHONPATH" not in seen
 
 
-def test_a_later_process_with_the_same_pid_is_not_ours(running: Deployment) -> None:
+def test_a_later_process_with_the_same_pid_is_not_the_engine(running: Deployment) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         stopped_state = state(running)
@@ -151,14 +151,14 @@ def test_restarts_are_counted_in_words(running: Deployment, restarts: int, words
     assert words in LAUNCHER.services(running)[0].detail
 
 
-def test_an_engine_that_ended_itself_since_something_hung_says_so(running: Deployment) -> None:
+def test_the_exit_code_of_a_hung_computation_is_explained(running: Deployment) -> None:
     seen = {**state(running), "restarts": 1, "last_exit": 5}
     Path(running.data["folder"], "state.json").write_text(json.dumps(seen))
     detail = LAUNCHER.services(running)[0].detail
     assert_named(detail, "exit code 5: ")
 
 
-def test_one_that_gave_up_is_failed(tmp_path: Path) -> None:
+def test_an_engine_after_repeated_crashes_has_failed(tmp_path: Path) -> None:
     one = deployment(tmp_path / "engine-1", "raise SystemExit(3)")
     seen = {
         "supervisor": {"pid": 1, "started": "x"},
@@ -174,7 +174,7 @@ def test_one_that_gave_up_is_failed(tmp_path: Path) -> None:
     assert_named(core.detail, "exit code 3")
 
 
-def test_a_trial_runs_on_a_port_of_its_own_and_goes(tmp_path: Path) -> None:
+def test_a_trial_runs_on_a_free_port_and_ends_with_the_block(tmp_path: Path) -> None:
     one = deployment(tmp_path / "engine-1")
     with LAUNCHER.trial(one, nobody) as (endpoint, look):
         assert endpoint.port not in (0, one.engine.port)
@@ -191,7 +191,7 @@ def test_a_trial_runs_on_a_port_of_its_own_and_goes(tmp_path: Path) -> None:
         assert "exit code 3" in look().detail
 
 
-def test_logs_are_the_last_lines_over_a_turned_log(tmp_path: Path) -> None:
+def test_logs_are_the_last_lines_across_a_rotation(tmp_path: Path) -> None:
     one = deployment(tmp_path / "engine-1")
     (tmp_path / "engine-1" / "engine.log.1").write_text("a\nb\n")
     (tmp_path / "engine-1" / "engine.log").write_text("c\n")
@@ -202,7 +202,7 @@ def test_logs_are_the_last_lines_over_a_turned_log(tmp_path: Path) -> None:
         next(LAUNCHER.logs(one, tail=1, follow=False, service="api"))
 
 
-def test_following_goes_on_over_a_turned_log_and_ends_with_the_engine(
+def test_following_continues_across_a_rotation_and_ends_with_the_engine(
     running: Deployment,
 ) -> None:
     log = Path(running.data["folder"], "engine.log")

@@ -51,14 +51,14 @@ def refusal(engine: TalkingEngine, answer: KnownAnswer = ANSWER) -> dict[str, An
     return caught.value.details
 
 
-def test_the_right_answer_is_proof() -> None:
+def test_the_expected_answer_passes() -> None:
     proof = check(right())
     assert proof.box_off_px == 0
     assert proof.cosine == pytest.approx(1.0)
     assert proof.second_similarity < 0.5
 
 
-def test_a_wrong_similarity_of_the_entry_is_named_as_what_is_likely_wrong() -> None:
+def test_a_wrong_similarity_of_the_entry_is_named_as_likely_cause() -> None:
     with pytest.raises(UnhealthyError) as caught:
         check(right(), replace(ANSWER, similarity=(1.9, 6.0)))
     hint = caught.value.hint or ""
@@ -118,7 +118,7 @@ def test_another_embedding_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("embedding", [[0.0, 0.0, 0.0], [float("nan")] * 3])
-def test_an_embedding_of_nothing_is_wrong(embedding: list[float]) -> None:
+def test_an_embedding_of_length_zero_is_wrong(embedding: list[float]) -> None:
     engine = right()
     engine.says("astronaut.png", face(BOX, embedding))
     refusal(engine)
@@ -130,7 +130,7 @@ def test_an_embedding_of_another_length_is_wrong() -> None:
     assert refusal(engine)["got"] == 4
 
 
-def test_two_people_who_are_one_are_wrong() -> None:
+def test_two_people_who_count_as_one_are_wrong() -> None:
     engine = right()
     engine.says("grace_hopper.jpg", face((1, 1, 9, 9), HER))
     assert refusal(engine)["got"] == 1.0
@@ -166,7 +166,7 @@ def test_an_answer_survives_its_record() -> None:
     assert KnownAnswer.from_dict(json.loads(json.dumps(asdict(ANSWER)))) == ANSWER
 
 
-def test_one_model_is_one_space_and_another_is_another() -> None:
+def test_embeddings_of_one_model_are_comparable_and_of_another_are_not() -> None:
     near = replace(ANSWER, embedding=(0.62, 0.78, 0.05))
     assert known_answer.same_space(ANSWER, near)
     assert not known_answer.same_space(ANSWER, replace(ANSWER, embedding=(0.8, -0.6, 0.0)))
@@ -186,7 +186,7 @@ def test_the_bundled_builds_whose_files_are_known_have_an_answer() -> None:
     assert known_answer.expected(small, {}, never).shrink == 0.5
 
 
-def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
+def test_a_user_supplied_model_has_its_stored_answer(tmp_path: Path) -> None:
     own = _own_model_plan()
     document = {
         "similarity": [1.0, 2.0],
@@ -201,7 +201,7 @@ def test_a_users_model_brings_its_answer(tmp_path: Path) -> None:
         known_answer.expected(own, models, never)
 
 
-def test_a_pair_that_no_answer_covers_is_asked_of_the_converter(tmp_path: Path) -> None:
+def test_a_pair_without_a_stored_answer_is_computed(tmp_path: Path) -> None:
     own = _own_model_plan()
     (tmp_path / "model.json").write_text(json.dumps({"similarity": [1, 2], "known_answers": {}}))
     said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
@@ -211,7 +211,7 @@ def test_a_pair_that_no_answer_covers_is_asked_of_the_converter(tmp_path: Path) 
         known_answer.expected(own, {}, lambda: {"similarity": [1.5, 2.5]})
 
 
-def test_a_build_that_may_be_less_exact_is_held_to_its_own_tolerance() -> None:
+def test_a_less_exact_build_is_checked_with_its_own_tolerance() -> None:
     plan = _plan("embedded")
     for changes, least in (
         ({}, 0.999),
@@ -279,9 +279,7 @@ def test_waiting_ends_at_the_deadline() -> None:
         ((200, {"status": "loading"}), "200 .*loading"),
     ],
 )
-def test_what_an_engine_that_is_not_well_answers_is_shown(
-    answer: tuple[int, Any], said: str
-) -> None:
+def test_the_answer_of_an_unhealthy_engine_is_shown(answer: tuple[int, Any], said: str) -> None:
     engine = right()
     engine.status = answer
     with (
@@ -302,7 +300,7 @@ def test_what_an_engine_that_is_not_well_answers_is_shown(
         ("stopped", "", "core is stopped"),
     ],
 )
-def test_what_a_service_does_is_a_sentence(state: Any, detail: str, words: str) -> None:
+def test_the_state_of_a_service_is_a_sentence(state: Any, detail: str, words: str) -> None:
     assert ServiceState("core", state, detail).words == words
 
 

@@ -32,7 +32,7 @@ def test_a_folder_is_written_and_a_second_time_nothing_changes(cf: Cf, tmp_path:
     assert second["changed"] == []
     assert second["digest"] == first["digest"]
     assert (tmp_path / "out" / ".env").read_bytes() == secrets
-    assert cf("render", "embedded", "-o", "out").out.startswith("out: ")
+    assert cf("render", "embedded", "-o", "out").out.startswith("out is up to date")
 
 
 def test_flags_reach_the_file(cf: Cf, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
         found.stop()
 
 
-def test_it_returns_at_once_and_goes_on_by_itself(supervised: Supervised) -> None:
+def test_it_returns_at_once_and_runs_in_the_background(supervised: Supervised) -> None:
     assert supervised.begin(SLEEP) == 0
     assert supervised.phase("running")
     assert eventually(lambda: supervised.log == "up\n")
@@ -79,7 +79,7 @@ def test_it_returns_at_once_and_goes_on_by_itself(supervised: Supervised) -> Non
     assert os.getsid(pid) not in (os.getsid(0), os.getsid(supervised.child()))
 
 
-def test_a_second_supervisor_of_the_folder_goes_away(supervised: Supervised) -> None:
+def test_a_second_supervisor_of_the_folder_ends(supervised: Supervised) -> None:
     supervised.begin(SLEEP)
     first = supervised.child()
     assert supervised.begin(SLEEP) == supervisor.ALREADY_SUPERVISED
@@ -96,7 +96,7 @@ def test_a_crash_is_followed_by_a_start(supervised: Supervised) -> None:
     assert "by SIGKILL" in supervised.log
 
 
-def test_it_gives_up_after_repeated_quick_crashes_and_says_so(supervised: Supervised) -> None:
+def test_it_ends_after_repeated_quick_crashes_and_logs_that(supervised: Supervised) -> None:
     supervised.begin("import sys; print('no'); sys.exit(7)", give_up_after=3)
     assert supervised.phase("failed")
     assert supervised.state["last_exit"] == 7
@@ -164,7 +164,7 @@ def test_a_stop_during_the_wait_before_a_restart_is_obeyed(supervised: Supervise
     assert supervised.state["phase"] == "stopped"
 
 
-def test_a_log_is_turned_over_at_its_size_and_old_ones_go(tmp_path: Path) -> None:
+def test_a_log_is_rotated_at_its_size_and_old_ones_are_removed(tmp_path: Path) -> None:
     log = RotatingLog(tmp_path / "engine.log", max_bytes=100, kept=2)
     for number in range(40):
         log.write(f"{number:02d} {'x' * 20}\n".encode())
@@ -197,7 +197,7 @@ def test_no_kept_log_means_one_file(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"after\n"]
 
 
-def test_a_start_time_tells_a_process_from_a_later_one() -> None:
+def test_the_start_time_of_a_process_differs_from_a_later_one() -> None:
     mine = start_time(os.getpid())
     assert mine is not None
     assert start_time(os.getpid()) == mine

@@ -42,7 +42,7 @@ def test_auto_without_docker_runs_the_engine_alone_and_names_what_is_missing(
         ((), {"CF_IMAGE": "corp/core:1"}, "image is corp/core:1 (environment CF_IMAGE)"),
     ],
 )
-def test_what_only_docker_can_give_is_obeyed_or_fails(
+def test_a_setting_that_needs_docker_selects_compose_or_fails(
     local_cf: LocalCf, flags: tuple[str, ...], environment: dict[str, str], said: str
 ) -> None:
     free = {} if "--core-port" in flags else {"CF_CORE_PORT": str(free_port())}
@@ -57,7 +57,7 @@ def test_what_only_docker_can_give_is_obeyed_or_fails(
     assert "Launcher: process" in here.stderr
 
 
-def test_without_an_instance_the_commands_say_what_to_do(local_cf: LocalCf) -> None:
+def test_without_an_instance_the_commands_name_cf_up(local_cf: LocalCf) -> None:
     assert "cf up" in local_cf.run("status").stdout
     assert local_cf.json("status") == {"schema_version": 1, "instances": [], "damaged": []}
     for command in ("down", "restart", "logs"):
@@ -89,7 +89,7 @@ def test_following_the_log_ends_with_the_instance(local_cf: LocalCf) -> None:
     assert follow.returncode == 0
 
 
-def test_a_reader_who_leaves_early_is_no_error(local_cf: LocalCf) -> None:
+def test_a_closed_output_pipe_is_no_error(local_cf: LocalCf) -> None:
     local_cf.up("--port", "auto")
     follow = local_cf.start("logs")
     assert follow.stdout is not None

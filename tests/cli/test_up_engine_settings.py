@@ -186,7 +186,7 @@ def test_settings_without_effect_are_reported(
     assert_named(said, "services: full (environment CF_SERVICES)", "rate_burst", "rate_limit")
 
 
-def test_the_full_stack_is_refused_with_keys_since_its_api_has_none_to_show() -> None:
+def test_the_full_stack_is_refused_with_keys_since_its_api_sends_none() -> None:
     full = _plan({"CF_API_KEYS": KEY}, services="full")
     with pytest.raises(ConfigurationError, match="api_keys"):
         target.render(full)

@@ -77,7 +77,7 @@ def test_what_was_prepared_is_linked_whole_into_the_deployment(
         assert prepare.intact(folder / "models" / name, record, by_hash=True)
 
 
-def test_models_without_an_address_are_refused_with_the_way_to_give_them(local_cf: LocalCf) -> None:
+def test_models_without_an_address_are_refused_with_a_remedy(local_cf: LocalCf) -> None:
     flags = ("up", "mobilenet", "--launcher", "process", "--port", "auto")
     error = local_cf.json(*flags, exit_code=9)["error"]
     assert "arcface_mobilefacenet/model-symbol.json" in json.dumps(error)
@@ -103,7 +103,7 @@ models:
 """
 
 
-def test_an_mxnet_model_of_the_users_own_runs_once_both_hashes_are_accepted(
+def test_a_user_supplied_mxnet_model_runs_once_both_hashes_are_accepted(
     local_cf: LocalCf,
 ) -> None:
     build = local_cf.root / "my-build.yaml"

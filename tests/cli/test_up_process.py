@@ -224,7 +224,7 @@ def test_leftovers_of_a_killed_up_are_reported_and_removed_by_the_next_up(
     assert len(local_cf.processes()) == ONE_INSTANCE
 
 
-def test_down_clears_what_a_killed_up_left(local_cf: LocalCf) -> None:
+def test_down_removes_what_a_killed_up_left(local_cf: LocalCf) -> None:
     process = _up_until_the_supervisor_runs(local_cf)
     process.kill()
     process.communicate()

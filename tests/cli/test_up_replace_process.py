@@ -86,7 +86,7 @@ def test_the_old_engine_runs_again_when_the_new_one_fails_in_its_place(local_cf:
     assert len(list(home.glob("engine-*"))) == 1
 
 
-def test_a_replacement_killed_half_way_is_put_right_by_the_next_up(local_cf: LocalCf) -> None:
+def test_an_interrupted_replacement_is_repaired_by_the_next_up(local_cf: LocalCf) -> None:
     old = local_cf.up("--port", "auto")
     flags = ("up", "embedded", "--launcher", "process", "--port", "auto")
     process = local_cf.start(*flags, CF_MAX_WAIT_S="7")
