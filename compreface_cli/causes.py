@@ -37,10 +37,19 @@ class Cause:
 _CAUSES: tuple[Cause, ...] = (
     Cause(
         "docker",
+        r"the Docker context \S+ does not exist|context \S+: context not found",
+        DockerError,
+        "the Docker context does not exist",
+        "`docker context ls` lists them; choose one: docker context use NAME (and see "
+        "DOCKER_CONTEXT).",
+    ),
+    Cause(
+        "docker",
         r"Cannot connect to the Docker daemon|error during connect|daemon is not running",
         DockerError,
         "the Docker engine does not answer",
-        "Start it (systemctl start docker), or run without it: --launcher process.",
+        "Start it (systemctl start docker); DOCKER_HOST and `docker context ls` show which engine "
+        "is used. Without it: cf up --launcher process.",
     ),
     Cause(
         "docker",

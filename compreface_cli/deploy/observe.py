@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from compreface_cli import __version__
 from compreface_cli.config import paths
@@ -16,13 +16,16 @@ from compreface_cli.deploy import changes, ports, project_folder, running, takeo
 from compreface_cli.deploy.preflight import Preflight
 from compreface_cli.docker.labels import LABEL_BASE, LABEL_RENDER
 from compreface_cli.engine import check, known_answer, venv
-from compreface_cli.errors import CfError
+from compreface_cli.errors import CfError, FetchError
 from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment, Endpoint, ServiceState
 from compreface_cli.plan.operations import Observed, Options, builds
 from compreface_cli.plan.plan import Plan, with_launcher
 from compreface_cli.project import writer
 from compreface_cli.project.targets import compose as target
+
+if TYPE_CHECKING:
+    from compreface_cli.docker.image import Image
 
 _IF_NEWER = "if its registry has a newer image"
 
@@ -71,7 +74,7 @@ def unchanged(
         return None
     known = running.deployment(old)
     composed = known.launcher == "compose"
-    if composed and takes_another_image(plan, options, known.data["image"]):
+    if composed and takes_another_image(wanted, options, known.data["image"]):
         return None
     try:
         answer = known_answer.KnownAnswer.from_dict(old.answer)
@@ -87,16 +90,29 @@ def unchanged(
 def takes_another_image(plan: Plan, options: Options, runs: str) -> bool:
     """Whether `up` would start another image than the running one, whose id is `runs`.
 
-    The name may refer to another image now, or the image must be rebuilt on a newer base.
+    The name may refer to another image now, or the image must be rebuilt: on a newer base, or from
+    other files, as after an upgrade of `cf`.
     """
     from compreface_cli.docker import image as images
 
     local = images.find(plan.image)
     if local is None:
         return False
-    return local.id != runs or (
-        builds(plan, options) and images.upon_another(local, plan.base_image)
-    )
+    if local.id != runs:
+        return True
+    if not builds(plan, options):
+        return False
+    return images.upon_another(local, plan.base_image) or _of_other_files(plan, local)
+
+
+def _of_other_files(plan: Plan, local: Image) -> bool:
+    from compreface_cli.docker import image as images
+
+    try:
+        rendered = target.render(plan, model_folders(plan))
+    except FetchError:
+        return False  # without its prepared models, no image can be built here
+    return local.labels.get(LABEL_RENDER) != images.fingerprint_of(rendered.hashes())
 
 
 def observe(

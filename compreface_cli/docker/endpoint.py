@@ -22,8 +22,11 @@ class Endpoint:
 
     @property
     def local(self) -> bool:
-        """Whether the engine runs on this host, so that its paths and ports are this host's."""
-        return self.host.startswith(("unix://", "npipe://"))
+        """Whether the engine runs on this host, so that its paths and ports are this host's.
+
+        True also for an address that is not known, since nothing says that it is elsewhere.
+        """
+        return bool(self.error) or self.host.startswith(("unix://", "npipe://"))
 
 
 def current(environ: Mapping[str, str] = os.environ) -> Endpoint:
