@@ -110,3 +110,20 @@ def test_what_a_dry_run_lists_is_what_becomes_of_an_engine_alone(
     assert both(cf, *process) == ["make environment", "try", "replace", "check"]
     assert both(cf, *process) == []
     assert both(cf, *up) == ["write project", "try", "replace", "check"]
+
+
+def test_an_image_of_other_files_is_replaced_though_no_build_had_started_it(
+    docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any]
+) -> None:
+    cf.environment["CF_PLUGINS"] = "facenet.PoseEstimator"  # an image of its own
+    up = up_core(instance, free_port())
+    cf.ok(*up)
+    name = json.loads(cf.ok("show", "embedded", "--resolved", "--json"))["plan"]["image"]
+    context = cf.here / "older"
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM {name}\nLABEL compreface-cli.render=older\n")
+    docker("build", "--quiet", f"--tag={name}", str(context))
+    cf.ok(*up, "--no-build")
+    assert both(cf, *up, "--no-build") == []
+    assert both(cf, *up) == ["build image", "try", "replace", "check"]
+    assert both(cf, *up) == []
