@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from hypothesis import HealthCheck, settings
@@ -26,3 +27,7 @@ for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         python_s_own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, python_s_own)
+
+# `make test VENV=...` hands its options on to every make that a test starts.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
+    os.environ.pop(name, None)
