@@ -156,7 +156,10 @@ def test_a_port_of_another_instances_container_names_the_instance(seen_by_docker
     engine = docker(containers=(theirs,)) if seen_by_docker else None
     wanted = plan(launcher="process", services="core", port=3000)
     seen = facts(host=ports(held(3000, process="docker-proxy")), docker=engine)
-    own = OwnedResources(others=(OtherInstance("one", frozenset({3000}), folder="/projects/one"),))
+    two = OtherInstance("two", frozenset({4000}), folder="/projects/two")
+    own = OwnedResources(
+        others=(two, OtherInstance("one", frozenset({3000}), folder="/projects/one"))
+    )
     row = only("port", "fail", checks.preflight(wanted, seen, own))
     assert_named(row.message, 3000, "instance one")
     assert "docker-proxy" not in row.message

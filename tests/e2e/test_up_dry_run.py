@@ -36,6 +36,12 @@ def both(cf: Cf, *up: str) -> list[str]:
     return [operation["verb"] for operation in done]
 
 
+def image_name(cf: Cf) -> str:
+    """The name of the engine's image of the default build."""
+    name: str = json.loads(cf.ok("show", "embedded", "--resolved", "--json"))["plan"]["image"]
+    return name
+
+
 def own_model(folder: Path) -> str:
     """A build file with a model of its user's own, the file beside it."""
     shutil.copy(NETWORK, folder / "my-model.onnx")
@@ -62,6 +68,7 @@ def test_what_a_dry_run_lists_is_what_becomes_of_a_stack(
     cf.environment["CF_API_JAVA_OPTIONS"] = "-Xmx3g"
     assert both(cf, *up) == ["write project", "make anew", "check"]
     cf.environment["CF_PLUGINS"] = "facenet.LandmarksDetector"  # an image of its own
+    docker("image", "rm", "--force", image_name(cf))  # of an earlier run of this test
     assert both(cf, *up) == ["write project", "build image", *BESIDE, "reconcile", "check"]
     engine = docker("ps", "--quiet", f"--filter=name=cf-{instance}-compreface-core")
     assert both(cf, *up, "--build") == ["build image", *BESIDE, "reconcile", "check"]
@@ -118,7 +125,7 @@ def test_an_image_of_other_files_is_replaced_though_no_build_had_started_it(
     cf.environment["CF_PLUGINS"] = "facenet.PoseEstimator"  # an image of its own
     up = up_core(instance, free_port())
     cf.ok(*up)
-    name = json.loads(cf.ok("show", "embedded", "--resolved", "--json"))["plan"]["image"]
+    name = image_name(cf)
     context = cf.here / "older"
     context.mkdir()
     (context / "Dockerfile").write_text(f"FROM {name}\nLABEL compreface-cli.render=older\n")
