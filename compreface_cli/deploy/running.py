@@ -288,8 +288,10 @@ def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
     if lines:
         parts.append("Its last lines:\n  " + "\n  ".join(lines))
     details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause and cause.what}
-    kind = cause.error if cause else UnhealthyError
-    return kind(error.message, hint="\n".join(p for p in parts if p), details=details)
+    kind, message, port = cause.error if cause else UnhealthyError, error.message, of.engine.port
+    if kind is ConflictError and of.launcher == "process" and str(port) not in message:
+        message = f"port {port} was taken meanwhile: {message}"
+    return kind(message, hint="\n".join(p for p in parts if p), details=details)
 
 
 def _last_lines(of: Deployment, service: str | None, trial: bool) -> list[str]:
