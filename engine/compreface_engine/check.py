@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import csv
 import hashlib
 import importlib
 import json
@@ -102,18 +103,21 @@ def check_installation() -> None:
         except ImportError as error:
             raise Damaged(f"the package {name} cannot be imported: {error}") from error
     try:
-        files = metadata.files("compreface-engine") or []
+        engine = metadata.distribution("compreface-engine")
     except metadata.PackageNotFoundError:
         return
-    for file in files:
-        if file.suffix != ".onnx" or file.hash is None:
+    # The wheel's own list: `metadata.files` leaves out what is missing, from Python 3.12 on.
+    for name, installed_as, _ in csv.reader((engine.read_text("RECORD") or "").splitlines()):
+        algorithm, _, expected = installed_as.partition("=")
+        if not name.endswith(".onnx") or not expected:
             continue
+        path = Path(str(engine.locate_file(name)))
         try:
-            digest = hashlib.new(file.hash.mode, file.read_binary()).digest()
+            digest = hashlib.new(algorithm, path.read_bytes()).digest()
         except OSError as error:
-            raise Damaged(f"{file.name} cannot be read: {error}") from error
-        if base64.urlsafe_b64encode(digest).decode().rstrip("=") != file.hash.value:
-            raise Damaged(f"{file.name} is not the file that was installed")
+            raise Damaged(f"{path.name} cannot be read: {error}") from error
+        if base64.urlsafe_b64encode(digest).decode().rstrip("=") != expected:
+            raise Damaged(f"{path.name} is not the file that was installed")
 
 
 def describe(face: FaceAnswer) -> dict[str, Any]:
