@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +47,7 @@ from tests.shared import SHARED, shared
 
 GRACE = PORTRAITS / "grace_hopper.jpg"
 _CF_S, _DAEMON_S = 400.0, 120.0
+_CONFLICT = 4  # exit code of `cf`
 _SHARE_OF_TERM = 0.2  # of the kills that are a Ctrl-C or SIGTERM instead
 _ROW = "{:>3}  {:<13} {:>5}  {:<26} {:<12} {:<9} {:<5} {}"
 
@@ -160,10 +163,27 @@ class Faults:
             done = self.cf.run(*arguments, timeout_s=_CF_S)
         except subprocess.TimeoutExpired:
             raise Failed(f"cf {' '.join(arguments)}: not done after {_CF_S:.0f} s") from None
+        if done.returncode == _CONFLICT and self._end_stale_proxies(done.stderr):
+            done = self.cf.run(*arguments, timeout_s=_CF_S)
         if done.returncode:
             said = (done.stdout + done.stderr).strip()
             raise Failed(f"cf {' '.join(arguments)}: exit code {done.returncode}\n{said[-3000:]}")
         return done
+
+    def _end_stale_proxies(self, words: str) -> bool:
+        """Whether Docker still held ports of containers that it had removed, and holds them no more.
+
+        Seen once in some twenty deaths of dockerd: it started a container again while `cf` removed
+        it, and its docker-proxy stayed. `cf up` names the port and that process, as it should.
+        """
+        pids = [int(pid) for pid in re.findall(r"docker-proxy \(pid (\d+)\)", words)]
+        if not pids or self._containers():
+            return False
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        print(f"     Docker held ports of removed containers: docker-proxy {pids} ended")
+        time.sleep(1)
+        return True
 
     def _containers(self) -> dict[str, int]:
         label = f"--filter=label=com.docker.compose.project=cf-{self.instance}"
