@@ -171,7 +171,7 @@ class Faults:
         return done
 
     def _end_stale_proxies(self, words: str) -> bool:
-        """Whether Docker still held ports of containers that it had removed, and holds them no more.
+        """Whether Docker still held ports of containers it had removed, and now holds them no more.
 
         Seen once in some twenty deaths of dockerd: it started a container again while `cf` removed
         it, and its docker-proxy stayed. `cf up` names the port and that process, as it should.
