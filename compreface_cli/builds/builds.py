@@ -217,6 +217,7 @@ def _facts_that_hold(
     holds = {"recognition": calculator and detector, "detection": detector}
     kept = {
         **facts,
+        "good_for": facts.get("good_for") if calculator and detector else None,
         "accuracy": [
             figure for figure in facts.get("accuracy", ()) if holds[figure.get("of", "recognition")]
         ],

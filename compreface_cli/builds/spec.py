@@ -101,6 +101,10 @@ class Licence(Strict):
 class Facts(Strict):
     """What is known about the build; nothing here changes how it runs."""
 
+    good_for: Annotated[str, Field(min_length=1, max_length=40)] | None = Field(
+        default=None,
+        description="What it is good for, in a few words; `cf list-builds` shows 16 characters.",
+    )
     accuracy: list[Accuracy] = Field(default_factory=list, description="Published and measured.")
     licence: Licence | None = Field(default=None, description="Terms of the weights.")
     upstream: Text | None = Field(
