@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from compreface_cli.errors import FetchError
 from compreface_cli.models import accepted, prepare
 from compreface_cli.models.catalogue import about
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import sha256_of
-from compreface_cli.models.places import Places, fetched, is_address, local
+from compreface_cli.models.places import Places, addresses, fetched, local
 from compreface_cli.models.transfer import Limits, Progress
 
 
@@ -75,7 +74,7 @@ def _obtain(
         # With several files, it is not known which accepted hash belongs to which.
         proof = wanted if file.sha256 or len(model.files) == 1 else ()
         fetch(
-            urls, target, sha256=proof, place=file.path,
+            [source.url for source in urls], target, sha256=proof, place=file.path,
             progress=progress, note=note, limits=limits,
         )  # fmt: skip
         digest = sha256_of(target)
@@ -111,12 +110,6 @@ def lying_here(
         actual = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
         raise Unaccepted(*wrong[0], f"wrong hash: {actual}, expected {' or '.join(wanted)}")
     return None
-
-
-def addresses(file: ModelFile, places: Places) -> list[str]:
-    mirror = places.mirror
-    own = [f"{mirror.rstrip('/')}/{quote(file.path)}"] if is_address(mirror) else []
-    return [*own, *file.sources]
 
 
 def _wanted(

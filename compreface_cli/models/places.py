@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 from compreface_cli.config import paths
 from compreface_cli.errors import FetchError
 from compreface_cli.models.entry import Model, ModelFile
+from compreface_cli.models.sources import Source, parse
 
 
 def _mirror_of_environment() -> str:
@@ -42,6 +44,15 @@ def local(model: Model, file: ModelFile, places: Places, *, mirror: bool = True)
 
 def fetched(model: Model, file: ModelFile, places: Places) -> Path:
     return places.weights / model.name / PurePosixPath(file.path).name
+
+
+def addresses(file: ModelFile, places: Places) -> list[Source]:
+    """Where to fetch the file, in order: the mirror if it is an address, then its sources."""
+    own = []
+    if is_address(places.mirror):
+        url = f"{places.mirror.rstrip('/')}/{quote(file.path)}"
+        own = [Source("https", url, url)]
+    return [*own, *map(parse, file.sources)]
 
 
 def is_address(mirror: str) -> bool:

@@ -8,13 +8,13 @@ from typing import Literal
 
 from compreface_cli import leftovers
 from compreface_cli.errors import UsageError
-from compreface_cli.models import accepted, prepare
+from compreface_cli.models import accepted, catalogue, prepare
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.entry import Model
 from compreface_cli.models.files import locked, sha256_of
+from compreface_cli.models.needed import Download, can_be_had, of
 from compreface_cli.models.obtain import (
     Unaccepted,
-    addresses,
     beyond_the_entry,
     lying_here,
     missing_hint,
@@ -24,10 +24,11 @@ from compreface_cli.models.obtain import (
     refusal,
     strays,
 )
-from compreface_cli.models.places import Places, check_mirror, is_address, local, mirror_fault
+from compreface_cli.models.places import Places, addresses, check_mirror, local, mirror_fault
 from compreface_cli.models.transfer import Limits, Progress
 
 __all__ = [
+    "Download",
     "Places",
     "State",
     "ensure",
@@ -35,6 +36,7 @@ __all__ = [
     "foresee",
     "mirror_fault",
     "missing_hint",
+    "needed",
     "obtainable",
     "state",
 ]
@@ -62,12 +64,21 @@ def state(model: Model, places: Places | None = None, *, by_hash: bool = False) 
 def obtainable(model: Model, places: Places | None = None) -> bool:
     """Whether `ensure` can succeed: it is prepared, or its files are here or downloadable."""
     places = places or Places()
-    if state(model, places) == "here":
-        return True
-    return all(
-        bool(file.sources) or is_address(places.mirror) or any(local(model, file, places))
-        for file in model.files
+    return state(model, places) == "here" or any(
+        can_be_had(choice, places) for choice in model.choices
     )
+
+
+def needed(
+    models: Sequence[Model], places: Places | None = None, catalogue_path: Path = catalogue.PATH
+) -> tuple[Download, ...]:
+    """What `ensure` would download for these models, each archive or layer once; asks no address.
+
+    Where a model has several sources or alternatives, that which is tried first.
+    """
+    places = places or Places()
+    absent = [model for model in models if state(model, places) != "here"]
+    return of(absent, places, catalogue_path)
 
 
 def fingerprint(model: Model, places: Places | None = None) -> str | None:
