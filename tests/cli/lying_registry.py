@@ -18,6 +18,7 @@ from compreface_cli.models.registry.reference import Reference
 from tests.cli.lying_server import Answer, LyingServer, _Handler, _Server
 
 REPOSITORY = "exadel/compreface-core"
+ZSTD = b"\x28\xb5\x2f\xfd"
 SETUP = "RUN /bin/sh -c python -m src.services.facescan.plugins.setup # buildkit"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -58,7 +59,10 @@ class Parts:
 
 def image(*layers: bytes, commands: Sequence[str] = (), **changes: object) -> Parts:
     """An image of these tar files; `changes` replace fields of its manifest."""
-    blobs = [layer if layer[:2] == b"\x1f\x8b" else gzip.compress(layer, 1) for layer in layers]
+    blobs = [
+        layer if layer[:4] in (b"\x1f\x8b\x08\x00", ZSTD) else gzip.compress(layer, 1, mtime=0)
+        for layer in layers
+    ]
     named = list(commands) or [f"COPY layer {number}" for number in range(len(layers))]
     # Entries without a layer stand between, as ENV and CMD do.
     history: list[dict[str, object]] = [{"created_by": "ENV A=1", "empty_layer": True}]

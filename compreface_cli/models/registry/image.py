@@ -30,6 +30,12 @@ Local: TypeAlias = Callable[[str, str], AbstractContextManager[Readable | None]]
 Note: TypeAlias = Callable[[str], None]
 
 
+_BY_HAND = (
+    "If you have the files, put them into a folder and set CF_MODELS_MIRROR to it. In a build file "
+    "of your own, correct the source."
+)
+
+
 def layers_folder() -> Path:
     """Where layers are downloaded to; empty but for those whose download was cut off."""
     return paths.cache_dir() / "layers"
@@ -73,8 +79,7 @@ def fetch(
     except Unusable as error:
         raise FetchError(
             f"image {reference.name}: {error}",
-            hint="Correct the source in the build file, or put the files into a folder and set "
-            "CF_MODELS_MIRROR to it.",
+            hint=_BY_HAND,
             details={"image": reference.name, "reason": str(error)},
         ) from error
     except OSError as error:
@@ -140,7 +145,9 @@ class _Source:
                 self._download(blob, path)
                 try:
                     with (
-                        self.progress(f"reading {self._label(blob)}", blob.size) as advance,
+                        self.progress(
+                            f"reading {_label(blob)} of {self._short()}", blob.size
+                        ) as advance,
                         unpacked(path, advance) as stream,
                     ):
                         search.layer(stream)
@@ -181,8 +188,8 @@ class _Source:
         most = manifest.MANIFEST_BYTES if part == "manifests" else manifest.CONFIG_BYTES
         with leftovers.folder(".document-", self.folder) as folder:
             path = folder / blob.sha256
-            kind = "manifest" if part == "manifests" else "config"
-            self._obtain(part, blob, path, most, f"the {kind} of {self._short()}", _no_progress)
+            kind = "the manifest" if part == "manifests" else "the config"
+            self._obtain(part, blob, path, most, kind, _no_progress)
             return path.read_bytes()
 
     def _download(self, blob: Blob, path: Path) -> None:
@@ -192,12 +199,13 @@ class _Source:
             )
         if path.exists() and sha256_of(path) == blob.sha256:
             return  # of a run that was cut off after the download
-        self._obtain("blobs", blob, path, blob.size, self._label(blob), self.progress)
+        self._obtain("blobs", blob, path, blob.size, _label(blob), self.progress)
 
     def _obtain(
-        self, part: str, blob: Blob, path: Path, most: int, name: str, progress: Progress
+        self, part: str, blob: Blob, path: Path, most: int, what: str, progress: Progress
     ) -> None:
         """Download a part of the image from the first endpoint that delivers it correctly."""
+        name = f"{what} of {self._short()}"
         failures: list[tuple[Endpoint, GiveUp]] = []
         for endpoint in list(self.endpoints):
             with ExitStack() as bar:
@@ -218,7 +226,7 @@ class _Source:
             self.endpoints.remove(endpoint)
             self.endpoints.insert(0, endpoint)
             return
-        raise self._failure(name, failures)
+        raise self._failure(what, failures)
 
     def _session(self, endpoint: Endpoint) -> tuple[Session, Endpoint]:
         if endpoint not in self.sessions:
@@ -236,10 +244,7 @@ class _Source:
     def _short(self) -> str:
         return f"{self.reference.registry}/{self.reference.repository}"
 
-    def _label(self, blob: Blob) -> str:
-        return f"layer {blob.sha256[:12]} of {self._short()}"
-
-    def _failure(self, name: str, failures: list[tuple[Endpoint, GiveUp]]) -> FetchError:
+    def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> FetchError:
         reasons = "; ".join(f"{endpoint.host}: {failure}" for endpoint, failure in failures)
         endpoint, last = next(
             (pair for pair in reversed(failures) if not pair[0].mirror), failures[-1]
@@ -248,7 +253,7 @@ class _Source:
         if last.status in (401, 403):
             hint = f"Log in with an account that may pull it ({login}), then run the command again."
         elif last.status == 404:
-            hint = "Correct the registry, repository and digest of the source in the build file."
+            hint = _BY_HAND
         elif last.status == 429:
             hint = f"Wait, or log in for a higher limit ({login}), then run the command again."
         else:
@@ -257,10 +262,14 @@ class _Source:
                 f"HTTPS_PROXY, or {VARIABLE} to a mirror of Docker Hub."
             )
         return FetchError(
-            f"could not read {name} ({self.reference.name}): {reasons}",
+            f"could not read {what} of image {self.reference.name}: {reasons}",
             hint=hint,
             details={"image": self.reference.name, "host": endpoint.host, "status": last.status},
         )
+
+
+def _label(blob: Blob) -> str:
+    return f"layer {blob.sha256[:12]}"
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from typing import IO, Protocol
 from compreface_cli.errors import FetchError
 from compreface_cli.models.files import CHUNK
 from compreface_cli.models.registry.manifest import Unusable
+from compreface_cli.models.sources import matches
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -49,14 +50,6 @@ class Bounds:
 
 class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
-
-
-def matches(pattern: str, path: str) -> bool:
-    before, star, after = pattern.partition("*")
-    if not star:
-        return pattern == path
-    fits = path.startswith(before) and path.endswith(after)
-    return fits and len(path) >= len(pattern) - 1 and "/" not in path[len(before) :]
 
 
 @dataclass(slots=True)

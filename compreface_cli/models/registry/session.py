@@ -65,7 +65,11 @@ class Session:
         response.close()
         self._header = self._answer(response.headers.get_list("www-authenticate"))
         request.headers["Authorization"] = self._header
-        return self._client.send(request, stream=stream)
+        response = self._client.send(request, stream=stream)
+        if response.status_code == 401:
+            response.close()
+            raise self._refusal()
+        return response
 
     def _answer(self, challenges: list[str]) -> str:
         """The header Authorization that answers a challenge; raises GiveUp, TryAgain."""
@@ -76,9 +80,12 @@ class Session:
                 return f"Bearer {self._token(values, known)}"
             if scheme == "basic" and known is not None and known.user:
                 return known.basic
-        if known is None:
-            raise GiveUp("it asks for a login", status=401)
-        raise GiveUp("it does not accept the credentials of docker login", status=401)
+        raise self._refusal()
+
+    def _refusal(self) -> GiveUp:
+        if self._credentials() is None:
+            return GiveUp("it asks for a login", status=401)
+        return GiveUp("it does not accept the credentials of docker login", status=401)
 
     def _token(self, challenge: dict[str, str], known: Credentials | None) -> str:
         import httpx2
