@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from compreface_cli.plan.plan import Plan
 
 _WIDTH = 76  # of the remarks below the file
-_DERIVED = ("models", "stack", "engine_limits", "origins", "secrets", "project", "volume")
+_DERIVED = (
+    "models", "stack", "engine_limits", "origins", "secrets", "licence", "project", "volume",
+)  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

@@ -16,6 +16,7 @@ from compreface_cli.checks.base import DOCKER
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings_table import DEFAULT_BUILD
+from compreface_cli.deploy import licences
 from compreface_cli.docker import image
 from compreface_cli.engine import check, venv
 from compreface_cli.errors import PreflightError, UsageError
@@ -50,6 +51,7 @@ class Request:
     no_cache: bool = False
     pull: bool = False
     accept_hash: Mapping[str, Sequence[str]] | None = None
+    accept_licence: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def build(request: Request, out: Output) -> Built:
     with interruptible():
         leftovers.sweep(_FOLDER)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
-        resolved = settings.resolve(flags)
+        resolved = settings.resolve({**flags, "accept_licence": request.accept_licence})
         for note in resolved.notes:
             out.note(note)
         chosen, own = _settle(request, resolved)
@@ -87,6 +89,7 @@ def build(request: Request, out: Output) -> Built:
         )
         remote = _to_push(tags or [plan.image]) if request.push else []
         _preflight(plan, own, out)
+        licences.of_plan(plan, out)
         with CleanUp(out.note) as undo:
             made = _in_temporary_folder(plan, request, undo, out)
             kept = own.keep(out) if own is not None else None

@@ -69,6 +69,21 @@ def obtainable(model: Model, places: Places | None = None) -> bool:
     )
 
 
+def to_fetch(model: Model, places: Places | None = None) -> tuple[ModelFile, ...]:
+    """The files that `ensure` would fetch: the model is not prepared, and they do not lie here."""
+    places = places or Places()
+    if state(model, places) == "here":
+        return ()
+    return tuple(file for file in model.files if not _here(model, file, places))
+
+
+def _here(model: Model, file: ModelFile, places: Places) -> bool:
+    try:
+        return _lying_here(model, file, places, (), _silent) is not None
+    except _Unaccepted:  # `ensure` stops at that file and fetches nothing in its place
+        return True
+
+
 def missing_hint(model: Model, places: Places | None = None) -> str:
     """The hint how a user supplies the files of a model that has no source."""
     places = places or Places()

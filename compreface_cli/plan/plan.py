@@ -89,6 +89,9 @@ class Plan:
     origins: Mapping[str, str] = field(default_factory=dict)
     # passwords that the user has set; others are made once, when the project is written
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # `facts.licence` of the build, which applies to models that are not in the catalogue
+    licence: Mapping[str, str] = field(default_factory=dict)
+    accept_licence: tuple[str, ...] = ()  # models whose terms the user accepts, or "all"
 
     @property
     def api_keys(self) -> str:
@@ -237,6 +240,7 @@ def resolve(
     models = of_plugins(build, (detector, calculator, *plugins), catalogue)
     models = tuple(replace(model, keep_source=model.format == row.format) for model in models)
 
+    stated = spec.facts.licence
     _room_for_a_body(settings)
     launcher: LauncherKind = pick("launcher")
     services: Services = "core" if launcher == "process" else pick("services")
@@ -279,6 +283,8 @@ def resolve(
             for key in ("postgres_password", "email_password", "api_keys")
             if settings.given(key)
         },
+        licence=stated.model_dump(exclude_none=True) if stated else {},
+        accept_licence=pick("accept_licence") or (),
     )
     plan = _behind_the_api(plan) if services == "full" else plan
     return plan if plan.image else replace(plan, image=_image(plan))
