@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 
 _WIDTH = 76  # of the remarks below the file
 _DERIVED = (
-    "models", "stack", "engine_limits", "origins", "secrets", "licence", "project", "volume",
-)  # fmt: skip
+    "models",
+    "replaced",
+    "stack",
+    "engine_limits",
+    "origins",
+    "secrets",
+    "licence",
+    "project",
+    "volume",
+)
 
 
 def register(app: typer.Typer) -> None:

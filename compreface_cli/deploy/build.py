@@ -50,6 +50,7 @@ class Request:
     push: bool = False
     no_cache: bool = False
     pull: bool = False
+    fallbacks: bool | None = None  # None: as the settings say
     accept_hash: Mapping[str, Sequence[str]] | None = None
     accept_licence: Sequence[str] | None = None
 
@@ -75,7 +76,8 @@ def build(request: Request, out: Output) -> Built:
     with interruptible():
         leftovers.sweep(_FOLDER)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
-        resolved = settings.resolve({**flags, "accept_licence": request.accept_licence})
+        flags |= {"fallbacks": request.fallbacks, "accept_licence": request.accept_licence}
+        resolved = settings.resolve(flags)
         for note in resolved.notes:
             out.note(note)
         chosen, own = _settle(request, resolved)

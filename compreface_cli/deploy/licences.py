@@ -101,7 +101,7 @@ def _due(models: Sequence[Model], terms: Mapping[str, Terms]) -> dict[str, Terms
     due = consent.due(terms, consent.path())
     if not due:
         return {}
-    fetched = [model.name for model in models if model.name in due and store.to_fetch(model)]
+    fetched = [model.name for model in models if model.name in due and store.fetches(model)]
     return {name: due[name] for name in fetched}
 
 

@@ -25,9 +25,9 @@ TERMS: Final = {
 
 
 def _agree(accepts: tuple[str, ...] = (), origin: str = "default") -> Case:
-    def case(_: Path) -> object:
+    def case(_: Path) -> None:
         models = [a_model(name=name, files=NOBODY) for name in TERMS]
-        return licences.agree(models, TERMS, accepts, origin, Output(json_mode=True, quiet=True))
+        licences.agree(models, TERMS, accepts, origin, Output(json_mode=True, quiet=True))
 
     return case
 
