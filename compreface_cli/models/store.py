@@ -69,6 +69,12 @@ def obtainable(model: Model, places: Places | None = None) -> bool:
     )
 
 
+def lies_here(model: Model, places: Places | None = None) -> bool:
+    """Whether a file of the right name lies here for each of the model's; asks no address."""
+    places = places or Places()
+    return all(any(_local(model, file, places)) for file in model.files)
+
+
 def missing_hint(model: Model, places: Places | None = None) -> str:
     """The hint how a user supplies the files of a model that has no source."""
     places = places or Places()
