@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,13 @@ from compreface_cli import plugin_table
 from compreface_cli.builds import builds
 from compreface_cli.config import paths
 from compreface_cli.errors import CfError
-from compreface_cli.models import catalogue
+from compreface_cli.models import catalogue, needed
 from compreface_cli.models.entry import Model
+from compreface_cli.models.needed import Download, can_be_had
+from compreface_cli.models.places import Places
 
+_NOWHERE = Path(os.devnull, "nowhere")
+_EMPTY = Places(models=_NOWHERE, weights=_NOWHERE, accepted=_NOWHERE, mirror="")
 _IPV4, _IPV6 = Path("/proc/net/route"), Path("/proc/net/ipv6_route")
 _REJECTED = 0x200  # RTF_REJECT of linux/route.h: a route that leads nowhere
 
@@ -25,58 +29,58 @@ class Models:
 
     states: Mapping[str, str]
     to_give: tuple[str, ...]  # those without an address and without a fallback: the user's task
-    to_fetch: tuple[str, ...]  # those that an address must give
-    download: int | None  # bytes of all files, fetched or not; None: not known
+    to_fetch: tuple[str, ...]  # those without a fallback that an address must give
+    download: int | None  # bytes that a machine without their files downloads; None: not known
 
 
 def of(build: builds.Listed, plugins: tuple[str, ...]) -> Models:
+    """The models of these plugins; a fault of an entry counts as a model that is missing."""
     entries = build.data.get("models")
     own = {
         str(entry.get("name")): entry
         for entry in (entries if isinstance(entries, list) else ())
         if isinstance(entry, dict)
     }
-    spared = build.data.get("fallbacks")
-    replaceable = tuple(spared) if isinstance(spared, dict) else ()
-    needed = plugin_table.models_of([one for one in plugins if one not in replaceable])
-    states: dict[str, str] = {}
-    to_give, to_fetch, sizes = [], [], []
+    fallbacks = build.data.get("fallbacks")
+    replaceable = tuple(fallbacks) if isinstance(fallbacks, dict) else ()
+    required = plugin_table.models_of([one for one in plugins if one not in replaceable])
+    places, states, known, to_give = Places(), dict[str, str](), list[Model](), []
     for name in plugin_table.models_of(plugins):
-        states[name], way = _state(build, name, own.get(name))
-        sizes.append(_size(own.get(name) or catalogue.entry(name)))
-        if name in needed and way == "none":
+        try:
+            model = _model(build, name, own.get(name))
+            states[name] = _state(model, in_build=name in own)
+        except CfError:  # `cf validate` and `cf up` report the fault
+            model, states[name] = None, "missing"
+        if model is not None:
+            known.append(model)
+        obtainable = model is not None and (
+            states[name] == "here" or any(can_be_had(choice, places) for choice in model.choices)
+        )
+        if name in required and not obtainable:
             to_give.append(name)
-        if name in needed and way == "fetch":
-            to_fetch.append(name)
-    known = [size for size in sizes if size is not None]
-    download = sum(known) if len(known) == len(sizes) else None
-    return Models(states, tuple(to_give), tuple(to_fetch), download)
+    absent = [model for model in known if states[model.name] != "here"]
+    fetched = {name for each in needed.of(absent, places, catalogue.PATH) for name in each.models}
+    return Models(
+        states,
+        tuple(to_give),
+        tuple(name for name in required if name in fetched),
+        _bytes(needed.of(known, _EMPTY, catalogue.PATH), states),
+    )
 
 
-def _size(entry: Mapping[str, Any] | None) -> int | None:
-    """Bytes of a model's files; None if one of them does not state its own."""
-    files = entry.get("files") if entry else None
-    sizes = [file.get("bytes") for file in files or () if isinstance(file, dict)]
-    known = [size for size in sizes if isinstance(size, int)]
-    return sum(known) if known and len(known) == len(sizes) else None
+def _bytes(downloads: Sequence[Download], names: Collection[str]) -> int | None:
+    """What these downloads transfer; None if they lack a model or one's size is not known."""
+    sizes = [each.bytes for each in downloads if each.bytes is not None]
+    complete = {name for each in downloads for name in each.models} == set(names)
+    return sum(sizes) if complete and len(sizes) == len(downloads) else None
 
 
-def _state(build: builds.Listed, name: str, own: Mapping[str, Any] | None) -> tuple[str, str]:
-    """The state of a model, and where it can come from: `here`, `fetch` or `none`."""
-    if own is None and not _may_be_here(name):
-        return "missing", "fetch" if catalogue.has_address(name) else "none"
+def _state(model: Model | None, *, in_build: bool) -> str:
+    if model is None or (not in_build and not _may_be_here(model.name)):
+        return "missing"
     from compreface_cli.models import store
 
-    try:
-        model = _model(build, name, own)
-        if model is None:
-            return "missing", "none"
-        state = store.state(model)
-        if not store.obtainable(model):
-            return state, "none"
-        return state, "here" if state == "here" or store.lies_here(model) else "fetch"
-    except CfError:
-        return "missing", "none"  # `cf validate` and `cf up` report the fault
+    return store.state(model)
 
 
 def _may_be_here(name: str) -> bool:

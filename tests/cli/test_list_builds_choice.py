@@ -14,7 +14,7 @@ from compreface_cli.inspect import described, models_here
 from compreface_cli.inspect.list_builds import Row, rows
 from compreface_cli.models import catalogue
 from compreface_cli.runtimes import FLAGS
-from tests.cli.build_files import build_data, model_entry, plain_data, write
+from tests.cli.build_files import SHA, build_data, model_entry, plain_data, write
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.names import assert_named
 
@@ -241,7 +241,13 @@ def test_sizes_have_at_most_six_characters(count: int | None, text: str) -> None
 def test_the_size_of_a_download_is_that_of_all_its_files(cf: Cf, tmp_path: Path) -> None:
     assert seen()["embedded"].download == 0
     write(tmp_path / "builds", build_data())
-    assert seen()["my-build"].download is None
+    assert seen()["my-build"].download is None  # no address
+    file = {"path": "my-model.onnx", "sha256": SHA, "sources": ["https://files.test/m.onnx"]}
+    write(tmp_path / "builds", build_data(models=[model_entry(files=[file])]))
+    assert seen()["my-build"].download is None  # no size
+    write(tmp_path / "builds", build_data(models=[model_entry(files=[{**file, "bytes": 5}])]))
+    assert seen()["my-build"].download == 5
+    assert seen(network=False)["my-build"].why_not == "network"
 
 
 def test_ratios_have_the_digits_that_matter() -> None:
