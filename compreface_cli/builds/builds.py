@@ -154,10 +154,15 @@ def _differs_from_catalogue(entry: ModelSpec) -> bool:
     known, own = catalogue.model(entry.name), model_of(entry)
     if known is None:
         return False
-    if entry_digest(own) != entry_digest(known):  # all but hashes and sources
-        return True
-    hashes = {file.path: set(file.sha256) for file in known.files}
-    return hashes != {file.path: set(file.sha256) for file in own.files}
+
+    def compared(model: Model) -> list[Any]:
+        """What the conversion depends on: all but the sources."""
+        return [
+            (entry_digest(choice), {file.path: set(file.sha256) for file in choice.files})
+            for choice in model.choices
+        ]
+
+    return compared(known) != compared(own)
 
 
 def model_of(entry: ModelSpec, build_folder: str = "") -> Model:
@@ -175,6 +180,8 @@ def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSp
     data = base.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     data = {"schema": 1, **data, **{key: v for key, v in changes.items() if v is not None}}
     data["name"] = name
+    if changes.get("plugins") is not None:
+        data.pop("fallbacks", None)  # whoever names the plugins wants these
     if base.name != name:
         data["summary"] = f"{base.name} with changes of your own"
     if facts := _facts_that_hold(data.pop("facts", {}), base.spec, data):
@@ -215,6 +222,7 @@ def _facts_that_hold(
     holds = {"recognition": calculator and detector, "detection": detector}
     kept = {
         **facts,
+        "good_for": facts.get("good_for") if calculator and detector else None,
         "accuracy": [
             figure for figure in facts.get("accuracy", ()) if holds[figure.get("of", "recognition")]
         ],

@@ -7,7 +7,7 @@ would double the time of `cf list-builds`.
 from __future__ import annotations
 
 from collections.abc import ItemsView, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from math import isclose
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from compreface_cli import plugin_table
 from compreface_cli.models.entry import Border, Model
+from compreface_cli.models.sources import Source
 
 PATH = Path(__file__).with_name("catalogue.yaml")
 
@@ -28,6 +29,7 @@ class About:
     licence: str
     use: str  # any | non-commercial | unstated: what the licence of the weights allows
     trained_on: tuple[str, ...]  # names of `training_data`; empty: no statement was found
+    by_group: Mapping[str, float] = field(default_factory=dict)  # percent, by set of FaceGroups
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,15 @@ class TrainingData:
 
     use: str
     terms: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaceGroups:
+    """What `About.by_group` measures, who measured it, and the photographs of each group."""
+
+    measure: str
+    source: str
+    sets: Mapping[str, str]
 
 
 @cache
@@ -70,9 +81,19 @@ def models(path: Path = PATH) -> dict[str, Model]:
 
 
 def has_address(name: str, path: Path = PATH) -> bool:
-    """Whether every file of the model has a download address."""
+    """Whether every file of the model, or of one of its alternatives, has a source."""
     known = entry(name, path)
-    return known is not None and all(file["sources"] for file in known["files"])
+    return known is not None and any(
+        all(file["sources"] for file in files["files"])
+        for files in (known, *known.get("alternatives", ()))
+    )
+
+
+def download_size(source: Source, path: Path = PATH) -> int | None:
+    """The size in bytes of that archive, or of that image's layer as it is downloaded, if known."""
+    sizes = _document(path).get("download_sizes") or {}
+    known: int | None = sizes.get(f"{source.digest}#{source.layer}", sizes.get(source.digest))
+    return known
 
 
 def _entries(path: Path) -> ItemsView[str, Any]:
@@ -99,6 +120,10 @@ def built_in(path: Path = PATH) -> Mapping[str, tuple[str, About]]:
 def training_data(path: Path = PATH) -> Mapping[str, TrainingData]:
     """The training sets by name."""
     return {name: TrainingData(**data) for name, data in _document(path)["training_data"].items()}
+
+
+def face_groups(path: Path = PATH) -> FaceGroups:
+    return FaceGroups(**_document(path)["face_groups"])
 
 
 def border(

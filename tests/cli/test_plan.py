@@ -52,7 +52,9 @@ def test_a_limit_of_zero_counts_as_set() -> None:
 
 def test_every_value_has_an_origin() -> None:
     whole = plan()
-    named = set(whole.as_dict()) - set("build summary models stack engine_limits origins".split())
+    named = set(whole.as_dict()) - set(
+        "build summary models stack engine_limits origins replaced".split()
+    )
     assert named - {"secrets", "project", "volume"} <= set(whole.origins)
     assert set(whole.stack) <= set(whole.origins)
 
@@ -349,6 +351,16 @@ def test_different_engines_have_different_image_names() -> None:
 def test_where_a_build_file_lies_does_not_change_the_image() -> None:
     here, there = (custom_build_file(Path(f"/{one}/my-build.yaml")) for one in ("a", "b"))
     assert plan(here).image == plan(there).image
+
+
+def test_an_alternative_changes_the_image_and_a_stated_size_does_not() -> None:
+    def image(**entry: Any) -> str:
+        return plan(custom_build_file(models=[model_entry(**entry)])).image
+
+    file = {"path": "my-model.onnx", "sha256": SHA}
+    other = {"format": "onnx", "files": [{"path": "other.onnx"}]}
+    assert image(files=[file]) == image(files=[{**file, "bytes": 7}])
+    assert image(files=[file]) != image(files=[file], alternatives=[other])
 
 
 flags = st.fixed_dictionaries(
