@@ -35,7 +35,7 @@ from tests.cli.test_download import Recorder
 Case = Callable[[Path], object]
 Change = Callable[[LyingRegistry, Parts], object]
 
-QUICK = Limits(connect_s=1, stall_s=0.5, total_s=9, tries=1, backoff_s=0.0)
+QUICK = Limits(connect_s=10, stall_s=10, total_s=60, tries=1, backoff_s=0.0)
 PATH = "app/model.pb"
 GOOD = image(tar(Member(PATH, b"weights")))
 Usage = namedtuple("Usage", "free")
