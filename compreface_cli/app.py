@@ -18,6 +18,8 @@ COMMANDS: Mapping[str, str] = {
     "show": "Show a build file, or the resolved plan.",
     "validate": "Check build files.",
     "build": "Build the engine's image.",
+    "export": "Write a build into one file for others.",
+    "import_": "Keep a build that another machine exported.",
     "render": "Write a Compose project that runs without cf.",
     "up": "Start a build and wait until it recognises a reference face.",
     "down": "Stop an instance; its data are kept.",
@@ -68,12 +70,13 @@ def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
 
     words = [argument for argument in arguments or () if not argument.startswith("-")]
     word = words[0].replace("-", "_") if words else ""
+    word = f"{word}_" if word == "import" else word  # a module cannot have that name
     if arguments is None or word in COMMANDS:
         for name in (word,) if word in COMMANDS else COMMANDS:
             import_module(f"compreface_cli.commands.{name}").register(app)
     else:
         for name, line in COMMANDS.items():
-            app.command(name=name.replace("_", "-"), help=line)(_no_command)
+            app.command(name=name.rstrip("_").replace("_", "-"), help=line)(_no_command)
     return app
 
 
