@@ -10,6 +10,7 @@ CfError                1   failed; the root of all errors that `cf` reports
 ├── HardwareError      7   CPU flags, GPU, driver
 ├── UnhealthyError     8   not ready in time, crashed, or answered wrongly
 ├── FetchError         9   a download, a missing model or a hash
+│   └── UnreachableError 9 no source delivers a file: the network, a registry, no address
 ├── PreflightError    3-9  findings before anything was created; the smallest code of them
 └── InterruptedByUser 130  Ctrl-C or SIGTERM
 
@@ -84,6 +85,10 @@ class UnhealthyError(CfError):
 
 class FetchError(CfError):
     exit_code = 9
+
+
+class UnreachableError(FetchError):
+    """A file that no source delivers, as opposed to one that is wrong or must be accepted first."""
 
 
 class InterruptedByUser(CfError):

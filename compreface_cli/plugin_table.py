@@ -91,6 +91,11 @@ def model_of(plugin: str) -> str | None:
     return model or (row.models[0] if row.models else None)
 
 
+def kind(plugin: str) -> str:
+    """The last part of the name, AgeDetector: which field it returns, whatever network it runs."""
+    return split(plugin)[0].rpartition(".")[2]
+
+
 def model_role(plugin: str) -> Role:
     """The role that this plugin's model must have: its own."""
     return PLUGINS[split(plugin)[0]].role

@@ -278,6 +278,8 @@ def _type(field: Mapping[str, Any]) -> str:
         if "prefixItems" in field:
             return f"list of {len(field['prefixItems'])} numbers"
         return f"list of {_type(field['items'])}"
+    if field["type"] == "object":
+        return f"mapping to {_type(field['additionalProperties'])}"
     limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
     limits |= {"exclusiveMaximum": "below", "maxLength": "at most"}
     words = [f"{word} {field[key]:g}" for key, word in limits.items() if key in field]

@@ -186,6 +186,8 @@ def customise(base: BuildFile, name: str, changes: Mapping[str, Any]) -> BuildSp
     data = base.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     data = {"schema": 1, **data, **{key: v for key, v in changes.items() if v is not None}}
     data["name"] = name
+    if changes.get("plugins") is not None:
+        data.pop("fallbacks", None)  # whoever names the plugins wants these
     if base.name != name:
         data["summary"] = f"{base.name} with changes of your own"
     if facts := _facts_that_hold(data.pop("facts", {}), base.spec, data):
@@ -226,6 +228,7 @@ def _facts_that_hold(
     holds = {"recognition": calculator and detector, "detection": detector}
     kept = {
         **facts,
+        "good_for": facts.get("good_for") if calculator and detector else None,
         "accuracy": [
             figure for figure in facts.get("accuracy", ()) if holds[figure.get("of", "recognition")]
         ],

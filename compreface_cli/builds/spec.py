@@ -101,6 +101,10 @@ class Licence(Strict):
 class Facts(Strict):
     """What is known about the build; nothing here changes how it runs."""
 
+    good_for: Annotated[str, Field(min_length=1, max_length=40)] | None = Field(
+        default=None,
+        description="What it is good for, in a few words; `cf list-builds` shows 16 characters.",
+    )
     accuracy: list[Accuracy] = Field(default_factory=list, description="Published and measured.")
     licence: Licence | None = Field(default=None, description="Terms of the weights.")
     upstream: Text | None = Field(
@@ -137,6 +141,11 @@ class BuildSpec(Strict):
         max_length=32,
         description="Further plugins; without the key, the four that CompreFace's UI reads.",
     )
+    fallbacks: dict[str, Annotated[Plugin, _plugin("analyzer")] | None] = Field(
+        default_factory=dict,
+        description="By plugin, the one that takes its place where its model cannot be fetched; "
+        "null leaves it out.",
+    )
     base_image: Annotated[str, Field(pattern=BASE_IMAGE)] | None = Field(
         default=None, description="Image that the engine's image is built on."
     )
@@ -152,6 +161,9 @@ class BuildSpec(Strict):
         if duplicate is not None:
             why = f"{self.plugins[duplicate]} is listed twice"
             raise misfit(("plugins", duplicate), f"plugins.{duplicate}: {why}")
+        for plugin, instead in self.fallbacks.items():
+            if why := self._fallback_fault(plugin, instead):
+                raise misfit(("fallbacks", plugin), f"fallbacks.{plugin}: {why}")
         conflict = bf16_fault(self.runtime, self.device) if self.precision == "bf16" else ""
         if conflict:
             why = f"precision: bf16 cannot be combined with {conflict}: it is {BF16_IS_FOR}"
@@ -169,6 +181,26 @@ class BuildSpec(Strict):
                     why = f"models.{number}.role: {plugin} needs a model with the role {role}"
                     raise misfit(("models", number, "role"), f"{why}, not {model.role}")
         return self
+
+    def _fallback_fault(self, plugin: str, instead: str | None) -> str:
+        """Why `instead` cannot take the place of that plugin; empty if it can."""
+        if plugin in (self.detector, self.calculator):
+            return "a detector and a calculator have no fallback: another gives other embeddings"
+        if plugin not in self.plugins:
+            return (
+                f"it is none of the build's plugins: {', '.join(self.plugins) or 'there are none'}"
+            )
+        if plugin_table.model_of(plugin) is None:
+            return "it needs no model, so it needs no fallback"
+        if instead is None:
+            return ""
+        if instead in self.plugins or list(self.fallbacks.values()).count(instead) > 1:
+            return f"{instead} is listed already"
+        if plugin_table.kind(instead) != plugin_table.kind(plugin):
+            return f"{instead} does not answer what {plugin} answers"
+        if plugin_table.model_of(instead) == plugin_table.model_of(plugin):
+            return f"{instead} needs the same model"
+        return ""
 
 
 def _duplicate(words: Sequence[str]) -> int | None:

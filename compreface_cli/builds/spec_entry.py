@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from compreface_cli.models import sources
 from compreface_cli.plugin_table import Format, Network, Role
 
 MODEL_NAME = r"^[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$"
@@ -39,8 +40,7 @@ def _inside(path: str) -> str:
 
 
 def _source(address: str) -> str:
-    if not address.startswith(("https://", "http://")) or any(c.isspace() for c in address):
-        raise ValueError("must be an http or https address; a file goes beside the build file")
+    sources.parse(address)
     return address
 
 
@@ -62,7 +62,14 @@ class File(Strict):
         BeforeValidator(_hashes, json_schema_input_type=Sha256 | list[Sha256] | None),
     ] = Field(default=[], description="Accepted hashes; null: it is shown once, to be accepted.")
     sources: list[Annotated[str, AfterValidator(_source)]] = Field(
-        default=[], description="Addresses to download it from, http or https."
+        default=[],
+        max_length=16,
+        description="Where to fetch it, tried in order: `https://...`, `git+https://...@COMMIT/"
+        "PATH`, `zip+https://...@sha256:DIGEST/MEMBER`, the same with `tar+`, or "
+        "`oci://REGISTRY/REPOSITORY@sha256:DIGEST/PATH`.",
+    )
+    bytes: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Size of what is downloaded for it, where known."
     )
 
 

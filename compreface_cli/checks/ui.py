@@ -11,8 +11,7 @@ from compreface_cli.plan.plan import Plan
 
 NAME = "ui"
 
-# The page reads these fields of each face without a test for their absence. The last part of a
-# plugin's name says which field it returns, whichever network it runs.
+# The page reads these fields of each face without a test for their absence.
 _READ = {
     "LandmarksDetector": "landmarks",
     "PoseEstimator": "pose",
@@ -35,13 +34,13 @@ def judge(plan: Plan) -> Iterator[Finding]:
     """
     if plan.services != "full" or plan.launcher == "process":
         return
-    has = {_class(plugin) for plugin in plan.plugins}
-    missing = [plugin for plugin in plugin_table.UI_PLUGINS if _class(plugin) not in has]
+    has = {plugin_table.kind(plugin) for plugin in plan.plugins}
+    missing = [plugin for plugin in plugin_table.UI_PLUGINS if plugin_table.kind(plugin) not in has]
     if not missing:
         fields = _words([*_READ.values()])
         yield ok(NAME, f"the engine returns all that the UI reads of a face: {fields}")
         return
-    lacks = [_READ[_class(plugin)] for plugin in missing]
+    lacks = [_READ[plugin_table.kind(plugin)] for plugin in missing]
     # Without age or gender the page's script fails before it draws the first face.
     blank = "show no faces" if {"age", "gender"} & {*lacks} else "show faces incompletely"
     lines = "\n".join(f"  - {plugin}" for plugin in missing)
@@ -52,10 +51,6 @@ def judge(plan: Plan) -> Iterator[Finding]:
         f"which no plugin of the build {plan.build} returns",
         f"Add to `plugins:` ({origin}):\n{lines}\nor start the engine alone: --services core",
     )
-
-
-def _class(plugin: str) -> str:
-    return plugin_table.split(plugin)[0].rpartition(".")[2]
 
 
 def _words(words: Sequence[str]) -> str:

@@ -46,6 +46,10 @@ def build(
     ] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Ignore the build cache.")] = False,
     pull: Annotated[bool, typer.Option("--pull", help="Pull a newer base image first.")] = False,
+    no_fallbacks: Annotated[
+        bool,
+        typer.Option("--no-fallbacks", help="Fail where a plugin's model cannot be fetched."),
+    ] = False,
     accept_hash: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,6 +73,7 @@ def build(
         push=push,
         no_cache=no_cache,
         pull=pull,
+        fallbacks=False if no_fallbacks else None,
         accept_hash=accepted.parse(accept_hash or ()),
     )
     built = deploy.build(request, out)

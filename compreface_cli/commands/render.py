@@ -55,6 +55,10 @@ def render(
     no_models: Annotated[
         bool, typer.Option("--no-models", help="Leave the model files out.")
     ] = False,
+    no_fallbacks: Annotated[
+        bool,
+        typer.Option("--no-fallbacks", help="Fail where a plugin's model cannot be fetched."),
+    ] = False,
     accept_hash: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,6 +81,7 @@ def render(
             "port": port,
             "core_port": core_port,
             "bind": bind,
+            "fallbacks": False if no_fallbacks else None,
             **changes,
         },
         folder,

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from compreface_cli.plan.plan import Plan
 
 _WIDTH = 76  # of the remarks below the file
-_DERIVED = ("models", "stack", "engine_limits", "origins", "secrets", "project", "volume")
+_DERIVED = (
+    "models",
+    "replaced",
+    "stack",
+    "engine_limits",
+    "origins",
+    "secrets",
+    "project",
+    "volume",
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -80,6 +80,10 @@ def up(
             help="Seconds to wait for the first answer, and for preparing each model.",
         ),
     ] = None,
+    no_fallbacks: Annotated[
+        bool,
+        typer.Option("--no-fallbacks", help="Fail where a plugin's model cannot be fetched."),
+    ] = False,
     accept_hash: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,6 +118,7 @@ def up(
             "bind": bind,
             "services": services,
             "launcher": launcher,
+            "fallbacks": False if no_fallbacks else None,
             **changes,
         },
         out,

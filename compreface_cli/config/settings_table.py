@@ -204,6 +204,13 @@ BUILD: tuple[Setting, ...] = (
     Setting("calculator", _text, None, "Calculator plugin.", flag="--calculator"),
     Setting("plugins", _list, None, "Further plugins.", flag="--plugin"),
     Setting(
+        "fallbacks",
+        _flag,
+        "true",
+        "Whether a plugin whose model cannot be fetched may be replaced, as the build says.",
+        flag="--no-fallbacks",
+    ),
+    Setting(
         "runtime",
         _choice(*RUNTIMES),
         None,

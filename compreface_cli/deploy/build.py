@@ -49,6 +49,7 @@ class Request:
     push: bool = False
     no_cache: bool = False
     pull: bool = False
+    fallbacks: bool | None = None  # None: as the settings say
     accept_hash: Mapping[str, Sequence[str]] | None = None
 
 
@@ -73,7 +74,7 @@ def build(request: Request, out: Output) -> Built:
     with interruptible():
         leftovers.sweep(_FOLDER)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
-        resolved = settings.resolve(flags)
+        resolved = settings.resolve({**flags, "fallbacks": request.fallbacks})
         for note in resolved.notes:
             out.note(note)
         chosen, own = _settle(request, resolved)

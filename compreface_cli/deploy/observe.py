@@ -44,7 +44,9 @@ def digest(plan: Plan) -> str:
     """Over all that decides what runs: the plan, its models, this cf, the engine's wheel."""
     from compreface_cli.models import store
 
-    document = {**plan.as_dict(), "origins": None, "api_keys": ["in a file", plan.api_keys]}
+    document = {**plan.as_dict(), "api_keys": ["in a file", plan.api_keys]}
+    # These describe how the plan came to be, and nothing that runs.
+    document |= dict.fromkeys(("origins", "fallbacks", "replaced"))
     engine = venv.inputs(plan.wheels).key()
     weights = [store.fingerprint(model) for model in plan.models]
     text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)

@@ -168,7 +168,7 @@ def start_command(record: Record) -> str:
     for row in BUILD:
         if row.flag and origins.get(row.key) == f"flag {row.flag}":
             value = record.plan[row.key]
-            if row.key == "device":
+            if row.key in ("device", "fallbacks"):  # flags without a value
                 words.append(row.flag)
             else:
                 for item in value if isinstance(value, list | tuple) else [value]:

@@ -90,19 +90,20 @@ def write_project(run: Preparation, _: Sequence[str]) -> None:
 
 
 def pull_images(run: Preparation, names: Sequence[str]) -> None:
-    """Pulled images stay, also when the run fails: other builds may use them.
+    """Pull the images side by side; they stay when the run fails, since others may use them.
 
-    Raises PreflightError for an engine's image of another build.
+    Raises PreflightError for an engine's image of another build, before any other is pulled.
     """
     from compreface_cli.deploy.build import shown
-    from compreface_cli.docker import image
+    from compreface_cli.docker import image, pulls
 
-    for name in names:
-        pulled = image.obtain(
-            name, report=run.out.note, waiting=shown(run.out), pull=run.options.pull
-        )
-        if name == run.plan.image:
-            raise_for([finding for finding in [misfit(run.plan, pulled.labels)] if finding])
+    waiting, pull = shown(run.out), run.options.pull
+    if run.plan.image in names:
+        engine = image.obtain(run.plan.image, report=run.out.note, waiting=waiting, pull=pull)
+        raise_for([finding for finding in [misfit(run.plan, engine.labels)] if finding])
+    others = [name for name in names if name != run.plan.image]
+    if others:
+        pulls.obtain_all(others, report=run.out.note, waiting=waiting, pull=pull)
 
 
 def build_image(run: Preparation, _: Sequence[str]) -> None:

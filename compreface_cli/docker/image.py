@@ -113,10 +113,18 @@ def _silent(label: str) -> Iterator[Callable[[str], None]]:
     yield lambda text: None
 
 
-def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool = False) -> Image:
+def obtain(
+    name: str,
+    *,
+    report: Report,
+    waiting: Waiting = _silent,
+    pull: bool = False,
+    watch: cli.Watch | None = None,
+) -> Image:
     """The local image of that name; pulled if it is absent, or always with `pull`.
 
-    Raises FetchError when it cannot be pulled.
+    `watch` is called every second; an error that it returns ends the pull. Raises FetchError when
+    the image cannot be pulled.
     """
     before = find(name)
     if before is not None and not pull:
@@ -128,6 +136,7 @@ def obtain(name: str, *, report: Report, waiting: Waiting = _silent, pull: bool 
                 doing=f"pull {name}",
                 timeout_s=None,
                 on_line=lambda line: None,
+                watch=watch,
             )
     except CfError as failed:
         if before is None or not isinstance(failed, FetchError):

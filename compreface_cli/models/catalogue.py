@@ -7,7 +7,7 @@ would double the time of `cf list-builds`.
 from __future__ import annotations
 
 from collections.abc import ItemsView, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from math import isclose
 from pathlib import Path
@@ -28,6 +28,7 @@ class About:
     licence: str
     use: str  # any | non-commercial | unstated: what the licence of the weights allows
     trained_on: tuple[str, ...]  # names of `training_data`; empty: no statement was found
+    by_group: Mapping[str, float] = field(default_factory=dict)  # percent, by set of FaceGroups
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,15 @@ class TrainingData:
 
     use: str
     terms: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaceGroups:
+    """What `About.by_group` measures, who measured it, and the photographs of each group."""
+
+    measure: str
+    source: str
+    sets: Mapping[str, str]
 
 
 @cache
@@ -99,6 +109,10 @@ def built_in(path: Path = PATH) -> Mapping[str, tuple[str, About]]:
 def training_data(path: Path = PATH) -> Mapping[str, TrainingData]:
     """The training sets by name."""
     return {name: TrainingData(**data) for name, data in _document(path)["training_data"].items()}
+
+
+def face_groups(path: Path = PATH) -> FaceGroups:
+    return FaceGroups(**_document(path)["face_groups"])
 
 
 def border(

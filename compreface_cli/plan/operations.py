@@ -174,12 +174,15 @@ def _compose(wanted: Plan, observed: Observed, options: Options) -> Iterator[Ope
     if observed.project != "same":
         cause = "it is not there yet" if observed.project == "absent" else "the plan has changed"
         yield Operation("write project", wanted.project, cause)
-    yield from _engine_image(wanted, observed, options)
+    engine = list(_engine_image(wanted, observed, options))
+    # All pulls together, which are carried out side by side; a build takes longest.
+    yield from (each for each in engine if each.verb == "pull image")
     for service, image in wanted.stack_images.items():
         if options.pull:
             yield Operation("pull image", image, _NEWER)
         elif image not in observed.stack_images:
             yield Operation("pull image", image, f"{service} needs it and it is not here")
+    yield from (each for each in engine if each.verb != "pull image")
     if wanted.services == "full" and not observed.volume:
         cause = f"the database keeps its data there, as of {wanted.calculator}"
         yield Operation("create volume", wanted.volume, cause)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from compreface_cli import __version__, plugin_table
+from compreface_cli import plugin_table
 from compreface_cli.config.settings_table import BY_KEY, MAX_BODY_BYTES, MAX_QUEUE_BYTES, PASSED_ON
-from compreface_cli.docker.labels import IMAGE
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.entry import Border, Model, ModelFile
+from compreface_cli.plan import fallbacks
+from compreface_cli.plan.fallbacks import Fallback, Replaced
+from compreface_cli.plan.image_name import image_name
 from compreface_cli.plan.models import of_plugins
 from compreface_cli.runtimes import BF16, BF16_IS_FOR, RUNTIMES, bf16_fault, joined
 
@@ -89,6 +89,9 @@ class Plan:
     origins: Mapping[str, str] = field(default_factory=dict)
     # passwords that the user has set; others are made once, when the project is written
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # what may take the place of a plugin whose model cannot be fetched, and what has taken it
+    fallbacks: tuple[Fallback, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
 
     @property
     def api_keys(self) -> str:
@@ -169,6 +172,7 @@ class Plan:
         """The plan as a JSON document, with the names of the secrets but not their values."""
         document = asdict(self)
         document["secrets"] = sorted(self.secrets)
+        document["fallbacks"] = {each.plugin: each.instead for each in self.fallbacks}
         return {**document, "project": self.project, "volume": self.volume}
 
 
@@ -234,8 +238,14 @@ def resolve(
     _known("calculator", settings, calculator)
     _known("plugins", settings, *plugins)
 
-    models = of_plugins(build, (detector, calculator, *plugins), catalogue)
-    models = tuple(replace(model, keep_source=model.format == row.format) for model in models)
+    def with_files(models: tuple[Model, ...]) -> tuple[Model, ...]:
+        return tuple(replace(model, keep_source=model.format == row.format) for model in models)
+
+    models = with_files(of_plugins(build, (detector, calculator, *plugins), catalogue))
+    # Whoever names the plugins wants these; so does a named image, which has them already.
+    own = not settings.given("plugins") and not settings.given("image")
+    may_fall_back = pick("fallbacks") == "true" and own
+    declared = fallbacks.of_build(build, catalogue) if may_fall_back else ()
 
     _room_for_a_body(settings)
     launcher: LauncherKind = pick("launcher")
@@ -279,9 +289,10 @@ def resolve(
             for key in ("postgres_password", "email_password", "api_keys")
             if settings.given(key)
         },
+        fallbacks=tuple(replace(each, models=with_files(each.models)) for each in declared),
     )
     plan = _behind_the_api(plan) if services == "full" else plan
-    return plan if plan.image else replace(plan, image=_image(plan))
+    return plan if plan.image else replace(plan, image=image_name(plan))
 
 
 def with_launcher(plan: Plan, launcher: Literal["compose", "process"]) -> Plan:
@@ -381,23 +392,3 @@ def _stack(settings: Settings, origins: dict[str, str]) -> dict[str, str]:
 
 def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _of_image(model: Model) -> dict[str, Any]:
-    """The fields of a model that affect an image, so neither its folder nor its threshold."""
-    entry = asdict(model)
-    del entry["border"], entry["build_folder"]
-    return entry | {"beside": ""}  # in the hash of each image's name since the first version
-
-
-def _image(plan: Plan) -> str:
-    """The image's name, unique for each engine: it ends in a hash of all choices."""
-    choice = {
-        "version": __version__,
-        "plugins": [plan.detector, plan.calculator, *plan.plugins],
-        "runtime": [plan.runtime, plan.precision, plan.min_cosine, plan.device],
-        "packages": [plan.gpu_index, plan.wheels, plan.base_image],
-        "models": [_of_image(model) for model in plan.models],
-    }
-    digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()
-    return f"{IMAGE}:{plan.build}-{digest[:8]}"

@@ -164,6 +164,13 @@ def test_a_model_has_an_address_if_each_of_its_files_has_one() -> None:
     assert {"scrfd_500m", "w600k_mbf", "yunet_n"} <= given
 
 
+def test_every_bundled_build_says_in_16_characters_what_it_is_good_for() -> None:
+    for path in resources.builds_dir().glob("*.yaml"):
+        said = builds.load(path).spec.facts.good_for
+        assert said, path
+        assert len(said) <= 16, path
+
+
 def test_a_file_that_has_an_address_has_a_hash_and_every_model_says_what_it_may_be_used_for() -> (
     None
 ):

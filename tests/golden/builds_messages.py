@@ -35,6 +35,14 @@ def _build(**changes: Any) -> Case:
     return lambda _: spec.from_text(text(build_data(**changes)), "my-build.yaml")
 
 
+def _fallback(instead: str) -> Case:
+    plugins = ["agegender.AgeDetector", "embedded.AgeDetector"]
+    return _build(
+        plugins=plugins if instead in plugins else plugins[:1],
+        fallbacks={"agegender.AgeDetector": instead},
+    )
+
+
 def _model(**changes: Any) -> Case:
     """The faults of its model."""
     return _build(models=[model_entry(**changes)])
@@ -204,6 +212,17 @@ CASES: Final[Mapping[str, Case]] = {
     "build file: a plugin": _build(detector="facenet"),
     "build file: an unknown plugin": _build(detector="facenet.FaceDetectr"),
     "build file: a plugin of another role": _build(detector="facenet.Calculator"),
+    "build file: a fallback of the calculator": _build(
+        fallbacks={"custom.Calculator@my-model": None}
+    ),
+    "build file: a fallback of no plugin": _build(fallbacks={"agegender.AgeDetector": None}),
+    "build file: a fallback that is not needed": _build(
+        fallbacks={"facenet.PoseEstimator": "insightface.PoseEstimator"}
+    ),
+    "build file: a fallback with another answer": _fallback("embedded.GenderDetector"),
+    "build file: a fallback that is listed already": _fallback("embedded.AgeDetector"),
+    "build file: a fallback with the same model": _fallback("agegender.AgeDetector@22801"),
+    "build file: a fallback of another role": _fallback("facenet.Calculator"),
     "build file: a plugin twice": _build(plugins=["facenet.PoseEstimator"] * 2),
     "build file: a model twice": _build(models=[model_entry(), model_entry()]),
     "build file: bf16 on this runtime": _build(precision="bf16"),

@@ -13,7 +13,7 @@ from compreface_cli.cleanup import CleanUp
 from compreface_cli.config import paths
 from compreface_cli.deploy import steps
 from compreface_cli.deploy.previous import Previous
-from compreface_cli.docker import cli, containers, image
+from compreface_cli.docker import cli, containers, image, pulls
 from compreface_cli.docker.labels import FOLDER as FOLDER_LABEL
 from compreface_cli.docker.labels import PROJECT, SERVICE
 from compreface_cli.engine.known_answer import KnownAnswer
@@ -82,6 +82,15 @@ def _build_fails(*lines: str) -> Case:
 
 def _pull(docker: FakeDocker, project: Path) -> object:
     return image.obtain("corp/core:1", report=lambda line: None)
+
+
+def _pull_several(docker: FakeDocker, project: Path) -> object:
+    for name in ("corp/api:1", "corp/fe:1"):
+        said = f"Error response from daemon: manifest for {name} not found: manifest unknown"
+        docker.answers("pull", "--quiet", name, err=said, code=1)
+    return pulls.obtain_all(
+        ["corp/api:1", "corp/fe:1"], report=lambda line: None, waiting=image._silent
+    )
 
 
 def _pull_anew(docker: FakeDocker, project: Path) -> object:
@@ -279,6 +288,7 @@ CASES: Final[Mapping[str, Case]] = {
     "image: no network": _build_fails("No matching distribution found for numpy"),
     "image: built and not there": _with_docker(_build),
     "image: pulled and not there": _with_docker(_pull),
+    "image: several cannot be pulled": _with_docker(_pull_several),
     "image: cannot be pulled anew": _with_docker(_pull_anew),
     "image: not built": _with_docker(_no_image),
     "image: pushed without a digest": _with_docker(_push),
