@@ -165,10 +165,15 @@ def _differs_from_catalogue(entry: ModelSpec) -> bool:
     known, own = catalogue.model(entry.name), model_of(entry)
     if known is None:
         return False
-    if entry_digest(own) != entry_digest(known):  # all but hashes and sources
-        return True
-    hashes = {file.path: set(file.sha256) for file in known.files}
-    return hashes != {file.path: set(file.sha256) for file in own.files}
+
+    def compared(model: Model) -> list[Any]:
+        """What the conversion depends on: all but the sources."""
+        return [
+            (entry_digest(choice), {file.path: set(file.sha256) for file in choice.files})
+            for choice in model.choices
+        ]
+
+    return compared(known) != compared(own)
 
 
 def model_of(entry: ModelSpec, build_folder: str = "") -> Model:

@@ -12,6 +12,7 @@ from compreface_cli import plugin_table
 from compreface_cli.builds.spec_entry import (
     MODEL_NAME,
     SHA256,
+    Alternative,
     Border,
     File,
     Input,
@@ -212,6 +213,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "": BuildSpec,
     "limits": Limits,
     "models": ModelSpec,
+    "alternatives": Alternative,
     "files": File,
     "input": Input,
     "border": Border,

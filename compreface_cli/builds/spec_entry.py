@@ -69,7 +69,7 @@ class File(Strict):
         "`oci://REGISTRY/REPOSITORY@sha256:DIGEST/PATH`.",
     )
     bytes: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Size of what is downloaded for it, where known."
+        default=None, description="Size of the file, where known."
     )
 
 
@@ -137,6 +137,19 @@ NETWORKS: Mapping[Format, tuple[Network, ...]] = {
 }
 
 
+class Alternative(Strict):
+    """Other files that give the same network and the same answers, tried in order."""
+
+    format: Format = Field(description="Format of the files.")
+    network: Network | None = Field(
+        default=None, description="The network, for formats whose files contain no graph."
+    )
+    files: list[File] = Field(min_length=1, max_length=16, description="The files.")
+    input: Input | None = Field(
+        default=None, description="What the network expects; null: as the model's own."
+    )
+
+
 class ModelSpec(Strict):
     """A model of the build's own or of the catalogue."""
 
@@ -158,6 +171,11 @@ class ModelSpec(Strict):
     )
     border: Border | None = Field(
         default=None, description="Calculators only: similarity threshold."
+    )
+    alternatives: list[Alternative] = Field(
+        default=[],
+        max_length=4,
+        description="Other files that give the same network, where these cannot be fetched.",
     )
 
     @model_validator(mode="before")
@@ -183,34 +201,57 @@ class ModelSpec(Strict):
                 f"similarity.0: must be between 0 and 2, not {self.similarity[0]:g}: {why} "
                 "(the order is [distance, steepness], like [1.1, 6.0])",
             )
-        if self.role != "detector" and self.input.size is None:
-            why = "only a detector accepts pictures of any size"
-            raise misfit(("input", "size"), f"input.size: {why}; give the side in pixels")
-        if self.role == "detector" and self.input.mean is None:
-            why = "a detector's picture is not standardised"
-            hint = "0 and 1 leave the pixels as they are, 0 to 255"
-            raise misfit(("input",), f"input: mean and scale are missing: {why} ({hint})")
         return self
 
     @model_validator(mode="after")
-    def _fits_its_format(self) -> ModelSpec:
-        networks = NETWORKS.get(self.format, ())
-        if networks and self.network not in networks:
-            problem = "missing" if self.network is None else f"{self.network!r} does not fit"
-            why = f"a file in the format {self.format} has no graph"
-            raise misfit(("network",), f"network: {problem}: {why}; write {' or '.join(networks)}")
-        if not networks and self.network is not None:
-            why = f"a file in the format {self.format} has its own graph; leave the key out"
-            raise misfit(("network",), f"network: {why}")
-        if self.role == "detector" and self.format not in ("onnx", "mxnet"):
-            raise misfit(("format",), f"format: a detector is onnx or mxnet, not {self.format}")
-        names = [PurePosixPath(file.path).name for file in self.files]
-        if len(set(names)) != len(names):
-            raise misfit(("files",), "files: two files have the same name in different folders")
-        needed = _missing_files(self.format, names)
-        if needed:
-            raise misfit(("files",), f"files: the format {self.format} needs {needed}")
+    def _has_fitting_files(self) -> ModelSpec:
+        every: list[str] = []
+        choices: list[ModelSpec | Alternative] = [self, *self.alternatives]
+        for number, files in enumerate(choices):
+            below = ("alternatives", number - 1) if number else ()
+            before = "".join(f"{part}." for part in below)
+            fault = _input_fault(self.role, files.input or self.input) or _format_fault(
+                self.role, files, every
+            )
+            if fault is not None:
+                raise misfit((*below, *fault[0]), before + fault[1])
+            every += [PurePosixPath(file.path).name for file in files.files]
         return self
+
+
+def _input_fault(role: Role, given: Input) -> tuple[tuple[str, ...], str] | None:
+    """Where the input does not fit the role, and why."""
+    if role != "detector" and given.size is None:
+        why = "only a detector accepts pictures of any size"
+        return ("input", "size"), f"input.size: {why}; give the side in pixels"
+    if role == "detector" and given.mean is None:
+        why = "a detector's picture is not standardised"
+        hint = "0 and 1 leave the pixels as they are, 0 to 255"
+        return ("input",), f"input: mean and scale are missing: {why} ({hint})"
+    return None
+
+
+def _format_fault(
+    role: Role, given: ModelSpec | Alternative, others: list[str]
+) -> tuple[tuple[str, ...], str] | None:
+    """Where the files do not fit their format, and why; `others`: names of the model's others."""
+    networks = NETWORKS.get(given.format, ())
+    if networks and given.network not in networks:
+        problem = "missing" if given.network is None else f"{given.network!r} does not fit"
+        why = f"a file in the format {given.format} has no graph"
+        return ("network",), f"network: {problem}: {why}; write {' or '.join(networks)}"
+    if not networks and given.network is not None:
+        why = f"a file in the format {given.format} has its own graph; leave the key out"
+        return ("network",), f"network: {why}"
+    if role == "detector" and given.format not in ("onnx", "mxnet"):
+        return ("format",), f"format: a detector is onnx or mxnet, not {given.format}"
+    names = [PurePosixPath(file.path).name for file in given.files]
+    if len({*names, *others}) != len(names) + len(others):
+        return ("files",), "files: two files have the same name in different folders"
+    needed = _missing_files(given.format, names)
+    if needed:
+        return ("files",), f"files: the format {given.format} needs {needed}"
+    return None
 
 
 def _missing_files(format: Format, names: list[str]) -> str:

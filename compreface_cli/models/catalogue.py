@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from compreface_cli import plugin_table
 from compreface_cli.models.entry import Border, Model
+from compreface_cli.models.sources import Source
 
 PATH = Path(__file__).with_name("catalogue.yaml")
 
@@ -80,9 +81,19 @@ def models(path: Path = PATH) -> dict[str, Model]:
 
 
 def has_address(name: str, path: Path = PATH) -> bool:
-    """Whether every file of the model has a download address."""
+    """Whether every file of the model, or of one of its alternatives, has a source."""
     known = entry(name, path)
-    return known is not None and all(file["sources"] for file in known["files"])
+    return known is not None and any(
+        all(file["sources"] for file in files["files"])
+        for files in (known, *known.get("alternatives", ()))
+    )
+
+
+def download_size(source: Source, path: Path = PATH) -> int | None:
+    """The size in bytes of that archive, or of that image's layer as it is downloaded, if known."""
+    sizes = _document(path).get("download_sizes") or {}
+    known: int | None = sizes.get(f"{source.digest}#{source.layer}", sizes.get(source.digest))
+    return known
 
 
 def _entries(path: Path) -> ItemsView[str, Any]:

@@ -7,7 +7,7 @@ validates the entry of a build file, and the converter reads the output of `Mode
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from compreface_cli.plugin_table import Format, Network, Role
@@ -19,7 +19,8 @@ class ModelFile:
 
     path: str
     sha256: tuple[str, ...]  # empty: unknown, `up` stops until its hash is accepted
-    sources: tuple[str, ...]
+    sources: tuple[str, ...]  # one line each, as models.sources reads them
+    bytes: int | None = None  # its size; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,39 @@ class Model:
     network: Network | None = None  # for files without a graph
     keep_source: bool = False  # keep the source files beside the ONNX: the runtime loads them
     build_folder: str = ""  # folder of the build file, searched first for the files; "": none
+    alternatives: tuple[Model, ...] = ()  # the same network from other files, tried after its own
+
+    @property
+    def choices(self) -> tuple[Model, ...]:
+        """The models without alternatives that it may be prepared from, in order.
+
+        A runtime that loads the source files takes one format only.
+        """
+        return (
+            replace(self, alternatives=()),
+            *(
+                replace(other, keep_source=self.keep_source, build_folder=self.build_folder)
+                for other in self.alternatives
+                if other.format == self.format or not self.keep_source
+            ),
+        )
 
     @classmethod
     def from_entry(cls, entry: Mapping[str, Any], build_folder: str = "") -> Model:
         """The model of a validated entry, as plain data of a build file or the catalogue."""
         inputs, similarity = entry["input"], entry.get("similarity")
+        alternatives = tuple(
+            cls.from_entry(
+                {
+                    **{key: value for key, value in entry.items() if key != "alternatives"},
+                    "network": None,
+                    **other,
+                    "input": other.get("input") or entry["input"],
+                },
+                build_folder,
+            )
+            for other in entry.get("alternatives") or ()
+        )
         return cls(
             name=entry["name"],
             role=entry["role"],
@@ -72,6 +101,7 @@ class Model:
                     file["path"],
                     tuple(_several(file.get("sha256"))),
                     tuple(file.get("sources") or ()),
+                    file.get("bytes"),
                 )
                 for file in entry["files"]
             ),
@@ -85,6 +115,7 @@ class Model:
             border=Border(**entry["border"]) if entry.get("border") else None,
             network=entry.get("network"),
             build_folder=build_folder,
+            alternatives=alternatives,
         )
 
     def entry(self) -> dict[str, Any]:

@@ -71,6 +71,13 @@ class Source:
         """`sha256:` and the proof of an archive or image; empty for the other kinds."""
         return f"sha256:{self.proof}" if self.proven else ""
 
+    @property
+    def container(self) -> tuple[str, ...]:
+        """What is downloaded as one: equal for files of the same archive or layer of an image."""
+        if self.proven:
+            return (self.kind, self.address, self.proof, self.layer)
+        return (self.kind, self.text)
+
     def __str__(self) -> str:
         return self.text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from compreface_cli import __version__
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 
 def _of_image(model: Model) -> dict[str, Any]:
-    """The fields of a model that affect an image, so neither its folder nor its threshold."""
-    entry = asdict(model)
+    """The fields of a model that affect an image: not its folder, its threshold or the sizes."""
+    entry = asdict(replace(model, alternatives=()))
     del entry["border"], entry["build_folder"]
+    for file in entry["files"]:
+        del file["bytes"]
+    entry["alternatives"] = [_of_image(other) for other in model.alternatives]
+    if not model.alternatives:
+        del entry["alternatives"]
     return entry | {"beside": ""}  # in the hash of each image's name since the first version
 
 

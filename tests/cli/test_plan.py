@@ -353,6 +353,16 @@ def test_where_a_build_file_lies_does_not_change_the_image() -> None:
     assert plan(here).image == plan(there).image
 
 
+def test_an_alternative_changes_the_image_and_a_stated_size_does_not() -> None:
+    def image(**entry: Any) -> str:
+        return plan(custom_build_file(models=[model_entry(**entry)])).image
+
+    file = {"path": "my-model.onnx", "sha256": SHA}
+    other = {"format": "onnx", "files": [{"path": "other.onnx"}]}
+    assert image(files=[file]) == image(files=[{**file, "bytes": 7}])
+    assert image(files=[file]) != image(files=[file], alternatives=[other])
+
+
 flags = st.fixed_dictionaries(
     {},
     optional={

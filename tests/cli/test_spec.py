@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from compreface_cli.builds import spec
+from compreface_cli.builds import builds, spec
 from compreface_cli.config.yamlfile import Fault, parse
 from compreface_cli.errors import ConfigurationError
 from tests.cli.build_files import SHA, build_data, model_entry, plain_data, text
@@ -142,6 +142,40 @@ def test_a_fault_of_a_model_names_the_key_and_the_value(
 )
 def test_a_path_cannot_leave_its_folder(path: str) -> None:
     assert "path" in model_fault(files=[{"path": path, "sha256": SHA}])
+
+
+def test_a_model_may_have_other_files_that_give_the_same_network() -> None:
+    other = {
+        "format": "mxnet-gluon",
+        "network": "resnet18_v1",
+        "files": [{"path": "other.params", "bytes": 7}],
+        "input": {"size": 112, "mean": 0, "scale": 1, "colour": "bgr"},
+    }
+    plain = {"format": "onnx", "files": [{"path": "third.onnx"}]}
+    entry = model_entry(alternatives=[other, plain])
+    spec_of = spec.model_from_data(entry, "x")
+    first, second, third = builds.model_of(spec_of, "/folder").choices
+    assert first == builds.model_of(spec.model_from_data(model_entry(), "x"), "/folder")
+    assert (second.name, second.similarity) == (first.name, first.similarity)
+    assert (second.format, second.network, second.colour) == ("mxnet-gluon", "resnet18_v1", "bgr")
+    assert (second.files[0].bytes, second.build_folder) == (7, "/folder")
+    assert (third.format, third.network, third.mean) == ("onnx", None, first.mean)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"files": []}, "models.0.alternatives.0.files"),
+        ({"format": "mxnet"}, "models.0.alternatives.0.files"),
+        ({"files": [{"path": "x/my-model.onnx"}]}, "models.0.alternatives.0.files"),
+        ({"input": {"size": None, "mean": 0, "scale": 1}}, "models.0.alternatives.0.input.size"),
+        ({"network": "resnet18_v1"}, "models.0.alternatives.0.network"),
+        ({"colour": "rgb"}, "format, network, files, input"),
+    ],
+)
+def test_a_fault_of_an_alternative_has_its_place(change: dict[str, Any], place: str) -> None:
+    other = {"format": "onnx", "files": [{"path": "other.onnx"}], **change}
+    assert_named(model_fault(alternatives=[other]), place)
 
 
 @pytest.mark.parametrize("source", ["file:///etc/passwd", "ftp://x", "x y", "https://a b"])

@@ -1,0 +1,77 @@
+"""Where the store keeps models, and where it looks for their files on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+from compreface_cli.config import paths
+from compreface_cli.errors import FetchError
+from compreface_cli.models.entry import Model, ModelFile
+from compreface_cli.models.sources import Source, parse
+
+
+def _mirror_of_environment() -> str:
+    return os.environ.get("CF_MODELS_MIRROR", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders of the store; by default this user's."""
+
+    models: Path = field(default_factory=paths.models_dir)  # prepared, a folder per model
+    weights: Path = field(default_factory=lambda: paths.cache_dir() / "weights")  # downloads
+    accepted: Path = field(default_factory=lambda: paths.state_dir() / "accepted-hashes.json")
+    mirror: str = field(default_factory=_mirror_of_environment)  # "": none
+
+
+def local(model: Model, file: ModelFile, places: Places, *, mirror: bool = True) -> Iterable[Path]:
+    """The candidates for the file on this machine."""
+    candidates = []
+    if model.build_folder:
+        candidates.append(Path(model.build_folder) / file.path)
+    if mirror and places.mirror and not is_address(places.mirror):
+        inside = PurePosixPath(file.path)
+        if not inside.is_absolute() and ".." not in inside.parts:
+            candidates.append(Path(places.mirror).expanduser() / inside)
+    if mirror:
+        candidates.append(fetched(model, file, places))
+    return [path for path in candidates if path.is_file()]
+
+
+def fetched(model: Model, file: ModelFile, places: Places) -> Path:
+    return places.weights / model.name / PurePosixPath(file.path).name
+
+
+def addresses(file: ModelFile, places: Places) -> list[Source]:
+    """Where to fetch the file, in order: the mirror if it is an address, then its sources."""
+    own = []
+    if is_address(places.mirror):
+        url = f"{places.mirror.rstrip('/')}/{quote(file.path)}"
+        own = [Source("https", url, url)]
+    return [*own, *map(parse, file.sources)]
+
+
+def is_address(mirror: str) -> bool:
+    return "://" in mirror
+
+
+def mirror_fault(mirror: str) -> str:
+    """Why this mirror cannot be used; empty if it can."""
+    if not mirror or mirror.startswith(("https://", "http://")):
+        return ""
+    if is_address(mirror):
+        return "an address must begin with https:// or http://"
+    return "" if Path(mirror).expanduser().is_dir() else f"there is no folder {mirror}"
+
+
+def check_mirror(places: Places) -> None:
+    if fault := mirror_fault(places.mirror):
+        raise FetchError(
+            f"CF_MODELS_MIRROR={places.mirror}: {fault}",
+            hint="Set CF_MODELS_MIRROR to a folder that exists or to an address that begins with "
+            "https:// or http://, or leave it out.",
+        )
