@@ -77,7 +77,13 @@ def with_files(models: Mapping[str, Model], build_file: Path) -> dict[str, Model
             else file
             for file in model.files
         )
-        here = model.build_folder or any((folder / file.path).is_file() for file in files)
-        return replace(model, files=files, build_folder=str(folder) if here else "")
+        paths = (file.path for choice in model.choices for file in choice.files)
+        here = model.build_folder or any((folder / path).is_file() for path in paths)
+        return replace(
+            model,
+            files=files,
+            build_folder=str(folder) if here else "",
+            alternatives=tuple(map(of_build, model.alternatives)),
+        )
 
     return {name: of_build(model) for name, model in models.items()}

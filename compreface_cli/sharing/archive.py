@@ -169,8 +169,8 @@ class _Reader:
             raise BrokenArchive("it is damaged")
 
     def end(self) -> None:
-        """The rest: zeros, less than a record of tar."""
-        rest = self._stream.read(tarfile.RECORDSIZE)
-        self.total.update(rest)
-        if any(rest) or self._stream.read(1):
+        """The rest: zeros up to a whole record of tar."""
+        if any(self._exactly(-(MAX_BYTES - self._left) % tarfile.RECORDSIZE)):
+            raise BrokenArchive("it is damaged")
+        if self._stream.read(1):
             raise BrokenArchive("it has data after its end")

@@ -17,7 +17,7 @@ from compreface_cli.builds.spec import ModelSpec
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config.textfile import read_bytes
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
-from compreface_cli.models import accepted, catalogue, prepare, store
+from compreface_cli.models import accepted, catalogue, needed, prepare, store
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import disk_error, sha256_of
 from compreface_cli.models.obtain import obtain_all
@@ -25,6 +25,7 @@ from compreface_cli.models.places import Places, check_mirror
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.sharing import archive, manifest
 from compreface_cli.sharing.manifest import Hash, Inside, Manifest, SharedModel
+from compreface_cli.sharing.offer import all_files
 from compreface_cli.terminal.output import Output
 
 
@@ -117,9 +118,9 @@ def _hashes(model: Model, places: Places, found: Mapping[str, tuple[Path, str]])
     usable = prepared is not None and store.state(model, places) == "here"
     made_from = prepared.sources if prepared is not None and usable else {}
     hashes = {}
-    for file in model.files:
+    for file in all_files(model):
         digest = found[file.path][1] if file.path in found else made_from.get(file.path, "")
-        if not digest and len(model.files) == 1 and kept:
+        if not digest and len(all_files(model)) == 1 and kept:
             digest = kept[-1]
         if digest:
             hashes[file.path] = Hash(sha256=digest, by=_standing(file, digest, kept))
@@ -140,7 +141,8 @@ def _obtained(
     if models:
         check_mirror(places)
     for model in models:
-        found |= obtain_all(model, places, (), out.progress, out.note, None)
+        choice = needed.first(model, places)
+        found |= obtain_all(choice, places, (), out.progress, out.note, None)
     return found
 
 

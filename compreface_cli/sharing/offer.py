@@ -15,7 +15,7 @@ from compreface_cli.builds.spec import BuildSpec
 from compreface_cli.config.yamlfile import Fault, parse, refuse
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from compreface_cli.models import licence
-from compreface_cli.models.entry import Model
+from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.licence import Terms
 from compreface_cli.models.prepare import entry_digest
 from compreface_cli.plan.plan import Plan
@@ -46,7 +46,7 @@ class Offer:
         claims: dict[str, dict[str, Hash]] = {}
         for model in self.plan.models:
             shared = self.manifest.model(model.name)
-            own = {file.path: file.sha256 for file in model.files}
+            own = {file.path: file.sha256 for file in all_files(model)}
             beyond = {
                 path: known
                 for path, known in (shared.hashes if shared else {}).items()
@@ -64,7 +64,7 @@ class Offer:
         claims, terms = self.claims().get(model.name, {}), self.terms.get(model.name)
         shared = self.manifest.model(model.name)
         files = []
-        for file in model.files:
+        for file in all_files(model):
             inside, claim = self.manifest.files.get(file.path), claims.get(file.path)
             files.append(
                 {
@@ -82,6 +82,11 @@ class Offer:
             "licence": asdict(terms) if terms else None,
             "files": files,
         }
+
+
+def all_files(model: Model) -> list[ModelFile]:
+    """The files of a model and of its alternatives."""
+    return [file for choice in model.choices for file in choice.files]
 
 
 def read(stream: BinaryIO, source: str) -> Offer:
@@ -158,17 +163,18 @@ def _compare(contents: Contents, described: Manifest, source: str) -> None:
 
 def _same_models(models: Sequence[Model], described: Manifest, source: str) -> None:
     """Raise ConfigurationError for a model that means something else here than at the sender's."""
-    wanted = {file.path for model in models for file in model.files}
+    wanted = {file.path for model in models for file in all_files(model)}
     for model in models:
         shared = described.model(model.name)
         if shared is None:
             raise ConfigurationError(f"{source}: {archive.MANIFEST} lacks the model {model.name}")
-        if entry_digest(builds.model_of(shared.entry)) != entry_digest(model):
+        there = builds.model_of(shared.entry)
+        if list(map(entry_digest, there.choices)) != list(map(entry_digest, model.choices)):
             raise ConfigurationError(
                 f"{source}: the model {model.name} is another one there than here: its files or "
                 "its input differ",
             )
-        for file in model.files:
+        for file in all_files(model):
             inside = described.files.get(file.path)
             known = shared.hashes.get(file.path)
             if inside is None or inside.sha256 in file.sha256:
