@@ -55,6 +55,7 @@ def show(
     """Show a build file, or the resolved plan with the origin of each value."""
     from dataclasses import asdict
 
+    from compreface_cli.builds import imported
     from compreface_cli.inspect import show as inspection
     from compreface_cli.photos.compare import scale
     from compreface_cli.plan.resolve import asked_for
@@ -80,11 +81,13 @@ def show(
     shown = inspection.shown(build)
     file = shown.path.read_text("utf-8")
     runtimes = inspection.runtimes(shown.name)
+    record = imported.read(shown.path) if shown.origin == "imported" else None
     border, weights = inspection.border(shown), inspection.weights(shown)
     document = {
         "build": shown.spec.model_dump(mode="json", by_alias=True),
         "origin": shown.origin,
         "path": str(shown.path),
+        "imported": asdict(record) if record else None,
         "tolerance": shown.spec.min_cosine,
         "runtimes": runtimes,
         "border": asdict(border) if border else None,
@@ -96,7 +99,8 @@ def show(
     def draw(console: Console) -> None:
         console.print(f"# {shown.path}", style="dim", markup=False)
         console.print(file.rstrip("\n"), markup=False)
-        remarks = [f"commercial use of the weights: {weights.licence['commercial']}"]
+        remarks = [f"{record.words}; written by cf {record.cf}"] if record else []
+        remarks += [f"commercial use of the weights: {weights.licence['commercial']}"]
         remarks += [f"  {name}: {terms}" for name, terms in weights.terms.items()]
         for text in (*remarks, scale(shown.spec.calculator, border)):
             indent = text[: len(text) - len(text.lstrip())]

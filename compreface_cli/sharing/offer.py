@@ -24,6 +24,8 @@ from compreface_cli.sharing import archive, manifest
 from compreface_cli.sharing.archive import Contents
 from compreface_cli.sharing.manifest import Hash, Manifest
 
+_AGAIN = "Ask its sender for the file again, and compare its SHA-256."
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -101,7 +103,7 @@ def read(stream: BinaryIO, source: str) -> Offer:
     except archive.BrokenArchive as error:
         raise ConfigurationError(
             f"{source} is not a build that `cf export` wrote: {error}",
-            hint="Ask its sender for the file again, and compare its SHA-256.",
+            hint=_AGAIN,
         ) from error
     except manifest.BrokenManifest as error:
         raise ConfigurationError(
@@ -150,14 +152,16 @@ def _compare(contents: Contents, described: Manifest, source: str) -> None:
     listed = {path: (each.bytes, each.sha256) for path, each in described.files.items()}
     for path in sorted(listed.keys() | contents.files.keys()):
         if path not in contents.files:
-            raise FetchError(f"{source}: the model file {path} is missing in it")
+            raise FetchError(f"{source}: the model file {path} is missing in it", hint=_AGAIN)
         if path not in listed:
-            raise FetchError(f"{source}: {path} is in it, and {archive.MANIFEST} does not list it")
+            raise FetchError(
+                f"{source}: {path} is in it, and {archive.MANIFEST} does not list it", hint=_AGAIN
+            )
         if contents.files[path] != listed[path]:
             raise FetchError(
                 f"{source}: {path} in it has SHA-256 {contents.files[path][1]}, "
                 f"expected {listed[path][1]}",
-                hint="The file was changed after it was written. Ask its sender for it again.",
+                hint=_AGAIN,
             )
 
 
@@ -182,11 +186,14 @@ def _same_models(models: Sequence[Model], described: Manifest, source: str) -> N
             if known is None or known.sha256 != inside.sha256:
                 raise FetchError(
                     f"{source}: {file.path} in it is not the file of the model {model.name}: "
-                    f"SHA-256 {inside.sha256}, expected {' or '.join(file.sha256) or 'another'}"
+                    f"SHA-256 {inside.sha256}, expected {' or '.join(file.sha256) or 'another'}",
+                    hint=_AGAIN,
                 )
     for path in described.files:
         if path not in wanted:
-            raise FetchError(f"{source}: {path} in it belongs to no model of the build")
+            raise FetchError(
+                f"{source}: {path} in it belongs to no model of the build", hint=_AGAIN
+            )
 
 
 def renamed(offer: Offer, name: str) -> tuple[BuildSpec, str]:

@@ -38,7 +38,10 @@ def lines(offer: Offer, name: str) -> Iterator[str]:
         yield from _model(row, offer)
     count = len(offer.manifest.files)
     size = sum(each.bytes for each in offer.manifest.files.values())
-    yield f"  inside      {count} model files, {size} bytes" if count else "  inside      no models"
+    inside = (
+        f"{count} model file{'' if count == 1 else 's'}, {size} bytes" if count else "no models"
+    )
+    yield f"  inside      {inside}"
 
 
 def _model(row: Mapping[str, Any], offer: Offer) -> Iterator[str]:
