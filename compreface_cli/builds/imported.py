@@ -32,7 +32,7 @@ class Import:
 
     @property
     def words(self) -> str:
-        return f"imported from {self.source} on {self.at[:10]}; SHA-256 of the file {self.sha256}"
+        return f"imported from {self.source} on {self.at[:10]}; the file's SHA-256 is {self.sha256}"
 
 
 def files(folder: Path) -> Iterator[Path]:
