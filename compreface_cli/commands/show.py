@@ -31,6 +31,7 @@ _DERIVED = (
     "engine_limits",
     "origins",
     "secrets",
+    "licence",
     "project",
     "volume",
 )
