@@ -19,9 +19,10 @@ from compreface_cli.errors import CfError
 from compreface_cli.inspect import models_here
 from compreface_cli.models import catalogue, licence
 from compreface_cli.models.entry import Border
-from compreface_cli.plan.resolve import plan_of
+from compreface_cli.models.places import Places
 from compreface_cli.runtimes import FLAGS, REFERENCE
 
+_NO_PURPOSE = {"bundled": "", "imported": "imported"}  # what a build without `good_for` is for
 ACCURACY_SET = "LFW"  # the one that nearly every build has a published figure of
 
 
@@ -101,9 +102,9 @@ def rows(
     only: builds.Listed | None = None,
 ) -> list[Row]:
     """All builds, or that one; those whose models the user must supply last."""
-    alive, composed = _instances()
+    (alive, composed), places = _instances(), Places()
     listed = [
-        _row(build, docker, alive, composed, host_flags, gpu, network)
+        _row(build, docker, alive, composed, host_flags, gpu, network, places)
         for build in ([only] if only else builds.listed())
     ]
     return sorted(listed, key=lambda row: bool(row.to_give))
@@ -129,6 +130,7 @@ def _row(
     host_flags: frozenset[str] | None,
     gpu: bool,
     network: bool,
+    places: Places,
 ) -> Row:
     data = build.data
     facts = _mapping(data.get("facts"))
@@ -137,7 +139,7 @@ def _row(
     runtime = str(data.get("runtime", "onnxruntime"))
     device = str(data.get("device", "cpu"))
     flags = tuple(sorted(FLAGS.get(runtime, ())))
-    models = models_here.of(build, (detector, calculator, *plugins))
+    models = models_here.of(build, (detector, calculator, *plugins), places)
     running: tuple[str, ...] | None = tuple(alive.get(build.name, ()))
     if docker is not None:
         running = (*docker.running.get(build.name, ()), *(running or ()))
@@ -157,7 +159,7 @@ def _row(
         path=str(build.path),
         fault=fault,
         summary=str(data.get("summary", "")),
-        good_for=str(facts.get("good_for") or ("" if build.origin == "bundled" else "your own")),
+        good_for=str(facts.get("good_for") or _NO_PURPOSE.get(build.origin, "your own")),
         detector=detector,
         calculator=calculator,
         plugins=plugins,
@@ -186,6 +188,8 @@ def _refusal(build: builds.Listed) -> str:
     """Why `cf up` would refuse the build, or ""; bundled builds are not checked."""
     if build.origin == "bundled":
         return ""
+    from compreface_cli.plan.resolve import plan_of  # late: it takes longer than the list
+
     try:
         plan_of(build.name)
     except CfError as error:

@@ -29,6 +29,8 @@ from tests.golden import (
     instances_messages,
     models_messages,
     photos_messages,
+    registry_messages,
+    sharing_messages,
     weights_messages,
 )
 
@@ -50,9 +52,11 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "builds": builds_messages.CASES,
     "checks": checks_messages.CASES,
     "models": models_messages.CASES,
+    "registry": registry_messages.CASES,
     "docker": docker_messages.CASES,
     "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
+    "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
