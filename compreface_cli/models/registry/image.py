@@ -13,11 +13,11 @@ from typing import TypeAlias
 
 from compreface_cli import leftovers
 from compreface_cli.config import paths
-from compreface_cli.errors import FetchError
+from compreface_cli.errors import CfError, FetchError
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.registry import manifest
 from compreface_cli.models.registry.credentials import Credentials, credentials_for
-from compreface_cli.models.registry.layer import Bounds, Readable, Search, unpacked
+from compreface_cli.models.registry.layer import Bounds, Counted, Readable, Search, unpacked
 from compreface_cli.models.registry.manifest import Blob, Manifest, Unusable
 from compreface_cli.models.registry.mirrors import VARIABLE, Endpoint, endpoints
 from compreface_cli.models.registry.reference import Image, Reference
@@ -67,7 +67,7 @@ def fetch(
         with ExitStack() as stack:
             drafts = _drafts(wanted, stack)
             search = Search(dict(drafts), bounds or Bounds())
-            if local is None or not _from_local(reference, search, local, note):
+            if local is None or not _from_local(reference, search, local, progress, note):
                 search.open = dict(drafts)
                 source = _Source(
                     reference, folder or layers_folder(), limits or Limits(), progress, note,
@@ -99,21 +99,26 @@ def _drafts(wanted: Mapping[str, Path], stack: ExitStack) -> dict[str, Path]:
     return drafts
 
 
-def _from_local(reference: Reference, search: Search, local: Local, note: Note) -> bool:
+def _from_local(
+    reference: Reference, search: Search, local: Local, progress: Progress, note: Note
+) -> bool:
     """Whether the local Docker's copy of the image has given all files."""
     parent = posixpath.commonpath([posixpath.dirname(path) for path in search.open])
     if not parent:
         return False
-    with local(reference.name, f"/{parent}") as stream:
-        if stream is None:
-            return False
-        try:
-            search.layer(stream, below=posixpath.dirname(parent))
-        except Unusable as error:
-            note(f"the local image {reference.name} is not used: {error}")
-            return False
-    if search.open:
-        note(f"the local image {reference.name} has no {next(iter(search.open))}")
+    try:
+        with local(reference.name, f"/{parent}") as stream:
+            if stream is None:
+                return False
+            with progress(f"copying from the local image {reference.short}", None) as advance:
+                search.layer(Counted(stream, advance), below=posixpath.dirname(parent))
+    except FetchError:  # of the disk
+        raise
+    except (Unusable, CfError) as error:
+        note(f"the local image {reference.name} is not used: {error}")
+        return False
+    for path in search.open:
+        note(f"the local image {reference.name} is not used: it has no {path}")
     return not search.open
 
 
@@ -146,7 +151,7 @@ class _Source:
                 try:
                     with (
                         self.progress(
-                            f"reading {_label(blob)} of {self._short()}", blob.size
+                            f"reading {_label(blob)} of {self.reference.short}", blob.size
                         ) as advance,
                         unpacked(path, advance) as stream,
                     ):
@@ -205,7 +210,7 @@ class _Source:
         self, part: str, blob: Blob, path: Path, most: int, what: str, progress: Progress
     ) -> None:
         """Download a part of the image from the first endpoint that delivers it correctly."""
-        name = f"{what} of {self._short()}"
+        name = f"{what} of {self.reference.short}"
         failures: list[tuple[Endpoint, GiveUp]] = []
         for endpoint in list(self.endpoints):
             with ExitStack() as bar:
@@ -240,9 +245,6 @@ class _Source:
             self.problems.append(problem)
             self.note(f"docker login for {host}: {problem}")
         return known
-
-    def _short(self) -> str:
-        return f"{self.reference.registry}/{self.reference.repository}"
 
     def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> FetchError:
         reasons = "; ".join(f"{endpoint.host}: {failure}" for endpoint, failure in failures)
