@@ -66,14 +66,15 @@ def fetch(
     try:
         with ExitStack() as stack:
             drafts = _drafts(wanted, stack)
-            search = Search(dict(drafts), bounds or Bounds())
-            if local is None or not _from_local(reference, search, local, progress, note):
-                search.open = dict(drafts)
+            bounds = bounds or Bounds()
+            if local is None or not _from_local(
+                reference, Search(dict(drafts), bounds), local, progress, note
+            ):
                 source = _Source(
                     reference, folder or layers_folder(), limits or Limits(), progress, note,
                     environ, stack, sleep, clock,
                 )  # fmt: skip
-                source.find(search)
+                source.find(Search(dict(drafts), bounds))
             for path, draft in drafts.items():
                 draft.replace(wanted[path])
     except Unusable as error:
@@ -137,11 +138,17 @@ class _Source:
     clock: Callable[[], float]
     endpoints: list[Endpoint] = field(default_factory=list)
     sessions: dict[Endpoint, tuple[Session, Endpoint]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)  # of reading credentials
+    known: dict[str, Credentials | None] = field(default_factory=dict)  # by host
 
     def find(self, search: Search) -> None:
         """Go through the layers until each file is there."""
-        self.endpoints = endpoints(self.reference, self.environ)
+        try:
+            self.endpoints = endpoints(self.reference, self.environ)
+        except ValueError as error:
+            raise FetchError(
+                f"environment {VARIABLE}: {error}",
+                hint=f"Set {VARIABLE} to the address of a mirror of Docker Hub, or leave it out.",
+            ) from error
         make_folder(self.folder)
         missing = next(iter(search.open))
         for blob in self._layers():
@@ -240,11 +247,11 @@ class _Source:
         return self.sessions[endpoint]
 
     def _credentials(self, host: str) -> Credentials | None:
-        known, problem = credentials_for(host, self.environ)
-        if problem and problem not in self.problems:
-            self.problems.append(problem)
-            self.note(f"docker login for {host}: {problem}")
-        return known
+        if host not in self.known:
+            self.known[host], problem = credentials_for(host, self.environ)
+            if problem:
+                self.note(f"docker login for {host}: {problem}")
+        return self.known[host]
 
     def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> FetchError:
         reasons = "; ".join(f"{endpoint.host}: {failure}" for endpoint, failure in failures)
@@ -252,7 +259,12 @@ class _Source:
             (pair for pair in reversed(failures) if not pair[0].mirror), failures[-1]
         )
         login = " ".join(("docker login", self.reference.login)).rstrip()
-        if last.status in (401, 403):
+        if last.status in (401, 403) and self.known.get(endpoint.host):
+            hint = (
+                f"Log in anew ({login}), or for a public image log out "
+                f"({login.replace('login', 'logout', 1)}), then run the command again."
+            )
+        elif last.status in (401, 403):
             hint = f"Log in with an account that may pull it ({login}), then run the command again."
         elif last.status == 404:
             hint = _BY_HAND

@@ -28,7 +28,11 @@ from compreface_cli.models.sources import matches
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _HEADER_BYTES = 1 << 20  # of one member: its header, long names and extended attributes
-_BROKEN = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError)
+# tarfile lets most kinds of errors pass for headers that make no sense.
+_BROKEN = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RecursionError),
+    *(ValueError, ArithmeticError, LookupError, AttributeError, TypeError),
+)
 _KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.LNKTYPE: "a hard link",
