@@ -61,9 +61,11 @@ def show(
     """Show a build file, or the resolved plan with the origin of each value."""
     from dataclasses import asdict
 
+    from compreface_cli.builds import imported
     from compreface_cli.commands import build_table
     from compreface_cli.inspect import show as inspection
     from compreface_cli.photos.compare import scale
+    from compreface_cli.plan.fallbacks import words
     from compreface_cli.plan.resolve import asked_for
 
     out = Output(json_mode=json_mode)
@@ -86,7 +88,8 @@ def show(
         return
     shown = inspection.shown(build)
     file = shown.path.read_text("utf-8")
-    runtimes = inspection.runtimes(shown.name)
+    runtimes, replaced = inspection.runtimes(shown.name), inspection.replaced(shown.name)
+    record = imported.read(shown.path) if shown.origin == "imported" else None
     border, weights, row = (
         inspection.border(shown),
         inspection.weights(shown),
@@ -96,8 +99,12 @@ def show(
         "build": shown.spec.model_dump(mode="json", by_alias=True),
         "origin": shown.origin,
         "path": str(shown.path),
+        "imported": asdict(record) if record else None,
         "tolerance": shown.spec.min_cosine,
         "runtimes": runtimes,
+        "fallbacks": {
+            name: [asdict(each) for each in plugins] for name, plugins in replaced.items()
+        },
         "border": asdict(border) if border else None,
         "licence": weights.licence,
         "trained_on": weights.trained_on,
@@ -119,6 +126,10 @@ def show(
             ):
                 console.print(f"# {line}", style="dim", markup=False, highlight=False)
         _draw_runtimes(shown, runtimes, console)
+        for name, plugins in replaced.items():
+            for each in plugins:
+                line = f"# instance {name}: {words([each])}, {each.model} could not be fetched"
+                console.print(line, style="dim", markup=False, highlight=False)
 
     out.result(document, draw)
     _warn(findings, out)

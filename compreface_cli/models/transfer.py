@@ -74,6 +74,10 @@ class Client(Protocol):
     def send(self, request: httpx2.Request, *, stream: bool) -> httpx2.Response: ...
 
 
+class WrongFile(GiveUp):
+    """It delivers another file than the right one."""
+
+
 @dataclass(slots=True)
 class Transfer:
     """The tries with one source; its only lasting state is the partial file."""
@@ -117,7 +121,7 @@ class Transfer:
                 if restarted or not self.resumed:
                     digest = sha256_of(self.part)
                     self._discard()
-                    raise GiveUp(f"wrong hash: SHA-256 {digest}, expected {self._expected()}")
+                    raise WrongFile(f"wrong hash: SHA-256 {digest}, expected {self._expected()}")
                 restarted = True
                 self._discard()
             except TryAgain as failure:
