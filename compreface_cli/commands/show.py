@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 _WIDTH = 76  # of the remarks below the file
 # Facts that the file itself or the remarks state.
 _SAID = frozenset(
-    {"detector", "calculator", "plugins", "accuracy", "note", "upstream", "licence", "threshold"}
+    {
+        "file",
+        "detector",
+        "calculator",
+        "plugins",
+        "accuracy",
+        "note",
+        "upstream",
+        "licence",
+        "threshold",
+    }
 )
 _DERIVED = (
     "models",
