@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import takes_build_flags
+from compreface_cli.commands.build_flags import AcceptLicence, takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def build(
             "--accept-hash", metavar="MODEL=SHA256", help="Accept this hash for the model's file."
         ),
     ] = None,
+    accept_licence: AcceptLicence = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     *,
     changes: Mapping[str, Any],
@@ -75,12 +77,15 @@ def build(
         pull=pull,
         fallbacks=False if no_fallbacks else None,
         accept_hash=accepted.parse(accept_hash or ()),
+        accept_licence=accept_licence or None,
     )
     built = deploy.build(request, out)
     out.result(_document(built), lambda console: _draw(built, console))
 
 
 def _document(built: Built) -> dict[str, Any]:
+    from compreface_cli.deploy.downloads import rows
+
     return {
         "build": built.plan.build,
         "image": built.plan.image,
@@ -92,6 +97,8 @@ def _document(built: Built) -> dict[str, Any]:
         "built": built.image.built,
         "labels": dict(built.image.labels),
         "device": built.plan.device,
+        "downloads": rows(built.downloads),
+        "fallbacks": [dataclasses.asdict(each) for each in built.plan.replaced],
         "base_image": built.plan.base_image,
         "kept": str(built.kept) if built.kept else None,
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import takes_build_flags
+from compreface_cli.commands.build_flags import AcceptLicence, takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def up(
             "--accept-hash", metavar="MODEL=SHA256", help="Accept this hash for the model's file."
         ),
     ] = None,
+    accept_licence: AcceptLicence = None,
     wheels: Annotated[
         Path | None,
         typer.Option(
@@ -119,6 +120,7 @@ def up(
             "services": services,
             "launcher": launcher,
             "fallbacks": False if no_fallbacks else None,
+            "accept_licence": accept_licence or None,
             **changes,
         },
         out,
@@ -154,6 +156,7 @@ def up(
 
 
 def _document(result: Result, services: str) -> dict[str, Any]:
+    from compreface_cli.deploy import downloads
     from compreface_cli.deploy.running import service_rows
 
     plan, runs = result.plan, result.deployment
@@ -169,6 +172,8 @@ def _document(result: Result, services: str) -> dict[str, Any]:
         "services": service_rows(result.services),
         "proof": dataclasses.asdict(result.proof) if result.proof else None,
         "left_out": result.left_out,
+        "downloads": downloads.rows(result.downloads),
+        "fallbacks": [dataclasses.asdict(each) for each in plan.replaced],
         "findings": [finding.as_dict() for finding in result.findings],
         "operations": [dataclasses.asdict(operation) for operation in result.operations],
         "away": [dataclasses.asdict(service) for service in result.away],

@@ -16,9 +16,11 @@ from compreface_cli.checks.base import DOCKER
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings_table import DEFAULT_BUILD
+from compreface_cli.deploy import fetching
 from compreface_cli.docker import image
 from compreface_cli.engine import check, venv
 from compreface_cli.errors import PreflightError, UsageError
+from compreface_cli.models.needed import Download
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.terminal.output import Output
@@ -51,6 +53,7 @@ class Request:
     pull: bool = False
     fallbacks: bool | None = None  # None: as the settings say
     accept_hash: Mapping[str, Sequence[str]] | None = None
+    accept_licence: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Built:
     tags: tuple[str, ...]
     pushed: Mapping[str, str]  # name -> digest of its manifest
     kept: Path | None  # the build file that flags made
+    downloads: tuple[Download, ...] = ()
 
 
 def build(request: Request, out: Output) -> Built:
@@ -74,7 +78,8 @@ def build(request: Request, out: Output) -> Built:
     with interruptible():
         leftovers.sweep(_FOLDER)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
-        resolved = settings.resolve({**flags, "fallbacks": request.fallbacks})
+        flags |= {"fallbacks": request.fallbacks, "accept_licence": request.accept_licence}
+        resolved = settings.resolve(flags)
         for note in resolved.notes:
             out.note(note)
         chosen, own = _settle(request, resolved)
@@ -88,6 +93,7 @@ def build(request: Request, out: Output) -> Built:
         )
         remote = _to_push(tags or [plan.image]) if request.push else []
         _preflight(plan, own, out)
+        plan, needed = fetching.fetched(plan, out, request.accept_hash)
         with CleanUp(out.note) as undo:
             made = _in_temporary_folder(plan, request, undo, out)
             kept = own.keep(out) if own is not None else None
@@ -96,7 +102,7 @@ def build(request: Request, out: Output) -> Built:
             image.add_tag(made, tag)
         pushed = {tag: image.push(tag, shown(out)) for tag in remote}
         image.drop_superseded(plan.build)
-        return Built(plan, made, (plan.image, *tags), pushed, kept)
+        return Built(plan, made, (plan.image, *tags), pushed, kept, needed)
 
 
 def _reference(tag: str) -> str:
@@ -172,7 +178,7 @@ def prepared_models(
         python=python,
         portrait=resources.portrait(),
         note=out.note,
-        accept_hash=accept_hash,
+        accept_hash=fetching.accepted_hashes(plan, accept_hash or {}),
     )
     check.models(plan, python)
     return models
@@ -215,7 +221,11 @@ def _settle(request: Request, resolved: settings.Settings) -> tuple[BuildFile, _
             hint="use lower-case letters, digits and hyphens (at most 40)",
         )
     # Model files are looked up next to the build file, so such a build is saved next to its base.
-    beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
+    beside = (
+        base.path.parent
+        if base.spec.models and base.origin in ("path", "project", "user")
+        else None
+    )
     spec = builds.customise(base, name, changes)
     path = builds.place_for(spec, beside)  # refuses first to overwrite a user's file
     raise_for(model_files.out_of_reach(plan_of(base, resolved)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from compreface_cli.errors import FetchError
+from compreface_cli.errors import FetchError, UnreachableError
 from compreface_cli.models import accepted, prepare
 from compreface_cli.models.catalogue import about
 from compreface_cli.models.entry import Model, ModelFile
@@ -66,7 +66,7 @@ def _obtain(
     here = lying_here(model, file, places, accept, note)
     if here is not None:
         return here
-    urls, wanted = addresses(file, places), _wanted(model, file, places, accept)
+    urls, wanted = addresses(file, places), right_hashes(model, file, places, accept)
     if urls:
         from compreface_cli.models.download import fetch
 
@@ -92,7 +92,7 @@ def lying_here(
     note: Callable[[str], None],
 ) -> tuple[Path, str] | None:
     """The local path and verified hash of the file; None if it must be downloaded."""
-    urls, wanted = addresses(file, places), _wanted(model, file, places, accept)
+    urls, wanted = addresses(file, places), right_hashes(model, file, places, accept)
     wrong: list[tuple[Path, str]] = []
     for path in local(model, file, places):
         digest = sha256_of(path)
@@ -112,8 +112,8 @@ def lying_here(
     return None
 
 
-def _wanted(
-    model: Model, file: ModelFile, places: Places, accept: Sequence[str]
+def right_hashes(
+    model: Model, file: ModelFile, places: Places, accept: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """The hashes that are right for the file: its own, and those accepted for the model."""
     by_user = (*accepted.read(places.accepted).get(model.name, ()), *accept)
@@ -155,10 +155,11 @@ def beyond_the_entry(model: Model, digests: Iterable[str]) -> list[str]:
     return [digest for digest in digests if digest not in own]
 
 
-def no_file(model: Model, file: ModelFile, places: Places) -> FetchError:
-    return FetchError(
+def no_file(model: Model, file: ModelFile, places: Places) -> UnreachableError:
+    return UnreachableError(
         f"model {model.name}: {file.path} is not on this machine, and no address is known for it",
         hint=missing_hint(model, places),
+        details={"model": model.name},
     )
 
 

@@ -182,6 +182,7 @@ CASES: Final[Mapping[str, Case]] = {
     # Which build
     "build: unknown": _find("zzz"),
     "build: misspelled": _find("facenett"),
+    "build: its former name": _find("scrfd-w600k"),
     "build: no file": _find("./no.yaml"),
     "build: a folder": _find("./builds"),
     "build: a pipe": _find("./pipe.yaml", lambda folder: os.mkfifo(folder / "pipe.yaml")),

@@ -26,9 +26,13 @@ from tests.golden import (
     convert_messages,
     docker_messages,
     engine_messages,
+    fetching_messages,
     instances_messages,
     models_messages,
     photos_messages,
+    registry_messages,
+    sharing_messages,
+    weights_messages,
 )
 
 _FAULTS = (AssertionError, AttributeError, KeyError, NameError, TypeError)
@@ -49,9 +53,13 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "builds": builds_messages.CASES,
     "checks": checks_messages.CASES,
     "models": models_messages.CASES,
+    "fetching": fetching_messages.CASES,
+    "registry": registry_messages.CASES,
     "docker": docker_messages.CASES,
     "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
+    "sharing": sharing_messages.CASES,
+    "weights": weights_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
 
