@@ -27,19 +27,31 @@ class Places:
     accepted: Path = field(default_factory=lambda: paths.state_dir() / "accepted-hashes.json")
     mirror: str = field(default_factory=_mirror_of_environment)  # "": none
 
+    @property
+    def proven(self) -> Path:
+        """The hashes that a digest has proven, as `models.proofs` records them."""
+        return self.accepted.with_name("proven-hashes.json")
+
 
 def local(model: Model, file: ModelFile, places: Places, *, mirror: bool = True) -> Iterable[Path]:
     """The candidates for the file on this machine."""
     candidates = []
     if model.build_folder:
         candidates.append(Path(model.build_folder) / file.path)
-    if mirror and places.mirror and not is_address(places.mirror):
+    if mirror and (folder := mirror_folder(places)):
         inside = PurePosixPath(file.path)
         if not inside.is_absolute() and ".." not in inside.parts:
-            candidates.append(Path(places.mirror).expanduser() / inside)
+            candidates.append(folder / inside)
     if mirror:
         candidates.append(fetched(model, file, places))
     return [path for path in candidates if path.is_file()]
+
+
+def mirror_folder(places: Places) -> Path | None:
+    """The mirror, if it is a folder."""
+    if not places.mirror or is_address(places.mirror):
+        return None
+    return Path(places.mirror).expanduser()
 
 
 def fetched(model: Model, file: ModelFile, places: Places) -> Path:
