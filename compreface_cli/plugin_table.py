@@ -19,9 +19,14 @@ Format: TypeAlias = Literal[
     "tflite",
     "mxnet",
     "mxnet-gluon",
+    "pytorch",
 ]
 Network: TypeAlias = Literal[
-    "mobilenet_v2", "resnet18_v1", "inception_v3_age", "inception_v3_gender"
+    "mobilenet_v2",
+    "resnet18_v1",
+    "inception_v3_age",
+    "inception_v3_gender",
+    "inception_resnet_v1",
 ]
 
 

@@ -147,6 +147,8 @@ def _parameters(command: str, of: Any) -> str:
 
 
 def _kind(parameter: Any) -> str:
+    if parameter.type_descriptor.choices:
+        return "|".join(parameter.type_descriptor.choices)
     annotation = parameter.type_descriptor.annotation
     (kind,) = get_args(annotation) or (annotation,)  # list[str] may be given several times
     return _KINDS[kind.__name__]

@@ -112,7 +112,7 @@ class Facts(Strict):
         default=None,
         description="The image of upstream that it corresponds to, and the differences.",
     )
-    note: Text | None = Field(default=None, description="Shown by `cf list-builds`.")
+    note: Text | None = Field(default=None, description="Shown by `cf list-builds --long`.")
 
 
 class BuildSpec(Strict):
@@ -120,7 +120,7 @@ class BuildSpec(Strict):
 
     schema_: Literal[1] = Field(alias="schema", description="Version of this format.")
     name: str = Field(pattern=NAME, description="Name of the build; the file is `NAME.yaml`.")
-    summary: str = Field(default="", max_length=200, description="One line for `cf list-builds`.")
+    summary: str = Field(default="", max_length=200, description="One line about the build.")
     runtime: Runtime = Field(default="onnxruntime", description="Library that runs the networks.")
     precision: Precision = Field(
         default="auto", description="Numbers that the calculator computes with."

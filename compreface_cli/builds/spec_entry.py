@@ -134,6 +134,7 @@ class Border(Strict):
 NETWORKS: Mapping[Format, tuple[Network, ...]] = {
     "mxnet-gluon": ("mobilenet_v2", "resnet18_v1"),
     "tensorflow-checkpoint": ("inception_v3_age", "inception_v3_gender"),
+    "pytorch": ("inception_resnet_v1",),
 }
 
 

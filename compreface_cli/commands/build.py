@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import takes_build_flags
+from compreface_cli.commands.build_flags import AcceptLicence, takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def build(
             "--accept-hash", metavar="MODEL=SHA256", help="Accept this hash for the model's file."
         ),
     ] = None,
+    accept_licence: AcceptLicence = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     *,
     changes: Mapping[str, Any],
@@ -75,6 +76,7 @@ def build(
         pull=pull,
         fallbacks=False if no_fallbacks else None,
         accept_hash=accepted.parse(accept_hash or ()),
+        accept_licence=accept_licence or None,
     )
     built = deploy.build(request, out)
     out.result(_document(built), lambda console: _draw(built, console))

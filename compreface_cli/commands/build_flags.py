@@ -33,6 +33,15 @@ _OPTIONS: Mapping[str, Any] = {
     ],
 }
 
+AcceptLicence = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept-licence",
+        metavar="MODEL",
+        help="Accept the terms of the model's weights; all: of every model.",
+    ),
+]
+
 
 def takes_build_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Add these options after the command's own, and pass their values as its `changes`.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import takes_build_flags
+from compreface_cli.commands.build_flags import AcceptLicence, takes_build_flags
 from compreface_cli.errors import UsageError
 from compreface_cli.terminal.output import Output
 
@@ -65,6 +65,7 @@ def render(
             "--accept-hash", metavar="MODEL=SHA256", help="Accept this hash for the model's file."
         ),
     ] = None,
+    accept_licence: AcceptLicence = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     *,
     changes: Mapping[str, Any],
@@ -82,6 +83,7 @@ def render(
             "core_port": core_port,
             "bind": bind,
             "fallbacks": False if no_fallbacks else None,
+            "accept_licence": accept_licence or None,
             **changes,
         },
         folder,
@@ -132,7 +134,7 @@ def _write(
     """Render the chosen build into the folder; returns the plan, the changes and the digest."""
     from compreface_cli.checks import model_files, port, raise_for
     from compreface_cli.cleanup import interruptible
-    from compreface_cli.deploy import render_place
+    from compreface_cli.deploy import licences, render_place
     from compreface_cli.deploy.build import prepared_models
     from compreface_cli.plan.resolve import asked_for
     from compreface_cli.project import writer
@@ -149,6 +151,8 @@ def _write(
     if with_models:
         raise_for(model_files.out_of_reach(plan))
     with interruptible():
+        if with_models:
+            licences.of_plan(plan, out)
         models = prepared_models(plan, out, accept_hash=accept_hash) if with_models else {}
         rendered = target.render(plan, models, with_models=with_models)
         return plan, writer.write(rendered, folder), rendered.digest()

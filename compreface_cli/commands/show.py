@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
     from compreface_cli.builds.builds import BuildFile
     from compreface_cli.checks import Finding
+    from compreface_cli.inspect.list_builds import Row
     from compreface_cli.plan.plan import Plan
 
 _WIDTH = 76  # of the remarks below the file
+# Facts that the file itself or the remarks state.
+_SAID = frozenset(
+    {"detector", "calculator", "plugins", "accuracy", "note", "upstream", "licence", "threshold"}
+)
 _DERIVED = (
     "models",
     "replaced",
@@ -26,6 +31,7 @@ _DERIVED = (
     "engine_limits",
     "origins",
     "secrets",
+    "licence",
     "project",
     "volume",
 )
@@ -55,6 +61,7 @@ def show(
     """Show a build file, or the resolved plan with the origin of each value."""
     from dataclasses import asdict
 
+    from compreface_cli.commands import build_table
     from compreface_cli.inspect import show as inspection
     from compreface_cli.photos.compare import scale
     from compreface_cli.plan.resolve import asked_for
@@ -80,7 +87,11 @@ def show(
     shown = inspection.shown(build)
     file = shown.path.read_text("utf-8")
     runtimes = inspection.runtimes(shown.name)
-    border, weights = inspection.border(shown), inspection.weights(shown)
+    border, weights, row = (
+        inspection.border(shown),
+        inspection.weights(shown),
+        inspection.row(shown),
+    )
     document = {
         "build": shown.spec.model_dump(mode="json", by_alias=True),
         "origin": shown.origin,
@@ -91,11 +102,14 @@ def show(
         "licence": weights.licence,
         "trained_on": weights.trained_on,
         "findings": [finding.as_dict() for finding in findings],
+        **_figures(row),
     }
 
     def draw(console: Console) -> None:
         console.print(f"# {shown.path}", style="dim", markup=False)
         console.print(file.rstrip("\n"), markup=False)
+        for line, _ in build_table.facts(row, _WIDTH + 2, "# ", _SAID):
+            console.print(line, style="dim", markup=False, highlight=False)
         remarks = [f"commercial use of the weights: {weights.licence['commercial']}"]
         remarks += [f"  {name}: {terms}" for name, terms in weights.terms.items()]
         for text in (*remarks, scale(shown.spec.calculator, border)):
@@ -108,6 +122,24 @@ def show(
 
     out.result(document, draw)
     _warn(findings, out)
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    """What `cf list-builds --json` says of the build and its file does not."""
+    from dataclasses import asdict
+
+    from compreface_cli.builds import measured
+    from compreface_cli.models import catalogue
+
+    return {
+        "measured": asdict(row.measured) if row.measured else None,
+        "measured_on": asdict(measured.machine()),
+        "by_group": row.by_group,
+        "face_groups": asdict(catalogue.face_groups()),
+        "download": row.download,
+        "models": row.models,
+        "starts": {"now": not row.why_not, "why_not": row.why_not or None},
+    }
 
 
 def _warn(findings: Sequence[Finding], out: Output) -> None:

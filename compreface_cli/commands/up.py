@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import takes_build_flags
+from compreface_cli.commands.build_flags import AcceptLicence, takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def up(
             "--accept-hash", metavar="MODEL=SHA256", help="Accept this hash for the model's file."
         ),
     ] = None,
+    accept_licence: AcceptLicence = None,
     wheels: Annotated[
         Path | None,
         typer.Option(
@@ -119,6 +120,7 @@ def up(
             "services": services,
             "launcher": launcher,
             "fallbacks": False if no_fallbacks else None,
+            "accept_licence": accept_licence or None,
             **changes,
         },
         out,

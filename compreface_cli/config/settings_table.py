@@ -139,6 +139,12 @@ def _list(value: Any) -> tuple[str, ...]:
     return tuple(part for part in (_text(item).strip() for item in parts) if part)
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    """Names in a list, each of which may be several with commas between, as a flag is given."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return tuple(dict.fromkeys(name for part in parts for name in _list(_text(part))))
+
+
 def _rate(value: Any) -> float:
     try:
         number = float(str(value))
@@ -349,6 +355,15 @@ _KEYS: tuple[Setting, ...] = (
     ),
     Setting("api_keys_file", _text, None, "File with these keys, one a line."),
 )
+_MODELS: tuple[Setting, ...] = (
+    Setting(
+        "accept_licence",
+        _names,
+        None,
+        "Models whose terms you accept, so that they may be fetched; all: every model.",
+        flag="--accept-licence",
+    ),
+)
 _INSTANCE: tuple[Setting, ...] = (
     Setting("instance", _instance, None, "Name of the instance.", flag="--instance"),
     Setting(
@@ -469,7 +484,15 @@ _STACK: tuple[Setting, ...] = (
         upstream="read_timeout",
     ),
 )
-TABLE: tuple[Setting, ...] = (*BUILD, *_LIMITS, *_ENGINE, *_KEYS, *_INSTANCE, *_STACK)
+TABLE: tuple[Setting, ...] = (
+    *BUILD,
+    *_LIMITS,
+    *_ENGINE,
+    *_KEYS,
+    *_MODELS,
+    *_INSTANCE,
+    *_STACK,
+)
 PASSED_ON: tuple[str, ...] = tuple(row.key for row in _ENGINE)
 STACK: tuple[str, ...] = tuple(
     row.key for row in _STACK if row.default is not None and not row.secret

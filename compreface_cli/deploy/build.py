@@ -16,6 +16,7 @@ from compreface_cli.checks.base import DOCKER
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings_table import DEFAULT_BUILD
+from compreface_cli.deploy import licences
 from compreface_cli.docker import image
 from compreface_cli.engine import check, venv
 from compreface_cli.errors import PreflightError, UsageError
@@ -51,6 +52,7 @@ class Request:
     pull: bool = False
     fallbacks: bool | None = None  # None: as the settings say
     accept_hash: Mapping[str, Sequence[str]] | None = None
+    accept_licence: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def build(request: Request, out: Output) -> Built:
     with interruptible():
         leftovers.sweep(_FOLDER)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
-        resolved = settings.resolve({**flags, "fallbacks": request.fallbacks})
+        flags |= {"fallbacks": request.fallbacks, "accept_licence": request.accept_licence}
+        resolved = settings.resolve(flags)
         for note in resolved.notes:
             out.note(note)
         chosen, own = _settle(request, resolved)
@@ -88,6 +91,7 @@ def build(request: Request, out: Output) -> Built:
         )
         remote = _to_push(tags or [plan.image]) if request.push else []
         _preflight(plan, own, out)
+        licences.of_plan(plan, out)
         with CleanUp(out.note) as undo:
             made = _in_temporary_folder(plan, request, undo, out)
             kept = own.keep(out) if own is not None else None

@@ -46,7 +46,8 @@ def digest(plan: Plan) -> str:
 
     document = {**plan.as_dict(), "api_keys": ["in a file", plan.api_keys]}
     # These describe how the plan came to be, and nothing that runs.
-    document |= dict.fromkeys(("origins", "fallbacks", "replaced"))
+    aside = ("origins", "fallbacks", "replaced", "licence", "accept_licence")
+    document |= dict.fromkeys(aside)
     engine = venv.inputs(plan.wheels).key()
     weights = [store.fingerprint(model) for model in plan.models]
     text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)

@@ -16,7 +16,15 @@ from compreface_cli import leftovers
 from compreface_cli.checks import Finding, bind
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths
-from compreface_cli.deploy import databases, observe, preflight, running, steps, unfinished
+from compreface_cli.deploy import (
+    databases,
+    licences,
+    observe,
+    preflight,
+    running,
+    steps,
+    unfinished,
+)
 from compreface_cli.deploy import ports as ports_of
 from compreface_cli.deploy.preflight import Preflight
 from compreface_cli.deploy.previous import Previous
@@ -100,6 +108,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
                 return _as_it_is(same, done, out)
         look = preflight.inspect(plan, old, options, out)
         listed = operations(look.plan, observe.observe(look, old, options), options)
+        licences.of_plan(look.plan, out)
         return _execute(look, old, listed, options, out, done)
 
 
@@ -123,6 +132,8 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
 
         render_place.warn_of_password(look.plan, paths.project_dir(plan.instance), look.facts, out)
     seen = observe.observe(look, old, options, restored=restored)
+    terms = licences.foresee(look.plan)
+    preflight.say(terms, out)
     return Result(
         look.plan,
         "dry run",
@@ -130,7 +141,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         replaces=seen.runs,
         away=away(seen),
         left_out=look.choice.leaves_out,
-        findings=look.warnings,
+        findings=(*look.warnings, *terms),
     )
 
 

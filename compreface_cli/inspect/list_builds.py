@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import cpu, plugin_table
-from compreface_cli.builds import builds
+from compreface_cli.builds import builds, measured
+from compreface_cli.builds.measured import Measured
 from compreface_cli.config import paths
 from compreface_cli.docker import probe
 from compreface_cli.docker.probe import Quick
 from compreface_cli.errors import CfError
+from compreface_cli.inspect import models_here
 from compreface_cli.models import catalogue, licence
-from compreface_cli.models.entry import Border, Model
+from compreface_cli.models.entry import Border
 from compreface_cli.plan.resolve import plan_of
-from compreface_cli.runtimes import FLAGS
+from compreface_cli.runtimes import FLAGS, REFERENCE
+
+ACCURACY_SET = "LFW"  # the one that nearly every build has a published figure of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Row:
     path: str
     fault: str = ""
     summary: str = ""
+    good_for: str = ""
     detector: str = ""
     calculator: str = ""
     plugins: tuple[str, ...] = ()
@@ -41,12 +46,26 @@ class Row:
     upstream: str = ""
     note: str = ""
     border: Border | None = None  # of the calculator, if known
+    by_group: Mapping[str, float] = field(default_factory=dict)  # as About.by_group
+    measured: Measured | None = None
     trained_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by network
     models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing | damaged
     to_give: tuple[str, ...] = ()  # models without an address, which the user must supply
+    download: int | None = None  # bytes of all files of its models, fetched or not
     images: tuple[str, ...] | None = None
     running: tuple[str, ...] | None = None  # instances
-    runnable: bool = False  # on this host
+    unaccepted: tuple[str, ...] = ()  # models whose licence `cf up` asks about
+    why_not: str = ""  # one word: why it does not start on this host now; "": it starts
+
+    @property
+    def runnable(self) -> bool:
+        """Whether this host can run it now; a licence is a question that `cf up` asks."""
+        return self.why_not in ("", "licence")
+
+    @property
+    def more_flags(self) -> bool:
+        """Whether its runtime needs CPU flags that the reference runtime does not need."""
+        return not set(self.cpu_flags) <= FLAGS[REFERENCE]
 
     @property
     def commercial(self) -> str:
@@ -63,26 +82,43 @@ class Row:
         states = set(self.models.values())
         return next(state for state in ("damaged", "missing", "here") if state in states)
 
-    def figure(self, of_set: str) -> Any:
-        """The first recognition accuracy on that set; None without any."""
+    def figure(self, of_set: str) -> float | None:
+        """The first recognition accuracy on that set, in percent; None without any."""
         for figure in self.accuracy:
             same = str(figure.get("set", "")).lower() == of_set.lower()
+            value = figure.get("value")
             if same and figure.get("of", "recognition") == "recognition":
-                return figure.get("value")
+                return float(value) if isinstance(value, int | float) else None
         return None
 
 
-def rows(docker: Quick | None, *, host_flags: frozenset[str] | None, gpu: bool) -> list[Row]:
-    """All builds, the default first, those whose models the user must supply last."""
+def rows(
+    docker: Quick | None,
+    *,
+    host_flags: frozenset[str] | None,
+    gpu: bool,
+    network: bool = True,
+    only: builds.Listed | None = None,
+) -> list[Row]:
+    """All builds, or that one; those whose models the user must supply last."""
     alive, composed = _instances()
-    listed = [_row(build, docker, alive, composed, host_flags, gpu) for build in builds.listed()]
+    listed = [
+        _row(build, docker, alive, composed, host_flags, gpu, network)
+        for build in ([only] if only else builds.listed())
+    ]
     return sorted(listed, key=lambda row: bool(row.to_give))
 
 
-def observe() -> list[Row]:
-    """All builds, with their state on this host and its Docker engine."""
+def observe(only: builds.Listed | None = None) -> list[Row]:
+    """The builds as `rows` gives them, with their state on this host and its Docker engine."""
     flags = cpu.flags(every_core=False) if cpu.architecture() == "amd64" else None
-    return rows(probe.ask(), host_flags=flags, gpu=os.path.exists("/dev/nvidia0"))
+    return rows(
+        probe.ask(),
+        host_flags=flags,
+        gpu=os.path.exists("/dev/nvidia0"),
+        network=models_here.network(),
+        only=only,
+    )
 
 
 def _row(
@@ -92,6 +128,7 @@ def _row(
     composed: Set[str],
     host_flags: frozenset[str] | None,
     gpu: bool,
+    network: bool,
 ) -> Row:
     data = build.data
     facts = _mapping(data.get("facts"))
@@ -100,21 +137,27 @@ def _row(
     runtime = str(data.get("runtime", "onnxruntime"))
     device = str(data.get("device", "cpu"))
     flags = tuple(sorted(FLAGS.get(runtime, ())))
-    models, to_give = _models(build, (detector, calculator, *plugins))
+    models = models_here.of(build, (detector, calculator, *plugins))
     running: tuple[str, ...] | None = tuple(alive.get(build.name, ()))
     if docker is not None:
         running = (*docker.running.get(build.name, ()), *(running or ()))
     elif build.name in composed:
         running = running or None  # only Docker knows whether its containers run
-    fits = host_flags is None or host_flags >= set(flags)
     fault = build.fault or _refusal(build)
-    ready = not fault and not to_give
+    obstacles = {
+        "file": bool(fault),
+        "GPU": device == "cuda" and not gpu,
+        "CPU": host_flags is not None and not host_flags >= set(flags),
+        "weights": bool(models.to_give),
+        "network": bool(models.to_fetch) and not network,
+    }
     return Row(
         name=build.name,
         origin=build.origin,
         path=str(build.path),
         fault=fault,
         summary=str(data.get("summary", "")),
+        good_for=str(facts.get("good_for") or ("" if build.origin == "bundled" else "your own")),
         detector=detector,
         calculator=calculator,
         plugins=plugins,
@@ -127,12 +170,15 @@ def _row(
         upstream=str(facts.get("upstream", "")),
         note=str(facts.get("note", "")),
         border=None if fault else _border(build, calculator),
+        by_group=catalogue.by_group(calculator),
+        measured=None if fault else measured.of(data),
         trained_on={} if fault else licence.trained_on((detector, calculator, *plugins)),
-        models=models,
-        to_give=to_give,
+        models=models.states,
+        to_give=models.to_give,
+        download=models.download,
         images=None if docker is None else docker.images.get(build.name, ()),
         running=running,
-        runnable=ready and fits and (device == "cpu" or gpu),
+        why_not=next((word for word, stops in obstacles.items() if stops), ""),
     )
 
 
@@ -161,54 +207,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(item) for item in value) if isinstance(value, list) else ()
-
-
-def _models(
-    build: builds.Listed, plugins: tuple[str, ...]
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The state of each of the build's models by name, and those that the user must supply."""
-    entries = build.data.get("models")
-    own = {
-        str(entry.get("name")): entry
-        for entry in map(_mapping, entries if isinstance(entries, list) else ())
-    }
-    states: dict[str, str] = {}
-    to_give = []
-    for name in plugin_table.models_of(plugins):
-        states[name], obtainable = _state(build, name, own.get(name))
-        if not obtainable:
-            to_give.append(name)
-    return states, tuple(to_give)
-
-
-def _state(build: builds.Listed, name: str, own: Mapping[str, Any] | None) -> tuple[str, bool]:
-    """The state of a model, and whether it is here or can be downloaded."""
-    if own is None and not _may_be_here(name):
-        return "missing", catalogue.has_address(name)
-    from compreface_cli.models import store
-
-    try:
-        model = _model(build, name, own)
-        if model is None:
-            return "missing", False
-        return store.state(model), store.obtainable(model)
-    except CfError:
-        return "missing", False  # `cf validate` and `cf up` report the fault
-
-
-def _may_be_here(name: str) -> bool:
-    """Whether the store has a folder of that name, or a mirror is set."""
-    folders = (paths.models_dir() / name, paths.cache_dir() / "weights" / name)
-    return bool(os.environ.get("CF_MODELS_MIRROR")) or any(path.exists() for path in folders)
-
-
-def _model(build: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Model | None:
-    if own is None:
-        return catalogue.model(name)
-    from compreface_cli.builds.spec import model_from_data
-
-    beside = "" if build.origin == "bundled" else str(build.path.parent)
-    return builds.model_of(model_from_data(dict(own), str(build.path)), beside)
 
 
 def _instances() -> tuple[dict[str, list[str]], set[str]]:

@@ -14,6 +14,8 @@ from compreface_cli.config import settings
 from compreface_cli.config.yamlfile import Fault, read, refuse
 from compreface_cli.deploy import running
 from compreface_cli.errors import CfError, ConfigurationError
+from compreface_cli.inspect import list_builds
+from compreface_cli.inspect.list_builds import Row
 from compreface_cli.models.entry import Border
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import asked_for, plan_of
@@ -50,6 +52,12 @@ def ui_findings(flags: Mapping[str, Any]) -> list[Finding]:
     except CfError:
         return []  # invalid settings do not prevent showing a build
     return [finding for finding in ui.judge(plan) if finding.level != "ok"]
+
+
+def row(build: BuildFile) -> Row:
+    """The build as `cf list-builds` sees it."""
+    listed = builds.Listed(build.name, build.origin, build.path, read(build.path).data)
+    return list_builds.observe(listed)[0]
 
 
 @dataclass(frozen=True, slots=True)

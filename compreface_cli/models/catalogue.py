@@ -122,6 +122,13 @@ def training_data(path: Path = PATH) -> Mapping[str, TrainingData]:
     return {name: TrainingData(**data) for name, data in _document(path)["training_data"].items()}
 
 
+def by_group(calculator: str, path: Path = PATH) -> Mapping[str, float]:
+    """The figures of this calculator for each set of `face_groups`; empty if none are known."""
+    for known in _of(calculator, path):
+        return cast("Mapping[str, float]", known["about"].get("by_group", {}))
+    return {}
+
+
 def face_groups(path: Path = PATH) -> FaceGroups:
     return FaceGroups(**_document(path)["face_groups"])
 
@@ -133,15 +140,19 @@ def border(
 
     `similarity`: the engine's coefficients; a border is valid only for those it was measured with.
     """
-    name, base = plugin_table.model_of(calculator), plugin_table.split(calculator)[0]
-    inside = _document(path)["built_in"].values()
-    candidates = [known for known in inside if base in known["plugins"]]
-    candidates += [known for model, known in _entries(path) if model == name]
-    for known in candidates:
+    for known in _of(calculator, path):
         same = similarity is None or all(map(isclose, known.get("similarity", ()), similarity))
         if "border" in known and same:
             return Border(**known["border"])
     return None
+
+
+def _of(plugin: str, path: Path) -> list[Mapping[str, Any]]:
+    """The entries of the network that this plugin runs."""
+    name, base = plugin_table.model_of(plugin), plugin_table.split(plugin)[0]
+    inside = _document(path)["built_in"].values()
+    entries = [known for known in inside if base in known["plugins"]]
+    return entries + [known for model, known in _entries(path) if model == name]
 
 
 def _about(known: Mapping[str, Any]) -> About:

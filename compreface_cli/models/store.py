@@ -10,9 +10,9 @@ from compreface_cli import leftovers
 from compreface_cli.errors import UsageError
 from compreface_cli.models import accepted, catalogue, prepare
 from compreface_cli.models.accepted import Accepted
-from compreface_cli.models.entry import Model
+from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import locked, sha256_of
-from compreface_cli.models.needed import Download, can_be_had, of
+from compreface_cli.models.needed import Download, can_be_had, first, of
 from compreface_cli.models.obtain import (
     Unaccepted,
     beyond_the_entry,
@@ -32,6 +32,7 @@ __all__ = [
     "Places",
     "State",
     "ensure",
+    "fetches",
     "fingerprint",
     "foresee",
     "mirror_fault",
@@ -67,6 +68,22 @@ def obtainable(model: Model, places: Places | None = None) -> bool:
     return state(model, places) == "here" or any(
         can_be_had(choice, places) for choice in model.choices
     )
+
+
+def fetches(model: Model, places: Places | None = None) -> bool:
+    """Whether `ensure` would download anything: it is not prepared, and not all files are here."""
+    places = places or Places()
+    if state(model, places) == "here":
+        return False
+    choice = first(model, places)
+    return not all(_is_here(choice, file, places) for file in choice.files)
+
+
+def _is_here(model: Model, file: ModelFile, places: Places) -> bool:
+    try:
+        return lying_here(model, file, places, (), _silent) is not None
+    except Unaccepted:  # `ensure` stops at that file and fetches nothing in its place
+        return True
 
 
 def needed(

@@ -92,6 +92,9 @@ class Plan:
     # what may take the place of a plugin whose model cannot be fetched, and what has taken it
     fallbacks: tuple[Fallback, ...] = ()
     replaced: tuple[Replaced, ...] = ()
+    # `facts.licence` of the build, which applies to models that are not in the catalogue
+    licence: Mapping[str, str] = field(default_factory=dict)
+    accept_licence: tuple[str, ...] = ()  # models whose terms the user accepts, or "all"
 
     @property
     def api_keys(self) -> str:
@@ -247,6 +250,7 @@ def resolve(
     may_fall_back = pick("fallbacks") == "true" and own
     declared = fallbacks.of_build(build, catalogue) if may_fall_back else ()
 
+    stated = spec.facts.licence
     _room_for_a_body(settings)
     launcher: LauncherKind = pick("launcher")
     services: Services = "core" if launcher == "process" else pick("services")
@@ -290,6 +294,8 @@ def resolve(
             if settings.given(key)
         },
         fallbacks=tuple(replace(each, models=with_files(each.models)) for each in declared),
+        licence=stated.model_dump(exclude_none=True) if stated else {},
+        accept_licence=pick("accept_licence") or (),
     )
     plan = _behind_the_api(plan) if services == "full" else plan
     return plan if plan.image else replace(plan, image=image_name(plan))

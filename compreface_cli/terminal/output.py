@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +114,25 @@ class Output:
         else:
             with written():
                 human(self.console())
+
+    def lines(
+        self, document: Mapping[str, Any], human: Callable[[int], Iterable[tuple[str, str]]]
+    ) -> None:
+        """As `result`, of lines with the name of a style or "", drawn for a width in characters.
+
+        Only a terminal shows styles, so elsewhere Rich need not be imported.
+        """
+        if self.json_mode:
+            self.write_json(document)
+            return
+        with written():
+            if sys.stdout.isatty() or os.environ.get("FORCE_COLOR"):
+                console = self.console()
+                for text, style in human(console.width):
+                    console.print(text, style=style or None, markup=False)
+            else:
+                lines = human(shutil.get_terminal_size().columns)
+                sys.stdout.writelines(f"{_escaped(text)}\n" for text, _ in lines)
 
     def write_json(self, document: Mapping[str, Any]) -> None:
         text = json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2, default=str)

@@ -20,6 +20,7 @@ from compreface_convert.mxnet_graph import Network
 from compreface_convert.mxnet_params import read_params
 from compreface_convert.mxnet_symbol import read_mxnet
 from compreface_convert.proof import session
+from compreface_convert.pytorch import read_pytorch
 from compreface_convert.saved_model import read_saved_model
 from compreface_convert.simplify import simplify
 from compreface_convert.spec import ModelSpec, Source
@@ -66,6 +67,8 @@ def convert(spec: ModelSpec, sources: Sequence[Source]) -> Converted:
         return _from_graph(spec, read_checkpoint(files, spec.network or ""))
     if spec.format == "tensorflow-saved-model":
         return _from_graph(spec, read_saved_model({source.name: source.path for source in sources}))
+    if spec.format == "pytorch":
+        return _from_pytorch(spec, sources)
     if spec.format == "mxnet":
         return _from_mxnet(spec, _read_mxnet(spec, sources))
     network = gluon.build(spec.network or "", read_params(sources[0].data()))
@@ -101,6 +104,12 @@ def _from_graph(spec: ModelSpec, graph: Graph) -> Converted:
         return run(graph, {name: np.ascontiguousarray(batch.transpose(0, 2, 3, 1))})
 
     return Converted((Candidate(made),), original, outputs)
+
+
+def _from_pytorch(spec: ModelSpec, sources: Sequence[Source]) -> Converted:
+    if spec.inputs.layout != "nchw":
+        raise ConvertError("`input.layout` of a PyTorch network is nchw")
+    return _from_graph(spec, read_pytorch(sources[0].data(), spec.network or ""))
 
 
 def _read_mxnet(spec: ModelSpec, sources: Sequence[Source]) -> Network:

@@ -2,102 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import numpy as np
 
-from compreface_convert.errors import ConvertError
-from compreface_convert.graph import Array, Graph, Node
+from compreface_convert.graph import Graph
+from compreface_convert.layers import INPUT, Net, Variables
 
 # Szegedy et al. 2015 (arXiv 1512.00567). The scope names, the irregular ones too, are those of
 # TensorFlow-Slim's nets/inception_v3.py, since the variables are named by them.
-_EPSILON: Final = 0.001
 _FEATURES: Final = 2048
-INPUT: Final = "input"
 OUTPUT: Final = "Softmax"
 """The name of the softmax in the original graph."""
-
-Variables = Callable[[str], Array]
-"""A function from a variable's name to its value; raises ConvertError if there is none."""
-
 
 Layer: TypeAlias = tuple[str, int, tuple[int, int]] | tuple[str, int, tuple[int, int], int]
 """The scope, channels and kernel of a layer and, if it is not padded, its stride."""
 
 
-class _Net:
-    """A graph under construction; the name of a layer is its scope."""
+class _Net(Net):
+    """The name of a layer is its scope."""
 
-    def __init__(self, variables: Variables) -> None:
-        self._variables = variables
-        self.nodes: dict[str, Node] = {INPUT: Node(INPUT, "Placeholder", ())}
-        self.constants: dict[str, Array] = {}
-        self._channels = {INPUT: 3}
-
-    def variable(self, name: str, shape: tuple[int, ...]) -> str:
-        value = self._variables(name)
-        if value.shape != shape or value.dtype != np.float32:
-            raise ConvertError(
-                f"the variable '{name}' is {value.dtype} {list(value.shape)}, "
-                f"not float32 {list(shape)}: is this the network of the entry?"
-            )
-        return self.constant(name, value)
-
-    def constant(self, name: str, value: Array) -> str:
-        self.constants[name] = value
-        self.nodes[name] = Node(name, "Const", ())
-        return name
-
-    def add(self, name: str, op: str, *inputs: str, **attrs: object) -> str:
-        self.nodes[name] = Node(name, op, inputs, attrs)
-        return name
-
-    def conv(
+    def layer(
         self, x: str, name: str, channels: int, kernel: tuple[int, int], stride: int = 0
     ) -> str:
         """Convolution, batch norm without gamma, ReLU; a stride means VALID padding, else SAME."""
-        before = self._channels[x]
-        weights = self.variable(f"{name}/weights", (*kernel, before, channels))
-        attrs = {
-            "strides": [1, stride or 1, stride or 1, 1],
-            "padding": b"VALID" if stride else b"SAME",
-        }
-        y = self.add(f"{name}/Conv2D", "Conv2D", x, weights, **attrs)
+        weights = self.variable(f"{name}/weights", (*kernel, self.channels[x], channels))
         gamma = self.constant(f"{name}/ones", np.ones(channels, np.float32))
         statistics = [
             self.variable(f"{name}/BatchNorm/{part}", (channels,))
             for part in ("beta", "moving_mean", "moving_variance")
         ]
-        y = self.add(
-            f"{name}/BatchNorm",
-            "FusedBatchNorm",
-            *(y, gamma, *statistics),
-            epsilon=_EPSILON,
-            is_training=False,
-        )
-        y = self.add(f"{name}/Relu", "Relu", y)
-        self._channels[y] = channels
-        return y
-
-    def pool(self, x: str, name: str, op: str, stride: int, padding: bytes) -> str:
-        attrs = {"ksize": [1, 3, 3, 1], "strides": [1, stride, stride, 1], "padding": padding}
-        self._channels[name] = self._channels[x]
-        return self.add(name, op, x, **attrs)
-
-    def concat(self, name: str, parts: list[str]) -> str:
-        axis = self.constant(f"{name}/axis", np.array(3, np.int32))
-        self._channels[name] = sum(self._channels[part] for part in parts)
-        return self.add(name, "ConcatV2", *parts, axis)
+        return self.conv_norm_relu(x, name, weights, (gamma, *statistics), stride)
 
     def tower(self, x: str, scope: str, *layers: Layer) -> str:
         for name, *shape in layers:
-            x = self.conv(x, f"{scope}/{name}", *shape)  # type: ignore[arg-type]
+            x = self.layer(x, f"{scope}/{name}", *shape)  # type: ignore[arg-type]
         return x
 
     def pooled(self, x: str, scope: str, layer: str, channels: int) -> str:
         x = self.pool(x, f"{scope}/AvgPool_0a_3x3", "AvgPool", 1, b"SAME")
-        return self.conv(x, f"{scope}/{layer}", channels, (1, 1))
+        return self.layer(x, f"{scope}/{layer}", channels, (1, 1))
 
 
 def inception_v3(variables: Variables, labels: int) -> Graph:
@@ -127,12 +71,12 @@ def inception_v3(variables: Variables, labels: int) -> Graph:
 
 def _stem(net: _Net, x: str) -> str:
     scope = "InceptionV3"
-    x = net.conv(x, f"{scope}/Conv2d_1a_3x3", 32, (3, 3), 2)
-    x = net.conv(x, f"{scope}/Conv2d_2a_3x3", 32, (3, 3), 1)
-    x = net.conv(x, f"{scope}/Conv2d_2b_3x3", 64, (3, 3))
+    x = net.layer(x, f"{scope}/Conv2d_1a_3x3", 32, (3, 3), 2)
+    x = net.layer(x, f"{scope}/Conv2d_2a_3x3", 32, (3, 3), 1)
+    x = net.layer(x, f"{scope}/Conv2d_2b_3x3", 64, (3, 3))
     x = net.pool(x, f"{scope}/MaxPool_3a_3x3", "MaxPool", 2, b"VALID")
-    x = net.conv(x, f"{scope}/Conv2d_3b_1x1", 80, (1, 1), 1)
-    x = net.conv(x, f"{scope}/Conv2d_4a_3x3", 192, (3, 3), 1)
+    x = net.layer(x, f"{scope}/Conv2d_3b_1x1", 80, (1, 1), 1)
+    x = net.layer(x, f"{scope}/Conv2d_4a_3x3", 192, (3, 3), 1)
     return net.pool(x, f"{scope}/MaxPool_5a_3x3", "MaxPool", 2, b"VALID")
 
 
@@ -225,10 +169,10 @@ def _mixed_7(net: _Net, x: str, scope: str, tall: str) -> str:
     )
     branches = [
         net.tower(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 320, (1, 1))),
-        net.conv(first, f"{scope}/Branch_1/Conv2d_0b_1x3", 384, (1, 3)),
-        net.conv(first, f"{scope}/Branch_1/{tall}", 384, (3, 1)),
-        net.conv(second, f"{scope}/Branch_2/Conv2d_0c_1x3", 384, (1, 3)),
-        net.conv(second, f"{scope}/Branch_2/Conv2d_0d_3x1", 384, (3, 1)),
+        net.layer(first, f"{scope}/Branch_1/Conv2d_0b_1x3", 384, (1, 3)),
+        net.layer(first, f"{scope}/Branch_1/{tall}", 384, (3, 1)),
+        net.layer(second, f"{scope}/Branch_2/Conv2d_0c_1x3", 384, (1, 3)),
+        net.layer(second, f"{scope}/Branch_2/Conv2d_0d_3x1", 384, (3, 1)),
         net.pooled(x, f"{scope}/Branch_3", "Conv2d_0b_1x1", 192),
     ]
     return net.concat(f"{scope}/concat", branches)

@@ -22,10 +22,11 @@ FILES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "tensorflow-saved-model": None,
     "mxnet": ("*-symbol.json", "*.params"),
     "mxnet-gluon": ("*.params",),
+    "pytorch": ("*.pt",),
 }
 """The files of each format; None for a folder of any number of files."""
 ROLES: Final = ("calculator", "detector", "analyzer")
-_NAMED: Final = ("tensorflow-checkpoint", "mxnet-gluon")
+_NAMED: Final = ("tensorflow-checkpoint", "mxnet-gluon", "pytorch")
 """The formats without a graph, whose entry names the architecture."""
 _DETECTORS: Final = ("onnx", "mxnet")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

@@ -137,7 +137,7 @@ def test_a_measured_border_has_all_its_figures_and_its_set() -> None:
 def test_figures_by_group_are_of_calculators_and_of_the_sets_that_are_described() -> None:
     groups = catalogue.face_groups()
     stated = {name: one.by_group for name, one in ABOUT.items() if one.by_group}
-    assert stated["20180402-114759"]["children"] == 25.6
+    assert stated["20180402-114759"]["children"] == 25.62
     assert all(list(figures) == list(groups.sets) for figures in stated.values())
     assert {catalogue.models()[name].role for name in stated} == {"calculator"}
     assert "not measured by this project" in groups.source

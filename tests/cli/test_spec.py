@@ -244,6 +244,7 @@ def entry_of(format: str, *names: str, **changes: Any) -> dict[str, Any]:
         entry_of("tensorflow-saved-model", "saved_model.pb", "variables.index", "variables.data"),
         entry_of("tensorflow-graph", "m.pb"),
         entry_of("tflite", "m.tflite"),
+        entry_of("pytorch", "m.pt", network="inception_resnet_v1"),
     ],
 )
 def test_every_format_has_its_files(entry: dict[str, Any]) -> None:

@@ -10,9 +10,11 @@ import pytest
 from compreface_cli.models import catalogue
 from compreface_convert.checkpoint import NETWORKS as CHECKPOINTS
 from compreface_convert.gluon import NETWORKS as GLUON
+from compreface_convert.pytorch import NETWORKS as PYTORCH
 from compreface_convert.spec import read_spec
 
 CATALOGUE = catalogue.models()
+BUILT = {"tensorflow-checkpoint": CHECKPOINTS, "mxnet-gluon": GLUON, "pytorch": PYTORCH}
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -26,5 +28,4 @@ def test_the_converter_accepts_the_entry(name: str, tmp_path: Path) -> None:
     spec = read_spec(path)
     assert (spec.name, spec.role, spec.format) == (name, model.role, model.format)
     assert spec.inputs.size == (model.size or 0)
-    if spec.format in ("tensorflow-checkpoint", "mxnet-gluon"):
-        assert spec.network in (CHECKPOINTS if spec.format == "tensorflow-checkpoint" else GLUON)
+    assert spec.network is None or spec.network in BUILT[spec.format]

@@ -376,6 +376,7 @@ def test_a_batch_that_cannot_be_made_free_is_refused(desk: Desk) -> None:
         ({"format": "caffe"}, "`format`"),
         ({"format": "mxnet"}, "*.params"),
         ({"format": "mxnet-gluon"}, "`network`"),
+        ({"format": "pytorch"}, "`network`"),
         ({"role": "detector", "format": "tflite"}, "detector must be onnx or mxnet"),
         ({"align": "somehow"}, "`align`"),
         ({"similarity": [1]}, "`similarity`"),

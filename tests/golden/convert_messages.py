@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto
 
 from compreface_convert.prepare import prepare
 from tests.convert import tensor_tables as tables
+from tests.convert import torch_files
 from tests.convert.mxnet_small import params
 from tests.convert.test_hostile import node, placeholder, tensor
 from tests.convert.test_prepare import network
@@ -25,6 +26,7 @@ RECORDINGS = ROOT / "tests" / "convert" / "recordings"
 CHECKPOINT: Final = {"format": "tensorflow-checkpoint", "network": "inception_v3_age"}
 GRAPH: Final = {"format": "tensorflow-graph"}
 MXNET: Final = {"format": "mxnet"}
+PYTORCH: Final = {"format": "pytorch", "network": "inception_resnet_v1"}
 DETECTOR: Final = {"role": "detector", "input": {"size": None, "mean": 0, "scale": 1}}
 
 
@@ -120,6 +122,15 @@ CASES: Final[Mapping[str, Case]] = {
     "two MXNet files of weights": _prepared(MXNET, **{"a.params": b"", "b.params": b""}),
     "not an MXNet file of weights": _prepared(
         MXNET, **mxnet(HEADS, ["prob"]) | {"m-0000.params": b"no"}
+    ),
+    "not a PyTorch file": _prepared(PYTORCH, **{"mine.pt": b"no"}),
+    "a PyTorch file that calls for a command": _prepared(
+        PYTORCH, **{"mine.pt": torch_files.zipped(b"\x80\x02cposix\nsystem\n.", {})}
+    ),
+    "a PyTorch file of another network": _prepared(PYTORCH, **{"mine.pt": torch_files.saved({})}),
+    "a compressed PyTorch file": _prepared(PYTORCH, **{"mine.pt": torch_files.compressed()}),
+    "PyTorch in another layout": _prepared(
+        PYTORCH | {"input": {"size": 160, "layout": "nhwc"}}, **{"mine.pt": torch_files.saved({})}
     ),
     "MXNet in another layout": _prepared(
         MXNET | {"input": {"size": 32, "layout": "nhwc", "mean": 0, "scale": 1}},

@@ -29,6 +29,7 @@ from tests.golden import (
     instances_messages,
     models_messages,
     photos_messages,
+    weights_messages,
 )
 
 _FAULTS = (AssertionError, AttributeError, KeyError, NameError, TypeError)
@@ -52,6 +53,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "docker": docker_messages.CASES,
     "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
+    "weights": weights_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
 

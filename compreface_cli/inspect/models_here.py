@@ -1,0 +1,118 @@
+"""The models of a build in a list: which are here, which can be fetched, and how large they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compreface_cli import plugin_table
+from compreface_cli.builds import builds
+from compreface_cli.config import paths
+from compreface_cli.errors import CfError
+from compreface_cli.models import catalogue, needed
+from compreface_cli.models.entry import Model
+from compreface_cli.models.needed import Download, can_be_had
+from compreface_cli.models.places import Places
+
+_NOWHERE = Path(os.devnull, "nowhere")
+_EMPTY = Places(models=_NOWHERE, weights=_NOWHERE, accepted=_NOWHERE, mirror="")
+_IPV4, _IPV6 = Path("/proc/net/route"), Path("/proc/net/ipv6_route")
+_REJECTED = 0x200  # RTF_REJECT of linux/route.h: a route that leads nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models of a build by name: `here`, `missing` or `damaged`."""
+
+    states: Mapping[str, str]
+    to_give: tuple[str, ...]  # those without an address and without a fallback: the user's task
+    to_fetch: tuple[str, ...]  # those without a fallback that an address must give
+    download: int | None  # bytes that a machine without their files downloads; None: not known
+
+
+def of(build: builds.Listed, plugins: tuple[str, ...]) -> Models:
+    """The models of these plugins; a fault of an entry counts as a model that is missing."""
+    entries = build.data.get("models")
+    own = {
+        str(entry.get("name")): entry
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
+    }
+    fallbacks = build.data.get("fallbacks")
+    replaceable = tuple(fallbacks) if isinstance(fallbacks, dict) else ()
+    required = plugin_table.models_of([one for one in plugins if one not in replaceable])
+    places, states, known, to_give = Places(), dict[str, str](), list[Model](), []
+    for name in plugin_table.models_of(plugins):
+        try:
+            model = _model(build, name, own.get(name))
+            states[name] = _state(model, in_build=name in own)
+        except CfError:  # `cf validate` and `cf up` report the fault
+            model, states[name] = None, "missing"
+        if model is not None:
+            known.append(model)
+        obtainable = model is not None and (
+            states[name] == "here" or any(can_be_had(choice, places) for choice in model.choices)
+        )
+        if name in required and not obtainable:
+            to_give.append(name)
+    absent = [model for model in known if states[model.name] != "here"]
+    fetched = {name for each in needed.of(absent, places, catalogue.PATH) for name in each.models}
+    return Models(
+        states,
+        tuple(to_give),
+        tuple(name for name in required if name in fetched),
+        _bytes(needed.of(known, _EMPTY, catalogue.PATH), states),
+    )
+
+
+def _bytes(downloads: Sequence[Download], names: Collection[str]) -> int | None:
+    """What these downloads transfer; None if they lack a model or one's size is not known."""
+    sizes = [each.bytes for each in downloads if each.bytes is not None]
+    complete = {name for each in downloads for name in each.models} == set(names)
+    return sum(sizes) if complete and len(sizes) == len(downloads) else None
+
+
+def _state(model: Model | None, *, in_build: bool) -> str:
+    if model is None or (not in_build and not _may_be_here(model.name)):
+        return "missing"
+    from compreface_cli.models import store
+
+    return store.state(model)
+
+
+def _may_be_here(name: str) -> bool:
+    """Whether the store has a folder of that name, or a mirror is set."""
+    folders = (paths.models_dir() / name, paths.cache_dir() / "weights" / name)
+    return bool(os.environ.get("CF_MODELS_MIRROR")) or any(path.exists() for path in folders)
+
+
+def _model(build: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Model | None:
+    if own is None:
+        return catalogue.model(name)
+    from compreface_cli.builds.spec import model_from_data
+
+    beside = "" if build.origin == "bundled" else str(build.path.parent)
+    return builds.model_of(model_from_data(dict(own), str(build.path)), beside)
+
+
+def network(ipv4: Path = _IPV4, ipv6: Path = _IPV6) -> bool:
+    """Whether this host has a default route, a proxy or an address as mirror; asks nobody."""
+    names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+    if any(os.environ.get(name) for name in names):
+        return True
+    if os.environ.get("CF_MODELS_MIRROR", "").startswith(("http://", "https://")):
+        return True
+    try:
+        rows = [line.split() for line in ipv4.read_text().splitlines()[1:]]
+        if any(row[1] == row[7] == "00000000" for row in rows):
+            return True
+        rows = [line.split() for line in ipv6.read_text().splitlines()]
+        return any(
+            row[0] == "0" * 32 and row[1] == "00" and not int(row[8], 16) & _REJECTED
+            for row in rows
+        )
+    except (OSError, IndexError, ValueError):
+        return True  # not known: `cf up` finds out
