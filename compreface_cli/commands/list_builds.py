@@ -49,7 +49,6 @@ def list_builds(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List all builds with what they are good for, cost and need, and whether they start here."""
-    from compreface_cli.inspect import choose
     from compreface_cli.inspect.list_builds import observe
 
     devices = {"cuda"} if gpu and not cpu else {"cpu"} if cpu and not gpu else {"cuda", "cpu"}
@@ -63,6 +62,8 @@ def list_builds(
     left_out = [row.name for row in fitting if row.commercial == "unclear" and row not in rows]
     why, unknown = "", list[str]()
     if purpose is not None:
+        from compreface_cli.inspect import choose
+
         chosen = choose.PURPOSES[purpose]
         rows, lacking = choose.fitting(chosen, rows)
         why, unknown = chosen.why, [row.name for row in lacking]

@@ -19,7 +19,7 @@ from compreface_cli.errors import CfError
 from compreface_cli.inspect import models_here
 from compreface_cli.models import catalogue, licence
 from compreface_cli.models.entry import Border
-from compreface_cli.plan.resolve import plan_of
+from compreface_cli.models.places import Places
 from compreface_cli.runtimes import FLAGS, REFERENCE
 
 ACCURACY_SET = "LFW"  # the one that nearly every build has a published figure of
@@ -101,9 +101,9 @@ def rows(
     only: builds.Listed | None = None,
 ) -> list[Row]:
     """All builds, or that one; those whose models the user must supply last."""
-    alive, composed = _instances()
+    (alive, composed), places = _instances(), Places()
     listed = [
-        _row(build, docker, alive, composed, host_flags, gpu, network)
+        _row(build, docker, alive, composed, host_flags, gpu, network, places)
         for build in ([only] if only else builds.listed())
     ]
     return sorted(listed, key=lambda row: bool(row.to_give))
@@ -129,6 +129,7 @@ def _row(
     host_flags: frozenset[str] | None,
     gpu: bool,
     network: bool,
+    places: Places,
 ) -> Row:
     data = build.data
     facts = _mapping(data.get("facts"))
@@ -137,7 +138,7 @@ def _row(
     runtime = str(data.get("runtime", "onnxruntime"))
     device = str(data.get("device", "cpu"))
     flags = tuple(sorted(FLAGS.get(runtime, ())))
-    models = models_here.of(build, (detector, calculator, *plugins))
+    models = models_here.of(build, (detector, calculator, *plugins), places)
     running: tuple[str, ...] | None = tuple(alive.get(build.name, ()))
     if docker is not None:
         running = (*docker.running.get(build.name, ()), *(running or ()))
@@ -186,6 +187,8 @@ def _refusal(build: builds.Listed) -> str:
     """Why `cf up` would refuse the build, or ""; bundled builds are not checked."""
     if build.origin == "bundled":
         return ""
+    from compreface_cli.plan.resolve import plan_of  # late: it takes longer than the list
+
     try:
         plan_of(build.name)
     except CfError as error:

@@ -10,7 +10,6 @@ from typing import Any
 
 from compreface_cli import plugin_table
 from compreface_cli.builds import builds
-from compreface_cli.config import paths
 from compreface_cli.errors import CfError
 from compreface_cli.models import catalogue, needed
 from compreface_cli.models.entry import Model
@@ -33,7 +32,7 @@ class Models:
     download: int | None  # bytes that a machine without their files downloads; None: not known
 
 
-def of(build: builds.Listed, plugins: tuple[str, ...]) -> Models:
+def of(build: builds.Listed, plugins: tuple[str, ...], places: Places) -> Models:
     """The models of these plugins; a fault of an entry counts as a model that is missing."""
     entries = build.data.get("models")
     own = {
@@ -44,11 +43,11 @@ def of(build: builds.Listed, plugins: tuple[str, ...]) -> Models:
     fallbacks = build.data.get("fallbacks")
     replaceable = tuple(fallbacks) if isinstance(fallbacks, dict) else ()
     required = plugin_table.models_of([one for one in plugins if one not in replaceable])
-    places, states, known, to_give = Places(), dict[str, str](), list[Model](), []
+    states, known, to_give = dict[str, str](), list[Model](), []
     for name in plugin_table.models_of(plugins):
         try:
             model = _model(build, name, own.get(name))
-            states[name] = _state(model, in_build=name in own)
+            states[name] = _state(model, places, in_build=name in own)
         except CfError:  # `cf validate` and `cf up` report the fault
             model, states[name] = None, "missing"
         if model is not None:
@@ -75,18 +74,12 @@ def _bytes(downloads: Sequence[Download], names: Collection[str]) -> int | None:
     return sum(sizes) if complete and len(sizes) == len(downloads) else None
 
 
-def _state(model: Model | None, *, in_build: bool) -> str:
-    if model is None or (not in_build and not _may_be_here(model.name)):
+def _state(model: Model | None, places: Places, *, in_build: bool) -> str:
+    if model is None or not (in_build or (places.models / model.name).exists()):
         return "missing"
     from compreface_cli.models import store
 
-    return store.state(model)
-
-
-def _may_be_here(name: str) -> bool:
-    """Whether the store has a folder of that name, or a mirror is set."""
-    folders = (paths.models_dir() / name, paths.cache_dir() / "weights" / name)
-    return bool(os.environ.get("CF_MODELS_MIRROR")) or any(path.exists() for path in folders)
+    return store.state(model, places)
 
 
 def _model(build: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Model | None:

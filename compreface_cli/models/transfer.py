@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from compreface_cli.errors import FetchError
 from compreface_cli.models.files import sha256_of
@@ -41,6 +43,7 @@ class Limits:
     tries: int = 4  # consecutive tries without a new byte, per source
     backoff_s: float = 0.5  # doubled after each try
     backoff_max_s: float = 10.0
+    wait_max_s: float = 300.0  # of a wait that the server asks for (Retry-After)
     redirects: int = 5
     max_bytes: int = 8 << 30
 
@@ -48,20 +51,35 @@ class Limits:
 class TryAgain(Exception):
     """A temporary failure of this try."""
 
-    def __init__(self, reason: str, *, wait_s: float | None = None) -> None:
+    def __init__(self, reason: str, *, wait_s: float | None = None, status: int = 0) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
+        self.status = status
 
 
 class GiveUp(Exception):
-    """A permanent failure of this source."""
+    """A permanent failure of this source; `status`: the HTTP status that it answered, if any."""
+
+    def __init__(self, reason: str, *, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Client(Protocol):
+    """What a transfer asks of an HTTP client; `httpx2.Client` is one."""
+
+    def build_request(
+        self, method: str, url: str, *, headers: dict[str, str]
+    ) -> httpx2.Request: ...
+
+    def send(self, request: httpx2.Request, *, stream: bool) -> httpx2.Response: ...
 
 
 @dataclass(slots=True)
 class Transfer:
     """The tries with one source; its only lasting state is the partial file."""
 
-    client: httpx2.Client
+    client: Client
     url: str
     target: Path
     wanted: tuple[str, ...]
@@ -72,6 +90,8 @@ class Transfer:
     sleep: Callable[[float], None]
     clock: Callable[[], float]
     deadline: float  # on `clock`
+    name: str = ""  # in notes and on the progress bar; by default that of the target
+    size: int | None = None  # bytes of the file, where they are known beforehand
     advance: Callable[[float], None] | None = None
     counted: int = 0
     resumed: bool = False
@@ -106,11 +126,19 @@ class Transfer:
                 failed = 0 if self._size() > furthest else failed + 1
                 furthest = max(furthest, self._size())
                 if failed >= self.limits.tries:
-                    raise GiveUp(str(failure)) from failure
-                pause = self.limits.backoff_s * 2 ** max(failed - 1, 0)
-                pause = min(max(pause, failure.wait_s or 0.0), self.limits.backoff_max_s)
-                self.note(f"{self.target.name}: {failure}; trying again")
+                    raise GiveUp(str(failure), status=failure.status) from failure
+                pause = self._pause(failed, failure)
+                later = f" in {pause:.0f} s" if pause >= 5 else ""
+                self.note(f"{self.name or self.target.name}: {failure}; trying again{later}")
                 self.sleep(pause)
+
+    def _pause(self, failed: int, failure: TryAgain) -> float:
+        """Seconds until the next try: what the server asks for, and no less than our own."""
+        asked = failure.wait_s or 0.0
+        if asked > min(self.limits.wait_max_s, self.deadline - self.clock()):
+            raise GiveUp(f"{failure} and asks to wait {asked:.0f} s", status=failure.status)
+        own: float = self.limits.backoff_s * 2 ** max(failed - 1, 0)
+        return max(min(own, self.limits.backoff_max_s), asked)
 
     def _one_try(self) -> None:
         import httpx2
@@ -164,9 +192,11 @@ class Transfer:
             self._discard()
             raise TryAgain("the partial download does not belong to the server's file")
         if status in _TRANSIENT:
-            raise TryAgain(f"the server answered {status}", wait_s=_retry_after(response))
+            raise TryAgain(
+                f"the server answered {status}", wait_s=retry_after(response), status=status
+            )
         if status not in (200, 206):
-            raise GiveUp(f"the server answered {status}")
+            raise GiveUp(f"the server answered {status}", status=status)
         if "html" in response.headers.get("content-type", "").lower():
             raise GiveUp("it is a web page (a sign-in or warning page?), not a model file")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -183,6 +213,10 @@ class Transfer:
         else:
             offset = 0
             self.resumed = False
+        if self.size is not None:
+            if total not in (None, self.size):
+                raise GiveUp(f"it has {total} bytes, not {self.size}")
+            total = self.size
         chunked = response.headers.get("transfer-encoding", "").lower() == "chunked"
         if total is None and not chunked and not self.wanted:
             raise GiveUp("the server does not state the file's length, and no hash is known")
@@ -249,7 +283,7 @@ class Transfer:
 
     def _count(self, written: int, total: int | None) -> None:
         if self.advance is None:
-            label = f"downloading {self.target.name}"
+            label = f"downloading {self.name or self.target.name}"
             self.advance = self.stack.enter_context(self.progress(label, total))
         self.advance(written - self.counted)
         self.counted = written
@@ -262,8 +296,8 @@ class Transfer:
         free = shutil.disk_usage(self.target.parent).free
         if total - offset > free:
             raise FetchError(
-                f"{self.target.name} needs {total - offset} bytes, but {free} are free in "
-                f"{self.target.parent}",
+                f"{self.name or self.target.name} needs {total - offset} bytes, but {free} are "
+                f"free in {self.target.parent}",
                 hint="Free some space there, then run the command again.",
             )
 
@@ -306,6 +340,13 @@ def _whole_number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
-def _retry_after(response: httpx2.Response) -> float | None:
-    seconds = _whole_number(response.headers.get("retry-after"))
-    return None if seconds is None else float(seconds)
+def retry_after(response: httpx2.Response) -> float | None:
+    """Seconds to wait, from the header Retry-After: a number of seconds, or a date."""
+    value = response.headers.get("retry-after")
+    seconds = _whole_number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return None

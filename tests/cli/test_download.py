@@ -8,6 +8,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -252,14 +255,28 @@ def test_a_passing_failure_is_tried_again(target: Path, status: int) -> None:
     assert target.read_bytes() == BODY
 
 
-def test_retry_after_is_heeded_up_to_a_bound(target: Path) -> None:
+def test_retry_after_is_honoured_in_seconds_and_as_a_date(target: Path) -> None:
     pauses: list[float] = []
-    busy = Answer(b"", status=503, extra=(("Retry-After", "7"),))
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    script = [
+        Answer(b"", status=429, extra=(("Retry-After", "70"),)),
+        Answer(b"", status=503, extra=(("Retry-After", later),)),
+        Answer(b"", status=503, extra=(("Retry-After", "soon"),)),
+        Answer(BODY),
+    ]
+    with lying_server(script) as server:
+        recorder = get([server.url], target, limits=replace(QUICK, tries=9, total_s=900),
+                       sleep=pauses.append)  # fmt: skip
+    assert pauses == [70.0, pytest.approx(90, abs=3), 0.0]
+    assert "70 s" in recorder.notes[0]
+
+
+def test_a_server_that_asks_to_wait_too_long_is_given_up(target: Path) -> None:
+    pauses: list[float] = []
     for_ever = Answer(b"", status=503, extra=(("Retry-After", "86400"),))
-    limits = Limits(tries=5, backoff_s=0.0)
-    with lying_server([busy, for_ever, Answer(BODY)]) as server:
-        get([server.url], target, limits=limits, sleep=pauses.append)
-    assert pauses == [7.0, limits.backoff_max_s]
+    message, server = serve_and_fail([for_ever], target, sleep=pauses.append)
+    assert "86400 s" in message
+    assert (len(server.requests), pauses) == (1, [])
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])

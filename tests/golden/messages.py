@@ -29,6 +29,7 @@ from tests.golden import (
     instances_messages,
     models_messages,
     photos_messages,
+    registry_messages,
     weights_messages,
 )
 
@@ -50,6 +51,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "builds": builds_messages.CASES,
     "checks": checks_messages.CASES,
     "models": models_messages.CASES,
+    "registry": registry_messages.CASES,
     "docker": docker_messages.CASES,
     "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
