@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import stat
 import time
 import zipfile
@@ -140,6 +141,7 @@ def _from_tar(
     with archive.open("rb") as file, _unpacked(_Counted(file, advance)) as stream:
         for member, forward in members(stream, bounds):
             name = plain_name(member.name)
+            saved: Path | None = None
             for path, draft in drafts.items():
                 if not matches(path, name) or (member.isdir() and "*" in path):
                     continue
@@ -148,7 +150,11 @@ def _from_tar(
                     refused[path] = f"{name} is {what}, and only plain files are read"
                 elif len(names[path]) == 1:
                     try:
-                        save(member, forward, draft)
+                        if saved is None:
+                            save(member, forward, draft)
+                        else:
+                            shutil.copyfile(saved, draft)
+                        saved = draft
                     except Refused as why:
                         refused[path] = str(why)
     for path, found in names.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from compreface_cli.errors import CfError, FetchError
+from compreface_cli.errors import CfError, UnreachableError
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.sources import Source, parse
 from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer
@@ -96,7 +96,7 @@ def fetch(
         f"DIR/{place or target.name} and set CF_MODELS_MIRROR=DIR."
     )
     again = hint or "Run the command again, which resumes a partial download."
-    raise FetchError(
+    raise UnreachableError(
         f"could not download {target.name}: " + "; ".join(failures or ["no source is known"]),
         hint=f"{again} Or {by_hand}",
         details=details,

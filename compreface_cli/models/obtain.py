@@ -19,7 +19,7 @@ from compreface_cli.models.catalogue import about
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import sha256_of
 from compreface_cli.models.needed import first
-from compreface_cli.models.places import Places, addresses, fetched, local
+from compreface_cli.models.places import Places, addresses, fetched, is_proven, local
 from compreface_cli.models.sources import Source
 from compreface_cli.models.transfer import Limits, Progress
 
@@ -74,7 +74,7 @@ class Run:
     def _wanted(self, model: Model, file: ModelFile) -> Wanted:
         from compreface_cli.models.unpack import Wanted
 
-        return Wanted(model, file, _wanted(model, file, self.places, self.accepts(model)))
+        return Wanted(model, file, right_hashes(model, file, self.places, self.accepts(model)))
 
 
 def in_order(model: Model, run: Run) -> list[Model]:
@@ -162,7 +162,7 @@ def _obtain(model: Model, file: ModelFile, run: Run) -> tuple[Path, str]:
         raise no_file(model, file, run.places)
     from compreface_cli.models.download import fetch
 
-    wanted = _wanted(model, file, run.places, accept)
+    wanted = right_hashes(model, file, run.places, accept)
     # With several files, it is not known which accepted hash belongs to which.
     proof = wanted if file.sha256 or len(model.files) == 1 else ()
     target = fetched(model, file, run.places)
@@ -171,7 +171,7 @@ def _obtain(model: Model, file: ModelFile, run: Run) -> tuple[Path, str]:
         unpack=partial(run.unpack, model, file), limits=run.limits,
     )  # fmt: skip
     digest = sha256_of(target)
-    if digest not in _wanted(model, file, run.places, accept):  # with what was proven just now
+    if digest not in right_hashes(model, file, run.places, accept):  # with what was proven just now
         raise Unaccepted(target, digest)
     return target, digest
 
@@ -188,13 +188,13 @@ def lying_here(
     note: Callable[[str], None],
 ) -> tuple[Path, str] | None:
     """The local path and verified hash of the file; None if it must be downloaded."""
-    sources, wanted = addresses(file, places), _wanted(model, file, places, accept)
+    sources, wanted = addresses(file, places), right_hashes(model, file, places, accept)
     wrong: list[tuple[Path, str]] = []
     for path in local(model, file, places):
         digest = sha256_of(path)
         if digest in wanted:
             return path, digest
-        if not file.sha256 and not any(source.proven for source in sources):
+        if not file.sha256 and not is_proven(file):
             raise Unaccepted(path, digest, changed=_accepted_before(model, file, places))
         if path == fetched(model, file, places) and sources:
             continue  # it is fetched again
@@ -210,8 +210,8 @@ def lying_here(
     return None
 
 
-def _wanted(
-    model: Model, file: ModelFile, places: Places, accept: Sequence[str]
+def right_hashes(
+    model: Model, file: ModelFile, places: Places, accept: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """The hashes that are right for the file: its own, those accepted, and those proven."""
     by_user = (*accepted.read(places.accepted).get(model.name, ()), *accept)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from compreface_cli.errors import FetchError
@@ -15,12 +16,13 @@ from compreface_cli.models import archives, proofs
 from compreface_cli.models.download import Failed, transfer
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import locked, make_folder, sha256_of
-from compreface_cli.models.places import Places, fetched
+from compreface_cli.models.places import Places, fetched, layers, unpacking
 from compreface_cli.models.sources import Source, parse
 from compreface_cli.models.tar_stream import Refused
 from compreface_cli.models.transfer import GiveUp, Limits, Progress
 
-FOLDER = ".fetching"  # in the folder of downloads; no model has such a name
+if TYPE_CHECKING:
+    from compreface_cli.models.registry import Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Unpacking:
     progress: Progress
     note: Callable[[str], None]
     limits: Limits
+    local: Local | None = None  # the images that Docker has
     all: Sequence[Wanted] = ()
     refused: dict[tuple[str, str, str], str] = field(default_factory=dict)
     alone: set[tuple[str, ...]] = field(default_factory=set)
@@ -62,7 +65,7 @@ class Unpacking:
         Raises GiveUp; OSError and FetchError for a file that cannot be written.
         """
         self._raise_if_refused(wanted, source)
-        folder = self.places.weights / FOLDER / source.proof[:32]
+        folder = unpacking(self.places) / source.proof[:32]
         with locked(folder, note=self.note):
             if self._is_here(wanted, source):  # another cf has just fetched it
                 return
@@ -118,8 +121,9 @@ class Unpacking:
 
         try:
             registry.fetch(
-                source, drafts, progress=self.progress, note=self.note, limits=self.limits
-            )
+                source, drafts, progress=self.progress, note=self.note, limits=self.limits,
+                local=self.local, folder=layers(self.places),
+            )  # fmt: skip
         except FetchError as error:
             if len(drafts) == 1 or "reason" not in error.details:
                 raise Failed(error) from error
