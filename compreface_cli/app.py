@@ -6,18 +6,21 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated
 
 import typer
 
 from compreface_cli import __version__
 
-# Module of each command -> its line on the help page, in that order; each has `register(app)`.
+# Each command -> its line on the help page, in that order. Its module has `register(app)`.
 COMMANDS: Mapping[str, str] = {
     "list_builds": "List the available builds.",
     "show": "Show a build file, or the resolved plan.",
     "validate": "Check build files.",
     "build": "Build the engine's image.",
+    "export": "Write a build into one file for others.",
+    "import": "Keep a build that another machine exported.",
     "render": "Write a Compose project that runs without cf.",
     "up": "Start a build and wait until it recognises a reference face.",
     "down": "Stop an instance; its data are kept.",
@@ -70,11 +73,16 @@ def make_app(arguments: Sequence[str] | None = None) -> typer.Typer:
     word = words[0].replace("-", "_") if words else ""
     if arguments is None or word in COMMANDS:
         for name in (word,) if word in COMMANDS else COMMANDS:
-            import_module(f"compreface_cli.commands.{name}").register(app)
+            import_module(f"compreface_cli.commands.{module_of(name)}").register(app)
     else:
         for name, line in COMMANDS.items():
             app.command(name=name.replace("_", "-"), help=line)(_no_command)
     return app
+
+
+def module_of(command: str) -> str:
+    """The name of the module of a command; `import` is a keyword, so that one has an underscore."""
+    return f"{command}_" if iskeyword(command) else command
 
 
 def _no_command() -> None:

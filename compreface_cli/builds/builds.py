@@ -1,4 +1,4 @@
-"""Finds, loads and writes build files: by path, in ./builds, the user's own, the bundled ones."""
+"""Finds, loads and writes build files: by path, in ./builds, the user's, imported, bundled."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compreface_cli import plugin_table, resources
+from compreface_cli.builds import imported
 from compreface_cli.config import paths
 from compreface_cli.config.settings_table import BY_KEY, DEFAULT_BUILD
-from compreface_cli.config.yamlfile import Fault, did_you_mean, read, refuse
+from compreface_cli.config.yamlfile import Document, Fault, did_you_mean, read, refuse
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.models.entry import Model
 
 if TYPE_CHECKING:
     from compreface_cli.builds.spec import BuildSpec, ModelSpec
 
-Origin = Literal["path", "project", "user", "bundled"]
+Origin = Literal["path", "project", "user", "imported", "bundled"]
 CUSTOM_NAME = "custom-build"
 _MARK = "# Written by cf; if you edit it, cf will not replace it. Content: "
 
@@ -51,7 +52,11 @@ def folders() -> list[tuple[Origin, Path]]:
     """The folders that are searched for a build's name, in order."""
     bundled = resources.builds_dir()
     here = Path.cwd() / "builds"
-    own: list[tuple[Origin, Path]] = [("user", paths.user_builds()), ("bundled", bundled)]
+    own: list[tuple[Origin, Path]] = [
+        ("user", paths.user_builds()),
+        ("imported", paths.imported_builds()),
+        ("bundled", bundled),
+    ]
     same = here.is_dir() and bundled.is_dir() and here.samefile(bundled)
     return own if same or not here.is_dir() else [("project", here), *own]
 
@@ -59,7 +64,8 @@ def folders() -> list[tuple[Origin, Path]]:
 def _files() -> Iterator[tuple[Origin, Path]]:
     listed_names: set[str] = set()
     for origin, folder in folders():
-        for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem):
+        inside = imported.files(folder) if origin == "imported" else folder.glob("*.yaml")
+        for path in sorted(inside, key=lambda path: path.stem):
             if path.is_file() and path.stem not in listed_names:
                 listed_names.add(path.stem)
                 yield origin, path
@@ -80,7 +86,7 @@ def listed() -> list[Listed]:
         if not isinstance(data, dict):
             data, fault = {}, "not a build file"
         builds.append(Listed(path.stem, origin, path, data, fault))
-    order = {"bundled": 0, "user": 1, "project": 2, "path": 3}
+    order = {"bundled": 0, "user": 1, "project": 2, "imported": 3, "path": 4}
     return sorted(builds, key=lambda build: (order[build.origin], build.name != DEFAULT_BUILD))
 
 
@@ -117,10 +123,20 @@ def _require_file(path: Path, name: str | Path) -> None:
 
 def load(name_or_path: str | Path) -> BuildFile:
     """The checked build; raises ConfigurationError with every fault of its file and its line."""
+    origin, path = find(name_or_path)
+    build = checked(read(path))
+    if origin != "path" and build.name != path.stem:
+        raise ConfigurationError(
+            f"{path}: the build is named {build.name!r}, its file {path.name!r}",
+            hint=f"rename one of them: a build is found by its file name ({build.name}.yaml)",
+        )
+    return BuildFile(build, origin, path)
+
+
+def checked(document: Document) -> BuildSpec:
+    """The build of a document; raises ConfigurationError with every fault and its line."""
     from compreface_cli.builds import spec
 
-    origin, path = find(name_or_path)
-    document = read(path)
     build = spec.validate(document)
     taken = [
         Fault(
@@ -135,12 +151,7 @@ def load(name_or_path: str | Path) -> BuildFile:
     ]
     if taken:
         raise refuse(taken)
-    if origin != "path" and build.name != path.stem:
-        raise ConfigurationError(
-            f"{path}: the build is named {build.name!r}, its file {path.name!r}",
-            hint=f"rename one of them: a build is found by its file name ({build.name}.yaml)",
-        )
-    return BuildFile(build, origin, path)
+    return build
 
 
 def _differs_from_catalogue(entry: ModelSpec) -> bool:

@@ -77,7 +77,8 @@ def facts(
 
 
 def _name(row: Row) -> str:
-    return row.name + (" (default)" if row.name == DEFAULT_BUILD else "")
+    mark = " (default)" if row.name == DEFAULT_BUILD else ""
+    return row.name + (" (imported)" if row.origin == "imported" else mark)
 
 
 def _cells(row: Row) -> list[str]:

@@ -61,6 +61,7 @@ def show(
     """Show a build file, or the resolved plan with the origin of each value."""
     from dataclasses import asdict
 
+    from compreface_cli.builds import imported
     from compreface_cli.commands import build_table
     from compreface_cli.inspect import show as inspection
     from compreface_cli.photos.compare import scale
@@ -87,6 +88,7 @@ def show(
     shown = inspection.shown(build)
     file = shown.path.read_text("utf-8")
     runtimes = inspection.runtimes(shown.name)
+    record = imported.read(shown.path) if shown.origin == "imported" else None
     border, weights, row = (
         inspection.border(shown),
         inspection.weights(shown),
@@ -96,6 +98,7 @@ def show(
         "build": shown.spec.model_dump(mode="json", by_alias=True),
         "origin": shown.origin,
         "path": str(shown.path),
+        "imported": asdict(record) if record else None,
         "tolerance": shown.spec.min_cosine,
         "runtimes": runtimes,
         "border": asdict(border) if border else None,

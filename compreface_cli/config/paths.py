@@ -55,6 +55,11 @@ def user_builds() -> Path:
     return data_dir() / "builds"
 
 
+def imported_builds() -> Path:
+    """The builds that were imported, one folder each."""
+    return data_dir() / "imported"
+
+
 def models_dir() -> Path:
     """The prepared models, one folder each."""
     return data_dir() / "models"

@@ -219,7 +219,11 @@ def _settle(request: Request, resolved: settings.Settings) -> tuple[BuildFile, _
             hint="use lower-case letters, digits and hyphens (at most 40)",
         )
     # Model files are looked up next to the build file, so such a build is saved next to its base.
-    beside = base.path.parent if base.spec.models and base.origin != "bundled" else None
+    beside = (
+        base.path.parent
+        if base.spec.models and base.origin in ("path", "project", "user")
+        else None
+    )
     spec = builds.customise(base, name, changes)
     path = builds.place_for(spec, beside)  # refuses first to overwrite a user's file
     raise_for(model_files.out_of_reach(plan_of(base, resolved)))

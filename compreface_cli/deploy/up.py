@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compreface_cli import leftovers
+from compreface_cli.builds import builds, imported
 from compreface_cli.checks import Finding, bind
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths
@@ -59,6 +60,9 @@ def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
     plan, chosen = asked_for(flags)
     for note in chosen.notes:
         out.note(note)
+    origin, path = builds.find(chosen.get("build"))
+    if origin == "imported":
+        out.note(f"The build {plan.build} was {imported.read(path).words}")
     asked = _asks_for_docker(plan) if plan.launcher == "auto" else ""
     if asked:
         out.note(f"Launcher: compose, because {asked}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from compreface_cli.builds import measured
+from compreface_cli.builds import imported, measured
 from compreface_cli.inspect.list_builds import Row
 from compreface_cli.models import catalogue
 
@@ -24,6 +25,8 @@ _OBSTACLES = {
 def facts(row: Row) -> Iterator[tuple[str, str]]:
     """Each fact about a build as a label and a sentence without a line break."""
     yield "good for", ". ".join(filter(None, (row.good_for, row.summary)))
+    if row.origin == "imported":
+        yield "origin", imported.read(Path(row.path)).words
     if row.note:
         yield "note", row.note
     yield "detector", row.detector + (" on an NVIDIA GPU" if row.device == "cuda" else "")

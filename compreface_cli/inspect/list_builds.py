@@ -22,6 +22,7 @@ from compreface_cli.models.entry import Border
 from compreface_cli.models.places import Places
 from compreface_cli.runtimes import FLAGS, REFERENCE
 
+_NO_PURPOSE = {"bundled": "", "imported": "imported"}  # what a build without `good_for` is for
 ACCURACY_SET = "LFW"  # the one that nearly every build has a published figure of
 
 
@@ -158,7 +159,7 @@ def _row(
         path=str(build.path),
         fault=fault,
         summary=str(data.get("summary", "")),
-        good_for=str(facts.get("good_for") or ("" if build.origin == "bundled" else "your own")),
+        good_for=str(facts.get("good_for") or _NO_PURPOSE.get(build.origin, "your own")),
         detector=detector,
         calculator=calculator,
         plugins=plugins,

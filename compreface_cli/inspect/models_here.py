@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import plugin_table
-from compreface_cli.builds import builds
+from compreface_cli.builds import builds, imported
 from compreface_cli.errors import CfError
 from compreface_cli.models import catalogue, needed
 from compreface_cli.models.entry import Model
@@ -47,7 +47,8 @@ def of(build: builds.Listed, plugins: tuple[str, ...], places: Places) -> Models
     for name in plugin_table.models_of(plugins):
         try:
             model = _model(build, name, own.get(name))
-            states[name] = _state(model, places, in_build=name in own)
+            foreign = build.origin == "imported"
+            states[name] = _state(model, places, in_build=name in own or foreign)
         except CfError:  # `cf validate` and `cf up` report the fault
             model, states[name] = None, "missing"
         if model is not None:
@@ -84,11 +85,15 @@ def _state(model: Model | None, places: Places, *, in_build: bool) -> str:
 
 def _model(build: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Model | None:
     if own is None:
-        return catalogue.model(name)
-    from compreface_cli.builds.spec import model_from_data
+        model = catalogue.model(name)
+    else:
+        from compreface_cli.builds.spec import model_from_data
 
-    beside = "" if build.origin == "bundled" else str(build.path.parent)
-    return builds.model_of(model_from_data(dict(own), str(build.path)), beside)
+        beside = "" if build.origin == "bundled" else str(build.path.parent)
+        model = builds.model_of(model_from_data(dict(own), str(build.path)), beside)
+    if model is None or build.origin != "imported":
+        return model
+    return imported.with_files({name: model}, build.path)[name]
 
 
 def network(ipv4: Path = _IPV4, ipv6: Path = _IPV6) -> bool:

@@ -20,7 +20,7 @@ def of_plugins(
     build: BuildFile, plugins: tuple[str, ...], catalogue: Mapping[str, Model] | None
 ) -> tuple[Model, ...]:
     """The models of these plugins, without duplicates: the build's own, else the catalogue's."""
-    from compreface_cli.builds import builds
+    from compreface_cli.builds import builds, imported
 
     folder = "" if build.origin == "bundled" else str(build.path.parent)
     known = bundled.model if catalogue is None else catalogue.get
@@ -44,6 +44,8 @@ def of_plugins(
         if wrong is not None:
             raise ConfigurationError(wrong, hint="`cf show BUILD` shows the build's models")
         needed[name] = model
+    if build.origin == "imported":
+        needed = imported.with_files(needed, build.path)
     return tuple(needed.values())
 
 

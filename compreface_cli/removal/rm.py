@@ -240,7 +240,9 @@ def _build(name: str) -> Removal:
         kept += used
     except DockerError as error:
         notes.append(f"Its images were not looked for: {error.message}")
-    if origin != "bundled":
+    if origin == "imported":
+        removed.append(things.of_path("imported build", file.parent))
+    elif origin != "bundled":
         removed.append(things.of_path("build file", file))
     return Removal("build", name, tuple(removed), tuple(kept), tuple(notes))
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from compreface_cli import __version__
-from compreface_cli.app import COMMANDS
+from compreface_cli.app import COMMANDS, module_of
 from tests.shared import ROOT
 
 HEAVY = {"jinja2", "docker", "httpx2", "numpy", "PIL", "requests", "onnxruntime", "cv2"}
@@ -88,4 +88,4 @@ def test_every_command_of_the_help_page_is_there() -> None:
     for name, line in COMMANDS.items():
         assert f"  {name.replace('_', '-')} " in out
         assert line in out
-        assert (ROOT / "compreface_cli" / "commands" / f"{name}.py").is_file()
+        assert (ROOT / "compreface_cli" / "commands" / f"{module_of(name)}.py").is_file()

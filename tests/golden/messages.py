@@ -30,6 +30,7 @@ from tests.golden import (
     models_messages,
     photos_messages,
     registry_messages,
+    sharing_messages,
     weights_messages,
 )
 
@@ -55,6 +56,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "docker": docker_messages.CASES,
     "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
+    "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""

@@ -1,0 +1,1 @@
+"""Builds as files for others: what `cf export` writes and `cf import` reads."""
