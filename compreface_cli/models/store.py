@@ -212,7 +212,8 @@ def files(
     first that can be had. Raises as `ensure` does.
     """
     places = places or Places()
-    check_mirror(places)
+    if models:
+        check_mirror(places)
     run = Run(places, _of_these(models, accept_hash), note, progress, limits, models=models)
     obtained = {}
     for model in models:

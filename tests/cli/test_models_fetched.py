@@ -160,8 +160,10 @@ def test_a_file_is_held_to_what_it_was_at_the_first_fetch(bench: Bench) -> None:
         bench.places.proven.write_text(json.dumps(first))
         assert store.state(model, bench.places) == "missing"
         error = refused(bench, model)
-        assert_named(error.message, SHA, sha(OTHER), "pack/a.onnx")
-    assert json.loads(bench.places.proven.read_text()) == first
+        assert_named(error.message, f"--accept-hash a={SHA}", sha(OTHER), "pack/a.onnx")
+        assert json.loads(bench.places.proven.read_text()) == first
+        bench.ensure(model, accept_hash={"a": [SHA]})
+    assert store.state(model, bench.places) == "here"
 
 
 def test_a_download_that_somebody_changed_is_fetched_again(bench: Bench) -> None:
