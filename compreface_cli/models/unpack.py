@@ -165,8 +165,8 @@ class Unpacking:
             before = proofs.recorded(self.places.proven, *wanted.key, source.text)
             if before not in (None, digest) and digest not in wanted.sha256:
                 reason = (
-                    f"it was SHA-256 {before} at the first fetch, and is {digest} now; to use it, if "
-                    f"you trust it: --accept-hash {wanted.model.name}={digest}"
+                    f"it was SHA-256 {before} at the first fetch, and is {digest} now; to use it, "
+                    f"if you trust it: --accept-hash {wanted.model.name}={digest}"
                 )
             elif source.kind != "oci" and wanted.file.sha256 and digest not in wanted.sha256:
                 reason = f"wrong hash: SHA-256 {digest}, expected {' or '.join(wanted.sha256)}"
