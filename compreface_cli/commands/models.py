@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compreface_cli.weights.known import Row
-    from compreface_cli.weights.pull import Pulled
+    from compreface_cli.weights.mirror import Mirrored
+    from compreface_cli.weights.pull import Pulled, Request
     from compreface_cli.weights.verify import Verified
 
+_PROOFS = {
+    "published": "its hash is published",
+    "digest": "proven by a digest, and accepted there by the hash in this mirror",
+    "accepted": "its hash is accepted by you, and must be accepted there",
+}
 _DAMAGED = 9  # the exit code of FetchError
 
 
@@ -102,6 +108,16 @@ def pull(
         list[str],
         typer.Argument(metavar="BUILD|MODEL...", help="Builds, or models.", show_default=False),
     ],
+    mirror: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Put the source files into this folder instead, as a mirror for a machine without "
+            "network access; nothing is prepared.",
+        ),
+    ] = None,
     accept_hash: Annotated[
         list[str] | None,
         typer.Option(
@@ -130,6 +146,9 @@ def pull(
         accept_licence=tuple(accept_licence or ()),
         wheels=wheels,
     )
+    if mirror is not None:
+        _pull_mirror(request, mirror, out)
+        return
     pulled = weights.pull(request, out)
     document = {
         "models": [
@@ -146,6 +165,43 @@ def _draw_pulled(pulled: Sequence[Pulled], console: Console) -> None:
         console.print(f"{one.name} {words}: {one.folder}", markup=False, soft_wrap=True)
     if not pulled:
         console.print("These builds need no models: theirs are inside the engine.")
+
+
+def _pull_mirror(request: Request, folder: Path, out: Output) -> None:
+    from dataclasses import asdict
+
+    from compreface_cli.weights import mirror
+
+    done = mirror.make(request, folder, out)
+    document = {
+        "mirror": str(folder),
+        "files": [{**asdict(each), "accept": each.flag or None} for each in done],
+        "bytes": sum(each.bytes for each in done),
+    }
+    out.result(document, lambda console: _draw_mirror(request, folder, done, console))
+
+
+def _draw_mirror(
+    request: Request, folder: Path, done: Sequence[Mirrored], console: Console
+) -> None:
+    from compreface_cli.removal.things import size_words
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    if not done:
+        line("These builds need no mirror: their models are inside the engine.")
+        return
+    for each in done:
+        words = "is there already" if each.was_there else "written"
+        line(f"{folder / each.path}  {size_words(each.bytes)}, {words}, {_PROOFS[each.proof]}")
+    line(f"{size_words(sum(each.bytes for each in done))} in all")
+    line("On the machine without a network:")
+    flags = " ".join(each.flag for each in done if each.flag)
+    models = {each.model for each in done}
+    for name in request.names:
+        command = "models pull" if name in models else "up"
+        line(f"  CF_MODELS_MIRROR={folder.resolve()} cf {command} {name} {flags}".rstrip())
 
 
 def verify(

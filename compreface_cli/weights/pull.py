@@ -17,6 +17,7 @@ from compreface_cli.deploy import licences
 from compreface_cli.engine import venv
 from compreface_cli.errors import ConfigurationError, FetchError, UsageError
 from compreface_cli.models import licence, store
+from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.entry import Model
 from compreface_cli.models.licence import Terms
 from compreface_cli.plan import fallbacks
@@ -75,29 +76,39 @@ def pull(request: Request, out: Output) -> list[Pulled]:
             ).python
 
         def ensure(models: Sequence[Model]) -> Mapping[str, Path]:
-            accept = request.accept_hash
             return store.ensure(
                 models,
                 Heartbeat(out).progress,
                 python=python,
                 portrait=resources.portrait(),
                 note=out.note,
-                accept_hash={m.name: accept[m.name] for m in models if m.name in accept},
+                accept_hash=of_these(models, request.accept_hash),
             )
 
         folders = with_fallbacks(wanted, ensure, out)
         return [Pulled(name, folder, name in ready) for name, folder in folders.items()]
 
 
-def settle(request: Request, out: Output) -> Wanted:
-    """The models of the request, once all can be had and their terms are accepted."""
+def of_these(models: Sequence[Model], accept_hash: Accepted) -> Accepted:
+    """The accepted hashes of these models."""
+    names = {model.name for model in models}
+    return {name: hashes for name, hashes in accept_hash.items() if name in names}
+
+
+def settle(
+    request: Request, out: Output, *, fetches: Callable[[Model], bool] = store.fetches
+) -> Wanted:
+    """The models of the request, once all can be had and their terms are accepted.
+
+    `fetches`: whether the run would download files of the model.
+    """
     chosen = settings.resolve({"accept_licence": list(request.accept_licence) or None})
     for note in chosen.notes:
         out.note(note)
     wanted = asked_for(request.names, chosen)
     raise_for(unobtainable(wanted.required))
     accepts, origin = chosen.get("accept_licence") or (), chosen.origin("accept_licence")
-    licences.agree(wanted.models, wanted.terms, accepts, origin, out)
+    licences.agree(wanted.models, wanted.terms, accepts, origin, out, fetches=fetches)
     return wanted
 
 
