@@ -9,6 +9,7 @@ from pathlib import Path
 from compreface_cli import locks
 from compreface_cli.instance.records import Record
 from compreface_cli.models.files import lock_of, locked
+from compreface_cli.models.places import unfinished
 from compreface_cli.models.store import Places
 from compreface_cli.plan.plan import Plan
 from compreface_cli.removal import things
@@ -58,6 +59,8 @@ def unused(users: Users | None) -> Iterator[Thing]:
         for path in sorted((places.weights / name).glob("*")):
             if path.name.endswith(verify.INCOMPLETE) and path.is_file():
                 yield _thing(_FETCHED, name, path, "not complete", places)
+    for path in unfinished(places):
+        yield things.of_path(_FETCHED, path, why="not complete")
 
 
 def _of_record(record: Record | None) -> set[str]:

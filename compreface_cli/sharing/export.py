@@ -17,11 +17,10 @@ from compreface_cli.builds.spec import ModelSpec
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config.textfile import read_bytes
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
-from compreface_cli.models import accepted, catalogue, needed, prepare, store
+from compreface_cli.models import accepted, catalogue, prepare, store
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import disk_error, sha256_of
-from compreface_cli.models.obtain import obtain_all
-from compreface_cli.models.places import Places, check_mirror
+from compreface_cli.models.places import Places
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.sharing import archive, manifest
 from compreface_cli.sharing.manifest import Hash, Inside, Manifest, SharedModel
@@ -137,13 +136,8 @@ def _obtained(
     models: tuple[Model, ...], places: Places, out: Output
 ) -> dict[str, tuple[Path, str]]:
     """The local path and verified hash of each model file, by its path below a mirror."""
-    found: dict[str, tuple[Path, str]] = {}
-    if models:
-        check_mirror(places)
-    for model in models:
-        choice = needed.first(model, places)
-        found |= obtain_all(choice, places, (), out.progress, out.note, None)
-    return found
+    obtained = store.files(models, out.progress, note=out.note, places=places)
+    return {path: proven for files in obtained.values() for path, proven in files.items()}
 
 
 def _write(target: Path, texts: Mapping[str, bytes], files: Mapping[str, Path]) -> None:

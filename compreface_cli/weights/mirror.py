@@ -1,8 +1,8 @@
 """Makes a mirror: a folder with the source files of models, for a machine without a network.
 
-There `CF_MODELS_MIRROR` names the folder. The files lie under the paths of their entries. Beside them
-`proven-hashes.json` has the hashes that the digest of an archive or image has proven, which the other
-machine accepts, and `models.json` says for people what the files are, and on which terms.
+There `CF_MODELS_MIRROR` names the folder. The files lie under the paths of their entries. Beside
+them `proven-hashes.json` has the hashes that the digest of an archive or image has proven, which
+the other machine accepts, and `models.json` says for people what the files are, and their terms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from compreface_cli import __version__
 from compreface_cli.cleanup import interruptible
@@ -30,6 +30,7 @@ from compreface_cli.models.files import (
     sha256_of,
     write_table,
 )
+from compreface_cli.models.places import mirror_folder
 from compreface_cli.models.store import Places
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output
@@ -40,6 +41,8 @@ INDEX = "models.json"
 # published: the entry has the hash; digest: that of its archive or image proves the file;
 # accepted: the user accepted the hash, as the other machine must
 Proof = Literal["published", "digest", "accepted"]
+
+Files: TypeAlias = Mapping[str, tuple[Path, str]]  # path in the entry -> local path, SHA-256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
     with interruptible():
         wanted = pull.settle(request, out, fetches=lambda model: not store.lies_here(model, places))
 
-        def obtain(models: Sequence[Model]) -> Mapping[str, Mapping[str, tuple[Path, str]]]:
+        def obtain(models: Sequence[Model]) -> Mapping[str, Files]:
             return store.files(
                 models,
                 Heartbeat(out).progress,
@@ -87,15 +90,22 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
             )
 
         obtained = pull.with_fallbacks(wanted, obtain, out)
-        make_folder(folder)
-        with locked(folder / INDEX, note=out.note):
-            done = [
-                _put(model, path, source, digest, folder, places, out)
-                for model in wanted.models
-                for path, (source, digest) in obtained.get(model.name, {}).items()
-            ]
-            _index(wanted, done, folder)
-        return done
+        return put(wanted, obtained, folder, places, out)
+
+
+def put(
+    wanted: Wanted, obtained: Mapping[str, Files], folder: Path, places: Places, out: Output
+) -> list[Mirrored]:
+    """Put the files that were obtained of each model into the folder, and list them there."""
+    make_folder(folder)
+    with locked(folder / INDEX, note=out.note):
+        done = [
+            _put(model, path, source, digest, folder, places, out)
+            for model in wanted.models
+            for path, (source, digest) in obtained.get(model.name, {}).items()
+        ]
+        _index(wanted, done, folder)
+    return done
 
 
 def _put(
@@ -143,7 +153,7 @@ def _proof(model: Model, file: ModelFile, digest: str, folder: Path, places: Pla
     if digest in file.sha256:
         return "published"
     records = [places.proven]
-    if other := store.mirror_folder(places):  # a mirror of a mirror
+    if other := mirror_folder(places):  # a mirror of a mirror
         records.append(other / proofs.NAME)
     for source in file.sources:
         for record in records:
