@@ -68,7 +68,11 @@ def _row(row: Row) -> dict[str, Any]:
         "name": row.name,
         "state": row.state,
         "builds": row.builds,
-        "bytes": {"prepared": row.prepared_bytes, "downloaded": row.downloaded_bytes},
+        "bytes": {
+            "prepared": row.prepared_bytes,
+            "downloaded": row.downloaded_bytes,
+            "to_fetch": row.fetch_bytes,
+        },
         "folder": str(row.folder) if row.folder else None,
         "terms": asdict(row.terms),
     }
@@ -96,7 +100,8 @@ def _draw_rows(rows: Sequence[Row], console: Console, *, everything: bool) -> No
     for row, values in zip(rows, cells, strict=True):
         line("  ".join(value.ljust(width) for value, width in zip(values, widths, strict=True)))
         builds = f"of {', '.join(row.builds)}" if row.builds else "of no build"
-        for part in wrap(f"{builds}; {row.terms.licence}", max(40, console.width - 4)):
+        fetch = f"; {size_words(row.fetch_bytes)} to download" if row.fetch_bytes else ""
+        for part in wrap(f"{builds}{fetch}; {row.terms.licence}", max(40, console.width - 4)):
             line(f"    {part}", "dim")
     total = sum(row.prepared_bytes + row.downloaded_bytes for row in rows)
     if not everything:

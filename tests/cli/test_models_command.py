@@ -50,7 +50,8 @@ def test_all_models_are_listed_with_their_builds_and_terms(cf: Cf) -> None:
     rows = {row["name"]: row for row in cf("models", "list", "--all", "--json").document["models"]}
     facenet = rows["20180402-114759"]
     assert "facenet" in facenet["builds"]
-    assert (facenet["state"], facenet["bytes"]) == ("absent", {"prepared": 0, "downloaded": 0})
+    assert (facenet["state"], facenet["folder"]) == ("absent", None)
+    assert (facenet["bytes"]["prepared"], facenet["bytes"]["downloaded"]) == (0, 0)
     assert facenet["terms"]["commercial"] == "unclear"
     assert rows["adaface_ir_18"]["builds"] == []
 
