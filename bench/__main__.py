@@ -14,7 +14,6 @@ from typing import Any
 from bench import (
     alone,
     attributes,
-    builds,
     crowd,
     decode,
     efficiency,
@@ -40,9 +39,8 @@ def _facenet(options: argparse.Namespace) -> list[Chapter]:
     ]
 
 
-# The chapters that need weights and photographs.
+# The chapters that need weights and photographs, in the order of their duration.
 CHAPTERS: Mapping[str, Callable[[argparse.Namespace], list[Chapter]]] = {
-    "builds": lambda options: [builds.measure(options.shared, write=options.write)],
     "decode": lambda options: [decode.measure(options.shared)],
     "mtcnn": lambda options: [mtcnn.measure(options.shared)],
     "attributes": lambda options: [attributes.measure(options.shared)],
@@ -99,9 +97,6 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=os.environ.get("CF_SHARED") or None,
         help="folder of weights and photographs; else CF_SHARED",
-    )
-    parser.add_argument(
-        "--write", action="store_true", help="keep the chapter builds as builds/measured.json"
     )
     return parser
 

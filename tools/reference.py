@@ -1,5 +1,4 @@
-"""Writes docs/reference/ from the code: commands, settings, exit codes, build file and so on,
-and the tables of builds in README.md and docs/choose-a-build.md.
+"""Writes docs/reference/ from the code: commands, settings, exit codes, build file and so on.
 
 `typer utils docs` is not enough: it omits the `CF_*` variables and truncates the summaries.
 """
@@ -22,7 +21,7 @@ from compreface_cli.config import settings_table as table
 from compreface_cli.plugin_table import PLUGINS, Plugin
 from compreface_cli.runtimes import AUTO, AUTO_MEASURES, FLAGS, REFERENCE, RUNTIMES, Runtime
 from compreface_engine.variables import WITHOUT_EFFECT
-from tools import build_tables, engine_variables
+from tools import engine_variables
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 SCHEMA = "build-file.schema.json"
@@ -191,6 +190,11 @@ def _settings() -> str:
             ("variable", "meaning"),
             [
                 ("`CF_MODELS_MIRROR`", "folder or https address that has model files"),
+                (
+                    "`CF_REGISTRY_MIRROR`",
+                    "http or https address of a mirror of Docker Hub that model files of images "
+                    "are read from",
+                ),
                 ("`CF_DEBUG`", "any value: show tracebacks of errors, as `--debug` does"),
             ],
         ),
@@ -382,7 +386,6 @@ def main() -> None:
             path.unlink()
     for name, text in texts.items():
         (FOLDER / name).write_text(text, encoding="utf-8")
-    build_tables.main()
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from compreface_cli.errors import CfError, UnreachableError
+from compreface_cli.errors import CfError, FetchError, UnreachableError
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.sources import Source, parse
-from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer
+from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer, WrongFile
 
 if TYPE_CHECKING:
     import httpx2
@@ -61,11 +61,13 @@ def fetch(
     `unpack` writes the target from an archive or image, which proves it, or raises GiveUp. `place`
     is the target's path below a mirror, for the hint; by default its name.
     Without hashes any complete file is taken; the caller must have its hash accepted before use.
-    Raises FetchError (the failure of each source), ConflictError (locked by another process).
+    Raises FetchError (the failure of each source; UnreachableError if none delivers a wrong file),
+    ConflictError (locked by another process).
     """
     limits = limits or Limits()
     make_folder(target.parent)
     hint, details = None, {}
+    kind: type[FetchError] = UnreachableError
     with locked(target, note=note):
         proven = any(isinstance(source, Source) and source.proven for source in sources)
         if target.exists() and (sha256_of(target) in sha256 if sha256 or proven else True):
@@ -85,6 +87,8 @@ def fetch(
                 return target
             except (GiveUp, ValueError) as failure:
                 failures.append(f"{shown(source)}: {failure}")
+                if isinstance(failure, WrongFile):
+                    kind = FetchError
                 if isinstance(failure, Failed):
                     hint, details = failure.hint, failure.details
                 if number < len(sources):  # the error below reports the last
@@ -96,7 +100,7 @@ def fetch(
         f"DIR/{place or target.name} and set CF_MODELS_MIRROR=DIR."
     )
     again = hint or "Run the command again, which resumes a partial download."
-    raise UnreachableError(
+    raise kind(
         f"could not download {target.name}: " + "; ".join(failures or ["no source is known"]),
         hint=f"{again} Or {by_hand}",
         details=details,

@@ -95,6 +95,17 @@ def in_order(model: Model, run: Run) -> list[Model]:
     return sorted(choices, key=lambda choice: not lies_here(choice))
 
 
+def first_of(model: Model, run: Run) -> dict[str, tuple[Path, str]]:
+    """As `all_of`, of the first choice of the model that can be had; names every attempt."""
+    attempts: list[tuple[Model, FetchError]] = []
+    for choice in in_order(model, run):
+        try:
+            return all_of(choice, run)
+        except FetchError as error:
+            attempts.append((choice, error))
+    raise none_of(model, attempts)
+
+
 def all_of(model: Model, run: Run) -> dict[str, tuple[Path, str]]:
     """The local path and verified hash of each file of a choice, by its path in the entry.
 
@@ -257,6 +268,7 @@ def no_file(model: Model, file: ModelFile, places: Places) -> UnreachableError:
     return UnreachableError(
         f"model {model.name}: {file.path} is not on this machine, and no address is known for it",
         hint=missing_hint(model, places),
+        details={"model": model.name},
     )
 
 

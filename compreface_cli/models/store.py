@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
 
 from compreface_cli import leftovers
-from compreface_cli.errors import FetchError, UsageError
+from compreface_cli.errors import FetchError, UnreachableError, UsageError
 from compreface_cli.models import accepted, catalogue, prepare, proofs
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.entry import Model, ModelFile
@@ -19,6 +19,7 @@ from compreface_cli.models.obtain import (
     Unaccepted,
     all_of,
     beyond_the_entry,
+    first_of,
     foreseen,
     in_order,
     lying_here,
@@ -223,16 +224,42 @@ def files(
     obtained = {}
     for model in models:
         with locked(places.models / model.name, note=note):
-            attempts: list[tuple[Model, FetchError]] = []
-            for choice in in_order(model, run):
-                try:
-                    obtained[model.name] = all_of(choice, run)
-                    break
-                except FetchError as error:
-                    attempts.append((choice, error))
-        if model.name not in obtained:
-            raise none_of(model, attempts)
+            obtained[model.name] = first_of(model, run)
     return obtained
+
+
+def fetch(
+    models: Sequence[Model],
+    progress: Progress,
+    *,
+    note: Callable[[str], None] = lambda text: None,
+    accept_hash: Accepted | None = None,
+    optional: Container[str] = (),
+    places: Places | None = None,
+    limits: Limits | None = None,
+) -> dict[str, UnreachableError]:
+    """Find or download the files of the models that `ensure` would prepare, and prepare none.
+
+    Returns the errors of the `optional` models that no source delivers, by name; of others they
+    are raised. Raises as `ensure` does.
+    """
+    places = places or Places()
+    absent = [model for model in models if state(model, places) != "here"]
+    run = Run(places, _of_these(models, accept_hash), note, progress, limits, models=absent)
+    unreachable = {}
+    for model in models:
+        with locked(places.models / model.name, note=note):
+            if _usable(model, places, _silent, run.accepts(model)):
+                continue
+            check_mirror(places)
+            try:
+                first_of(model, run)
+            except UnreachableError as error:
+                error.details.setdefault("model", model.name)
+                if model.name not in optional:
+                    raise
+                unreachable[model.name] = error
+    return unreachable
 
 
 def foresee(

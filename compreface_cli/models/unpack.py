@@ -19,7 +19,7 @@ from compreface_cli.models.files import locked, make_folder, sha256_of
 from compreface_cli.models.places import Places, fetched, layers, unpacking
 from compreface_cli.models.sources import Source, parse
 from compreface_cli.models.tar_stream import Refused
-from compreface_cli.models.transfer import GiveUp, Limits, Progress
+from compreface_cli.models.transfer import GiveUp, Limits, Progress, WrongFile
 
 if TYPE_CHECKING:
     from compreface_cli.models.registry import Local
@@ -56,7 +56,7 @@ class Unpacking:
     limits: Limits
     local: Local | None = None  # the images that Docker has
     all: Sequence[Wanted] = ()
-    refused: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    refused: dict[tuple[str, str, str], GiveUp] = field(default_factory=dict)
     alone: set[tuple[str, ...]] = field(default_factory=set)
 
     def take(self, wanted: Wanted, source: Source) -> None:
@@ -76,8 +76,8 @@ class Unpacking:
         self._raise_if_refused(wanted, source)
 
     def _raise_if_refused(self, wanted: Wanted, source: Source) -> None:
-        if reason := self.refused.get((*wanted.key, source.text)):
-            raise GiveUp(reason)
+        if failure := self.refused.get((*wanted.key, source.text)):
+            raise failure
 
     def _is_here(self, wanted: Wanted, source: Source) -> bool:
         target = fetched(wanted.model, wanted.file, self.places)
@@ -160,22 +160,31 @@ class Unpacking:
         move: Callable[[Path, Path], object],
     ) -> None:
         """Move the file to its place and record its hash; remembers why it is refused."""
-        if not reason and draft.is_file():
+        failure: GiveUp | None = GiveUp(reason) if reason else None
+        if failure is None and draft.is_file():
             digest = sha256_of(draft)
-            before = proofs.recorded(self.places.proven, *wanted.key, source.text)
-            if before not in (None, digest) and digest not in wanted.sha256:
-                reason = (
-                    f"it was SHA-256 {before} at the first fetch, and is {digest} now; to use it, "
-                    f"if you trust it: --accept-hash {wanted.model.name}={digest}"
-                )
-            elif source.kind != "oci" and wanted.file.sha256 and digest not in wanted.sha256:
-                reason = f"wrong hash: SHA-256 {digest}, expected {' or '.join(wanted.sha256)}"
-            else:
+            failure = self._fault(wanted, source, digest)
+            if failure is None:
                 target = fetched(wanted.model, wanted.file, self.places)
                 make_folder(target.parent)
                 part = target.with_name(f".{target.name}.new")
                 move(draft, part)
                 proofs.record(self.places.proven, *wanted.key, source.text, digest)
                 part.replace(target)
-        if reason:
-            self.refused[(*wanted.key, source.text)] = reason
+        if failure is not None:
+            self.refused[(*wanted.key, source.text)] = failure
+
+    def _fault(self, wanted: Wanted, source: Source, digest: str) -> WrongFile | None:
+        """Why a file of this hash is not taken from the source."""
+        if digest in wanted.sha256:
+            return None
+        before = proofs.recorded(self.places.proven, *wanted.key, source.text)
+        if before not in (None, digest):
+            return WrongFile(
+                f"it was SHA-256 {before} at the first fetch, and is {digest} now; to use it, "
+                f"if you trust it: --accept-hash {wanted.model.name}={digest}"
+            )
+        if source.kind != "oci" and wanted.file.sha256:
+            expected = " or ".join(wanted.sha256)
+            return WrongFile(f"wrong hash: SHA-256 {digest}, expected {expected}")
+        return None

@@ -17,6 +17,7 @@ CLI = ROOT / "compreface_cli"
 MESSAGES: Final = {
     **dict.fromkeys((name for name in vars(errors) if name.endswith("Error")), 0),
     **dict.fromkeys(("BadValue", "GiveUp", "Refused", "TryAgain", "Unfit", "Unusable"), 0),
+    "WrongFile": 0,
     **dict.fromkeys(("misfit", "ok", "warn"), 1),
     "fail": 2,
     "Fault": 3,
