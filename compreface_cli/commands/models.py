@@ -141,6 +141,7 @@ def pull(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Fetch and prepare the models of builds, so that they start without a download."""
+    from compreface_cli.deploy import downloads
     from compreface_cli.models import accepted
     from compreface_cli.weights import pull as weights
 
@@ -158,17 +159,23 @@ def pull(
     document = {
         "models": [
             {"name": one.name, "folder": str(one.folder), "was_here": one.was_here}
-            for one in pulled
-        ]
+            for one in pulled.models
+        ],
+        "downloads": downloads.rows(pulled.downloads),
     }
     out.result(document, lambda console: _draw_pulled(pulled, console))
 
 
-def _draw_pulled(pulled: Sequence[Pulled], console: Console) -> None:
-    for one in pulled:
+def _draw_pulled(pulled: Pulled, console: Console) -> None:
+    from compreface_cli.deploy import downloads
+
+    for one in pulled.models:
         words = "was prepared already" if one.was_here else "is prepared"
         console.print(f"{one.name} {words}: {one.folder}", markup=False, soft_wrap=True)
-    if not pulled:
+    if pulled.downloads:
+        words = downloads.words(pulled.downloads)
+        console.print(f"downloaded: {words}", markup=False, soft_wrap=True)
+    if not pulled.models:
         console.print("These builds need no models: theirs are inside the engine.")
 
 

@@ -78,7 +78,7 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
     if not places.mirror and folder.is_dir():  # what an earlier run has put there is used again
         places = replace(places, mirror=str(folder))
     with interruptible():
-        wanted = pull.settle(request, out, fetches=lambda model: not store.lies_here(model, places))
+        wanted = pull.settle(request, out, mirrored=places)
 
         def obtain(models: Sequence[Model]) -> Mapping[str, Files]:
             return store.files(

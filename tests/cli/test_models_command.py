@@ -84,7 +84,10 @@ def test_a_build_without_models_needs_none(cf: Cf) -> None:
 def test_a_model_is_pulled_listed_verified_and_found(
     local_cf: LocalCf, build: str, server: LyingServer
 ) -> None:
-    (pulled,) = local_cf.json("models", "pull", "mine", "--accept-licence", "all")["models"]
+    done = local_cf.json("models", "pull", "mine", "--accept-licence", "all")
+    (pulled,) = done["models"]
+    (download,) = done["downloads"]
+    assert (download["models"], download["files"]) == (["my-model"], ["own/my-model.onnx"])
     folder = local_cf.data / "models" / "my-model"
     assert pulled == {"name": "my-model", "folder": str(folder), "was_here": False}
     assert local_cf.json("models", "pull", "mine")["models"][0]["was_here"]
