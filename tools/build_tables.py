@@ -68,11 +68,8 @@ def _whole(builds: Sequence[Row]) -> str:
             _network(row.calculator),
             _accuracy(row, ACCURACY_SET),
             _accuracy(row, "LFW10"),
-            *(
-                (described.times(row.measured.speed), described.times(row.measured.memory))
-                if row.measured
-                else ("-", "-")
-            ),
+            described.times(row.measured.speed) if row.measured else "-",
+            described.memory(row),
             described.size(row.download),
             row.commercial,
             _misses(row),
@@ -88,10 +85,10 @@ def _whole(builds: Sequence[Row]) -> str:
         for row in builds
         if row.measured and row.measured.how
     ]
-    groups = catalogue.face_groups()
+    run, groups = [str(measured.machine()), *how], catalogue.face_groups()
     notes = [
-        f"Speed (scans a second at eight connections) and memory are relative to the default, "
-        f"measured on {measured.machine()}{'; ' + ', '.join(how) if how else ''}.",
+        "Speed (scans a second at eight connections, a scan being detection and embeddings) and "
+        f"memory are relative to the default, measured on {'; '.join(run)}.",
         f"The last column is the {groups.measure}, where it is below {described.WEAK_BELOW}. "
         f"Source: {groups.source}.",
     ]
