@@ -183,6 +183,28 @@ def _lay(*folders: Path) -> None:
         (folder / "file").write_bytes(bytes(200_000))
 
 
+def test_an_archive_that_was_not_unpacked_to_the_end_is_pruned(cf: Cf) -> None:
+    archives = paths.cache_dir() / "weights" / ".fetching"
+    left, used = archives / "0123", archives / "4567"
+    _lay(left / "archive", used / "archive")
+    with locked(used, note=print):  # another cf unpacks it
+        (removed,) = cf("models", "prune", "--json", "--yes").document["removed"]
+    assert (removed["name"], left.exists(), used.exists()) == (str(left), False, True)
+
+
+def test_a_layer_whose_download_was_cut_off_is_pruned(cf: Cf, tmp_path: Path) -> None:
+    folder = paths.cache_dir() / "layers"
+    folder.mkdir(parents=True)
+    for name in ("a.layer.part", "a.layer.part.json", "b.layer", "c.layer.part"):
+        (folder / name).write_bytes(b"half")
+    with locked(folder / "c.layer", note=print):  # another cf downloads it
+        removed = cf("models", "prune", "--json", "--yes").document["removed"]
+    assert {Path(row["name"]).name for row in removed} == {
+        "a.layer.part", "a.layer.part.json", "b.layer"
+    }  # fmt: skip
+    assert [path.name for path in folder.iterdir()] == ["c.layer.part"]
+
+
 def test_only_models_that_nothing_needs_are_pruned(cf: Cf, tmp_path: Path) -> None:
     models, weights = paths.models_dir(), paths.cache_dir() / "weights"
     wanted = "20180402-114759"  # of the build facenet
