@@ -9,14 +9,15 @@ from pathlib import Path
 from compreface_cli import locks
 from compreface_cli.instance.records import Record
 from compreface_cli.models.files import lock_of, locked
-from compreface_cli.models.registry import layers_folder
+from compreface_cli.models.places import layers, unfinished, whole_of
 from compreface_cli.models.store import Places
 from compreface_cli.plan.plan import Plan
 from compreface_cli.removal import things
 from compreface_cli.removal.things import Thing
 from compreface_cli.weights import known, verify
 
-_PREPARED, _FETCHED, _LAYER = "prepared model", "fetched model", "layer of an image"
+_PREPARED, _FETCHED = "prepared model", "fetched model"
+_LAYER, _ARCHIVE = "layer of an image", "archive"
 _CUT = "not complete"
 
 
@@ -60,15 +61,9 @@ def unused(users: Users | None) -> Iterator[Thing]:
         for path in sorted((places.weights / name).glob("*")):
             if path.name.endswith(verify.INCOMPLETE) and path.is_file():
                 yield _thing(_FETCHED, name, path, _CUT, places)
-    yield from _layers()
-
-
-def _layers() -> Iterator[Thing]:
-    """Layers of images whose download was cut off, which a later run would resume."""
-    for path in sorted(layers_folder().glob("[!.]*")):
-        layer = path.with_name(f"{path.name.partition('.')[0]}.layer")
-        if not locks.holder(lock_of(layer)):
-            yield Thing(_LAYER, str(path), things.size_of(path), _removal(layer, path), _CUT)
+    for path in unfinished(places):  # the next run would resume them
+        kind = _LAYER if path.parent == layers(places) else _ARCHIVE
+        yield Thing(kind, str(path), things.size_of(path), _removal(whole_of(path), path), _CUT)
 
 
 def _of_record(record: Record | None) -> set[str]:
