@@ -51,9 +51,12 @@ def agree(
     accepts: Collection[str],
     origin: str,
     out: Output,
+    *,
+    inside: bool = False,
 ) -> None:
     """Have the terms of those models accepted that would be fetched, and record it.
 
+    `inside`: the weights are not fetched but kept, out of a file that another machine exported.
     `accepts`: the models, or `all`, that the user accepts by the flag or setting `origin`. The
     others are asked about in one question on a terminal. Raises FetchError for terms that are not
     accepted, UsageError if the flag names another model; nothing was fetched then.
@@ -64,16 +67,17 @@ def agree(
             f"{_FLAG}: {', '.join(others)} is not a model of this build",
             hint="Models of this build: " + (", ".join(terms) or "none."),
         )
-    due = _due(models, terms)
+    due = consent.due(terms, consent.path()) if inside else _due(models, terms)
     given = {name: each for name, each in due.items() if _covers(accepts, name)}
     left = {name: each for name, each in due.items() if name not in given}
+    done = "kept" if inside else "fetched"
     if given:
-        out.note("Terms that you accept, before their weights are fetched:")
+        out.note(f"Terms that you accept, before their weights are {done}:")
         for line in _lines(given):
             out.note(f"  {line}")
-    if left and not _asked(left, out):
+    if left and not _asked(left, done, out):
         raise FetchError(
-            "the terms of these weights are not accepted, so nothing was fetched:\n"
+            f"the terms of these weights are not accepted, so nothing was {done}:\n"
             + "\n".join(f"  {line}" for line in _lines(left)),
             hint=f"If you accept them: {_flags(due)} (or `{_FLAG} {consent.ALL}`, or the setting "
             "accept_licence). Weights in a mirror folder or beside the build file are not asked "
@@ -86,10 +90,10 @@ def agree(
         consent.keep(left, "answered on a terminal", consent.path())
 
 
-def _asked(left: Mapping[str, Terms], out: Output) -> bool:
+def _asked(left: Mapping[str, Terms], done: str, out: Output) -> bool:
     """Whether the user accepts; False without a terminal."""
     question = [
-        "Weights will be fetched that exclude commercial use, or leave it unclear:",
+        f"Weights will be {done} that exclude commercial use, or leave it unclear:",
         *(f"  {line}" for line in _lines(left)),
         _QUESTION,
     ]

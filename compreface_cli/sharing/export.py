@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from compreface_cli.builds import builds
 from compreface_cli.builds.builds import BuildFile
 from compreface_cli.builds.spec import ModelSpec
 from compreface_cli.cleanup import interruptible
+from compreface_cli.config import settings
 from compreface_cli.config.textfile import read_bytes
+from compreface_cli.deploy import licences
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.models import accepted, catalogue, needed, prepare, store
 from compreface_cli.models.entry import Model, ModelFile
@@ -40,7 +42,13 @@ class Exported:
 
 
 def export(
-    build: str, target: Path, out: Output, *, with_models: bool = False, force: bool = False
+    build: str,
+    target: Path,
+    out: Output,
+    *,
+    with_models: bool = False,
+    accept_licence: Sequence[str] = (),
+    force: bool = False,
 ) -> Exported:
     """Write the build to `target`, whole or not at all.
 
@@ -49,9 +57,15 @@ def export(
     """
     _refuse(target, force)
     file = builds.load(build)
-    models, places = plan_of(file).models, Places()
+    plan, places = plan_of(file), Places()
+    models = plan.models
     with interruptible():
-        found = _obtained(models, places, out) if with_models else {}
+        found = {}
+        if with_models:
+            chosen = settings.resolve({"accept_licence": accept_licence or None})
+            accepts, origin = chosen.get("accept_licence") or (), chosen.origin("accept_licence")
+            licences.agree(models, licences.terms_of(plan), accepts, origin, out)
+            found = _obtained(models, places, out)
         inside = {
             path: Inside(sha256=digest, bytes=place.stat().st_size)
             for path, (place, digest) in sorted(found.items())

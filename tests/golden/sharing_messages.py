@@ -98,7 +98,7 @@ def _shown(folder: Path) -> object:
     export("my-build", file, Output(quiet=True), with_models=True)
     said = StringIO()
     with redirect_stderr(said), mock.patch.dict("os.environ", {"COLUMNS": "200"}):
-        with mock.patch.object(Output, "ask", side_effect=["y", "n"]):
+        with mock.patch.object(Output, "ask", side_effect=["y", "y", "n"]):
             kept = keep.import_(keep.Request(str(file), name="office"), Output())
     return said.getvalue() + kept.record.words
 
