@@ -14,6 +14,7 @@ from typing import Any
 from bench import (
     alone,
     attributes,
+    builds,
     crowd,
     decode,
     efficiency,
@@ -39,8 +40,9 @@ def _facenet(options: argparse.Namespace) -> list[Chapter]:
     ]
 
 
-# The chapters that need weights and photographs, in the order of their duration.
+# The chapters that need weights and photographs.
 CHAPTERS: Mapping[str, Callable[[argparse.Namespace], list[Chapter]]] = {
+    "builds": lambda options: [builds.measure(options.shared, write=options.write)],
     "decode": lambda options: [decode.measure(options.shared)],
     "mtcnn": lambda options: [mtcnn.measure(options.shared)],
     "attributes": lambda options: [attributes.measure(options.shared)],
@@ -97,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=os.environ.get("CF_SHARED") or None,
         help="folder of weights and photographs; else CF_SHARED",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="keep the chapter builds as builds/measured.json"
     )
     return parser
 

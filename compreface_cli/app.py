@@ -16,6 +16,7 @@ from compreface_cli import __version__
 # Each command -> its line on the help page, in that order. Its module has `register(app)`.
 COMMANDS: Mapping[str, str] = {
     "list_builds": "List the available builds.",
+    "models": "List, fetch, verify and remove models.",
     "show": "Show a build file, or the resolved plan.",
     "validate": "Check build files.",
     "build": "Build the engine's image.",

@@ -1,4 +1,5 @@
-"""Writes docs/reference/ from the code: commands, settings, exit codes, build file and so on.
+"""Writes docs/reference/ from the code: commands, settings, exit codes, build file and so on,
+and the tables of builds in README.md and docs/choose-a-build.md.
 
 `typer utils docs` is not enough: it omits the `CF_*` variables and truncates the summaries.
 """
@@ -21,7 +22,7 @@ from compreface_cli.config import settings_table as table
 from compreface_cli.plugin_table import PLUGINS, Plugin
 from compreface_cli.runtimes import AUTO, AUTO_MEASURES, FLAGS, REFERENCE, RUNTIMES, Runtime
 from compreface_engine.variables import WITHOUT_EFFECT
-from tools import engine_variables
+from tools import build_tables, engine_variables
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 SCHEMA = "build-file.schema.json"
@@ -381,6 +382,7 @@ def main() -> None:
             path.unlink()
     for name, text in texts.items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    build_tables.main()
 
 
 if __name__ == "__main__":

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from compreface_cli.checks.base import FETCH, Finding, fail, ok
 from compreface_cli.checks.machine import Machine
+from compreface_cli.models.entry import Model
 from compreface_cli.plan.plan import Plan
 
 NAME = "model"
 
 
 def out_of_reach(plan: Plan) -> list[Finding]:
+    """A fail for each model of the plan that `cf` cannot come by."""
+    return unobtainable(plan.models)
+
+
+def unobtainable(models: Iterable[Model]) -> list[Finding]:
     """A fail for each model that is not here and has no address; the hint says how to supply it."""
     from compreface_cli.models import store
 
@@ -22,7 +28,7 @@ def out_of_reach(plan: Plan) -> list[Finding]:
             f"model {model.name} is not on this machine, and no download address is known for it",
             store.missing_hint(model),
         )
-        for model in plan.models
+        for model in models
         if not store.obtainable(model)
     ]
 

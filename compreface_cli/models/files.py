@@ -47,6 +47,11 @@ def disk_error(error: OSError, path: Path) -> CfError:
     )
 
 
+def lock_of(path: Path) -> Path:
+    """The file by which `locked` holds that path."""
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextmanager
 def locked(path: Path, *, note: Callable[[str], None], wait_s: float = 600.0) -> Iterator[None]:
     """Hold the lock of `path`; waits for another `cf` that holds it, and names it by `note`.
@@ -55,7 +60,7 @@ def locked(path: Path, *, note: Callable[[str], None], wait_s: float = 600.0) ->
     when the lock cannot be written.
     """
     make_folder(path.parent)
-    file = path.with_name(f".{path.name}.lock")
+    file = lock_of(path)
     with ExitStack() as stack:
         try:
             stack.enter_context(locks.hold(file, path.name, wait_s=wait_s, note=note))

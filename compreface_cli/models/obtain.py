@@ -66,7 +66,7 @@ def _obtain(
     here = lying_here(model, file, places, accept, note)
     if here is not None:
         return here
-    urls, wanted = addresses(file, places), _wanted(model, file, places, accept)
+    urls, wanted = addresses(file, places), right_hashes(model, file, places, accept)
     if urls:
         from compreface_cli.models.download import fetch
 
@@ -92,7 +92,7 @@ def lying_here(
     note: Callable[[str], None],
 ) -> tuple[Path, str] | None:
     """The local path and verified hash of the file; None if it must be downloaded."""
-    urls, wanted = addresses(file, places), _wanted(model, file, places, accept)
+    urls, wanted = addresses(file, places), right_hashes(model, file, places, accept)
     wrong: list[tuple[Path, str]] = []
     for path in local(model, file, places):
         digest = sha256_of(path)
@@ -112,8 +112,8 @@ def lying_here(
     return None
 
 
-def _wanted(
-    model: Model, file: ModelFile, places: Places, accept: Sequence[str]
+def right_hashes(
+    model: Model, file: ModelFile, places: Places, accept: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """The hashes that are right for the file: its own, and those accepted for the model."""
     by_user = (*accepted.read(places.accepted).get(model.name, ()), *accept)

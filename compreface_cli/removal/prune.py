@@ -18,19 +18,21 @@ from compreface_cli.errors import CfError, ConflictError, DockerError, UsageErro
 from compreface_cli.instance.records import Record
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import plan_of
-from compreface_cli.removal import rm, things
+from compreface_cli.removal import models, rm, things
 from compreface_cli.removal.things import Thing
 from compreface_cli.terminal.output import Output
 
 
-def prune(out: Output, *, yes: bool = False, dry_run: bool = False) -> tuple[Thing, ...]:
+def prune(
+    out: Output, *, yes: bool = False, dry_run: bool = False, only_models: bool = False
+) -> tuple[Thing, ...]:
     """Remove images, environments, models and leftovers that no build and no instance uses.
 
     Lists them with their sizes and asks first, unless `yes` is set. Returns them.
     """
     with interruptible():
         with out.waiting("Looking for what nothing uses"):
-            unused = tuple(_unused(out))
+            unused = tuple(_unused(out, only_models=only_models))
         if dry_run or not unused:
             return unused
         for line in ("To be removed:", *things.lines(unused)):
@@ -48,7 +50,7 @@ def prune(out: Output, *, yes: bool = False, dry_run: bool = False) -> tuple[Thi
     return unused
 
 
-def _unused(out: Output) -> Iterator[Thing]:
+def _unused(out: Output, *, only_models: bool) -> Iterator[Thing]:
     records, damaged = running.instances().all()
     current, unreadable = _plans()
     if damaged:
@@ -56,10 +58,13 @@ def _unused(out: Output) -> Iterator[Thing]:
             f"the record of '{damaged[0].name}' is damaged: what it uses is not known, so images, "
             f"models and environments are kept. `cf rm --instance {damaged[0].name}` removes it"
         )
-    else:
+    elif not only_models:
         yield from _images(current, unreadable, records, out)
         yield from _environments(records)
-        yield from _models(current, unreadable, records)
+    users = None if damaged else models.Users(current, records, unreadable)
+    yield from models.unused(users)
+    if only_models:
+        return
     yield from _instances()
     for prefix in ("cf-build-", "cf-trial-", "cf-plan-"):
         for place in leftovers.sweep(prefix, only_look=True):
@@ -106,25 +111,6 @@ def _environments(records: list[Record]) -> Iterator[Thing]:
             remove = partial(venv.remove_unused, home, others)  # keeps one that is being made
             size = things.size_of(folder)
             yield Thing("environment", str(folder), size, remove, "of no instance")
-
-
-def _models(
-    current: list[Plan], unreadable: dict[str, str], records: list[Record]
-) -> Iterator[Thing]:
-    """Prepared models and downloaded files that no build names."""
-    used = {model.name for plan in current for model in plan.models}
-    used |= {
-        str(model.get("name")) for record in records for model in record.plan.get("models", ())
-    }
-    why = "of no build"
-    for kind, home in (
-        ("prepared model", paths.models_dir()),
-        ("fetched model", paths.cache_dir() / "weights"),
-    ):
-        for folder in sorted(home.glob("[!.]*/")):
-            name = folder.name
-            if name not in used and not any(name in text for text in unreadable.values()):
-                yield things.of_path(kind, folder, why=why)
 
 
 def _instances() -> Iterator[Thing]:

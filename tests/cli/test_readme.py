@@ -6,15 +6,11 @@ import re
 import shlex
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from compreface_cli import resources
-from compreface_cli.builds import builds
 from compreface_cli.checks import docker, memory
-from compreface_cli.config import settings
-from compreface_cli.plan import plan
 from tests.cli.local_cf import LocalCf, free_port
 from tests.shared import ROOT
 
@@ -89,20 +85,3 @@ def test_the_prerequisites_are_those_of_the_checks() -> None:
     assert f"{memory.STACK / 1e9:g} GB for the full stack" in text
     versions = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text("utf-8"))
     assert f"| Python | {versions[0]} to {versions[-1]}" in text
-
-
-def test_the_table_of_builds_says_which_need_the_users_weights() -> None:
-    said: dict[str, bool] = {}
-    for row in re.findall(
-        r"^\| (`.+) \| (yes|needs your weights).* \|.*\|$", section("Builds"), re.M
-    ):
-        for name in re.findall(r"`([^`]+)`", row[0]):
-            both = {name.replace("[-gpu]", ""), name.replace("[-gpu]", "-gpu")}
-            said |= dict.fromkeys(both, row[1] == "yes")
-    nowhere = Path("/nowhere")
-    real = {}
-    for path in resources.builds_dir().glob("*.yaml"):
-        none = settings.resolve({}, environ={}, project_file=nowhere, user_file=nowhere)
-        models = plan.resolve(builds.load(path), none).models
-        real[path.stem] = all(file.sources for model in models for file in model.files)
-    assert said == real

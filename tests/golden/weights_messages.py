@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from compreface_cli.config.settings import Settings
 from compreface_cli.deploy import licences
 from compreface_cli.models import consent
 from compreface_cli.models.entry import ModelFile
 from compreface_cli.models.licence import Terms
 from compreface_cli.terminal.output import Output
+from compreface_cli.weights import known, pull, verify
+from tests.cli import fetched_build
 from tests.cli.fake_facts import plan
-from tests.cli.model_bench import SHA, a_model
+from tests.cli.model_bench import SHA, Bench, a_model
 
 Case = Callable[[Path], object]
 
@@ -45,6 +48,34 @@ def _record(content: str) -> Case:
     return case
 
 
+def _differing(folder: Path) -> object:
+    (folder / "builds").mkdir()
+    for name, sha256 in (("first", "0" * 64), ("second", "1" * 64)):
+        path = Path(fetched_build.write(folder / "builds", "http://127.0.0.1:9/m", sha256=sha256))
+        text = path.read_text().replace("name: mine", f"name: {name}")
+        path.with_name(f"{name}.yaml").write_text(text)
+        path.unlink()
+    return pull.asked_for(["my-model"], Settings())
+
+
+def _optional(folder: Path) -> object:
+    """The warning about a model that has a fallback."""
+    wanted = pull.Wanted((a_model(),), TERMS, frozenset({"mine"}))
+    told = _Said()
+    bench = Bench(folder)
+    pull.with_fallbacks(wanted, lambda models: bench.ensure(*models), told)
+    return told.said
+
+
+class _Said(Output):
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.said: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.said.append(f"warning: {text}")
+
+
 CASES: Final[Mapping[str, Case]] = {
     "terms: not accepted": _agree(),
     "terms: one is accepted": _agree(("mine",), "environment CF_ACCEPT_LICENCE"),
@@ -52,4 +83,11 @@ CASES: Final[Mapping[str, Case]] = {
     "terms: in a dry run": _foresee,
     "terms: unreadable record": _record("{"),
     "terms: no table": _record("[]"),
+    # cf models
+    "pull: no such name": lambda _: pull.asked_for(["w600k_mbff"], Settings()),
+    "pull: builds differ": _differing,
+    "pull: a model with a fallback": _optional,
+    "verify: not here": lambda _: verify.verify(["w600k_mbf"], known.named(), print),
+    "path: not prepared": lambda _: known.folder_of("w600k_mbf"),
+    "path: no such model": lambda _: known.folder_of("nobody"),
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import jsonschema_rs
 import pytest
 import yaml
 
+from compreface_cli import resources
 from tests.shared import ROOT
-from tools import reference
+from tools import build_tables, reference
 
 WRITTEN = reference.pages()
 
@@ -17,6 +19,14 @@ WRITTEN = reference.pages()
 @pytest.mark.parametrize("name", WRITTEN)
 def test_the_committed_page_is_what_the_code_says(name: str) -> None:
     assert (reference.FOLDER / name).read_text("utf-8") == WRITTEN[name], "run: make reference"
+
+
+@pytest.mark.parametrize("page", build_tables.pages(), ids=lambda page: page.name)
+def test_the_tables_of_builds_are_those_of_their_facts(page: Path) -> None:
+    text = build_tables.pages()[page]
+    assert page.read_text("utf-8") == text, "run: make reference"
+    for path in resources.builds_dir().glob("*.yaml"):
+        assert f"`{path.stem.removesuffix('-gpu')}" in text
 
 
 def test_there_is_no_other_page() -> None:

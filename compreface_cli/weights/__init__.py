@@ -1,0 +1,1 @@
+"""The models on this machine, for `cf models`: list, fetch, verify."""

@@ -1,0 +1,170 @@
+"""Fetches and prepares the models of builds, or single models of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from compreface_cli import resources
+from compreface_cli.builds import builds
+from compreface_cli.checks import raise_for
+from compreface_cli.checks.model_files import unobtainable
+from compreface_cli.cleanup import interruptible
+from compreface_cli.config import paths, settings
+from compreface_cli.deploy import licences
+from compreface_cli.engine import venv
+from compreface_cli.errors import ConfigurationError, FetchError, UsageError
+from compreface_cli.models import licence, store
+from compreface_cli.models.entry import Model
+from compreface_cli.models.licence import Terms
+from compreface_cli.plan import fallbacks
+from compreface_cli.plan.resolve import plan_of
+from compreface_cli.terminal.heartbeat import Heartbeat
+from compreface_cli.terminal.output import Output
+from compreface_cli.weights.known import Named, models_of, named, plugins_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The arguments of `cf models pull`."""
+
+    names: Sequence[str]
+    accept_hash: Mapping[str, Sequence[str]]
+    accept_licence: Sequence[str]
+    wheels: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The models to fetch, with the terms of each; `optional`: names of those with a fallback."""
+
+    models: tuple[Model, ...]
+    terms: Mapping[str, Terms]
+    optional: frozenset[str]
+
+    @property
+    def required(self) -> tuple[Model, ...]:
+        """Those whose failure ends the run."""
+        return tuple(model for model in self.models if model.name not in self.optional)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A prepared model; `was_here`: before this run already."""
+
+    name: str
+    folder: Path
+    was_here: bool
+
+
+def pull(request: Request, out: Output) -> list[Pulled]:
+    """Fetch and prepare what is missing of those models. Raises what `store.ensure` does."""
+    with interruptible():
+        wanted = settle(request, out)
+        ready = store.foresee(wanted.models, request.accept_hash)
+
+        def python() -> Path:
+            home, inputs = paths.engine_environments_dir(), venv.inputs("cpu")
+            progress = Heartbeat(out).progress
+            return venv.ensure(
+                home, inputs, report=out.note, progress=progress, wheels=request.wheels
+            ).python
+
+        def ensure(models: Sequence[Model]) -> Mapping[str, Path]:
+            accept = request.accept_hash
+            return store.ensure(
+                models,
+                Heartbeat(out).progress,
+                python=python,
+                portrait=resources.portrait(),
+                note=out.note,
+                accept_hash={m.name: accept[m.name] for m in models if m.name in accept},
+            )
+
+        folders = with_fallbacks(wanted, ensure, out)
+        return [Pulled(name, folder, name in ready) for name, folder in folders.items()]
+
+
+def settle(request: Request, out: Output) -> Wanted:
+    """The models of the request, once all can be had and their terms are accepted."""
+    chosen = settings.resolve({"accept_licence": list(request.accept_licence) or None})
+    for note in chosen.notes:
+        out.note(note)
+    wanted = asked_for(request.names, chosen)
+    raise_for(unobtainable(wanted.required))
+    accepts, origin = chosen.get("accept_licence") or (), chosen.origin("accept_licence")
+    licences.agree(wanted.models, wanted.terms, accepts, origin, out)
+    return wanted
+
+
+def with_fallbacks(
+    wanted: Wanted, obtain: Callable[[Sequence[Model]], Mapping[str, T]], out: Output
+) -> dict[str, T]:
+    """What `obtain` gives for the models, by name; warns of optional ones that cannot be had."""
+    try:
+        return dict(obtain(wanted.models))
+    except FetchError:
+        if not wanted.optional:
+            raise
+    done = dict(obtain(wanted.required))
+    for model in wanted.models:
+        if model.name in wanted.optional:
+            try:
+                done |= obtain([model])
+            except FetchError as error:
+                out.warning(f"{error.message}; builds that have a fallback for it use that")
+    return done
+
+
+def asked_for(names: Sequence[str], chosen: settings.Settings) -> Wanted:
+    """The models of these builds and models, each once; a name of both means the build.
+
+    Raises ConfigurationError for a name of neither.
+    """
+    wanted: dict[str, Model] = {}
+    terms: dict[str, Terms] = {}
+    required: set[str] = set()
+    every: Named | None = None
+    for name in names:
+        if name in builds.names() or "/" in name or name.endswith((".yaml", ".yml")):
+            plan = plan_of(name, chosen)
+            models = models_of(plan)
+            terms |= licence.of(plugins_of(plan), plan.licence)
+            required |= {model.name for model in models} - fallbacks.optional(plan).keys()
+        else:
+            every = every or named()
+            models = (_single(name, every),)
+            terms[name] = every.terms[name]
+            required.add(name)
+        for model in models:
+            before = wanted.get(model.name, model)
+            both = model.keep_source or before.keep_source
+            wanted[model.name] = replace(before, keep_source=both)
+    return Wanted(
+        tuple(wanted.values()),
+        {name: terms[name] for name in wanted},
+        frozenset(wanted.keys() - required),
+    )
+
+
+def _single(name: str, every: Named) -> Model:
+    models = every.by_name.get(name, ())
+    if not models:
+        from compreface_cli.config.yamlfile import did_you_mean
+
+        suggestion = did_you_mean(name, [*builds.names(), *every.by_name])
+        raise ConfigurationError(
+            f"there is no build and no model {name!r}" + (f"; {suggestion}" if suggestion else ""),
+            hint="`cf list-builds` shows the builds, `cf models list --all` the models.",
+        )
+    if len(models) > 1:
+        users = " and ".join(every.builds[name])
+        raise UsageError(
+            f"the builds {users} have different models {name!r}",
+            hint="Name a build.",
+        )
+    return models[0]
