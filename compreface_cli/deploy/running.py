@@ -162,11 +162,13 @@ def start_command(record: Record) -> str:
     from compreface_cli.config.settings_table import BUILD
 
     origins = record.plan.get("origins", {})
-    words = ["cf", "up", origins.get("build", record.build)]
+    alone = record.plan.get("image_alone", False)
+    words = ["cf", "up", *(() if alone else (origins.get("build", record.build),))]
     if record.name != record.build:
         words += ["--instance", record.name]
     for row in BUILD:
-        if row.flag and origins.get(row.key) == f"flag {row.flag}":
+        named = row.key == "image" and alone
+        if row.flag and (named or origins.get(row.key) == f"flag {row.flag}"):
             value = record.plan[row.key]
             if row.key in ("device", "fallbacks"):  # flags without a value
                 words.append(row.flag)
