@@ -66,10 +66,14 @@ def render(
             )
     if fault := plan.keys_fault():
         raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
-    jinja, context = _jinja(), _context(plan)
     files: dict[str, Content] = {}
     if not plan.image_alone:
-        files |= _core(plan, context, models or {}, with_models, revision or resources.revision())
+        files |= _core(plan, (models or {}) if with_models else None)
+    jinja, context = _jinja(), _context(plan)
+    if not plan.image_alone:
+        of_image = _of_image(plan, files, revision or resources.revision())
+        template = jinja.get_template("engine.Dockerfile.j2")
+        files["core/Dockerfile"] = template.render(context | of_image)
     if plan.services == "full":
         routes = jinja.get_template("nginx.conf.j2").render(context)
         files[ROUTES_FILE] = routes
@@ -88,30 +92,25 @@ def render(
     )
 
 
-def _core(
-    plan: Plan,
-    context: Mapping[str, Any],
-    models: Mapping[str, Path],
-    with_models: bool,
-    revision: str,
-) -> dict[str, Content]:
-    """The build context of the engine's image."""
+def _core(plan: Plan, models: Mapping[str, Path] | None) -> dict[str, Content]:
+    """The files that the engine's image is built from; `models` None: without them."""
     wheel = resources.engine_wheel()
-    files: dict[str, Content] = {
+    return {
         f"core/{wheel.name}": FileRef.of(wheel),
         "core/requirements.txt": FileRef.of(resources.engine_requirements(plan.wheels)),
+        **({} if models is None else _model_files(plan, models)),
     }
-    if with_models:
-        files |= _model_files(plan, models)
-    of_image = {
+
+
+def _of_image(plan: Plan, files: Mapping[str, Content], revision: str) -> dict[str, Any]:
+    """What the image's template needs beyond `_context`."""
+    wheel = resources.engine_wheel()
+    return {
         "wheel": wheel.name,
         "models": [model.name for model in plan.models],
         "environment": _image_environment(plan),
         "labels": _image_labels(plan, files, wheel, revision),
     }
-    template = _jinja().get_template("engine.Dockerfile.j2")
-    files["core/Dockerfile"] = template.render({**context, **of_image})
-    return files
 
 
 def key_digests(keys: str) -> str:
