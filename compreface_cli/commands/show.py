@@ -25,6 +25,7 @@ _SAID = frozenset(
     {"detector", "calculator", "plugins", "accuracy", "note", "upstream", "licence", "threshold"}
 )
 _DERIVED = (
+    "image_alone",
     "models",
     "replaced",
     "stack",

@@ -34,7 +34,7 @@ from compreface_cli.terminal.output import Output
 _VERSION = "org.opencontainers.image.version"  # of cf
 _SUMMARY = "org.opencontainers.image.description"
 _BASE = "org.opencontainers.image.base.name"
-_NEEDED = (
+NEEDED = (
     LABEL_BUILD, LABEL_DETECTOR, LABEL_CALCULATOR, LABEL_PLUGINS, LABEL_MODELS, LABEL_RUNTIME,
     LABEL_MIN_COSINE, LABEL_DEVICE, LABEL_WHEELS,
 )  # fmt: skip
@@ -104,7 +104,7 @@ def build_of(name: str, labels: Mapping[str, str]) -> BuildFile:
 
     Raises ConfigurationError for missing labels, and for a build that this cf does not know.
     """
-    missing = [label for label in _NEEDED if label not in labels]
+    missing = [label for label in NEEDED if label not in labels]
     if missing:
         raise _not_described(name, labels, missing)
     runtime, _, precision = labels[LABEL_RUNTIME].partition(" ")
@@ -133,7 +133,7 @@ def build_of(name: str, labels: Mapping[str, str]) -> BuildFile:
         faults = "; ".join(str(fault["message"]) for fault in error.details["faults"])
         raise ConfigurationError(
             f"the labels of the image {name} describe no build that this cf can run: {faults}",
-            hint=f"The image was built by cf {labels.get(_VERSION, '?')}; this is {__version__}.",
+            hint=f"The image was built by cf {labels.get(_VERSION, '?')}; this is cf {__version__}.",
         ) from error
     return BuildFile(build, "image", Path(name))
 
@@ -161,7 +161,10 @@ def _not_described(
     name: str, labels: Mapping[str, str], missing: Sequence[str]
 ) -> ConfigurationError:
     build, version = labels.get(LABEL_BUILD), labels.get(_VERSION, "an earlier version")
-    hint = "Name an image that `cf build` made. `cf list-builds` shows the builds of this machine."
+    hint = (
+        "Name an image that `cf build` made. CompreFace's own images have other programs in them; "
+        "`cf up facenet` runs their networks, and `cf list-builds` shows the other builds."
+    )
     if build is not None:
         hint = (
             f"It was built from {build} by cf {version}. Name that build: cf up {build} --image "

@@ -290,8 +290,12 @@ def _image_labels(
 def _limits(plan: Plan) -> str:
     """The limits that the build itself sets, as `KEY=VALUE` with commas between."""
     keys = ("max_detect_size", "max_concurrency", "max_wait_s")
-    own = [key for key in keys if plan.origins.get(key) == f"build {plan.build}"]
-    return ",".join(f"{key}={getattr(plan, key):g}" for key in own)
+    own = {
+        key: getattr(plan, key) for key in keys if plan.origins.get(key) == f"build {plan.build}"
+    }
+    if not own.get("max_concurrency"):
+        own.pop("max_concurrency", None)  # the build leaves it to the machine
+    return ",".join(f"{key}={value:g}" for key, value in own.items())
 
 
 def _models_in(files: Mapping[str, Content], wheel: Path) -> dict[str, str]:
