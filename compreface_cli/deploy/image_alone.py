@@ -133,7 +133,7 @@ def build_of(name: str, labels: Mapping[str, str]) -> BuildFile:
         faults = "; ".join(str(fault["message"]) for fault in error.details["faults"])
         raise ConfigurationError(
             f"the labels of the image {name} describe no build that this cf can run: {faults}",
-            hint=f"The image was built by cf {labels.get(_VERSION, '?')}; this is cf {__version__}.",
+            hint=f"It was built by cf {labels.get(_VERSION, '?')}; this is cf {__version__}.",
         ) from error
     return BuildFile(build, "image", Path(name))
 
