@@ -140,7 +140,7 @@ def _plan(path: Path) -> Plan:
 def _runnable(wanted: Plan, shared: Path) -> tuple[Plan, str]:
     """The plan with what is here, and in words what differs from the build; else Unmeasured."""
     if wanted.device == "cuda":
-        raise Unmeasured("this chapter needs no GPU")
+        raise Unmeasured("it needs a GPU")
     models, how, missing = [], [], {}
     for model in wanted.models:
         stand_in = STAND_INS.get(model.name)

@@ -52,7 +52,7 @@ def measure(shared: Path, *, requests: int) -> Chapter:
     """Throughput at 8 connections, and the latency of one, against the best of the peers."""
     picture = (shared / servers.PHOTO).read_bytes()
     models = servers.prepared(shared, servers.MOBILENET_BUILD.models)
-    recogniser = models / "arcface_mobilefacenet" / "model.onnx"
+    recogniser = models / "arcface_mobilefacenet_rgb" / "model.onnx"
     detector = shared / "models/scrfd/scrfd_500m.onnx"
     ours = _compare(shared, servers.MOBILENET_BUILD, picture, detector, recogniser, requests)
     same_files = _compare(

@@ -37,9 +37,9 @@ class Build:
 _AUTO = (("CF_RUNTIME", "auto"), ("CF_CHOICES_DIR", str(ROOT / ".cache" / "bench" / "choices")))
 FACENET_BUILD = Build("facenet.FaceDetector", "facenet.Calculator", (FACENET,), environment=_AUTO)
 MOBILENET_BUILD = Build(
-    "insightface.FaceDetector@retinaface_mnet025_v1",
-    "insightface.Calculator@arcface_mobilefacenet",
-    ("retinaface_mnet025_v1", "arcface_mobilefacenet"),
+    "retinaface.FaceDetector@mnet25_retrained",
+    "custom.Calculator@arcface_mobilefacenet_rgb",
+    ("mnet25_retrained", "arcface_mobilefacenet_rgb"),
 )
 
 

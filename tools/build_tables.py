@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _BEGIN = "<!-- builds, by `make reference` -->"
 _END = "<!-- /builds -->"
 _GPU = "-gpu"
-_TERMS = {"excluded": "research only"}
+_TERMS = {"excluded": "research"}
 
 
 def pages() -> dict[Path, str]:

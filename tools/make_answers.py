@@ -2,7 +2,7 @@
 
     PYTHONPATH=.:engine python tools/make_answers.py embedded MobileFaceNet.tflite
     PYTHONPATH=.:engine python tools/make_answers.py facenet 20180402-114759.pb
-    PYTHONPATH=.:engine python tools/make_answers.py mobilenet MIRROR
+    PYTHONPATH=.:engine python tools/make_answers.py mnet25-mobilefacenet MIRROR
 
 For a calculator after MTCNN, the converter computes the answer with the unconverted weights. For
 any other pair, the models of a mirror folder are prepared and verified, and the answer is computed

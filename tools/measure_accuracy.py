@@ -26,9 +26,9 @@ from compreface_engine.pipeline import Pipeline, PipelineConfig
 BUILDS = {
     "embedded": ("embedded.FaceDetector@mtcnn", "embedded.Calculator@mobilefacenet192"),
     "facenet": ("facenet.FaceDetector", "facenet.Calculator"),
-    "mobilenet": (
-        "insightface.FaceDetector@retinaface_mnet025_v1",
-        "insightface.Calculator@arcface_mobilefacenet",
+    "mnet25-mobilefacenet": (
+        "retinaface.FaceDetector@mnet25_retrained",
+        "custom.Calculator@arcface_mobilefacenet_rgb",
     ),
     "yunet-embedded": ("yunet.FaceDetector@yunet_n", "embedded.Calculator@mobilefacenet192"),
 }

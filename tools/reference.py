@@ -191,6 +191,11 @@ def _settings() -> str:
             ("variable", "meaning"),
             [
                 ("`CF_MODELS_MIRROR`", "folder or https address that has model files"),
+                (
+                    "`CF_REGISTRY_MIRROR`",
+                    "http or https address of a mirror of Docker Hub that model files of images "
+                    "are read from",
+                ),
                 ("`CF_DEBUG`", "any value: show tracebacks of errors, as `--debug` does"),
             ],
         ),

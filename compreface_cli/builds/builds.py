@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Origin = Literal["path", "project", "user", "imported", "bundled", "image"]
 CUSTOM_NAME = "custom-build"
+RENAMED: Mapping[str, str] = {"scrfd-w600k": "buffalo-s"}  # former name -> name of today
 _MARK = "# Written by cf; if you edit it, cf will not replace it. Content: "
 
 
@@ -99,6 +100,12 @@ def find(name: str | Path) -> tuple[Origin, Path]:
     for origin, path in _files():
         if path.stem == name:
             return origin, path
+    if name in RENAMED:
+        raise ConfigurationError(
+            f"the build {name!r} is called {RENAMED[name]!r} now",
+            hint=f"Write {RENAMED[name]}. An instance that runs under the former name is kept by "
+            f"`cf up {RENAMED[name]} --instance {name}`.",
+        )
     suggestion = did_you_mean(name, names())
     raise ConfigurationError(
         f"there is no build {name!r}" + (f"; {suggestion}" if suggestion else ""),

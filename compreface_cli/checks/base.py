@@ -109,6 +109,8 @@ def as_warning(row: Finding) -> Finding:
 
 def size(number: int) -> str:
     """A number of bytes as text: `1.5 GB`, `300 MB` (powers of ten, as Docker prints them)."""
+    if number < 1e6:
+        return f"{number / 1e3:.0f} kB"
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 

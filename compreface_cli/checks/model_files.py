@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator
 from compreface_cli.checks.base import FETCH, Finding, fail, ok
 from compreface_cli.checks.machine import Machine
 from compreface_cli.models.entry import Model
+from compreface_cli.plan import fallbacks
 from compreface_cli.plan.plan import Plan
 
 NAME = "model"
 
 
 def out_of_reach(plan: Plan) -> list[Finding]:
-    """A fail for each model of the plan that `cf` cannot come by."""
-    return unobtainable(plan.models)
+    """A fail for each model of the plan that `cf` cannot come by, but for those with fallbacks."""
+    optional = fallbacks.optional(plan)
+    return unobtainable(model for model in plan.models if model.name not in optional)
 
 
 def unobtainable(models: Iterable[Model]) -> list[Finding]:

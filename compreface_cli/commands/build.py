@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,6 +84,8 @@ def build(
 
 
 def _document(built: Built) -> dict[str, Any]:
+    from compreface_cli.deploy.downloads import rows
+
     return {
         "build": built.plan.build,
         "image": built.plan.image,
@@ -94,6 +97,8 @@ def _document(built: Built) -> dict[str, Any]:
         "built": built.image.built,
         "labels": dict(built.image.labels),
         "device": built.plan.device,
+        "downloads": rows(built.downloads),
+        "fallbacks": [dataclasses.asdict(each) for each in built.plan.replaced],
         "base_image": built.plan.base_image,
         "kept": str(built.kept) if built.kept else None,
     }

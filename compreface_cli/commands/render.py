@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,6 +102,7 @@ def render(
         "removed": written.removed,
         "digest": digest,
         "missing_models": missing,
+        "fallbacks": [dataclasses.asdict(each) for each in plan.replaced],
     }
 
     def draw(console: Console) -> None:
@@ -134,7 +136,7 @@ def _write(
     """Render the chosen build into the folder; returns the plan, the changes and the digest."""
     from compreface_cli.checks import model_files, port, raise_for
     from compreface_cli.cleanup import interruptible
-    from compreface_cli.deploy import licences, render_place
+    from compreface_cli.deploy import fetching, render_place
     from compreface_cli.deploy.build import prepared_models
     from compreface_cli.plan.resolve import asked_for
     from compreface_cli.project import writer
@@ -152,7 +154,7 @@ def _write(
         raise_for(model_files.out_of_reach(plan))
     with interruptible():
         if with_models:
-            licences.of_plan(plan, out)
+            plan, _ = fetching.fetched(plan, out, accept_hash)
         models = prepared_models(plan, out, accept_hash=accept_hash) if with_models else {}
         rendered = target.render(plan, models, with_models=with_models)
         return plan, writer.write(rendered, folder), rendered.digest()

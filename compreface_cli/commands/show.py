@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 _WIDTH = 76  # of the remarks below the file
 # Facts that the file itself or the remarks state.
 _SAID = frozenset(
-    {"detector", "calculator", "plugins", "accuracy", "note", "upstream", "licence", "threshold"}
+    {
+        "file",
+        "detector",
+        "calculator",
+        "plugins",
+        "accuracy",
+        "note",
+        "upstream",
+        "licence",
+        "threshold",
+    }
 )
 _DERIVED = (
     "image_alone",
@@ -66,6 +76,7 @@ def show(
     from compreface_cli.commands import build_table
     from compreface_cli.inspect import show as inspection
     from compreface_cli.photos.compare import scale
+    from compreface_cli.plan.fallbacks import words
     from compreface_cli.plan.resolve import asked_for
 
     out = Output(json_mode=json_mode)
@@ -88,7 +99,7 @@ def show(
         return
     shown = inspection.shown(build)
     file = shown.path.read_text("utf-8")
-    runtimes = inspection.runtimes(shown.name)
+    runtimes, replaced = inspection.runtimes(shown.name), inspection.replaced(shown.name)
     record = imported.read(shown.path) if shown.origin == "imported" else None
     border, weights, row = (
         inspection.border(shown),
@@ -102,6 +113,9 @@ def show(
         "imported": asdict(record) if record else None,
         "tolerance": shown.spec.min_cosine,
         "runtimes": runtimes,
+        "fallbacks": {
+            name: [asdict(each) for each in plugins] for name, plugins in replaced.items()
+        },
         "border": asdict(border) if border else None,
         "licence": weights.licence,
         "trained_on": weights.trained_on,
@@ -123,6 +137,10 @@ def show(
             ):
                 console.print(f"# {line}", style="dim", markup=False, highlight=False)
         _draw_runtimes(shown, runtimes, console)
+        for name, plugins in replaced.items():
+            for each in plugins:
+                line = f"# instance {name}: {words([each])}, {each.model} could not be fetched"
+                console.print(line, style="dim", markup=False, highlight=False)
 
     out.result(document, draw)
     _warn(findings, out)

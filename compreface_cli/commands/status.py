@@ -68,6 +68,7 @@ def _row(instance: Status) -> dict[str, Any]:
         "busy": dataclasses.asdict(instance.busy) if instance.busy else None,
         "services": service_rows(instance.health.services),
         "runtimes": dict(instance.runtimes),
+        "fallbacks": [dataclasses.asdict(each) for each in instance.fallbacks],
         "database": [finding.as_dict() for finding in instance.database],
     }
 
@@ -104,6 +105,8 @@ def _draw(instances: list[Status], console: Console) -> None:
             )
         elif health.detail:
             notes.append(f"{name}: {health.detail}")
+        if instance.fallbacks:
+            notes.append(f"{name}: {instance.fallback_words}")
     console.print(table)
     for note in notes:
         console.print(note, markup=False)

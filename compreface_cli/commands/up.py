@@ -167,6 +167,7 @@ def up(
 
 
 def _document(result: Result, services: str) -> dict[str, Any]:
+    from compreface_cli.deploy import downloads
     from compreface_cli.deploy.running import service_rows
 
     plan, runs = result.plan, result.deployment
@@ -182,6 +183,8 @@ def _document(result: Result, services: str) -> dict[str, Any]:
         "services": service_rows(result.services),
         "proof": dataclasses.asdict(result.proof) if result.proof else None,
         "left_out": result.left_out,
+        "downloads": downloads.rows(result.downloads),
+        "fallbacks": [dataclasses.asdict(each) for each in plan.replaced],
         "findings": [finding.as_dict() for finding in result.findings],
         "operations": [dataclasses.asdict(operation) for operation in result.operations],
         "away": [dataclasses.asdict(service) for service in result.away],

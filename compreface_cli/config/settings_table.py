@@ -500,7 +500,7 @@ STACK: tuple[str, ...] = tuple(
 BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}
 
 # Variables of `cf` that are not settings, and those that only the engine or the Makefile reads.
-CF_VARIABLES = frozenset({"CF_DEBUG", "CF_MODELS_MIRROR"})
+CF_VARIABLES = frozenset({"CF_DEBUG", "CF_MODELS_MIRROR", "CF_REGISTRY_MIRROR"})
 OTHER_VARIABLES = frozenset(
     ("CF_HOST CF_MODELS_DIR CF_CHOICES_DIR CF_SHARED CF_TENSORFLOW_PYTHON CF_MXNET_PYTHON").split()
 )

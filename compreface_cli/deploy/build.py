@@ -16,12 +16,13 @@ from compreface_cli.checks.base import DOCKER
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings_table import DEFAULT_BUILD
-from compreface_cli.deploy import licences
+from compreface_cli.deploy import fetching
 from compreface_cli.docker import image
 from compreface_cli.docker.labels import LABEL_ANSWER
 from compreface_cli.engine import check, known_answer, venv
 from compreface_cli.engine.known_answer import KnownAnswer
 from compreface_cli.errors import PreflightError, UsageError
+from compreface_cli.models.needed import Download
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.terminal.output import Output
@@ -66,6 +67,7 @@ class Built:
     tags: tuple[str, ...]
     pushed: Mapping[str, str]  # name -> digest of its manifest
     kept: Path | None  # the build file that flags made
+    downloads: tuple[Download, ...] = ()
 
 
 def build(request: Request, out: Output) -> Built:
@@ -93,7 +95,7 @@ def build(request: Request, out: Output) -> Built:
         )
         remote = _to_push(tags or [plan.image]) if request.push else []
         _preflight(plan, own, out)
-        licences.of_plan(plan, out)
+        plan, needed = fetching.fetched(plan, out, request.accept_hash)
         with CleanUp(out.note) as undo:
             made = _in_temporary_folder(plan, request, undo, out)
             kept = own.keep(out) if own is not None else None
@@ -102,7 +104,7 @@ def build(request: Request, out: Output) -> Built:
             image.add_tag(made, tag)
         pushed = {tag: image.push(tag, shown(out)) for tag in remote}
         image.drop_superseded(plan.build)
-        return Built(plan, made, (plan.image, *tags), pushed, kept)
+        return Built(plan, made, (plan.image, *tags), pushed, kept, needed)
 
 
 def _reference(tag: str) -> str:
@@ -178,7 +180,7 @@ def prepared_models(
         python=python,
         portrait=resources.portrait(),
         note=out.note,
-        accept_hash=accept_hash,
+        accept_hash=fetching.accepted_hashes(plan, accept_hash or {}),
     )
     check.models(plan, python)
     return models

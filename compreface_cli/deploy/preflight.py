@@ -16,6 +16,7 @@ from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts import database
 from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment
+from compreface_cli.models.needed import Download
 from compreface_cli.plan.operations import Options
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan, with_launcher
 from compreface_cli.terminal.output import Output
@@ -29,6 +30,7 @@ class Preflight:
     choice: checks.Choice
     facts: facts.Facts
     findings: tuple[Finding, ...]
+    downloads: tuple[Download, ...] = ()  # for the models
 
     @property
     def warnings(self) -> tuple[Finding, ...]:

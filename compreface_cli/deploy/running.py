@@ -159,12 +159,14 @@ def _cut_off(record: Record, *, runs: bool) -> str:
 
 def start_command(record: Record) -> str:
     """The `cf up` command that starts this instance: its build with the flags that changed it."""
+    from compreface_cli.builds.builds import RENAMED
     from compreface_cli.config.settings_table import BUILD
 
     origins = record.plan.get("origins", {})
     alone = record.plan.get("image_alone", False)
-    words = ["cf", "up", *(() if alone else (origins.get("build", record.build),))]
-    if record.name != record.build:
+    build = RENAMED.get(record.build, record.build)
+    words = ["cf", "up", *(() if alone else (origins.get("build", build),))]
+    if record.name != build:
         words += ["--instance", record.name]
     for row in BUILD:
         named = row.key == "image" and alone

@@ -14,12 +14,13 @@ from typing import Any
 
 from compreface_cli import leftovers
 from compreface_cli.builds import builds, imported
-from compreface_cli.checks import Finding, bind
+from compreface_cli.checks import Finding, bind, ui
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings import Settings
 from compreface_cli.deploy import (
     databases,
+    fetching,
     image_alone,
     licences,
     observe,
@@ -36,6 +37,7 @@ from compreface_cli.engine import known_answer, venv
 from compreface_cli.errors import UsageError
 from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment, ServiceState
+from compreface_cli.models.needed import Download
 from compreface_cli.plan.operations import Away, Operation, Options, away, operations
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import plan_of
@@ -56,6 +58,7 @@ class Result:
     away: tuple[Away, ...] = ()  # a dry run: services that would not answer meanwhile
     left_out: str = ""
     findings: tuple[Finding, ...] = ()  # the warnings of the checks
+    downloads: tuple[Download, ...] = ()  # for models, before anything else
 
 
 def resolve(flags: Mapping[str, Any], out: Output, options: Options | None = None) -> Plan:
@@ -130,15 +133,48 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         if old is not None and old.phase == "running":
             known = running.deployment(old)
             running.launcher(known.launcher).resume(known, out.note)
-            with out.waiting("Checking the running instance"):
-                same = observe.unchanged(plan, old, options, restored=bool(done))
-            if same is not None:
-                databases.warn(old, same.deployment, out)
-                return _as_it_is(same, done, out)
+            if result := _unchanged(plan, old, options, out, done):
+                return result
         look = preflight.inspect(plan, old, options, out)
+        look, options = _with_files(look, options, out)
+        # It may run with the same fallbacks already.
+        if look.plan.replaced and old is not None and old.phase == "running":
+            if result := _unchanged(look.plan, old, options, out, done):
+                return result
         listed = operations(look.plan, observe.observe(look, old, options), options)
-        licences.of_plan(look.plan, out)
         return _execute(look, old, listed, options, out, done)
+
+
+def _unchanged(
+    plan: Plan, old: Record, options: Options, out: Output, done: tuple[Operation, ...]
+) -> Result | None:
+    """The result if what runs is the plan and answers correctly, else None."""
+    with out.waiting("Checking the running instance"):
+        same = observe.unchanged(plan, old, options, restored=bool(done))
+    if same is None:
+        return None
+    databases.warn(old, same.deployment, out)
+    return _as_it_is(same, done, out)
+
+
+def _with_files(look: Preflight, options: Options, out: Output) -> tuple[Preflight, Options]:
+    """The same once the files of the models are here, or the fallbacks of their plugins taken."""
+    plan, needed = fetching.fetched(look.plan, out, options.accept_hash)
+    return _settled(look, plan, needed, out), _of_models(plan, options)
+
+
+def _settled(look: Preflight, plan: Plan, needed: tuple[Download, ...], out: Output) -> Preflight:
+    """The same with the fallbacks of `plan`, and a warning for what the UI lacks with them."""
+    if plan is look.plan:
+        return replace(look, downloads=needed)
+    lacks = tuple(finding for finding in ui.judge(plan) if finding.level == "warn")
+    preflight.say(lacks, out)
+    return replace(look, plan=plan, downloads=needed, findings=(*look.findings, *lacks))
+
+
+def _of_models(plan: Plan, options: Options) -> Options:
+    """The options without accepted hashes of models that the plan has no more."""
+    return replace(options, accept_hash=fetching.accepted_hashes(plan, options.accept_hash))
 
 
 def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
@@ -160,7 +196,8 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         from compreface_cli.deploy import render_place
 
         render_place.warn_of_password(look.plan, paths.project_dir(plan.instance), look.facts, out)
-    seen = observe.observe(look, old, options, restored=restored)
+    look = _settled(look, *fetching.foreseen(look.plan, out), out)
+    seen = observe.observe(look, old, _of_models(look.plan, options), restored=restored)
     terms = licences.foresee(look.plan)
     preflight.say(terms, out)
     return Result(
@@ -171,6 +208,7 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         away=away(seen),
         left_out=look.choice.leaves_out,
         findings=(*look.warnings, *terms),
+        downloads=look.downloads,
     )
 
 
@@ -244,6 +282,7 @@ def _execute(
             operations=tuple(executed),
             left_out=look.choice.leaves_out,
             findings=look.warnings,
+            downloads=look.downloads,
         )
 
 

@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, suppress
-from typing import Any, TypeAlias
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import IO, Any, TypeAlias
 
 from compreface_cli import causes
 from compreface_cli.child_processes import die_with
@@ -20,6 +21,9 @@ from compreface_cli.errors import CfError, DockerError
 
 Line: TypeAlias = Callable[[str], None]
 Watch: TypeAlias = Callable[[], CfError | None]
+
+_SHOWN_BYTES = 1 << 16  # of stderr, for an error
+_SHORT_S = 2.0
 
 
 def failure(doing: str, output: str, *, code: int, lines: int = 8) -> CfError:
@@ -80,6 +84,68 @@ def stream(*arguments: str, doing: str) -> Generator[str, None, None]:
     yield from _lines(arguments, doing, None, merged=True, env=None, check=True, shown=0)
 
 
+@contextmanager
+def output(*arguments: str, doing: str, timeout_s: float) -> Iterator[IO[bytes]]:
+    """The stdout of a command, as bytes; the command ends with the block.
+
+    Its failure is raised in place of an error that its cut output has caused in the block.
+    """
+    with tempfile.TemporaryFile() as errors:
+        child = _started(arguments, doing, None, stderr=errors.fileno())
+        watcher = _Watcher(child, doing, timeout_s, None)
+
+        def failed() -> CfError | None:
+            if watcher.error is not None or not child.poll():
+                return watcher.error
+            errors.seek(0)
+            return failure(
+                doing, errors.read(_SHOWN_BYTES).decode(errors="replace"), code=child.returncode
+            )
+
+        try:
+            assert child.stdout is not None  # noqa: S101 - it is a pipe
+            yield child.stdout
+            while child.stdout.read(1 << 16):  # else it would end by SIGPIPE
+                pass
+            child.wait()
+        except Exception:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_SHORT_S)
+            if (error := failed()) is not None:
+                raise error from None
+            raise
+        finally:
+            watcher.stop()
+            _end(child)
+        if (error := failed()) is not None:
+            raise error
+
+
+def _started(
+    arguments: Sequence[str], doing: str, env: Mapping[str, str] | None, *, stderr: int, **text: Any
+) -> subprocess.Popen[Any]:
+    try:
+        with warnings.catch_warnings():  # about a fork in a process with threads; see `die_with`
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return subprocess.Popen(
+                ["docker", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+                preexec_fn=die_with(os.getpid()),
+                env={**os.environ, **env} if env else None,
+                **text,
+            )
+    except OSError as error:
+        absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        why = "is not installed" if absent else f"cannot be started: {error.strerror}"
+        raise DockerError(
+            f"{doing}: the program `docker` {why}",
+            hint="Install Docker Engine with Compose v2, or run without it: --launcher process.",
+        ) from error
+
+
 def _lines(
     arguments: Sequence[str],
     doing: str,
@@ -91,27 +157,8 @@ def _lines(
     watch: Watch | None = None,
     shown: int = 8,
 ) -> Generator[str, None, None]:
-    try:
-        with warnings.catch_warnings():  # about a fork in a process with threads; see `die_with`
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = subprocess.Popen(
-                ["docker", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-                preexec_fn=die_with(os.getpid()),
-                env={**os.environ, **env} if env else None,
-            )
-    except OSError as error:
-        absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
-        why = "is not installed" if absent else f"cannot be started: {error.strerror}"
-        raise DockerError(
-            f"{doing}: the program `docker` {why}",
-            hint="Install Docker Engine with Compose v2, or run without it: --launcher process.",
-        ) from error
+    stderr = subprocess.STDOUT if merged else subprocess.PIPE
+    child = _started(arguments, doing, env, stderr=stderr, text=True, errors="replace")
     watcher = _Watcher(child, doing, timeout_s, watch)
     recent: deque[str] = deque(maxlen=200)
     try:
@@ -138,7 +185,7 @@ class _Watcher:
 
     def __init__(
         self,
-        child: subprocess.Popen[str],
+        child: subprocess.Popen[Any],
         doing: str,
         timeout_s: float | None,
         watch: Watch | None,
@@ -154,7 +201,7 @@ class _Watcher:
 
     def _run(
         self,
-        child: subprocess.Popen[str],
+        child: subprocess.Popen[Any],
         doing: str,
         timeout_s: float | None,
         watch: Watch | None,
@@ -176,12 +223,12 @@ class _Watcher:
                 return
 
 
-def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:
+def _signal(child: subprocess.Popen[Any], number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(child.pid, number)
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def _end(child: subprocess.Popen[Any]) -> None:
     """End the child and the plugin that it started: SIGINT first, so that a build can cancel."""
     for number in (signal.SIGINT, signal.SIGKILL):
         if child.poll() is not None:

@@ -27,6 +27,8 @@ def facts(row: Row) -> Iterator[tuple[str, str]]:
     yield "good for", ". ".join(filter(None, (row.good_for, row.summary)))
     if row.origin == "imported":
         yield "origin", imported.read(Path(row.path)).words
+    if row.origin != "bundled":
+        yield "file", f"{row.path} ({row.origin})"
     if row.note:
         yield "note", row.note
     yield "detector", row.detector + (" on an NVIDIA GPU" if row.device == "cuda" else "")

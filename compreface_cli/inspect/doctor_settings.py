@@ -107,6 +107,8 @@ def _parts() -> Iterator[_Part]:
 
 
 def _mirror() -> Iterator[Finding]:
+    from compreface_cli.models.registry import mirrors  # late, for the start of `cf doctor`
+
     mirror = os.environ.get("CF_MODELS_MIRROR", "")
     if fault := store.mirror_fault(mirror):
         yield fail(
@@ -114,4 +116,11 @@ def _mirror() -> Iterator[Finding]:
             FETCH,
             f"environment CF_MODELS_MIRROR: {fault}",
             "Set it to a folder that exists or to an https:// address, or leave it out.",
+        )
+    if fault := mirrors.mirror_fault(os.environ.get(mirrors.VARIABLE, "")):
+        yield fail(
+            NAME,
+            FETCH,
+            f"environment {mirrors.VARIABLE}: {fault}",
+            "Set it to the address of a mirror of Docker Hub, or leave it out.",
         )

@@ -146,12 +146,16 @@ def _row(
     elif build.name in composed:
         running = running or None  # only Docker knows whether its containers run
     fault = build.fault or _refusal(build)
+    stated = _mapping(facts.get("licence"))
+    terms = {} if fault else licence.of((detector, calculator, *plugins), stated)
+    unaccepted = models_here.unaccepted(terms, models.to_fetch)
     obstacles = {
         "file": bool(fault),
         "GPU": device == "cuda" and not gpu,
         "CPU": host_flags is not None and not host_flags >= set(flags),
         "weights": bool(models.to_give),
         "network": bool(models.to_fetch) and not network,
+        "licence": bool(unaccepted),
     }
     return Row(
         name=build.name,
@@ -178,6 +182,7 @@ def _row(
         models=models.states,
         to_give=models.to_give,
         download=models.download,
+        unaccepted=unaccepted,
         images=None if docker is None else docker.images.get(build.name, ()),
         running=running,
         why_not=next((word for word, stops in obstacles.items() if stops), ""),

@@ -13,6 +13,7 @@ from compreface_cli.builds import builds, imported
 from compreface_cli.errors import CfError
 from compreface_cli.models import catalogue, needed
 from compreface_cli.models.entry import Model
+from compreface_cli.models.licence import Terms
 from compreface_cli.models.needed import Download, can_be_had
 from compreface_cli.models.places import Places
 
@@ -94,6 +95,22 @@ def _model(build: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Mo
     if model is None or build.origin != "imported":
         return model
     return imported.with_files({name: model}, build.path)[name]
+
+
+def unaccepted(terms: Mapping[str, Terms], to_fetch: Collection[str]) -> tuple[str, ...]:
+    """The models to fetch whose terms `cf up` would ask about."""
+    asked = {name: terms[name] for name in to_fetch if name in terms}
+    if not any(each.commercial != "allowed" for each in asked.values()):
+        return ()
+    from compreface_cli.config import settings
+    from compreface_cli.models import consent
+
+    try:
+        due = consent.due(asked, consent.path())
+        accepts = settings.resolve().get("accept_licence") or () if due else ()
+    except CfError:  # `cf up` reports the damaged record or setting
+        return tuple(asked)
+    return () if consent.ALL in accepts else tuple(name for name in due if name not in accepts)
 
 
 def network(ipv4: Path = _IPV4, ipv6: Path = _IPV6) -> bool:

@@ -17,6 +17,8 @@ from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.inspect import list_builds
 from compreface_cli.inspect.list_builds import Row
 from compreface_cli.models.entry import Border
+from compreface_cli.plan import fallbacks
+from compreface_cli.plan.fallbacks import Replaced
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import asked_for, plan_of
 
@@ -101,6 +103,17 @@ def runtimes(build: str) -> dict[str, Mapping[str, Any]]:
         if record.build == build and record.phase == "running" and record.deployment
     }
     return {name: networks for name, networks in by_instance.items() if networks}
+
+
+def replaced(build: str) -> dict[str, tuple[Replaced, ...]]:
+    """By running instance of this build, the plugins whose models could not be fetched."""
+    records, _ = running.instances().all()
+    by_instance = {
+        record.name: fallbacks.of_record(record.plan)
+        for record in records
+        if record.build == build and record.phase == "running"
+    }
+    return {name: plugins for name, plugins in by_instance.items() if plugins}
 
 
 def accepted_hashes(plan: Plan, note: Callable[[str], None]) -> dict[str, list[str]]:

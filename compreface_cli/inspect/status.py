@@ -12,6 +12,8 @@ from compreface_cli.deploy.running import Health
 from compreface_cli.instance.records import Damaged, Record
 from compreface_cli.instance.state import Deployment
 from compreface_cli.locks import Holder
+from compreface_cli.plan import fallbacks
+from compreface_cli.plan.fallbacks import Replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,20 @@ class Status:
     busy: Holder | None = None
     runtimes: Mapping[str, Any] = field(default_factory=dict)  # of its networks
     database: Sequence[Finding] = ()  # faults of its database
+
+    @property
+    def fallbacks(self) -> tuple[Replaced, ...]:
+        """The plugins that others answer for, since their models could not be fetched."""
+        return fallbacks.of_record(self.record.plan)
+
+    @property
+    def fallback_words(self) -> str:
+        """Which these are, and the command that tries again."""
+        models = " and ".join(dict.fromkeys(each.model for each in self.fallbacks))
+        return (
+            f"{fallbacks.words(self.fallbacks)}: {models} could not be fetched; "
+            f"`{running.start_command(self.record)}` tries again"
+        )
 
     @property
     def well(self) -> bool:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from compreface_cli.errors import FetchError
+from compreface_cli.errors import FetchError, UnreachableError
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
-from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer
+from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer, WrongFile
 
 if TYPE_CHECKING:
     import httpx2
@@ -46,14 +46,16 @@ def fetch(
 
     `place` is its path below a mirror, for the hint; by default its name.
     Without hashes any complete file is taken; the caller must have its hash accepted before use.
-    Raises FetchError (the failure of each source), ConflictError (locked by another process).
+    Raises FetchError (the failure of each source; UnreachableError if none delivers a wrong file),
+    ConflictError (locked by another process).
     """
     limits = limits or Limits()
     make_folder(target.parent)
     with locked(target, note=note):
         if target.exists() and (not sha256 or sha256_of(target) in sha256):
             return target
-        failures = []
+        failures: list[str] = []
+        kind: type[FetchError] = UnreachableError
         deadline = clock() + limits.total_s
         with ExitStack() as stack:
             client = stack.enter_context(_client(limits))
@@ -68,11 +70,13 @@ def fetch(
                     return target
                 except GiveUp as failure:
                     failures.append(f"{shown(url)}: {failure}")
+                    if isinstance(failure, WrongFile):
+                        kind = FetchError
                     if number < len(urls):  # the error below reports the last
                         note(f"could not download {target.name} from {failures[-1]}")
                 except OSError as error:
                     raise disk_error(error, target) from error
-    raise FetchError(
+    raise kind(
         f"could not download {target.name}: " + "; ".join(failures or ["no source is known"]),
         hint="Run the command again, which resumes a partial download. Or download "
         f"{target.name} by other means, put it into a folder as DIR/{place or target.name} and set "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from compreface_cli.errors import FetchError
+from compreface_cli.errors import FetchError, UnreachableError
 from compreface_cli.models import accepted, prepare
 from compreface_cli.models.catalogue import about
 from compreface_cli.models.entry import Model, ModelFile
@@ -155,10 +155,11 @@ def beyond_the_entry(model: Model, digests: Iterable[str]) -> list[str]:
     return [digest for digest in digests if digest not in own]
 
 
-def no_file(model: Model, file: ModelFile, places: Places) -> FetchError:
-    return FetchError(
+def no_file(model: Model, file: ModelFile, places: Places) -> UnreachableError:
+    return UnreachableError(
         f"model {model.name}: {file.path} is not on this machine, and no address is known for it",
         hint=missing_hint(model, places),
+        details={"model": model.name},
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from compreface_cli import leftovers
-from compreface_cli.errors import UsageError
+from compreface_cli.errors import UnreachableError, UsageError
 from compreface_cli.models import accepted, catalogue, prepare
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.entry import Model, ModelFile
@@ -32,6 +32,7 @@ __all__ = [
     "Places",
     "State",
     "ensure",
+    "fetch",
     "fetches",
     "fingerprint",
     "foresee",
@@ -43,6 +44,10 @@ __all__ = [
 ]
 
 State = Literal["here", "missing", "damaged"]
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 def state(model: Model, places: Places | None = None, *, by_hash: bool = False) -> State:
@@ -146,6 +151,40 @@ def ensure(
     return ready
 
 
+def fetch(
+    models: Sequence[Model],
+    progress: Progress,
+    *,
+    note: Callable[[str], None] = _silent,
+    accept_hash: Accepted | None = None,
+    optional: Container[str] = (),
+    places: Places | None = None,
+    limits: Limits | None = None,
+) -> dict[str, UnreachableError]:
+    """Find or download the files of the models that `ensure` would prepare, and prepare none.
+
+    Returns the errors of the `optional` models that no source delivers, by name; of others they
+    are raised. Raises as `ensure` does.
+    """
+    places = places or Places()
+    accept_hash = _of_these(models, accept_hash)
+    unreachable = {}
+    for model in models:
+        with locked(places.models / model.name, note=note):
+            accept = accept_hash.get(model.name, ())
+            if _usable(model, places, _silent, accept):
+                continue
+            check_mirror(places)
+            try:
+                obtain_all(model, places, accept, progress, note, limits)
+            except UnreachableError as error:
+                error.details.setdefault("model", model.name)
+                if model.name not in optional:
+                    raise
+                unreachable[model.name] = error
+    return unreachable
+
+
 def foresee(
     models: Sequence[Model], accept_hash: Accepted | None = None, places: Places | None = None
 ) -> frozenset[str]:
@@ -177,10 +216,6 @@ def foresee(
             stray = strays(model, accept, proven, unknown) if all_here else []
             raise refusal(model, unknown, stray, newly_accepted(model, places, accept, proven))
     return frozenset(ready)
-
-
-def _silent(text: str) -> None:
-    pass
 
 
 def _of_these(models: Sequence[Model], accept_hash: Accepted | None) -> Accepted:

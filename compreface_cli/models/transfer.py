@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -75,6 +74,10 @@ class Client(Protocol):
     def send(self, request: httpx2.Request, *, stream: bool) -> httpx2.Response: ...
 
 
+class WrongFile(GiveUp):
+    """It delivers another file than the right one."""
+
+
 @dataclass(slots=True)
 class Transfer:
     """The tries with one source; its only lasting state is the partial file."""
@@ -118,7 +121,7 @@ class Transfer:
                 if restarted or not self.resumed:
                     digest = sha256_of(self.part)
                     self._discard()
-                    raise GiveUp(f"wrong hash: SHA-256 {digest}, expected {self._expected()}")
+                    raise WrongFile(f"wrong hash: SHA-256 {digest}, expected {self._expected()}")
                 restarted = True
                 self._discard()
             except TryAgain as failure:
@@ -346,6 +349,8 @@ def retry_after(response: httpx2.Response) -> float | None:
     seconds = _whole_number(value)
     if seconds is not None or value is None:
         return seconds
+    from email.utils import parsedate_to_datetime  # late: it is slow to import and rarely needed
+
     try:
         return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
     except (ValueError, OverflowError):

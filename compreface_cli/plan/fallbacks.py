@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compreface_cli import plugin_table
 from compreface_cli.models.entry import Model
@@ -35,11 +35,20 @@ class Replaced:
     instead: str | None  # what answers in its place; None: it is left out
     reason: str = ""  # why it could not be fetched; a plan that is only foreseen has none
 
-    @property
-    def words(self) -> str:
-        """`agegender.AgeDetector is replaced by embedded.AgeDetector`, for messages."""
-        way = f"is replaced by {self.instead}" if self.instead else "is left out"
-        return f"{self.plugin} {way}"
+
+def words(fallbacks: Iterable[Fallback | Replaced]) -> str:
+    """`agegender.AgeDetector is replaced by embedded.AgeDetector`, for messages."""
+    return " and ".join(
+        f"{each.plugin} is replaced by {each.instead}"
+        if each.instead
+        else f"{each.plugin} is left out"
+        for each in fallbacks
+    )
+
+
+def of_record(plan: Mapping[str, Any]) -> tuple[Replaced, ...]:
+    """The fallbacks that an instance runs with; `plan`: as its record has it."""
+    return tuple(Replaced(**each) for each in plan.get("replaced", ()))
 
 
 def of_build(build: BuildFile, catalogue: Mapping[str, Model] | None) -> tuple[Fallback, ...]:

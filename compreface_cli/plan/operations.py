@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from compreface_cli import plugin_table
+from compreface_cli.plan import fallbacks
 from compreface_cli.plan.plan import Plan
 
 Verb = Literal[
@@ -164,10 +165,14 @@ def _environments(wanted: Plan, observed: Observed) -> Iterator[Operation]:
 
 def _models(wanted: Plan, observed: Observed) -> Iterator[Operation]:
     plugins = (wanted.detector, wanted.calculator, *wanted.plugins)
+    instead = fallbacks.optional(wanted)
     for model in _missing(wanted, observed):
         users = [plugin for plugin in plugins if plugin_table.model_of(plugin) == model]
         needs = f"{' and '.join(users)} {'needs' if len(users) == 1 else 'need'} it"
-        yield Operation("prepare model", model, f"{needs} and it is not here")
+        cause = f"{needs} and it is not here"
+        if model in instead:
+            cause += f"; if it cannot be fetched, {fallbacks.words(instead[model])}"
+        yield Operation("prepare model", model, cause)
 
 
 def _compose(wanted: Plan, observed: Observed, options: Options) -> Iterator[Operation]:

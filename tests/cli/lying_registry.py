@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import ssl
 import tarfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -57,12 +58,14 @@ class Parts:
     config: str
 
 
-def image(*layers: bytes, commands: Sequence[str] = (), **changes: object) -> Parts:
-    """An image of these tar files; `changes` replace fields of its manifest."""
-    blobs = [
-        layer if layer[:4] in (b"\x1f\x8b\x08\x00", ZSTD) else gzip.compress(layer, 1, mtime=0)
-        for layer in layers
-    ]
+def image(
+    *layers: bytes, commands: Sequence[str] = (), packed: bool = False, **changes: object
+) -> Parts:
+    """An image of these tar files, which are compressed unless they are `packed` already.
+
+    `changes` replace fields of its manifest.
+    """
+    blobs = [layer if packed else gzip.compress(layer, 1, mtime=0) for layer in layers]
     named = list(commands) or [f"COPY layer {number}" for number in range(len(layers))]
     # Entries without a layer stand between, as ENV and CMD do.
     history: list[dict[str, object]] = [{"created_by": "ENV A=1", "empty_layer": True}]
@@ -201,8 +204,10 @@ class _RegistryHandler(_Handler):
 
 
 @contextmanager
-def lying_registry() -> Iterator[LyingRegistry]:
+def lying_registry(tls: ssl.SSLContext | None = None) -> Iterator[LyingRegistry]:
     server = _Server(("127.0.0.1", 0), _RegistryHandler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     registry = LyingRegistry(f"http://127.0.0.1:{server.server_address[1]}", [])
     server.liar = registry
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

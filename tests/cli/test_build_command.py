@@ -125,9 +125,9 @@ def test_a_gpu_index_ends_in_the_reservation_and_in_the_engine(cf: LonelyCf) -> 
 
 
 def test_a_build_that_cannot_run_is_refused_before_docker_is_asked(cf: LonelyCf) -> None:
-    done = cf("build", "mobilenet")
+    done = cf("build", "embedded", "--calculator", "insightface.Calculator@arcface_resnet34")
     assert done.returncode == 9, done.stderr
-    assert "insightface" in done.stderr
+    assert_named(done.stderr, "model arcface_resnet34")
 
 
 def test_an_unknown_plugin_is_named_with_what_was_meant(cf: LonelyCf) -> None:
@@ -163,13 +163,13 @@ def test_a_calculator_without_its_model_leaves_nothing_and_shows_the_entry(cf: L
 
 
 def test_flags_upon_a_build_whose_models_are_out_of_reach_leave_nothing(cf: LonelyCf) -> None:
-    done = cf("build", "mobilenet", "--gpu")
+    done = cf("build", "--calculator", "insightface.Calculator@arcface_resnet34", "--gpu")
     assert done.returncode == 9, done.stderr
-    assert_named(done.stderr, "model arcface_mobilefacenet")
+    assert_named(done.stderr, "model arcface_resnet34")
     assert not cf.kept().exists()
-    done = cf("build", "--plugin", "agegender.AgeDetector")
+    done = cf("build", "--plugin", "insightface.Landmarks2d106Detector")
     assert done.returncode == 9, done.stderr
-    assert_named(done.stderr, "model 22801", "--accept-hash 22801=SHA256")
+    assert_named(done.stderr, "model 2d106det", "--accept-hash 2d106det=SHA256")
     assert not cf.kept().exists()
 
 

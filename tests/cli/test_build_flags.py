@@ -84,9 +84,9 @@ def test_the_way_out_of_a_gpu_that_is_not_there_works(cf: Cf) -> None:
 def test_up_runs_the_plugins_and_models_of_the_flags(cf: Cf) -> None:
     said = document(cf, *UP, "--detector", "facenet.FaceDetector")
     assert (said["build"], said["instance"]) == ("embedded", "embedded")
-    model = cf(*UP, "--calculator", "facenet.Calculator")
+    model = cf(*UP, "--calculator", "facenet.Calculator@20180408-102900")
     assert model.code == 9, "its weights are nowhere"
-    assert "20180402-114759" in model.out
+    assert "20180408-102900" in model.out
 
 
 def test_a_flag_without_effect_on_a_process_is_reported(cf: Cf) -> None:
@@ -154,6 +154,11 @@ def test_a_value_that_cannot_be_is_the_flags_fault(
     assert value in done.err
     assert "mine" not in done.err
     assert cf("show", "mine").code == 3
+
+
+def test_an_instance_of_a_build_by_its_former_name_starts_under_its_own_name() -> None:
+    record = Record("scrfd-w600k", "scrfd-w600k", "", "core", "stopped", "")
+    assert start_command(record) == "cf up buffalo-s --instance scrfd-w600k"
 
 
 @pytest.mark.parametrize("flags", [(), ("--gpu",), *FLAGS])

@@ -12,7 +12,7 @@ from compreface_cli import plugin_table, resources
 from compreface_cli.builds import builds, spec
 from compreface_cli.config.settings import Settings
 from compreface_cli.errors import ConfigurationError, ConflictError
-from compreface_cli.models import catalogue
+from compreface_cli.models import catalogue, sources
 from compreface_cli.models import licence as terms_of
 from compreface_cli.models.catalogue import about
 from compreface_cli.plan.plan import resolve
@@ -20,7 +20,11 @@ from tests.cli.build_files import build_data, build_file, model_entry, plain_dat
 from tests.cli.names import assert_named
 
 UPSTREAMS = {"facenet", "mobilenet", "mobilenet-gpu", "arcface-r100", "arcface-r100-gpu"}
-BUNDLED = {*UPSTREAMS, "embedded", "scrfd-w600k", "yunet-embedded"}
+BUNDLED = {
+    *UPSTREAMS,
+    *("embedded", "yunet-embedded", "mnet25-mobilefacenet"),
+    *("auraface", "sface", "buffalo-s", "buffalo-l"),
+}
 
 
 @pytest.fixture
@@ -44,7 +48,9 @@ def test_every_bundled_build_is_valid_and_states_its_licence(place: Path, name: 
     assert (build.spec.device == "cuda") == name.endswith("-gpu")
 
 
-def test_the_bundled_builds_are_the_default_upstreams_and_two_of_public_models(place: Path) -> None:
+def test_the_bundled_builds_are_the_default_upstreams_and_those_of_public_models(
+    place: Path,
+) -> None:
     assert set(builds.names()) == BUNDLED
     assert builds.listed()[0].name == "embedded"
     facenet = builds.load("facenet").spec
@@ -62,10 +68,22 @@ def test_every_bundled_build_has_a_plan_with_all_its_models(place: Path, name: s
 
 
 @pytest.mark.parametrize("name", sorted(UPSTREAMS))
-def test_a_build_of_upstream_states_the_differences(place: Path, name: str) -> None:
-    said = builds.load(name).spec.facts.upstream or ""
-    assert "MaskDetector" in said
-    assert not any("facemask" in plugin for plugin in builds.load(name).spec.plugins)
+def test_a_build_of_upstream_has_the_plugins_of_its_image(place: Path, name: str) -> None:
+    spec = builds.load(name).spec
+    family, attributes = ("facenet", "agegender") if name == "facenet" else ("insightface",) * 2
+    assert set(spec.plugins) == {
+        *(f"{family}.{each}" for each in ("LandmarksDetector", "PoseEstimator")),
+        *(f"{attributes}.{each}" for each in ("AgeDetector", "GenderDetector")),
+        f"{family}.facemask.MaskDetector",
+    }
+    assert f"1.2.0-{name}" in (spec.facts.upstream or "")
+    assert spec.fallbacks[f"{family}.facemask.MaskDetector"] is None
+
+
+@pytest.mark.parametrize("name", sorted(BUNDLED))
+def test_every_model_of_a_bundled_build_has_a_source(place: Path, name: str) -> None:
+    for model in resolve(builds.load(name), Settings()).models:
+        assert catalogue.has_address(model.name), model.name
 
 
 def test_a_path_wins_then_this_folder_then_the_users_then_the_bundled(place: Path) -> None:
@@ -160,8 +178,8 @@ def test_the_catalogue_knows_no_other_model() -> None:
 
 def test_a_model_has_an_address_if_each_of_its_files_has_one() -> None:
     given = {name for name in catalogue.names() if catalogue.has_address(name)}
-    assert "20180402-114759" not in given
-    assert {"scrfd_500m", "w600k_mbf", "yunet_n"} <= given
+    assert "arcface_resnet34" not in given
+    assert {"20180402-114759", "scrfd_500m", "w600k_mbf", "yunet_n"} <= given
 
 
 def test_every_bundled_build_says_in_16_characters_what_it_is_good_for() -> None:
@@ -171,11 +189,11 @@ def test_every_bundled_build_says_in_16_characters_what_it_is_good_for() -> None
         assert len(said) <= 16, path
 
 
-def test_a_file_that_has_an_address_has_a_hash_and_every_model_says_what_it_may_be_used_for() -> (
-    None
-):
+def test_every_source_is_proven_and_every_model_says_what_it_may_be_used_for() -> None:
     for model in catalogue.models().values():
-        assert all(one.sha256 for one in model.files if one.sources)
+        for file in (each for choice in model.choices for each in choice.files):
+            proven = [sources.parse(line).proven for line in file.sources]
+            assert file.sha256 or all(proven), file.path
     for name, one in about().items():
         assert all((one.what, one.origin, one.licence, terms_of.terms(one).reason)), name
 
@@ -184,11 +202,31 @@ def test_the_red_first_models_are_the_same_files_under_another_name() -> None:
     models = catalogue.models()
     for theirs, ours in (
         ("arcface_mobilefacenet", "arcface_mobilefacenet_rgb"),
-        ("retinaface_mnet025_v1", "retinaface_mnet025_rgb"),
+        ("mnet25_retrained_bgr", "mnet25_retrained"),
         ("genderage_v1", "genderage_v1_rgb"),
     ):
         assert models[theirs].files == models[ours].files
         assert (models[theirs].colour, models[ours].colour) == ("bgr", "rgb")
+
+
+def test_no_file_bears_the_name_of_an_upstream_model_but_upstreams_own() -> None:
+    theirs = {name for row in plugin_table.PLUGINS.values() for name in row.models or ()}
+    retrained = catalogue.models()["mnet25_retrained"].files
+    for name in theirs & set(catalogue.names()):
+        assert catalogue.models()[name].files != retrained, name
+    mobilenet = builds.load("mobilenet").spec
+    assert mobilenet.detector == "insightface.FaceDetector@retinaface_mnet025_v1"
+
+
+def test_a_former_name_of_a_build_is_answered_with_that_of_today(place: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        builds.load("scrfd-w600k")
+    assert_named(caught.value.message, "buffalo-s")
+    assert_named(caught.value.hint, "cf up buffalo-s --instance scrfd-w600k")
+    write(user_folder(place), build_data(name="scrfd-w600k"))
+    assert builds.load("scrfd-w600k").origin == "user"
+    assert not set(builds.RENAMED) & BUNDLED
+    assert set(builds.RENAMED.values()) <= BUNDLED
 
 
 def test_what_flags_made_is_kept_and_found_by_its_name(place: Path) -> None:
@@ -283,7 +321,7 @@ def test_another_detector_takes_all_figures_with_it(place: Path) -> None:
         ("embedded", {"detector": "scrfd.FaceDetector@scrfd_500m"}, "excluded", "InsightFace"),
         ("embedded", {"plugins": ["genderage.AgeDetector@genderage"]}, "excluded", "InsightFace"),
         (
-            "scrfd-w600k",
+            "buffalo-s",
             {
                 "detector": "yunet.FaceDetector@yunet_n",
                 "calculator": "embedded.Calculator@mobilefacenet192",
@@ -334,10 +372,10 @@ def test_another_device_or_plugin_and_the_same_model_by_its_other_name_keep_the_
 
 
 def test_a_note_is_of_the_detector_and_calculator_it_was_made_for(place: Path) -> None:
-    base = builds.load("mobilenet")
-    assert "40 of 46" in str(base.spec.facts.note)
+    base = builds.load("mnet25-mobilefacenet")
+    assert "46 of 46" in str(base.spec.facts.note)
     assert builds.customise(base, "mine", {"device": "cuda"}).facts.note == base.spec.facts.note
-    changes = {"detector": "retinaface.FaceDetector@retinaface_mnet025_rgb"}
+    changes = {"detector": "retinaface.FaceDetector@mnet25_retrained_bgr"}
     assert builds.customise(base, "mine", changes).facts.note is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from compreface_cli.deploy.running import start_command
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.instance.records import Record
 from compreface_cli.plan import fallbacks
+from compreface_cli.plan.operations import Observed, Options, operations
 from compreface_cli.plan.plan import Plan, resolve
 from tests.cli.build_files import build_file, plain_data, text
 from tests.cli.test_plan import NOWHERE
@@ -101,14 +103,17 @@ def test_a_missing_model_takes_only_its_plugin_away() -> None:
 def test_null_leaves_the_plugin_out() -> None:
     plan = fallbacks.without(planned(aged(fallbacks={AGE: None})), {"22801": ""})
     assert plan.plugins == ("facenet.PoseEstimator", GENDER)
-    assert (plan.replaced[0].instead, plan.replaced[0].words) == (None, f"{AGE} is left out")
+    assert (plan.replaced[0].instead, fallbacks.words(plan.replaced)) == (
+        None,
+        f"{AGE} is left out",
+    )
 
 
 def test_a_fallback_brings_its_own_model() -> None:
     instead = "genderage.AgeDetector@genderage"
     plan = fallbacks.without(planned(aged(fallbacks={AGE: instead})), {"22801": ""})
     assert [model.name for model in plan.models] == ["21936", "genderage"]
-    assert instead in plan.replaced[0].words
+    assert instead in fallbacks.words(plan.replaced)
 
 
 def test_an_unknown_model_of_a_fallback_is_named_before_it_is_needed() -> None:
@@ -152,3 +157,17 @@ def test_the_command_that_starts_an_instance_again_refuses_fallbacks_as_well() -
     plan = planned(fallbacks="false")
     record = Record("plain", "plain", plan.calculator, "full", "running", "", plan=plan.as_dict())
     assert start_command(record) == f"cf up {plan.origins['build']} --no-fallbacks"
+
+
+def test_a_dry_run_says_what_answers_if_the_model_cannot_be_fetched() -> None:
+    listed = operations(planned(launcher="process"), Observed(), Options())
+    causes = {row.target: row.cause for row in listed if row.verb == "prepare model"}
+    assert EMBEDDED[AGE] in causes["22801"]
+    assert EMBEDDED[GENDER] in causes["21936"]
+
+
+def test_an_instances_record_has_what_was_replaced() -> None:
+    plan = fallbacks.without(planned(), {"22801": "no network"})
+    kept = json.loads(json.dumps(plan.as_dict()))
+    assert fallbacks.of_record(kept) == plan.replaced
+    assert fallbacks.of_record({}) == ()

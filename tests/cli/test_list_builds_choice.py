@@ -12,7 +12,7 @@ import pytest
 from compreface_cli.builds import measured
 from compreface_cli.inspect import described, models_here
 from compreface_cli.inspect.list_builds import Row, rows
-from compreface_cli.models import catalogue
+from compreface_cli.models import catalogue, consent, licence
 from compreface_cli.runtimes import FLAGS
 from tests.cli.build_files import SHA, build_data, model_entry, plain_data, write
 from tests.cli.in_process import Cf, in_folder
@@ -147,7 +147,7 @@ def test_the_first_obstacle_to_a_start_is_one_word(cf: Cf, tmp_path: Path) -> No
         "broken": "file",
     }
     assert found["embedded"].why_not == ""
-    assert seen(network=True)["far"].why_not == ""
+    assert seen(network=True)["far"].why_not == "licence"
     for name, word in words.items():
         [line] = [one for one in cf("list-builds").out.splitlines() if one.split()[:1] == [name]]
         assert line.endswith(word) or word in ("network", "CPU")  # as this machine is
@@ -165,6 +165,26 @@ def test_files_in_the_mirror_need_no_network(
     path.write_text("x")
     monkeypatch.setenv("CF_MODELS_MIRROR", str(tmp_path / "mirror"))
     assert seen(network=False)["far"].why_not == ""
+
+
+def test_a_licence_that_is_accepted_is_no_obstacle(
+    cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "builds", plain_data(name="far", detector=FETCHED))
+    row = seen()["far"]
+    assert (row.why_not, row.unaccepted, row.runnable) == ("licence", ("yunet_n",), True)
+    assert "yunet_n" in described.starts(row)
+    monkeypatch.setenv("CF_ACCEPT_LICENCE", "other")
+    assert seen()["far"].why_not == "licence"
+    for accepted in ("yunet_n", "all"):
+        monkeypatch.setenv("CF_ACCEPT_LICENCE", accepted)
+        assert seen()["far"].why_not == ""
+    monkeypatch.delenv("CF_ACCEPT_LICENCE")
+    terms = licence.of((FETCHED,))
+    consent.keep(terms, "a test", consent.path())
+    assert seen()["far"].why_not == ""
+    consent.path().write_text("{")
+    assert seen()["far"].why_not == "licence"
 
 
 def test_a_plugin_with_a_fallback_needs_no_file(cf: Cf, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_a_less_exact_build_is_checked_with_its_own_tolerance() -> None:
 
 
 def test_a_shipped_answer_counts_for_the_files_it_was_made_from(tmp_path: Path) -> None:
-    plan = _plan("mobilenet")
+    plan = _plan("mnet25-mobilefacenet")
     said = {"box": list(BOX), "embedding": HER, "similarity": [1.5, 2.5]}
     models = {}
     for model in plan.models:
@@ -243,7 +243,7 @@ def test_a_shipped_answer_counts_for_the_files_it_was_made_from(tmp_path: Path) 
         (folder / prepare.RECORD).write_text(json.dumps(record))
     assert len(known_answer.expected(plan, models, never).embedding) == 128
     record["sources"] = dict.fromkeys(record["sources"], "0" * 64)
-    (models["retinaface_mnet025_v1"] / prepare.RECORD).write_text(json.dumps(record))
+    (models["mnet25_retrained"] / prepare.RECORD).write_text(json.dumps(record))
     assert known_answer.expected(plan, models, lambda: said).embedding == tuple(HER)
 
 

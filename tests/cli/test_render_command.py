@@ -60,15 +60,16 @@ def test_a_launcher_in_the_settings_does_not_matter(cf: Cf, tmp_path: Path) -> N
     assert len(document["services"]) == 5
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "arcface-r100-gpu"])
+@pytest.mark.parametrize("gpu", [(), ("--gpu",)])
 def test_a_build_whose_models_are_out_of_reach_is_rendered_without_them_only(
-    cf: Cf, tmp_path: Path, name: str
+    cf: Cf, tmp_path: Path, gpu: tuple[str, ...]
 ) -> None:
-    done = cf("render", name, "-o", "out")
+    flags = ("--calculator", "insightface.Calculator@arcface_resnet34", *gpu)
+    done = cf("render", "embedded", *flags, "-o", "out")
     assert done.code == 9
-    assert_named(done.err, "model genderage_v1", "CF_MODELS_MIRROR=")
+    assert_named(done.err, "model arcface_resnet34", "CF_MODELS_MIRROR=")
     assert not (tmp_path / "out").exists()
-    assert cf("render", name, "-o", "out", "--no-models").code == 0
+    assert cf("render", "embedded", *flags, "-o", "out", "--no-models").code == 0
 
 
 def test_models_can_be_left_out(cf: Cf, tmp_path: Path) -> None:
@@ -111,15 +112,16 @@ def test_the_next_command_can_be_pasted(cf: Cf, folder: str, words: str) -> None
 
 
 def test_without_the_models_the_next_thing_is_the_models(cf: Cf, tmp_path: Path) -> None:
-    done = cf("render", "facenet", "-o", "out", "--no-models")
+    flags = ("embedded", "--calculator", "facenet.Calculator", "-o", "out", "--no-models")
+    done = cf("render", *flags)
     assert "docker compose" not in done.out
     assert "out/core/models/20180402-114759/" in done.out
     assert_named(done.out, "--no-models")
-    document = cf("render", "facenet", "-o", "out", "--no-models", "--json").document
+    document = cf("render", *flags, "--json").document
     assert document["missing_models"] == ["20180402-114759"]
     # Whoever put them there himself can build.
     (tmp_path / "out/core/models/20180402-114759").mkdir(parents=True)
-    assert "docker compose" in cf("render", "facenet", "-o", "out", "--no-models").out
+    assert "docker compose" in cf("render", *flags).out
     assert cf("render", "embedded", "-o", "b", "--json").document["missing_models"] == []
 
 

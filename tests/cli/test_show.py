@@ -94,17 +94,17 @@ def test_a_resolved_plan_names_who_set_each_value(
 def test_a_hash_that_was_accepted_is_known(cf: Cf, tmp_path: Path) -> None:
     kept = tmp_path / "home" / "state" / "compreface-cli"
     kept.mkdir(parents=True)
-    (kept / "accepted-hashes.json").write_text(json.dumps({"22801": ["ab" * 32], "other": []}))
-    write(tmp_path / "builds", plain_data(plugins=["agegender.AgeDetector"]))
+    (kept / "accepted-hashes.json").write_text(json.dumps({"2d106det": ["ab" * 32], "other": []}))
+    write(tmp_path / "builds", plain_data(plugins=["insightface.Landmarks2d106Detector"]))
     out = cf("show", "plain", "--resolved").out
-    [line] = [line for line in out.splitlines() if "22801:" in line]
-    assert_named(line, "tensorflow-checkpoint", "ab" * 32, "accepted")
+    [line] = [line for line in out.splitlines() if "2d106det:" in line]
+    assert_named(line, "mxnet", "ab" * 32, "accepted")
     document = cf("show", "plain", "--resolved", "--json").document
-    assert document["accepted_hashes"] == {"22801": ["ab" * 32]}
+    assert document["accepted_hashes"] == {"2d106det": ["ab" * 32]}
     (kept / "accepted-hashes.json").write_text("{")
     done = cf("show", "plain", "--resolved")
     assert done.code == 0
-    [line] = [line for line in done.out.splitlines() if "22801:" in line]
+    [line] = [line for line in done.out.splitlines() if "2d106det:" in line]
     assert "ab" * 32 not in line
     assert_named(done.err, "accepted-hashes.json")
 
@@ -158,10 +158,10 @@ def test_validate_names_the_line_of_a_plugin_that_is_listed_twice(cf: Cf, tmp_pa
 
 
 def test_validate_notes_what_will_not_run_or_be_found(cf: Cf, tmp_path: Path) -> None:
-    path = write(tmp_path, plain_data(plugins=["agegender.AgeDetector"]))
+    path = write(tmp_path, plain_data(plugins=["insightface.Landmarks2d106Detector"]))
     path = path.rename(tmp_path / "other.yaml")
     out = cf("validate", str(path)).out
-    assert_named(out, "plain.yaml", "model 22801")
+    assert_named(out, "plain.yaml", "model 2d106det")
 
 
 def test_validate_does_not_look_at_the_settings_of_this_folder(cf: Cf, tmp_path: Path) -> None:

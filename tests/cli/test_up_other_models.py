@@ -21,22 +21,22 @@ pytestmark = [pytest.mark.slow, needs_shared]
 
 
 @pytest.fixture
-def mobilenet(local_cf: LocalCf) -> Iterator[dict[str, Any]]:
-    prepared("mobilenet", local_cf.data / "models", local_cf.environment)
-    yield local_cf.json("up", "mobilenet", "--launcher", "process", "--port", "auto")
-    local_cf.run("down", "mobilenet")
+def mnet25(local_cf: LocalCf) -> Iterator[dict[str, Any]]:
+    prepared("mnet25-mobilefacenet", local_cf.data / "models", local_cf.environment)
+    yield local_cf.json("up", "mnet25-mobilefacenet", "--launcher", "process", "--port", "auto")
+    local_cf.run("down", "mnet25-mobilefacenet")
 
 
-def test_mobilenet_answers_with_every_plugin_it_names(
-    local_cf: LocalCf, mobilenet: dict[str, Any]
+def test_mnet25_mobilefacenet_answers_with_every_plugin_it_names(
+    local_cf: LocalCf, mnet25: dict[str, Any]
 ) -> None:
-    assert mobilenet["calculator"] == "insightface.Calculator@arcface_mobilefacenet"
-    assert mobilenet["proof"]["cosine"] >= 0.9999
+    assert mnet25["calculator"] == "custom.Calculator@arcface_mobilefacenet_rgb"
+    assert mnet25["proof"]["cosine"] >= 0.9999
     picture = (resources.portraits_dir() / "astronaut.png").read_bytes()
-    with EngineClient(mobilenet["engine_url"], timeout_s=30) as client:
+    with EngineClient(mnet25["engine_url"], timeout_s=30) as client:
         plugins = ["calculator", "gender", "age", "landmarks", "pose"]
         answer = client.scan(picture, filename="astronaut.png", plugins=plugins)
-    assert answer["plugins_versions"]["gender"] == "insightface.GenderDetector"
+    assert answer["plugins_versions"]["gender"] == "genderage.GenderDetector@genderage_v1_rgb"
     (face,) = answer["result"]
     assert face["gender"]["value"] in ("male", "female")
     assert 15 <= face["age"]["low"] == face["age"]["high"] <= 60
@@ -45,14 +45,18 @@ def test_mobilenet_answers_with_every_plugin_it_names(
     assert len(face["embedding"]) == 128
 
     wanted = {"runtime": "onnxruntime", "precision": "fp32"}
-    status = local_cf.json("status", "mobilenet")["instances"][0]
+    status = local_cf.json("status", "mnet25-mobilefacenet")["instances"][0]
     assert set(status["runtimes"]) == {"detector", "calculator", "gender", "age"}
     assert wanted.items() <= status["runtimes"]["calculator"].items()
-    shown = local_cf.json("show", "mobilenet")
+    shown = local_cf.json("show", "mnet25-mobilefacenet")
     assert shown["tolerance"] == 0.998
-    assert shown["runtimes"] == {"mobilenet": status["runtimes"]}
-    assert_named(local_cf.run("show", "mobilenet").stdout, "mobilenet", "age: onnxruntime fp32")
-    again = local_cf.json("up", "mobilenet", "--launcher", "process", "--port", "auto")
+    assert shown["runtimes"] == {"mnet25-mobilefacenet": status["runtimes"]}
+    assert_named(
+        local_cf.run("show", "mnet25-mobilefacenet").stdout,
+        "mnet25-mobilefacenet",
+        "age: onnxruntime fp32",
+    )
+    again = local_cf.json("up", "mnet25-mobilefacenet", "--launcher", "process", "--port", "auto")
     assert again["change"] == "already running"
 
 
@@ -66,11 +70,11 @@ def test_a_pair_that_no_answer_covers_is_proven_by_the_converters_answer(local_c
 
 
 def test_what_was_prepared_is_linked_whole_into_the_deployment(
-    local_cf: LocalCf, mobilenet: dict[str, Any]
+    local_cf: LocalCf, mnet25: dict[str, Any]
 ) -> None:
-    (folder,) = (local_cf.state / "instances" / "mobilenet").glob("engine-*")
+    (folder,) = (local_cf.state / "instances" / "mnet25-mobilefacenet").glob("engine-*")
     names = sorted(path.name for path in (folder / "models").iterdir())
-    assert names == ["arcface_mobilefacenet", "genderage_v1", "retinaface_mnet025_v1"]
+    assert names == ["arcface_mobilefacenet_rgb", "genderage_v1_rgb", "mnet25_retrained"]
     for name in names:
         record = prepare.read_record(folder / "models" / name)
         assert record is not None
@@ -78,7 +82,7 @@ def test_what_was_prepared_is_linked_whole_into_the_deployment(
 
 
 def test_models_without_an_address_are_refused_with_a_remedy(local_cf: LocalCf) -> None:
-    flags = ("up", "mobilenet", "--launcher", "process", "--port", "auto")
+    flags = ("up", "mnet25-mobilefacenet", "--launcher", "process", "--port", "auto")
     error = local_cf.json(*flags, exit_code=9)["error"]
     assert "arcface_mobilefacenet/model-symbol.json" in json.dumps(error)
     assert "CF_MODELS_MIRROR" in json.dumps(error)

@@ -9,7 +9,7 @@ from compreface_cli.config import settings
 from compreface_cli.models import store
 from compreface_cli.plan import plan
 from tests.cli.local_cf import shared_environment
-from tests.cli.prepared_models import places, prepared
+from tests.cli.prepared_models import places, plan_here, prepared
 from tests.contract.process import Engine
 from tests.shared import NO_SHARED, ROOT, SHARED
 
@@ -17,7 +17,9 @@ NAMES = sorted(path.stem for path in (ROOT / "builds").glob("*.yaml"))
 
 
 def plan_of(build: str) -> plan.Plan:
-    return plan.resolve(load(build), settings.Settings())
+    if SHARED is None:
+        return plan.resolve(load(build), settings.Settings())
+    return plan_here(build)
 
 
 def why_not_here(build: str) -> str:

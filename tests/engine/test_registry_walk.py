@@ -96,12 +96,12 @@ _GENDERAGE_CASE = Case(_analyzer(112, 202, _BGR), real={"genderage_v1": _GENDERA
 CASES: Mapping[str, Case] = {
     "insightface.FaceDetector": Case(
         Network("detector", seeded.retinaface, {**_ANY, **_BGR}),
-        real={"retinaface_mnet025_v1": _MNET},
+        real={"retinaface_mnet025_v1": _MNET},  # its architecture, retrained
     ),
     "retinaface.FaceDetector": Case(
         Network("detector", seeded.retinaface, _ANY),
-        ("any", "retinaface_mnet025_rgb"),
-        {"retinaface_mnet025_rgb": _MNET},
+        ("any", "mnet25_retrained"),
+        {"mnet25_retrained": _MNET},
     ),
     "scrfd.FaceDetector": Case(
         Network("detector", seeded.scrfd, {**_ANY, **_UNIT}),

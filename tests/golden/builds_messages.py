@@ -182,6 +182,7 @@ CASES: Final[Mapping[str, Case]] = {
     # Which build
     "build: unknown": _find("zzz"),
     "build: misspelled": _find("facenett"),
+    "build: its former name": _find("scrfd-w600k"),
     "build: no file": _find("./no.yaml"),
     "build: a folder": _find("./builds"),
     "build: a pipe": _find("./pipe.yaml", lambda folder: os.mkfifo(folder / "pipe.yaml")),
@@ -321,6 +322,7 @@ CASES: Final[Mapping[str, Case]] = {
     "doctor: settings": _doctor("prot: 1\nport: x\n", CF_BIND="localhost", CF_QQQQ="1"),
     "doctor: a mirror that is no folder": _doctor("", CF_MODELS_MIRROR="/no/such/folder"),
     "doctor: a mirror of another kind": _doctor("", CF_MODELS_MIRROR="ftp://mirror"),
+    "doctor: a registry mirror without a scheme": _doctor("", CF_REGISTRY_MIRROR="mirror"),
     "doctor: one number for two ports": _doctor("port: 3000\ncore_port: 3000\n"),
     # Plans
     "plan: GPU of another runtime": _plan(runtime="openvino", device="cuda"),

@@ -38,6 +38,7 @@ from tests.cli.model_bench import a_model
 
 Case = Callable[[Path], object]
 
+NO_ADDRESS = "insightface.Calculator@arcface_resnet34"
 CREATED = "2026-01-01T00:00:00+00:00"
 CALCULATOR = "embedded.Calculator@mobilefacenet192"
 
@@ -350,7 +351,7 @@ CASES: Final[Mapping[str, Case]] = {
     "build: tag": _cf("build", "--tag", "Bad Tag"),
     "build: push": _cf("build", "--push"),
     "build: name": _cf("build", "--name", "My Build"),
-    "build: a model without an address": _cf("build", "facenet"),
+    "build: a model without an address": _cf("build", "--calculator", NO_ADDRESS),
     "render: one number for two ports": _rendered("--port", "3456", "--core-port", "3456"),
     "render: no number": _rendered("--port", "auto"),
     "render: keys and the full stack": lambda _: target.render(

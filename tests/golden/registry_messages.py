@@ -172,8 +172,13 @@ def _usage(folder: Path) -> Usage:
 
 
 BLOB = {"digest": "sha256:" + "0" * 64, "size": 10}
+HUB = Reference("docker.io", "exadel/compreface-core", GOOD.digest)
 
 CASES: Final[dict[str, Case]] = {
+    "a mirror without a scheme": _fetch(reference=HUB, CF_REGISTRY_MIRROR="mirror.example"),
+    "a mirror with a password": _fetch(reference=HUB, CF_REGISTRY_MIRROR="https://me:x@mirror"),
+    "a mirror with a query": _fetch(reference=HUB, CF_REGISTRY_MIRROR="https://mirror/?a=b"),
+    "a mirror that cannot be read": _fetch(reference=HUB, CF_REGISTRY_MIRROR="https://[1::/"),
     "a login is needed": _fetch(change=_login("basic")),
     "a token needs a login": _fetch(change=_login("bearer")),
     "credentials are not accepted": _known("basic"),
@@ -228,6 +233,6 @@ CASES: Final[dict[str, Case]] = {
     "a layer that takes too long": _layer(Member(PATH), bounds=Bounds(total_s=-1)),
     "a header that is too large": _layer(Member("x" * (2 << 20))),
     "a damaged layer": _fetch(image(b"no tar file")),
-    "a layer of zstd": _fetch(image(ZSTD + b" and so on")),
+    "a layer of zstd": _fetch(image(ZSTD + b" and so on", packed=True)),
     "a disk without space": _with(shutil, "disk_usage", _usage, _layer(Member(PATH, b"1234"))),
 }

@@ -30,8 +30,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "mobilenet-gpu",
             "arcface-r100",
             "arcface-r100-gpu",
-            "scrfd-w600k",
             "yunet-embedded",
+            "mnet25-mobilefacenet",
+            "buffalo-s",
+            "buffalo-l",
+            "auraface",
+            "sface",
         )
     },
     "facenet-tensorflow": ("facenet", {"runtime": "tensorflow", "services": "core"}),

@@ -13,11 +13,11 @@ from typing import TypeAlias
 
 from compreface_cli import leftovers
 from compreface_cli.config import paths
-from compreface_cli.errors import FetchError
+from compreface_cli.errors import CfError, FetchError
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.registry import manifest
 from compreface_cli.models.registry.credentials import Credentials, credentials_for
-from compreface_cli.models.registry.layer import Bounds, Readable, Search, unpacked
+from compreface_cli.models.registry.layer import Bounds, Counted, Readable, Search, unpacked
 from compreface_cli.models.registry.manifest import Blob, Manifest, Unusable
 from compreface_cli.models.registry.mirrors import VARIABLE, Endpoint, endpoints
 from compreface_cli.models.registry.reference import Image, Reference
@@ -66,14 +66,15 @@ def fetch(
     try:
         with ExitStack() as stack:
             drafts = _drafts(wanted, stack)
-            search = Search(dict(drafts), bounds or Bounds())
-            if local is None or not _from_local(reference, search, local, note):
-                search.open = dict(drafts)
+            bounds = bounds or Bounds()
+            if local is None or not _from_local(
+                reference, Search(dict(drafts), bounds), local, progress, note
+            ):
                 source = _Source(
                     reference, folder or layers_folder(), limits or Limits(), progress, note,
                     environ, stack, sleep, clock,
                 )  # fmt: skip
-                source.find(search)
+                source.find(Search(dict(drafts), bounds))
             for path, draft in drafts.items():
                 draft.replace(wanted[path])
     except Unusable as error:
@@ -99,21 +100,26 @@ def _drafts(wanted: Mapping[str, Path], stack: ExitStack) -> dict[str, Path]:
     return drafts
 
 
-def _from_local(reference: Reference, search: Search, local: Local, note: Note) -> bool:
+def _from_local(
+    reference: Reference, search: Search, local: Local, progress: Progress, note: Note
+) -> bool:
     """Whether the local Docker's copy of the image has given all files."""
     parent = posixpath.commonpath([posixpath.dirname(path) for path in search.open])
     if not parent:
         return False
-    with local(reference.name, f"/{parent}") as stream:
-        if stream is None:
-            return False
-        try:
-            search.layer(stream, below=posixpath.dirname(parent))
-        except Unusable as error:
-            note(f"the local image {reference.name} is not used: {error}")
-            return False
-    if search.open:
-        note(f"the local image {reference.name} has no {next(iter(search.open))}")
+    try:
+        with local(reference.name, f"/{parent}") as stream:
+            if stream is None:
+                return False
+            with progress(f"copying from the local image {reference.short}", None) as advance:
+                search.layer(Counted(stream, advance), below=posixpath.dirname(parent))
+    except FetchError:  # of the disk
+        raise
+    except (Unusable, CfError) as error:
+        note(f"the local image {reference.name} is not used: {error}")
+        return False
+    for path in search.open:
+        note(f"the local image {reference.name} is not used: it has no {path}")
     return not search.open
 
 
@@ -132,11 +138,17 @@ class _Source:
     clock: Callable[[], float]
     endpoints: list[Endpoint] = field(default_factory=list)
     sessions: dict[Endpoint, tuple[Session, Endpoint]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)  # of reading credentials
+    known: dict[str, Credentials | None] = field(default_factory=dict)  # by host
 
     def find(self, search: Search) -> None:
         """Go through the layers until each file is there."""
-        self.endpoints = endpoints(self.reference, self.environ)
+        try:
+            self.endpoints = endpoints(self.reference, self.environ)
+        except ValueError as error:
+            raise FetchError(
+                f"environment {VARIABLE}: {error}",
+                hint=f"Set {VARIABLE} to the address of a mirror of Docker Hub, or leave it out.",
+            ) from error
         make_folder(self.folder)
         missing = next(iter(search.open))
         for blob in self._layers():
@@ -146,7 +158,7 @@ class _Source:
                 try:
                     with (
                         self.progress(
-                            f"reading {_label(blob)} of {self._short()}", blob.size
+                            f"reading {_label(blob)} of {self.reference.short}", blob.size
                         ) as advance,
                         unpacked(path, advance) as stream,
                     ):
@@ -205,7 +217,7 @@ class _Source:
         self, part: str, blob: Blob, path: Path, most: int, what: str, progress: Progress
     ) -> None:
         """Download a part of the image from the first endpoint that delivers it correctly."""
-        name = f"{what} of {self._short()}"
+        name = f"{what} of {self.reference.short}"
         failures: list[tuple[Endpoint, GiveUp]] = []
         for endpoint in list(self.endpoints):
             with ExitStack() as bar:
@@ -235,14 +247,11 @@ class _Source:
         return self.sessions[endpoint]
 
     def _credentials(self, host: str) -> Credentials | None:
-        known, problem = credentials_for(host, self.environ)
-        if problem and problem not in self.problems:
-            self.problems.append(problem)
-            self.note(f"docker login for {host}: {problem}")
-        return known
-
-    def _short(self) -> str:
-        return f"{self.reference.registry}/{self.reference.repository}"
+        if host not in self.known:
+            self.known[host], problem = credentials_for(host, self.environ)
+            if problem:
+                self.note(f"docker login for {host}: {problem}")
+        return self.known[host]
 
     def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> FetchError:
         reasons = "; ".join(f"{endpoint.host}: {failure}" for endpoint, failure in failures)
@@ -250,7 +259,12 @@ class _Source:
             (pair for pair in reversed(failures) if not pair[0].mirror), failures[-1]
         )
         login = " ".join(("docker login", self.reference.login)).rstrip()
-        if last.status in (401, 403):
+        if last.status in (401, 403) and self.known.get(endpoint.host):
+            hint = (
+                f"Log in anew ({login}), or for a public image log out "
+                f"({login.replace('login', 'logout', 1)}), then run the command again."
+            )
+        elif last.status in (401, 403):
             hint = f"Log in with an account that may pull it ({login}), then run the command again."
         elif last.status == 404:
             hint = _BY_HAND

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from compreface_cli.errors import FetchError
 from compreface_cli.models.files import CHUNK
@@ -28,7 +28,11 @@ from compreface_cli.models.sources import matches
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _HEADER_BYTES = 1 << 20  # of one member: its header, long names and extended attributes
-_BROKEN = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError)
+# tarfile lets most kinds of errors pass for headers that make no sense.
+_BROKEN = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RecursionError),
+    *(ValueError, ArithmeticError, LookupError, AttributeError, TypeError),
+)
 _KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.LNKTYPE: "a hard link",
@@ -249,7 +253,7 @@ def unpacked(path: Path, advance: Callable[[float], None]) -> Iterator[Readable]
         file.seek(0)
         if head == b"\x28\xb5\x2f\xfd":
             raise Unusable("its layer is compressed by zstd, which cf cannot read; only gzip")
-        counted = _Counted(file, advance)
+        counted = Counted(file, advance)
         if head[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=counted, mode="rb") as stream:
                 yield stream
@@ -257,10 +261,10 @@ def unpacked(path: Path, advance: Callable[[float], None]) -> Iterator[Readable]
             yield counted
 
 
-class _Counted(io.RawIOBase):
-    """A file that tells how much of it was read."""
+class Counted(io.RawIOBase):
+    """A stream that tells how much of it was read."""
 
-    def __init__(self, file: IO[bytes], advance: Callable[[float], None]) -> None:
+    def __init__(self, file: Readable, advance: Callable[[float], None]) -> None:
         self._file = file
         self._advance = advance
 

@@ -42,17 +42,22 @@ def endpoints(
 
     Mirrors hold for Docker Hub only, as Docker's own do: that of CF_REGISTRY_MIRROR, then
     `registry-mirrors` of Docker's settings. An address may have a path, which is put before the
-    repository's name. Registries on this machine may use plain HTTP.
+    repository's name. Registries on this machine may use plain HTTP. Raises ValueError for an
+    invalid CF_REGISTRY_MIRROR; Docker itself reports what is wrong in its settings.
     """
     settings = list(_daemon_settings(environ, system))
     insecure = [name for one in settings for name in _texts(one, "insecure-registries")]
     made: list[Endpoint] = []
     if reference.hub:
-        addresses = [environ.get(VARIABLE, "").strip()]
-        addresses += [address for one in settings for address in _texts(one, "registry-mirrors")]
+        own = environ.get(VARIABLE, "")
+        if fault := mirror_fault(own):
+            raise ValueError(fault)
+        addresses = [own] if own else []
+        for address in (text for one in settings for text in _texts(one, "registry-mirrors")):
+            if not mirror_fault(address):
+                addresses.append(address)
         for address in dict.fromkeys(address.rstrip("/") for address in addresses):
-            if address and not mirror_fault(address):
-                made.append(_mirror(address, reference.repository, insecure))
+            made.append(_mirror(address, reference.repository, insecure))
     host = reference.host
     url = f"https://{host}/v2/{reference.repository}"
     made.append(Endpoint(url, host, reference.repository, insecure=_insecure(host, insecure)))
@@ -60,7 +65,9 @@ def endpoints(
 
 
 def mirror_fault(address: str) -> str:
-    """Why this address cannot be a mirror; empty if it can."""
+    """Why this address cannot be a mirror; empty if it can, and for none."""
+    if not address:
+        return ""
     try:
         parts = urlsplit(address)
         host = parts.hostname
@@ -85,11 +92,12 @@ def _mirror(address: str, repository: str, insecure: list[str]) -> Endpoint:
 
 def _insecure(host: str, names: list[str]) -> bool:
     """Whether Docker would do without TLS: this machine, a listed host or a listed network."""
-    if loopback(host) or host in names or bare(host) in names:
-        return True
+    return loopback(host) or any(name in (host, bare(host)) or _in(host, name) for name in names)
+
+
+def _in(host: str, network: str) -> bool:
     try:
-        address = ip_address(bare(host))
-        return any(address in ip_network(name, strict=False) for name in names if "/" in name)
+        return ip_address(bare(host)) in ip_network(network, strict=False)
     except ValueError:
         return False
 
@@ -103,7 +111,7 @@ def _daemon_settings(environ: Mapping[str, str], system: Path) -> Iterator[dict[
             with path.open("rb") as stream:
                 document = json.loads(stream.read(_MAX_BYTES))
         except (OSError, ValueError, RecursionError):
-            continue  # Docker itself says what is wrong with it
+            continue
         if isinstance(document, dict):
             yield document
 

@@ -52,7 +52,11 @@ class Reference:
     @property
     def name(self) -> str:
         """For messages and for `docker pull`."""
-        return f"{self.registry}/{self.repository}@{self.digest}"
+        return f"{self.short}@{self.digest}"
+
+    @property
+    def short(self) -> str:
+        return f"{self.registry}/{self.repository}"
 
     @property
     def hub(self) -> bool:

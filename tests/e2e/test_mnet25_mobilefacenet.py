@@ -1,4 +1,4 @@
-"""The mobilenet build in a container: its models go into the image, and every plugin answers."""
+"""The mnet25-mobilefacenet build in a container: models in the image, every plugin answers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from tests.shared import needs_shared
 
 @needs_shared
 @pytest.mark.slow
-def test_mobilenet_says_gender_age_landmarks_and_pose(
+def test_mnet25_mobilefacenet_says_gender_age_landmarks_and_pose(
     docker: Docker, cf: Cf, instance: str
 ) -> None:
-    prepared("mobilenet", cf.data / "models", shared_environment())
+    prepared("mnet25-mobilefacenet", cf.data / "models", shared_environment())
     port = free_port()
     flags = ("--instance", instance, "--port", str(port), "--services", "core")
     started = json.loads(
-        cf.ok("up", "mobilenet", "--launcher", "compose", *flags, "--json", timeout_s=400)
+        cf.ok(
+            "up", "mnet25-mobilefacenet", "--launcher", "compose", *flags, "--json", timeout_s=400
+        )
     )
     assert started["proof"]["cosine"] > 0.9999
     container = docker.inspect(started["services"][0]["container"])
@@ -39,7 +41,7 @@ def test_mobilenet_says_gender_age_landmarks_and_pose(
 
         labels = container["Config"]["Labels"]
         assert labels["compreface-cli.runtime"] == "onnxruntime auto"
-        for name in ("retinaface_mnet025_v1", "arcface_mobilefacenet", "genderage_v1"):
+        for name in ("mnet25_retrained", "arcface_mobilefacenet_rgb", "genderage_v1_rgb"):
             assert f"{name}=" in labels["compreface-cli.models"]
         runtimes = json.loads(cf.ok("status", instance, "--json"))["instances"][0]["runtimes"]
         assert runtimes["calculator"]["runtime"] == "onnxruntime"

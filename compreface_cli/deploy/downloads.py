@@ -1,0 +1,71 @@
+"""Says what will be downloaded for the models of a plan, and checks that the disk has room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from compreface_cli.checks.base import size
+from compreface_cli.config import paths
+from compreface_cli.errors import HardwareError
+from compreface_cli.facts import host
+from compreface_cli.models.needed import Download
+from compreface_cli.plan.plan import Plan
+
+
+def needed(plan: Plan) -> tuple[Download, ...]:
+    """What the plan's models need that is not on this machine; asks no address."""
+    from compreface_cli.models import store
+
+    return store.needed(plan.models)
+
+
+def words(downloads: Sequence[Download]) -> str:
+    """`112 MB from github.com for model a; an unknown size from docker.io/b for models b and c`."""
+    parts = [
+        f"{_size(each.bytes)} from {_host(each)} for "
+        f"{'model' if len(each.models) == 1 else 'models'} {' and '.join(each.models)}"
+        for each in downloads
+    ]
+    known = [each.bytes for each in downloads if each.bytes is not None]
+    if len(downloads) == 1 or not known:
+        return "; ".join(parts)
+    least = "at least " if len(known) < len(downloads) else ""
+    return f"{least}{size(sum(known))} in all: {'; '.join(parts)}"
+
+
+def rows(downloads: Sequence[Download]) -> list[dict[str, Any]]:
+    """The downloads as `--json` lists them."""
+    return [
+        {
+            "from": _host(each),
+            "models": list(each.models),
+            "files": list(each.files),
+            "bytes": each.bytes,
+        }
+        for each in downloads
+    ]
+
+
+def require_room(downloads: Sequence[Download]) -> None:
+    """Raise HardwareError if they are known to need more room than is free on their disk."""
+    total = sum(each.bytes or 0 for each in downloads)
+    folder = paths.cache_dir()
+    free = host.disk(folder).free
+    if total > free:
+        raise HardwareError(
+            f"{size(total)} must be downloaded, but only {size(free)} are free at {folder}",
+            hint=paths.room(folder),
+            details={"bytes": total, "free": free, "path": str(folder)},
+        )
+
+
+def _size(number: int | None) -> str:
+    return "an unknown size" if number is None else size(number)
+
+
+def _host(download: Download) -> str:
+    """The image's name without its digest, else the host."""
+    address = download.source.address
+    return address if download.source.kind == "oci" else urlsplit(address).netloc
