@@ -107,11 +107,12 @@ def build_of(name: str, labels: Mapping[str, str]) -> BuildFile:
     missing = [label for label in NEEDED if label not in labels]
     if missing:
         raise _not_described(name, labels, missing)
+    summary = labels.get(_SUMMARY, "")  # the build's name, if it has none
     runtime, _, precision = labels[LABEL_RUNTIME].partition(" ")
     data: dict[str, Any] = {
         "schema": 1,
         "name": labels[LABEL_BUILD],
-        "summary": labels.get(_SUMMARY, "")[:200],
+        "summary": "" if summary == labels[LABEL_BUILD] else summary[:200],
         "runtime": runtime,
         "precision": precision,
         "min_cosine": _number(labels[LABEL_MIN_COSINE]),
