@@ -1,7 +1,9 @@
 """Speed and memory of each bundled build relative to the default one: `builds/measured.json`.
 
 Each build runs beside the default build, and the two are asked in turn, so that a ratio compares
-the same minute. Builds that cannot run here, for want of weights or of a GPU, have no figures.
+the same minute. A scan is detection and embeddings: no other plugin has a part in its time.
+Builds that cannot run here, for want of weights or of a GPU, have no figures; those that run with
+a fallback of a plugin have none of their memory.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ def measure(shared: Path, *, rounds: int = ROUNDS, write: bool = False) -> Chapt
         )
         lines.append(
             f"  {path.stem:<23}{figures.speed:>12.2f}x{figures.speed_alone:>13.2f}x"
-            f"{figures.memory:>7.2f}x  {figures.how}"
+            f"{figures.memory or float('nan'):>7.2f}x  {figures.how}"
         )
     load.progress("")
     document = {"machine": asdict(_machine()), "builds": rows}
@@ -128,7 +130,7 @@ def _figures(path: Path, shared: Path, picture: bytes, rounds: int) -> Measured:
         if len(faces) > 1:
             raise Unmeasured(f"it finds another number of faces than the default: {faces}")
         speed, alone = (_ratio(base, ours, picture, many, rounds) for many in (8, 1))
-        memory = ours.memory()[0] / base.memory()[0]
+        memory = None if wanted.replaced else ours.memory()[0] / base.memory()[0]
     return Measured(speed, alone, memory, how)
 
 
@@ -156,7 +158,6 @@ def _runnable(wanted: Plan, shared: Path) -> tuple[Plan, str]:
         raise Unmeasured(f"without weights of {', '.join(lacking)}")
     if missing:
         wanted = fallbacks.without(wanted, missing)
-        how.append(f"the fallbacks of {', '.join(each.plugin for each in wanted.replaced)}")
     used = [plugin_table.model_of(each) for each in wanted.plugins]
     models = [
         *models,

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compreface_cli.builds import measured
+from compreface_cli.builds.builds import listed
 from compreface_cli.config.settings_table import DEFAULT_BUILD
 from compreface_cli.inspect import described
-from compreface_cli.inspect.list_builds import ACCURACY_SET, Row, rows
+from compreface_cli.inspect.list_builds import ACCURACY_SET, Host, Row, rows
 from compreface_cli.models import catalogue, licence
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +22,7 @@ _TERMS = {"excluded": "research"}
 
 def pages() -> dict[Path, str]:
     """The whole text of each page with its table as the facts are now."""
-    bundled = [row for row in rows(None, host_flags=None, gpu=False) if row.origin == "bundled"]
+    bundled = [row for row in rows(Host(None, gpu=False), listed()) if row.origin == "bundled"]
     bundled.sort(key=lambda row: (row.name != DEFAULT_BUILD, row.name))
     tables = {"README.md": _short(bundled), "docs/choose-a-build.md": _whole(bundled)}
     return {ROOT / name: _with(ROOT / name, table) for name, table in tables.items()}
@@ -68,11 +69,8 @@ def _whole(builds: Sequence[Row]) -> str:
             _network(row.calculator),
             _accuracy(row, ACCURACY_SET),
             _accuracy(row, "LFW10"),
-            *(
-                (described.times(row.measured.speed), described.times(row.measured.memory))
-                if row.measured
-                else ("-", "-")
-            ),
+            described.times(row.measured.speed) if row.measured else "-",
+            described.memory(row),
             described.size(row.download),
             row.commercial,
             _misses(row),
@@ -88,10 +86,10 @@ def _whole(builds: Sequence[Row]) -> str:
         for row in builds
         if row.measured and row.measured.how
     ]
-    groups = catalogue.face_groups()
+    run, groups = [str(measured.machine()), *how], catalogue.face_groups()
     notes = [
-        f"Speed (scans a second at eight connections) and memory are relative to the default, "
-        f"measured on {measured.machine()}{'; ' + ', '.join(how) if how else ''}.",
+        "Speed (scans a second at eight connections, a scan being detection and embeddings) and "
+        f"memory are relative to the default, measured on {'; '.join(run)}.",
         f"The last column is the {groups.measure}, where it is below {described.WEAK_BELOW}. "
         f"Source: {groups.source}.",
     ]

@@ -34,9 +34,9 @@ class Machine:
 class Measured:
     """Figures of a build divided by those of the default build; `how`: what differed from it."""
 
-    speed: float  # scans a second at eight connections
+    speed: float  # scans a second at eight connections, a scan being detection and embeddings
     speed_alone: float  # the same at one connection
-    memory: float  # resident set size after the scans
+    memory: float | None  # resident set size after the scans; None: a plugin's model was not here
     how: str = ""  # as "seeded weights"; "": with its own weights
 
 

@@ -89,7 +89,7 @@ def _cells(row: Row) -> list[str]:
         textwrap.shorten(row.good_for, _FOR_WIDTH, placeholder="…"),
         "-" if accuracy is None else f"{accuracy:.2f}",
         described.times(figures.speed) if figures else "-",
-        described.times(figures.memory) if figures else "-",
+        described.memory(row),
         described.size(row.download),
         _LICENCES.get(row.commercial, row.commercial),
         "running" if row.running else row.why_not or "yes",

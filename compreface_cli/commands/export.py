@@ -32,8 +32,8 @@ def export(
             "--with-models", help="Put the models' files in, for a machine without network access."
         ),
     ] = False,
-    accept_licence: AcceptLicence = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    accept_licence: AcceptLicence = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write a build into one file for others, who keep it with `cf import`.
@@ -49,8 +49,8 @@ def export(
         output,
         out,
         with_models=with_models,
-        accept_licence=accept_licence or (),
         force=force,
+        accept_licence=accept_licence or None,
     )
     document = {
         "build": done.manifest.build,

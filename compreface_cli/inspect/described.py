@@ -95,11 +95,18 @@ def speed(row: Row) -> str:
         return "not measured"
     figures = row.measured
     how = f", with {figures.how}" if figures.how else ""
+    held = "not measured" if figures.memory is None else times(figures.memory)
     return (
         f"{times(figures.speed)} the default's scans a second at eight connections, "
-        f"{times(figures.speed_alone)} at one, and {times(figures.memory)} its memory; "
+        f"{times(figures.speed_alone)} at one, {held} its memory; "
         f"measured{how} on {measured.machine()}"
     )
+
+
+def memory(row: Row) -> str:
+    """Its memory over that of the default."""
+    ratio = row.measured.memory if row.measured else None
+    return "-" if ratio is None else times(ratio)
 
 
 def times(ratio: float) -> str:

@@ -19,11 +19,11 @@ from compreface_cli.config import settings
 from compreface_cli.config.textfile import read_bytes
 from compreface_cli.deploy import licences
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
-from compreface_cli.models import accepted, catalogue, needed, prepare, store
+from compreface_cli.models import accepted, catalogue, prepare, store
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import disk_error, sha256_of
-from compreface_cli.models.obtain import obtain_all
-from compreface_cli.models.places import Places, check_mirror
+from compreface_cli.models.places import Places
+from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.sharing import archive, manifest
 from compreface_cli.sharing.manifest import Hash, Inside, Manifest, SharedModel
@@ -47,8 +47,8 @@ def export(
     out: Output,
     *,
     with_models: bool = False,
-    accept_licence: Sequence[str] = (),
     force: bool = False,
+    accept_licence: Sequence[str] | None = None,
 ) -> Exported:
     """Write the build to `target`, whole or not at all.
 
@@ -60,12 +60,9 @@ def export(
     plan, places = plan_of(file), Places()
     models = plan.models
     with interruptible():
-        found = {}
         if with_models:
-            chosen = settings.resolve({"accept_licence": accept_licence or None})
-            accepts, origin = chosen.get("accept_licence") or (), chosen.origin("accept_licence")
-            licences.agree(models, licences.terms_of(plan), accepts, origin, out)
-            found = _obtained(models, places, out)
+            _agree(plan, accept_licence, places, out)
+        found = _obtained(models, places, out) if with_models else {}
         inside = {
             path: Inside(sha256=digest, bytes=place.stat().st_size)
             for path, (place, digest) in sorted(found.items())
@@ -147,17 +144,25 @@ def _standing(file: ModelFile, digest: str, kept: list[str]) -> Literal["entry",
     return "user" if digest in kept else "source"
 
 
+def _agree(plan: Plan, accepts: Sequence[str] | None, places: Places, out: Output) -> None:
+    """Have the terms of the weights accepted that would be fetched; raises FetchError."""
+    chosen = settings.resolve({"accept_licence": accepts})
+    licences.agree(
+        plan.models,
+        licences.terms_of(plan),
+        chosen.get("accept_licence") or (),
+        chosen.origin("accept_licence"),
+        out,
+        fetches=lambda model: not store.lies_here(model, places),
+    )
+
+
 def _obtained(
     models: tuple[Model, ...], places: Places, out: Output
 ) -> dict[str, tuple[Path, str]]:
     """The local path and verified hash of each model file, by its path below a mirror."""
-    found: dict[str, tuple[Path, str]] = {}
-    if models:
-        check_mirror(places)
-    for model in models:
-        choice = needed.first(model, places)
-        found |= obtain_all(choice, places, (), out.progress, out.note, None)
-    return found
+    obtained = store.files(models, out.progress, note=out.note, places=places)
+    return {path: proven for files in obtained.values() for path, proven in files.items()}
 
 
 def _write(target: Path, texts: Mapping[str, bytes], files: Mapping[str, Path]) -> None:

@@ -201,7 +201,8 @@ def _agree_on_terms(offer: Offer, request: Request, out: Output) -> None:
         chosen.get("accept_licence") or (),
         chosen.origin("accept_licence"),
         out,
-        inside=True,
+        fetches=lambda model: True,
+        done="kept",
     )
 
 

@@ -87,7 +87,7 @@ def inception_resnet_v1(weights: Mapping[str, Array]) -> Graph:
         if name not in left:
             raise ConvertError(f"the state dict has no tensor '{name}'")
         value = left.pop(name)
-        return value.astype(np.float32) if value.dtype.kind == "f" else value
+        return value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
 
     net = _Net(tensor)
     _layers(net)

@@ -12,10 +12,11 @@ from compreface_convert.errors import ConvertError
 # The opcodes are those of protocol 2 in CPython's Lib/pickletools.py, which torch.save writes.
 # Nothing is imported and nothing is called: a global is a name in the caller's table.
 MAX_STEPS: Final = 1 << 20
-"""Opcodes, and items that a call copies, of one file; FaceNet's state dict takes 50 000."""
+"""Opcodes, and items that a call copies, of one file; FaceNet's state dict takes 28 000."""
 _MAX_LINE: Final = 200
 _MAX_LONG: Final = 16
 _SHOWN: Final = 80
+_HINT: Final = "save the model's state_dict()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Machine:
                     return self._last()
                 operation = _OPERATIONS.get(code)
                 if operation is None:
-                    raise ConvertError(f"the opcode {_named(code)} builds no tensor")
+                    raise ConvertError(f"{_named(code)} is no part of a state dict; {_HINT}")
                 self._spend(1)
                 operation(self)
             except ConvertError as error:
@@ -190,7 +191,7 @@ class Machine:
     def global_(self) -> None:
         name = f"{self._line()}.{self._line()}"
         if name not in self._globals:
-            raise ConvertError(f"the file calls for {name[:_SHOWN]!r}, which builds no tensor")
+            raise ConvertError(f"{name[:_SHOWN]!r} is no part of a state dict; {_HINT}")
         self.push(self._globals[name])
 
     def reduce(self) -> None:
@@ -232,7 +233,11 @@ def _text(raw: memoryview) -> str:
 
 
 def _named(code: int) -> str:
-    return f"{chr(code)!r}" if 32 < code < 127 else f"0x{code:02x}"
+    from pickletools import opcodes  # a table of names; only a file that is refused needs it
+
+    names = {known.code: known.name for known in opcodes}
+    name = names.get(chr(code))
+    return f"the opcode {name}" if name else f"the byte 0x{code:02x}"
 
 
 _STOP: Final = ord(".")

@@ -7,7 +7,7 @@ import math
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +31,7 @@ _ZIP_ENTRY: Final = b"PK\x01\x02"
 _MAX_MEMBERS: Final = 20_000
 """A member for each tensor, and a few more; FaceNet's file has about 800."""
 _MAX_RANK: Final = 8
+_MAX_EMPTY: Final = 1 << 31
 _SHOWN: Final = 100
 _DTYPES: Final = {
     "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "<u2",
@@ -62,17 +63,20 @@ def read_state_dict(data: bytes) -> dict[str, Array]:
 
 @dataclass(slots=True)
 class _Storage:
-    """The memory that tensors lie in; `values` is one-dimensional once it is read."""
+    """The memory that tensors lie in: `count` values, empty until the file's bytes are read."""
 
     kind: str
     count: int
-    values: Array | None = None
+    values: Array = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def size(self) -> int:
+        """In bytes."""
         return self.count * np.dtype(_DTYPES[self.kind]).itemsize
 
     def fill(self, raw: bytes | memoryview) -> None:
+        if len(raw) != self.size:
+            raise ConvertError(f"a storage of {self.size} bytes has {len(raw)} in the file")
         values = np.frombuffer(raw, _DTYPES[self.kind])
         if self.kind == "BFloat16Storage":  # the upper half of a float32
             values = (values.astype("<u4") << 16).view("<f4")
@@ -90,8 +94,8 @@ class _Tensor:
 
     def array(self) -> Array:
         values = self.storage.values
-        if values is None or 0 in self.shape:
-            return np.zeros(self.shape, np.float32)
+        if 0 in self.shape:
+            return np.zeros(self.shape, values.dtype)
         strides = [step * values.itemsize for step in self.strides]
         return np.lib.stride_tricks.as_strided(
             values[self.offset :], self.shape, strides, writeable=False
@@ -104,7 +108,10 @@ class _Tensor:
 def _ordered_dict(arguments: tuple[Any, ...]) -> Dict:
     """Without arguments, or with a list of pairs, as Python 2 writes it."""
     result = Dict(ordered=True)
-    for pair in arguments[0] if len(arguments) == 1 else ():
+    pairs = arguments[0] if arguments else ()
+    if len(arguments) > 1 or not isinstance(pairs, list | tuple):
+        raise ConvertError("not a list of pairs")
+    for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise ConvertError("not a list of pairs")
         set_item(result, *pair)
@@ -124,11 +131,14 @@ def _rebuild_tensor(arguments: tuple[Any, ...]) -> _Tensor:
     numbers = (*_counts(shape), *_counts(strides), *_counts((offset,)))
     if len(shape) != len(strides) or len(shape) > _MAX_RANK or min(numbers) < 0:
         raise ConvertError(f"a tensor of shape {_some(shape)} and strides {_some(strides)}")
+    # An empty tensor takes no memory, but NumPy limits its other sizes.
     count = math.prod(shape)
+    largest = storage.count if count else _MAX_EMPTY
     # Where a dimension has one value, its stride is never taken and may be any number.
     steps = tuple(step if size > 1 else 0 for size, step in zip(shape, strides, strict=True))
     last = offset + sum((size - 1) * step for size, step in zip(shape, steps, strict=True))
-    if count > storage.count or (count and last >= storage.count) or max(numbers) >= 1 << 60:
+    beyond = count > 0 and last >= storage.count
+    if beyond or math.prod(size or 1 for size in shape) > largest or offset > storage.count:
         raise ConvertError(
             f"a tensor of shape {_some(shape)} at {offset} goes beyond its storage of "
             f"{storage.count} values"
@@ -224,10 +234,10 @@ def _stream(data: bytes) -> dict[str, Array]:
     for key in keys:
         storage = storages.by_key[key]
         head, at = view[at : at + 8], at + 8
+        if len(head) == 8 and struct.unpack("<q", head)[0] != storage.count:
+            raise ConvertError(f"a storage of {storage.count} values has another size in the file")
         if len(head) < 8 or storage.size > len(data) - at:
             raise ConvertError("the file is cut short")
-        if struct.unpack("<q", head)[0] != storage.count:
-            raise ConvertError(f"a storage of {storage.count} values has another size in the file")
         storage.fill(view[at : at + storage.size])
         at += storage.size
     if at != len(data):
@@ -270,14 +280,10 @@ class _Zip:
             raise ConvertError("the members of the archive are larger than the archive")
         return checked
 
-    def _read(self, name: str, size: int | None = None) -> bytes:
+    def _read(self, name: str) -> bytes:
         member = self._members.get(self._folder + name)
         if member is None:
             raise ConvertError(f"the archive has no member '{name[:_SHOWN]}'")
-        if size is not None and member.file_size != size:
-            raise ConvertError(
-                f"the member '{name[:_SHOWN]}' has {member.file_size} bytes, not {size}"
-            )
         try:
             return self._archive.read(member)
         except _BROKEN_ZIP as error:
@@ -295,7 +301,7 @@ class _Zip:
         if machine.at != len(pickle):
             raise ConvertError("data.pkl has data after its end")
         for key, storage in storages.by_key.items():
-            storage.fill(self._read(f"data/{key}", storage.size))
+            storage.fill(self._read(f"data/{key}"))
         return {name: tensor.array() for name, tensor in tensors.items()}
 
 

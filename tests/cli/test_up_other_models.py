@@ -82,9 +82,10 @@ def test_what_was_prepared_is_linked_whole_into_the_deployment(
 
 
 def test_models_without_an_address_are_refused_with_a_remedy(local_cf: LocalCf) -> None:
-    flags = ("up", "mnet25-mobilefacenet", "--launcher", "process", "--port", "auto")
+    calculator = ("--calculator", "insightface.Calculator@arcface_resnet34")
+    flags = ("up", "embedded", *calculator, "--launcher", "process", "--port", "auto")
     error = local_cf.json(*flags, exit_code=9)["error"]
-    assert "arcface_mobilefacenet/model-symbol.json" in json.dumps(error)
+    assert "arcface_resnet34/model-symbol.json" in json.dumps(error)
     assert "CF_MODELS_MIRROR" in json.dumps(error)
     assert (local_cf.processes(), local_cf.files()) == ([], [])
 

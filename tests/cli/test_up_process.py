@@ -128,9 +128,10 @@ def test_up_refuses_a_build_that_cannot_run_before_anything_is_made(local_cf: Lo
 
 def test_up_names_a_model_that_cannot_be_had_before_anything_is_made(local_cf: LocalCf) -> None:
     before = sorted(local_cf.root.rglob("*"))
-    done = local_cf.run("up", "facenet", "--launcher", "process", "--port", "auto", "--dry-run")
+    flags = ("--calculator", "facenet.Calculator@20180408-102900", "--launcher", "process")
+    done = local_cf.run("up", "embedded", *flags, "--port", "auto", "--dry-run")
     assert done.returncode == 9
-    assert "20180402-114759" in done.stderr
+    assert "20180408-102900" in done.stderr
     assert "CF_MODELS_MIRROR" in done.stderr
     assert sorted(local_cf.root.rglob("*")) == before
 
@@ -147,7 +148,7 @@ def test_a_limit_that_shrinks_the_portrait_does_not_fail_the_check(
 def test_facenet_is_prepared_from_a_mirror_and_answers(local_cf: LocalCf) -> None:
     flags = ("up", "facenet", "--launcher", "process", "--port", "auto")
     # The build leaves the runtime to a measurement; the environment at hand has one only.
-    local_cf.env["CF_RUNTIME"] = "onnxruntime"
+    local_cf.env |= {"CF_RUNTIME": "onnxruntime", "CF_PLUGINS": "facenet.LandmarksDetector"}
     up = local_cf.json(*flags, CF_MODELS_MIRROR=str(shared("models")))
     assert up["calculator"] == "facenet.Calculator"
     assert up["proof"]["cosine"] >= 0.999

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from compreface_convert.errors import ConvertError
+from compreface_convert.evaluate import run
 from compreface_convert.graphdef import read_graphdef
 from compreface_convert.proof import run_onnx
 from compreface_convert.pytorch import read_pytorch, read_state_dict
 from compreface_engine.models.inputs import InputSpec
 from tests.convert import torch_files as files
 from tests.convert.facenet_names import state_dict
-from tests.convert.test_recorded import as_onnx, recorded
+from tests.convert.test_recorded import RECORDINGS, as_onnx, recorded
+from tests.frameworks import torch_weights
 from tests.shared import needs_shared, shared
 
 RNG = np.random.default_rng(1)
@@ -117,16 +119,62 @@ def test_facenet_gives_what_its_frozen_graph_gives(facenet: dict[str, Any], old:
     assert np.abs(result - recorded("facenet_tensorflow.npz")["crops"]).max() < 1e-6
 
 
-@needs_shared
+@pytest.fixture(scope="module")
+def seeded() -> dict[str, Any]:
+    """FaceNet's state dict under the names that PyTorch gave, with seeded values."""
+    arrays = recorded("torch_facenet.npz")
+    shapes = zip(arrays["names"].tolist(), arrays["shapes"].tolist(), strict=True)
+    return {name: torch_weights.values(name, [n for n in shape if n]) for name, shape in shapes}
+
+
+@FORMATS
+def test_seeded_facenet_gives_what_pytorch_gave(seeded: dict[str, Any], old: bool) -> None:
+    """The judge is timesler's own module in PyTorch."""
+    graph = read_pytorch(files.saved(seeded, old=old), "inception_resnet_v1")
+    batch = torch_weights.pictures()
+    (result,) = run(graph, {"input": batch.transpose(0, 2, 3, 1)})
+    assert np.abs(result - recorded("torch_facenet.npz")["embeddings"]).max() < 1e-6
+
+
 @pytest.mark.slow
-def test_a_state_dict_of_another_network_is_refused(facenet: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", [np.float64, np.float16])
+def test_seeded_facenet_is_converted_from_every_precision(
+    seeded: dict[str, Any], kind: type[Any]
+) -> None:
+    weights = {name: array.astype(kind) for name, array in seeded.items()}
+    graph = read_pytorch(files.saved(weights), "inception_resnet_v1")
+    (result,) = run_onnx(as_onnx(graph, 160), torch_weights.pictures(), ["embeddings"])
+    expected = recorded("torch_facenet.npz")["embeddings"]
+    assert np.abs(result - expected).max() < (1e-6 if kind is np.float64 else 1e-2)
+
+
+@pytest.mark.parametrize("name", ["module", "odd", "training", "parameters"])
+@FORMATS
+def test_what_pytorch_wrote_has_its_values(name: str, old: bool) -> None:
+    result = read_state_dict((RECORDINGS / f"torch_{name}{'_old' * old}.pt").read_bytes())
+    arrays = recorded("torch_small.npz").items()
+    expected = {key.partition("/")[2]: a for key, a in arrays if key.startswith(f"{name}/")}
+    assert result.keys() == expected.keys()
+    for key, array in expected.items():
+        assert (result[key].dtype, result[key].shape) == (array.dtype, array.shape), key
+        assert np.array_equal(result[key], array), key
+
+
+def test_the_recordings_hold_what_makes_state_dicts_hard() -> None:
+    result = read_state_dict((RECORDINGS / "torch_odd.pt").read_bytes())
+    assert not result["turned"].flags.c_contiguous
+    assert np.shares_memory(result["table"], result["turned"])
+    assert np.shares_memory(result["table"], result["part"])
+
+
+def test_a_state_dict_of_another_network_is_refused(seeded: dict[str, Any]) -> None:
     for change, words in (
         ({"block8.conv2d.bias": None}, "no tensor 'block8.conv2d.bias'"),
         ({"block9.conv2d.bias": np.ones(1, np.float32)}, "has not: block9.conv2d.bias"),
         ({"last_bn.weight": np.ones(511, np.float32)}, r"'last_bn.weight' is float32 \[511\]"),
         ({"last_bn.weight": np.ones(512, np.int32)}, "'last_bn.weight' is int32"),
     ):
-        changed = {k: v for k, v in {**facenet, **change}.items() if v is not None}
+        changed = {k: v for k, v in {**seeded, **change}.items() if v is not None}
         with pytest.raises(ConvertError, match=words):
             read_pytorch(files.saved(changed), "inception_resnet_v1")
 
