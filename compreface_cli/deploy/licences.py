@@ -59,8 +59,8 @@ def agree(
 
     `accepts`: the models, or `all`, that the user accepts by the flag or setting `origin`. The
     others are asked about in one question on a terminal. Raises FetchError for terms that are not
-    accepted, UsageError if the flag names another model; nothing was fetched then. `fetches`: whether
-    a model's weights would be fetched; `done`: the word for it in messages.
+    accepted, UsageError if the flag names another model; nothing was fetched then.
+    `fetches`: whether a model's weights would be fetched; `done`: the word for it in messages.
     """
     others = [name for name in accepts if name != consent.ALL and name not in terms]
     if others and _is_flag(origin):
