@@ -14,6 +14,7 @@ from compreface_cli.checks.model_files import unobtainable
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.deploy import licences
+from compreface_cli.docker import image_files
 from compreface_cli.engine import venv
 from compreface_cli.errors import ConfigurationError, FetchError, UsageError
 from compreface_cli.models import licence, store
@@ -83,6 +84,7 @@ def pull(request: Request, out: Output) -> list[Pulled]:
                 portrait=resources.portrait(),
                 note=out.note,
                 accept_hash={m.name: accept[m.name] for m in models if m.name in accept},
+                local=image_files.opened,
             )
 
         folders = with_fallbacks(wanted, ensure, out)
