@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from compreface_cli.checks.base import Finding, warn
@@ -24,7 +24,7 @@ def of_plan(plan: Plan, out: Output) -> None:
 
 def foresee(plan: Plan) -> list[Finding]:
     """A warning of a dry run: the terms that the run itself would ask about."""
-    due = _due(plan.models, terms_of(plan))
+    due = _due(plan.models, terms_of(plan), store.fetches)
     left = {name: terms for name, terms in due.items() if not _covers(plan.accept_licence, name)}
     if not left:
         return []
@@ -51,6 +51,8 @@ def agree(
     accepts: Collection[str],
     origin: str,
     out: Output,
+    *,
+    fetches: Callable[[Model], bool] = store.fetches,
 ) -> None:
     """Have the terms of those models accepted that would be fetched, and record it.
 
@@ -64,7 +66,7 @@ def agree(
             f"{_FLAG}: {', '.join(others)} is not a model of this build",
             hint="Models of this build: " + (", ".join(terms) or "none."),
         )
-    due = _due(models, terms)
+    due = _due(models, terms, fetches)
     given = {name: each for name, each in due.items() if _covers(accepts, name)}
     left = {name: each for name, each in due.items() if name not in given}
     if given:
@@ -97,12 +99,13 @@ def _asked(left: Mapping[str, Terms], out: Output) -> bool:
     return answer is not None and answer.lower() in ("y", "yes")
 
 
-def _due(models: Sequence[Model], terms: Mapping[str, Terms]) -> dict[str, Terms]:
+def _due(
+    models: Sequence[Model], terms: Mapping[str, Terms], fetches: Callable[[Model], bool]
+) -> dict[str, Terms]:
     due = consent.due(terms, consent.path())
     if not due:
         return {}
-    fetched = [model.name for model in models if model.name in due and store.fetches(model)]
-    return {name: due[name] for name in fetched}
+    return {m.name: due[m.name] for m in models if m.name in due and fetches(m)}
 
 
 def _covers(accepts: Collection[str], name: str) -> bool:

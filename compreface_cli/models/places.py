@@ -81,8 +81,12 @@ def unfinished(places: Places) -> list[Path]:
 
 
 def _in_use(path: Path) -> bool:
-    whole = path.with_name(path.name.removesuffix(".json").removesuffix(".part"))
-    return locks.holder(lock_of(whole)) is not None
+    return locks.holder(lock_of(whole_of(path))) is not None
+
+
+def whole_of(path: Path) -> Path:
+    """What this part, or its record, becomes: the path that its download locks."""
+    return path.with_name(path.name.removesuffix(".json").removesuffix(".part"))
 
 
 def addresses(file: ModelFile, places: Places) -> list[Source]:

@@ -49,6 +49,7 @@ __all__ = [
     "files",
     "fingerprint",
     "foresee",
+    "lies_here",
     "mirror_fault",
     "missing_hint",
     "needed",
@@ -106,10 +107,14 @@ def obtainable(model: Model, places: Places | None = None) -> bool:
 def fetches(model: Model, places: Places | None = None) -> bool:
     """Whether `ensure` would download anything: it is not prepared, and not all files are here."""
     places = places or Places()
-    if state(model, places) == "here":
-        return False
+    return state(model, places) != "here" and not lies_here(model, places)
+
+
+def lies_here(model: Model, places: Places | None = None) -> bool:
+    """Whether all its source files are on this machine, with hashes that are right."""
+    places = places or Places()
     choice = first(model, places)
-    return not all(_is_here(choice, file, places) for file in choice.files)
+    return all(_is_here(choice, file, places) for file in choice.files)
 
 
 def _is_here(model: Model, file: ModelFile, places: Places) -> bool:

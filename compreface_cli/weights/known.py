@@ -25,13 +25,17 @@ _UNKNOWN = Terms("not known", "unclear", "its terms are not known")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A model: the builds that name it, its state and bytes on disk, its terms."""
+    """A model: the builds that name it, its state and bytes on disk, its terms.
+
+    `fetch_bytes`: what preparing it would download; None: not known.
+    """
 
     name: str
     builds: tuple[str, ...]
     state: State
     prepared_bytes: int
     downloaded_bytes: int
+    fetch_bytes: int | None
     terms: Terms
     folder: Path | None  # where it is prepared
 
@@ -111,9 +115,15 @@ def _row(name: str, names: Named, places: Places) -> Row:
         state=state(name, names, places),
         prepared_bytes=bytes_of(folder),
         downloaded_bytes=bytes_of(downloads),
+        fetch_bytes=_to_fetch(names.by_name.get(name, ())),
         terms=names.terms.get(name, _UNKNOWN),
         folder=folder if folder.is_dir() else None,
     )
+
+
+def _to_fetch(models: Sequence[Model]) -> int | None:
+    sizes = [download.bytes for download in store.needed(models[:1])]
+    return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def state(name: str, names: Named, places: Places) -> State:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from compreface_cli import leftovers
 from compreface_cli.config import paths
-from compreface_cli.errors import CfError, FetchError
+from compreface_cli.errors import CfError, FetchError, UnreachableError
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.registry import manifest
 from compreface_cli.models.registry.credentials import Credentials, credentials_for
@@ -63,7 +63,8 @@ def fetch(
     may have one `*`; it must match one file. `local`: the copy of the image that Docker has, which
     is used if there is one. `folder`: for layers while they are downloaded. `refused`: takes why
     the image does not give a file, by its path; the others are written nevertheless.
-    Raises FetchError (`details`: image, status, path), ConflictError (another cf holds the lock).
+    Raises UnreachableError (`details`: image, host, status), FetchError for what the image has
+    (`details`: image, reason) and for the disk, ConflictError (another cf holds the lock).
     """
     reference = Reference.of(image)
     try:
@@ -266,7 +267,7 @@ class _Source:
                 self.note(f"docker login for {host}: {problem}")
         return self.known[host]
 
-    def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> FetchError:
+    def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> UnreachableError:
         reasons = "; ".join(f"{endpoint.host}: {failure}" for endpoint, failure in failures)
         endpoint, last = next(
             (pair for pair in reversed(failures) if not pair[0].mirror), failures[-1]
@@ -288,7 +289,7 @@ class _Source:
                 "Run the command again, which resumes a partial download. Behind a proxy set "
                 f"HTTPS_PROXY, or {VARIABLE} to a mirror of Docker Hub."
             )
-        return FetchError(
+        return UnreachableError(
             f"could not read {what} of image {self.reference.name}: {reasons}",
             hint=hint,
             details={"image": self.reference.name, "host": endpoint.host, "status": last.status},
