@@ -19,7 +19,7 @@ from compreface_cli.models.entry import Model
 if TYPE_CHECKING:
     from compreface_cli.builds.spec import BuildSpec, ModelSpec
 
-Origin = Literal["path", "project", "user", "imported", "bundled"]
+Origin = Literal["path", "project", "user", "imported", "bundled", "image"]
 CUSTOM_NAME = "custom-build"
 RENAMED: Mapping[str, str] = {"scrfd-w600k": "buffalo-s"}  # former name -> name of today
 _MARK = "# Written by cf; if you edit it, cf will not replace it. Content: "
