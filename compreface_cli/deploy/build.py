@@ -165,6 +165,7 @@ def prepared_models(
     """The folder of each of the plan's models by name; downloads and prepares what is missing."""
     if not plan.models:
         return {}
+    from compreface_cli.docker import image_files
     from compreface_cli.models import store
 
     def python() -> Path:
@@ -179,6 +180,7 @@ def prepared_models(
         portrait=resources.portrait(),
         note=out.note,
         accept_hash=fetching.accepted_hashes(plan, accept_hash or {}),
+        local=image_files.opened,
     )
     check.models(plan, python)
     return models

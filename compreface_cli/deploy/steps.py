@@ -69,6 +69,7 @@ def make_environments(run: Preparation, rows: Sequence[str]) -> None:
 
 def prepare_models(run: Preparation, names: Sequence[str]) -> None:
     """Find or download the models and convert them for the engine; they stay for the next run."""
+    from compreface_cli.docker import image_files
     from compreface_cli.models import store
 
     store.ensure(
@@ -79,6 +80,7 @@ def prepare_models(run: Preparation, names: Sequence[str]) -> None:
         note=run.out.note,
         accept_hash={name: sha for name, sha in run.options.accept_hash.items() if name in names},
         timeout_s=run.options.timeout_s,
+        local=image_files.opened,
     )
 
 

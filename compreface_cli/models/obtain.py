@@ -24,6 +24,7 @@ from compreface_cli.models.sources import Source
 from compreface_cli.models.transfer import Limits, Progress
 
 if TYPE_CHECKING:
+    from compreface_cli.models.registry import Local
     from compreface_cli.models.unpack import Unpacking, Wanted
 
 
@@ -49,6 +50,7 @@ class Run:
     note: Callable[[str], None]
     progress: Progress
     limits: Limits | None = None
+    local: Local | None = None  # opens the images that Docker has
     unpacking: Unpacking | None = None  # made at the first archive or image
     models: Sequence[Model] = ()  # those that are to be fetched
 
@@ -61,7 +63,7 @@ class Run:
 
         if self.unpacking is None:
             self.unpacking = unpack.Unpacking(
-                self.places, self.progress, self.note, self.limits or Limits()
+                self.places, self.progress, self.note, self.limits or Limits(), self.local
             )
             self.unpacking.all = [
                 self._wanted(choice, each)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from compreface_cli import leftovers
 from compreface_cli.errors import FetchError, UnreachableError, UsageError
@@ -35,6 +35,9 @@ from compreface_cli.models.places import (
     unfinished,
 )
 from compreface_cli.models.transfer import Limits, Progress
+
+if TYPE_CHECKING:
+    from compreface_cli.models.registry import Local
 
 __all__ = [
     "Download",
@@ -149,11 +152,13 @@ def ensure(
     accept_hash: Accepted | None = None,
     places: Places | None = None,
     limits: Limits | None = None,
+    local: Local | None = None,
     timeout_s: float | None = None,
 ) -> dict[str, Path]:
     """The prepared folder of each model by name; downloads and prepares what is missing.
 
-    `timeout_s` limits the preparation of each model; by default prepare.CONVERT_TIMEOUT_S.
+    `timeout_s` limits the preparation of each model; by default prepare.CONVERT_TIMEOUT_S. `local`
+    opens the images that Docker has.
     `python` returns the interpreter of the engine's environment and is called only if a model must
     be prepared. Raises FetchError (missing, wrong or unaccepted file), UsageError (`accept_hash`
     names another model), ConflictError (another cf holds the lock).
@@ -162,7 +167,7 @@ def ensure(
     accept_hash = _of_these(models, accept_hash)
     leftovers.sweep(".", places.models)
     absent = [model for model in models if state(model, places) != "here"]
-    run = Run(places, accept_hash, note, progress, limits, models=absent)
+    run = Run(places, accept_hash, note, progress, limits, local, models=absent)
     ready = {}
     for model in models:
         folder = places.models / model.name
@@ -211,6 +216,7 @@ def files(
     accept_hash: Accepted | None = None,
     places: Places | None = None,
     limits: Limits | None = None,
+    local: Local | None = None,
 ) -> dict[str, dict[str, tuple[Path, str]]]:
     """The files of each model by name: path in its entry -> local path, verified SHA-256.
 
@@ -220,7 +226,7 @@ def files(
     places = places or Places()
     if models:
         check_mirror(places)
-    run = Run(places, _of_these(models, accept_hash), note, progress, limits, models=models)
+    run = Run(places, _of_these(models, accept_hash), note, progress, limits, local, models=models)
     obtained = {}
     for model in models:
         with locked(places.models / model.name, note=note):
@@ -237,6 +243,7 @@ def fetch(
     optional: Container[str] = (),
     places: Places | None = None,
     limits: Limits | None = None,
+    local: Local | None = None,
 ) -> dict[str, UnreachableError]:
     """Find or download the files of the models that `ensure` would prepare, and prepare none.
 
@@ -245,7 +252,7 @@ def fetch(
     """
     places = places or Places()
     absent = [model for model in models if state(model, places) != "here"]
-    run = Run(places, _of_these(models, accept_hash), note, progress, limits, models=absent)
+    run = Run(places, _of_these(models, accept_hash), note, progress, limits, local, models=absent)
     unreachable = {}
     for model in models:
         with locked(places.models / model.name, note=note):

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from compreface_cli import __version__
 from compreface_cli.cleanup import interruptible
+from compreface_cli.docker import image_files
 from compreface_cli.errors import ConfigurationError, FetchError
 from compreface_cli.models import consent, proofs, store
 from compreface_cli.models.entry import Model, ModelFile
@@ -87,6 +88,7 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
                 note=out.note,
                 accept_hash=pull.of_these(models, request.accept_hash),
                 places=places,
+                local=image_files.opened,
             )
 
         obtained = pull.with_fallbacks(wanted, obtain, out)

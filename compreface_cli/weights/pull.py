@@ -15,6 +15,7 @@ from compreface_cli.checks.model_files import unobtainable
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.deploy import downloads, licences
+from compreface_cli.docker import image_files
 from compreface_cli.engine import venv
 from compreface_cli.errors import ConfigurationError, UnreachableError, UsageError
 from compreface_cli.models import catalogue, licence, needed, store
@@ -98,6 +99,7 @@ def pull(request: Request, out: Output) -> Pulled:
                 portrait=resources.portrait(),
                 note=out.note,
                 accept_hash=of_these(models, request.accept_hash),
+                local=image_files.opened,
             )
 
         folders = with_fallbacks(wanted, ensure, out)

@@ -304,6 +304,7 @@ def test_a_file_at_fault_does_not_keep_the_others_from_being_fetched(
     error = refused(bench, good, lacking)
     assert isinstance(error, UnreachableError)
     assert_named(error.message, "app/b.onnx", registry.host)
+    assert len(registry.paths("/blobs/")) == 2  # each layer once, also for the one that lacks
     assert store.state(good, bench.places) == "here"
 
 
