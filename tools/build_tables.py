@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compreface_cli.builds import measured
+from compreface_cli.builds.builds import listed
 from compreface_cli.config.settings_table import DEFAULT_BUILD
 from compreface_cli.inspect import described
-from compreface_cli.inspect.list_builds import ACCURACY_SET, Row, rows
+from compreface_cli.inspect.list_builds import ACCURACY_SET, Host, Row, rows
 from compreface_cli.models import catalogue, licence
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +22,7 @@ _TERMS = {"excluded": "research"}
 
 def pages() -> dict[Path, str]:
     """The whole text of each page with its table as the facts are now."""
-    bundled = [row for row in rows(None, host_flags=None, gpu=False) if row.origin == "bundled"]
+    bundled = [row for row in rows(Host(None, gpu=False), listed()) if row.origin == "bundled"]
     bundled.sort(key=lambda row: (row.name != DEFAULT_BUILD, row.name))
     tables = {"README.md": _short(bundled), "docs/choose-a-build.md": _whole(bundled)}
     return {ROOT / name: _with(ROOT / name, table) for name, table in tables.items()}

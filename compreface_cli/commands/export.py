@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compreface_cli.commands.build_flags import AcceptLicence
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def export(
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    accept_licence: AcceptLicence = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write a build into one file for others, who keep it with `cf import`.
@@ -42,7 +44,14 @@ def export(
     from compreface_cli.sharing import export as sharing
 
     out = Output(json_mode=json_mode)
-    done = sharing.export(build, output, out, with_models=with_models, force=force)
+    done = sharing.export(
+        build,
+        output,
+        out,
+        with_models=with_models,
+        force=force,
+        accept_licence=accept_licence or None,
+    )
     document = {
         "build": done.manifest.build,
         "path": str(done.path.absolute()),

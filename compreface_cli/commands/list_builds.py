@@ -68,7 +68,7 @@ def list_builds(
         rows, lacking = choose.fitting(chosen, rows)
         why, unknown = chosen.why, [row.name for row in lacking]
     Output(json_mode=json_mode).lines(
-        {
+        lambda: {
             "builds": [_document(row) for row in rows],
             "left_out_as_unclear": left_out,
             "left_out_without_a_figure": unknown,

@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compreface_cli.weights.known import Row
-    from compreface_cli.weights.pull import Pulled
+    from compreface_cli.weights.mirror import Mirrored
+    from compreface_cli.weights.pull import Pulled, Request
     from compreface_cli.weights.verify import Verified
 
+_PROOFS = {
+    "published": "its hash is published",
+    "digest": "proven by a digest, and accepted there by the hash in this mirror",
+    "accepted": "its hash is accepted by you, and must be accepted there",
+}
 _DAMAGED = 9  # the exit code of FetchError
 
 
@@ -62,8 +68,13 @@ def _row(row: Row) -> dict[str, Any]:
         "name": row.name,
         "state": row.state,
         "builds": row.builds,
-        "bytes": {"prepared": row.prepared_bytes, "downloaded": row.downloaded_bytes},
+        "bytes": {
+            "prepared": row.prepared_bytes,
+            "downloaded": row.downloaded_bytes,
+            "to_fetch": row.fetch_bytes,
+        },
         "folder": str(row.folder) if row.folder else None,
+        "sources": row.sources,
         "terms": asdict(row.terms),
     }
 
@@ -90,8 +101,11 @@ def _draw_rows(rows: Sequence[Row], console: Console, *, everything: bool) -> No
     for row, values in zip(rows, cells, strict=True):
         line("  ".join(value.ljust(width) for value, width in zip(values, widths, strict=True)))
         builds = f"of {', '.join(row.builds)}" if row.builds else "of no build"
-        for part in wrap(f"{builds}; {row.terms.licence}", max(40, console.width - 4)):
+        fetch = f"; {size_words(row.fetch_bytes)} to download" if row.fetch_bytes else ""
+        for part in wrap(f"{builds}{fetch}; {row.terms.licence}", max(40, console.width - 4)):
             line(f"    {part}", "dim")
+        for source in row.sources:
+            console.print(f"    from {source}", markup=False, style="dim", soft_wrap=True)
     total = sum(row.prepared_bytes + row.downloaded_bytes for row in rows)
     if not everything:
         line(f"{size_words(total)} in all; `cf models prune` removes what no build needs.")
@@ -102,6 +116,16 @@ def pull(
         list[str],
         typer.Argument(metavar="BUILD|MODEL...", help="Builds, or models.", show_default=False),
     ],
+    mirror: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Put the source files into this folder instead, as a mirror for a machine without "
+            "network access; nothing is prepared.",
+        ),
+    ] = None,
     accept_hash: Annotated[
         list[str] | None,
         typer.Option(
@@ -120,6 +144,7 @@ def pull(
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Fetch and prepare the models of builds, so that they start without a download."""
+    from compreface_cli.deploy import downloads
     from compreface_cli.models import accepted
     from compreface_cli.weights import pull as weights
 
@@ -130,22 +155,68 @@ def pull(
         accept_licence=tuple(accept_licence or ()),
         wheels=wheels,
     )
+    if mirror is not None:
+        _pull_mirror(request, mirror, out)
+        return
     pulled = weights.pull(request, out)
     document = {
         "models": [
             {"name": one.name, "folder": str(one.folder), "was_here": one.was_here}
-            for one in pulled
-        ]
+            for one in pulled.models
+        ],
+        "downloads": downloads.rows(pulled.downloads),
     }
     out.result(document, lambda console: _draw_pulled(pulled, console))
 
 
-def _draw_pulled(pulled: Sequence[Pulled], console: Console) -> None:
-    for one in pulled:
+def _draw_pulled(pulled: Pulled, console: Console) -> None:
+    from compreface_cli.deploy import downloads
+
+    for one in pulled.models:
         words = "was prepared already" if one.was_here else "is prepared"
         console.print(f"{one.name} {words}: {one.folder}", markup=False, soft_wrap=True)
-    if not pulled:
+    if pulled.downloads:
+        words = downloads.words(pulled.downloads)
+        console.print(f"downloaded: {words}", markup=False, soft_wrap=True)
+    if not pulled.models:
         console.print("These builds need no models: theirs are inside the engine.")
+
+
+def _pull_mirror(request: Request, folder: Path, out: Output) -> None:
+    from dataclasses import asdict
+
+    from compreface_cli.weights import mirror
+
+    done = mirror.make(request, folder, out)
+    document = {
+        "mirror": str(folder),
+        "files": [{**asdict(each), "accept": each.flag or None} for each in done],
+        "bytes": sum(each.bytes for each in done),
+    }
+    out.result(document, lambda console: _draw_mirror(request, folder, done, console))
+
+
+def _draw_mirror(
+    request: Request, folder: Path, done: Sequence[Mirrored], console: Console
+) -> None:
+    from compreface_cli.removal.things import size_words
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    if not done:
+        line("These builds need no mirror: their models are inside the engine.")
+        return
+    for each in done:
+        words = "is there already" if each.was_there else "written"
+        line(f"{folder / each.path}  {size_words(each.bytes)}, {words}, {_PROOFS[each.proof]}")
+    line(f"{size_words(sum(each.bytes for each in done))} in all")
+    line("On the machine without a network:")
+    flags = " ".join(each.flag for each in done if each.flag)
+    models = {each.model for each in done}
+    for name in request.names:
+        command = "models pull" if name in models else "up"
+        line(f"  CF_MODELS_MIRROR={folder.resolve()} cf {command} {name} {flags}".rstrip())
 
 
 def verify(

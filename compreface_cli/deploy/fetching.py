@@ -30,6 +30,7 @@ def fetched(
     """
     if not plan.models:
         return plan, ()
+    from compreface_cli.docker import image_files
     from compreface_cli.models import store
 
     needed: list[Download] = []
@@ -45,7 +46,7 @@ def fetched(
             licences.of_plan(_with_own_terms(plan), out)
             missing = store.fetch(
                 models, Heartbeat(out).progress,
-                note=out.note, accept_hash=hashes, optional=optional,
+                note=out.note, accept_hash=hashes, optional=optional, local=image_files.opened,
             )  # fmt: skip
         except UnreachableError as error:
             raise _out_of_reach(error, plan) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from compreface_cli.checks.base import Finding, warn
@@ -24,7 +24,7 @@ def of_plan(plan: Plan, out: Output) -> None:
 
 def foresee(plan: Plan) -> list[Finding]:
     """A warning of a dry run: the terms that the run itself would ask about."""
-    due = _due(plan.models, terms_of(plan))
+    due = _due(plan.models, terms_of(plan), store.fetches)
     left = {name: terms for name, terms in due.items() if not _covers(plan.accept_licence, name)}
     if not left:
         return []
@@ -51,12 +51,16 @@ def agree(
     accepts: Collection[str],
     origin: str,
     out: Output,
+    *,
+    fetches: Callable[[Model], bool] = store.fetches,
+    done: str = "fetched",
 ) -> None:
     """Have the terms of those models accepted that would be fetched, and record it.
 
     `accepts`: the models, or `all`, that the user accepts by the flag or setting `origin`. The
     others are asked about in one question on a terminal. Raises FetchError for terms that are not
     accepted, UsageError if the flag names another model; nothing was fetched then.
+    `fetches`: whether a model's weights would be fetched; `done`: the word for it in messages.
     """
     others = [name for name in accepts if name != consent.ALL and name not in terms]
     if others and _is_flag(origin):
@@ -64,16 +68,16 @@ def agree(
             f"{_FLAG}: {', '.join(others)} is not a model of this build",
             hint="Models of this build: " + (", ".join(terms) or "none."),
         )
-    due = _due(models, terms)
+    due = _due(models, terms, fetches)
     given = {name: each for name, each in due.items() if _covers(accepts, name)}
     left = {name: each for name, each in due.items() if name not in given}
     if given:
-        out.note("Terms that you accept, before their weights are fetched:")
+        out.note(f"Terms that you accept, before their weights are {done}:")
         for line in _lines(given):
             out.note(f"  {line}")
-    if left and not _asked(left, out):
+    if left and not _asked(left, done, out):
         raise FetchError(
-            "the terms of these weights are not accepted, so nothing was fetched:\n"
+            f"the terms of these weights are not accepted, so nothing was {done}:\n"
             + "\n".join(f"  {line}" for line in _lines(left)),
             hint=f"If you accept them: {_flags(due)} (or `{_FLAG} {consent.ALL}`, or the setting "
             "accept_licence). Weights in a mirror folder or beside the build file are not asked "
@@ -86,10 +90,10 @@ def agree(
         consent.keep(left, "answered on a terminal", consent.path())
 
 
-def _asked(left: Mapping[str, Terms], out: Output) -> bool:
+def _asked(left: Mapping[str, Terms], done: str, out: Output) -> bool:
     """Whether the user accepts; False without a terminal."""
     question = [
-        "Weights will be fetched that exclude commercial use, or leave it unclear:",
+        f"Weights will be {done} that exclude commercial use, or leave it unclear:",
         *(f"  {line}" for line in _lines(left)),
         _QUESTION,
     ]
@@ -97,12 +101,13 @@ def _asked(left: Mapping[str, Terms], out: Output) -> bool:
     return answer is not None and answer.lower() in ("y", "yes")
 
 
-def _due(models: Sequence[Model], terms: Mapping[str, Terms]) -> dict[str, Terms]:
+def _due(
+    models: Sequence[Model], terms: Mapping[str, Terms], fetches: Callable[[Model], bool]
+) -> dict[str, Terms]:
     due = consent.due(terms, consent.path())
     if not due:
         return {}
-    fetched = [model.name for model in models if model.name in due and store.fetches(model)]
-    return {name: due[name] for name in fetched}
+    return {m.name: due[m.name] for m in models if m.name in due and fetches(m)}
 
 
 def _covers(accepts: Collection[str], name: str) -> bool:

@@ -109,6 +109,17 @@ def _doubtful(plan: Plan) -> list[Model]:
     return [model for model in plan.models if not _published(model)]
 
 
+def _published(model: Model) -> bool:
+    """Whether the model was made from files whose hashes the catalogue lists."""
+    choice, record = store.chosen(model), prepare.read_record(paths.models_dir() / model.name)
+    return (
+        not model.build_folder
+        and choice is not None
+        and record is not None
+        and all(record.sources.get(file.path) in file.sha256 for file in choice.files)
+    )
+
+
 def _checked(plan: Plan) -> Path:
     """The file that marks these models as checked: the engine has run them."""
     engine = venv.inputs(plan.wheels).key()
@@ -156,15 +167,6 @@ def _write(kept: Path, text: str) -> None:
         part.replace(kept)
     except OSError as error:
         raise disk_error(error, kept) from error
-
-
-def _published(model: Model) -> bool:
-    record = prepare.read_record(paths.models_dir() / model.name)
-    return (
-        not model.build_folder
-        and record is not None
-        and all(record.sources.get(file.path) in file.sha256 for file in model.files)
-    )
 
 
 def _users(model: Model, plugins: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ _NO_PURPOSE = {"bundled": "", "imported": "imported"}  # what a build without `g
 ACCURACY_SET = "LFW"  # the one that nearly every build has a published figure of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)  # each would take a millisecond
 class Row:
     """A build in the list; None: not known."""
 
@@ -93,45 +93,40 @@ class Row:
         return None
 
 
-def rows(
-    docker: Quick | None,
-    *,
-    host_flags: frozenset[str] | None,
-    gpu: bool,
-    network: bool = True,
-    only: builds.Listed | None = None,
-) -> list[Row]:
-    """All builds, or that one; those whose models the user must supply last."""
-    (alive, composed), places = _instances(), Places()
-    listed = [
-        _row(build, docker, alive, composed, host_flags, gpu, network, places)
-        for build in ([only] if only else builds.listed())
-    ]
-    return sorted(listed, key=lambda row: bool(row.to_give))
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Host:
+    """What the state of a build on this host depends on."""
+
+    flags: frozenset[str] | None  # of its CPU; None: not known, or none are needed
+    gpu: bool
+    network: bool = True
+    docker: Quick | None = None
+    alive: Mapping[str, Sequence[str]] = field(default_factory=dict)  # as of `_instances`
+    composed: Set[str] = frozenset()
+    places: Places = field(default_factory=Places)
+    consent: models_here.Consent = field(default_factory=models_here.Consent)
+
+
+def rows(host: Host, listed: Iterable[builds.Listed]) -> list[Row]:
+    """These builds; last those whose models the user must supply."""
+    return sorted((_row(build, host) for build in listed), key=lambda row: bool(row.to_give))
 
 
 def observe(only: builds.Listed | None = None) -> list[Row]:
-    """The builds as `rows` gives them, with their state on this host and its Docker engine."""
-    flags = cpu.flags(every_core=False) if cpu.architecture() == "amd64" else None
-    return rows(
-        probe.ask(),
-        host_flags=flags,
+    """All builds, or that one, with their state on this host and its Docker engine."""
+    alive, composed = _instances()
+    host = Host(
+        flags=cpu.flags(every_core=False) if cpu.architecture() == "amd64" else None,
         gpu=os.path.exists("/dev/nvidia0"),
         network=models_here.network(),
-        only=only,
+        docker=probe.ask(),
+        alive=alive,
+        composed=composed,
     )
+    return rows(host, [only] if only else builds.listed())
 
 
-def _row(
-    build: builds.Listed,
-    docker: Quick | None,
-    alive: Mapping[str, Sequence[str]],
-    composed: Set[str],
-    host_flags: frozenset[str] | None,
-    gpu: bool,
-    network: bool,
-    places: Places,
-) -> Row:
+def _row(build: builds.Listed, host: Host) -> Row:
     data = build.data
     facts = _mapping(data.get("facts"))
     plugins = _words(data.get("plugins", list(plugin_table.UI_PLUGINS)))
@@ -139,22 +134,22 @@ def _row(
     runtime = str(data.get("runtime", "onnxruntime"))
     device = str(data.get("device", "cpu"))
     flags = tuple(sorted(FLAGS.get(runtime, ())))
-    models = models_here.of(build, (detector, calculator, *plugins), places)
-    running: tuple[str, ...] | None = tuple(alive.get(build.name, ()))
-    if docker is not None:
-        running = (*docker.running.get(build.name, ()), *(running or ()))
-    elif build.name in composed:
+    models = models_here.of(build, (detector, calculator, *plugins), host.places)
+    running: tuple[str, ...] | None = tuple(host.alive.get(build.name, ()))
+    if host.docker is not None:
+        running = (*host.docker.running.get(build.name, ()), *(running or ()))
+    elif build.name in host.composed:
         running = running or None  # only Docker knows whether its containers run
     fault = build.fault or _refusal(build)
     stated = _mapping(facts.get("licence"))
     terms = {} if fault else licence.of((detector, calculator, *plugins), stated)
-    unaccepted = models_here.unaccepted(terms, models.to_fetch)
+    unaccepted = host.consent.unaccepted(terms, models.to_fetch)
     obstacles = {
         "file": bool(fault),
-        "GPU": device == "cuda" and not gpu,
-        "CPU": host_flags is not None and not host_flags >= set(flags),
+        "GPU": device == "cuda" and not host.gpu,
+        "CPU": host.flags is not None and not host.flags >= set(flags),
         "weights": bool(models.to_give),
-        "network": bool(models.to_fetch) and not network,
+        "network": bool(models.to_fetch) and not host.network,
         "licence": bool(unaccepted),
     }
     return Row(
@@ -183,7 +178,7 @@ def _row(
         to_give=models.to_give,
         download=models.download,
         unaccepted=unaccepted,
-        images=None if docker is None else docker.images.get(build.name, ()),
+        images=None if host.docker is None else host.docker.images.get(build.name, ()),
         running=running,
         why_not=next((word for word, stops in obstacles.items() if stops), ""),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,20 +98,30 @@ def _model(build: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Mo
     return imported.with_files({name: model}, build.path)[name]
 
 
-def unaccepted(terms: Mapping[str, Terms], to_fetch: Collection[str]) -> tuple[str, ...]:
-    """The models to fetch whose terms `cf up` would ask about."""
-    asked = {name: terms[name] for name in to_fetch if name in terms}
-    if not any(each.commercial != "allowed" for each in asked.values()):
-        return ()
-    from compreface_cli.config import settings
-    from compreface_cli.models import consent
+class Consent:
+    """What the user has accepted: read once, and only if there is something to accept."""
 
-    try:
-        due = consent.due(asked, consent.path())
-        accepts = settings.resolve().get("accept_licence") or () if due else ()
-    except CfError:  # `cf up` reports the damaged record or setting
-        return tuple(asked)
-    return () if consent.ALL in accepts else tuple(name for name in due if name not in accepts)
+    def unaccepted(self, terms: Mapping[str, Terms], to_fetch: Collection[str]) -> tuple[str, ...]:
+        """The models to fetch whose terms `cf up` would ask about."""
+        asked = {name: terms[name] for name in to_fetch if name in terms}
+        if not any(each.commercial != "allowed" for each in asked.values()):
+            return ()
+        from compreface_cli.models import consent
+
+        try:
+            due = consent.due(asked, consent.path())
+            if due and consent.ALL in self._by_setting:
+                return ()
+            return tuple(name for name in due if name not in self._by_setting)
+        except CfError:  # `cf up` reports the damaged record or setting
+            return tuple(asked)
+
+    @cached_property
+    def _by_setting(self) -> Collection[str]:
+        from compreface_cli.config import settings
+
+        accepted: Collection[str] = settings.resolve().get("accept_licence") or ()
+        return accepted
 
 
 def network(ipv4: Path = _IPV4, ipv6: Path = _IPV6) -> bool:

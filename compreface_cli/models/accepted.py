@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from compreface_cli.errors import FetchError, UsageError
-from compreface_cli.models.files import disk_error, locked, make_folder
+from compreface_cli.errors import UsageError
+from compreface_cli.models.files import locked, read_table, write_table
 
 Accepted: TypeAlias = Mapping[str, Sequence[str]]  # model -> SHA-256s
 _HEX = frozenset("0123456789abcdef")
@@ -31,17 +30,12 @@ def parse(pairs: Iterable[str]) -> dict[str, list[str]]:
 
 def read(path: Path) -> dict[str, list[str]]:
     """The accepted hashes in that file by model; empty if it does not exist; raises FetchError."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or not all(isinstance(v, list) for v in data.values()):
-            raise ValueError("it is not a table of models and hashes")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise FetchError(
-            f"the accepted hashes in {path} cannot be read: {error}",
-            hint="Repair or remove that file; without it, each hash must be accepted again.",
-        ) from error
+    data = read_table(
+        path,
+        what="the accepted hashes",
+        values=list,
+        without_it="each hash must be accepted again",
+    )
     return {str(name): list(map(str, digests)) for name, digests in data.items()}
 
 
@@ -53,10 +47,4 @@ def record(path: Path, model: str, digests: Sequence[str]) -> None:
         accepted = read(path)
         kept = accepted.setdefault(model, [])
         kept += [digest for digest in digests if digest not in kept]
-        make_folder(path.parent)
-        part = path.with_suffix(".part")
-        try:
-            part.write_text(json.dumps(accepted, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise disk_error(error, path) from error
+        write_table(path, accepted)

@@ -7,15 +7,25 @@ address), among earlier downloads, and at its sources, in that order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compreface_cli.errors import FetchError, UnreachableError
-from compreface_cli.models import accepted, prepare
+from compreface_cli.models import accepted, prepare, proofs
+from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.catalogue import about
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import sha256_of
-from compreface_cli.models.places import Places, addresses, fetched, local
+from compreface_cli.models.needed import first
+from compreface_cli.models.places import Places, addresses, fetched, is_proven, local
+from compreface_cli.models.sources import Source
 from compreface_cli.models.transfer import Limits, Progress
+
+if TYPE_CHECKING:
+    from compreface_cli.models.registry import Local
+    from compreface_cli.models.unpack import Unpacking, Wanted
 
 
 class Unaccepted(Exception):
@@ -31,57 +41,156 @@ class Unaccepted(Exception):
         self.message = wrong or unknown
 
 
-def obtain_all(
-    model: Model,
-    places: Places,
-    accept: Sequence[str],
-    progress: Progress,
-    note: Callable[[str], None],
-    limits: Limits | None,
-) -> dict[str, tuple[Path, str]]:
-    """The local path and verified hash of each source file, by its path in the entry."""
+@dataclass(slots=True)
+class Run:
+    """What all models of one run of the store share."""
+
+    places: Places
+    accept: Accepted  # of this run: model -> SHA-256s
+    note: Callable[[str], None]
+    progress: Progress
+    limits: Limits | None = None
+    local: Local | None = None  # opens the images that Docker has
+    unpacking: Unpacking | None = None  # made at the first archive or image
+    models: Sequence[Model] = ()  # those that are to be fetched
+
+    def accepts(self, model: Model) -> Sequence[str]:
+        return self.accept.get(model.name, ())
+
+    def unpack(self, model: Model, file: ModelFile, source: Source) -> None:
+        """Fetch the file from an archive or image; raises GiveUp, FetchError."""
+        from compreface_cli.models import unpack
+
+        if self.unpacking is None:
+            self.unpacking = unpack.Unpacking(
+                self.places, self.progress, self.note, self.limits or Limits(), self.local
+            )
+            self.unpacking.all = [
+                self._wanted(choice, each)
+                for choice in (first(other, self.places) for other in self.models)
+                for each in choice.files
+                if not any(local(choice, each, self.places))
+            ]
+        self.unpacking.take(self._wanted(model, file), source)
+
+    def _wanted(self, model: Model, file: ModelFile) -> Wanted:
+        from compreface_cli.models.unpack import Wanted
+
+        return Wanted(model, file, right_hashes(model, file, self.places, self.accepts(model)))
+
+
+def in_order(model: Model, run: Run) -> list[Model]:
+    """The choices of the model: first those whose files all lie here, then the others."""
+    choices = model.choices
+    if len(choices) == 1:
+        return [*choices]
+
+    def lies_here(choice: Model) -> bool:
+        try:
+            return all(
+                lying_here(choice, file, run.places, run.accepts(model), _silent)
+                for file in choice.files
+            )
+        except Unaccepted:
+            return False
+
+    return sorted(choices, key=lambda choice: not lies_here(choice))
+
+
+def first_of(model: Model, run: Run) -> dict[str, tuple[Path, str]]:
+    """As `all_of`, of the first choice of the model that can be had; names every attempt."""
+    attempts: list[tuple[Model, FetchError]] = []
+    for choice in in_order(model, run):
+        try:
+            return all_of(choice, run)
+        except FetchError as error:
+            attempts.append((choice, error))
+    raise none_of(model, attempts)
+
+
+def all_of(model: Model, run: Run) -> dict[str, tuple[Path, str]]:
+    """The local path and verified hash of each file of a choice, by its path in the entry.
+
+    Raises FetchError (missing, wrong or unaccepted file), ConflictError.
+    """
     obtained, unknown = {}, []
     for file in model.files:
         try:
-            obtained[file.path] = _obtain(model, file, places, accept, progress, note, limits)
+            obtained[file.path] = _obtain(model, file, run)
         except Unaccepted as unaccepted:
             unknown.append(unaccepted)
     if unknown:
+        accept = run.accepts(model)
         proven = [digest for _, digest in obtained.values()]
         stray = strays(model, accept, proven, unknown)
-        raise refusal(model, unknown, stray, newly_accepted(model, places, accept, proven))
+        again = newly_accepted(model, run.places, accept, proven)
+        raise refusal(model, unknown, stray, again)
     return obtained
 
 
-def _obtain(
-    model: Model,
-    file: ModelFile,
-    places: Places,
-    accept: Sequence[str],
-    progress: Progress,
-    note: Callable[[str], None],
-    limits: Limits | None,
-) -> tuple[Path, str]:
+def foreseen(model: Model, run: Run) -> None:
+    """Raises what `all_of` would of the files that lie here; asks no address."""
+    accept = run.accepts(model)
+    proven: list[str] = []
+    unknown = []
+    for file in model.files:
+        try:
+            here = lying_here(model, file, run.places, accept, run.note)
+            if here is None and not addresses(file, run.places):
+                raise no_file(model, file, run.places)
+            proven += [here[1]] if here else []
+        except Unaccepted as unaccepted:
+            unknown.append(unaccepted)
+    if unknown:
+        all_here = len(proven) + len(unknown) == len(model.files)
+        stray = strays(model, accept, proven, unknown) if all_here else []
+        raise refusal(model, unknown, stray, newly_accepted(model, run.places, accept, proven))
+
+
+def none_of(model: Model, attempts: Sequence[tuple[Model, FetchError]]) -> FetchError:
+    """The error of a model of which every choice has failed: that of its only one, or of all."""
+    errors = [error for _, error in attempts]
+    if len(errors) == 1:
+        return errors[0]
+    reasons = [
+        f"{choice.format}: {error.message.removeprefix(f'model {model.name}: ')}"
+        for choice, error in attempts
+    ]
+    absent = all(isinstance(error, UnreachableError) for error in errors)
+    return (UnreachableError if absent else FetchError)(
+        f"model {model.name} cannot be had from any of its files. As {'; as '.join(reasons)}",
+        hint=errors[0].hint,
+        details={**errors[0].details, "attempts": reasons},
+    )
+
+
+def _obtain(model: Model, file: ModelFile, run: Run) -> tuple[Path, str]:
     """The local path and verified hash of the source file, downloaded if necessary."""
-    here = lying_here(model, file, places, accept, note)
+    accept = run.accepts(model)
+    here = lying_here(model, file, run.places, accept, run.note)
     if here is not None:
         return here
-    urls, wanted = addresses(file, places), right_hashes(model, file, places, accept)
-    if urls:
-        from compreface_cli.models.download import fetch
+    sources = addresses(file, run.places)
+    if not sources:
+        raise no_file(model, file, run.places)
+    from compreface_cli.models.download import fetch
 
-        target = fetched(model, file, places)
-        # With several files, it is not known which accepted hash belongs to which.
-        proof = wanted if file.sha256 or len(model.files) == 1 else ()
-        fetch(
-            [source.url for source in urls], target, sha256=proof, place=file.path,
-            progress=progress, note=note, limits=limits,
-        )  # fmt: skip
-        digest = sha256_of(target)
-        if digest not in wanted:
-            raise Unaccepted(target, digest)
-        return target, digest
-    raise no_file(model, file, places)
+    wanted = right_hashes(model, file, run.places, accept)
+    # With several files, it is not known which accepted hash belongs to which.
+    proof = wanted if file.sha256 or len(model.files) == 1 else ()
+    target = fetched(model, file, run.places)
+    fetch(
+        sources, target, sha256=proof, place=file.path, progress=run.progress, note=run.note,
+        unpack=partial(run.unpack, model, file), limits=run.limits,
+    )  # fmt: skip
+    digest = sha256_of(target)
+    if digest not in right_hashes(model, file, run.places, accept):  # with what was proven just now
+        raise Unaccepted(target, digest)
+    return target, digest
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 def lying_here(
@@ -92,21 +201,23 @@ def lying_here(
     note: Callable[[str], None],
 ) -> tuple[Path, str] | None:
     """The local path and verified hash of the file; None if it must be downloaded."""
-    urls, wanted = addresses(file, places), right_hashes(model, file, places, accept)
+    sources, wanted = addresses(file, places), right_hashes(model, file, places, accept)
     wrong: list[tuple[Path, str]] = []
     for path in local(model, file, places):
         digest = sha256_of(path)
         if digest in wanted:
             return path, digest
-        if not file.sha256:
+        if not file.sha256 and not is_proven(file):
             raise Unaccepted(path, digest, changed=_accepted_before(model, file, places))
+        if path == fetched(model, file, places) and sources:
+            continue  # it is fetched again
         wrong.append((path, digest))
-        if urls:  # else the error below reports it
+        if sources:  # else the error below reports it
             note(
                 f"{path} is not used for model {model.name}: its hash is not accepted. To use it: "
                 f"--accept-hash {model.name}={digest}"
             )
-    if wrong and not urls:
+    if wrong and not sources:
         actual = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
         raise Unaccepted(*wrong[0], f"wrong hash: {actual}, expected {' or '.join(wanted)}")
     return None
@@ -115,9 +226,9 @@ def lying_here(
 def right_hashes(
     model: Model, file: ModelFile, places: Places, accept: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """The hashes that are right for the file: its own, and those accepted for the model."""
+    """The hashes that are right for the file: its own, those accepted, and those proven."""
     by_user = (*accepted.read(places.accepted).get(model.name, ()), *accept)
-    return tuple(dict.fromkeys((*file.sha256, *by_user)))
+    return tuple(dict.fromkeys((*file.sha256, *by_user, *proofs.known(model, file, places))))
 
 
 def _accepted_before(model: Model, file: ModelFile, places: Places) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
@@ -82,11 +83,12 @@ class Source:
         return self.text
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Source:
     """The source that this line names; raises ValueError with the reason if it names none."""
     if text.startswith("oci://"):
         return _image(text)
-    if any(character.isspace() or not character.isprintable() for character in text):
+    if " " in text or not text.isprintable():  # which no other space is
         raise ValueError("must be an address without spaces, like https://HOST/PATH")
     kind, plus, url = text.partition("+")
     if text.startswith(_WEB):

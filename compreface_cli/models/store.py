@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from compreface_cli import leftovers
-from compreface_cli.errors import UnreachableError, UsageError
-from compreface_cli.models import accepted, catalogue, prepare
+from compreface_cli.errors import FetchError, UnreachableError, UsageError
+from compreface_cli.models import accepted, catalogue, prepare, proofs
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import locked, sha256_of
 from compreface_cli.models.needed import Download, can_be_had, first, of
 from compreface_cli.models.obtain import (
+    Run,
     Unaccepted,
+    all_of,
     beyond_the_entry,
+    first_of,
+    foreseen,
+    in_order,
     lying_here,
     missing_hint,
-    newly_accepted,
-    no_file,
-    obtain_all,
-    refusal,
-    strays,
+    none_of,
 )
-from compreface_cli.models.places import Places, addresses, check_mirror, local, mirror_fault
+from compreface_cli.models.places import (
+    Places,
+    check_mirror,
+    is_proven,
+    local,
+    mirror_fault,
+    unfinished,
+)
 from compreface_cli.models.transfer import Limits, Progress
+
+if TYPE_CHECKING:
+    from compreface_cli.models.registry import Local
 
 __all__ = [
     "Download",
     "Places",
     "State",
+    "chosen",
     "ensure",
-    "fetch",
     "fetches",
+    "files",
     "fingerprint",
     "foresee",
+    "lies_here",
     "mirror_fault",
     "missing_hint",
     "needed",
     "obtainable",
     "state",
+    "unfinished",
 ]
 
 State = Literal["here", "missing", "damaged"]
-
-
-def _silent(text: str) -> None:
-    pass
 
 
 def state(model: Model, places: Places | None = None, *, by_hash: bool = False) -> State:
@@ -60,11 +71,29 @@ def state(model: Model, places: Places | None = None, *, by_hash: bool = False) 
     record = prepare.read_record(folder)
     if record is None:
         return "damaged" if (folder / "model.onnx").exists() else "missing"
-    if record.entry != prepare.entry_digest(model) or not _fits(model, record.sources, places):
-        return "missing"
-    if model.keep_source and not record.keeps_source:
+    if chosen(model, places) is None or (model.keep_source and not record.keeps_source):
         return "missing"
     return "here" if prepare.intact(folder, record, by_hash=by_hash) else "damaged"
+
+
+def chosen(model: Model, places: Places | None = None) -> Model | None:
+    """The choice that the model was prepared from; None if it was from none that it names now."""
+    places = places or Places()
+    record = prepare.read_record(places.models / model.name)
+    if record is None:
+        return None
+    known = accepted.read(places.accepted).get(model.name, ())
+    return next((c for c in model.choices if _made_from(c, record, places, known)), None)
+
+
+def _made_from(
+    choice: Model, record: prepare.Prepared, places: Places, known: Sequence[str]
+) -> bool:
+    """Whether the record is of this choice, and of files that it allows; `known`: accepted ones."""
+    return record.entry == prepare.entry_digest(choice) and all(
+        record.sources.get(file.path) in (*file.sha256, *known, *proofs.known(choice, file, places))
+        for file in choice.files
+    )
 
 
 def obtainable(model: Model, places: Places | None = None) -> bool:
@@ -78,10 +107,14 @@ def obtainable(model: Model, places: Places | None = None) -> bool:
 def fetches(model: Model, places: Places | None = None) -> bool:
     """Whether `ensure` would download anything: it is not prepared, and not all files are here."""
     places = places or Places()
-    if state(model, places) == "here":
-        return False
+    return state(model, places) != "here" and not lies_here(model, places)
+
+
+def lies_here(model: Model, places: Places | None = None) -> bool:
+    """Whether all its source files are on this machine, with hashes that are right."""
+    places = places or Places()
     choice = first(model, places)
-    return not all(_is_here(choice, file, places) for file in choice.files)
+    return all(_is_here(choice, file, places) for file in choice.files)
 
 
 def _is_here(model: Model, file: ModelFile, places: Places) -> bool:
@@ -119,11 +152,13 @@ def ensure(
     accept_hash: Accepted | None = None,
     places: Places | None = None,
     limits: Limits | None = None,
+    local: Local | None = None,
     timeout_s: float | None = None,
 ) -> dict[str, Path]:
     """The prepared folder of each model by name; downloads and prepares what is missing.
 
-    `timeout_s` limits the preparation of each model; by default prepare.CONVERT_TIMEOUT_S.
+    `timeout_s` limits the preparation of each model; by default prepare.CONVERT_TIMEOUT_S. `local`
+    opens the images that Docker has.
     `python` returns the interpreter of the engine's environment and is called only if a model must
     be prepared. Raises FetchError (missing, wrong or unaccepted file), UsageError (`accept_hash`
     names another model), ConflictError (another cf holds the lock).
@@ -131,35 +166,84 @@ def ensure(
     places = places or Places()
     accept_hash = _of_these(models, accept_hash)
     leftovers.sweep(".", places.models)
+    absent = [model for model in models if state(model, places) != "here"]
+    run = Run(places, accept_hash, note, progress, limits, local, models=absent)
     ready = {}
     for model in models:
         folder = places.models / model.name
         with locked(folder, note=note):
-            accept = accept_hash.get(model.name, ())
-            if not _usable(model, places, note, accept):
+            if not _usable(model, places, note, run.accepts(model)):
                 check_mirror(places)
-                sources = obtain_all(model, places, accept, progress, note, limits)
-                with progress(f"preparing model {model.name}", None):
-                    prepare.prepare(
-                        model, sources, folder,
-                        python=python(), portrait=portrait, timeout_s=timeout_s,
-                    )  # fmt: skip
-                # Not before: the converter may refuse the file.
-                digests = [digest for _, digest in sources.values()]
-                accepted.record(places.accepted, model.name, beyond_the_entry(model, digests))
+                _prepare(model, run, folder, python, portrait, timeout_s)
         ready[model.name] = folder
     return ready
+
+
+def _prepare(
+    model: Model,
+    run: Run,
+    folder: Path,
+    python: Callable[[], Path],
+    portrait: Path,
+    timeout_s: float | None,
+) -> None:
+    """Prepare the model from the first of its choices that can be had and converted."""
+    attempts: list[tuple[Model, FetchError]] = []
+    for choice in in_order(model, run):
+        if attempts:
+            run.note(f"{attempts[-1][1].message}. Trying another file, {choice.format}")
+        try:
+            files = all_of(choice, run)
+            with run.progress(f"preparing model {model.name}", None):
+                prepare.prepare(
+                    choice, files, folder, python=python(), portrait=portrait, timeout_s=timeout_s
+                )
+        except FetchError as error:
+            attempts.append((choice, error))
+            continue
+        # Not before: the converter may refuse the file.
+        digests = [digest for _, digest in files.values() if digest in run.accepts(model)]
+        accepted.record(run.places.accepted, model.name, beyond_the_entry(choice, digests))
+        return
+    raise none_of(model, attempts)
+
+
+def files(
+    models: Sequence[Model],
+    progress: Progress,
+    *,
+    note: Callable[[str], None] = lambda text: None,
+    accept_hash: Accepted | None = None,
+    places: Places | None = None,
+    limits: Limits | None = None,
+    local: Local | None = None,
+) -> dict[str, dict[str, tuple[Path, str]]]:
+    """The files of each model by name: path in its entry -> local path, verified SHA-256.
+
+    Downloads what is missing and prepares nothing. Where a model has alternatives, those of the
+    first that can be had. Raises as `ensure` does.
+    """
+    places = places or Places()
+    if models:
+        check_mirror(places)
+    run = Run(places, _of_these(models, accept_hash), note, progress, limits, local, models=models)
+    obtained = {}
+    for model in models:
+        with locked(places.models / model.name, note=note):
+            obtained[model.name] = first_of(model, run)
+    return obtained
 
 
 def fetch(
     models: Sequence[Model],
     progress: Progress,
     *,
-    note: Callable[[str], None] = _silent,
+    note: Callable[[str], None] = lambda text: None,
     accept_hash: Accepted | None = None,
     optional: Container[str] = (),
     places: Places | None = None,
     limits: Limits | None = None,
+    local: Local | None = None,
 ) -> dict[str, UnreachableError]:
     """Find or download the files of the models that `ensure` would prepare, and prepare none.
 
@@ -167,16 +251,16 @@ def fetch(
     are raised. Raises as `ensure` does.
     """
     places = places or Places()
-    accept_hash = _of_these(models, accept_hash)
+    absent = [model for model in models if state(model, places) != "here"]
+    run = Run(places, _of_these(models, accept_hash), note, progress, limits, local, models=absent)
     unreachable = {}
     for model in models:
         with locked(places.models / model.name, note=note):
-            accept = accept_hash.get(model.name, ())
-            if _usable(model, places, _silent, accept):
+            if _usable(model, places, _silent, run.accepts(model)):
                 continue
             check_mirror(places)
             try:
-                obtain_all(model, places, accept, progress, note, limits)
+                first_of(model, run)
             except UnreachableError as error:
                 error.details.setdefault("model", model.name)
                 if model.name not in optional:
@@ -193,29 +277,34 @@ def foresee(
     Raises what `ensure` would of the files that lie here.
     """
     places = places or Places()
-    accept_hash = _of_these(models, accept_hash)
+    run = Run(places, _of_these(models, accept_hash), _silent, _no_progress)
     ready = set()
     for model in models:
         if _usable(model, places, _silent):
             ready.add(model.name)
             continue
         check_mirror(places)
-        accept = accept_hash.get(model.name, ())
-        proven: list[str] = []
-        unknown = []
-        for file in model.files:
+        attempts: list[tuple[Model, FetchError]] = []
+        choices = in_order(model, run)
+        for choice in choices:
             try:
-                here = lying_here(model, file, places, accept, _silent)
-                if here is None and not addresses(file, places):
-                    raise no_file(model, file, places)
-                proven += [here[1]] if here else []
-            except Unaccepted as unaccepted:
-                unknown.append(unaccepted)
-        if unknown:
-            all_here = len(proven) + len(unknown) == len(model.files)
-            stray = strays(model, accept, proven, unknown) if all_here else []
-            raise refusal(model, unknown, stray, newly_accepted(model, places, accept, proven))
+                foreseen(choice, run)
+                break
+            except FetchError as error:
+                attempts.append((choice, error))
+        if len(attempts) == len(choices):
+            raise none_of(model, attempts)
     return frozenset(ready)
+
+
+def _no_progress(
+    label: str, total: float | None
+) -> AbstractContextManager[Callable[[float], None]]:
+    return nullcontext(lambda amount: None)
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 def _of_these(models: Sequence[Model], accept_hash: Accepted | None) -> Accepted:
@@ -239,22 +328,20 @@ def _usable(
     if current == "missing":
         return False
     record = prepare.read_record(places.models / model.name)
+    choice = chosen(model, places)
+    if record is None or choice is None:
+        return False
     known = accepted.read(places.accepted).get(model.name, [])
-    for file in model.files:
-        for path in local(model, file, places, mirror=False):
+    for file in choice.files:
+        for path in local(choice, file, places, mirror=False):
             digest = sha256_of(path)
-            if record is None or digest == record.sources.get(file.path):
+            if digest == record.sources.get(file.path):
                 continue
-            if file.sha256 and digest not in (*file.sha256, *known):
+            right = (*file.sha256, *known, *proofs.known(choice, file, places))
+            if digest not in right and (file.sha256 or is_proven(file)):
                 note(f"{path} is not the file that model {model.name} was made from")
                 continue
-            if digest in (*file.sha256, *known, *accept):
+            if digest in (*right, *accept):
                 note(f"{path} has changed: preparing model {model.name} again")
             return False
     return True
-
-
-def _fits(model: Model, sources: Mapping[str, str], places: Places) -> bool:
-    """Whether the model was prepared from files that the build accepts."""
-    known = accepted.read(places.accepted).get(model.name, [])
-    return all(sources.get(file.path) in (*file.sha256, *known) for file in model.files)

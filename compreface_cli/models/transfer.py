@@ -175,7 +175,7 @@ class Transfer:
         request = self.client.build_request("GET", self.url, headers=headers)
         for _ in range(self.limits.redirects + 1):
             if request.url.scheme not in ("http", "https"):
-                scheme = request.url.scheme
+                scheme = request.url.scheme or "a file of this machine"
                 raise GiveUp(f"only http and https addresses are supported, not {scheme}")
             response = self.client.send(request, stream=True)
             if response.next_request is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from compreface_cli import locks
 from compreface_cli.instance.records import Record
 from compreface_cli.models.files import lock_of, locked
+from compreface_cli.models.places import layers, unfinished, whole_of
 from compreface_cli.models.store import Places
 from compreface_cli.plan.plan import Plan
 from compreface_cli.removal import things
@@ -16,6 +17,8 @@ from compreface_cli.removal.things import Thing
 from compreface_cli.weights import known, verify
 
 _PREPARED, _FETCHED = "prepared model", "fetched model"
+_LAYER, _ARCHIVE = "layer of an image", "archive"
+_CUT = "not complete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,11 @@ def unused(users: Users | None) -> Iterator[Thing]:
             if each.state == "damaged":
                 yield _thing(_FETCHED, name, each.path, "with a wrong hash", places)
         for path in sorted((places.weights / name).glob("*")):
-            if path.name.endswith(verify.INCOMPLETE) and path.is_file():
-                yield _thing(_FETCHED, name, path, "not complete", places)
+            if path.name.endswith(known.INCOMPLETE) and path.is_file():
+                yield _thing(_FETCHED, name, path, _CUT, places)
+    for path in unfinished(places):  # the next run would resume them
+        kind = _LAYER if path.parent == layers(places) else _ARCHIVE
+        yield Thing(kind, str(path), things.size_of(path), _removal(whole_of(path), path), _CUT)
 
 
 def _of_record(record: Record | None) -> set[str]:
@@ -71,9 +77,15 @@ def _of_record(record: Record | None) -> set[str]:
 
 def _thing(kind: str, model: str, place: Path, why: str, places: Places) -> Thing:
     """As `things.of_path`; its removal raises ConflictError if another `cf` works on the model."""
+    remove = _removal(places.models / model, place)
+    return Thing(kind, str(place), things.size_of(place), remove, why)
+
+
+def _removal(held: Path, place: Path) -> Callable[[], None]:
+    """Removes `place` while it holds the lock of `held`."""
 
     def remove() -> None:
-        with locked(places.models / model, note=lambda text: None, wait_s=0.0):
+        with locked(held, note=lambda text: None, wait_s=0.0):
             things.erase(place)
 
-    return Thing(kind, str(place), things.size_of(place), remove, why)
+    return remove

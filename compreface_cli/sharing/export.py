@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,16 @@ from compreface_cli.builds import builds
 from compreface_cli.builds.builds import BuildFile
 from compreface_cli.builds.spec import ModelSpec
 from compreface_cli.cleanup import interruptible
+from compreface_cli.config import settings
 from compreface_cli.config.textfile import read_bytes
+from compreface_cli.deploy import licences
+from compreface_cli.docker import image_files
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
-from compreface_cli.models import accepted, catalogue, needed, prepare, store
+from compreface_cli.models import accepted, catalogue, prepare, store
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import disk_error, sha256_of
-from compreface_cli.models.obtain import obtain_all
-from compreface_cli.models.places import Places, check_mirror
+from compreface_cli.models.places import Places
+from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.sharing import archive, manifest
 from compreface_cli.sharing.manifest import Hash, Inside, Manifest, SharedModel
@@ -40,7 +43,13 @@ class Exported:
 
 
 def export(
-    build: str, target: Path, out: Output, *, with_models: bool = False, force: bool = False
+    build: str,
+    target: Path,
+    out: Output,
+    *,
+    with_models: bool = False,
+    force: bool = False,
+    accept_licence: Sequence[str] | None = None,
 ) -> Exported:
     """Write the build to `target`, whole or not at all.
 
@@ -49,8 +58,11 @@ def export(
     """
     _refuse(target, force)
     file = builds.load(build)
-    models, places = plan_of(file).models, Places()
+    plan, places = plan_of(file), Places()
+    models = plan.models
     with interruptible():
+        if with_models:
+            _agree(plan, accept_licence, places, out)
         found = _obtained(models, places, out) if with_models else {}
         inside = {
             path: Inside(sha256=digest, bytes=place.stat().st_size)
@@ -133,17 +145,27 @@ def _standing(file: ModelFile, digest: str, kept: list[str]) -> Literal["entry",
     return "user" if digest in kept else "source"
 
 
+def _agree(plan: Plan, accepts: Sequence[str] | None, places: Places, out: Output) -> None:
+    """Have the terms of the weights accepted that would be fetched; raises FetchError."""
+    chosen = settings.resolve({"accept_licence": accepts})
+    licences.agree(
+        plan.models,
+        licences.terms_of(plan),
+        chosen.get("accept_licence") or (),
+        chosen.origin("accept_licence"),
+        out,
+        fetches=lambda model: not store.lies_here(model, places),
+    )
+
+
 def _obtained(
     models: tuple[Model, ...], places: Places, out: Output
 ) -> dict[str, tuple[Path, str]]:
     """The local path and verified hash of each model file, by its path below a mirror."""
-    found: dict[str, tuple[Path, str]] = {}
-    if models:
-        check_mirror(places)
-    for model in models:
-        choice = needed.first(model, places)
-        found |= obtain_all(choice, places, (), out.progress, out.note, None)
-    return found
+    obtained = store.files(
+        models, out.progress, note=out.note, places=places, local=image_files.opened
+    )
+    return {path: proven for files in obtained.values() for path, proven in files.items()}
 
 
 def _write(target: Path, texts: Mapping[str, bytes], files: Mapping[str, Path]) -> None:

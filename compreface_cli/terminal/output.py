@@ -116,14 +116,16 @@ class Output:
                 human(self.console())
 
     def lines(
-        self, document: Mapping[str, Any], human: Callable[[int], Iterable[tuple[str, str]]]
+        self,
+        document: Callable[[], Mapping[str, Any]],
+        human: Callable[[int], Iterable[tuple[str, str]]],
     ) -> None:
         """As `result`, of lines with the name of a style or "", drawn for a width in characters.
 
         Only a terminal shows styles, so elsewhere Rich need not be imported.
         """
         if self.json_mode:
-            self.write_json(document)
+            self.write_json(document())
             return
         with written():
             if sys.stdout.isatty() or os.environ.get("FORCE_COLOR"):

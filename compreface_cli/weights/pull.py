@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +14,16 @@ from compreface_cli.checks import raise_for
 from compreface_cli.checks.model_files import unobtainable
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths, settings
-from compreface_cli.deploy import licences
+from compreface_cli.deploy import downloads, licences
+from compreface_cli.docker import image_files
 from compreface_cli.engine import venv
-from compreface_cli.errors import ConfigurationError, FetchError, UsageError
-from compreface_cli.models import licence, store
+from compreface_cli.errors import ConfigurationError, UnreachableError, UsageError
+from compreface_cli.models import catalogue, licence, needed, store
+from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.entry import Model
 from compreface_cli.models.licence import Terms
+from compreface_cli.models.needed import Download
+from compreface_cli.models.store import Places
 from compreface_cli.plan import fallbacks
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.terminal.heartbeat import Heartbeat
@@ -40,11 +45,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The models to fetch, with the terms of each; `optional`: names of those with a fallback."""
+    """The models to fetch, with the terms of each; `optional`: names of those with a fallback.
+
+    `needed`: what was not on this machine when the run began.
+    """
 
     models: tuple[Model, ...]
     terms: Mapping[str, Terms]
     optional: frozenset[str]
+    needed: tuple[Download, ...] = ()
 
     @property
     def required(self) -> tuple[Model, ...]:
@@ -53,7 +62,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class Prepared:
     """A prepared model; `was_here`: before this run already."""
 
     name: str
@@ -61,7 +70,15 @@ class Pulled:
     was_here: bool
 
 
-def pull(request: Request, out: Output) -> list[Pulled]:
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The prepared models, and what was downloaded for them."""
+
+    models: tuple[Prepared, ...]
+    downloads: tuple[Download, ...]
+
+
+def pull(request: Request, out: Output) -> Pulled:
     """Fetch and prepare what is missing of those models. Raises what `store.ensure` does."""
     with interruptible():
         wanted = settle(request, out)
@@ -75,30 +92,53 @@ def pull(request: Request, out: Output) -> list[Pulled]:
             ).python
 
         def ensure(models: Sequence[Model]) -> Mapping[str, Path]:
-            accept = request.accept_hash
             return store.ensure(
                 models,
                 Heartbeat(out).progress,
                 python=python,
                 portrait=resources.portrait(),
                 note=out.note,
-                accept_hash={m.name: accept[m.name] for m in models if m.name in accept},
+                accept_hash=of_these(models, request.accept_hash),
+                local=image_files.opened,
             )
 
         folders = with_fallbacks(wanted, ensure, out)
-        return [Pulled(name, folder, name in ready) for name, folder in folders.items()]
+        made = (Prepared(name, folder, name in ready) for name, folder in folders.items())
+        return Pulled(tuple(made), wanted.needed)
 
 
-def settle(request: Request, out: Output) -> Wanted:
-    """The models of the request, once all can be had and their terms are accepted."""
+def of_these(models: Sequence[Model], accept_hash: Accepted) -> Accepted:
+    """The accepted hashes of these models."""
+    names = {model.name for model in models}
+    return {name: hashes for name, hashes in accept_hash.items() if name in names}
+
+
+def settle(request: Request, out: Output, *, mirrored: Places | None = None) -> Wanted:
+    """The models of the request, once all can be had and their terms are accepted.
+
+    Says how large the downloads are. `mirrored`: where the source files of all are looked for,
+    also of models that are prepared; None: they are to be prepared.
+    """
     chosen = settings.resolve({"accept_licence": list(request.accept_licence) or None})
     for note in chosen.notes:
         out.note(note)
     wanted = asked_for(request.names, chosen)
     raise_for(unobtainable(wanted.required))
+    if mirrored is None:
+        required, fetches = store.needed(wanted.models), store.fetches
+    else:
+        required = needed.of(wanted.models, mirrored, catalogue.PATH)
+        fetches = partial(_is_not_here, places=mirrored)
+    if required:
+        out.note(f"To be downloaded: {downloads.words(required)}")
+        downloads.require_room(required)
     accepts, origin = chosen.get("accept_licence") or (), chosen.origin("accept_licence")
-    licences.agree(wanted.models, wanted.terms, accepts, origin, out)
-    return wanted
+    licences.agree(wanted.models, wanted.terms, accepts, origin, out, fetches=fetches)
+    return replace(wanted, needed=required)
+
+
+def _is_not_here(model: Model, places: Places) -> bool:
+    return not store.lies_here(model, places)
 
 
 def with_fallbacks(
@@ -107,7 +147,7 @@ def with_fallbacks(
     """What `obtain` gives for the models, by name; warns of optional ones that cannot be had."""
     try:
         return dict(obtain(wanted.models))
-    except FetchError:
+    except UnreachableError:
         if not wanted.optional:
             raise
     done = dict(obtain(wanted.required))
@@ -115,7 +155,7 @@ def with_fallbacks(
         if model.name in wanted.optional:
             try:
                 done |= obtain([model])
-            except FetchError as error:
+            except UnreachableError as error:
                 out.warning(f"{error.message}; builds that have a fallback for it use that")
     return done
 

@@ -191,6 +191,7 @@ class _RegistryHandler(_Handler):
             self.close_connection = True
             self.send_response(200)
             self.send_header("Content-Length", str(size))
+            self.send_header("Connection", "close")
             self.end_headers()
             for chunk in made():
                 self.wfile.write(chunk)

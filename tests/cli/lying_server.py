@@ -74,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[start:] if status == 206 else b""
         self.send_response(status)
         self.send_header("Content-Type", answer.content_type)
+        self.send_header("Connection", "close")  # else the next request may meet the closing one
         if answer.etag:
             self.send_header("ETag", answer.etag)
         if answer.location:

@@ -200,3 +200,15 @@ def test_terms_of_several_runs_are_kept_side_by_side(tmp_path: Path) -> None:
     assert consent.due({"a": first, "b": second, "c": first}, record) == {"c": first}
     assert set(consent.due({"a": second}, record)) == {"a"}
     assert [path.name for path in record.parent.iterdir()] == [record.name]
+
+
+def test_an_export_with_models_asks_too(cf: Cf, tmp_path: Path, server: LyingServer) -> None:
+    build = write(tmp_path, f"{server.url}/m.onnx")
+    export = ("export", build, "-o", "mine.cf.tar")
+    assert cf(*export).code == 0  # nothing is fetched
+    ended = cf(*export, "--with-models", "--force")
+    assert ended.code == 9
+    assert_named(ended.err, "my-model", "--accept-licence my-model")
+    assert server.requests == []
+    done = cf(*export, "--with-models", "--force", "--accept-licence", "my-model")
+    assert (done.code, len(server.requests)) == (0, 1)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.builds.builds import model_of
+from compreface_cli.builds.builds import listed, model_of
 from compreface_cli.builds.spec import model_from_data
 from compreface_cli.docker.probe import Quick
-from compreface_cli.inspect.list_builds import Row, rows
+from compreface_cli.inspect.list_builds import Host, Row, rows
 from compreface_cli.models import catalogue, prepare
 from compreface_cli.models.entry import Model
 from compreface_cli.plugin_table import UI_PLUGINS
@@ -38,7 +38,7 @@ def builds(cf: Cf, *flags: str) -> dict[str, dict[str, Any]]:
 
 
 def seen(flags: frozenset[str] | None = FIT, gpu: bool = False) -> dict[str, Row]:
-    return {row.name: row for row in rows(None, host_flags=flags, gpu=gpu)}
+    return {row.name: row for row in rows(Host(flags, gpu), listed())}
 
 
 def prepared(root: Path, model: Model, digest: str = SHA) -> Path:
@@ -194,7 +194,7 @@ def test_a_local_process_is_running_without_docker(cf: Cf, tmp_path: Path) -> No
 
 def test_instances_in_docker_and_as_processes_are_listed_together(cf: Cf) -> None:
     docker = Quick({"embedded": ("a:1",)}, {"embedded": ("one",)})
-    row = rows(docker, host_flags=FIT, gpu=False)[0]
+    row = rows(Host(FIT, gpu=False, docker=docker), listed())[0]
     assert (row.images, row.running) == (("a:1",), ("one",))
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from compreface_cli.builds import measured
+from compreface_cli.builds.builds import listed as listed_files
 from compreface_cli.inspect import described, models_here
-from compreface_cli.inspect.list_builds import Row, rows
+from compreface_cli.inspect.list_builds import Host, Row, rows
 from compreface_cli.models import catalogue, consent, licence
 from compreface_cli.runtimes import FLAGS
 from tests.cli.build_files import SHA, build_data, model_entry, plain_data, write
@@ -54,7 +55,7 @@ def listed(cf: Cf, *flags: str) -> list[str]:
 
 
 def seen(**host: Any) -> dict[str, Row]:
-    found = rows(None, **{"host_flags": FIT, "gpu": False, **host})
+    found = rows(Host(**{"flags": FIT, "gpu": False, **host}), listed_files())
     return {row.name: row for row in found}
 
 

@@ -50,7 +50,8 @@ def test_all_models_are_listed_with_their_builds_and_terms(cf: Cf) -> None:
     rows = {row["name"]: row for row in cf("models", "list", "--all", "--json").document["models"]}
     facenet = rows["20180402-114759"]
     assert "facenet" in facenet["builds"]
-    assert (facenet["state"], facenet["bytes"]) == ("absent", {"prepared": 0, "downloaded": 0})
+    assert (facenet["state"], facenet["folder"]) == ("absent", None)
+    assert (facenet["bytes"]["prepared"], facenet["bytes"]["downloaded"]) == (0, 0)
     assert facenet["terms"]["commercial"] == "unclear"
     assert rows["adaface_ir_18"]["builds"] == []
 
@@ -83,7 +84,10 @@ def test_a_build_without_models_needs_none(cf: Cf) -> None:
 def test_a_model_is_pulled_listed_verified_and_found(
     local_cf: LocalCf, build: str, server: LyingServer
 ) -> None:
-    (pulled,) = local_cf.json("models", "pull", "mine", "--accept-licence", "all")["models"]
+    done = local_cf.json("models", "pull", "mine", "--accept-licence", "all")
+    (pulled,) = done["models"]
+    (download,) = done["downloads"]
+    assert (download["models"], download["files"]) == (["my-model"], ["own/my-model.onnx"])
     folder = local_cf.data / "models" / "my-model"
     assert pulled == {"name": "my-model", "folder": str(folder), "was_here": False}
     assert local_cf.json("models", "pull", "mine")["models"][0]["was_here"]
@@ -93,6 +97,7 @@ def test_a_model_is_pulled_listed_verified_and_found(
     assert (row["name"], row["builds"], row["state"]) == ("my-model", ["mine"], "prepared")
     assert row["bytes"]["downloaded"] == len(WEIGHTS)
     assert row["terms"]["licence"] == "research only"
+    assert row["sources"] == [f"{server.url}/m.onnx"]
     assert local_cf.run("models", "path", "my-model").stdout.strip() == str(folder)
     assert {each["state"] for each in local_cf.json("models", "verify")["verified"]} == {"intact"}
     assert local_cf.json("models", "prune", "--yes")["removed"] == []
@@ -177,6 +182,28 @@ def _lay(*folders: Path) -> None:
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(bytes(200_000))
+
+
+def test_an_archive_that_was_not_unpacked_to_the_end_is_pruned(cf: Cf) -> None:
+    archives = paths.cache_dir() / "weights" / ".fetching"
+    left, used = archives / "0123", archives / "4567"
+    _lay(left / "archive", used / "archive")
+    with locked(used, note=print):  # another cf unpacks it
+        (removed,) = cf("models", "prune", "--json", "--yes").document["removed"]
+    assert (removed["name"], left.exists(), used.exists()) == (str(left), False, True)
+
+
+def test_a_layer_whose_download_was_cut_off_is_pruned(cf: Cf, tmp_path: Path) -> None:
+    folder = paths.cache_dir() / "layers"
+    folder.mkdir(parents=True)
+    for name in ("a.layer.part", "a.layer.part.json", "b.layer", "c.layer.part"):
+        (folder / name).write_bytes(b"half")
+    with locked(folder / "c.layer", note=print):  # another cf downloads it
+        removed = cf("models", "prune", "--json", "--yes").document["removed"]
+    assert {Path(row["name"]).name for row in removed} == {
+        "a.layer.part", "a.layer.part.json", "b.layer"
+    }  # fmt: skip
+    assert [path.name for path in folder.iterdir()] == ["c.layer.part"]
 
 
 def test_only_models_that_nothing_needs_are_pruned(cf: Cf, tmp_path: Path) -> None:

@@ -373,7 +373,7 @@ def test_a_detector_is_prepared_without_what_belongs_to_a_calculator(bench: Benc
 
 def test_every_google_drive_id_of_the_catalogue_is_whole() -> None:
     origins = {name: known.origin for name, known in catalogue.about().items()}
-    ids = {name: re.findall(r"\(id ([^)]*)\)", origin) for name, origin in origins.items()}
+    ids = {name: re.findall(r"Drive\s\(([^)]*)\)", origin) for name, origin in origins.items()}
     assert len([found for found in ids.values() if found]) > 15
     for name, found in ids.items():
         for one in found:

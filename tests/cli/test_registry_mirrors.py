@@ -174,6 +174,17 @@ def test_a_proxy_of_the_environment_is_used(
     assert server.requests[-1]["host"] == "mirror.example"
 
 
+def test_a_registry_of_this_machine_is_asked_without_a_proxy(
+    server: LyingRegistry, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    get(server.reference(upstream(), "setup"), place)
+    assert (place / "0").read_bytes() == WEIGHTS
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import shutil
+import subprocess
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ from compreface_cli.docker.labels import LABEL_COPY
 from compreface_cli.errors import FetchError
 from compreface_cli.models import registry
 from compreface_cli.models.registry.reference import Reference
-from tests.e2e.machine import REGISTRY, Docker
+from tests.e2e.machine import REGISTRY, Docker, free_port, wait_until
 from tests.shared import SHARED
 
 BASE = "python:3.11-slim-bookworm"
@@ -27,6 +30,7 @@ MODELS = "app/ml/.models"
 FACENET = f"{MODELS}/facenet/calculator/20180402-114759/20180402-114759.pb"
 PARAMETERS = f"{MODELS}/insightface/calculator/arcface_mobilefacenet/model-0000.params"
 REMOVED = f"{MODELS}/facenet/calculator/20180402-114759/archive.zip"
+SECRET = "$2b$05$DZv5EiIBpSfDgwixiiEMGuzbmsn91LgdfFB.4vBRpZAlU7/wDhdn2"  # bcrypt of "secret"
 HINT = "facescan.plugins.setup"
 # As upstream's: the frameworks and the models come from one step, which runs its own module.
 SETUP = f"""
@@ -138,6 +142,51 @@ def test_a_path_that_dockers_copy_lacks_comes_from_the_registry(
     with pytest.raises(FetchError):
         get(absent, tmp_path, f"{folder}/x.pb", local=image_files.opened)
     assert docker("ps", "--all", "--quiet", f"--filter=label={LABEL_COPY}") == ""
+
+
+@contextmanager
+def with_a_login(folder: Path) -> Iterator[str]:
+    """A registry that serves the user `me` with the password `secret` only; its host and port."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("the program docker-registry is absent")
+    host = f"127.0.0.1:{free_port()}"
+    (folder / "users").write_text(f"me:{SECRET}\n")
+    (folder / "registry.yml").write_text(
+        f"version: 0.1\nhttp: {{addr: '{host}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/store}}}}\n"
+        f"auth: {{htpasswd: {{realm: tests, path: {folder}/users}}}}\n"
+    )
+    with (folder / "log").open("w") as log:
+        child = subprocess.Popen(
+            [program, "serve", str(folder / "registry.yml")], stdout=log, stderr=log
+        )
+        try:
+            wait_until(lambda: "listening on" in (folder / "log").read_text())
+            yield host
+        finally:
+            child.terminate()
+            child.wait(20)
+
+
+def test_a_registry_with_a_login_is_read_with_that_of_docker(
+    docker: Docker, image: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    with with_a_login(tmp_path) as host:
+        name = f"{host}/{image.repository}:1.2.0"
+        docker("tag", f"{LOCAL_REGISTRY}/{image.repository}:1.2.0", name)
+        docker.own.append(name)
+        docker("login", "--username=me", "--password=secret", host)
+        docker("push", name)
+        private = replace(image, registry=host)
+        get(private, tmp_path, FACENET)
+        assert (tmp_path / "0").read_bytes() == random.Random(1).randbytes(3_000_000)
+        docker("logout", host)
+        with pytest.raises(FetchError) as caught:
+            get(private, tmp_path, FACENET)
+    assert caught.value.details["status"] == 401
+    assert f"docker login {host}" in (caught.value.hint or "")
 
 
 def test_an_image_that_docker_does_not_have_comes_from_the_registry(

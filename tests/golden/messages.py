@@ -32,6 +32,7 @@ from tests.golden import (
     photos_messages,
     registry_messages,
     sharing_messages,
+    sources_messages,
     weights_messages,
 )
 
@@ -60,6 +61,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "photos": photos_messages.CASES,
     "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,
+    "sources": sources_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
 

@@ -20,6 +20,7 @@ from compreface_cli.models import accepted, download
 from compreface_cli.models.download import Limits
 from compreface_cli.models.entry import ModelFile
 from compreface_cli.models.files import disk_error, locked
+from compreface_cli.models.sources import Source
 from tests.cli.fake_facts import plan
 from tests.cli.lying_server import Answer, lying_server
 from tests.cli.model_bench import SHA, WEIGHTS, Bench, a_model
@@ -142,7 +143,7 @@ def _fetch(*answers: Answer, sha256: Sequence[str] = (SHA,), limits: Limits = QU
 def _address(url: str) -> Case:
     """The error of fetching from there."""
     return lambda folder: download.fetch(
-        [url],
+        [Source("https", url, url)],
         folder / "m.onnx",
         sha256=[SHA],
         progress=_progress,

@@ -16,7 +16,8 @@ from tests.shared import ROOT
 CLI = ROOT / "compreface_cli"
 MESSAGES: Final = {
     **dict.fromkeys((name for name in vars(errors) if name.endswith("Error")), 0),
-    **dict.fromkeys(("BadValue", "GiveUp", "TryAgain", "Unfit", "Unusable", "WrongFile"), 0),
+    **dict.fromkeys(("BadValue", "GiveUp", "Refused", "TryAgain", "Unfit", "Unusable"), 0),
+    "WrongFile": 0,
     **dict.fromkeys(("misfit", "ok", "warn"), 1),
     "fail": 2,
     "Fault": 3,

@@ -11,8 +11,9 @@ from compreface_cli.deploy import licences
 from compreface_cli.models import consent
 from compreface_cli.models.entry import ModelFile
 from compreface_cli.models.licence import Terms
+from compreface_cli.models.store import Places
 from compreface_cli.terminal.output import Output
-from compreface_cli.weights import known, pull, verify
+from compreface_cli.weights import known, mirror, pull, verify
 from tests.cli import fetched_build
 from tests.cli.fake_facts import plan
 from tests.cli.model_bench import SHA, Bench, a_model
@@ -58,6 +59,18 @@ def _differing(folder: Path) -> object:
     return pull.asked_for(["my-model"], Settings())
 
 
+def _mirror_at_a_file(folder: Path) -> object:
+    (folder / "mirror").write_text("")
+    return mirror.make(pull.Request((), {}, ()), Path("mirror"), Output(quiet=True))
+
+
+def _mirror_outside(folder: Path) -> object:
+    files = (ModelFile("../mine.onnx", (SHA,), ()),)
+    wanted = pull.Wanted((a_model(files=files),), TERMS, frozenset())
+    obtained = {"mine": {"../mine.onnx": (folder / "mine.onnx", SHA)}}
+    return mirror.put(wanted, obtained, folder, Places(), Output(quiet=True))
+
+
 def _optional(folder: Path) -> object:
     """The warning about a model that has a fallback."""
     wanted = pull.Wanted((a_model(),), TERMS, frozenset({"mine"}))
@@ -87,6 +100,8 @@ CASES: Final[Mapping[str, Case]] = {
     "pull: no such name": lambda _: pull.asked_for(["w600k_mbff"], Settings()),
     "pull: builds differ": _differing,
     "pull: a model with a fallback": _optional,
+    "mirror: no folder": _mirror_at_a_file,
+    "mirror: a path that leads out of it": _mirror_outside,
     "verify: not here": lambda _: verify.verify(["w600k_mbf"], known.named(), print),
     "path: not prepared": lambda _: known.folder_of("w600k_mbf"),
     "path: no such model": lambda _: known.folder_of("nobody"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from compreface_cli.models.registry.credentials import Credentials
 from compreface_cli.models.registry.mirrors import Endpoint
+from compreface_cli.models.registry.reference import loopback
 from compreface_cli.models.transfer import GiveUp, Limits, TryAgain, retry_after
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ def opened(
         headers={"Accept-Encoding": "identity", "User-Agent": "compreface-cli"},
         follow_redirects=False,
         verify=not endpoint.insecure,
+        # No proxy for this machine, as Go and so Docker have it.
+        mounts={f"all://{endpoint.host}": None} if loopback(endpoint.host) else None,
     ) as client:
         if (
             endpoint.insecure
