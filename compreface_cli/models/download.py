@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from compreface_cli.errors import CfError, FetchError, UnreachableError
+from compreface_cli.models import origins
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.sources import Source, parse
 from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer, WrongFile
@@ -86,6 +87,7 @@ def fetch(
                         known.url, target, sha256=sha256, limits=limits, progress=progress,
                         note=note, sleep=sleep, clock=clock, deadline=deadline,
                     )  # fmt: skip
+                origins.keep(target, shown(known))
                 return target
             except (GiveUp, ValueError) as failure:
                 failures.append(f"{shown(source)}: {failure}")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from compreface_cli.errors import FetchError
-from compreface_cli.models import archives, proofs
-from compreface_cli.models.download import Failed, transfer
+from compreface_cli.models import archives, origins, proofs
+from compreface_cli.models.download import Failed, shown, transfer
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import locked, make_folder, sha256_of
 from compreface_cli.models.places import Places, fetched, layers, unpacking
@@ -167,6 +167,7 @@ class Unpacking:
                 move(draft, part)
                 proofs.record(self.places.proven, *wanted.key, source.text, digest)
                 part.replace(target)
+                origins.keep(target, shown(source))
         if failure is not None:
             self.refused[(*wanted.key, source.text)] = failure
 

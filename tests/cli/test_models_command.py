@@ -97,6 +97,7 @@ def test_a_model_is_pulled_listed_verified_and_found(
     assert (row["name"], row["builds"], row["state"]) == ("my-model", ["mine"], "prepared")
     assert row["bytes"]["downloaded"] == len(WEIGHTS)
     assert row["terms"]["licence"] == "research only"
+    assert row["sources"] == [f"{server.url}/m.onnx"]
     assert local_cf.run("models", "path", "my-model").stdout.strip() == str(folder)
     assert {each["state"] for each in local_cf.json("models", "verify")["verified"]} == {"intact"}
     assert local_cf.json("models", "prune", "--yes")["removed"] == []

@@ -130,7 +130,12 @@ def test_models_inside_need_no_network(
     done = cf("export", "my-build", "-o", str(file), "--with-models", "--json").document
     assert done["files"] == [{"path": "nets/my-model.onnx", "sha256": SHA, "bytes": len(WEIGHTS)}]
     elsewhere()
-    assert cf("import", str(file), "--yes", "--name", "office").code == 0
+    flags = ("--yes", "--accept-licence", "my-model")
+    refused = cf("import", str(file), "--yes", "--name", "office", "--json")
+    assert refused.code == 9  # its terms are unclear
+    assert list(refused.document["error"]["details"]["licences"]) == ["my-model"]
+    assert nothing_kept()
+    assert cf("import", str(file), *flags, "--name", "office").code == 0
     loaded = builds.load("office")
     assert loaded.spec.name == "office"
     model = plan_of(loaded).models[0]
@@ -149,7 +154,7 @@ def test_a_hash_that_the_sender_accepted_counts_for_that_build_once_the_user_agr
     assert cf("export", "my-build", "-o", str(file), "--with-models").code == 0
 
     elsewhere()
-    answers = iter(["y", "n"])
+    answers = iter(["y", "y", "n"])
     monkeypatch.setattr("compreface_cli.terminal.output.Output.ask", lambda *_: next(answers))
     assert cf("import", str(file)).code == 0
     assert plan_of("my-build").models[0].files[0].sha256 == ()
