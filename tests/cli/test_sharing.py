@@ -17,7 +17,7 @@ import yaml
 from compreface_cli import __version__
 from compreface_cli.builds import builds, imported
 from compreface_cli.config import paths
-from compreface_cli.models import accepted, store
+from compreface_cli.models import accepted, proofs, store
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.sharing import archive
 from tests.cli.build_files import build_data, model_entry, plain_data, write
@@ -376,3 +376,27 @@ def test_a_damaged_record_of_an_import_is_named(
         refused = cf("show", "plain", "--resolved", "--json")
         assert refused.code == 3
         assert_named(refused.document["error"]["message"], str(record))
+
+
+def test_a_hash_that_a_digest_proved_elsewhere_is_the_senders_word_here(
+    cf: Cf, tmp_path: Path, elsewhere: Callable[[], None]
+) -> None:
+    source = f"zip+https://models.example/pack.zip@sha256:{OTHER}/my-model.onnx"
+    own_build(tmp_path / "builds", sha256=None, sources=[source])
+    (tmp_path / "builds" / "nets" / "my-model.onnx").unlink()
+    places = store.Places()
+    fetched = places.weights / "my-model" / "my-model.onnx"
+    fetched.parent.mkdir(parents=True)
+    fetched.write_bytes(WEIGHTS)
+    proofs.record(places.proven, "my-model", "nets/my-model.onnx", source, SHA)
+    file = tmp_path / "my-build.cf.tar"
+    done = cf("export", "my-build", "-o", str(file), "--with-models")
+    assert done.code == 0, done.err
+
+    elsewhere()
+    flags = ("--yes", "--accept-licence", "all")
+    kept = cf("import", str(file), *flags, "--json").document
+    (row,) = kept["models"][0]["files"]
+    assert (row["senders_by"], row["senders_sha256"], row["sources"]) == ("source", SHA, [source])
+    (model,) = plan_of("my-build").models
+    assert store.lies_here(model, store.Places())
