@@ -25,6 +25,7 @@ from compreface_cli.models.obtain import (
     lying_here,
     missing_hint,
     none_of,
+    note_failure,
 )
 from compreface_cli.models.places import (
     Places,
@@ -190,8 +191,7 @@ def _prepare(
     """Prepare the model from the first of its choices that can be had and converted."""
     attempts: list[tuple[Model, FetchError]] = []
     for choice in in_order(model, run):
-        if attempts:
-            run.note(f"{attempts[-1][1].message}. Trying another file, {choice.format}")
+        note_failure(attempts, choice, run)
         try:
             files = all_of(choice, run)
             with run.progress(f"preparing model {model.name}", None):
@@ -204,6 +204,8 @@ def _prepare(
         # Not before: the converter may refuse the file.
         digests = [digest for _, digest in files.values() if digest in run.accepts(model)]
         accepted.record(run.places.accepted, model.name, beyond_the_entry(choice, digests))
+        for file in choice.files:
+            proofs.hold(choice, file, files[file.path][1], run.places)
         return
     raise none_of(model, attempts)
 
