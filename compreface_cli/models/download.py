@@ -27,6 +27,8 @@ class Failed(GiveUp):
     def __init__(self, error: CfError) -> None:
         super().__init__(error.message)
         self.hint, self.details = error.hint, error.details
+        # Neither the network nor what the image lacks: other bytes, or the disk.
+        self.final = not isinstance(error, UnreachableError) and "reason" not in error.details
 
 
 def shown(source: str | Source) -> str:
@@ -92,6 +94,7 @@ def fetch(
                 if isinstance(failure, WrongFile):
                     kind = FetchError
                 if isinstance(failure, Failed):
+                    kind = FetchError if failure.final else kind
                     hint, details = failure.hint, failure.details
                 if number < len(sources):  # the error below reports the last
                     note(f"could not download {target.name} from {failures[-1]}")
