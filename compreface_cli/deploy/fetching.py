@@ -14,6 +14,7 @@ from compreface_cli.models.needed import Download
 from compreface_cli.plan import fallbacks
 from compreface_cli.plan.fallbacks import Replaced
 from compreface_cli.plan.plan import Plan
+from compreface_cli.runtimes import joined
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output
 
@@ -30,6 +31,7 @@ def fetched(
     """
     if not plan.models:
         return plan, ()
+    from compreface_cli.docker import image_files
     from compreface_cli.models import store
 
     needed: list[Download] = []
@@ -45,7 +47,7 @@ def fetched(
             licences.of_plan(_with_own_terms(plan), out)
             missing = store.fetch(
                 models, Heartbeat(out).progress,
-                note=out.note, accept_hash=hashes, optional=optional,
+                note=out.note, accept_hash=hashes, optional=optional, local=image_files.opened,
             )  # fmt: skip
         except UnreachableError as error:
             raise _out_of_reach(error, plan) from error
@@ -128,9 +130,9 @@ def _out_of_reach(error: UnreachableError, plan: Plan) -> UnreachableError:
         if plugin_table.model_of(plugin) == model
     ]
     return UnreachableError(
-        f"{' and '.join(plugins)} cannot run without model {model}: {error.message}",
+        f"{joined(plugins, 'and')} cannot run without model {model}: {error.message}",
         hint="\n".join(filter(None, (error.hint, _way(plan)))),
-        details={"model": model, "plugins": plugins},
+        details={**error.details, "model": model, "plugins": plugins},
     )
 
 

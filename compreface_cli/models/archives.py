@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -17,17 +15,16 @@ from compreface_cli.models.sources import matches
 from compreface_cli.models.tar_stream import (
     BROKEN,
     Bounds,
-    Readable,
     Refused,
     check_size,
     kind,
     members,
     plain_name,
     save,
+    unpacked,
 )
 
 _DIRECTORY_BYTES = 8 << 20  # of a zip archive: some hundred thousand members
-_XZ_BYTES = 256 << 20  # of memory; `xz -9` needs 65 MiB
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -138,7 +135,7 @@ def _from_tar(
 ) -> dict[str, str]:
     names: dict[str, list[str]] = {path: [] for path in drafts}
     refused: dict[str, str] = {}
-    with archive.open("rb") as file, _unpacked(_Counted(file, advance)) as stream:
+    with unpacked(archive, advance) as stream:
         for member, forward in members(stream, bounds):
             name = plain_name(member.name)
             saved: Path | None = None
@@ -163,58 +160,3 @@ def _from_tar(
         except Refused as why:
             refused[path] = str(why)
     return refused
-
-
-@contextmanager
-def _unpacked(file: _Counted) -> Iterator[Readable]:
-    """The tar stream; raises Refused for a compression that is not read."""
-    head = file.read(6)
-    file.seek(0)
-    if head[:2] == b"\x1f\x8b":
-        with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-            yield stream
-    elif head == b"\xfd7zXZ\0":
-        yield _Xz(file)
-    elif head[:3] == b"BZh" or head[:4] == b"\x28\xb5\x2f\xfd":
-        raise Refused("it is compressed by bzip2 or zstd; only gzip and xz are read")
-    else:
-        yield file
-
-
-class _Counted:
-    """A file that tells how much of it was read."""
-
-    def __init__(self, file: IO[bytes], advance: Callable[[float], None]) -> None:
-        self._file = file
-        self._advance = advance
-        self.seek = file.seek
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._advance(len(data))
-        return data
-
-
-class _Xz:
-    """An unpacked xz stream; lzma.LZMAFile would take as much memory as the file asks for."""
-
-    def __init__(self, file: _Counted) -> None:
-        import lzma
-
-        self._file = file
-        self._unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
-
-    def read(self, size: int) -> bytes:
-        import lzma
-
-        while not self._unpack.eof:
-            packed = self._file.read(CHUNK) if self._unpack.needs_input else b""
-            if self._unpack.needs_input and not packed:
-                raise EOFError("it ends within the xz stream")
-            try:
-                data = self._unpack.decompress(packed, size)
-            except lzma.LZMAError as error:
-                raise EOFError(str(error)) from error
-            if data:
-                return data
-        return b""

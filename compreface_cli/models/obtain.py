@@ -24,6 +24,7 @@ from compreface_cli.models.sources import Source
 from compreface_cli.models.transfer import Limits, Progress
 
 if TYPE_CHECKING:
+    from compreface_cli.models.registry import Local
     from compreface_cli.models.unpack import Unpacking, Wanted
 
 
@@ -49,6 +50,7 @@ class Run:
     note: Callable[[str], None]
     progress: Progress
     limits: Limits | None = None
+    local: Local | None = None  # opens the images that Docker has
     unpacking: Unpacking | None = None  # made at the first archive or image
     models: Sequence[Model] = ()  # those that are to be fetched
 
@@ -61,7 +63,7 @@ class Run:
 
         if self.unpacking is None:
             self.unpacking = unpack.Unpacking(
-                self.places, self.progress, self.note, self.limits or Limits()
+                self.places, self.progress, self.note, self.limits or Limits(), self.local
             )
             self.unpacking.all = [
                 self._wanted(choice, each)
@@ -99,6 +101,7 @@ def first_of(model: Model, run: Run) -> dict[str, tuple[Path, str]]:
     """As `all_of`, of the first choice of the model that can be had; names every attempt."""
     attempts: list[tuple[Model, FetchError]] = []
     for choice in in_order(model, run):
+        note_failure(attempts, choice, run)
         try:
             return all_of(choice, run)
         except FetchError as error:
@@ -143,6 +146,12 @@ def foreseen(model: Model, run: Run) -> None:
         all_here = len(proven) + len(unknown) == len(model.files)
         stray = strays(model, accept, proven, unknown) if all_here else []
         raise refusal(model, unknown, stray, newly_accepted(model, run.places, accept, proven))
+
+
+def note_failure(attempts: Sequence[tuple[Model, FetchError]], choice: Model, run: Run) -> None:
+    """Note why the choice before this one has failed."""
+    if attempts:
+        run.note(f"{attempts[-1][1].message}. Trying another file, {choice.format}")
 
 
 def none_of(model: Model, attempts: Sequence[tuple[Model, FetchError]]) -> FetchError:

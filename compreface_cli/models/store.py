@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from compreface_cli import leftovers
 from compreface_cli.errors import FetchError, UnreachableError, UsageError
@@ -25,6 +25,7 @@ from compreface_cli.models.obtain import (
     lying_here,
     missing_hint,
     none_of,
+    note_failure,
 )
 from compreface_cli.models.places import (
     Places,
@@ -35,6 +36,9 @@ from compreface_cli.models.places import (
     unfinished,
 )
 from compreface_cli.models.transfer import Limits, Progress
+
+if TYPE_CHECKING:
+    from compreface_cli.models.registry import Local
 
 __all__ = [
     "Download",
@@ -149,11 +153,13 @@ def ensure(
     accept_hash: Accepted | None = None,
     places: Places | None = None,
     limits: Limits | None = None,
+    local: Local | None = None,
     timeout_s: float | None = None,
 ) -> dict[str, Path]:
     """The prepared folder of each model by name; downloads and prepares what is missing.
 
-    `timeout_s` limits the preparation of each model; by default prepare.CONVERT_TIMEOUT_S.
+    `timeout_s` limits the preparation of each model; by default prepare.CONVERT_TIMEOUT_S. `local`
+    opens the images that Docker has.
     `python` returns the interpreter of the engine's environment and is called only if a model must
     be prepared. Raises FetchError (missing, wrong or unaccepted file), UsageError (`accept_hash`
     names another model), ConflictError (another cf holds the lock).
@@ -162,7 +168,7 @@ def ensure(
     accept_hash = _of_these(models, accept_hash)
     leftovers.sweep(".", places.models)
     absent = [model for model in models if state(model, places) != "here"]
-    run = Run(places, accept_hash, note, progress, limits, models=absent)
+    run = Run(places, accept_hash, note, progress, limits, local, models=absent)
     ready = {}
     for model in models:
         folder = places.models / model.name
@@ -185,8 +191,7 @@ def _prepare(
     """Prepare the model from the first of its choices that can be had and converted."""
     attempts: list[tuple[Model, FetchError]] = []
     for choice in in_order(model, run):
-        if attempts:
-            run.note(f"{attempts[-1][1].message}. Trying another file, {choice.format}")
+        note_failure(attempts, choice, run)
         try:
             files = all_of(choice, run)
             with run.progress(f"preparing model {model.name}", None):
@@ -199,6 +204,8 @@ def _prepare(
         # Not before: the converter may refuse the file.
         digests = [digest for _, digest in files.values() if digest in run.accepts(model)]
         accepted.record(run.places.accepted, model.name, beyond_the_entry(choice, digests))
+        for file in choice.files:
+            proofs.hold(choice, file, files[file.path][1], run.places)
         return
     raise none_of(model, attempts)
 
@@ -209,22 +216,30 @@ def files(
     *,
     note: Callable[[str], None] = lambda text: None,
     accept_hash: Accepted | None = None,
+    optional: Container[str] = (),
     places: Places | None = None,
     limits: Limits | None = None,
+    local: Local | None = None,
 ) -> dict[str, dict[str, tuple[Path, str]]]:
     """The files of each model by name: path in its entry -> local path, verified SHA-256.
 
     Downloads what is missing and prepares nothing. Where a model has alternatives, those of the
-    first that can be had. Raises as `ensure` does.
+    first that can be had. Leaves out the `optional` models that no source delivers, and notes why.
+    Raises as `ensure` does.
     """
     places = places or Places()
     if models:
         check_mirror(places)
-    run = Run(places, _of_these(models, accept_hash), note, progress, limits, models=models)
+    run = Run(places, _of_these(models, accept_hash), note, progress, limits, local, models=models)
     obtained = {}
     for model in models:
         with locked(places.models / model.name, note=note):
-            obtained[model.name] = first_of(model, run)
+            try:
+                obtained[model.name] = first_of(model, run)
+            except UnreachableError as error:
+                if model.name not in optional:
+                    raise
+                note(error.message)
     return obtained
 
 
@@ -237,6 +252,7 @@ def fetch(
     optional: Container[str] = (),
     places: Places | None = None,
     limits: Limits | None = None,
+    local: Local | None = None,
 ) -> dict[str, UnreachableError]:
     """Find or download the files of the models that `ensure` would prepare, and prepare none.
 
@@ -245,7 +261,7 @@ def fetch(
     """
     places = places or Places()
     absent = [model for model in models if state(model, places) != "here"]
-    run = Run(places, _of_these(models, accept_hash), note, progress, limits, models=absent)
+    run = Run(places, _of_these(models, accept_hash), note, progress, limits, local, models=absent)
     unreachable = {}
     for model in models:
         with locked(places.models / model.name, note=note):

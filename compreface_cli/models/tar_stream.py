@@ -6,10 +6,12 @@ The names of members are compared, never used as paths: a file is written to whe
 from __future__ import annotations
 
 import gzip
+import io
 import tarfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +19,12 @@ from typing import Protocol
 from compreface_cli.models.files import CHUNK, check_room, written
 
 _HEADER_BYTES = 1 << 20  # of one member: its header, long names and extended attributes
-BROKEN = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError)
+# tarfile lets most kinds of errors pass for headers that make no sense.
+BROKEN = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RecursionError),
+    *(ValueError, ArithmeticError, LookupError, AttributeError, TypeError),
+)
+_XZ_BYTES = 256 << 20  # of memory; `xz -9` needs 65 MiB
 _KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.LNKTYPE: "a hard link",
@@ -140,3 +147,63 @@ class Forward:
             if time.monotonic() > self._end:
                 raise Refused(f"it was not read within {self.bounds.total_s:g} s")
             yield piece
+
+
+@contextmanager
+def unpacked(path: Path, advance: Callable[[float], None]) -> Iterator[Readable]:
+    """The tar stream of a file, plain or compressed by gzip or xz; raises Refused for others.
+
+    `advance` takes the bytes of the file as they are read.
+    """
+    with path.open("rb") as file:
+        head = file.read(6)
+        file.seek(0)
+        counted = Counted(file, advance)
+        if head[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=counted, mode="rb") as stream:
+                yield stream
+        elif head == b"\xfd7zXZ\0":
+            yield _Xz(counted)
+        elif head[:3] == b"BZh" or head[:4] == b"\x28\xb5\x2f\xfd":
+            method = "bzip2" if head[:3] == b"BZh" else "zstd"
+            raise Refused(f"it is compressed by {method}, which cf cannot read; only gzip and xz")
+        else:
+            yield counted
+
+
+class Counted(io.RawIOBase):
+    """A stream that tells how much of it was read."""
+
+    def __init__(self, file: Readable, advance: Callable[[float], None]) -> None:
+        self._file = file
+        self._advance = advance
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        self._advance(len(data))
+        return data
+
+
+class _Xz:
+    """An unpacked xz stream; lzma.LZMAFile would take as much memory as the file asks for."""
+
+    def __init__(self, file: Readable) -> None:
+        import lzma
+
+        self._file = file
+        self._unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
+
+    def read(self, size: int, /) -> bytes:
+        import lzma
+
+        while not self._unpack.eof:
+            packed = self._file.read(CHUNK) if self._unpack.needs_input else b""
+            if self._unpack.needs_input and not packed:
+                raise EOFError("it ends within the xz stream")
+            try:
+                data = self._unpack.decompress(packed, size)
+            except lzma.LZMAError as error:
+                raise EOFError(str(error)) from error
+            if data:
+                return data
+        return b""

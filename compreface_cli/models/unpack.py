@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from compreface_cli.errors import FetchError
-from compreface_cli.models import archives, proofs
-from compreface_cli.models.download import Failed, transfer
+from compreface_cli.errors import FetchError, UnreachableError
+from compreface_cli.models import archives, origins, proofs
+from compreface_cli.models.download import Failed, shown, transfer
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import locked, make_folder, sha256_of
 from compreface_cli.models.places import Places, fetched, layers, unpacking
@@ -57,7 +57,6 @@ class Unpacking:
     local: Local | None = None  # the images that Docker has
     all: Sequence[Wanted] = ()
     refused: dict[tuple[str, str, str], GiveUp] = field(default_factory=dict)
-    alone: set[tuple[str, ...]] = field(default_factory=set)
 
     def take(self, wanted: Wanted, source: Source) -> None:
         """Fetch the file, and with it those of other models that lie in the same container.
@@ -87,7 +86,7 @@ class Unpacking:
     def _together(self, wanted: Wanted, source: Source) -> dict[str, list[tuple[Wanted, Source]]]:
         """The files that lie in the container, by their paths in it; the wanted one first."""
         paths = {source.path: [(wanted, source)]}
-        for other in () if source.container in self.alone else self.all:
+        for other in self.all:
             there = other.source_in(source.container)
             if there is None or other.key == wanted.key or self._is_here(other, there):
                 continue
@@ -119,18 +118,17 @@ class Unpacking:
             return self._from_archive(source, drafts, folder)
         from compreface_cli.models import registry
 
+        refused: dict[str, str] = {}
         try:
             registry.fetch(
                 source, drafts, progress=self.progress, note=self.note, limits=self.limits,
-                local=self.local, folder=layers(self.places),
+                local=self.local, folder=layers(self.places), refused=refused,
             )  # fmt: skip
         except FetchError as error:
-            if len(drafts) == 1 or "reason" not in error.details:
+            if isinstance(error, UnreachableError) or "reason" in error.details:
                 raise Failed(error) from error
-            # One of the files is at fault: each is fetched by itself from now on.
-            self.alone.add(source.container)
-            return self._read(source, {source.path: drafts[source.path]}, folder)
-        return {}
+            raise  # of this machine: its disk, its settings
+        return refused
 
     def _from_archive(
         self, source: Source, drafts: Mapping[str, Path], folder: Path
@@ -171,6 +169,7 @@ class Unpacking:
                 move(draft, part)
                 proofs.record(self.places.proven, *wanted.key, source.text, digest)
                 part.replace(target)
+                origins.keep(target, shown(source))
         if failure is not None:
             self.refused[(*wanted.key, source.text)] = failure
 

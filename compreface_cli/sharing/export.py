@@ -18,6 +18,7 @@ from compreface_cli.cleanup import interruptible
 from compreface_cli.config import settings
 from compreface_cli.config.textfile import read_bytes
 from compreface_cli.deploy import licences
+from compreface_cli.docker import image_files
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.models import accepted, catalogue, prepare, store
 from compreface_cli.models.entry import Model, ModelFile
@@ -161,7 +162,9 @@ def _obtained(
     models: tuple[Model, ...], places: Places, out: Output
 ) -> dict[str, tuple[Path, str]]:
     """The local path and verified hash of each model file, by its path below a mirror."""
-    obtained = store.files(models, out.progress, note=out.note, places=places)
+    obtained = store.files(
+        models, out.progress, note=out.note, places=places, local=image_files.opened
+    )
     return {path: proven for files in obtained.values() for path, proven in files.items()}
 
 

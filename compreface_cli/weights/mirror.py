@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from compreface_cli import __version__
 from compreface_cli.cleanup import interruptible
+from compreface_cli.docker import image_files
 from compreface_cli.errors import ConfigurationError, FetchError
 from compreface_cli.models import consent, proofs, store
 from compreface_cli.models.entry import Model, ModelFile
@@ -80,16 +81,16 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
     with interruptible():
         wanted = pull.settle(request, out, mirrored=places)
 
-        def obtain(models: Sequence[Model]) -> Mapping[str, Files]:
-            return store.files(
-                models,
-                Heartbeat(out).progress,
-                note=out.note,
-                accept_hash=pull.of_these(models, request.accept_hash),
-                places=places,
-            )
-
-        obtained = pull.with_fallbacks(wanted, obtain, out)
+        obtained = store.files(
+            wanted.models,
+            Heartbeat(out).progress,
+            note=out.note,
+            accept_hash=request.accept_hash,
+            optional=wanted.optional,
+            places=places,
+            local=image_files.opened,
+        )
+        wanted.warn_of((m.name for m in wanted.models if m.name not in obtained), out)
         return put(wanted, obtained, folder, places, out)
 
 

@@ -17,12 +17,13 @@ from compreface_cli.errors import CfError, FetchError, UnreachableError
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.registry import manifest
 from compreface_cli.models.registry.credentials import Credentials, credentials_for
-from compreface_cli.models.registry.layer import Bounds, Counted, Readable, Search, unpacked
+from compreface_cli.models.registry.layer import Search
 from compreface_cli.models.registry.manifest import Blob, Manifest, Unusable
 from compreface_cli.models.registry.mirrors import VARIABLE, Endpoint, endpoints
 from compreface_cli.models.registry.reference import Image, Reference
 from compreface_cli.models.registry.session import Session, opened
-from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer
+from compreface_cli.models.tar_stream import Bounds, Counted, Readable, Refused, unpacked
+from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer, WrongFile
 
 # Opens a folder of the image that the local Docker has under this name (REPOSITORY@DIGEST): a tar
 # stream whose names begin with the folder's last part. None: Docker does not have the image.
@@ -51,17 +52,20 @@ def fetch(
     bounds: Bounds | None = None,
     local: Local | None = None,
     folder: Path | None = None,
+    refused: dict[str, str] | None = None,
     environ: Mapping[str, str] = os.environ,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Write files of an image to their targets: all of them whole, or none.
+    """Write files of an image to their targets: each of them whole, and all of them or none.
 
     `wanted`: the target of each path in the image, without a leading slash. The last part of a path
     may have one `*`; it must match one file. `local`: the copy of the image that Docker has, which
-    is used if there is one. `folder`: for layers while they are downloaded.
-    Raises UnreachableError (`details`: image, host, status), FetchError for what the image has
-    (`details`: image, reason) and for the disk, ConflictError (another cf holds the lock).
+    is used if there is one. `folder`: for layers while they are downloaded. `refused`: takes why
+    the image does not give a file, by its path; the others are written nevertheless.
+    Raises UnreachableError (`details`: image, host, status), FetchError for other bytes than the
+    digest's, for what the image has (`details`: image, reason) and for the disk, ConflictError
+    (another cf holds the lock).
     """
     reference = Reference.of(image)
     try:
@@ -71,11 +75,17 @@ def fetch(
             if local is None or not _from_local(
                 reference, Search(dict(drafts), bounds), local, progress, note
             ):
+                search = Search(dict(drafts), bounds)
                 source = _Source(
                     reference, folder or layers_folder(), limits or Limits(), progress, note,
                     environ, stack, sleep, clock,
                 )  # fmt: skip
-                source.find(Search(dict(drafts), bounds))
+                source.find(search)
+                for path, reason in search.refused.items():
+                    if refused is None:
+                        raise Unusable(reason)
+                    del drafts[path]
+                    refused[path] = reason
             for path, draft in drafts.items():
                 draft.replace(wanted[path])
     except Unusable as error:
@@ -121,7 +131,9 @@ def _from_local(
         return False
     for path in search.open:
         note(f"the local image {reference.name} is not used: it has no {path}")
-    return not search.open
+    for reason in search.refused.values():
+        note(f"the local image {reference.name} is not used: {reason}")
+    return not search.open and not search.refused
 
 
 @dataclass(slots=True)
@@ -151,7 +163,6 @@ class _Source:
                 hint=f"Set {VARIABLE} to the address of a mirror of Docker Hub, or leave it out.",
             ) from error
         make_folder(self.folder)
-        missing = next(iter(search.open))
         for blob in self._layers():
             path = self.folder / f"{blob.sha256}.layer"
             with locked(path, note=self.note):
@@ -167,11 +178,14 @@ class _Source:
                 except Unusable:
                     path.unlink(missing_ok=True)
                     raise
+                except Refused as refused:
+                    path.unlink(missing_ok=True)
+                    raise Unusable(f"a layer is not used: {refused}") from refused
                 path.unlink()
             if not search.open:
                 return
-            missing = next(iter(search.open))
-        raise Unusable(f"{missing} is missing in it")
+        for pattern in list(search.open):
+            search.refuse(pattern, f"{pattern} is missing in it")
 
     def _layers(self) -> list[Blob]:
         """The layers to be searched, from the top down: all, or those that the hint names."""
@@ -254,7 +268,7 @@ class _Source:
                 self.note(f"docker login for {host}: {problem}")
         return self.known[host]
 
-    def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> UnreachableError:
+    def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> FetchError:
         reasons = "; ".join(f"{endpoint.host}: {failure}" for endpoint, failure in failures)
         endpoint, last = next(
             (pair for pair in reversed(failures) if not pair[0].mirror), failures[-1]
@@ -276,7 +290,8 @@ class _Source:
                 "Run the command again, which resumes a partial download. Behind a proxy set "
                 f"HTTPS_PROXY, or {VARIABLE} to a mirror of Docker Hub."
             )
-        return UnreachableError(
+        wrong = any(isinstance(failure, WrongFile) for _, failure in failures)
+        return (FetchError if wrong else UnreachableError)(
             f"could not read {what} of image {self.reference.name}: {reasons}",
             hint=hint,
             details={"image": self.reference.name, "host": endpoint.host, "status": last.status},
