@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compreface_cli import plugin_table, resources
 from compreface_cli.builds import imported
-from compreface_cli.config import paths
+from compreface_cli.config import parsed, paths
 from compreface_cli.config.settings_table import BY_KEY, DEFAULT_BUILD
-from compreface_cli.config.yamlfile import Document, Fault, did_you_mean, read, refuse
+from compreface_cli.config.yamlfile import Document, Fault, did_you_mean, parse_bytes, read, refuse
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.models.entry import Model
 
 if TYPE_CHECKING:
     from compreface_cli.builds.spec import BuildSpec, ModelSpec
 
-Origin = Literal["path", "project", "user", "imported", "bundled"]
+Origin = Literal["path", "project", "user", "imported", "bundled", "image"]
 CUSTOM_NAME = "custom-build"
 RENAMED: Mapping[str, str] = {"scrfd-w600k": "buffalo-s"}  # former name -> name of today
 _MARK = "# Written by cf; if you edit it, cf will not replace it. Content: "
@@ -81,7 +81,7 @@ def listed() -> list[Listed]:
     builds = []
     for origin, path in _files():
         try:
-            data, fault = read(path).data, ""
+            data, fault = parsed.data(path, _data), ""
         except CfError as error:
             data, fault = {}, error.message
         if not isinstance(data, dict):
@@ -89,6 +89,10 @@ def listed() -> list[Listed]:
         builds.append(Listed(path.stem, origin, path, data, fault))
     order = {"bundled": 0, "user": 1, "project": 2, "imported": 3, "path": 4}
     return sorted(builds, key=lambda build: (order[build.origin], build.name != DEFAULT_BUILD))
+
+
+def _data(raw: bytes, origin: str) -> Any:
+    return parse_bytes(raw, origin).data
 
 
 def find(name: str | Path) -> tuple[Origin, Path]:

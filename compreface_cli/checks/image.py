@@ -86,8 +86,8 @@ def misfit(plan: Plan, labels: Mapping[str, str]) -> Finding | None:
         CONFIGURATION,
         f"{name} was built from {build}, and the build to start is {plan.build}: "
         + " and ".join(other),
-        f"Start the build that the image was made from: cf up {build}. If it is unknown here, save "
-        f"the output of `cf show {build}` on the machine that built it as builds/{build}.yaml.",
+        f"Start the image without naming a build: cf up --image {plan.image}. Or start the build "
+        f"that it was made from: cf up {build} --image {plan.image}",
     )
 
 

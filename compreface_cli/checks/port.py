@@ -102,7 +102,8 @@ def _judge(
     elif (instance := _listening(fact, own)) is not None:
         yield _held_by_instance(instance, port, flag)
     else:
-        yield _held(fact, flag, way_out)
+        answers = facts.docker is not None and facts.docker.reachable
+        yield _held(fact, flag, way_out, docker_answers=answers)
 
 
 def _listening(fact: PortFact, own: OwnedResources) -> OtherInstance | None:
@@ -128,7 +129,7 @@ def _held_by_instance(instance: OtherInstance, port: int, flag: str) -> Finding:
     )
 
 
-def _held(fact: PortFact, flag: str, way_out: str) -> Finding:
+def _held(fact: PortFact, flag: str, way_out: str, *, docker_answers: bool) -> Finding:
     if "in use" not in fact.error:
         return fail(
             NAME,
@@ -139,6 +140,10 @@ def _held(fact: PortFact, flag: str, way_out: str) -> Finding:
     known = [item for item in fact.listeners if item.pid is not None]
     if known:
         who = f"the process {known[0].process or 'without a name'} (pid {known[0].pid})"
+        if docker_answers and known[0].process in DOCKERS_OWN:
+            # Docker starts it again with the network of a container whose start its death cut off.
+            who += ", which Docker left of a container that is gone"
+            way_out = f"Restart Docker, which ends it, or choose another port: {flag} auto."
     else:
         who = "a process that this user may not see"
         way_out += f" As root, `ss -ltnp 'sport = :{fact.port}'` names it."

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compreface_cli.commands.build_flags import AcceptLicence
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def import_(
         bool,
         typer.Option("--yes", help="Keep it, and accept the hashes that only its sender states."),
     ] = False,
+    accept_licence: AcceptLicence = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Take the place of an imported or bundled build."),
@@ -49,7 +51,14 @@ def import_(
     from compreface_cli.sharing import keep
 
     out = Output(json_mode=json_mode)
-    request = keep.Request(source, name=name, sha256=sha256, yes=yes, force=force)
+    request = keep.Request(
+        source,
+        name=name,
+        sha256=sha256,
+        yes=yes,
+        accept_licence=accept_licence or (),
+        force=force,
+    )
     kept = keep.import_(request, out)
     out.result(_document(kept), lambda console: _draw(kept, console))
 

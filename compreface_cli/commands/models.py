@@ -74,6 +74,7 @@ def _row(row: Row) -> dict[str, Any]:
             "to_fetch": row.fetch_bytes,
         },
         "folder": str(row.folder) if row.folder else None,
+        "sources": row.sources,
         "terms": asdict(row.terms),
     }
 
@@ -103,6 +104,8 @@ def _draw_rows(rows: Sequence[Row], console: Console, *, everything: bool) -> No
         fetch = f"; {size_words(row.fetch_bytes)} to download" if row.fetch_bytes else ""
         for part in wrap(f"{builds}{fetch}; {row.terms.licence}", max(40, console.width - 4)):
             line(f"    {part}", "dim")
+        for source in row.sources:
+            console.print(f"    from {source}", markup=False, style="dim", soft_wrap=True)
     total = sum(row.prepared_bytes + row.downloaded_bytes for row in rows)
     if not everything:
         line(f"{size_words(total)} in all; `cf models prune` removes what no build needs.")

@@ -35,6 +35,7 @@ _SAID = frozenset(
     }
 )
 _DERIVED = (
+    "image_alone",
     "models",
     "replaced",
     "stack",

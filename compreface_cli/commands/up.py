@@ -28,6 +28,14 @@ def up(
         str | None,
         typer.Argument(help="Name of a build, or path of its file.", show_default=False),
     ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            metavar="NAME",
+            help="Use this image of the engine; without a build, the image's labels describe it.",
+        ),
+    ] = None,
     instance: Annotated[
         str | None,
         typer.Option("--instance", help="Name of the instance; the build's name if absent."),
@@ -110,9 +118,18 @@ def up(
     from compreface_cli.plan.operations import Options
 
     out = Output(json_mode=json_mode)
+    options = Options(
+        build=build_image,
+        pull=pull,
+        dry_run=dry_run,
+        timeout_s=timeout,
+        accept_hash=accepted.parse(accept_hash or ()),
+        wheels=wheels,
+    )
     plan = deploy.resolve(
         {
             "build": build,
+            "image": image,
             "instance": instance,
             "port": port,
             "core_port": core_port,
@@ -124,6 +141,7 @@ def up(
             **changes,
         },
         out,
+        options,
     )
     if plan.launcher == "process":
         if services == "full":
@@ -140,17 +158,10 @@ def up(
             "--build or --no-build": build_image,
             "--pull": pull or None,
             "--base-image": changes["base_image"],
+            "--image": image,
         }
         for flag in (name for name, given in idle.items() if given is not None):
             out.warning(f"{flag} has no effect on a local process, which is the engine alone")
-    options = Options(
-        build=build_image,
-        pull=pull,
-        dry_run=dry_run,
-        timeout_s=timeout,
-        accept_hash=accepted.parse(accept_hash or ()),
-        wheels=wheels,
-    )
     result = deploy.up(plan, options, out)
     out.result(_document(result, plan.services), lambda console: _draw(result, console))
 

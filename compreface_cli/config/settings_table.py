@@ -246,7 +246,7 @@ BUILD: tuple[Setting, ...] = (
         "Set of packages; cuda12 for drivers below 580, cuda12-legacy for Pascal and Volta.",
     ),
     Setting("base_image", _image, None, "Base image of the engine's image.", flag="--base-image"),
-    Setting("image", _image, None, "Name of the engine's image."),
+    Setting("image", _image, None, "Name of the engine's image.", flag="--image"),
 )
 # Limits of the engine that the plan resolves.
 _LIMITS: tuple[Setting, ...] = (

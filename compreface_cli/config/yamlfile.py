@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from compreface_cli.config.textfile import read_bytes
 from compreface_cli.errors import ConfigurationError
 
-try:
-    from yaml import CSafeLoader as _Loader
-except ImportError:  # pragma: no cover - PyYAML without its C part
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+if TYPE_CHECKING:
+    import yaml
 
 MAX_NODES = 20_000  # aliases are counted each time, so that they cannot multiply in memory
 MAX_DEPTH = 32
@@ -87,7 +83,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 def read(path: Path) -> Document:
     """Parse a file; raises ConfigurationError if it cannot be read or parsed."""
     origin = str(path)
-    raw = read_bytes(path, origin)
+    return parse_bytes(read_bytes(path, origin), origin)
+
+
+def parse_bytes(raw: bytes, origin: str) -> Document:
+    """As `parse`, of a file's content."""
     try:
         return parse(raw.decode("utf-8-sig"), origin)
     except UnicodeDecodeError as error:
@@ -97,8 +97,11 @@ def read(path: Path) -> Document:
 
 def parse(text: str, origin: str) -> Document:
     """Parse YAML text into plain data; refuses duplicate keys, tags and alias bombs."""
+    import yaml  # late: what `parsed` has kept needs no parser
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -116,6 +119,9 @@ class _Builder:
     """Converts YAML nodes to plain data and records their positions."""
 
     def __init__(self, origin: str) -> None:
+        import yaml
+
+        self._yaml = yaml
         self.origin = origin
         self.marks: dict[tuple[str | int, ...], tuple[int, int]] = {}
         self.faults: list[Fault] = []
@@ -131,9 +137,9 @@ class _Builder:
             if len(path) > MAX_DEPTH:
                 message = f"nested more than {MAX_DEPTH} levels deep"
             raise refuse([Fault(self.origin, line, column, message)])
-        if isinstance(node, yaml.MappingNode):
+        if isinstance(node, self._yaml.MappingNode):
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, self._yaml.SequenceNode):
             return [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
         return self._scalar(node, line, column)
 
@@ -141,7 +147,7 @@ class _Builder:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
-            if not isinstance(key_node, yaml.ScalarNode):
+            if not isinstance(key_node, self._yaml.ScalarNode):
                 self.faults.append(Fault(self.origin, line, column, "a key must be a word"))
                 continue
             key = str(key_node.value)
@@ -171,6 +177,6 @@ class _Builder:
             return str(node.value)  # a hash of digits only; no number is that long
         try:
             return self._scalars.construct_object(node)
-        except (ValueError, yaml.YAMLError) as error:
+        except (ValueError, self._yaml.YAMLError) as error:
             self.faults.append(Fault(self.origin, line, column, f"cannot be read: {error}"))
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ from compreface_cli.config import paths, settings
 from compreface_cli.config.settings_table import DEFAULT_BUILD
 from compreface_cli.deploy import fetching
 from compreface_cli.docker import image
-from compreface_cli.engine import check, venv
+from compreface_cli.docker.labels import LABEL_ANSWER
+from compreface_cli.engine import check, known_answer, venv
+from compreface_cli.engine.known_answer import KnownAnswer
 from compreface_cli.errors import PreflightError, UsageError
 from compreface_cli.models.needed import Download
 from compreface_cli.plan.plan import Plan
@@ -129,6 +131,7 @@ def _to_push(names: Sequence[str]) -> list[str]:
 def build_image(
     plan: Plan,
     folder: Path,
+    answer: KnownAnswer,
     *,
     out: Output,
     undo: CleanUp | None = None,
@@ -138,6 +141,8 @@ def build_image(
 ) -> image.Image:
     """The engine's image of a written project; parameters and cases as in docker/image.py `build`.
 
+    `answer`: to the reference face, which a label of the image keeps.
+
     With `undo`, a later failure of the run removes the new image and gives its name back.
     """
     core = folder / "core"
@@ -146,6 +151,7 @@ def build_image(
         plan.image,
         report=out.note,
         base=plan.base_image,
+        own_labels={LABEL_ANSWER: known_answer.label_of(answer)},
         waiting=shown(out),
         undo=undo,
         no_cache=no_cache,
@@ -168,11 +174,7 @@ def prepared_models(
     from compreface_cli.docker import image_files
     from compreface_cli.models import store
 
-    def python() -> Path:
-        home = paths.engine_environments_dir()
-        inputs = venv.inputs("cpu")
-        return venv.ensure(home, inputs, report=out.note, progress=out.progress).python
-
+    python = _converter(out)
     models = store.ensure(
         plan.models,
         out.progress,
@@ -184,6 +186,17 @@ def prepared_models(
     )
     check.models(plan, python)
     return models
+
+
+def _converter(out: Output) -> Callable[[], Path]:
+    """Returns the interpreter that prepares models, in an environment that is made at first use."""
+
+    def python() -> Path:
+        home = paths.engine_environments_dir()
+        inputs = venv.inputs("cpu")
+        return venv.ensure(home, inputs, report=out.note, progress=out.progress).python
+
+    return python
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +279,7 @@ def _in_temporary_folder(plan: Plan, request: Request, undo: CleanUp, out: Outpu
     models = prepared_models(plan, out, accept_hash=request.accept_hash)
     with leftovers.folder(_FOLDER) as folder:
         writer.write(target.render(plan, models), folder)
+        answer = known_answer.expected(plan, models, lambda: check.answer(plan, _converter(out)))
         return build_image(
-            plan, folder, out=out, undo=undo, no_cache=request.no_cache, pull=request.pull
+            plan, folder, answer, out=out, undo=undo, no_cache=request.no_cache, pull=request.pull
         )

@@ -12,6 +12,7 @@ from compreface_cli.errors import HardwareError
 from compreface_cli.facts import host
 from compreface_cli.models.needed import Download
 from compreface_cli.plan.plan import Plan
+from compreface_cli.runtimes import joined
 
 
 def needed(plan: Plan) -> tuple[Download, ...]:
@@ -25,7 +26,7 @@ def words(downloads: Sequence[Download]) -> str:
     """`112 MB from github.com for model a; an unknown size from docker.io/b for models b and c`."""
     parts = [
         f"{_size(each.bytes)} from {_host(each)} for "
-        f"{'model' if len(each.models) == 1 else 'models'} {' and '.join(each.models)}"
+        f"{'model' if len(each.models) == 1 else 'models'} {joined(each.models, 'and')}"
         for each in downloads
     ]
     known = [each.bytes for each in downloads if each.bytes is not None]

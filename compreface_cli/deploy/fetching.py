@@ -14,6 +14,7 @@ from compreface_cli.models.needed import Download
 from compreface_cli.plan import fallbacks
 from compreface_cli.plan.fallbacks import Replaced
 from compreface_cli.plan.plan import Plan
+from compreface_cli.runtimes import joined
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output
 
@@ -129,9 +130,9 @@ def _out_of_reach(error: UnreachableError, plan: Plan) -> UnreachableError:
         if plugin_table.model_of(plugin) == model
     ]
     return UnreachableError(
-        f"{' and '.join(plugins)} cannot run without model {model}: {error.message}",
+        f"{joined(plugins, 'and')} cannot run without model {model}: {error.message}",
         hint="\n".join(filter(None, (error.hint, _way(plan)))),
-        details={"model": model, "plugins": plugins},
+        details={**error.details, "model": model, "plugins": plugins},
     )
 
 

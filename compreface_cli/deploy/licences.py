@@ -53,12 +53,14 @@ def agree(
     out: Output,
     *,
     fetches: Callable[[Model], bool] = store.fetches,
+    done: str = "fetched",
 ) -> None:
     """Have the terms of those models accepted that would be fetched, and record it.
 
     `accepts`: the models, or `all`, that the user accepts by the flag or setting `origin`. The
     others are asked about in one question on a terminal. Raises FetchError for terms that are not
     accepted, UsageError if the flag names another model; nothing was fetched then.
+    `fetches`: whether a model's weights would be fetched; `done`: the word for it in messages.
     """
     others = [name for name in accepts if name != consent.ALL and name not in terms]
     if others and _is_flag(origin):
@@ -70,12 +72,12 @@ def agree(
     given = {name: each for name, each in due.items() if _covers(accepts, name)}
     left = {name: each for name, each in due.items() if name not in given}
     if given:
-        out.note("Terms that you accept, before their weights are fetched:")
+        out.note(f"Terms that you accept, before their weights are {done}:")
         for line in _lines(given):
             out.note(f"  {line}")
-    if left and not _asked(left, out):
+    if left and not _asked(left, done, out):
         raise FetchError(
-            "the terms of these weights are not accepted, so nothing was fetched:\n"
+            f"the terms of these weights are not accepted, so nothing was {done}:\n"
             + "\n".join(f"  {line}" for line in _lines(left)),
             hint=f"If you accept them: {_flags(due)} (or `{_FLAG} {consent.ALL}`, or the setting "
             "accept_licence). Weights in a mirror folder or beside the build file are not asked "
@@ -88,10 +90,10 @@ def agree(
         consent.keep(left, "answered on a terminal", consent.path())
 
 
-def _asked(left: Mapping[str, Terms], out: Output) -> bool:
+def _asked(left: Mapping[str, Terms], done: str, out: Output) -> bool:
     """Whether the user accepts; False without a terminal."""
     question = [
-        "Weights will be fetched that exclude commercial use, or leave it unclear:",
+        f"Weights will be {done} that exclude commercial use, or leave it unclear:",
         *(f"  {line}" for line in _lines(left)),
         _QUESTION,
     ]

@@ -167,6 +167,8 @@ def _ready_models(plan: Plan, options: Options) -> frozenset[str]:
 
 def _computes(plan: Plan) -> bool:
     """Whether the engine's Python must run before a start, although all models are prepared."""
+    if plan.image_alone:
+        return False  # the image's label has the answer
     unknown = known_answer.stored(plan, model_folders(plan)) is None
     return (unknown and not check.answer_is_kept(plan)) or check.models_are_due(plan)
 

@@ -163,12 +163,14 @@ def start_command(record: Record) -> str:
     from compreface_cli.config.settings_table import BUILD
 
     origins = record.plan.get("origins", {})
+    alone = record.plan.get("image_alone", False)
     build = RENAMED.get(record.build, record.build)
-    words = ["cf", "up", origins.get("build", build)]
+    words = ["cf", "up", *(() if alone else (origins.get("build", build),))]
     if record.name != build:
         words += ["--instance", record.name]
     for row in BUILD:
-        if row.flag and origins.get(row.key) == f"flag {row.flag}":
+        named = row.key == "image" and alone
+        if row.flag and (named or origins.get(row.key) == f"flag {row.flag}"):
             value = record.plan[row.key]
             if row.key in ("device", "fallbacks"):  # flags without a value
                 words.append(row.flag)

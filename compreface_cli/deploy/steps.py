@@ -19,9 +19,10 @@ from compreface_cli.checks import raise_for
 from compreface_cli.checks.image import misfit
 from compreface_cli.cleanup import CleanUp
 from compreface_cli.config import paths
-from compreface_cli.deploy import changes, observe, running, takeover
+from compreface_cli.deploy import changes, image_alone, observe, running, takeover
 from compreface_cli.deploy.previous import Previous
 from compreface_cli.deploy.run_record import RunRecord
+from compreface_cli.engine import check as engine_check
 from compreface_cli.engine import known_answer, venv
 from compreface_cli.errors import FetchError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint
@@ -84,6 +85,18 @@ def prepare_models(run: Preparation, names: Sequence[str]) -> None:
     )
 
 
+def answer(run: Preparation) -> known_answer.KnownAnswer:
+    """The expected answer of the engine; FetchError for a model that its plugin cannot run."""
+    plan = run.plan
+    if plan.image_alone:
+        return image_alone.answer_of(plan)
+    if plan.models:
+        engine_check.models(plan, run.converter)
+    return known_answer.expected(
+        plan, observe.model_folders(plan), lambda: engine_check.answer(plan, run.converter)
+    )
+
+
 def write_project(run: Preparation, _: Sequence[str]) -> None:
     """Write the project folder; the undo restores the old one."""
     from compreface_cli.deploy import project_folder
@@ -113,7 +126,7 @@ def build_image(run: Preparation, _: Sequence[str]) -> None:
     from compreface_cli.deploy.build import build_image as build
 
     folder, force = paths.project_dir(run.plan.instance), run.options.build is True
-    build(run.plan, folder, out=run.out, undo=run.images, force=force)
+    build(run.plan, folder, answer(run), out=run.out, undo=run.images, force=force)
 
 
 def launch_inputs(plan: Plan) -> LaunchInputs:

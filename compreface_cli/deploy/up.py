@@ -16,10 +16,12 @@ from compreface_cli import leftovers
 from compreface_cli.builds import builds, imported
 from compreface_cli.checks import Finding, bind, ui
 from compreface_cli.cleanup import CleanUp, interruptible
-from compreface_cli.config import paths
+from compreface_cli.config import paths, settings
+from compreface_cli.config.settings import Settings
 from compreface_cli.deploy import (
     databases,
     fetching,
+    image_alone,
     licences,
     observe,
     preflight,
@@ -31,13 +33,14 @@ from compreface_cli.deploy import ports as ports_of
 from compreface_cli.deploy.preflight import Preflight
 from compreface_cli.deploy.previous import Previous
 from compreface_cli.deploy.run_record import RunRecord
-from compreface_cli.engine import check, known_answer, venv
+from compreface_cli.engine import known_answer, venv
+from compreface_cli.errors import UsageError
 from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment, ServiceState
 from compreface_cli.models.needed import Download
 from compreface_cli.plan.operations import Away, Operation, Options, away, operations
 from compreface_cli.plan.plan import Plan
-from compreface_cli.plan.resolve import asked_for
+from compreface_cli.plan.resolve import plan_of
 from compreface_cli.terminal.output import Output
 
 
@@ -58,14 +61,21 @@ class Result:
     downloads: tuple[Download, ...] = ()  # for models, before anything else
 
 
-def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
-    """The plan for these flags; prints notes on upstream's keys and settings without effect."""
-    plan, chosen = asked_for(flags)
+def resolve(flags: Mapping[str, Any], out: Output, options: Options | None = None) -> Plan:
+    """The plan for these flags; prints notes on upstream's keys and settings without effect.
+
+    An image without a build is pulled where it is absent, unless `options` ask for a dry run.
+    """
+    chosen = settings.resolve(flags)
     for note in chosen.notes:
         out.note(note)
-    origin, path = builds.find(chosen.get("build"))
-    if origin == "imported":
-        out.note(f"The build {plan.build} was {imported.read(path).words}")
+    if name := image_alone.asked(chosen):
+        plan = _of_image(name, chosen, options or Options(), out)
+    else:
+        plan = plan_of(chosen.get("build"), chosen)
+        origin, path = builds.find(chosen.get("build"))
+        if origin == "imported":
+            out.note(f"The build {plan.build} was {imported.read(path).words}")
     asked = _asks_for_docker(plan) if plan.launcher == "auto" else ""
     if asked:
         out.note(f"Launcher: compose, because {asked}")
@@ -79,6 +89,21 @@ def resolve(flags: Mapping[str, Any], out: Output) -> Plan:
         out.warning(f"core_port ({core_port.where}) has no effect on a local process with a port")
     if chosen.given("rate_burst") and not chosen.given("rate_limit"):
         out.warning("rate_burst has no effect without rate_limit")
+    return plan
+
+
+def _of_image(name: str, chosen: Settings, options: Options, out: Output) -> Plan:
+    """The plan of an image alone, by its labels; raises as image_alone's functions do."""
+    if options.build:
+        raise UsageError(
+            "--build needs a build, and only an image is named",
+            hint=f"Name the build too: cf up BUILD --image {name} --build",
+        )
+    image_alone.refuse_flags(chosen)
+    labels = image_alone.labels_of(name, out, pull=options.pull, dry_run=options.dry_run)
+    build = image_alone.build_of(name, labels)
+    plan = plan_of(build, image_alone.settings_for(chosen, labels, out))
+    image_alone.answer_of(plan, labels)  # refused before anything is created
     return plan
 
 
@@ -229,7 +254,7 @@ def _execute(
             steps.PREPARING[verb](preparation, [each.target for each in group])
             executed += group
 
-        answer = _answer(preparation)
+        answer = steps.answer(preparation)
         previous.refuse_other_model(answer, plan.calculator)
         inputs = steps.launch_inputs(plan)
         launcher = running.launcher("compose" if plan.launcher == "compose" else "process")
@@ -259,16 +284,6 @@ def _execute(
             findings=look.warnings,
             downloads=look.downloads,
         )
-
-
-def _answer(preparation: steps.Preparation) -> known_answer.KnownAnswer:
-    """The expected answer of the engine; FetchError for a model that its plugin cannot run."""
-    plan = preparation.plan
-    if plan.models:
-        check.models(plan, preparation.converter)
-    return known_answer.expected(
-        plan, observe.model_folders(plan), lambda: check.answer(plan, preparation.converter)
-    )
 
 
 def _forget_images(images: CleanUp, record: RunRecord) -> None:

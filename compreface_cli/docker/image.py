@@ -169,6 +169,7 @@ def build(
     *,
     report: Report,
     base: str = "",
+    own_labels: Mapping[str, str] | None = None,
     waiting: Waiting = _silent,
     undo: CleanUp | None = None,
     no_cache: bool = False,
@@ -179,6 +180,8 @@ def build(
 
     It is also built if the name `base` refers to a different image than before; `pull` updates
     that from its registry first. `force` always builds, with the cache; `no_cache` without it.
+
+    `own_labels` do not count as a difference.
 
     With `undo`, a later failure of the run gives the name back to its previous image and removes
     the new one. An interrupted build leaves no image; its finished steps stay in the cache.
@@ -193,6 +196,7 @@ def build(
             return before
         report(f"{base} has changed since {tag} was built on it")
     labels = [f"--label={LABEL_RENDER}={made_from}"]
+    labels += [f"--label={key}={value}" for key, value in (own_labels or {}).items()]
     if base:
         upon = obtain(base, report=report, waiting=waiting)
         labels.append(f"--label={LABEL_BASE}={upon.id}")

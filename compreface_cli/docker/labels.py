@@ -9,8 +9,14 @@ LABEL_INSTANCE = "compreface-cli.instance"
 LABEL_BUILD = "compreface-cli.build"
 LABEL_DETECTOR = "compreface-cli.detector"
 LABEL_CALCULATOR = "compreface-cli.calculator"
-LABEL_MODELS = "compreface-cli.models"
-LABEL_RUNTIME = "compreface-cli.runtime"
+LABEL_PLUGINS = "compreface-cli.plugins"  # further ones, with commas between
+LABEL_MODELS = "compreface-cli.models"  # NAME=SHA256 of each network in the image, likewise
+LABEL_RUNTIME = "compreface-cli.runtime"  # runtime and precision
+LABEL_MIN_COSINE = "compreface-cli.min-cosine"  # to fp32, at least
+LABEL_DEVICE = "compreface-cli.device"  # cpu or cuda
+LABEL_WHEELS = "compreface-cli.wheels"  # the engine's set of requirements
+LABEL_LIMITS = "compreface-cli.limits"  # KEY=VALUE of those that the build sets
+LABEL_ANSWER = "compreface-cli.answer"  # JSON: what the engine answers about the reference face
 LABEL_KEYS = "compreface-cli.keys"
 LABEL_ROUTES = "compreface-cli.routes"
 LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built on

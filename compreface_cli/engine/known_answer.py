@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,28 @@ def stored(plan: Plan, models: Mapping[str, Path]) -> KnownAnswer | None:
         if known is not None:
             return _answer(plan, known, document["similarity"], path)
     return None
+
+
+def label_of(answer: KnownAnswer) -> str:
+    """The answer as the value of an image's label: JSON, with six digits of each number."""
+    document = {
+        "box": [float(f"{value:.6g}") for value in answer.box],
+        "embedding": [float(f"{value:.6g}") for value in answer.embedding],
+        "similarity": list(answer.similarity),
+        "border": answer.border,
+    }
+    return json.dumps(document, separators=(",", ":"))
+
+
+def of_label(plan: Plan, text: str, where: str) -> KnownAnswer:
+    """The inverse of `label_of`; raises ConfigurationError."""
+    try:
+        document = json.loads(text)
+        border = float(document["border"])
+        similarity = document["similarity"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigurationError(f"{where} contains no valid reference answer: {error}") from error
+    return replace(_answer(plan, document, similarity, Path(where)), border=border)
 
 
 def _of_these_files(shipped: Mapping[str, Any], models: Mapping[str, Path]) -> bool:

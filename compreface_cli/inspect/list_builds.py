@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from compreface_cli import cpu, plugin_table
@@ -115,22 +114,16 @@ def rows(host: Host, listed: Iterable[builds.Listed]) -> list[Row]:
 
 def observe(only: builds.Listed | None = None) -> list[Row]:
     """All builds, or that one, with their state on this host and its Docker engine."""
-    asked: list[Quick | None] = []
-    asking = Thread(target=lambda: asked.append(probe.ask()), daemon=True)
-    asking.start()  # Docker answers while the files are read
-    listed = [only] if only else builds.listed()
-    catalogue.about()
     alive, composed = _instances()
-    asking.join()
     host = Host(
         flags=cpu.flags(every_core=False) if cpu.architecture() == "amd64" else None,
         gpu=os.path.exists("/dev/nvidia0"),
         network=models_here.network(),
-        docker=asked[0] if asked else None,
+        docker=probe.ask(),
         alive=alive,
         composed=composed,
     )
-    return rows(host, listed)
+    return rows(host, [only] if only else builds.listed())
 
 
 def _row(build: builds.Listed, host: Host) -> Row:
@@ -198,7 +191,7 @@ def _refusal(build: builds.Listed) -> str:
     from compreface_cli.plan.resolve import plan_of  # late: it takes longer than the list
 
     try:
-        plan_of(build.name)
+        plan_of(str(build.path) if build.origin == "path" else build.name)
     except CfError as error:
         return error.message
     return ""

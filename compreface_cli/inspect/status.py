@@ -14,6 +14,7 @@ from compreface_cli.instance.state import Deployment
 from compreface_cli.locks import Holder
 from compreface_cli.plan import fallbacks
 from compreface_cli.plan.fallbacks import Replaced
+from compreface_cli.runtimes import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Status:
     @property
     def fallback_words(self) -> str:
         """Which these are, and the command that tries again."""
-        models = " and ".join(dict.fromkeys(each.model for each in self.fallbacks))
+        models = joined(dict.fromkeys(each.model for each in self.fallbacks), "and")
         return (
             f"{fallbacks.words(self.fallbacks)}: {models} could not be fetched; "
             f"`{running.start_command(self.record)}` tries again"

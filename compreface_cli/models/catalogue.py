@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from compreface_cli import plugin_table
+from compreface_cli.config import parsed
 from compreface_cli.models.entry import Border, Model
 from compreface_cli.models.sources import Source
 
@@ -51,11 +52,15 @@ class FaceGroups:
 
 @cache
 def _document(path: Path) -> Mapping[str, Any]:
+    document: Mapping[str, Any] = parsed.data(path, _parse)
+    return document
+
+
+def _parse(raw: bytes, origin: str) -> Any:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    document: Mapping[str, Any] = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506
-    return document
+    return yaml.load(raw, Loader=loader)  # noqa: S506
 
 
 def names(path: Path = PATH) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from compreface_cli.errors import CfError, FetchError, UnreachableError
+from compreface_cli.models import origins
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.sources import Source, parse
 from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer, WrongFile
@@ -26,6 +27,8 @@ class Failed(GiveUp):
     def __init__(self, error: CfError) -> None:
         super().__init__(error.message)
         self.hint, self.details = error.hint, error.details
+        # Neither the network nor what the image lacks: other bytes, or the disk.
+        self.final = not isinstance(error, UnreachableError) and "reason" not in error.details
 
 
 def shown(source: str | Source) -> str:
@@ -84,12 +87,14 @@ def fetch(
                         known.url, target, sha256=sha256, limits=limits, progress=progress,
                         note=note, sleep=sleep, clock=clock, deadline=deadline,
                     )  # fmt: skip
+                origins.keep(target, shown(known))
                 return target
             except (GiveUp, ValueError) as failure:
                 failures.append(f"{shown(source)}: {failure}")
                 if isinstance(failure, WrongFile):
                     kind = FetchError
                 if isinstance(failure, Failed):
+                    kind = FetchError if failure.final else kind
                     hint, details = failure.hint, failure.details
                 if number < len(sources):  # the error below reports the last
                     note(f"could not download {target.name} from {failures[-1]}")

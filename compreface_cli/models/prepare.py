@@ -15,6 +15,7 @@ from pathlib import Path
 
 from compreface_cli import engine_python, leftovers
 from compreface_cli.errors import CfError, FetchError
+from compreface_cli.models import origins
 from compreface_cli.models.entry import Model
 from compreface_cli.models.files import disk_error, make_folder, sha256_of
 
@@ -31,6 +32,7 @@ class Prepared:
     sources: Mapping[str, str]  # path of each source file in the entry -> its SHA-256
     files: Mapping[str, str]  # name -> SHA-256
     sizes: Mapping[str, int]  # name -> bytes
+    origins: Mapping[str, str]  # path of each source file in the entry -> where it came from
 
     @property
     def keeps_source(self) -> bool:
@@ -49,7 +51,8 @@ def read_record(folder: Path) -> Prepared | None:
     """The record of a prepared folder; None if it is missing or cannot be read."""
     try:
         data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Prepared(data["entry"], data["sources"], data["files"], data["sizes"])
+        noted = data.get("origins", {})  # absent from records of earlier versions
+        return Prepared(data["entry"], data["sources"], data["files"], data["sizes"], noted)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -144,6 +147,7 @@ def _record(model: Model, sources: Mapping[str, tuple[Path, str]], made: Path) -
     record = {
         "entry": entry_digest(model),
         "sources": {path: digest for path, (_, digest) in sources.items()},
+        "origins": {path: origins.of(local) for path, (local, _) in sources.items()},
         "files": {name: sha256_of(made / name) for name in names},
         "sizes": {name: (made / name).stat().st_size for name in names},
     }

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from compreface_cli.errors import FetchError
-from compreface_cli.models import archives, proofs
-from compreface_cli.models.download import Failed, transfer
+from compreface_cli.errors import FetchError, UnreachableError
+from compreface_cli.models import archives, origins, proofs
+from compreface_cli.models.download import Failed, shown, transfer
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import locked, make_folder, sha256_of
 from compreface_cli.models.places import Places, fetched, layers, unpacking
@@ -125,7 +125,9 @@ class Unpacking:
                 local=self.local, folder=layers(self.places), refused=refused,
             )  # fmt: skip
         except FetchError as error:
-            raise Failed(error) from error
+            if isinstance(error, UnreachableError) or "reason" in error.details:
+                raise Failed(error) from error
+            raise  # of this machine: its disk, its settings
         return refused
 
     def _from_archive(
@@ -167,6 +169,7 @@ class Unpacking:
                 move(draft, part)
                 proofs.record(self.places.proven, *wanted.key, source.text, digest)
                 part.replace(target)
+                origins.keep(target, shown(source))
         if failure is not None:
             self.refused[(*wanted.key, source.text)] = failure
 

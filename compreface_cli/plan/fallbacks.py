@@ -10,6 +10,7 @@ from compreface_cli import plugin_table
 from compreface_cli.models.entry import Model
 from compreface_cli.plan.image_name import image_name
 from compreface_cli.plan.models import of_plugins
+from compreface_cli.runtimes import joined
 
 if TYPE_CHECKING:
     from compreface_cli.builds.builds import BuildFile
@@ -38,12 +39,13 @@ class Replaced:
 
 def words(fallbacks: Iterable[Fallback | Replaced]) -> str:
     """`agegender.AgeDetector is replaced by embedded.AgeDetector`, for messages."""
-    return " and ".join(
+    each_one = (
         f"{each.plugin} is replaced by {each.instead}"
         if each.instead
         else f"{each.plugin} is left out"
         for each in fallbacks
     )
+    return joined(each_one, "and")
 
 
 def of_record(plan: Mapping[str, Any]) -> tuple[Replaced, ...]:

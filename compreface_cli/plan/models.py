@@ -22,6 +22,8 @@ def of_plugins(
     """The models of these plugins, without duplicates: the build's own, else the catalogue's."""
     from compreface_cli.builds import builds, imported
 
+    if build.origin == "image":
+        return ()  # they are in the image
     folder = "" if build.origin == "bundled" else str(build.path.parent)
     known = bundled.model if catalogue is None else catalogue.get
     own = {entry.name: entry for entry in build.spec.models}

@@ -92,6 +92,8 @@ class Plan:
     # what may take the place of a plugin whose model cannot be fetched, and what has taken it
     fallbacks: tuple[Fallback, ...] = ()
     replaced: tuple[Replaced, ...] = ()
+    # the labels of an image describe the build: there is no build file, and no model is needed here
+    image_alone: bool = False
     # `facts.licence` of the build, which applies to models that are not in the catalogue
     licence: Mapping[str, str] = field(default_factory=dict)
     accept_licence: tuple[str, ...] = ()  # models whose terms the user accepts, or "all"
@@ -296,6 +298,7 @@ def resolve(
         fallbacks=tuple(replace(each, models=with_files(each.models)) for each in declared),
         licence=stated.model_dump(exclude_none=True) if stated else {},
         accept_licence=pick("accept_licence") or (),
+        image_alone=build.origin == "image",
     )
     plan = _behind_the_api(plan) if services == "full" else plan
     return plan if plan.image else replace(plan, image=image_name(plan))

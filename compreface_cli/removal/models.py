@@ -59,7 +59,7 @@ def unused(users: Users | None) -> Iterator[Thing]:
             if each.state == "damaged":
                 yield _thing(_FETCHED, name, each.path, "with a wrong hash", places)
         for path in sorted((places.weights / name).glob("*")):
-            if path.name.endswith(verify.INCOMPLETE) and path.is_file():
+            if path.name.endswith(known.INCOMPLETE) and path.is_file():
                 yield _thing(_FETCHED, name, path, _CUT, places)
     for path in unfinished(places):  # the next run would resume them
         kind = _LAYER if path.parent == layers(places) else _ARCHIVE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,8 @@ from compreface_cli.builds import builds, imported
 from compreface_cli.builds.imported import Import
 from compreface_cli.builds.spec import NAME
 from compreface_cli.cleanup import interruptible
-from compreface_cli.config import paths
+from compreface_cli.config import paths, settings
+from compreface_cli.deploy import licences
 from compreface_cli.errors import (
     CfError,
     ConfigurationError,
@@ -24,10 +25,10 @@ from compreface_cli.errors import (
     UsageError,
 )
 from compreface_cli.models.download import Limits, fetch, shown
-from compreface_cli.models.files import disk_error, locked, make_folder
+from compreface_cli.models.files import check_room, disk_error, locked, make_folder
 from compreface_cli.sharing import archive
 from compreface_cli.sharing import offer as offers
-from compreface_cli.sharing.offer import Offer
+from compreface_cli.sharing.offer import Offer, all_files
 from compreface_cli.terminal.output import Output
 
 _STAGED = ".import-"  # prefix of the folders in which an import is staged
@@ -41,6 +42,7 @@ class Request:
     name: str | None = None
     sha256: str | None = None
     yes: bool = False
+    accept_licence: Sequence[str] = ()
     force: bool = False
 
 
@@ -169,6 +171,7 @@ def _agreed(offer: Offer, name: str, request: Request, out: Output) -> dict[str,
         out.note(line)
     if not request.yes and not _yes(f"Keep it as the build {name}? [y/N] ", out):
         raise UsageError("the build was not kept", hint="Nothing was changed.")
+    _agree_on_terms(offer, request, out)
     claims = offer.claims()
     if not claims:
         return {}
@@ -179,6 +182,28 @@ def _agreed(offer: Offer, name: str, request: Request, out: Output) -> dict[str,
         model: {path: known.sha256 for path, known in hashes.items()}
         for model, hashes in claims.items()
     }
+
+
+def _agree_on_terms(offer: Offer, request: Request, out: Output) -> None:
+    """Have the terms of the models inside accepted, as before a download."""
+    inside = [
+        model
+        for model in offer.plan.models
+        if any(file.path in offer.manifest.files for file in all_files(model))
+    ]
+    if not inside:
+        return
+    chosen = settings.resolve({"accept_licence": request.accept_licence or None})
+    terms = licences.terms_of(offer.plan)
+    licences.agree(
+        inside,
+        {model.name: terms[model.name] for model in inside},
+        chosen.get("accept_licence") or (),
+        chosen.origin("accept_licence"),
+        out,
+        fetches=lambda model: True,
+        done="kept",
+    )
 
 
 def _yes(question: str, out: Output) -> bool:
@@ -247,6 +272,8 @@ def _extract(stream: BinaryIO, offer: Offer, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target.open("xb")
 
+    size = sum(each.bytes for each in offer.manifest.files.values())
+    check_room(offer.source, size, folder.parent)
     stream.seek(0)
     try:
         again = archive.read(stream, sink)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from compreface_cli.builds import builds
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
-from compreface_cli.models import catalogue, licence, prepare, store
+from compreface_cli.models import catalogue, licence, origins, prepare, store
 from compreface_cli.models.entry import Model
 from compreface_cli.models.licence import Terms
 from compreface_cli.models.store import Places
@@ -20,6 +20,7 @@ from compreface_cli.plan.resolve import plan_of
 # prepared; outdated: prepared from another entry or file than is named now; damaged;
 # downloaded: its files are here, not prepared; partial: some of them; absent
 State = Literal["prepared", "outdated", "damaged", "downloaded", "partial", "absent"]
+INCOMPLETE = (".part", ".part.json", ".draft")  # endings of downloads that are still written
 _UNKNOWN = Terms("not known", "unclear", "its terms are not known")
 
 
@@ -27,7 +28,8 @@ _UNKNOWN = Terms("not known", "unclear", "its terms are not known")
 class Row:
     """A model: the builds that name it, its state and bytes on disk, its terms.
 
-    `fetch_bytes`: what preparing it would download; None: not known.
+    `sources`: where its files came from. `fetch_bytes`: what preparing it would download; None: not
+    known.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Row:
     downloaded_bytes: int
     fetch_bytes: int | None
     terms: Terms
+    sources: tuple[str, ...]
     folder: Path | None  # where it is prepared
 
 
@@ -117,8 +120,16 @@ def _row(name: str, names: Named, places: Places) -> Row:
         downloaded_bytes=bytes_of(downloads),
         fetch_bytes=_to_fetch(names.by_name.get(name, ())),
         terms=names.terms.get(name, _UNKNOWN),
+        sources=_sources(folder, downloads),
         folder=folder if folder.is_dir() else None,
     )
+
+
+def _sources(folder: Path, downloads: Path) -> tuple[str, ...]:
+    record = prepare.read_record(folder)
+    files = [path for path in sorted(downloads.glob("[!.]*")) if not path.name.endswith(INCOMPLETE)]
+    noted = record.origins.values() if record else map(origins.of, files)
+    return tuple(dict.fromkeys(noted))
 
 
 def _to_fetch(models: Sequence[Model]) -> int | None:
@@ -146,8 +157,8 @@ def state(name: str, names: Named, places: Places) -> State:
 
 
 def bytes_of(folder: Path) -> int:
-    """The bytes of all files in a folder; 0 without it."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """The bytes of all files in a folder but hidden ones, which are notes of `cf`; 0 without it."""
+    return sum(path.stat().st_size for path in folder.rglob("[!.]*") if path.is_file())
 
 
 def folder_of(name: str) -> Path:

@@ -12,9 +12,8 @@ from compreface_cli.models import obtain, prepare
 from compreface_cli.models.entry import Model
 from compreface_cli.models.files import sha256_of
 from compreface_cli.models.store import Places
-from compreface_cli.weights.known import Named, on_disk
+from compreface_cli.weights.known import INCOMPLETE, Named, on_disk
 
-INCOMPLETE = (".part", ".part.json", ".draft")  # endings of what is still being written
 State = Literal["intact", "damaged", "not proven"]
 
 

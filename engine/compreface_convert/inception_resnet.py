@@ -79,7 +79,7 @@ class _Net(Net):
 def inception_resnet_v1(weights: Mapping[str, Array]) -> Graph:
     """The graph [N, H, W, 3] -> embeddings [N, 512] of unit length.
 
-    Raises ConvertError for a tensor that is missing, has another shape or another place.
+    Raises ConvertError for a tensor that is missing, has another shape or is not the network's.
     """
     left = dict(weights)
 

@@ -394,3 +394,14 @@ def test_a_single_finding_is_counted_and_may_lack_a_hint() -> None:
         checks.raise_for([Finding("x", "fail", "broken", "", 9), Finding("y", "warn", "odd")])
     assert caught.value.code == 9
     assert [row["check"] for row in caught.value.details["findings"]] == ["x", "y"]
+
+
+def test_a_port_that_docker_holds_for_no_container_is_freed_by_a_restart_of_docker() -> None:
+    """dockerd that died during a start opens the port again and forgets the container."""
+    proxy = ports(held(8000, process="docker-proxy"))
+    row = only("port", "fail", checks.preflight(plan(), facts(host=proxy)))
+    assert_named(row.message, 8000, "docker-proxy", 4711)
+    assert_named(row.hint, "Restart Docker", "--port auto")
+    silent = facts(host=proxy, docker=None)
+    row = only("port", "fail", checks.preflight(plan(launcher="process", services="core"), silent))
+    assert "Restart Docker" not in row.hint

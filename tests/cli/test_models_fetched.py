@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -13,6 +15,7 @@ from compreface_cli.errors import FetchError, UnreachableError, UsageError
 from compreface_cli.models import store
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.transfer import Limits
+from tests.cli.lying_registry import Member, image, lying_registry, tar
 from tests.cli.lying_server import Answer, lying_server
 from tests.cli.model_bench import SHA, WEIGHTS, Bench, a_model
 
@@ -105,3 +108,43 @@ def test_what_must_be_there_ends_the_run_before_the_rest_is_asked_for(bench: Ben
         with pytest.raises(UnreachableError):
             fetch(bench, a_model(), other, optional={"other"})
         assert len(server.requests) == 1
+
+
+def test_a_registry_that_lies_is_told_from_one_that_fails(bench: Bench) -> None:
+    with lying_registry() as registry:
+        parts = image(tar(Member("app/mine.onnx", WEIGHTS)))
+        known = registry.reference(parts)
+        address = f"oci://{known.registry}/{known.repository}@{known.digest}"
+        (layer,) = parts.layers
+
+        def of(path: str) -> Model:
+            return a_model(files=(ModelFile("own/mine.onnx", (), (f"{address}/{path}",)),))
+
+        for answer in (Answer(b"", status=404), Answer(b"", status=401), Answer(b"", status=429)):
+            registry.lies[layer] = [answer] * 9
+            assert list(fetch(bench, of("app/mine.onnx"), optional={"mine"})) == ["mine"]
+        registry.lies[layer] = [Answer(parts.contents[layer][::-1])] * 9
+        with pytest.raises(FetchError) as raised:
+            fetch(bench, of("app/mine.onnx"), optional={"mine"})
+        assert type(raised.value) is FetchError
+        registry.lies.clear()
+        assert list(fetch(bench, of("app/other.onnx"), optional={"mine"})) == ["mine"]
+        assert fetch(bench, of("app/mine.onnx")) == {}
+
+
+def test_a_full_disk_is_no_reason_for_a_fallback(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: mock.Mock(free=5))
+    with lying_server([Answer(WEIGHTS)]) as server:
+        at(bench, server.url)
+        with pytest.raises(FetchError) as raised:
+            fetch(bench, a_model(), optional={"mine"})
+    assert type(raised.value) is FetchError
+    with lying_registry() as registry:
+        known = registry.reference(image(tar(Member("app/mine.onnx", WEIGHTS))))
+        source = f"oci://{known.registry}/{known.repository}@{known.digest}/app/mine.onnx"
+        at(bench, "")
+        with pytest.raises(FetchError) as raised:
+            fetch(bench, a_model(files=(ModelFile("m.onnx", (), (source,)),)), optional={"mine"})
+    assert type(raised.value) is FetchError

@@ -11,14 +11,16 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.fetched_build import DIGEST, WEIGHTS, write
+from tests.cli.fetched_build import DIGEST, WEIGHTS, add_optional, write
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.local_cf import LocalCf
+from tests.cli.lying_registry import Member, image, lying_registry, tar
 from tests.cli.lying_server import Answer, LyingServer, lying_server
 from tests.cli.names import assert_named
 from tests.shared import ROOT
@@ -121,6 +123,18 @@ def test_terms_are_asked_about_before_the_folder_is_made(
     assert not (tmp_path / "mirror").exists()
 
 
+def test_a_model_with_a_fallback_is_left_out_where_no_source_delivers_it(
+    cf: Cf, tmp_path: Path, server: LyingServer
+) -> None:
+    build = _build(tmp_path, server)
+    add_optional(build)
+    ended = cf("models", "pull", build, "-o", "mirror", *ALL)
+    assert ended.code == 0
+    assert_named(ended.err, "warning", "years", "127.0.0.1:9")
+    models = json.loads((tmp_path / "mirror" / "models.json").read_text())["models"]
+    assert list(models) == ["my-model"]
+
+
 def test_a_file_in_place_of_the_folder_is_named(
     cf: Cf, tmp_path: Path, server: LyingServer
 ) -> None:
@@ -183,6 +197,21 @@ def test_a_full_disk_leaves_no_half_file(cf: Cf, tmp_path: Path, server: LyingSe
     assert done.stdout == ""
 
 
+@contextmanager
+def _served(folder: Path, kind: str) -> Iterator[str]:
+    """The build file whose model a server has, as long as the block lasts."""
+    if kind == "image":
+        path = "app/ml/.models/network.onnx"
+        with lying_registry() as registry:
+            made = image(tar(Member(path, WEIGHTS)))
+            at = registry.reference(made)
+            source = f"oci://{at.registry}/{at.repository}@{at.digest}/{path}"
+            yield write(folder, source, sha256="null")
+        return
+    with lying_server([Answer(WEIGHTS if kind == "file" else ZIP)]) as server:
+        yield _build(folder, server) if kind == "file" else _proven_build(folder, server)
+
+
 def _elsewhere(local_cf: LocalCf) -> None:
     """Another machine: nothing of this one's data is there but the engine's environment."""
     for folder in (local_cf.data / "models", local_cf.state, local_cf.root / "cache"):
@@ -190,13 +219,11 @@ def _elsewhere(local_cf: LocalCf) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["published", "digest"])
+@pytest.mark.parametrize("kind", ["file", "zip", "image"])
 def test_a_machine_without_a_network_needs_nothing_else(local_cf: LocalCf, kind: str) -> None:
-    with lying_server([Answer(WEIGHTS if kind == "published" else ZIP)]) as server:
-        make = _build if kind == "published" else _proven_build
-        build = make(local_cf.root, server)
+    with _served(local_cf.root, kind) as build:
         (file,) = local_cf.json("models", "pull", build, "-o", "mirror", *ALL)["files"]
-    assert file["proof"] == kind
+    assert file["proof"] == ("published" if kind == "file" else "digest")
     _elsewhere(local_cf)  # the server is gone: its port refuses connections
     mirror = str(local_cf.root / "mirror")
     refused = local_cf.json("models", "pull", build, *ALL, exit_code=9)["error"]
@@ -206,6 +233,8 @@ def test_a_machine_without_a_network_needs_nothing_else(local_cf: LocalCf, kind:
     assert local_cf.json(*up, CF_MODELS_MIRROR=mirror)["change"] == "started"
     assert not (local_cf.state / "accepted-licences.json").exists()
     assert {each["state"] for each in local_cf.json("models", "verify")["verified"]} == {"intact"}
+    (row,) = local_cf.json("models", "list")["models"]
+    assert row["sources"] == [f"{mirror}/{FILE}"]
     local_cf.run("down", "mine")
 
 

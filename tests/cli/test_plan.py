@@ -53,7 +53,7 @@ def test_a_limit_of_zero_counts_as_set() -> None:
 def test_every_value_has_an_origin() -> None:
     whole = plan()
     named = set(whole.as_dict()) - set(
-        "build summary models stack engine_limits origins replaced licence".split()
+        "build summary models stack engine_limits origins replaced licence image_alone".split()
     )
     assert named - {"secrets", "project", "volume"} <= set(whole.origins)
     assert set(whole.stack) <= set(whole.origins)

@@ -178,6 +178,9 @@ CASES: Final[Mapping[str, Case]] = {
     "port: free": _up("port"),
     "port: held by a process": _up("port", _ports(held(8000))),
     "port: held by a process without a name": _up("port", _ports(held(3000, process=None))),
+    "port: held for a container that is gone": _up(
+        "port", _ports(held(8000, process="docker-proxy"))
+    ),
     "port: held by an unseen process": _up("port", _ports(held(8000, pid=None, process=None))),
     "port: held by a container": _docker(
         "port",

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
+from dataclasses import replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
 from compreface_cli.builds import builds, imported
+from compreface_cli.config import settings
+from compreface_cli.deploy import image_alone, up
+from compreface_cli.docker.labels import LABEL_ANSWER, LABEL_DETECTOR, LABEL_PLUGINS
 from compreface_cli.models import accepted
 from compreface_cli.models.store import Places
+from compreface_cli.plan.operations import Options
 from compreface_cli.sharing import archive, keep, offer
 from compreface_cli.sharing.export import export
 from compreface_cli.terminal.output import Output
-from tests.cli.build_files import build_data, model_entry, plain_data, write
+from tests.cli.build_files import build_data, build_file, model_entry, plain_data, write
+from tests.cli.fake_docker import fake_docker
+from tests.cli.test_image_alone import NAME as ENGINE
+from tests.cli.test_image_alone import labels_of, settled
 from tests.cli.test_sharing import OTHER, OWN, SOURCE, WEIGHTS, made, own_build, shared_model
 from tests.cli.test_sharing_archive import HEAD, entry, tar
 
@@ -98,7 +106,7 @@ def _shown(folder: Path) -> object:
     export("my-build", file, Output(quiet=True), with_models=True)
     said = StringIO()
     with redirect_stderr(said), mock.patch.dict("os.environ", {"COLUMNS": "200"}):
-        with mock.patch.object(Output, "ask", side_effect=["y", "n"]):
+        with mock.patch.object(Output, "ask", side_effect=["y", "y", "n"]):
             kept = keep.import_(keep.Request(str(file), name="office"), Output())
     return said.getvalue() + kept.record.words
 
@@ -130,6 +138,24 @@ def _damaged(folder: Path) -> object:
     path = builds.find("plain")[1]
     path.with_name(imported.RECORD).write_text("[]")
     return imported.read(path)
+
+
+def _labelled(label: str, value: str | None) -> Case:
+    """The error of an image with another value of that label, or without it."""
+
+    def case(_: Path) -> object:
+        labels = labels_of(settled(build_file()))
+        labels = {key: text for key, text in labels.items() if key != label}
+        labels |= {} if value is None else {label: value}
+        plan = settled(image_alone.build_of(ENGINE, labels))
+        return image_alone.answer_of(replace(plan, image=ENGINE), labels)
+
+    return case
+
+
+def _dry_run(folder: Path) -> object:
+    with fake_docker(folder / "fake"):
+        return image_alone.labels_of(ENGINE, Output(quiet=True), dry_run=True)
 
 
 CASES: Final[Mapping[str, Case]] = {
@@ -182,6 +208,22 @@ CASES: Final[Mapping[str, Case]] = {
     "import: the file changes": _changing(lambda data: data.replace(b"embedded", b"embeddex")),
     "import: the file is cut meanwhile": _changing(lambda data: data[:3000]),
     "an imported build with a damaged record": _damaged,
+    "image alone: no image of cf": lambda _: image_alone.build_of(
+        "exadel/compreface-core:1.2.0", {}
+    ),
+    "image alone: of an earlier cf": _labelled(LABEL_PLUGINS, None),
+    "image alone: a plugin of a newer cf": _labelled(LABEL_DETECTOR, "future.Detector"),
+    "image alone: a damaged answer": _labelled(LABEL_ANSWER, "[]"),
+    "image alone: with a process": lambda _: image_alone.asked(
+        settings.resolve({"image": ENGINE, "launcher": "process"})
+    ),
+    "image alone: with a flag of a build": lambda _: image_alone.refuse_flags(
+        settings.resolve({"image": ENGINE, "runtime": "openvino"})
+    ),
+    "image alone: with --build": lambda _: up.resolve(
+        {"image": ENGINE}, Output(quiet=True), Options(build=True)
+    ),
+    "image alone: a dry run of an absent image": _dry_run,
     "export: the file exists": _export("out", lambda folder: (folder / "out").touch()),
     "export: a folder": _export("."),
     "export: no folder": _export("no/out"),

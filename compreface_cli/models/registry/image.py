@@ -23,7 +23,7 @@ from compreface_cli.models.registry.mirrors import VARIABLE, Endpoint, endpoints
 from compreface_cli.models.registry.reference import Image, Reference
 from compreface_cli.models.registry.session import Session, opened
 from compreface_cli.models.tar_stream import Bounds, Counted, Readable, Refused, unpacked
-from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer
+from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer, WrongFile
 
 # Opens a folder of the image that the local Docker has under this name (REPOSITORY@DIGEST): a tar
 # stream whose names begin with the folder's last part. None: Docker does not have the image.
@@ -63,8 +63,9 @@ def fetch(
     may have one `*`; it must match one file. `local`: the copy of the image that Docker has, which
     is used if there is one. `folder`: for layers while they are downloaded. `refused`: takes why
     the image does not give a file, by its path; the others are written nevertheless.
-    Raises UnreachableError (`details`: image, host, status), FetchError for what the image has
-    (`details`: image, reason) and for the disk, ConflictError (another cf holds the lock).
+    Raises UnreachableError (`details`: image, host, status), FetchError for other bytes than the
+    digest's, for what the image has (`details`: image, reason) and for the disk, ConflictError
+    (another cf holds the lock).
     """
     reference = Reference.of(image)
     try:
@@ -267,7 +268,7 @@ class _Source:
                 self.note(f"docker login for {host}: {problem}")
         return self.known[host]
 
-    def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> UnreachableError:
+    def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> FetchError:
         reasons = "; ".join(f"{endpoint.host}: {failure}" for endpoint, failure in failures)
         endpoint, last = next(
             (pair for pair in reversed(failures) if not pair[0].mirror), failures[-1]
@@ -289,7 +290,8 @@ class _Source:
                 "Run the command again, which resumes a partial download. Behind a proxy set "
                 f"HTTPS_PROXY, or {VARIABLE} to a mirror of Docker Hub."
             )
-        return UnreachableError(
+        wrong = any(isinstance(failure, WrongFile) for _, failure in failures)
+        return (FetchError if wrong else UnreachableError)(
             f"could not read {what} of image {self.reference.name}: {reasons}",
             hint=hint,
             details={"image": self.reference.name, "host": endpoint.host, "status": last.status},

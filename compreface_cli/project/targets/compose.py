@@ -17,11 +17,16 @@ from compreface_cli.docker.labels import (
     LABEL_BUILD,
     LABEL_CALCULATOR,
     LABEL_DETECTOR,
+    LABEL_DEVICE,
     LABEL_INSTANCE,
     LABEL_KEYS,
+    LABEL_LIMITS,
+    LABEL_MIN_COSINE,
     LABEL_MODELS,
+    LABEL_PLUGINS,
     LABEL_ROUTES,
     LABEL_RUNTIME,
+    LABEL_WHEELS,
 )
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
@@ -61,21 +66,14 @@ def render(
             )
     if fault := plan.keys_fault():
         raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
-    wheel = resources.engine_wheel()
-    files: dict[str, Content] = {
-        f"core/{wheel.name}": FileRef.of(wheel),
-        "core/requirements.txt": FileRef.of(resources.engine_requirements(plan.wheels)),
-    }
-    if with_models:
-        files |= _model_files(plan, models or {})
-    context = _context(plan) | {
-        "wheel": wheel.name,
-        "models": [model.name for model in plan.models],
-        "environment": _image_environment(plan),
-        "labels": _image_labels(plan, files, wheel, revision or resources.revision()),
-    }
-    jinja = _jinja()
-    files["core/Dockerfile"] = jinja.get_template("engine.Dockerfile.j2").render(context)
+    files: dict[str, Content] = {}
+    if not plan.image_alone:
+        files |= _core(plan, (models or {}) if with_models else None)
+    jinja, context = _jinja(), _context(plan)
+    if not plan.image_alone:
+        of_image = _of_image(plan, files, revision or resources.revision())
+        template = jinja.get_template("engine.Dockerfile.j2")
+        files["core/Dockerfile"] = template.render(context | of_image)
     if plan.services == "full":
         routes = jinja.get_template("nginx.conf.j2").render(context)
         files[ROUTES_FILE] = routes
@@ -92,6 +90,27 @@ def render(
         plan.secrets,
         plan.calculator if plan.services == "full" else "",
     )
+
+
+def _core(plan: Plan, models: Mapping[str, Path] | None) -> dict[str, Content]:
+    """The files that the engine's image is built from; `models` None: without them."""
+    wheel = resources.engine_wheel()
+    return {
+        f"core/{wheel.name}": FileRef.of(wheel),
+        "core/requirements.txt": FileRef.of(resources.engine_requirements(plan.wheels)),
+        **({} if models is None else _model_files(plan, models)),
+    }
+
+
+def _of_image(plan: Plan, files: Mapping[str, Content], revision: str) -> dict[str, Any]:
+    """What the image's template needs beyond `_context`."""
+    wheel = resources.engine_wheel()
+    return {
+        "wheel": wheel.name,
+        "models": [model.name for model in plan.models],
+        "environment": _image_environment(plan),
+        "labels": _image_labels(plan, files, wheel, revision),
+    }
 
 
 def key_digests(keys: str) -> str:
@@ -174,6 +193,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "project": plan.project,
         "volume": plan.volume,
         "image": plan.image,
+        "image_alone": plan.image_alone,
         "base_image": plan.base_image,
         "detector": plan.detector,
         "calculator": plan.calculator,
@@ -257,9 +277,25 @@ def _image_labels(
         (LABEL_BUILD, plan.build),
         (LABEL_DETECTOR, plan.detector),
         (LABEL_CALCULATOR, plan.calculator),
+        (LABEL_PLUGINS, ",".join(plan.plugins)),
         (LABEL_RUNTIME, f"{plan.runtime} {plan.precision}"),
+        (LABEL_MIN_COSINE, f"{plan.min_cosine:g}"),
+        (LABEL_DEVICE, plan.device),
+        (LABEL_WHEELS, plan.wheels),
+        *([(LABEL_LIMITS, limits)] if (limits := _limits(plan)) else []),
         (LABEL_MODELS, ",".join(f"{name}={sha}" for name, sha in _models_in(files, wheel).items())),
     ]
+
+
+def _limits(plan: Plan) -> str:
+    """The limits that the build itself sets, as `KEY=VALUE` with commas between."""
+    keys = ("max_detect_size", "max_concurrency", "max_wait_s")
+    own = {
+        key: getattr(plan, key) for key in keys if plan.origins.get(key) == f"build {plan.build}"
+    }
+    if not own.get("max_concurrency"):
+        own.pop("max_concurrency", None)  # the build leaves it to the machine
+    return ",".join(f"{key}={value:g}" for key, value in own.items())
 
 
 def _models_in(files: Mapping[str, Content], wheel: Path) -> dict[str, str]:
