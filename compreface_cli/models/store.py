@@ -216,6 +216,7 @@ def files(
     *,
     note: Callable[[str], None] = lambda text: None,
     accept_hash: Accepted | None = None,
+    optional: Container[str] = (),
     places: Places | None = None,
     limits: Limits | None = None,
     local: Local | None = None,
@@ -223,7 +224,8 @@ def files(
     """The files of each model by name: path in its entry -> local path, verified SHA-256.
 
     Downloads what is missing and prepares nothing. Where a model has alternatives, those of the
-    first that can be had. Raises as `ensure` does.
+    first that can be had. Leaves out the `optional` models that no source delivers, and notes why.
+    Raises as `ensure` does.
     """
     places = places or Places()
     if models:
@@ -232,7 +234,12 @@ def files(
     obtained = {}
     for model in models:
         with locked(places.models / model.name, note=note):
-            obtained[model.name] = first_of(model, run)
+            try:
+                obtained[model.name] = first_of(model, run)
+            except UnreachableError as error:
+                if model.name not in optional:
+                    raise
+                note(error.message)
     return obtained
 
 
