@@ -9,6 +9,7 @@ from dataclasses import replace
 from compreface_cli import plugin_table
 from compreface_cli.deploy import downloads, licences
 from compreface_cli.errors import UnreachableError
+from compreface_cli.models import reach
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.needed import Download
 from compreface_cli.plan import fallbacks
@@ -53,7 +54,7 @@ def fetched(
             raise _out_of_reach(error, plan) from error
         if not missing:
             return plan, tuple(needed)
-        plan = _taken(plan, {name: error.message for name, error in missing.items()}, out)
+        plan = _taken(plan, {name: reach.brief(error) for name, error in missing.items()}, out)
 
 
 def foreseen(plan: Plan, out: Output) -> tuple[Plan, tuple[Download, ...]]:
@@ -110,15 +111,19 @@ def _taken(plan: Plan, missing: Mapping[str, str], out: Output) -> Plan:
 
 
 def warnings(replaced: Iterable[Replaced], plan: Plan) -> list[str]:
-    """For each model, what answers for its plugins, the reason, and how to get the model."""
-    by_model: dict[str, list[Replaced]] = {}
+    """For each reason, what answers for the plugins, and how to get their models."""
+    by_reason: dict[str, list[Replaced]] = {}
     for each in replaced:
-        by_model.setdefault(each.model, []).append(each)
-    return [
-        f"{fallbacks.words(plugins)}: model {model} is missing here ({plugins[0].reason}). "
-        f"`cf up {_named(plan)}` tries again. {_way(plan)}"
-        for model, plugins in by_model.items()
-    ]
+        by_reason.setdefault(each.reason, []).append(each)
+    made = []
+    for reason, plugins in by_reason.items():
+        models = list(dict.fromkeys(each.model for each in plugins))
+        are = f"model {models[0]} is" if len(models) == 1 else f"models {joined(models, 'and')} are"
+        made.append(
+            f"{fallbacks.words(plugins)}: {are} missing here ({reason}). "
+            f"`cf up {_named(plan)}` tries again. {_way(plan)}"
+        )
+    return made
 
 
 def _out_of_reach(error: UnreachableError, plan: Plan) -> UnreachableError:
