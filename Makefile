@@ -85,7 +85,7 @@ golden: $(VENV)/.dev ## Rewrite the golden files: rendered builds and messages
 	$(BIN)/python -m tests.golden.rendered
 	PYTHONPATH=engine $(BIN)/python -m tests.golden.messages
 
-reference: $(VENV)/.dev ## Write docs/reference/ from the code
+reference: $(VENV)/.dev ## Write docs/reference/ and the tables of builds from the code
 	PYTHONPATH=engine $(BIN)/python -m tools.reference
 
 bench: $(VENV)/.dev ## Speed, side by side with the alternative (downloads TensorFlow once)

@@ -154,7 +154,7 @@ def _lines(
         yield from build_table.note(why, width)
     if unknown:
         yield from build_table.note(
-            f"Not listed, for want of that figure: {', '.join(unknown)}", width
+            f"Not listed, since their figure is not known: {', '.join(unknown)}", width
         )
     if left_out:
         yield from build_table.note(

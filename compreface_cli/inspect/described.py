@@ -8,6 +8,7 @@ from pathlib import Path
 from compreface_cli.builds import imported, measured
 from compreface_cli.inspect.list_builds import Row
 from compreface_cli.models import catalogue
+from compreface_cli.models.sources import Source, parse
 
 WEAK_BELOW = 80  # percent of pairs found: a group of which more are missed is warned of
 
@@ -18,7 +19,6 @@ _OBSTACLES = {
     "CPU": "this processor lacks a flag that its runtime needs",
     "weights": "it needs your files, since no address is known for {}",
     "network": "a download is needed, and this machine has no default route and no proxy",
-    "licence": "`cf up` asks whether you accept the licence of {}",
 }
 
 
@@ -71,7 +71,9 @@ def starts(row: Row) -> str:
     """Whether it starts on this host now, and why not."""
     if not row.why_not:
         return "yes"
-    return f"no: {_OBSTACLES[row.why_not].format(', '.join(row.to_give or row.unaccepted))}"
+    if row.why_not == "licence":
+        return f"once you accept the licence of {', '.join(row.unaccepted)}: `cf up` asks"
+    return f"no: {_OBSTACLES[row.why_not].format(', '.join(row.to_give))}"
 
 
 def by_group(row: Row) -> str:
@@ -91,15 +93,14 @@ def weak_groups(row: Row) -> list[str]:
 
 def speed(row: Row) -> str:
     """Its speed and memory relative to the default, with the machine."""
-    if row.measured is None:
-        return "not measured"
     figures = row.measured
+    if figures is None:
+        return "not measured"
     how = f", with {figures.how}" if figures.how else ""
-    held = "not measured" if figures.memory is None else times(figures.memory)
+    held = f"memory {times(figures.memory)}" if figures.memory else "memory not measured"
     return (
         f"{times(figures.speed)} the default's scans a second at eight connections, "
-        f"{times(figures.speed_alone)} at one, {held} its memory; "
-        f"measured{how} on {measured.machine()}"
+        f"{times(figures.speed_alone)} at one; {held}; measured{how} on {measured.machine()}"
     )
 
 
@@ -127,6 +128,14 @@ def size(count: int | None) -> str:
 
 
 def _sources(name: str) -> list[str]:
-    """The first source of each file of a catalogue model."""
+    """The first source of each file of a catalogue model; an archive or image once."""
     entry = catalogue.entry(name) or {}
-    return [file["sources"][0] for file in entry.get("files", ()) if file.get("sources")]
+    first = [file["sources"][0] for file in entry.get("files", ()) if file.get("sources")]
+    return list(dict.fromkeys(_container(parse(text)) for text in first))
+
+
+def _container(source: Source) -> str:
+    """What is downloaded: the file, or the archive or image that it is in."""
+    if not source.proven:
+        return source.text
+    return f"{source.text.partition('@sha256:')[0]}@{source.digest}"

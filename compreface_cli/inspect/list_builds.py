@@ -191,7 +191,7 @@ def _refusal(build: builds.Listed) -> str:
     from compreface_cli.plan.resolve import plan_of  # late: it takes longer than the list
 
     try:
-        plan_of(build.name)
+        plan_of(str(build.path) if build.origin == "path" else build.name)
     except CfError as error:
         return error.message
     return ""

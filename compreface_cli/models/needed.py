@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compreface_cli.models import catalogue
-from compreface_cli.models.entry import Model, ModelFile
+from compreface_cli.models.entry import Model
 from compreface_cli.models.places import Places, addresses, local
 from compreface_cli.models.sources import Source
 
@@ -32,24 +32,31 @@ def of(models: Sequence[Model], places: Places, catalogue_path: Path) -> tuple[D
     Files that exist on this machine are taken to be right, since reading them takes time; those
     without a source are left out.
     """
-    wanted: dict[tuple[str, ...], list[tuple[Model, ModelFile, Source]]] = {}
-    for model in models:
-        for file in first(model, places).files:
-            tried = addresses(file, places)
-            if not tried or any(local(model, file, places)):
-                continue
-            wanted.setdefault(tried[0].container, []).append((model, file, tried[0]))
-    return tuple(
-        Download(
-            source=group[0][2],
-            models=tuple(dict.fromkeys(model.name for model, _, _ in group)),
-            files=tuple(file.path for _, file, _ in group),
-            bytes=catalogue.download_size(group[0][2], catalogue_path)
-            if group[0][2].proven
-            else group[0][1].bytes,
+    wanted = [
+        (model, file, tried)
+        for model, file in ((m, f) for m in models for f in first(m, places).files)
+        if (tried := addresses(file, places)) and not any(local(model, file, places))
+    ]
+    downloads = []
+    while wanted:
+        source = wanted[0][2][0]
+        together = [one for one in wanted if one is wanted[0] or _lies_in(source, one[2])]
+        size = catalogue.download_size(source, catalogue_path)
+        downloads.append(
+            Download(
+                source=source,
+                models=tuple(dict.fromkeys(model.name for model, _, _ in together)),
+                files=tuple(file.path for _, file, _ in together),
+                bytes=size if source.proven else wanted[0][1].bytes,
+            )
         )
-        for group in wanted.values()
-    )
+        wanted = [one for one in wanted if one not in together]
+    return tuple(downloads)
+
+
+def _lies_in(source: Source, tried: Sequence[Source]) -> bool:
+    """Whether a file with these sources comes with the archive or layer of that one."""
+    return source.proven and any(other.container == source.container for other in tried)
 
 
 def first(model: Model, places: Places) -> Model:

@@ -101,6 +101,7 @@ def first_of(model: Model, run: Run) -> dict[str, tuple[Path, str]]:
     """As `all_of`, of the first choice of the model that can be had; names every attempt."""
     attempts: list[tuple[Model, FetchError]] = []
     for choice in in_order(model, run):
+        note_failure(attempts, choice, run)
         try:
             return all_of(choice, run)
         except FetchError as error:
@@ -145,6 +146,12 @@ def foreseen(model: Model, run: Run) -> None:
         all_here = len(proven) + len(unknown) == len(model.files)
         stray = strays(model, accept, proven, unknown) if all_here else []
         raise refusal(model, unknown, stray, newly_accepted(model, run.places, accept, proven))
+
+
+def note_failure(attempts: Sequence[tuple[Model, FetchError]], choice: Model, run: Run) -> None:
+    """Note why the choice before this one has failed."""
+    if attempts:
+        run.note(f"{attempts[-1][1].message}. Trying another file, {choice.format}")
 
 
 def none_of(model: Model, attempts: Sequence[tuple[Model, FetchError]]) -> FetchError:

@@ -21,15 +21,27 @@ NAME = "proven-hashes.json"
 
 def known(model: Model, file: ModelFile, places: Places) -> tuple[str, ...]:
     """The recorded hashes of the file from its present sources; raises FetchError."""
+    return tuple(dict.fromkeys(_by_source(model, file, places).values()))
+
+
+def hold(model: Model, file: ModelFile, digest: str, places: Places) -> None:
+    """Keep the hash of a file that was used, where it is a mirror's record that has it."""
+    for source, proven in _by_source(model, file, places).items():
+        if proven == digest:
+            record(places.proven, model.name, file.path, source, digest)
+
+
+def _by_source(model: Model, file: ModelFile, places: Places) -> dict[str, str]:
+    """The hash that is recorded for each source: the user's own record comes first."""
     proven = [text for text in file.sources if parse(text).proven]
     if not proven:
-        return ()
+        return {}
     records = [places.proven]
     if folder := mirror_folder(places):
         records.append(folder / NAME)
     tables = [_read(record).get(model.name, {}).get(file.path, {}) for record in records]
-    digests = (next((t[source] for t in tables if source in t), "") for source in proven)
-    return tuple(dict.fromkeys(filter(None, digests)))
+    digests = {text: next((t[text] for t in tables if text in t), "") for text in proven}
+    return {text: digest for text, digest in digests.items() if digest}
 
 
 def recorded(record: Path, model: str, path: str, source: str) -> str | None:

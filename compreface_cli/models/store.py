@@ -25,6 +25,7 @@ from compreface_cli.models.obtain import (
     lying_here,
     missing_hint,
     none_of,
+    note_failure,
 )
 from compreface_cli.models.places import (
     Places,
@@ -190,8 +191,7 @@ def _prepare(
     """Prepare the model from the first of its choices that can be had and converted."""
     attempts: list[tuple[Model, FetchError]] = []
     for choice in in_order(model, run):
-        if attempts:
-            run.note(f"{attempts[-1][1].message}. Trying another file, {choice.format}")
+        note_failure(attempts, choice, run)
         try:
             files = all_of(choice, run)
             with run.progress(f"preparing model {model.name}", None):
@@ -204,6 +204,8 @@ def _prepare(
         # Not before: the converter may refuse the file.
         digests = [digest for _, digest in files.values() if digest in run.accepts(model)]
         accepted.record(run.places.accepted, model.name, beyond_the_entry(choice, digests))
+        for file in choice.files:
+            proofs.hold(choice, file, files[file.path][1], run.places)
         return
     raise none_of(model, attempts)
 
@@ -214,6 +216,7 @@ def files(
     *,
     note: Callable[[str], None] = lambda text: None,
     accept_hash: Accepted | None = None,
+    optional: Container[str] = (),
     places: Places | None = None,
     limits: Limits | None = None,
     local: Local | None = None,
@@ -221,7 +224,8 @@ def files(
     """The files of each model by name: path in its entry -> local path, verified SHA-256.
 
     Downloads what is missing and prepares nothing. Where a model has alternatives, those of the
-    first that can be had. Raises as `ensure` does.
+    first that can be had. Leaves out the `optional` models that no source delivers, and notes why.
+    Raises as `ensure` does.
     """
     places = places or Places()
     if models:
@@ -230,7 +234,12 @@ def files(
     obtained = {}
     for model in models:
         with locked(places.models / model.name, note=note):
-            obtained[model.name] = first_of(model, run)
+            try:
+                obtained[model.name] = first_of(model, run)
+            except UnreachableError as error:
+                if model.name not in optional:
+                    raise
+                note(error.message)
     return obtained
 
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from compreface_cli.errors import FetchError
+from compreface_cli.errors import FetchError, UnreachableError
 from compreface_cli.models import archives, origins, proofs
 from compreface_cli.models.download import Failed, shown, transfer
 from compreface_cli.models.entry import Model, ModelFile
@@ -130,7 +130,9 @@ class Unpacking:
                 local=self.local, folder=layers(self.places), refused=refused,
             )  # fmt: skip
         except FetchError as error:
-            raise Failed(error) from error
+            if isinstance(error, UnreachableError) or "reason" in error.details:
+                raise Failed(error) from error
+            raise  # of this machine: its disk, its settings
         return refused
 
     def _from_archive(

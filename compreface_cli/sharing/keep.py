@@ -25,7 +25,7 @@ from compreface_cli.errors import (
     UsageError,
 )
 from compreface_cli.models.download import Limits, fetch, shown
-from compreface_cli.models.files import disk_error, locked, make_folder
+from compreface_cli.models.files import check_room, disk_error, locked, make_folder
 from compreface_cli.sharing import archive
 from compreface_cli.sharing import offer as offers
 from compreface_cli.sharing.offer import Offer, all_files
@@ -272,6 +272,8 @@ def _extract(stream: BinaryIO, offer: Offer, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target.open("xb")
 
+    size = sum(each.bytes for each in offer.manifest.files.values())
+    check_room(offer.source, size, folder.parent)
     stream.seek(0)
     try:
         again = archive.read(stream, sink)

@@ -81,17 +81,16 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
     with interruptible():
         wanted = pull.settle(request, out, mirrored=places)
 
-        def obtain(models: Sequence[Model]) -> Mapping[str, Files]:
-            return store.files(
-                models,
-                Heartbeat(out).progress,
-                note=out.note,
-                accept_hash=pull.of_these(models, request.accept_hash),
-                places=places,
-                local=image_files.opened,
-            )
-
-        obtained = pull.with_fallbacks(wanted, obtain, out)
+        obtained = store.files(
+            wanted.models,
+            Heartbeat(out).progress,
+            note=out.note,
+            accept_hash=request.accept_hash,
+            optional=wanted.optional,
+            places=places,
+            local=image_files.opened,
+        )
+        wanted.warn_of((m.name for m in wanted.models if m.name not in obtained), out)
         return put(wanted, obtained, folder, places, out)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from compreface_cli import resources
 from compreface_cli.builds import builds
@@ -17,9 +16,8 @@ from compreface_cli.config import paths, settings
 from compreface_cli.deploy import downloads, licences
 from compreface_cli.docker import image_files
 from compreface_cli.engine import venv
-from compreface_cli.errors import ConfigurationError, UnreachableError, UsageError
+from compreface_cli.errors import ConfigurationError, UsageError
 from compreface_cli.models import catalogue, licence, needed, store
-from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.entry import Model
 from compreface_cli.models.licence import Terms
 from compreface_cli.models.needed import Download
@@ -29,8 +27,6 @@ from compreface_cli.plan.resolve import plan_of
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output
 from compreface_cli.weights.known import Named, models_of, named, plugins_of
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +55,11 @@ class Wanted:
     def required(self) -> tuple[Model, ...]:
         """Those whose failure ends the run."""
         return tuple(model for model in self.models if model.name not in self.optional)
+
+    def warn_of(self, missing: Iterable[str], out: Output) -> None:
+        """Warn of the optional models that could not be fetched."""
+        for name in missing:
+            out.warning(f"model {name} could not be fetched; its build has a fallback and uses it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +92,30 @@ def pull(request: Request, out: Output) -> Pulled:
                 home, inputs, report=out.note, progress=progress, wheels=request.wheels
             ).python
 
-        def ensure(models: Sequence[Model]) -> Mapping[str, Path]:
-            return store.ensure(
-                models,
-                Heartbeat(out).progress,
-                python=python,
-                portrait=resources.portrait(),
-                note=out.note,
-                accept_hash=of_these(models, request.accept_hash),
-                local=image_files.opened,
-            )
-
-        folders = with_fallbacks(wanted, ensure, out)
+        progress, accept = Heartbeat(out).progress, request.accept_hash
+        missing = store.fetch(
+            wanted.models,
+            progress,
+            note=out.note,
+            accept_hash=accept,
+            optional=wanted.optional,
+            local=image_files.opened,
+        )
+        for error in missing.values():
+            out.note(error.message)
+        wanted.warn_of(missing, out)
+        models = [model for model in wanted.models if model.name not in missing]
+        folders = store.ensure(
+            models,
+            progress,
+            python=python,
+            portrait=resources.portrait(),
+            note=out.note,
+            accept_hash={m.name: hashes for m in models if (hashes := accept.get(m.name))},
+            local=image_files.opened,
+        )
         made = (Prepared(name, folder, name in ready) for name, folder in folders.items())
         return Pulled(tuple(made), wanted.needed)
-
-
-def of_these(models: Sequence[Model], accept_hash: Accepted) -> Accepted:
-    """The accepted hashes of these models."""
-    names = {model.name for model in models}
-    return {name: hashes for name, hashes in accept_hash.items() if name in names}
 
 
 def settle(request: Request, out: Output, *, mirrored: Places | None = None) -> Wanted:
@@ -141,25 +146,6 @@ def _is_not_here(model: Model, places: Places) -> bool:
     return not store.lies_here(model, places)
 
 
-def with_fallbacks(
-    wanted: Wanted, obtain: Callable[[Sequence[Model]], Mapping[str, T]], out: Output
-) -> dict[str, T]:
-    """What `obtain` gives for the models, by name; warns of optional ones that cannot be had."""
-    try:
-        return dict(obtain(wanted.models))
-    except UnreachableError:
-        if not wanted.optional:
-            raise
-    done = dict(obtain(wanted.required))
-    for model in wanted.models:
-        if model.name in wanted.optional:
-            try:
-                done |= obtain([model])
-            except UnreachableError as error:
-                out.warning(f"{error.message}; builds that have a fallback for it use that")
-    return done
-
-
 def asked_for(names: Sequence[str], chosen: settings.Settings) -> Wanted:
     """The models of these builds and models, each once; a name of both means the build.
 
@@ -184,8 +170,10 @@ def asked_for(names: Sequence[str], chosen: settings.Settings) -> Wanted:
             before = wanted.get(model.name, model)
             both = model.keep_source or before.keep_source
             wanted[model.name] = replace(before, keep_source=both)
+    # First what must be there: without it, the rest would be fetched in vain.
+    in_order = sorted(wanted.values(), key=lambda model: model.name not in required)
     return Wanted(
-        tuple(wanted.values()),
+        tuple(in_order),
         {name: terms[name] for name in wanted},
         frozenset(wanted.keys() - required),
     )

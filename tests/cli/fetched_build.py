@@ -66,3 +66,21 @@ def at_a_terminal(cf: LocalCf, *arguments: str, typed: str, question: str) -> tu
             answered = True
     os.close(terminal)
     return process.wait(timeout=30), seen.decode()
+
+
+def add_optional(build: str) -> None:
+    """Add a plugin with a fallback, whose model `years` no source delivers."""
+    path = Path(build)
+    text = path.read_text().replace(
+        "plugins: []\n",
+        "plugins: [genderage.AgeDetector@years]\n"
+        "fallbacks: {genderage.AgeDetector@years: embedded.AgeDetector}\n",
+    )
+    entry = f"""\
+  - name: years
+    role: analyzer
+    format: onnx
+    files: [{{path: own/years.onnx, sha256: {DIGEST}, sources: ["http://127.0.0.1:9/y.onnx"]}}]
+    input: {{size: 96, mean: 0, scale: 1}}
+"""
+    path.write_text(text.replace("models:\n", f"models:\n{entry}"))

@@ -70,8 +70,11 @@ def test_every_bundled_build_is_described_by_its_image(name: str) -> None:
     assert (again.models, again.image_alone, plan.image_alone) == ((), True, False)
 
 
-def test_limits_and_a_model_of_the_builds_own_are_described(tmp_path: Path) -> None:
-    limits = {"max_detect_size": 320, "max_concurrency": None, "max_wait_s": 2.5}
+@pytest.mark.parametrize("at_once", [None, 3])
+def test_limits_and_a_model_of_the_builds_own_are_described(
+    tmp_path: Path, at_once: int | None
+) -> None:
+    limits = {"max_detect_size": 320, "max_concurrency": at_once, "max_wait_s": 2.5}
     path = write(tmp_path, build_data(limits=limits, plugins=[], min_cosine=0.99, runtime="auto"))
     plan = settled(builds.load(path))
     answer = KnownAnswer(

@@ -292,6 +292,26 @@ def test_show_tells_speed_download_and_whether_it_starts(
     assert document["download"] == 0
 
 
+def test_a_build_that_is_named_by_its_path_is_shown_as_it_is(
+    cf: Cf, tmp_path: Path, figures: Mapping[str, dict[str, Any]]
+) -> None:
+    path = (tmp_path / "builds" / "quick.yaml").rename(tmp_path / "other.yaml")
+    document = cf("show", str(path), "--json").document
+    assert document["starts"]["now"] is True
+    assert document["measured"] == figures["quick"]
+
+
+def test_an_image_that_several_files_come_from_is_named_once(cf: Cf) -> None:
+    model = catalogue.models()["arcface-r100-msfdrop75"]
+    assert len(model.files) == 2
+    image = model.files[0].sources[0].partition("/app/")[0]
+    assert image.startswith("oci://")
+    out = cf("list-builds", "--long").out
+    [line] = [one for one in out.splitlines() if one.strip().startswith(f"{model.name} (")][:1]
+    assert line.count(image) == 1
+    assert "/app/" not in line
+
+
 def test_styles_are_for_a_terminal_only(cf: Cf, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = cf("list-builds").out
     assert "\x1b" not in plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from compreface_cli.config import paths
 from compreface_cli.models.files import locked
-from tests.cli.fetched_build import DIGEST, WEIGHTS, at_a_terminal, write
+from tests.cli.fetched_build import DIGEST, WEIGHTS, add_optional, at_a_terminal, write
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.local_cf import LocalCf, eventually
 from tests.cli.lying_server import Answer, LyingServer, lying_server
@@ -103,6 +104,15 @@ def test_a_model_is_pulled_listed_verified_and_found(
     assert local_cf.json("models", "prune", "--yes")["removed"] == []
     wide = [line for line in local_cf.run("models", "list").stdout.splitlines() if len(line) > 80]
     assert wide == []
+
+
+@pytest.mark.slow
+def test_a_model_with_a_fallback_may_be_missing(local_cf: LocalCf, build: str) -> None:
+    add_optional(build)
+    done = local_cf.run("models", "pull", "mine", "--accept-licence", "all", "--json")
+    assert done.returncode == 0
+    assert [model["name"] for model in json.loads(done.stdout)["models"]] == ["my-model"]
+    assert_named(done.stderr, "warning", "years")
 
 
 @pytest.mark.slow

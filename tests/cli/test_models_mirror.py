@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.fetched_build import DIGEST, WEIGHTS, write
+from tests.cli.fetched_build import DIGEST, WEIGHTS, add_optional, write
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.local_cf import LocalCf
 from tests.cli.lying_registry import Member, image, lying_registry, tar
@@ -121,6 +121,18 @@ def test_terms_are_asked_about_before_the_folder_is_made(
     assert_named(ended.err, "my-model", "--accept-licence my-model")
     assert server.requests == []
     assert not (tmp_path / "mirror").exists()
+
+
+def test_a_model_with_a_fallback_is_left_out_where_no_source_delivers_it(
+    cf: Cf, tmp_path: Path, server: LyingServer
+) -> None:
+    build = _build(tmp_path, server)
+    add_optional(build)
+    ended = cf("models", "pull", build, "-o", "mirror", *ALL)
+    assert ended.code == 0
+    assert_named(ended.err, "warning", "years", "127.0.0.1:9")
+    models = json.loads((tmp_path / "mirror" / "models.json").read_text())["models"]
+    assert list(models) == ["my-model"]
 
 
 def test_a_file_in_place_of_the_folder_is_named(

@@ -54,6 +54,20 @@ def test_the_files_of_one_image_are_counted_once(bench: Bench, sizes: Path) -> N
     assert (archive.models, archive.bytes) == (("e",), None)
 
 
+def test_a_file_comes_with_the_image_that_another_needs(bench: Bench, sizes: Path) -> None:
+    elsewhere = IMAGE.replace(DIGEST, DIGEST[::-1])
+    models = [
+        of("a", f"{IMAGE}/a.pb"),
+        of("b", f"{elsewhere}/b.pb", f"{IMAGE}/b.pb"),
+        of("c", "https://example.org/c", f"{IMAGE}/c.pb"),
+        of("d", "https://example.org/d"),
+        of("e", "https://example.org/d"),
+    ]
+    image, other, same = store.needed(models, bench.places, sizes)
+    assert (image.models, image.bytes) == (("a", "b", "c"), 9)
+    assert (other.models, same.models) == (("d",), ("e",))
+
+
 def test_what_is_prepared_or_lies_here_is_not_needed(bench: Bench) -> None:
     model = of("a", "https://example.org/a")
     assert len(store.needed([model], bench.places)) == 1

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -209,7 +210,11 @@ def test_a_mirror_folder_with_a_record_needs_no_network_and_no_word(bench: Bench
     bench.ensure(model)
     assert store.state(model, bench.places, by_hash=True) == "here"
     bench.put("own/a.onnx", OTHER)
+    proofs.record(record, "a", "own/a.onnx", model.files[0].sources[0], sha(OTHER))
+    assert store.state(model, bench.places) == "here"  # what the mirror says later changes nothing
     refused(bench, replace(model, size=96), limits=QUICK)
+    record.unlink()
+    assert store.state(model, bench.places) == "here"
 
 
 @pytest.mark.parametrize("content", ["{", '{"a": []}', '{"a": {"own/a.onnx": []}}'])
@@ -330,6 +335,23 @@ def test_an_image_that_cannot_be_reached_is_asked_for_once(
     )
     assert set(missing) == {"a", "b"}
     assert len(registry.paths("/manifests/")) == 1
+
+
+def test_a_full_disk_is_no_fault_of_the_source(bench: Bench, registry: LyingRegistry) -> None:
+    model = of("a", of_image(registry, "app/a.onnx", Member("app/a.onnx", WEIGHTS)))
+    with mock.patch("shutil.disk_usage", return_value=mock.Mock(free=5)):
+        assert type(refused(bench, model)) is FetchError
+
+
+def test_a_file_comes_with_the_image_that_another_model_needs(
+    bench: Bench, registry: LyingRegistry
+) -> None:
+    members = (Member("app/a.onnx", WEIGHTS), Member("app/b.onnx", OTHER))
+    with lying_server([Answer(b"", status=500)]) as server:
+        other = of("b", server.url, of_image(registry, "app/b.onnx", *members))
+        bench.ensure(of("a", of_image(registry, "app/a.onnx", *members)), other)
+        assert server.requests == []
+    assert store.state(other, bench.places) == "here"
 
 
 # --- alternatives -----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from compreface_cli import __version__
+from compreface_cli import __version__, resources
 from compreface_cli.builds import builds, imported
 from compreface_cli.config import paths
-from compreface_cli.models import accepted, store
+from compreface_cli.errors import Interruption
+from compreface_cli.models import accepted, proofs, store
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.sharing import archive
 from tests.cli.build_files import build_data, model_entry, plain_data, write
@@ -101,6 +103,24 @@ def test_a_build_is_the_same_one_on_another_machine(
     removed = cf("rm", "--build", "my-build", "--confirm", "my-build")
     assert removed.code == 0, removed.err
     assert nothing_kept()
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in resources.builds_dir().glob("*.yaml"))
+)
+def test_every_bundled_build_can_be_exported_and_imported(
+    cf: Cf, tmp_path: Path, elsewhere: Callable[[], None], name: str
+) -> None:
+    file = tmp_path / "bundled.cf.tar"
+    assert cf("export", name, "-o", str(file)).code == 0
+    before = builds.load(name)
+    elsewhere()
+    kept = cf("import", str(file), "--yes", "--name", "of-another", "--json")
+    assert kept.code == 0, kept.out
+    assert kept.document["accepted"] == {}
+    after = builds.load("of-another")
+    assert after.spec == before.spec.model_copy(update={"name": "of-another"})
+    assert plan_of(after).models == plan_of(before).models
 
 
 def test_what_is_offered_is_shown_before_it_is_kept(
@@ -280,7 +300,7 @@ BAD: Mapping[str, tuple[int, dict[str, Any]]] = {
     "not utf-8": (3, {"manifest": b'{"format": "\xff"}'}),
     "another format": (3, {"format": 2}),
     "a key too many": (3, {"more": 1}),
-    "a build of another name": (3, {"build": "other", "build_": None}),
+    "a build of another name": (3, {"name": "other"}),
     "no YAML": (3, {"build": b"a: [b"}),
     "no text": (3, {"build": b"\xff\xfe\x00"}),
     "YAML with a tag": (3, {"build": b"!!python/object/apply:os.system [id]"}),
@@ -290,14 +310,20 @@ BAD: Mapping[str, tuple[int, dict[str, Any]]] = {
     "another schema": (3, {"build": plain_data(schema=2)}),
     "an unknown plugin": (3, {"build": plain_data(detector="future.Detector")}),
     "an unknown model": (3, {"build": plain_data(calculator="insightface.Calculator@future")}),
-    "a model it does not describe": (3, {"build": OWN}),
-    "another model of that name": (3, {"build": OWN, "models": [
+    "a model it does not describe": (3, {"build": OWN, "name": "my-build"}),
+    "another model of that name": (3, {"build": OWN, "name": "my-build", "models": [
         shared_model(entry=model_entry(files=[{"path": "other.onnx"}]))
     ]}),
-    "a file it does not list": (9, {"files": {"a.onnx": b"a"}, "manifest_files": {}}),
+    "a file it does not list": (9, {"files": {"a.onnx": b"a"}, "listed": {}}),
     "a file of no model": (9, {"files": {"a.onnx": b"a"}}),
+    "another file than the model's": (9, {
+        "build": OWN, "name": "my-build", "models": [shared_model()],
+        "files": {"nets/my-model.onnx": b"a"},
+    }),
     "another file than it lists": (9, {
-        "build": OWN, "models": [shared_model()], "files": {"nets/my-model.onnx": b"a"},
+        "build": OWN, "name": "my-build", "models": [shared_model()],
+        "files": {"nets/my-model.onnx": b"a"},
+        "listed": {"nets/my-model.onnx": WEIGHTS},
     }),
 }  # fmt: skip
 
@@ -305,20 +331,6 @@ BAD: Mapping[str, tuple[int, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_is_refused_and_leaves_nothing(cf: Cf, tmp_path: Path, name: str) -> None:
     code, parts = BAD[name]
-    parts = dict(parts)
-    if "build_" in parts:
-        described = {"format": 1, "cf": "9.9", "build": "other", "models": [], "files": {}}
-        parts = {"manifest": described}
-    if "manifest_files" in parts:
-        described = {"format": 1, "cf": "9.9", "build": "plain", "models": [], "files": {}}
-        parts = {"files": parts["files"], "manifest": described}
-    if parts.get("build") is OWN:
-        described = {"format": 1, "cf": "9.9", "build": "my-build", "files": {}}
-        described["files"] = {
-            path: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            for path, content in parts.get("files", {}).items()
-        }
-        parts["manifest"] = {**described, "models": parts.pop("models", [])}
     file = made(tmp_path, **parts)
     refused = cf("import", str(file), "--yes", "--json")
     assert refused.code == code, refused.out
@@ -376,3 +388,58 @@ def test_a_damaged_record_of_an_import_is_named(
         refused = cf("show", "plain", "--resolved", "--json")
         assert refused.code == 3
         assert_named(refused.document["error"]["message"], str(record))
+
+
+def test_a_hash_that_a_digest_proved_elsewhere_is_the_senders_word_here(
+    cf: Cf, tmp_path: Path, elsewhere: Callable[[], None]
+) -> None:
+    source = f"zip+https://models.example/pack.zip@sha256:{OTHER}/my-model.onnx"
+    own_build(tmp_path / "builds", sha256=None, sources=[source])
+    (tmp_path / "builds" / "nets" / "my-model.onnx").unlink()
+    places = store.Places()
+    fetched = places.weights / "my-model" / "my-model.onnx"
+    fetched.parent.mkdir(parents=True)
+    fetched.write_bytes(WEIGHTS)
+    proofs.record(places.proven, "my-model", "nets/my-model.onnx", source, SHA)
+    file = tmp_path / "my-build.cf.tar"
+    done = cf("export", "my-build", "-o", str(file), "--with-models")
+    assert done.code == 0, done.err
+
+    elsewhere()
+    flags = ("--yes", "--accept-licence", "all")
+    kept = cf("import", str(file), *flags, "--json").document
+    (row,) = kept["models"][0]["files"]
+    assert (row["senders_by"], row["senders_sha256"], row["sources"]) == ("source", SHA, [source])
+    (model,) = plan_of("my-build").models
+    assert store.lies_here(model, store.Places())
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(OSError(errno.ENOSPC, "No space left on device"), 9), (Interruption("SIGTERM"), 130)],
+)
+def test_an_import_that_fails_midway_leaves_what_was_there(
+    cf: Cf,
+    tmp_path: Path,
+    elsewhere: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    code: int,
+) -> None:
+    own_build(tmp_path / "builds")
+    file = tmp_path / "my-build.cf.tar"
+    assert cf("export", "my-build", "-o", str(file), "--with-models").code == 0
+    elsewhere()
+    flags = ("--yes", "--accept-licence", "all")
+
+    def failing(*_: object) -> None:
+        raise failure
+
+    for earlier in (False, True):
+        if earlier:
+            assert cf("import", str(file), *flags).code == 0
+        before = sorted(paths.imported_builds().rglob("*"))
+        with monkeypatch.context() as patch:
+            patch.setattr("compreface_cli.sharing.keep._swap", failing)
+            assert cf("import", str(file), *flags, "--force").code == code
+        assert sorted(paths.imported_builds().rglob("*")) == before

@@ -16,7 +16,7 @@ from compreface_cli.terminal.output import Output
 from compreface_cli.weights import known, mirror, pull, verify
 from tests.cli import fetched_build
 from tests.cli.fake_facts import plan
-from tests.cli.model_bench import SHA, Bench, a_model
+from tests.cli.model_bench import SHA, a_model
 
 Case = Callable[[Path], object]
 
@@ -71,12 +71,10 @@ def _mirror_outside(folder: Path) -> object:
     return mirror.put(wanted, obtained, folder, Places(), Output(quiet=True))
 
 
-def _optional(folder: Path) -> object:
+def _optional(_: Path) -> object:
     """The warning about a model that has a fallback."""
-    wanted = pull.Wanted((a_model(),), TERMS, frozenset({"mine"}))
     told = _Said()
-    bench = Bench(folder)
-    pull.with_fallbacks(wanted, lambda models: bench.ensure(*models), told)
+    pull.Wanted((), {}, frozenset()).warn_of(["mine"], told)
     return told.said
 
 
