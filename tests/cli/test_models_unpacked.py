@@ -120,6 +120,7 @@ def test_another_archive_is_refused_with_both_hashes(bench: Bench) -> None:
     assert_named(error.message, sha(wrong), sha(PACK), "pack/a.onnx", f"{server.url}/pack.zip")
     assert not list(bench.places.weights.rglob("*.onnx"))
     assert not bench.places.proven.exists()
+    assert left_over(bench) == []
 
 
 def test_a_missing_member_is_named_and_the_next_source_taken(bench: Bench) -> None:
@@ -321,6 +322,7 @@ def test_a_registry_that_refuses_is_named_with_its_hint(
     error = refused(bench, of("a", source))
     assert_named(error.hint, "docker login", "DIR/own/a.onnx")
     assert error.details["status"] == 401
+    assert left_over(bench) == []
 
 
 def test_an_image_that_cannot_be_reached_is_asked_for_once(
