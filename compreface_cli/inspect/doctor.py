@@ -50,11 +50,12 @@ def look() -> Machine:
 def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, ModelState]:
     """The state of every model that a build names; verifies hashes."""
     from compreface_cli.builds import builds
-    from compreface_cli.models import accepted, store
+    from compreface_cli.models import accepted, proofs, store
     from compreface_cli.plan.resolve import plan_of
 
     try:
         accepted.read(store.Places().accepted)
+        proofs.check(store.Places())
     except CfError as error:
         trouble.append(fail("models", error.code, error.message, error.hint or ""))
         return {}

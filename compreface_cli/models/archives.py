@@ -71,7 +71,7 @@ def _from_zip(
                 if matches(path, name) and not (entry.is_dir() and "*" in path)
             }
             try:
-                _one(path, [name for name, _ in files])
+                _check_single(path, [name for name, _ in files])
                 (entry,) = files.values()
                 _check_entry(entry, bounds)
                 check_room(entry.filename, entry.file_size, draft.parent)
@@ -83,7 +83,7 @@ def _from_zip(
     return refused
 
 
-def _one(path: str, names: list[str]) -> None:
+def _check_single(path: str, names: list[str]) -> None:
     """Raises Refused unless there is exactly one match."""
     if not names:
         raise Refused(f"{path} is missing in it")
@@ -154,9 +154,9 @@ def _from_tar(
                         saved = draft
                     except Refused as why:
                         refused[path] = str(why)
-    for path, found in names.items():
+    for path, matched in names.items():
         try:
-            _one(path, found)
+            _check_single(path, matched)
         except Refused as why:
             refused[path] = str(why)
     return refused

@@ -40,7 +40,7 @@ def of(models: Sequence[Model], places: Places, catalogue_path: Path) -> tuple[D
     downloads = []
     while wanted:
         source = wanted[0][2][0]
-        together = [one for one in wanted if one is wanted[0] or _lies_in(source, one[2])]
+        together = [row for row in wanted if row is wanted[0] or _lies_in(source, row[2])]
         size = catalogue.download_size(source, catalogue_path)
         downloads.append(
             Download(
@@ -50,7 +50,7 @@ def of(models: Sequence[Model], places: Places, catalogue_path: Path) -> tuple[D
                 bytes=size if source.proven else wanted[0][1].bytes,
             )
         )
-        wanted = [one for one in wanted if one not in together]
+        wanted = [row for row in wanted if row not in together]
     return tuple(downloads)
 
 

@@ -36,12 +36,20 @@ def _by_source(model: Model, file: ModelFile, places: Places) -> dict[str, str]:
     proven = [text for text in file.sources if parse(text).proven]
     if not proven:
         return {}
-    records = [places.proven]
-    if folder := mirror_folder(places):
-        records.append(folder / NAME)
-    tables = [_read(record).get(model.name, {}).get(file.path, {}) for record in records]
+    tables = [_read(each).get(model.name, {}).get(file.path, {}) for each in _records(places)]
     digests = {text: next((t[text] for t in tables if text in t), "") for text in proven}
     return {text: digest for text, digest in digests.items() if digest}
+
+
+def check(places: Places) -> None:
+    """Raises FetchError for a record that cannot be read."""
+    for each in _records(places):
+        _read(each)
+
+
+def _records(places: Places) -> list[Path]:
+    folder = mirror_folder(places)
+    return [places.proven, *([folder / NAME] if folder else [])]
 
 
 def recorded(record: Path, model: str, path: str, source: str) -> str | None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ from compreface_cli.models.transfer import GiveUp, Limits, Progress, WrongFile
 
 if TYPE_CHECKING:
     from compreface_cli.models.registry import Local
+
+ARCHIVE = "archive"  # folder of the archive while it is downloaded and read
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,12 @@ class Unpacking:
         together: Mapping[str, list[tuple[Wanted, Source]]],
     ) -> None:
         try:
-            reasons = self._read(source, drafts, folder)
+            try:
+                reasons = self._read(source, drafts, folder)
+            except GiveUp as failure:  # as for the others that lie in it
+                for files in together.values():
+                    self.refused |= {(*wanted.key, its.text): failure for wanted, its in files}
+                raise
             for path, files in together.items():
                 for number, (wanted, its) in enumerate(files, start=1):
                     move = os.replace if number == len(files) else shutil.copyfile
@@ -110,6 +118,9 @@ class Unpacking:
         finally:
             for draft in drafts.values():
                 draft.unlink(missing_ok=True)
+            for empty in (folder / ARCHIVE, folder):  # unless a part of the archive is in it
+                with suppress(OSError):
+                    empty.rmdir()
         shutil.rmtree(folder, ignore_errors=True)
 
     def _read(self, source: Source, drafts: Mapping[str, Path], folder: Path) -> dict[str, str]:
@@ -134,7 +145,7 @@ class Unpacking:
         self, source: Source, drafts: Mapping[str, Path], folder: Path
     ) -> dict[str, str]:
         name = PurePosixPath(urlsplit(source.url).path).name or source.kind
-        archive = folder / "archive" / name[-100:]
+        archive = folder / ARCHIVE / name[-100:]
         make_folder(archive.parent)
         deadline = time.monotonic() + self.limits.total_s
         if not (archive.is_file() and sha256_of(archive) == source.proof):

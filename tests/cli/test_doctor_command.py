@@ -256,12 +256,13 @@ def test_two_ports_of_one_number_are_a_row(tmp_path: Path) -> None:
     assert (row["exit_code"], "21777" in row["message"]) == (4, True)
 
 
+@pytest.mark.parametrize("record", ["accepted-hashes.json", "proven-hashes.json"])
 @pytest.mark.parametrize("text", ["{", "[]", '{"a-model": 1}'])
-def test_damaged_accepted_hashes_are_a_row(tmp_path: Path, text: str) -> None:
+def test_damaged_hashes_are_a_row(tmp_path: Path, text: str, record: str) -> None:
     state = tmp_path / ".local" / "state" / "compreface-cli"
     state.mkdir(parents=True)
-    (state / "accepted-hashes.json").write_text(text)
+    (state / record).write_text(text)
     [row] = rows(tmp_path, "models")
     assert (row["level"], row["exit_code"]) == ("fail", 9)
-    assert_named(row["message"], state / "accepted-hashes.json")
+    assert_named(row["message"], state / record)
     assert row["hint"]

@@ -120,6 +120,7 @@ def test_another_archive_is_refused_with_both_hashes(bench: Bench) -> None:
     assert_named(error.message, sha(wrong), sha(PACK), "pack/a.onnx", f"{server.url}/pack.zip")
     assert not list(bench.places.weights.rglob("*.onnx"))
     assert not bench.places.proven.exists()
+    assert left_over(bench) == []
 
 
 def test_a_missing_member_is_named_and_the_next_source_taken(bench: Bench) -> None:
@@ -321,6 +322,21 @@ def test_a_registry_that_refuses_is_named_with_its_hint(
     error = refused(bench, of("a", source))
     assert_named(error.hint, "docker login", "DIR/own/a.onnx")
     assert error.details["status"] == 401
+    assert left_over(bench) == []
+
+
+def test_an_image_that_cannot_be_reached_is_asked_for_once(
+    bench: Bench, registry: LyingRegistry
+) -> None:
+    members = (Member("app/a.onnx", WEIGHTS), Member("app/b.onnx", OTHER))
+    sources = [of_image(registry, f"app/{name}.onnx", *members) for name in "ab"]
+    registry.contents.clear()
+    models = [of(name, source) for name, source in zip("ab", sources, strict=True)]
+    missing = store.fetch(
+        models, bench.progress, places=bench.places, limits=QUICK, optional={"a", "b"}
+    )
+    assert set(missing) == {"a", "b"}
+    assert len(registry.paths("/manifests/")) == 1
 
 
 def test_a_full_disk_is_no_fault_of_the_source(bench: Bench, registry: LyingRegistry) -> None:

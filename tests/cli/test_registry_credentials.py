@@ -6,9 +6,13 @@ import base64
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from compreface_cli.models.registry.credentials import Credentials, credentials_for
+from compreface_cli.models.registry.mirrors import Endpoint
+from compreface_cli.models.registry.session import Session
+from compreface_cli.models.transfer import GiveUp
 from tests.cli.lying_registry import LyingRegistry
 from tests.cli.lying_server import Answer, lying_server
 from tests.cli.test_registry_fetch import WEIGHTS, get, place, refused, server, upstream
@@ -128,10 +132,19 @@ def test_a_bad_helper_is_named_and_bounded_in_time(docker: Path, script: str) ->
     assert "docker-credential-bad" in problem
 
 
-@pytest.mark.parametrize("name", ["../../bin/sh", "a/b", "a b", ""])
-def test_a_helper_is_a_program_of_dockers_own_name(docker: Path, name: str) -> None:
-    known, _ = credentials_for("host", write(docker, credsStore=name))
+@pytest.mark.parametrize("name", ["../evil", "sub/evil", "a b"])
+def test_a_helper_is_a_program_of_dockers_own_name(
+    docker: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What lies in the working directory is not run, whatever its name."""
+    monkeypatch.chdir(docker)
+    program = docker / f"docker-credential-{name}"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text('#!/bin/sh\necho \'{"Username": "me", "Secret": "x"}\'\n')
+    program.chmod(0o755)
+    known, problem = credentials_for("host", write(docker, credsStore=name))
     assert known is None
+    assert str(docker / "config.json") in problem
 
 
 @pytest.mark.parametrize(
@@ -204,6 +217,39 @@ def test_a_401_of_the_host_redirected_to_gets_no_credentials(
         server.lies[layer] = [Answer(b"", status=307, location=f"{store.url}/x")]
         assert refused(server.reference(parts, "setup"), place, environ=environ)
         assert all("authorization" not in request for request in store.requests)
+
+
+@pytest.mark.parametrize(
+    ("url", "realm", "asked"),
+    [
+        ("https://registry.example", "http://tokens.example/t", False),
+        ("https://registry.example", "ftp://tokens.example/t", False),
+        ("https://registry.example", "https://tokens.example/t", True),
+        ("http://mirror.example", "http://tokens.example/t", True),
+    ],
+)
+def test_a_token_service_has_tls_if_the_registry_has(url: str, realm: str, asked: bool) -> None:
+    """No server of a test can have TLS that is trusted, so their answers are made up."""
+    requests = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        requests.append(request)
+        if request.url.host == "tokens.example":
+            return httpx2.Response(200, json={"token": "t"})
+        known = request.headers.get("authorization") == "Bearer t"
+        challenge = {"WWW-Authenticate": f'Bearer realm="{realm}"'}
+        return httpx2.Response(200 if known else 401, headers=challenge)
+
+    endpoint = Endpoint(f"{url}/v2/a/b", url.partition("://")[2], "a/b")
+    with httpx2.Client(transport=httpx2.MockTransport(answer)) as client:
+        session = Session(client, endpoint, lambda: Credentials("me", "x"))
+        request = session.build_request("GET", f"{url}/v2/a/b/manifests/x", headers={})
+        if asked:
+            assert session.send(request, stream=True).status_code == 200
+        else:
+            with pytest.raises(GiveUp):
+                session.send(request, stream=True)
+    assert [request.url.host == "tokens.example" for request in requests].count(True) == asked
 
 
 @pytest.mark.parametrize(

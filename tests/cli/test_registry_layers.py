@@ -114,6 +114,15 @@ def test_long_names_are_read(server: LyingRegistry, place: Path) -> None:
     assert (place / "0").read_bytes() == b"x"
 
 
+@pytest.mark.parametrize("size", [1 << 19, 1 << 21])
+def test_a_header_is_read_up_to_a_limit(server: LyingRegistry, place: Path, size: int) -> None:
+    reference = server.reference(image(tar(Member("x" * size), A)))
+    if size < 1 << 20:
+        get(reference, place, "app/a.pb")
+    else:
+        assert str(1 << 20) in refused(reference, place, "app/a.pb").message
+
+
 def gnu(declared: int, typeflag: bytes = tarfile.REGTYPE) -> bytes:
     """A tar whose only header states this size, in GNU's form."""
     row = tarfile.TarInfo("app/a.pb")
