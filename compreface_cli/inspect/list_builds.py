@@ -168,8 +168,7 @@ def _row(build: builds.Listed, host: Host) -> Row:
         device=device,
         cpu_flags=flags,
         accuracy=tuple(_mapping(entry) for entry in facts.get("accuracy") or ()),
-        licence=_mapping(facts.get("licence"))
-        or ({} if fault else licence.together((detector, calculator, *plugins))),
+        licence=stated if fault else licence.together((detector, calculator, *plugins), stated),
         upstream=str(facts.get("upstream", "")),
         note=str(facts.get("note", "")),
         border=None if fault else _border(build, calculator),

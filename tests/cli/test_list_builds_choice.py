@@ -15,7 +15,7 @@ from compreface_cli.inspect import described, models_here
 from compreface_cli.inspect.list_builds import Host, Row, rows
 from compreface_cli.models import catalogue, consent, licence
 from compreface_cli.runtimes import FLAGS
-from tests.cli.build_files import SHA, build_data, model_entry, plain_data, write
+from tests.cli.build_files import SHA, build_data, model_entry, owned_data, plain_data, write
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.names import assert_named
 
@@ -111,8 +111,7 @@ def test_accuracy_is_ordered_by_the_column_of_the_table(cf: Cf) -> None:
 
 
 def test_commercial_has_allowed_builds_first_and_no_excluded_one(cf: Cf, tmp_path: Path) -> None:
-    terms = {"weights": "ours", "commercial": "allowed"}
-    write(tmp_path / "builds", plain_data(name="zzz", facts={"licence": terms}))
+    write(tmp_path / "builds", owned_data(name="zzz"))
     found = listed(cf, "--for", "commercial")
     assert found[0] == "zzz"
     assert set(found) == set(listed(cf, "--commercial-unclear"))
