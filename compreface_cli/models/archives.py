@@ -121,7 +121,13 @@ class _Bounded:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.tell, self.seekable = file.tell, file.seekable
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError) as error:
+            raise zipfile.BadZipFile("a member lies out of it") from error
 
     def read(self, size: int = -1) -> bytes:
         most = _DIRECTORY_BYTES + 1 if size < 0 else size
