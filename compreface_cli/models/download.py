@@ -90,14 +90,15 @@ def fetch(
                 origins.keep(target, shown(known))
                 return target
             except (GiveUp, ValueError) as failure:
-                failures.append(f"{shown(source)}: {failure}")
+                named = isinstance(failure, Failed)  # its message says what it could not read
+                failures.append(str(failure) if named else f"{shown(source)}: {failure}")
                 if isinstance(failure, WrongFile):
                     kind = FetchError
                 if isinstance(failure, Failed):
                     kind = FetchError if failure.final else kind
                     hint, details = failure.hint, failure.details
                 if number < len(sources):  # the error below reports the last
-                    note(f"could not download {target.name} from {failures[-1]}")
+                    note(f"could not download {target.name}: {failures[-1]}")
             except OSError as error:
                 raise disk_error(error, target) from error
     by_hand = (
@@ -105,10 +106,11 @@ def fetch(
         f"DIR/{place or target.name} and set CF_MODELS_MIRROR=DIR."
     )
     again = hint or "Run the command again, which resumes a partial download."
+    reasons = list(dict.fromkeys(failures)) or ["no source is known"]
     raise kind(
-        f"could not download {target.name}: " + "; ".join(failures or ["no source is known"]),
+        f"could not download {target.name}: {'; '.join(reasons)}",
         hint=f"{again} Or {by_hand}",
-        details=details,
+        details={**details, "reasons": reasons},
     )
 
 

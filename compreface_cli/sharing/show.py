@@ -26,6 +26,8 @@ def lines(offer: Offer, name: str) -> Iterator[str]:
     yield f"  detector    {plan.detector}"
     yield f"  calculator  {plan.calculator}"
     yield f"  plugins     {', '.join(plan.plugins) or 'none'}"
+    for plugin, other in spec.fallbacks.items():
+        yield f"  fallback    {other or 'nothing'}, where the model of {plugin} cannot be fetched"
     yield f"  runtime     {plan.runtime}, precision {plan.precision}, {plan.device}"
     if spec.base_image:
         yield f"  base image  {spec.base_image}: its programs run in the engine's container"

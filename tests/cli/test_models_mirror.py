@@ -123,6 +123,7 @@ def test_terms_are_asked_about_before_the_folder_is_made(
     assert not (tmp_path / "mirror").exists()
 
 
+@pytest.mark.slow
 def test_a_model_with_a_fallback_is_left_out_where_no_source_delivers_it(
     cf: Cf, tmp_path: Path, server: LyingServer
 ) -> None:
@@ -156,6 +157,7 @@ def test_an_accepted_hash_is_named_for_the_other_machine(
     assert_named(said, "CF_MODELS_MIRROR=", f"cf up {build}", f"--accept-hash {accept}")
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_make_one_whole_mirror(tmp_path: Path, server: LyingServer) -> None:
     build = _build(tmp_path, server)
     both = [
@@ -234,7 +236,10 @@ def test_a_machine_without_a_network_needs_nothing_else(local_cf: LocalCf, kind:
     assert not (local_cf.state / "accepted-licences.json").exists()
     assert {each["state"] for each in local_cf.json("models", "verify")["verified"]} == {"intact"}
     (row,) = local_cf.json("models", "list")["models"]
-    assert row["sources"] == [f"{mirror}/{FILE}"]
+    assert (row["state"], row["sources"]) == ("prepared", [f"{mirror}/{FILE}"])
+    shutil.rmtree(local_cf.root / "mirror")  # what it proves is held here from now on
+    local_cf.json("models", "path", "my-model")
+    assert local_cf.json(*up)["change"] == "already running"
     local_cf.run("down", "mine")
 
 
@@ -254,6 +259,7 @@ def test_a_mirror_of_a_mirror_keeps_what_proves_a_file(
     assert len(packed.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_changed_file_in_a_mirror_is_refused(
     cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,9 @@ def test_every_bundled_build_can_be_exported_and_imported(
     assert kept.code == 0, kept.out
     assert kept.document["accepted"] == {}
     after = builds.load("of-another")
+    assert kept.document["fallbacks"] == after.spec.fallbacks
+    for plugin, other in after.spec.fallbacks.items():
+        assert_named(kept.err, plugin, other or "nothing")
     assert after.spec == before.spec.model_copy(update={"name": "of-another"})
     assert plan_of(after).models == plan_of(before).models
 
