@@ -124,10 +124,9 @@ class _Bounded:
         self.tell, self.seekable = file.tell, file.seekable
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except (OSError, ValueError, OverflowError) as error:
-            raise zipfile.BadZipFile("a member lies out of it") from error
+        if whence == 0 and offset < 0:  # zipfile does not check where its members lie
+            raise zipfile.BadZipFile("a member lies before its beginning")
+        return self._file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
         most = _DIRECTORY_BYTES + 1 if size < 0 else size
