@@ -53,6 +53,8 @@ class Row:
     models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing | damaged
     to_give: tuple[str, ...] = ()  # models without an address, which the user must supply
     download: int | None = None  # bytes of all files of its models, fetched or not
+    to_download: int | None = None  # those bytes that are not on this machine
+    to_fetch: tuple[str, ...] = ()  # models without a fallback that must be downloaded
     images: tuple[str, ...] | None = None
     running: tuple[str, ...] | None = None  # instances
     unaccepted: tuple[str, ...] = ()  # models whose licence `cf up` asks about
@@ -60,7 +62,7 @@ class Row:
 
     @property
     def runnable(self) -> bool:
-        """Whether this host can run it now; a licence is a question that `cf up` asks."""
+        """Whether this host can run it, once a licence is accepted and its models are fetched."""
         return self.why_not in ("", "licence")
 
     @property
@@ -143,7 +145,7 @@ def _row(build: builds.Listed, host: Host) -> Row:
     fault = build.fault or _refusal(build)
     stated = _mapping(facts.get("licence"))
     terms = {} if fault else licence.of((detector, calculator, *plugins), stated)
-    unaccepted = host.consent.unaccepted(terms, models.to_fetch)
+    unaccepted = host.consent.unaccepted(terms, models.fetched)
     obstacles = {
         "file": bool(fault),
         "GPU": device == "cuda" and not host.gpu,
@@ -177,6 +179,8 @@ def _row(build: builds.Listed, host: Host) -> Row:
         models=models.states,
         to_give=models.to_give,
         download=models.download,
+        to_download=models.left,
+        to_fetch=models.to_fetch,
         unaccepted=unaccepted,
         images=None if host.docker is None else host.docker.images.get(build.name, ()),
         running=running,
