@@ -52,7 +52,7 @@ def facts(row: Row) -> Iterator[tuple[str, str]]:
     yield "licence", f"commercial use {row.commercial}" + (f": {reason}" if reason else "")
     yield "download", download(row)
     for name, state in row.models.items():
-        yield "model", f"{name} ({state}): {'; '.join(_sources(name)) or 'no public address'}"
+        yield "model", f"{name} ({state}): {'; '.join(_sources(row, name)) or 'no public address'}"
     if row.upstream:
         yield "upstream", row.upstream
     yield "starts", starts(row)
@@ -154,11 +154,9 @@ def size(count: int | None) -> str:
     return f"{megabytes:.0f} MB" if megabytes >= 9.95 else f"{megabytes:.1f} MB"
 
 
-def _sources(name: str) -> list[str]:
-    """The first source of each file of a catalogue model; an archive or image once."""
-    entry = catalogue.entry(name) or {}
-    first = [file["sources"][0] for file in entry.get("files", ()) if file.get("sources")]
-    return list(dict.fromkeys(_container(parse(text)) for text in first))
+def _sources(row: Row, name: str) -> list[str]:
+    """The first source of each file of a model; an archive or image once."""
+    return list(dict.fromkeys(_container(parse(text)) for text in row.sources.get(name, ())))
 
 
 def _container(source: Source) -> str:

@@ -51,6 +51,7 @@ class Row:
     measured: Measured | None = None
     trained_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by network
     models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing | damaged
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # as Models.sources
     to_give: tuple[str, ...] = ()  # models without an address, which the user must supply
     download: int | None = None  # bytes of all files of its models, fetched or not
     to_download: int | None = None  # those bytes that are not on this machine
@@ -176,6 +177,7 @@ def _row(build: builds.Listed, host: Host) -> Row:
         measured=None if fault else measured.of(data),
         trained_on={} if fault else licence.trained_on((detector, calculator, *plugins)),
         models=models.states,
+        sources=models.sources,
         to_give=models.to_give,
         download=models.download,
         to_download=models.left,

@@ -29,6 +29,7 @@ class Models:
     """The models of a build by name: `here`, `missing` or `damaged`."""
 
     states: Mapping[str, str]
+    sources: Mapping[str, tuple[str, ...]]  # by name, the first source of each file that has one
     to_give: tuple[str, ...]  # those without an address and without a fallback: the user's task
     to_fetch: tuple[str, ...]  # those without a fallback that an address must give
     fetched: tuple[str, ...]  # all that `cf up` would try to fetch
@@ -68,6 +69,10 @@ def of(build: builds.Listed, plugins: tuple[str, ...], places: Places) -> Models
     fetched = [name for name in states if any(name in each.models for each in downloads)]
     return Models(
         states,
+        {
+            model.name: tuple(each.sources[0] for each in model.files if each.sources)
+            for model in known
+        },
         to_give=tuple(to_give),
         to_fetch=tuple(name for name in required if name in fetched),
         fetched=tuple(fetched),

@@ -356,6 +356,16 @@ def test_a_build_that_is_named_by_its_path_is_shown_as_it_is(
     assert document["measured"] == figures["quick"]
 
 
+def test_the_sources_of_a_model_of_ones_own_are_shown(cf: Cf, tmp_path: Path) -> None:
+    archive = f"zip+https://files.test/all.zip@sha256:{SHA}"
+    files = [{"path": "my-model.onnx", "sources": [f"{archive}/inside.onnx"]}]
+    write(tmp_path / "builds", build_data(models=[model_entry(files=files)]))
+    facts = dict(described.facts(seen()["my-build"]))
+    assert_named(facts["model"], "my-model", archive)
+    assert_named(cf("show", "my-build").out.replace("\n# ", ""), "all.zip")
+    assert facts["model"].count("zip+https") == 1
+
+
 def test_an_image_that_several_files_come_from_is_named_once(cf: Cf) -> None:
     model = catalogue.models()["arcface-r100-msfdrop75"]
     assert len(model.files) == 2
