@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,6 +19,8 @@ from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import joined
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output
+
+_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}")
 
 
 def fetched(
@@ -54,7 +57,24 @@ def fetched(
             raise _out_of_reach(error, plan) from error
         if not missing:
             return plan, tuple(needed)
-        plan = _taken(plan, {name: reach.brief(error) for name, error in missing.items()}, out)
+        plan = _taken(plan, {name: _reason(error) for name, error in missing.items()}, out)
+
+
+def _reason(error: UnreachableError) -> str:
+    """Why no source delivers, without the name of the file, which means little to a user."""
+    if "unreached" in error.details:
+        return reach.brief(error)
+    reasons = error.details.get("attempts") or error.details.get("reasons")
+    return _brief("; ".join(reasons) if reasons else error.message)
+
+
+def _brief(text: str) -> str:
+    """The reasons without the digests of images, each once: two images of a registry fail alike."""
+    kept: list[str] = []
+    for reason in _DIGEST.sub("", text).split("; "):
+        if not any(each.endswith(reason) for each in kept):
+            kept.append(reason)
+    return "; ".join(kept)
 
 
 def foreseen(plan: Plan, out: Output) -> tuple[Plan, tuple[Download, ...]]:
@@ -111,19 +131,20 @@ def _taken(plan: Plan, missing: Mapping[str, str], out: Output) -> Plan:
 
 
 def warnings(replaced: Iterable[Replaced], plan: Plan) -> list[str]:
-    """For each reason, what answers for the plugins, and how to get their models."""
+    """For each reason, what answers for which plugins, and how to get their models."""
     by_reason: dict[str, list[Replaced]] = {}
     for each in replaced:
         by_reason.setdefault(each.reason, []).append(each)
-    made = []
-    for reason, plugins in by_reason.items():
-        models = list(dict.fromkeys(each.model for each in plugins))
-        are = f"model {models[0]} is" if len(models) == 1 else f"models {joined(models, 'and')} are"
-        made.append(
-            f"{fallbacks.words(plugins)}: {are} missing here ({reason}). "
-            f"`cf up {_named(plan)}` tries again. {_way(plan)}"
-        )
-    return made
+    return [
+        f"{fallbacks.words(plugins)}, since {_models(plugins)} missing here: {reason}. "
+        f"`cf up {_named(plan)}` tries again. {_way(plan)}"
+        for reason, plugins in by_reason.items()
+    ]
+
+
+def _models(plugins: Iterable[Replaced]) -> str:
+    names = list(dict.fromkeys(each.model for each in plugins))
+    return f"models {joined(names, 'and')} are" if len(names) > 1 else f"model {names[0]} is"
 
 
 def _out_of_reach(error: UnreachableError, plan: Plan) -> UnreachableError:
@@ -134,8 +155,11 @@ def _out_of_reach(error: UnreachableError, plan: Plan) -> UnreachableError:
         for plugin in (plan.detector, plan.calculator, *plan.plugins)
         if plugin_table.model_of(plugin) == model
     ]
+    reason = _brief(error.message.removeprefix(f"model {model}: "))
+    if reason.startswith(f"model {model} "):
+        reason = reason.replace(f"model {model}", "it", 1)
     return UnreachableError(
-        f"{joined(plugins, 'and')} cannot run without model {model}: {error.message}",
+        f"{joined(plugins, 'and')} cannot run without model {model}: {reason}",
         hint="\n".join(filter(None, (error.hint, _way(plan)))),
         details={**error.details, "model": model, "plugins": plugins},
     )

@@ -106,7 +106,7 @@ def fetch(
                     hint, details = failure.hint, {**failure.details}
                 known_before = _hosts(failure) and before.issuperset(_hosts(failure))
                 if number < len(sources) and not known_before:  # the error below reports the last
-                    note(f"could not download {target.name}: {_reasons(failures[-1:])}")
+                    note(f"could not download {target.name}: {_reasons(failures[-1:])[0]}")
             except OSError as error:
                 raise disk_error(error, target) from error
     gone = {host: why for _, failure in failures for host, why in _hosts(failure).items()}
@@ -121,7 +121,8 @@ def fetch(
             f"by other means, put it into a folder as DIR/{place or target.name} and set "
             "CF_MODELS_MIRROR=DIR."
         )
-    reasons = _reasons(failures) or "no source is known"
+    details["reasons"] = _reasons(failures) or ["no source is known"]
+    reasons = "; ".join(details["reasons"])
     raise kind(f"could not download {target.name}: {reasons}", hint=again, details=details)
 
 
@@ -130,11 +131,11 @@ def _hosts(failure: GiveUp | ValueError) -> Mapping[str, str]:
     return failure.unreached if isinstance(failure, GiveUp) else {}
 
 
-def _reasons(failures: Sequence[tuple[str | Source, GiveUp | ValueError]]) -> str:
-    """The reason of each source, and the hosts out of reach once, together."""
+def _reasons(failures: Sequence[tuple[str | Source, GiveUp | ValueError]]) -> list[str]:
+    """The reason of each source, each once, and the hosts out of reach together."""
     gone = {host: why for _, failure in failures for host, why in _hosts(failure).items()}
     others = [f"{_named(s)}: {failure}" for s, failure in failures if not _hosts(failure)]
-    return "; ".join([*others, *([reach.words(gone)] if gone else [])])
+    return [*dict.fromkeys(others), *([reach.words(gone)] if gone else [])]
 
 
 def _named(source: str | Source) -> str:

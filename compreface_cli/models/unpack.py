@@ -107,7 +107,12 @@ class Unpacking:
         together: Mapping[str, list[tuple[Wanted, Source]]],
     ) -> None:
         try:
-            reasons = self._read(source, drafts, folder)
+            try:
+                reasons = self._read(source, drafts, folder)
+            except GiveUp as failure:  # as for the others that lie in it
+                for files in together.values():
+                    self.refused |= {(*wanted.key, its.text): failure for wanted, its in files}
+                raise
             for path, files in together.items():
                 for number, (wanted, its) in enumerate(files, start=1):
                     move = os.replace if number == len(files) else shutil.copyfile

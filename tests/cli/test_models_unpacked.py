@@ -325,6 +325,20 @@ def test_a_registry_that_refuses_is_named_with_its_hint(
     assert left_over(bench) == []
 
 
+def test_an_image_that_cannot_be_reached_is_asked_for_once(
+    bench: Bench, registry: LyingRegistry
+) -> None:
+    members = (Member("app/a.onnx", WEIGHTS), Member("app/b.onnx", OTHER))
+    sources = [of_image(registry, f"app/{name}.onnx", *members) for name in "ab"]
+    registry.contents.clear()
+    models = [of(name, source) for name, source in zip("ab", sources, strict=True)]
+    missing = store.fetch(
+        models, bench.progress, places=bench.places, limits=QUICK, optional={"a", "b"}
+    )
+    assert set(missing) == {"a", "b"}
+    assert len(registry.paths("/manifests/")) == 1
+
+
 def test_a_full_disk_is_no_fault_of_the_source(bench: Bench, registry: LyingRegistry) -> None:
     model = of("a", of_image(registry, "app/a.onnx", Member("app/a.onnx", WEIGHTS)))
     with mock.patch("shutil.disk_usage", return_value=mock.Mock(free=5)):

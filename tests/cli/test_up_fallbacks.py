@@ -182,7 +182,7 @@ def test_who_asks_for_the_plugin_gets_an_error_and_nothing_else(
     aged: Aged, flags: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     error = aged.up(*flags, exit_code=9, **environment)["error"]
-    assert error["details"] == {"model": "years", "plugins": [AGE]}
+    assert (error["details"]["model"], error["details"]["plugins"]) == ("years", [AGE])
     assert_named(error["message"], "years", AGE, "404")
     assert_named(error["hint"], "CF_MODELS_MIRROR", "cf models pull")
     assert (aged.cf.processes(), aged.cf.files()) == ([], [])

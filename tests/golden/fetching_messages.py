@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -14,6 +15,7 @@ from compreface_cli.facts import host
 from compreface_cli.inspect.status import Status
 from compreface_cli.instance.records import Record
 from compreface_cli.models.needed import Download
+from compreface_cli.models.obtain import none_of
 from compreface_cli.models.sources import parse
 from compreface_cli.plan import fallbacks
 from compreface_cli.plan.operations import Observed, Options, operations
@@ -57,6 +59,23 @@ def _out_of_reach(_: Path) -> object:
     return fetching._out_of_reach(error, plan)
 
 
+def _no_network(_: Path) -> object:
+    plan = _plan({}, calculator="facenet.Calculator")
+    images = [f"docker.io/exadel/compreface-core@sha256:{digest * 32}" for digest in ("ab", "cd")]
+    reasons = [
+        f"could not read the manifest of image {image}: registry-1.docker.io: no connection"
+        for image in images
+    ]
+    name = "20180402-114759"
+    graph = UnreachableError(f"could not download {name}.pb: {'; '.join(reasons)}", hint=PULL)
+    state = UnreachableError(f"could not download {name}.pt: https://github.com/a: no connection")
+    model = plan.models[0]
+    error = none_of(model, [(model, graph), (replace(model, format="pytorch"), state)])
+    assert isinstance(error, UnreachableError)
+    error.details["model"] = model.name
+    return fetching._out_of_reach(error, plan)
+
+
 def _words(*each: Download) -> Case:
     return lambda _: downloads.words(each)
 
@@ -88,4 +107,5 @@ CASES: Final[Mapping[str, Case]] = {
     "fallback: in the status": _status,
     "fallback: before it is tried": _dry_run,
     "fallback: none for the model": _out_of_reach,
+    "fallback: none, and no network": _no_network,
 }
