@@ -10,6 +10,7 @@ from dataclasses import replace
 from compreface_cli import plugin_table
 from compreface_cli.deploy import downloads, licences
 from compreface_cli.errors import UnreachableError
+from compreface_cli.models import reach
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.needed import Download
 from compreface_cli.plan import fallbacks
@@ -61,6 +62,8 @@ def fetched(
 
 def _reason(error: UnreachableError) -> str:
     """Why no source delivers, without the name of the file, which means little to a user."""
+    if "unreached" in error.details:
+        return reach.brief(error)
     reasons = error.details.get("attempts") or error.details.get("reasons")
     return _brief("; ".join(reasons) if reasons else error.message)
 

@@ -220,18 +220,18 @@ def files(
     places: Places | None = None,
     limits: Limits | None = None,
     local: Local | None = None,
-) -> dict[str, dict[str, tuple[Path, str]]]:
+) -> tuple[dict[str, dict[str, tuple[Path, str]]], dict[str, UnreachableError]]:
     """The files of each model by name: path in its entry -> local path, verified SHA-256.
 
     Downloads what is missing and prepares nothing. Where a model has alternatives, those of the
-    first that can be had. Leaves out the `optional` models that no source delivers, and notes why.
-    Raises as `ensure` does.
+    first that can be had. The second table has the errors of the `optional` models that no source
+    delivers. Raises as `ensure` does.
     """
     places = places or Places()
     if models:
         check_mirror(places)
     run = Run(places, _of_these(models, accept_hash), note, progress, limits, local, models=models)
-    obtained = {}
+    obtained, unreachable = {}, {}
     for model in models:
         with locked(places.models / model.name, note=note):
             try:
@@ -239,8 +239,8 @@ def files(
             except UnreachableError as error:
                 if model.name not in optional:
                     raise
-                note(error.message)
-    return obtained
+                unreachable[model.name] = error
+    return obtained, unreachable
 
 
 def fetch(

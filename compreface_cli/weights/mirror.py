@@ -81,7 +81,7 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
     with interruptible():
         wanted = pull.settle(request, out, mirrored=places)
 
-        obtained = store.files(
+        obtained, missing = store.files(
             wanted.models,
             Heartbeat(out).progress,
             note=out.note,
@@ -90,7 +90,7 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
             places=places,
             local=image_files.opened,
         )
-        wanted.warn_of((m.name for m in wanted.models if m.name not in obtained), out)
+        wanted.warn_of(missing, out)
         return put(wanted, obtained, folder, places, out)
 
 
