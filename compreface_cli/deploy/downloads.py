@@ -28,10 +28,10 @@ def words(downloads: Sequence[Download]) -> str:
     for each in downloads:
         by_host.setdefault(_host(each), []).append(each)
     parts = []
-    for host, group in by_host.items():
+    for place, group in by_host.items():
         models = dict.fromkeys(model for each in group for model in each.models)
         kind = "model" if len(models) == 1 else "models"
-        parts.append(f"{_total(group)} from {host} for {kind} {joined(models, 'and')}")
+        parts.append(f"{_total(group)} from {place} for {kind} {joined(models, 'and')}")
     known = any(each.bytes is not None for each in downloads)
     said = "; ".join(parts)
     return f"{_total(downloads)} in all: {said}" if len(parts) > 1 and known else said

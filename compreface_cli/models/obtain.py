@@ -235,14 +235,23 @@ def lying_here(
             continue  # it is fetched again
         wrong.append((path, digest))
         if sources:  # else the error below reports it
-            note(
-                f"{path} is not used for model {model.name}: its hash is not accepted. To use it: "
-                f"--accept-hash {model.name}={digest}"
-            )
+            note(_not_used(path, digest, model, wanted))
     if wrong and not sources:
         actual = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
         raise Unaccepted(*wrong[0], f"wrong hash: {actual}, expected {' or '.join(wanted)}")
     return None
+
+
+def _not_used(path: Path, digest: str, model: Model, wanted: Sequence[str]) -> str:
+    if wanted:
+        return (
+            f"{path} is not used for model {model.name}: it is damaged or another file. It has "
+            f"SHA-256 {digest}, expected {' or '.join(wanted)}; copy it there again"
+        )
+    return (
+        f"{path} is not used for model {model.name}: its hash is not accepted. To use it: "
+        f"--accept-hash {model.name}={digest}"
+    )
 
 
 def right_hashes(

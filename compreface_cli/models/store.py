@@ -279,14 +279,18 @@ def fetch(
 
 
 def foresee(
-    models: Sequence[Model], accept_hash: Accepted | None = None, places: Places | None = None
+    models: Sequence[Model],
+    accept_hash: Accepted | None = None,
+    places: Places | None = None,
+    *,
+    note: Callable[[str], None] = lambda text: None,
 ) -> frozenset[str]:
     """The names of the models that are ready; asks no address and keeps nothing.
 
-    Raises what `ensure` would of the files that lie here.
+    Raises what `ensure` would of the files that lie here, and notes which of them are not used.
     """
     places = places or Places()
-    run = Run(places, _of_these(models, accept_hash), _silent, _no_progress)
+    run = Run(places, _of_these(models, accept_hash), note, _no_progress)
     ready = set()
     for model in models:
         if _usable(model, places, _silent):

@@ -14,7 +14,7 @@ from compreface_cli.checks import raise_for
 from compreface_cli.checks.model_files import unobtainable
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths, settings
-from compreface_cli.deploy import downloads, licences
+from compreface_cli.deploy import downloads, fetching, licences
 from compreface_cli.docker import image_files
 from compreface_cli.engine import venv
 from compreface_cli.errors import CfError, ConfigurationError, UnreachableError, UsageError
@@ -91,7 +91,8 @@ def pull(request: Request, out: Output) -> Pulled:
     """Fetch and prepare what is missing of those models. Raises what `store.ensure` does."""
     with interruptible():
         wanted = settle(request, out)
-        ready = store.foresee(wanted.models, request.accept_hash)
+        note = fetching.once(out.note)
+        ready = store.foresee(wanted.models, request.accept_hash, note=note)
 
         def python() -> Path:
             home, inputs = paths.engine_environments_dir(), venv.inputs("cpu")
@@ -105,7 +106,7 @@ def pull(request: Request, out: Output) -> Pulled:
             missing = store.fetch(
                 wanted.models,
                 progress,
-                note=out.note,
+                note=note,
                 accept_hash=accept,
                 optional=wanted.optional,
                 local=image_files.opened,

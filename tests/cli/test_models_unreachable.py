@@ -111,3 +111,12 @@ def test_an_empty_folder_is_no_part_of_a_model(bench: Bench) -> None:
     (bench.places.weights / "a").mkdir(parents=True)
     names = known.Named({"a": [everywhere("a")]}, {}, {})
     assert known.state("a", names, bench.places) == "absent"
+
+
+def test_the_size_of_what_was_fetched_is_that_of_its_files(bench: Bench) -> None:
+    with lying_server([Answer(WEIGHTS)]) as server:
+        model = of("a", f"{server.url}/a.onnx")
+        (download,) = store.needed([model], bench.places)
+        assert (download.bytes, download.on_disk(bench.places)) == (None, None)
+        fetch(bench, model)
+    assert download.on_disk(bench.places) == len(WEIGHTS)
