@@ -38,9 +38,10 @@ class CleanUp:
     def push(self, what: str, undo: Callable[[], None]) -> None:
         self._steps.append((what, undo))
 
-    def commit(self) -> None:
-        """The run succeeded: everything stays."""
+    def commit(self, left: str = "") -> None:
+        """The run succeeded: everything stays; `left` says so to who interrupts what is left."""
         self._steps.clear()
+        self.left = left
 
     def undo(self) -> None:
         """Undo all steps, last first; a step that fails is reported, and the others still run."""
@@ -65,6 +66,8 @@ class CleanUp:
         if error is None:
             return
         if not self._steps:
+            if isinstance(error, Interruption):
+                error.outcome = self.left
             return
         label = "Undoing what this run has started"
         if isinstance(error, Interruption):

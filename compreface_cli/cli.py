@@ -95,10 +95,12 @@ def _run() -> int:
     except typer.Abort as error:
         raise InterruptedByUser("aborted") from error
     except usage_error as error:
+        error.message = str(error.message).removeprefix("Value error, ")  # pydantic's
         if not _wants_json():
             error.show()
             return int(error.exit_code)
-        raise UsageError(error.format_message(), hint="cf --help") from error
+        command = error.ctx.command_path if error.ctx else "cf"
+        raise UsageError(error.format_message(), hint=f"{command} --help") from error
     if code == _INTERRUPTED:  # Typer returns this code for a KeyboardInterrupt
         raise InterruptedByUser("interrupted")
     return code if isinstance(code, int) else 0

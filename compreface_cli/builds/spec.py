@@ -107,7 +107,10 @@ class Facts(Strict):
         description="What it is good for, in a few words; `cf list-builds` shows 16 characters.",
     )
     accuracy: list[Accuracy] = Field(default_factory=list, description="Published and measured.")
-    licence: Licence | None = Field(default=None, description="Terms of the weights.")
+    licence: Licence | None = Field(
+        default=None,
+        description="Terms of the build's own models; for those that `cf` knows, its own count.",
+    )
     upstream: Text | None = Field(
         default=None,
         description="The image of upstream that it corresponds to, and the differences.",

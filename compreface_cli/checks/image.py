@@ -86,8 +86,8 @@ def misfit(plan: Plan, labels: Mapping[str, str]) -> Finding | None:
         CONFIGURATION,
         f"{name} was built from {build}, and the build to start is {plan.build}: "
         + " and ".join(other),
-        f"Start the image without naming a build: cf up --image {plan.image}. Or start the build "
-        f"that it was made from: cf up {build} --image {plan.image}",
+        f"Start the build that it was made from: cf up {build} --image {plan.image}. An image "
+        f"whose labels describe its build needs no name, nor CF_BUILD: cf up --image {plan.image}",
     )
 
 

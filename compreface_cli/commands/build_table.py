@@ -90,9 +90,9 @@ def _cells(row: Row) -> list[str]:
         "-" if accuracy is None else f"{accuracy:.2f}",
         described.times(figures.speed) if figures else "-",
         described.memory(row),
-        described.size(row.download),
+        described.left(row),
         _LICENCES.get(row.commercial, row.commercial),
-        "running" if row.running else row.why_not or "yes",
+        "running" if row.running else row.why_not or ("online" if row.to_fetch else "yes"),
     ]
 
 

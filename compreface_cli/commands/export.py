@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,8 +71,8 @@ def export(
             f"  SHA-256 {done.sha256}",
             f"  model files inside: {len(done.manifest.files)}",
             "On the other machine:",
-            f"  cf import {done.path.name} --sha256 {done.sha256}",
+            f"  cf import {shlex.quote(done.path.name)} --sha256 {done.sha256}",
         ):
-            console.print(line, markup=False, highlight=False)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     out.result(document, draw)

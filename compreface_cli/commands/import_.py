@@ -76,6 +76,7 @@ def _document(kept: Kept) -> dict[str, Any]:
         "detector": offer.plan.detector,
         "calculator": offer.plan.calculator,
         "plugins": offer.plan.plugins,
+        "fallbacks": offer.spec.fallbacks,
         "base_image": offer.spec.base_image,
         "models": offer.model_rows(),
         "accepted": kept.record.accepted,

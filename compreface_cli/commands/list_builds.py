@@ -41,7 +41,10 @@ def list_builds(
         ),
     ] = False,
     runnable: Annotated[
-        bool, typer.Option("--runnable", help="Only builds that this host can run now.")
+        bool,
+        typer.Option(
+            "--runnable", help="Only builds that this host can run, once models are fetched."
+        ),
     ] = False,
     long: Annotated[
         bool, typer.Option("--long", help="All facts about each build, with their sources.")
@@ -96,6 +99,7 @@ def _document(row: Row) -> dict[str, Any]:
     from dataclasses import asdict
 
     from compreface_cli.config.settings_table import DEFAULT_BUILD
+    from compreface_cli.inspect import described
 
     return {
         "name": row.name,
@@ -120,6 +124,7 @@ def _document(row: Row) -> dict[str, Any]:
         "note": row.note or None,
         "upstream": row.upstream or None,
         "download": row.download,
+        "to_download": row.to_download,
         "models": {
             "state": None if row.models_state == "?" else row.models_state,
             "by_name": row.models,
@@ -128,7 +133,7 @@ def _document(row: Row) -> dict[str, Any]:
         "image": {"built": _known(row.images), "tags": row.images},
         "running": {"running": _known(row.running), "instances": row.running},
         "runnable": row.runnable,
-        "starts": {"now": not row.why_not, "why_not": row.why_not or None},
+        "starts": described.start(row),
     }
 
 

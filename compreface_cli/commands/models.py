@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compreface_cli.weights.known import Row
-    from compreface_cli.weights.mirror import Mirrored
+    from compreface_cli.weights.mirror import Made
     from compreface_cli.weights.pull import Pulled, Request
     from compreface_cli.weights.verify import Verified
 
@@ -170,14 +171,16 @@ def pull(
 
 
 def _draw_pulled(pulled: Pulled, console: Console) -> None:
+    from dataclasses import replace
+
     from compreface_cli.deploy import downloads
 
     for one in pulled.models:
         words = "was prepared already" if one.was_here else "is prepared"
         console.print(f"{one.name} {words}: {one.folder}", markup=False, soft_wrap=True)
     if pulled.downloads:
-        words = downloads.words(pulled.downloads)
-        console.print(f"downloaded: {words}", markup=False, soft_wrap=True)
+        words = downloads.words([replace(each, bytes=each.on_disk()) for each in pulled.downloads])
+        console.print(f"fetched: {words}", markup=False, soft_wrap=True)
     if not pulled.models:
         console.print("These builds need no models: theirs are inside the engine.")
 
@@ -187,23 +190,24 @@ def _pull_mirror(request: Request, folder: Path, out: Output) -> None:
 
     from compreface_cli.weights import mirror
 
-    done = mirror.make(request, folder, out)
+    made = mirror.make(request, folder, out)
+    done = made.files
     document = {
         "mirror": str(folder),
         "files": [{**asdict(each), "accept": each.flag or None} for each in done],
         "bytes": sum(each.bytes for each in done),
+        "missing": made.missing,
     }
-    out.result(document, lambda console: _draw_mirror(request, folder, done, console))
+    out.result(document, lambda console: _draw_mirror(request, folder, made, console))
 
 
-def _draw_mirror(
-    request: Request, folder: Path, done: Sequence[Mirrored], console: Console
-) -> None:
+def _draw_mirror(request: Request, folder: Path, made: Made, console: Console) -> None:
     from compreface_cli.removal.things import size_words
 
     def line(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
+    done = made.files
     if not done:
         line("These builds need no mirror: their models are inside the engine.")
         return
@@ -212,11 +216,11 @@ def _draw_mirror(
         line(f"{folder / each.path}  {size_words(each.bytes)}, {words}, {_PROOFS[each.proof]}")
     line(f"{size_words(sum(each.bytes for each in done))} in all")
     line("On the machine without a network:")
-    flags = " ".join(each.flag for each in done if each.flag)
     models = {each.model for each in done}
     for name in request.names:
         command = "models pull" if name in models else "up"
-        line(f"  CF_MODELS_MIRROR={folder.resolve()} cf {command} {name} {flags}".rstrip())
+        words = f"cf {command} {shlex.quote(name)} {made.flags}".rstrip()
+        line(f"  CF_MODELS_MIRROR={shlex.quote(str(folder.resolve()))} {words}")
 
 
 def verify(

@@ -151,6 +151,7 @@ def _figures(row: Row) -> dict[str, Any]:
     from dataclasses import asdict
 
     from compreface_cli.builds import measured
+    from compreface_cli.inspect import described
     from compreface_cli.models import catalogue
 
     return {
@@ -159,8 +160,9 @@ def _figures(row: Row) -> dict[str, Any]:
         "by_group": row.by_group,
         "face_groups": asdict(catalogue.face_groups()),
         "download": row.download,
+        "to_download": row.to_download,
         "models": row.models,
-        "starts": {"now": not row.why_not, "why_not": row.why_not or None},
+        "starts": described.start(row),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,8 +11,6 @@ import typer
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from compreface_cli.inspect.status import Status
     from compreface_cli.instance.records import Damaged
 
@@ -36,7 +35,7 @@ def status(
         instances, damaged = inspection.status(instance)
     for record in damaged:
         out.warning(f"the record {record.path} is damaged and was left out: {record.reason}")
-    out.result(_document(instances, damaged), lambda console: _draw(instances, console))
+    out.lines(lambda: _document(instances, damaged), lambda width: _draw(instances))
     if not all(shown.well for shown in instances):
         raise typer.Exit(_UNHEALTHY)
 
@@ -73,40 +72,34 @@ def _row(instance: Status) -> dict[str, Any]:
     }
 
 
-def _draw(instances: list[Status], console: Console) -> None:
+def _draw(instances: list[Status]) -> Iterator[tuple[str, str]]:
+    """A line for each instance, in columns that no width cuts, and notes below."""
     if not instances:
-        console.print("No instance. `cf up` starts one.", markup=False)
+        yield "No instance. `cf up` starts one.", ""
         return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("INSTANCE", "BUILD", "STATE", "BY", "ADDRESS"):
-        table.add_column(title, overflow="fold")
-    notes: list[str] = []
+    rows = [("INSTANCE", "BUILD", "STATE", "BY", "ADDRESS"), *map(_cells, instances)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip(), "" if row is not rows[0] else "bold"
     for instance in instances:
-        name, health, deployed = instance.record.name, instance.health, instance.deployment
-        urls = (
-            [service.url for service in (deployed.ui, deployed.engine) if service]
-            if deployed
-            else []
-        )
-        cells = (
-            name,
-            instance.record.build,
-            health.state,
-            deployed.launcher if deployed else "",
-            " ".join(urls) if health.state != "stopped" else "",
-        )
-        table.add_row(*map(Text, cells))
+        name = instance.record.name
         if instance.busy:
-            notes.append(
-                f"{name}: '{instance.busy.command}' is working on it (pid {instance.busy.pid})"
-            )
-        elif health.detail:
-            notes.append(f"{name}: {health.detail}")
+            busy = instance.busy
+            yield f"{name}: '{busy.command}' is working on it (pid {busy.pid})", ""
+        elif instance.health.detail:
+            yield f"{name}: {instance.health.detail}", ""
         if instance.fallbacks:
-            notes.append(f"{name}: {instance.fallback_words}")
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False)
+            yield f"{name}: {instance.fallback_words}", ""
+
+
+def _cells(instance: Status) -> tuple[str, ...]:
+    deployed, state = instance.deployment, instance.health.state
+    urls = [each.url for each in (deployed.ui, deployed.engine) if each] if deployed else []
+    return (
+        instance.record.name,
+        instance.record.build,
+        state,
+        deployed.launcher if deployed else "",
+        " ".join(urls) if state != "stopped" else "",
+    )

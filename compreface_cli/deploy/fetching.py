@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from compreface_cli import plugin_table
 from compreface_cli.deploy import downloads, licences
 from compreface_cli.errors import UnreachableError
+from compreface_cli.models import reach
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.needed import Download
 from compreface_cli.plan import fallbacks
@@ -38,6 +39,7 @@ def fetched(
     from compreface_cli.models import store
 
     needed: list[Download] = []
+    note = once(out.note)
     while True:  # a fallback may need a model as well
         plan = _taken(plan, _nowhere(plan), out)
         hashes = accepted_hashes(plan, accept_hash or {})
@@ -45,12 +47,12 @@ def fetched(
         # First what must be there: without it, the rest would be fetched in vain.
         models = sorted(plan.models, key=lambda model: model.name in optional)
         try:
-            store.foresee(models, hashes)
+            store.foresee(models, hashes, note=note)
             needed += _announced(plan, out)
             licences.of_plan(_with_own_terms(plan), out)
             missing = store.fetch(
                 models, Heartbeat(out).progress,
-                note=out.note, accept_hash=hashes, optional=optional, local=image_files.opened,
+                note=note, accept_hash=hashes, optional=optional, local=image_files.opened,
             )  # fmt: skip
         except UnreachableError as error:
             raise _out_of_reach(error, plan) from error
@@ -61,6 +63,8 @@ def fetched(
 
 def _reason(error: UnreachableError) -> str:
     """Why no source delivers, without the name of the file, which means little to a user."""
+    if "unreached" in error.details:
+        return reach.brief(error)
     reasons = error.details.get("attempts") or error.details.get("reasons")
     return _brief("; ".join(reasons) if reasons else error.message)
 
@@ -72,6 +76,18 @@ def _brief(text: str) -> str:
         if not any(each.endswith(reason) for each in kept):
             kept.append(reason)
     return "; ".join(kept)
+
+
+def once(note: Callable[[str], None]) -> Callable[[str], None]:
+    """`note` for texts that it has not had yet."""
+    had: set[str] = set()
+
+    def new(text: str) -> None:
+        if text not in had:
+            had.add(text)
+            note(text)
+
+    return new
 
 
 def foreseen(plan: Plan, out: Output) -> tuple[Plan, tuple[Download, ...]]:

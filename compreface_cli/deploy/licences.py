@@ -11,7 +11,7 @@ from compreface_cli.models import consent, licence, store
 from compreface_cli.models.entry import Model
 from compreface_cli.models.licence import Terms
 from compreface_cli.plan.plan import Plan
-from compreface_cli.terminal.output import Output
+from compreface_cli.terminal.output import Output, one_line
 
 _FLAG = "--accept-licence"
 _QUESTION = "Accept these terms? [y/N] "
@@ -124,7 +124,7 @@ def _lines(terms: Mapping[str, Terms]) -> Iterator[str]:
     for name, each in terms.items():
         grouped.setdefault(each, []).append(name)
     for each, names in grouped.items():
-        yield f"{', '.join(names)}: commercial use {each}"
+        yield one_line(f"{', '.join(names)}: commercial use {each}")
 
 
 def _origin(plan: Plan) -> str:

@@ -271,7 +271,7 @@ def _execute(
             executed += group
 
         record.finish(launch.start_s)
-        undo.commit()
+        undo.commit(f"'{plan.instance}' runs")
         _discard(previous, new, plan)
         return Result(
             plan,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from compreface_cli.builds import imported, measured
 from compreface_cli.inspect.list_builds import Row
@@ -49,9 +50,9 @@ def facts(row: Row) -> Iterator[tuple[str, str]]:
         yield "threshold", f"{row.border.at:.2f}: perhaps one person from here on{said}"
     reason = row.licence.get("reason")
     yield "licence", f"commercial use {row.commercial}" + (f": {reason}" if reason else "")
-    yield "download", size(row.download)
+    yield "download", download(row)
     for name, state in row.models.items():
-        yield "model", f"{name} ({state}): {'; '.join(_sources(name)) or 'no public address'}"
+        yield "model", f"{name} ({state}): {'; '.join(_sources(row, name)) or 'no public address'}"
     if row.upstream:
         yield "upstream", row.upstream
     yield "starts", starts(row)
@@ -69,11 +70,23 @@ def _several(names: tuple[str, ...] | None, none: str) -> str:
 
 def starts(row: Row) -> str:
     """Whether it starts on this host now, and why not."""
+    if not row.why_not and row.to_fetch:
+        return f"yes, if {', '.join(row.to_fetch)} can be downloaded"
     if not row.why_not:
         return "yes"
     if row.why_not == "licence":
         return f"once you accept the licence of {', '.join(row.unaccepted)}: `cf up` asks"
     return f"no: {_OBSTACLES[row.why_not].format(', '.join(row.to_give))}"
+
+
+def start(row: Row) -> dict[str, Any]:
+    """The same for `--json`."""
+    return {
+        "now": not row.why_not,
+        "why_not": row.why_not or None,
+        "licences": list(row.unaccepted),
+        "to_fetch": list(row.to_fetch),
+    }
 
 
 def by_group(row: Row) -> str:
@@ -115,6 +128,20 @@ def times(ratio: float) -> str:
     return f"{ratio:.{0 if ratio >= 9.95 else 1 if ratio >= 0.295 else 2}f}x"
 
 
+def download(row: Row) -> str:
+    """The size of all its models' files, and what is left to download on this machine."""
+    whole = size(row.download)
+    if not row.models or row.to_download == row.download:
+        return whole
+    left = "all here" if row.to_download == 0 else f"{size(row.to_download)} are not here yet"
+    return f"{whole}; {left}"
+
+
+def left(row: Row) -> str:
+    """What is left to download on this machine, in at most six characters."""
+    return "here" if row.models and row.to_download == 0 else size(row.to_download)
+
+
 def size(count: int | None) -> str:
     """Bytes in at most six characters: `none`, `0.3 MB`, `112 MB`, `1.2 GB`; `?` if not known."""
     if count is None:
@@ -127,11 +154,9 @@ def size(count: int | None) -> str:
     return f"{megabytes:.0f} MB" if megabytes >= 9.95 else f"{megabytes:.1f} MB"
 
 
-def _sources(name: str) -> list[str]:
-    """The first source of each file of a catalogue model; an archive or image once."""
-    entry = catalogue.entry(name) or {}
-    first = [file["sources"][0] for file in entry.get("files", ()) if file.get("sources")]
-    return list(dict.fromkeys(_container(parse(text)) for text in first))
+def _sources(row: Row, name: str) -> list[str]:
+    """The first source of each file of a model; an archive or image once."""
+    return list(dict.fromkeys(_container(parse(text)) for text in row.sources.get(name, ())))
 
 
 def _container(source: Source) -> str:

@@ -51,8 +51,11 @@ class Row:
     measured: Measured | None = None
     trained_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by network
     models: Mapping[str, str] = field(default_factory=dict)  # name -> here | missing | damaged
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # as Models.sources
     to_give: tuple[str, ...] = ()  # models without an address, which the user must supply
     download: int | None = None  # bytes of all files of its models, fetched or not
+    to_download: int | None = None  # those bytes that are not on this machine
+    to_fetch: tuple[str, ...] = ()  # models without a fallback that must be downloaded
     images: tuple[str, ...] | None = None
     running: tuple[str, ...] | None = None  # instances
     unaccepted: tuple[str, ...] = ()  # models whose licence `cf up` asks about
@@ -60,7 +63,7 @@ class Row:
 
     @property
     def runnable(self) -> bool:
-        """Whether this host can run it now; a licence is a question that `cf up` asks."""
+        """Whether this host can run it, once a licence is accepted and its models are fetched."""
         return self.why_not in ("", "licence")
 
     @property
@@ -143,7 +146,7 @@ def _row(build: builds.Listed, host: Host) -> Row:
     fault = build.fault or _refusal(build)
     stated = _mapping(facts.get("licence"))
     terms = {} if fault else licence.of((detector, calculator, *plugins), stated)
-    unaccepted = host.consent.unaccepted(terms, models.to_fetch)
+    unaccepted = host.consent.unaccepted(terms, models.fetched)
     obstacles = {
         "file": bool(fault),
         "GPU": device == "cuda" and not host.gpu,
@@ -166,8 +169,7 @@ def _row(build: builds.Listed, host: Host) -> Row:
         device=device,
         cpu_flags=flags,
         accuracy=tuple(_mapping(entry) for entry in facts.get("accuracy") or ()),
-        licence=_mapping(facts.get("licence"))
-        or ({} if fault else licence.together((detector, calculator, *plugins))),
+        licence=stated if fault else licence.together((detector, calculator, *plugins), stated),
         upstream=str(facts.get("upstream", "")),
         note=str(facts.get("note", "")),
         border=None if fault else _border(build, calculator),
@@ -175,8 +177,11 @@ def _row(build: builds.Listed, host: Host) -> Row:
         measured=None if fault else measured.of(data),
         trained_on={} if fault else licence.trained_on((detector, calculator, *plugins)),
         models=models.states,
+        sources=models.sources,
         to_give=models.to_give,
         download=models.download,
+        to_download=models.left,
+        to_fetch=models.to_fetch,
         unaccepted=unaccepted,
         images=None if host.docker is None else host.docker.images.get(build.name, ()),
         running=running,

@@ -29,9 +29,12 @@ class Models:
     """The models of a build by name: `here`, `missing` or `damaged`."""
 
     states: Mapping[str, str]
+    sources: Mapping[str, tuple[str, ...]]  # by name, the first source of each file that has one
     to_give: tuple[str, ...]  # those without an address and without a fallback: the user's task
     to_fetch: tuple[str, ...]  # those without a fallback that an address must give
+    fetched: tuple[str, ...]  # all that `cf up` would try to fetch
     download: int | None  # bytes that a machine without their files downloads; None: not known
+    left: int | None  # bytes that this machine still has to download; None: not known
 
 
 def of(build: builds.Listed, plugins: tuple[str, ...], places: Places) -> Models:
@@ -45,7 +48,7 @@ def of(build: builds.Listed, plugins: tuple[str, ...], places: Places) -> Models
     fallbacks = build.data.get("fallbacks")
     replaceable = tuple(fallbacks) if isinstance(fallbacks, dict) else ()
     required = plugin_table.models_of([one for one in plugins if one not in replaceable])
-    states, known, to_give = dict[str, str](), list[Model](), []
+    states, known, nowhere = dict[str, str](), list[Model](), set[str]()
     for name in plugin_table.models_of(plugins):
         try:
             model = _model(build, name, own.get(name))
@@ -58,15 +61,23 @@ def of(build: builds.Listed, plugins: tuple[str, ...], places: Places) -> Models
         obtainable = model is not None and (
             states[name] == "here" or any(can_be_had(choice, places) for choice in model.choices)
         )
-        if name in required and not obtainable:
-            to_give.append(name)
-    absent = [model for model in known if states[model.name] != "here"]
-    fetched = {name for each in needed.of(absent, places, catalogue.PATH) for name in each.models}
+        if not obtainable:
+            nowhere.add(name)
+    to_give = [name for name in required if name in nowhere]
+    tried = [model for model in known if states[model.name] != "here" and model.name not in nowhere]
+    downloads = needed.of(tried, places, catalogue.PATH)
+    fetched = [name for name in states if any(name in each.models for each in downloads)]
     return Models(
         states,
-        tuple(to_give),
-        tuple(name for name in required if name in fetched),
-        _bytes(needed.of(known, _EMPTY, catalogue.PATH), states),
+        {
+            model.name: tuple(each.sources[0] for each in model.files if each.sources)
+            for model in known
+        },
+        to_give=tuple(to_give),
+        to_fetch=tuple(name for name in required if name in fetched),
+        fetched=tuple(fetched),
+        download=_bytes(needed.of(known, _EMPTY, catalogue.PATH), states),
+        left=_bytes(downloads, (*fetched, *to_give)),
     )
 
 
@@ -101,9 +112,9 @@ def _model(build: builds.Listed, name: str, own: Mapping[str, Any] | None) -> Mo
 class Consent:
     """What the user has accepted: read once, and only if there is something to accept."""
 
-    def unaccepted(self, terms: Mapping[str, Terms], to_fetch: Collection[str]) -> tuple[str, ...]:
-        """The models to fetch whose terms `cf up` would ask about."""
-        asked = {name: terms[name] for name in to_fetch if name in terms}
+    def unaccepted(self, terms: Mapping[str, Terms], fetched: Collection[str]) -> tuple[str, ...]:
+        """Those of the models that would be fetched whose terms `cf up` would ask about."""
+        asked = {name: terms[name] for name in fetched if name in terms}
         if not any(each.commercial != "allowed" for each in asked.values()):
             return ()
         from compreface_cli.models import consent

@@ -66,7 +66,7 @@ def row(build: BuildFile) -> Row:
 class Weights:
     """The licence of a build's weights; by network its terms and training sets."""
 
-    licence: Mapping[str, Any]  # as its file states, else from the catalogue
+    licence: Mapping[str, Any]  # the strictest of all: its file speaks for its own models only
     terms: Mapping[str, str]
     trained_on: Mapping[str, tuple[str, ...]]  # empty: not known
 
@@ -80,7 +80,7 @@ def weights(build: BuildFile) -> Weights:
     stated = spec.facts.licence
     own = stated.model_dump(exclude_none=True) if stated else None
     return Weights(
-        own or licence.together(plugins),
+        licence.together(plugins, own),
         {name: str(terms) for name, terms in licence.of(plugins, own).items()},
         licence.trained_on(plugins),
     )

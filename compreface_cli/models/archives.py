@@ -121,7 +121,12 @@ class _Bounded:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.tell, self.seekable = file.tell, file.seekable
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and offset < 0:  # zipfile does not check where its members lie
+            raise zipfile.BadZipFile("a member lies before its beginning")
+        return self._file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
         most = _DIRECTORY_BYTES + 1 if size < 0 else size

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from compreface_cli.errors import CfError, FetchError, UnreachableError
-from compreface_cli.models import origins
+from compreface_cli.models import origins, reach
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.sources import Source, parse
 from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer, WrongFile
@@ -25,8 +25,10 @@ class Failed(GiveUp):
     """A source that failed, with the hint and details of the error that says why."""
 
     def __init__(self, error: CfError) -> None:
-        super().__init__(error.message)
+        reason = error.details.get("reason") or error.details.get("failures") or error.message
+        super().__init__(reason, again="reason" not in error.details)
         self.hint, self.details = error.hint, error.details
+        self.unreached = error.details.get("unreached", {})
         # Neither the network nor what the image lacks: other bytes, or the disk.
         self.final = not isinstance(error, UnreachableError) and "reason" not in error.details
 
@@ -56,28 +58,33 @@ def fetch(
     unpack: Callable[[Source], None] | None = None,
     place: str | None = None,
     limits: Limits | None = None,
+    unreached: reach.Unreached | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Path:
     """Fetch `target` from the first of `sources` whose file has one of the hashes `sha256`.
 
     `unpack` writes the target from an archive or image, which proves it, or raises GiveUp. `place`
-    is the target's path below a mirror, for the hint; by default its name.
+    is the target's path below a mirror, for the hint; by default its name. `unreached` takes the
+    hosts to which there is no connection, and names those that are not to be tried.
     Without hashes any complete file is taken; the caller must have its hash accepted before use.
-    Raises FetchError (the failure of each source; UnreachableError if none delivers a wrong file),
-    ConflictError (locked by another process).
+    Raises FetchError (`details`: sources, the failure of each; UnreachableError if none delivers a
+    wrong file; then `unreached` if hosts out of reach are all there is), ConflictError (locked by
+    another process).
     """
-    limits = limits or Limits()
+    limits, unreached = limits or Limits(), {} if unreached is None else unreached
     make_folder(target.parent)
-    hint, details = None, {}
+    hint: str | None = None
+    details: dict[str, Any] = {}
     kind: type[FetchError] = UnreachableError
     with locked(target, note=note):
         proven = any(isinstance(source, Source) and source.proven for source in sources)
         if target.exists() and (sha256_of(target) in sha256 if sha256 or proven else True):
             return target
-        failures: list[str] = []
+        failures: list[tuple[str | Source, GiveUp | ValueError]] = []
         deadline = clock() + limits.total_s
         for number, source in enumerate(sources, start=1):
+            before = set(unreached)
             try:
                 known = parse(source) if isinstance(source, str) else source
                 if known.proven and unpack is not None:
@@ -85,33 +92,65 @@ def fetch(
                 else:
                     transfer(
                         known.url, target, sha256=sha256, limits=limits, progress=progress,
-                        note=note, sleep=sleep, clock=clock, deadline=deadline,
+                        note=note, unreached=unreached, sleep=sleep, clock=clock,
+                        deadline=deadline,
                     )  # fmt: skip
                 origins.keep(target, shown(known))
                 return target
             except (GiveUp, ValueError) as failure:
-                named = isinstance(failure, Failed)  # its message says what it could not read
-                failures.append(str(failure) if named else f"{shown(source)}: {failure}")
+                failures.append((source, failure))
                 if isinstance(failure, WrongFile):
                     kind = FetchError
                 if isinstance(failure, Failed):
                     kind = FetchError if failure.final else kind
-                    hint, details = failure.hint, failure.details
-                if number < len(sources):  # the error below reports the last
-                    note(f"could not download {target.name}: {failures[-1]}")
+                    hint, details = failure.hint, {**failure.details}
+                known_before = _hosts(failure) and before.issuperset(_hosts(failure))
+                if number < len(sources) and not known_before:  # the error below reports the last
+                    note(f"could not download {target.name}: {_reasons(failures[-1:])[0]}")
             except OSError as error:
                 raise disk_error(error, target) from error
-    by_hand = (
-        f"download {target.name} by other means, put it into a folder as "
-        f"DIR/{place or target.name} and set CF_MODELS_MIRROR=DIR."
-    )
-    again = hint or "Run the command again, which resumes a partial download."
-    reasons = list(dict.fromkeys(failures)) or ["no source is known"]
-    raise kind(
-        f"could not download {target.name}: {'; '.join(reasons)}",
-        hint=f"{again} Or {by_hand}",
-        details={**details, "reasons": reasons},
-    )
+    gone = {host: why for _, failure in failures for host, why in _hosts(failure).items()}
+    details["sources"] = [{"source": shown(s), "reason": str(failure)} for s, failure in failures]
+    if failures and all(_hosts(failure) for _, failure in failures):
+        details["unreached"] = gone
+        again = hint or reach.NETWORK
+    else:
+        details.pop("unreached", None)  # of one source only
+        again = (
+            f"{hint or _next_step([failure for _, failure in failures])} Or download {target.name} "
+            f"by other means, put it into a folder as DIR/{place or target.name} and set "
+            "CF_MODELS_MIRROR=DIR."
+        )
+    details["reasons"] = _reasons(failures) or ["no source is known"]
+    reasons = "; ".join(details["reasons"])
+    raise kind(f"could not download {target.name}: {reasons}", hint=again, details=details)
+
+
+def _hosts(failure: GiveUp | ValueError) -> Mapping[str, str]:
+    """The hosts out of reach, where they are the whole reason."""
+    return failure.unreached if isinstance(failure, GiveUp) else {}
+
+
+def _reasons(failures: Sequence[tuple[str | Source, GiveUp | ValueError]]) -> list[str]:
+    """The reason of each source, each once, and the hosts out of reach together."""
+    gone = {host: why for _, failure in failures for host, why in _hosts(failure).items()}
+    others = [f"{_named(s)}: {failure}" for s, failure in failures if not _hosts(failure)]
+    return [*dict.fromkeys(others), *([reach.words(gone)] if gone else [])]
+
+
+def _named(source: str | Source) -> str:
+    """As `shown`, without the digest of an image."""
+    if isinstance(source, Source) and source.kind == "oci":
+        return f"{source.path} of {source.address}"
+    return shown(source)
+
+
+def _next_step(failures: Sequence[GiveUp | ValueError]) -> str:
+    if any(isinstance(failure, GiveUp) and failure.again for failure in failures):
+        return "Run the command again, which resumes a partial download."
+    if any(isinstance(failure, WrongFile) for failure in failures):
+        return "In a build file of your own, correct the source or its hash."
+    return "In a build file of your own, correct the source."
 
 
 def transfer(
@@ -122,6 +161,7 @@ def transfer(
     limits: Limits,
     progress: Progress,
     note: Callable[[str], None],
+    unreached: reach.Unreached,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
     deadline: float,
@@ -135,6 +175,7 @@ def transfer(
         Transfer(
             client=client, url=url, target=target, wanted=tuple(sha256), limits=limits, stack=stack,
             progress=progress, note=note, sleep=sleep, clock=clock, deadline=deadline,
+            unreached=unreached,
         ).run()  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import locks
-from compreface_cli.errors import CfError, FetchError
+from compreface_cli.config import paths
+from compreface_cli.errors import CfError, ConfigurationError, FetchError
 
 CHUNK = 1 << 20
 
@@ -36,13 +37,14 @@ def disk_error(error: OSError, path: Path) -> CfError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FetchError(
             f"no space left on the disk while writing {path}",
-            hint=f"Free some space on the disk of {path.parent}, then run the command again.",
+            hint=f"{paths.room(path)} Then run the command again.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return FetchError(
+        variable = paths.moved_by(path)
+        other = f"set {variable} to another folder" if variable else "name another place"
+        return ConfigurationError(
             f"cannot write {path}: {os.strerror(error.errno)}",
-            hint=f"Make {path.parent} writable for this user, or choose another data folder "
-            "with XDG_DATA_HOME.",
+            hint=f"Make {path.parent} writable for this user, or {other}.",
         )
     return FetchError(
         f"cannot write {path}: {error.strerror or error}",

@@ -96,7 +96,7 @@ def _terms(plugin: str, own: Mapping[str, Any]) -> tuple[str, Terms] | None:
     return model, Terms(
         str(own.get("weights", "not known")),
         str(own.get("commercial", "unclear")),
-        str(own.get("reason", "its terms are not known")),
+        str(own.get("reason", "as the build file states" if own else "its terms are not known")),
     )
 
 

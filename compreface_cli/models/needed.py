@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from compreface_cli.models import catalogue
 from compreface_cli.models.entry import Model
@@ -24,6 +24,13 @@ class Download:
     models: tuple[str, ...]
     files: tuple[str, ...]
     bytes: int | None
+
+    def on_disk(self, places: Places | None = None) -> int | None:
+        """The bytes of its files once they are here; None if they are not among the downloads."""
+        folder = (places or Places()).weights
+        names = {PurePosixPath(path).name for path in self.files}
+        paths = [folder / model / name for model in self.models for name in names]
+        return sum(path.stat().st_size for path in paths if path.is_file()) or None
 
 
 def of(models: Sequence[Model], places: Places, catalogue_path: Path) -> tuple[Download, ...]:

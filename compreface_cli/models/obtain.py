@@ -7,13 +7,14 @@ address), among earlier downloads, and at its sources, in that order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compreface_cli.errors import FetchError, UnreachableError
-from compreface_cli.models import accepted, prepare, proofs
+from compreface_cli.models import accepted, prepare, proofs, reach
 from compreface_cli.models.accepted import Accepted
 from compreface_cli.models.catalogue import about
 from compreface_cli.models.entry import Model, ModelFile
@@ -53,6 +54,7 @@ class Run:
     local: Local | None = None  # opens the images that Docker has
     unpacking: Unpacking | None = None  # made at the first archive or image
     models: Sequence[Model] = ()  # those that are to be fetched
+    unreached: reach.Unreached = field(default_factory=dict)
 
     def accepts(self, model: Model) -> Sequence[str]:
         return self.accept.get(model.name, ())
@@ -63,8 +65,9 @@ class Run:
 
         if self.unpacking is None:
             self.unpacking = unpack.Unpacking(
-                self.places, self.progress, self.note, self.limits or Limits(), self.local
-            )
+                self.places, self.progress, self.note, self.limits or Limits(), self.local,
+                unreached=self.unreached,
+            )  # fmt: skip
             self.unpacking.all = [
                 self._wanted(choice, each)
                 for choice in (first(other, self.places) for other in self.models)
@@ -164,10 +167,18 @@ def none_of(model: Model, attempts: Sequence[tuple[Model, FetchError]]) -> Fetch
         for choice, error in attempts
     ]
     absent = all(isinstance(error, UnreachableError) for error in errors)
+    details = {**errors[0].details, "attempts": reasons}
+    if all("unreached" in error.details for error in errors):
+        hosts = {host: why for each in errors for host, why in each.details["unreached"].items()}
+        return UnreachableError(
+            f"could not download model {model.name}: {reach.words(hosts)}",
+            hint=errors[0].hint,
+            details={**details, "unreached": hosts},
+        )
     return (UnreachableError if absent else FetchError)(
         f"model {model.name} cannot be had from any of its files. As {'; as '.join(reasons)}",
         hint=errors[0].hint,
-        details={**errors[0].details, "attempts": reasons},
+        details=details,
     )
 
 
@@ -186,10 +197,14 @@ def _obtain(model: Model, file: ModelFile, run: Run) -> tuple[Path, str]:
     # With several files, it is not known which accepted hash belongs to which.
     proof = wanted if file.sha256 or len(model.files) == 1 else ()
     target = fetched(model, file, run.places)
-    fetch(
-        sources, target, sha256=proof, place=file.path, progress=run.progress, note=run.note,
-        unpack=partial(run.unpack, model, file), limits=run.limits,
-    )  # fmt: skip
+    try:
+        fetch(
+            sources, target, sha256=proof, place=file.path, progress=run.progress, note=run.note,
+            unpack=partial(run.unpack, model, file), limits=run.limits, unreached=run.unreached,
+        )  # fmt: skip
+    finally:
+        with suppress(OSError):  # unless there is a file in it
+            target.parent.rmdir()
     digest = sha256_of(target)
     if digest not in right_hashes(model, file, run.places, accept):  # with what was proven just now
         raise Unaccepted(target, digest)
@@ -220,14 +235,23 @@ def lying_here(
             continue  # it is fetched again
         wrong.append((path, digest))
         if sources:  # else the error below reports it
-            note(
-                f"{path} is not used for model {model.name}: its hash is not accepted. To use it: "
-                f"--accept-hash {model.name}={digest}"
-            )
+            note(_not_used(path, digest, model, wanted))
     if wrong and not sources:
         actual = "; ".join(f"{path} has SHA-256 {digest}" for path, digest in wrong)
         raise Unaccepted(*wrong[0], f"wrong hash: {actual}, expected {' or '.join(wanted)}")
     return None
+
+
+def _not_used(path: Path, digest: str, model: Model, wanted: Sequence[str]) -> str:
+    if wanted:
+        return (
+            f"{path} is not used for model {model.name}: it is damaged or another file. It has "
+            f"SHA-256 {digest}, expected {' or '.join(wanted)}; copy it there again"
+        )
+    return (
+        f"{path} is not used for model {model.name}: its hash is not accepted. To use it: "
+        f"--accept-hash {model.name}={digest}"
+    )
 
 
 def right_hashes(

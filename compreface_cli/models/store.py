@@ -220,18 +220,18 @@ def files(
     places: Places | None = None,
     limits: Limits | None = None,
     local: Local | None = None,
-) -> dict[str, dict[str, tuple[Path, str]]]:
+) -> tuple[dict[str, dict[str, tuple[Path, str]]], dict[str, UnreachableError]]:
     """The files of each model by name: path in its entry -> local path, verified SHA-256.
 
     Downloads what is missing and prepares nothing. Where a model has alternatives, those of the
-    first that can be had. Leaves out the `optional` models that no source delivers, and notes why.
-    Raises as `ensure` does.
+    first that can be had. The second table has the errors of the `optional` models that no source
+    delivers. Raises as `ensure` does.
     """
     places = places or Places()
     if models:
         check_mirror(places)
     run = Run(places, _of_these(models, accept_hash), note, progress, limits, local, models=models)
-    obtained = {}
+    obtained, unreachable = {}, {}
     for model in models:
         with locked(places.models / model.name, note=note):
             try:
@@ -239,8 +239,8 @@ def files(
             except UnreachableError as error:
                 if model.name not in optional:
                     raise
-                note(error.message)
-    return obtained
+                unreachable[model.name] = error
+    return obtained, unreachable
 
 
 def fetch(
@@ -279,14 +279,18 @@ def fetch(
 
 
 def foresee(
-    models: Sequence[Model], accept_hash: Accepted | None = None, places: Places | None = None
+    models: Sequence[Model],
+    accept_hash: Accepted | None = None,
+    places: Places | None = None,
+    *,
+    note: Callable[[str], None] = lambda text: None,
 ) -> frozenset[str]:
     """The names of the models that are ready; asks no address and keeps nothing.
 
-    Raises what `ensure` would of the files that lie here.
+    Raises what `ensure` would of the files that lie here, and notes which of them are not used.
     """
     places = places or Places()
-    run = Run(places, _of_these(models, accept_hash), _silent, _no_progress)
+    run = Run(places, _of_these(models, accept_hash), note, _no_progress)
     ready = set()
     for model in models:
         if _usable(model, places, _silent):

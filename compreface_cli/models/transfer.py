@@ -10,13 +10,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from compreface_cli.errors import FetchError
+from compreface_cli.models import reach
 from compreface_cli.models.files import sha256_of
 
 if TYPE_CHECKING:
@@ -57,11 +59,25 @@ class TryAgain(Exception):
 
 
 class GiveUp(Exception):
-    """A permanent failure of this source; `status`: the HTTP status that it answered, if any."""
+    """A failure of this source for this run.
 
-    def __init__(self, reason: str, *, status: int = 0) -> None:
+    `status`: the HTTP status that it answered, if any. `again`: whether a later run may succeed.
+    """
+
+    unreached: Mapping[str, str] = MappingProxyType({})  # the hosts, if that is the whole reason
+
+    def __init__(self, reason: str, *, status: int = 0, again: bool = False) -> None:
         super().__init__(reason)
         self.status = status
+        self.again = again
+
+
+class OutOfReach(GiveUp):
+    """There is no connection to a host."""
+
+    def __init__(self, host: str, reason: str) -> None:
+        self.unreached = {host: reason}
+        super().__init__(reach.words(self.unreached), again=True)
 
 
 class Client(Protocol):
@@ -98,6 +114,8 @@ class Transfer:
     advance: Callable[[float], None] | None = None
     counted: int = 0
     resumed: bool = False
+    unreached: reach.Unreached = field(default_factory=dict)  # of the run; not tried again
+    answered: bool = False  # by the server, in this transfer
 
     @property
     def part(self) -> Path:
@@ -129,7 +147,7 @@ class Transfer:
                 failed = 0 if self._size() > furthest else failed + 1
                 furthest = max(furthest, self._size())
                 if failed >= self.limits.tries:
-                    raise GiveUp(str(failure), status=failure.status) from failure
+                    raise GiveUp(str(failure), status=failure.status, again=True) from failure
                 pause = self._pause(failed, failure)
                 later = f" in {pause:.0f} s" if pause >= 5 else ""
                 self.note(f"{self.name or self.target.name}: {failure}; trying again{later}")
@@ -139,7 +157,8 @@ class Transfer:
         """Seconds until the next try: what the server asks for, and no less than our own."""
         asked = failure.wait_s or 0.0
         if asked > min(self.limits.wait_max_s, self.deadline - self.clock()):
-            raise GiveUp(f"{failure} and asks to wait {asked:.0f} s", status=failure.status)
+            reason = f"{failure} and asks to wait {asked:.0f} s"
+            raise GiveUp(reason, status=failure.status, again=True)
         own: float = self.limits.backoff_s * 2 ** max(failed - 1, 0)
         return max(min(own, self.limits.backoff_max_s), asked)
 
@@ -159,16 +178,24 @@ class Transfer:
                 self._receive(response, offset, total)
             finally:
                 response.close()
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            raise self._without_connection(error) from error
         except httpx2.TimeoutException as error:
             raise TryAgain(f"no answer for {self.limits.stall_s:g} s") from error
         except (httpx2.RemoteProtocolError, httpx2.ReadError) as error:
             raise TryAgain("the connection was cut") from error
-        except httpx2.ConnectError as error:
-            raise TryAgain(f"no connection ({error})") from error
         except httpx2.UnsupportedProtocol as error:
             raise GiveUp("only http and https addresses are supported") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise TryAgain(f"the transfer failed ({error or type(error).__name__})") from error
+
+    def _without_connection(self, error: httpx2.TransportError) -> TryAgain | OutOfReach:
+        """A server that has answered before may be back soon; another host is not tried again."""
+        host, reason = _host(error.request), reach.reason(error, self.limits.connect_s)
+        if self.answered:
+            return TryAgain(reach.words({host: reason}))
+        self.unreached[host] = reason
+        return OutOfReach(host, reason)
 
     def _open(self, headers: dict[str, str]) -> httpx2.Response:
         """The response after redirects; only http and https, and never from https to http."""
@@ -177,8 +204,11 @@ class Transfer:
             if request.url.scheme not in ("http", "https"):
                 scheme = request.url.scheme or "a file of this machine"
                 raise GiveUp(f"only http and https addresses are supported, not {scheme}")
+            if (host := _host(request)) in self.unreached:
+                raise OutOfReach(host, self.unreached[host])
             response = self.client.send(request, stream=True)
             if response.next_request is None:
+                self.answered = True
                 return response
             response.close()
             if request.url.scheme == "https" and response.next_request.url.scheme == "http":
@@ -306,7 +336,7 @@ class Transfer:
 
     def _check_time(self) -> None:
         if self.clock() > self.deadline:
-            raise GiveUp(f"not completed within {self.limits.total_s:g} s")
+            raise GiveUp(f"not completed within {self.limits.total_s:g} s", again=True)
 
     def _size(self) -> int:
         try:
@@ -320,6 +350,11 @@ class Transfer:
 
     def _expected(self) -> str:
         return " or ".join(dict.fromkeys(self.wanted))
+
+
+def _host(request: httpx2.Request) -> str:
+    """`HOST[:PORT]`, without the port of the scheme."""
+    return request.url.netloc.decode("ascii")
 
 
 def _validator(response: httpx2.Response) -> str | None:

@@ -18,6 +18,7 @@ from compreface_cli.models.download import Failed, shown, transfer
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import locked, make_folder, sha256_of
 from compreface_cli.models.places import Places, fetched, layers, unpacking
+from compreface_cli.models.reach import Unreached
 from compreface_cli.models.sources import Source, parse
 from compreface_cli.models.tar_stream import Refused
 from compreface_cli.models.transfer import GiveUp, Limits, Progress, WrongFile
@@ -60,6 +61,7 @@ class Unpacking:
     local: Local | None = None  # the images that Docker has
     all: Sequence[Wanted] = ()
     refused: dict[tuple[str, str, str], GiveUp] = field(default_factory=dict)
+    unreached: Unreached = field(default_factory=dict)
 
     def take(self, wanted: Wanted, source: Source) -> None:
         """Fetch the file, and with it those of other models that lie in the same container.
@@ -134,6 +136,7 @@ class Unpacking:
             registry.fetch(
                 source, drafts, progress=self.progress, note=self.note, limits=self.limits,
                 local=self.local, folder=layers(self.places), refused=refused,
+                unreached=self.unreached,
             )  # fmt: skip
         except FetchError as error:
             if isinstance(error, UnreachableError) or "reason" in error.details:
@@ -152,6 +155,7 @@ class Unpacking:
             transfer(
                 source.url, archive, sha256=(source.proof,), limits=self.limits,
                 progress=self.progress, note=self.note, deadline=deadline,
+                unreached=self.unreached,
             )  # fmt: skip
         try:
             with self.progress(f"unpacking {name}", archive.stat().st_size) as advance:

@@ -59,20 +59,22 @@ def scale(calculator: str, border: Border | None) -> str:
             "No border has been measured for this calculator, so there is no verdict; a build can "
             "state one as `border` of its model."
         )
-    text += f"Perhaps the same person from {border.at:.2f}"
-    if border.sure is not None:
-        text += f", probably from {border.sure:.2f}"
+    if border.sure == border.at:
+        text += f"Probably the same person from {border.at:.2f}"
+    else:
+        text += f"Perhaps the same person from {border.at:.2f}"
+        text += "" if border.sure is None else f", probably from {border.sure:.2f}"
     figures = []
     if border.equal_error is not None:
-        figures.append(f"{border.equal_error:g} % are wrong at {border.at:.2f}")
+        figures.append(f"{border.equal_error:g} % of the verdicts at {border.at:.2f} are wrong")
     if border.sure is not None and border.sure_different is not None:
-        false_matches = f"{border.sure_different:g} % of different people reach {border.sure:.2f}"
-        misses = (
-            "" if border.sure_same is None else f", {border.sure_same:g} % of one person's do not"
+        figures.append(
+            f"{border.sure_different:g} % of pairs of different people reach {border.sure:.2f}"
         )
-        figures.append(false_matches + misses)
+        if border.sure_same is not None:
+            figures.append(f"{border.sure_same:g} % of pairs of one person do not")
     if figures:
-        text += f"; of {border.set or 'the measured pairs'} {'; '.join(figures)}"
+        text += f". Measured on {border.set or 'pairs of photographs'}: {', '.join(figures)}"
     return text + ". This is no proof of identity."
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from compreface_cli import resources
 from compreface_cli.builds import builds
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths
@@ -234,10 +235,16 @@ def _build(name: str) -> Removal:
             f"the build '{name}' is in use by {' and '.join(users)}",
             hint=f"Remove that first: cf down {users[0]}, then cf rm --instance {users[0]}",
         )
+    shadows = origin != "bundled" and (resources.builds_dir() / f"{name}.yaml").is_file()
     try:
         removable, used = unused_images(belongings.images(name), records)
-        removed += removable
-        kept += used
+        if shadows and removable:
+            notes.append(
+                "The images are kept, since they may be of the build of that name that comes with "
+                f"cf; `cf rm --build {name}` then removes those that nothing uses."
+            )
+        removed += [] if shadows else removable
+        kept += [*removable, *used] if shadows else used
     except DockerError as error:
         notes.append(f"Its images were not looked for: {error.message}")
     if origin == "imported":

@@ -162,7 +162,7 @@ def _obtained(
     models: tuple[Model, ...], places: Places, out: Output
 ) -> dict[str, tuple[Path, str]]:
     """The local path and verified hash of each model file, by its path below a mirror."""
-    obtained = store.files(
+    obtained, _ = store.files(
         models, out.progress, note=out.note, places=places, local=image_files.opened
     )
     return {path: proven for files in obtained.values() for path, proven in files.items()}

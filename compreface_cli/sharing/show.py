@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from compreface_cli.sharing.offer import Offer
+from compreface_cli.terminal.output import one_line
 
 _BY = {
     "entry": "its sender's copy of the entry has it",
@@ -15,7 +16,14 @@ _BY = {
 
 
 def lines(offer: Offer, name: str) -> Iterator[str]:
-    """The build, its parts, and each model with hashes, sources and terms."""
+    """The build, its parts, and each model with hashes, sources and terms.
+
+    No text of the sender's begins a line of its own.
+    """
+    return map(one_line, _lines(offer, name))
+
+
+def _lines(offer: Offer, name: str) -> Iterator[str]:
     plan, spec = offer.plan, offer.spec
     yield f"{offer.source}: the build {spec.name}, written by cf {offer.manifest.cf}"
     yield f"  SHA-256     {offer.contents.sha256}"
@@ -26,6 +34,8 @@ def lines(offer: Offer, name: str) -> Iterator[str]:
     yield f"  detector    {plan.detector}"
     yield f"  calculator  {plan.calculator}"
     yield f"  plugins     {', '.join(plan.plugins) or 'none'}"
+    for plugin, other in spec.fallbacks.items():
+        yield f"  fallback    {other or 'nothing'}, where the model of {plugin} cannot be fetched"
     yield f"  runtime     {plan.runtime}, precision {plan.precision}, {plan.device}"
     if spec.base_image:
         yield f"  base image  {spec.base_image}: its programs run in the engine's container"

@@ -25,12 +25,23 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but line feed and tab
+# All but line feed and tab; line separators, and what changes the direction of text.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def _escaped(text: str) -> str:
     """The text with its control characters escaped, which a terminal would execute."""
-    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _CONTROLS.sub(lambda match: _code(match[0]), text)
+
+
+def _code(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def one_line(text: str) -> str:
+    """Text of another origin within a line: its line feeds and tabs are escaped as well."""
+    return text.replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _console(stderr: bool) -> Console:

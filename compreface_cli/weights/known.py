@@ -98,16 +98,22 @@ def plugins_of(plan: Plan) -> Iterator[str]:
 def rows(names: Named, *, everything: bool = False) -> list[Row]:
     """The models that are on this machine, and with `everything` all that have a name."""
     places = Places()
-    here = on_disk(places)
+    homes = (places.models, places.weights)
+    here = [name for name in on_disk(places) if any(_has_files(home / name) for home in homes)]
     wanted = [name for name in names.by_name if everything or name in here]
     wanted += [name for name in here if name not in names.by_name]
     return [_row(name, names, places) for name in wanted]
 
 
 def on_disk(places: Places) -> list[str]:
-    """The names of all models of which something is on this machine."""
+    """The names of all models with a folder on this machine, be it empty."""
     homes = (places.models, places.weights)
     return sorted({folder.name for home in homes for folder in home.glob("[!.]*/")})
+
+
+def _has_files(folder: Path) -> bool:
+    """Whether there is any file in it but hidden ones."""
+    return any(path.is_file() for path in folder.rglob("[!.]*"))
 
 
 def _row(name: str, names: Named, places: Places) -> Row:
@@ -148,7 +154,7 @@ def state(name: str, names: Named, places: Places) -> State:
         return "outdated" if models else "prepared"
     if folder.is_dir():
         return "damaged"
-    if not downloads.is_dir():
+    if not _has_files(downloads):
         return "absent"
     files = {path.name for path in downloads.iterdir()}
     choices = [choice for model in models for choice in model.choices]

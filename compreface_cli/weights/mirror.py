@@ -64,7 +64,23 @@ class Mirrored:
         return f"--accept-hash {self.model}={self.sha256}" if self.proof == "accepted" else ""
 
 
-def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The files of a mirror; `missing`: the models with a fallback that no source delivered."""
+
+    files: tuple[Mirrored, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def flags(self) -> str:
+        """What `cf` on the other machine must be given."""
+        flags = [each.flag for each in self.files if each.flag]
+        if self.missing:  # it tries to fetch them, and then takes the fallbacks
+            flags.append(f"--accept-licence {','.join(self.missing)}")
+        return " ".join(flags)
+
+
+def make(request: Request, folder: Path, out: Output) -> Made:
     """Fetch what is missing of the models' files, and put them into the folder; prepares nothing.
 
     Each file is written whole or not at all, and one that is there already is kept. Raises as
@@ -81,7 +97,7 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
     with interruptible():
         wanted = pull.settle(request, out, mirrored=places)
 
-        obtained = store.files(
+        obtained, missing = store.files(
             wanted.models,
             Heartbeat(out).progress,
             note=out.note,
@@ -90,8 +106,8 @@ def make(request: Request, folder: Path, out: Output) -> list[Mirrored]:
             places=places,
             local=image_files.opened,
         )
-        wanted.warn_of((m.name for m in wanted.models if m.name not in obtained), out)
-        return put(wanted, obtained, folder, places, out)
+        wanted.warn_of(missing, out)
+        return Made(tuple(put(wanted, obtained, folder, places, out)), tuple(missing))
 
 
 def put(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,17 +14,18 @@ from compreface_cli.checks import raise_for
 from compreface_cli.checks.model_files import unobtainable
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths, settings
-from compreface_cli.deploy import downloads, licences
+from compreface_cli.deploy import downloads, fetching, licences
 from compreface_cli.docker import image_files
 from compreface_cli.engine import venv
-from compreface_cli.errors import ConfigurationError, UsageError
-from compreface_cli.models import catalogue, licence, needed, store
+from compreface_cli.errors import CfError, ConfigurationError, UnreachableError, UsageError
+from compreface_cli.models import catalogue, licence, needed, reach, store
 from compreface_cli.models.entry import Model
 from compreface_cli.models.licence import Terms
 from compreface_cli.models.needed import Download
 from compreface_cli.models.store import Places
 from compreface_cli.plan import fallbacks
 from compreface_cli.plan.resolve import plan_of
+from compreface_cli.runtimes import joined
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output
 from compreface_cli.weights.known import Named, models_of, named, plugins_of
@@ -56,10 +58,16 @@ class Wanted:
         """Those whose failure ends the run."""
         return tuple(model for model in self.models if model.name not in self.optional)
 
-    def warn_of(self, missing: Iterable[str], out: Output) -> None:
-        """Warn of the optional models that could not be fetched."""
-        for name in missing:
-            out.warning(f"model {name} could not be fetched; its build has a fallback and uses it")
+    def warn_of(self, missing: Mapping[str, CfError], out: Output) -> None:
+        """Warn of the optional models that could not be fetched, once for each reason."""
+        by_reason: dict[str, list[str]] = {}
+        for name, error in missing.items():
+            by_reason.setdefault(reach.brief(error), []).append(name)
+        for reason, names in by_reason.items():
+            single = len(names) == 1
+            models = f"model {names[0]}" if single else f"models {joined(names, 'and')}"
+            has = "has a fallback and uses it" if single else "has fallbacks and uses them"
+            out.warning(f"{models} could not be fetched: {reason}. The build {has}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,8 @@ def pull(request: Request, out: Output) -> Pulled:
     """Fetch and prepare what is missing of those models. Raises what `store.ensure` does."""
     with interruptible():
         wanted = settle(request, out)
-        ready = store.foresee(wanted.models, request.accept_hash)
+        note = fetching.once(out.note)
+        ready = store.foresee(wanted.models, request.accept_hash, note=note)
 
         def python() -> Path:
             home, inputs = paths.engine_environments_dir(), venv.inputs("cpu")
@@ -93,16 +102,19 @@ def pull(request: Request, out: Output) -> Pulled:
             ).python
 
         progress, accept = Heartbeat(out).progress, request.accept_hash
-        missing = store.fetch(
-            wanted.models,
-            progress,
-            note=out.note,
-            accept_hash=accept,
-            optional=wanted.optional,
-            local=image_files.opened,
-        )
-        for error in missing.values():
-            out.note(error.message)
+        try:
+            missing = store.fetch(
+                wanted.models,
+                progress,
+                note=note,
+                accept_hash=accept,
+                optional=wanted.optional,
+                local=image_files.opened,
+            )
+        except UnreachableError as error:
+            if "unreached" in error.details:
+                error.hint = f"{error.hint}\n{by_mirror(request.names)}"
+            raise
         wanted.warn_of(missing, out)
         models = [model for model in wanted.models if model.name not in missing]
         folders = store.ensure(
@@ -116,6 +128,14 @@ def pull(request: Request, out: Output) -> Pulled:
         )
         made = (Prepared(name, folder, name in ready) for name, folder in folders.items())
         return Pulled(tuple(made), wanted.needed)
+
+
+def by_mirror(names: Sequence[str]) -> str:
+    """The way of these models to a machine without a network, as a hint."""
+    return (
+        f"Without a network here: `cf models pull {shlex.join(names)} -o DIR` on another machine, "
+        "then CF_MODELS_MIRROR=DIR here."
+    )
 
 
 def settle(request: Request, out: Output, *, mirrored: Places | None = None) -> Wanted:
@@ -181,6 +201,8 @@ def asked_for(names: Sequence[str], chosen: settings.Settings) -> Wanted:
 
 def _single(name: str, every: Named) -> Model:
     models = every.by_name.get(name, ())
+    if not models and name in builds.RENAMED:
+        raise builds.renamed(name)
     if not models:
         from compreface_cli.config.yamlfile import did_you_mean
 

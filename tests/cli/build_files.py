@@ -39,6 +39,20 @@ def build_data(**changes: Any) -> dict[str, Any]:
     }
 
 
+def owned_data(**changes: Any) -> dict[str, Any]:
+    """A build of two models of the user's own, whose commercial use its file allows."""
+    detector = model_entry(name="my-detector", role="detector", align=None, similarity=None)
+    return build_data(
+        **{
+            "detector": "scrfd.FaceDetector@my-detector",
+            "plugins": [],
+            "models": [model_entry(), detector],
+            "facts": {"licence": {"weights": "ours", "commercial": "allowed"}},
+            **changes,
+        }
+    )
+
+
 def plain_data(**changes: Any) -> dict[str, Any]:
     """A build that needs no model."""
     return {

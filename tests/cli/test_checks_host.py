@@ -181,7 +181,7 @@ def test_a_named_image_of_another_build_is_refused_with_its_build() -> None:
     row = only("image", "fail", checks.preflight(named_plan(), seen))
     assert_named(row.message, "corp/core:1", "corp-faces", *OF_FACENET.values())
     assert_named(row.message, plan().build, plan().detector, plan().calculator)
-    assert_named(row.hint, "cf up corp-faces", "cf show corp-faces")
+    assert_named(row.hint, "cf up --image corp/core:1", "cf up corp-faces --image corp/core:1")
     assert row.code == 3
     same = named_plan(detector="facenet.FaceDetector", calculator="facenet.Calculator")
     assert not matching("image", "fail", checks.preflight(same, seen))

@@ -108,6 +108,12 @@ def test_an_interruption_reports_the_outcome_of_the_run() -> None:
         interrupted(signal.SIGINT, CleanUp())
     assert signalled.value.outcome == ""
 
+    undo = CleanUp()
+    undo.commit("'demo' runs")
+    with pytest.raises(Interruption) as signalled:
+        interrupted(signal.SIGINT, undo)
+    assert signalled.value.outcome == "'demo' runs"
+
 
 def test_a_slow_undo_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output()

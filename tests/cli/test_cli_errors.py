@@ -94,6 +94,14 @@ def test_an_error_tells_what_why_and_what_next(cf: Cf) -> None:
     assert "cf list-builds" in error["hint"]
 
 
+@pytest.mark.parametrize("flags", [("--json",), ()])
+def test_a_usage_error_names_the_help_of_its_command(cf: Cf, flags: tuple[str, ...]) -> None:
+    done = cf("list-builds", "--for", "bogus", *flags)
+    assert done.code == 2
+    assert "cf list-builds --help" in (done.document["error"]["hint"] if flags else done.err)
+    assert "Value error" not in done.out + done.err
+
+
 def raising(error: BaseException) -> Callable[[object], object]:
     """A command line that ends with this error."""
 

@@ -199,6 +199,7 @@ def test_a_border_without_a_sure_value_gives_no_probable_match() -> None:
     assert verdict(0.99, Border(0.7)) == "perhaps the same"
     assert verdict(0.69, Border(0.7)) == "probably different"
     assert_named(scale("x", Border(0.7)), "0.70")
+    assert scale("x", Border(0.7, sure=0.7)).count("0.70") == 1
 
 
 def at_similarity(value: float, coefficients: list[float]) -> tuple[float, float]:

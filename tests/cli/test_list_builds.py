@@ -17,7 +17,7 @@ from compreface_cli.models import catalogue, prepare
 from compreface_cli.models.entry import Model
 from compreface_cli.plugin_table import UI_PLUGINS
 from compreface_cli.runtimes import FLAGS
-from tests.cli.build_files import SHA, build_data, model_entry, plain_data, write
+from tests.cli.build_files import SHA, build_data, model_entry, owned_data, plain_data, write
 from tests.cli.fake_docker_socket import daemon
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.names import assert_named
@@ -100,8 +100,7 @@ def test_commercial_lists_allowed_builds_and_a_second_flag_adds_unclear_ones(
     done = cf("list-builds", "--commercial")
     assert done.code == 0
     assert_named(done.out, *unclear, "--for commercial")
-    terms = {"weights": "ours", "commercial": "allowed"}
-    write(tmp_path / "builds", build_data(facts={"licence": terms}))
+    write(tmp_path / "builds", owned_data())
     assert set(builds(cf, "--commercial")) == {"my-build"}
     assert set(builds(cf, "--commercial-unclear")) == {"my-build", *unclear}
 
@@ -279,6 +278,26 @@ def test_a_build_without_a_licence_has_that_of_its_models(cf: Cf, tmp_path: Path
     assert "plain" not in builds(cf, "--commercial")
     assert builds(cf)["plain"]["licence"]["commercial"] == "excluded"
     assert_named(builds(cf)["my-build"]["licence"]["reason"], "my-model: ")
+
+
+@pytest.mark.parametrize(
+    ("choice", "level"),
+    [
+        ({"detector": "scrfd.FaceDetector@scrfd_500m"}, "excluded"),
+        ({"calculator": "custom.Calculator@w600k_mbf"}, "excluded"),
+        ({"calculator": "embedded.Calculator@mobilefacenet192"}, "unclear"),
+        ({}, "allowed"),
+    ],
+)
+def test_a_build_file_states_the_terms_of_its_own_models_only(
+    cf: Cf, tmp_path: Path, choice: dict[str, Any], level: str
+) -> None:
+    write(tmp_path / "builds", {**owned_data(), **choice})
+    assert builds(cf)["my-build"]["licence"]["commercial"] == level
+    assert ("my-build" in builds(cf, "--commercial")) is (level == "allowed")
+    shown = cf("show", "my-build", "--json").document
+    assert shown["licence"] == builds(cf)["my-build"]["licence"]
+    assert "not known" not in cf("show", "my-build").out.partition("commercial use")[2]
 
 
 def test_a_build_is_listed_with_the_plugins_it_has_by_itself(cf: Cf, tmp_path: Path) -> None:

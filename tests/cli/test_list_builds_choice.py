@@ -15,7 +15,7 @@ from compreface_cli.inspect import described, models_here
 from compreface_cli.inspect.list_builds import Host, Row, rows
 from compreface_cli.models import catalogue, consent, licence
 from compreface_cli.runtimes import FLAGS
-from tests.cli.build_files import SHA, build_data, model_entry, plain_data, write
+from tests.cli.build_files import SHA, build_data, model_entry, owned_data, plain_data, write
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.names import assert_named
 
@@ -111,8 +111,7 @@ def test_accuracy_is_ordered_by_the_column_of_the_table(cf: Cf) -> None:
 
 
 def test_commercial_has_allowed_builds_first_and_no_excluded_one(cf: Cf, tmp_path: Path) -> None:
-    terms = {"weights": "ours", "commercial": "allowed"}
-    write(tmp_path / "builds", plain_data(name="zzz", facts={"licence": terms}))
+    write(tmp_path / "builds", owned_data(name="zzz"))
     found = listed(cf, "--for", "commercial")
     assert found[0] == "zzz"
     assert set(found) == set(listed(cf, "--commercial-unclear"))
@@ -186,6 +185,62 @@ def test_a_licence_that_is_accepted_is_no_obstacle(
     assert seen()["far"].why_not == ""
     consent.path().write_text("{")
     assert seen()["far"].why_not == "licence"
+
+
+def test_the_list_and_up_name_the_same_licences(
+    cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of plugins with a fallback, of which `cf up` tries the model first."""
+    [weights] = catalogue.models()["20180402-114759"].files
+    path = tmp_path / "mirror" / weights.path
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+    done = cf("up", "facenet", "--launcher", "process", "--port", "auto", "--json")
+    row = seen()["facenet"]
+    assert (done.code, row.why_not) == (9, "licence")
+    assert set(done.document["error"]["details"]["licences"]) == set(row.unaccepted)
+    assert {"20180402-114759", "22801", "21936"} <= set(row.unaccepted)
+    assert row.to_fetch == ("20180402-114759",)
+    assert cf("show", "facenet", "--json").document["starts"]["licences"] == list(row.unaccepted)
+    monkeypatch.setenv("CF_MODELS_MIRROR", str(tmp_path / "mirror"))
+    row = seen()["facenet"]
+    assert (row.why_not, row.to_fetch) == ("licence", ())
+    assert {"22801", "21936"} <= set(row.unaccepted)
+
+
+def test_a_build_that_must_be_fetched_first_is_not_called_ready(
+    cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CF_ACCEPT_LICENCE", "all")
+    write(tmp_path / "builds", plain_data(name="far", detector=FETCHED))
+    row = seen()["far"]
+    assert (row.why_not, row.to_fetch, row.to_download) == ("", ("yunet_n",), row.download)
+    assert "yunet_n" in described.starts(row)
+    monkeypatch.setattr(models_here, "network", lambda: True)
+
+    def line() -> list[str]:
+        return next(one for one in cf("list-builds").out.splitlines() if "far" in one).split()
+
+    assert (line()[-1], described.left(row)) == ("online", "0.3 MB")
+    [file] = catalogue.models()["yunet_n"].files
+    path = tmp_path / "mirror" / file.path
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+    monkeypatch.setenv("CF_MODELS_MIRROR", str(tmp_path / "mirror"))
+    row = seen()["far"]
+    assert (line()[-1], described.left(row), row.to_download) == ("yes", "here", 0)
+    assert described.download(row).startswith("0.3 MB; all here")
+
+
+def test_what_is_left_to_download_of_a_build_without_a_model_is_nothing(
+    cf: Cf, tmp_path: Path
+) -> None:
+    assert [described.left(seen()["embedded"]), described.download(seen()["embedded"])] == [
+        "none",
+        "none",
+    ]
+    write(tmp_path / "builds", build_data())
+    assert described.left(seen()["my-build"]) == "?"  # without an address
 
 
 def test_a_plugin_with_a_fallback_needs_no_file(cf: Cf, tmp_path: Path) -> None:
@@ -288,7 +343,7 @@ def test_show_tells_speed_download_and_whether_it_starts(
     assert_named(text, "2.0x", "1.4x", "0.9x", "A processor, 2 cores, 2026-11-30")
     document = cf("show", "quick", "--json").document
     assert document["measured"] == figures["quick"]
-    assert document["starts"] == {"now": True, "why_not": None}
+    assert document["starts"] == {"now": True, "why_not": None, "licences": [], "to_fetch": []}
     assert document["download"] == 0
 
 
@@ -299,6 +354,16 @@ def test_a_build_that_is_named_by_its_path_is_shown_as_it_is(
     document = cf("show", str(path), "--json").document
     assert document["starts"]["now"] is True
     assert document["measured"] == figures["quick"]
+
+
+def test_the_sources_of_a_model_of_ones_own_are_shown(cf: Cf, tmp_path: Path) -> None:
+    archive = f"zip+https://files.test/all.zip@sha256:{SHA}"
+    files = [{"path": "my-model.onnx", "sources": [f"{archive}/inside.onnx"]}]
+    write(tmp_path / "builds", build_data(models=[model_entry(files=files)]))
+    facts = dict(described.facts(seen()["my-build"]))
+    assert_named(facts["model"], "my-model", archive)
+    assert_named(cf("show", "my-build").out.replace("\n# ", ""), "all.zip")
+    assert facts["model"].count("zip+https") == 1
 
 
 def test_an_image_that_several_files_come_from_is_named_once(cf: Cf) -> None:

@@ -226,6 +226,14 @@ def test_a_wrong_checksum_is_noticed(tmp_path: Path) -> None:
         take(tmp_path, "zip", bytes(content), "m")
 
 
+def test_a_member_before_the_archives_beginning_is_refused(tmp_path: Path) -> None:
+    content = bytearray(zipped([("m", DATA)]))
+    where = int.from_bytes(content[-6:-2], "little") + 1000  # of the directory
+    content[-6:-2] = where.to_bytes(4, "little")
+    with pytest.raises(Refused, match="zip"):
+        take(tmp_path, "zip", bytes(content), "m")
+
+
 def test_a_header_that_wants_much_memory_is_refused(tmp_path: Path) -> None:
     long = tarfile.TarInfo("x" * (2 << 20))
     with pytest.raises(Refused, match="header"):

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,16 @@ def test_a_model_with_a_fallback_is_left_out_where_no_source_delivers_it(
     assert_named(ended.err, "warning", "years", "127.0.0.1:9")
     models = json.loads((tmp_path / "mirror" / "models.json").read_text())["models"]
     assert list(models) == ["my-model"]
+    assert_named(ended.out, "--accept-licence years")
+
+
+def test_the_printed_command_is_one_that_a_shell_takes(
+    cf: Cf, tmp_path: Path, server: LyingServer
+) -> None:
+    build = _build(tmp_path, server)
+    said = cf("models", "pull", build, "-o", "a mirror", *ALL).out
+    (line,) = (line for line in said.splitlines() if "CF_MODELS_MIRROR=" in line)
+    assert shlex.split(line)[0] == f"CF_MODELS_MIRROR={tmp_path / 'a mirror'}"
 
 
 def test_a_file_in_place_of_the_folder_is_named(
@@ -271,4 +282,20 @@ def test_a_changed_file_in_a_mirror_is_refused(
     monkeypatch.setenv("CF_MODELS_MIRROR", str(tmp_path / "mirror"))
     ended = cf("models", "pull", build, *ALL)
     assert ended.code == 9
+    assert_named(ended.err, tmp_path / "mirror" / FILE, DIGEST)  # the right hash, of the mirror
+    assert "--accept-hash" not in ended.err
     assert not (tmp_path / "home" / "data" / "compreface-cli" / "models" / "my-model").exists()
+
+
+def test_a_damaged_file_in_a_mirror_is_named_before_terms_are_asked_about(
+    cf: Cf, tmp_path: Path, server: LyingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = _build(tmp_path, server)
+    (tmp_path / "mirror" / FILE).parent.mkdir(parents=True)
+    (tmp_path / "mirror" / FILE).write_bytes(b"damaged")
+    monkeypatch.setenv("CF_MODELS_MIRROR", str(tmp_path / "mirror"))
+    ended = cf("up", build, "--launcher", "process", "--port", "auto")
+    assert ended.code == 9
+    assert_named(ended.err, tmp_path / "mirror" / FILE, DIGEST)
+    assert ended.err.count(DIGEST) == 1
+    assert server.requests == []

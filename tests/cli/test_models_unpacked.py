@@ -230,7 +230,7 @@ def test_an_unreadable_record_is_named(bench: Bench, content: str) -> None:
 def test_files_are_fetched_without_preparing(bench: Bench) -> None:
     with lying_server([Answer(PACK)]) as server:
         models = [of("a", in_pack(server, "a")), of("b", in_pack(server, "b"))]
-        files = store.files(models, bench.progress, places=bench.places)
+        files, _ = store.files(models, bench.progress, places=bench.places)
         assert len(server.requests) == 1
     path, digest = files["b"]["own/b.onnx"]
     assert (path.read_bytes(), digest) == (OTHER, sha(OTHER))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-CONTROLS = "\x1b[31m \r \x07 \x08 \x00 \x7f \x9b2J"
-SHOWN = "\\x1b[31m \\x0d \\x07 \\x08 \\x00 \\x7f \\x9b2J"
+CONTROLS = "\x1b[31m \r \x07 \x08 \x00 \x7f \x9b2J \u202e \u2066 \u2028"
+SHOWN = "\\x1b[31m \\x0d \\x07 \\x08 \\x00 \\x7f \\x9b2J \\u202e \\u2066 \\u2028"
 
 
 def test_control_characters_are_shown_and_do_nothing(

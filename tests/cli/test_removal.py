@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 from compreface_cli.config import paths
+from compreface_cli.docker.labels import LABEL_BUILD
 from compreface_cli.engine import venv
 from compreface_cli.instance.records import Instances, Phase, Record
 from compreface_cli.launchers.supervisor import start_time
+from tests.cli.fake_docker_socket import daemon, http
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.names import assert_named
 from tests.shared import ROOT
 
+IMAGE_TAG = "compreface-core:embedded-12345678"
 BUILD = """schema: 1
 name: mine
 detector: embedded.FaceDetector@mtcnn
@@ -81,6 +84,30 @@ def test_a_bundled_build_is_kept(cf: Cf) -> None:
     assert_named(planned.out, "'embedded'")
     assert "Docker" in planned.out  # whose images were not looked for
     assert cf("show", "embedded").code == 0
+
+
+def test_a_build_in_the_place_of_a_bundled_one_takes_no_image_with_it(
+    cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image bears the build's name only, so it may be the bundled build's."""
+    labels = {LABEL_BUILD: "embedded"}
+    rows = [{"Id": "sha256:1", "RepoTags": [IMAGE_TAG], "Size": 5, "Labels": labels}]
+
+    def answer(target: str) -> bytes:
+        return http(rows if "images/json" in target else [])
+
+    path = paths.user_builds() / "embedded.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(BUILD.replace("mine", "embedded"))
+    with daemon(tmp_path / "s", answer) as (address, _):
+        monkeypatch.setenv("DOCKER_HOST", address)
+        done = cf("rm", "--build", "embedded", "--confirm", "embedded", "--json")
+        assert done.code == 0, done.out
+        assert [each["kind"] for each in done.document["removed"]] == ["build file"]
+        assert [each["name"] for each in done.document["kept"]] == [IMAGE_TAG]
+        planned = cf("rm", "--build", "embedded", "--dry-run", "--json").document
+        assert [each["name"] for each in planned["removed"]] == [IMAGE_TAG]
+    assert not path.exists()
 
 
 def test_a_name_of_an_instance_and_a_build_is_not_guessed(cf: Cf, file: Path) -> None:

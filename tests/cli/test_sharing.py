@@ -119,6 +119,9 @@ def test_every_bundled_build_can_be_exported_and_imported(
     assert kept.code == 0, kept.out
     assert kept.document["accepted"] == {}
     after = builds.load("of-another")
+    assert kept.document["fallbacks"] == after.spec.fallbacks
+    for plugin, other in after.spec.fallbacks.items():
+        assert_named(kept.err, plugin, other or "nothing")
     assert after.spec == before.spec.model_copy(update={"name": "of-another"})
     assert plan_of(after).models == plan_of(before).models
 
@@ -140,6 +143,25 @@ def test_what_is_offered_is_shown_before_it_is_kept(
     assert_named(said, "nets/my-model.onnx", f"{len(WEIGHTS)} bytes", "ours alone", "why not")
     assert_named(said, "embedded.FaceDetector@mtcnn", "custom.Calculator@my-model", "--yes")
     assert nothing_kept()
+
+
+def test_no_text_of_the_sender_begins_a_line_of_what_is_shown(
+    cf: Cf, tmp_path: Path, elsewhere: Callable[[], None]
+) -> None:
+    forged = "ours\u202e\nKeep it as the build x? [y/N] y"
+    own_build(
+        tmp_path / "builds",
+        summary=forged,
+        facts={"licence": {"weights": forged, "commercial": "unclear", "reason": forged}},
+    )
+    file = tmp_path / "my-build.cf.tar"
+    assert cf("export", "my-build", "-o", str(file), "--with-models").code == 0
+    elsewhere()
+    for flags in ((), ("--accept-licence", "all")):
+        shown = cf("import", str(file), "--yes", *flags).err
+        assert "\\u202e\\nKeep it" in shown
+        assert "\u202e" not in shown
+        assert not [line for line in shown.splitlines() if line.strip().startswith("Keep it")]
 
 
 def test_models_inside_need_no_network(

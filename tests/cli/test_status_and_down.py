@@ -82,6 +82,26 @@ def test_a_service_without_more_to_say_has_no_colon(cf: Cf, alive: int) -> None:
     assert done.document["instances"][0]["detail"] == "core is starting"
 
 
+@pytest.mark.parametrize("columns", ["40", "80"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_instance_is_one_line_whose_address_can_be_copied(
+    cf: Cf, alive: int, monkeypatch: pytest.MonkeyPatch, columns: str, terminal: bool
+) -> None:
+    instance(supervisor=alive, child=None, phase="running")
+    store = Instances(paths.instances_dir())
+    record = store.load("mine")
+    assert record is not None
+    long = "an-instance-with-a-name-of-some-length"
+    shutil.copytree(store.home("mine"), store.home(long))
+    store.save(replace(record, name=long))
+    monkeypatch.setenv("COLUMNS", columns)
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    out = cf("status").out
+    [line] = [one for one in out.splitlines() if one.split()[:2] == [long, "embedded"]]
+    assert line.endswith("http://127.0.0.1:9")
+
+
 def test_leftovers_of_an_interrupted_down_are_reported_with_the_next_commands(cf: Cf) -> None:
     folder = instance(supervisor=None, child=None, phase="stopped")
     done = cf("status")

@@ -183,6 +183,12 @@ CASES: Final[Mapping[str, Case]] = {
     "alternatives: none": _ensure(
         replace(_of(NOBODY, sha256=(SHA,)), alternatives=(_of(format="mxnet"),))
     ),
+    "alternatives: all are out of reach": _ensure(
+        replace(
+            _of("https://nowhere.invalid/m.onnx", sha256=(SHA,)),
+            alternatives=(_of(NOBODY, format="mxnet"),),
+        )
+    ),
     "alternatives: all are wrong": _ensure(
         replace(_of(sha256=(SHA,)), alternatives=(_of(format="tflite"),)),
         lambda bench: bench.put("own/mine.onnx", OTHER),

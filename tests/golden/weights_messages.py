@@ -8,6 +8,7 @@ from typing import Final
 
 from compreface_cli.config.settings import Settings
 from compreface_cli.deploy import licences
+from compreface_cli.errors import UnreachableError
 from compreface_cli.models import consent
 from compreface_cli.models.entry import ModelFile
 from compreface_cli.models.licence import Terms
@@ -74,7 +75,9 @@ def _mirror_outside(folder: Path) -> object:
 def _optional(_: Path) -> object:
     """The warning about a model that has a fallback."""
     told = _Said()
-    pull.Wanted((), {}, frozenset()).warn_of(["mine"], told)
+    pull.Wanted((), {}, frozenset()).warn_of(
+        {"mine": UnreachableError("could not download m.onnx: no source is known")}, told
+    )
     return told.said
 
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from compreface_cli import leftovers
 from compreface_cli.config import paths
 from compreface_cli.errors import CfError, FetchError, UnreachableError
+from compreface_cli.models import reach
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.registry import manifest
 from compreface_cli.models.registry.credentials import Credentials, credentials_for
@@ -23,7 +24,7 @@ from compreface_cli.models.registry.mirrors import VARIABLE, Endpoint, endpoints
 from compreface_cli.models.registry.reference import Image, Reference
 from compreface_cli.models.registry.session import Session, opened
 from compreface_cli.models.tar_stream import Bounds, Counted, Readable, Refused, unpacked
-from compreface_cli.models.transfer import GiveUp, Limits, Progress, Transfer, WrongFile
+from compreface_cli.models.transfer import GiveUp, Limits, OutOfReach, Progress, Transfer, WrongFile
 
 # Opens a folder of the image that the local Docker has under this name (REPOSITORY@DIGEST): a tar
 # stream whose names begin with the folder's last part. None: Docker does not have the image.
@@ -35,6 +36,7 @@ _BY_HAND = (
     "If you have the files, put them into a folder and set CF_MODELS_MIRROR to it. In a build file "
     "of your own, correct the source."
 )
+_MIRROR = f"Or set {VARIABLE} to a mirror of Docker Hub."
 
 
 def layers_folder() -> Path:
@@ -53,6 +55,7 @@ def fetch(
     local: Local | None = None,
     folder: Path | None = None,
     refused: dict[str, str] | None = None,
+    unreached: reach.Unreached | None = None,
     environ: Mapping[str, str] = os.environ,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
@@ -62,10 +65,11 @@ def fetch(
     `wanted`: the target of each path in the image, without a leading slash. The last part of a path
     may have one `*`; it must match one file. `local`: the copy of the image that Docker has, which
     is used if there is one. `folder`: for layers while they are downloaded. `refused`: takes why
-    the image does not give a file, by its path; the others are written nevertheless.
-    Raises UnreachableError (`details`: image, host, status), FetchError for other bytes than the
-    digest's, for what the image has (`details`: image, reason) and for the disk, ConflictError
-    (another cf holds the lock).
+    the image does not give a file, by its path; the others are written nevertheless. `unreached`:
+    takes the hosts to which there is no connection, and names those that are not to be tried.
+    Raises UnreachableError (`details`: image, host, status, failures), FetchError for other bytes
+    than the digest's, for what the image has (`details`: image, reason) and for the disk,
+    ConflictError (another cf holds the lock).
     """
     reference = Reference.of(image)
     try:
@@ -78,7 +82,7 @@ def fetch(
                 search = Search(dict(drafts), bounds)
                 source = _Source(
                     reference, folder or layers_folder(), limits or Limits(), progress, note,
-                    environ, stack, sleep, clock,
+                    environ, stack, sleep, clock, {} if unreached is None else unreached,
                 )  # fmt: skip
                 source.find(search)
                 for path, reason in search.refused.items():
@@ -149,6 +153,7 @@ class _Source:
     stack: ExitStack
     sleep: Callable[[float], None]
     clock: Callable[[], float]
+    unreached: reach.Unreached
     endpoints: list[Endpoint] = field(default_factory=list)
     sessions: dict[Endpoint, tuple[Session, Endpoint]] = field(default_factory=dict)
     known: dict[str, Credentials | None] = field(default_factory=dict)  # by host
@@ -237,13 +242,15 @@ class _Source:
         for endpoint in list(self.endpoints):
             with ExitStack() as bar:
                 try:
+                    if endpoint.host in self.unreached:
+                        raise OutOfReach(endpoint.host, self.unreached[endpoint.host])
                     session, at = self._session(endpoint)
                     Transfer(
                         client=session, url=f"{at.url}/{part}/{blob.digest}", target=path,
                         wanted=(blob.sha256,), limits=replace(self.limits, max_bytes=most),
                         stack=bar, progress=progress, note=self.note, sleep=self.sleep,
                         clock=self.clock, deadline=self.clock() + self.limits.total_s, name=name,
-                        size=None if blob.size < 0 else blob.size,
+                        size=None if blob.size < 0 else blob.size, unreached=self.unreached,
                     ).run()  # fmt: skip
                 except GiveUp as failure:
                     failures.append((endpoint, failure))
@@ -269,7 +276,11 @@ class _Source:
         return self.known[host]
 
     def _failure(self, what: str, failures: list[tuple[Endpoint, GiveUp]]) -> FetchError:
-        reasons = "; ".join(f"{endpoint.host}: {failure}" for endpoint, failure in failures)
+        hosts = {host: why for _, failure in failures for host, why in failure.unreached.items()}
+        each = [
+            f"{endpoint.host}: {failure}" for endpoint, failure in failures if not failure.unreached
+        ]
+        reasons = "; ".join([*each, *([reach.words(hosts)] if hosts else [])])
         endpoint, last = next(
             (pair for pair in reversed(failures) if not pair[0].mirror), failures[-1]
         )
@@ -281,20 +292,25 @@ class _Source:
             )
         elif last.status in (401, 403):
             hint = f"Log in with an account that may pull it ({login}), then run the command again."
-        elif last.status == 404:
-            hint = _BY_HAND
         elif last.status == 429:
             hint = f"Wait, or log in for a higher limit ({login}), then run the command again."
+        elif last.unreached:
+            hint = f"{reach.NETWORK} {_MIRROR}" if self.reference.hub else reach.NETWORK
+        elif last.again:
+            hint = "Run the command again, which resumes a partial download."
         else:
-            hint = (
-                "Run the command again, which resumes a partial download. Behind a proxy set "
-                f"HTTPS_PROXY, or {VARIABLE} to a mirror of Docker Hub."
-            )
+            hint = _BY_HAND
         wrong = any(isinstance(failure, WrongFile) for _, failure in failures)
         return (FetchError if wrong else UnreachableError)(
             f"could not read {what} of image {self.reference.name}: {reasons}",
             hint=hint,
-            details={"image": self.reference.name, "host": endpoint.host, "status": last.status},
+            details={
+                "image": self.reference.name,
+                "host": endpoint.host,
+                "status": last.status,
+                "failures": reasons,
+                **({} if each else {"unreached": hosts}),
+            },
         )
 
 
