@@ -26,11 +26,11 @@ class Failed(GiveUp):
 
     def __init__(self, error: CfError) -> None:
         reason = error.details.get("reason") or error.details.get("failures") or error.message
-        super().__init__(reason, again="reason" not in error.details)
+        # What an image lacks counts as absent, since the names in upstream's images are not known.
+        absent = isinstance(error, UnreachableError) or "reason" in error.details
+        super().__init__(reason, again="reason" not in error.details, absent=absent)
         self.hint, self.details = error.hint, error.details
         self.unreached = error.details.get("unreached", {})
-        # Neither the network nor what the image lacks: other bytes, or the disk.
-        self.final = not isinstance(error, UnreachableError) and "reason" not in error.details
 
 
 def shown(source: str | Source) -> str:
@@ -68,9 +68,9 @@ def fetch(
     is the target's path below a mirror, for the hint; by default its name. `unreached` takes the
     hosts to which there is no connection, and names those that are not to be tried.
     Without hashes any complete file is taken; the caller must have its hash accepted before use.
-    Raises FetchError (`details`: sources, the failure of each; UnreachableError if none delivers a
-    wrong file; then `unreached` if hosts out of reach are all there is), ConflictError (locked by
-    another process).
+    Raises FetchError (`details`: sources, the failure of each; UnreachableError if each
+    delivers nothing and none is at fault; then `unreached` if hosts out of reach are all there is),
+    ConflictError (locked by another process).
     """
     limits, unreached = limits or Limits(), {} if unreached is None else unreached
     make_folder(target.parent)
@@ -99,10 +99,9 @@ def fetch(
                 return target
             except (GiveUp, ValueError) as failure:
                 failures.append((source, failure))
-                if isinstance(failure, WrongFile):
+                if isinstance(failure, ValueError) or not failure.absent:
                     kind = FetchError
                 if isinstance(failure, Failed):
-                    kind = FetchError if failure.final else kind
                     hint, details = failure.hint, {**failure.details}
                 known_before = _hosts(failure) and before.issuperset(_hosts(failure))
                 if number < len(sources) and not known_before:  # the error below reports the last

@@ -30,6 +30,7 @@ Progress: TypeAlias = Callable[
 ]
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ABSENT = frozenset({403, 404, 410})  # 403: so object stores answer for what they do not have
 _WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 
 
@@ -62,14 +63,20 @@ class GiveUp(Exception):
     """A failure of this source for this run.
 
     `status`: the HTTP status that it answered, if any. `again`: whether a later run may succeed.
+    `absent`: whether it delivers nothing, as opposed to what is at fault and stays so; by default
+    where a later run may succeed, or by the status.
     """
 
     unreached: Mapping[str, str] = MappingProxyType({})  # the hosts, if that is the whole reason
 
-    def __init__(self, reason: str, *, status: int = 0, again: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, status: int = 0, again: bool = False, absent: bool | None = None
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.again = again
+        known = again or status in _ABSENT or status >= 500
+        self.absent = known if absent is None else absent
 
 
 class OutOfReach(GiveUp):

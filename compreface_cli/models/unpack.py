@@ -139,7 +139,8 @@ class Unpacking:
                 unreached=self.unreached,
             )  # fmt: skip
         except FetchError as error:
-            if isinstance(error, UnreachableError) or "reason" in error.details:
+            answered = "reason" in error.details or "status" in error.details
+            if isinstance(error, UnreachableError) or answered:
                 raise Failed(error) from error
             raise  # of this machine: its disk, its settings
         return refused
@@ -173,7 +174,9 @@ class Unpacking:
         move: Callable[[Path, Path], object],
     ) -> None:
         """Move the file to its place and record its hash; remembers why it is refused."""
-        failure: GiveUp | None = GiveUp(reason) if reason else None
+        # Upstream's names in its images are not known, and an entry of the catalogue may miss them.
+        absent = not wanted.model.build_folder
+        failure: GiveUp | None = GiveUp(reason, absent=absent) if reason else None
         if failure is None and draft.is_file():
             digest = sha256_of(draft)
             failure = self._fault(wanted, source, digest)

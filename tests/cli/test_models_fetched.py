@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from compreface_cli.models.transfer import Limits
 from tests.cli.lying_registry import Member, image, lying_registry, tar
 from tests.cli.lying_server import Answer, lying_server
 from tests.cli.model_bench import SHA, WEIGHTS, Bench, a_model
+from tests.cli.names import assert_named
 
 QUICK = Limits(connect_s=1, stall_s=0.2, tries=1, backoff_s=0.01, backoff_max_s=0.02)
 
@@ -53,9 +56,8 @@ def test_a_file_that_was_fetched_is_prepared_without_asking_again(bench: Bench) 
         Answer(b"", status=404),
         Answer(WEIGHTS, stall_after=0),
         Answer(b"", status=503),
-        Answer(b"<html>", content_type="text/html"),
     ],
-    ids=["404", "a stall", "busy", "a web page"],
+    ids=["404", "a stall", "busy"],
 )
 def test_what_no_source_delivers_is_returned_if_it_is_optional(
     bench: Bench, answer: Answer
@@ -88,6 +90,41 @@ def test_a_wrong_file_is_raised_even_if_another_source_has_none(bench: Bench) ->
             fetch(bench, a_model(files=files), optional={"mine"})
     assert type(raised.value) is FetchError
     assert hashlib.sha256(b"another file").hexdigest() in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(b"", status=401),
+        Answer(b"<html>", content_type="text/html"),
+        Answer(b"", status=302, location="file:///etc/passwd"),
+    ],
+    ids=["login", "web page", "redirect"],
+)
+def test_a_source_at_fault_is_raised_though_the_model_is_optional(
+    bench: Bench, answer: Answer
+) -> None:
+    with lying_server([answer]) as server:
+        model = a_model(files=(ModelFile("m.onnx", (SHA,), (f"{server.url}/m.onnx",)),))
+        with pytest.raises(FetchError) as caught:
+            fetch(bench, model, optional={model.name})
+    assert not isinstance(caught.value, UnreachableError)
+
+
+def test_a_misspelt_member_of_ones_own_archive_is_raised(bench: Bench) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("pack/m.onnx", WEIGHTS)
+    digest = hashlib.sha256(packed.getvalue()).hexdigest()
+    with lying_server([Answer(packed.getvalue())]) as server:
+        source = f"zip+{server.url}/p.zip@sha256:{digest}/pack/typo.onnx"
+        model = a_model(files=(ModelFile("m.onnx", (), (source,)),), build_folder=str(bench.folder))
+        with pytest.raises(FetchError) as caught:
+            fetch(bench, model, optional={model.name})
+        assert not isinstance(caught.value, UnreachableError)
+        assert_named(caught.value.message, "pack/typo.onnx")
+        # Of the catalogue, whose names in upstream's images nobody has seen, it is absent.
+        assert fetch(bench, replace(model, build_folder=""), optional={model.name})
 
 
 def test_an_unaccepted_hash_is_raised(bench: Bench) -> None:

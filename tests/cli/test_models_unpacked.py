@@ -314,6 +314,14 @@ def test_a_file_at_fault_does_not_keep_the_others_from_being_fetched(
     assert store.state(good, bench.places) == "here"
 
 
+def test_a_misspelt_file_of_an_image_is_a_fault_of_ones_own_build(
+    bench: Bench, registry: LyingRegistry
+) -> None:
+    source = of_image(registry, "app/typo.onnx", Member("app/a.onnx", WEIGHTS))
+    own = replace(of("a", source), build_folder=str(bench.folder))
+    assert not isinstance(refused(bench, own), UnreachableError)
+
+
 def test_a_registry_that_refuses_is_named_with_its_hint(
     bench: Bench, registry: LyingRegistry
 ) -> None:

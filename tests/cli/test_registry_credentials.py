@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from compreface_cli.errors import UnreachableError
 from compreface_cli.models.registry.credentials import Credentials, credentials_for
 from compreface_cli.models.registry.mirrors import Endpoint
 from compreface_cli.models.registry.session import Session
@@ -64,6 +65,7 @@ def test_without_a_login_the_command_is_named(
     error = refused(server.reference(upstream()), place, environ=write(docker, auths=other))
     assert error.details["status"] == 401
     assert f"docker login {server.host}" in (error.hint or "")
+    assert isinstance(error, UnreachableError)  # so a registry says that it has no such image
 
 
 @pytest.mark.parametrize("challenge", ["basic", "bearer"])
@@ -74,6 +76,7 @@ def test_a_wrong_login_is_said_to_be_one(
     environ = write(docker, auths={server.host: {"auth": basic("me", "wrong")}})
     error = refused(server.reference(upstream()), place, environ=environ)
     assert f"docker logout {server.host}" in (error.hint or "")
+    assert not isinstance(error, UnreachableError)  # no reason for a fallback
     assert "wrong" not in error.message
 
 

@@ -142,16 +142,22 @@ def test_null_starts_the_engine_without_the_plugin(aged: Aged) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(b"<html>sign in", content_type="text/html"),
         Answer(NETWORK, cut_after=0),
         Answer(b"", status=429, extra=(("Retry-After", "1"),)),
     ],
-    ids=["a web page", "cut", "too many requests"],
+    ids=["cut", "too many requests"],
 )
 def test_what_a_bad_network_does_is_a_reason(aged: Aged, answer: Answer) -> None:
     aged.answers(answer)
     started = aged.up()
     assert [each["instead"] for each in started["fallbacks"]] == ["embedded.AgeDetector"]
+
+
+def test_a_source_at_fault_is_no_reason(aged: Aged) -> None:
+    aged.answers(Answer(b"<html>sign in", content_type="text/html"))
+    error = aged.up(exit_code=9)["error"]
+    assert error["type"] == "FetchError"
+    assert (aged.cf.processes(), aged.cf.files()) == ([], [])
 
 
 def test_a_wrong_file_is_no_reason(aged: Aged) -> None:

@@ -284,13 +284,16 @@ class _Source:
         endpoint, last = next(
             (pair for pair in reversed(failures) if not pair[0].mirror), failures[-1]
         )
+        # Without a login, a registry answers 401 also for what it does not have.
+        asked, logged_in = last.status in (401, 403), bool(self.known.get(endpoint.host))
+        absent = not logged_in if asked else last.absent
         login = " ".join(("docker login", self.reference.login)).rstrip()
-        if last.status in (401, 403) and self.known.get(endpoint.host):
+        if asked and logged_in:
             hint = (
                 f"Log in anew ({login}), or for a public image log out "
                 f"({login.replace('login', 'logout', 1)}), then run the command again."
             )
-        elif last.status in (401, 403):
+        elif asked:
             hint = f"Log in with an account that may pull it ({login}), then run the command again."
         elif last.status == 429:
             hint = f"Wait, or log in for a higher limit ({login}), then run the command again."
@@ -301,7 +304,7 @@ class _Source:
         else:
             hint = _BY_HAND
         wrong = any(isinstance(failure, WrongFile) for _, failure in failures)
-        return (FetchError if wrong else UnreachableError)(
+        return (UnreachableError if absent and not wrong else FetchError)(
             f"could not read {what} of image {self.reference.name}: {reasons}",
             hint=hint,
             details={
