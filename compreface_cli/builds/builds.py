@@ -105,15 +105,20 @@ def find(name: str | Path) -> tuple[Origin, Path]:
         if path.stem == name:
             return origin, path
     if name in RENAMED:
-        raise ConfigurationError(
-            f"the build {name!r} is called {RENAMED[name]!r} now",
-            hint=f"Write {RENAMED[name]}. An instance that runs under the former name is kept by "
-            f"`cf up {RENAMED[name]} --instance {name}`.",
-        )
+        raise renamed(name)
     suggestion = did_you_mean(name, names())
     raise ConfigurationError(
         f"there is no build {name!r}" + (f"; {suggestion}" if suggestion else ""),
         hint="`cf list-builds` shows all builds; a file is named by its path, like ./my-build.yaml",
+    )
+
+
+def renamed(name: str) -> ConfigurationError:
+    """The error that names today's name of a build of RENAMED."""
+    return ConfigurationError(
+        f"the build {name!r} is called {RENAMED[name]!r} now",
+        hint=f"Write {RENAMED[name]}. An instance that runs under the former name is kept by "
+        f"`cf up {RENAMED[name]} --instance {name}`.",
     )
 
 

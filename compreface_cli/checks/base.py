@@ -108,10 +108,12 @@ def as_warning(row: Finding) -> Finding:
 
 
 def size(number: int) -> str:
-    """A number of bytes as text: `1.5 GB`, `300 MB` (powers of ten, as Docker prints them)."""
+    """A number of bytes as text: `1.5 GB`, `300 MB`, `7.3 MB` (powers of ten, as Docker's)."""
     if number < 1e6:
         return f"{number / 1e3:.0f} kB"
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+    if number >= 1e9:
+        return f"{number / 1e9:.1f} GB"
+    return f"{number / 1e6:.{0 if number >= 9.95e6 else 1}f} MB"
 
 
 def described(container: Container) -> str:

@@ -24,16 +24,17 @@ def needed(plan: Plan) -> tuple[Download, ...]:
 
 def words(downloads: Sequence[Download]) -> str:
     """`112 MB from github.com for model a; an unknown size from docker.io/b for models b and c`."""
-    parts = [
-        f"{_size(each.bytes)} from {_host(each)} for "
-        f"{'model' if len(each.models) == 1 else 'models'} {joined(each.models, 'and')}"
-        for each in downloads
-    ]
-    known = [each.bytes for each in downloads if each.bytes is not None]
-    if len(downloads) == 1 or not known:
-        return "; ".join(parts)
-    least = "at least " if len(known) < len(downloads) else ""
-    return f"{least}{size(sum(known))} in all: {'; '.join(parts)}"
+    by_host: dict[str, list[Download]] = {}
+    for each in downloads:
+        by_host.setdefault(_host(each), []).append(each)
+    parts = []
+    for place, group in by_host.items():
+        models = dict.fromkeys(model for each in group for model in each.models)
+        kind = "model" if len(models) == 1 else "models"
+        parts.append(f"{_total(group)} from {place} for {kind} {joined(models, 'and')}")
+    known = any(each.bytes is not None for each in downloads)
+    said = "; ".join(parts)
+    return f"{_total(downloads)} in all: {said}" if len(parts) > 1 and known else said
 
 
 def rows(downloads: Sequence[Download]) -> list[dict[str, Any]]:
@@ -62,8 +63,11 @@ def require_room(downloads: Sequence[Download]) -> None:
         )
 
 
-def _size(number: int | None) -> str:
-    return "an unknown size" if number is None else size(number)
+def _total(downloads: Sequence[Download]) -> str:
+    known = [each.bytes for each in downloads if each.bytes is not None]
+    if not known:
+        return "an unknown size"
+    return ("at least " if len(known) < len(downloads) else "") + size(sum(known))
 
 
 def _host(download: Download) -> str:

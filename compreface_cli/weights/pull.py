@@ -201,6 +201,8 @@ def asked_for(names: Sequence[str], chosen: settings.Settings) -> Wanted:
 
 def _single(name: str, every: Named) -> Model:
     models = every.by_name.get(name, ())
+    if not models and name in builds.RENAMED:
+        raise builds.renamed(name)
     if not models:
         from compreface_cli.config.yamlfile import did_you_mean
 

@@ -63,6 +63,7 @@ def test_all_models_are_listed_with_their_builds_and_terms(cf: Cf) -> None:
         (("path", "w600k_mbf"), 9, ("w600k_mbf", "cf models pull w600k_mbf")),
         (("path", "nobody"), 3, ("nobody", "cf models list --all")),
         (("pull", "w600k_mbff"), 3, ("w600k_mbff", "w600k_mbf", "cf models list --all")),
+        (("pull", "scrfd-w600k"), 3, ("scrfd-w600k", "buffalo-s")),
         (("pull", "w600k_mbf"), 9, ("w600k_mbf", "--accept-licence w600k_mbf")),
         (("pull", "w600k_mbf", "--accept-licence", "mine"), 2, ("mine",)),
         (("verify", "w600k_mbf"), 2, ("w600k_mbf", "cf models pull w600k_mbf")),

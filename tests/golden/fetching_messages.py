@@ -95,6 +95,7 @@ CASES: Final[Mapping[str, Case]] = {
     "downloads: one": _words(ONE),
     "downloads: a small one": _words(SMALL),
     "downloads: several": _words(ONE, LAYER),
+    "downloads: files of one model": _words(ONE, SMALL),
     "downloads: not all sizes are known": _words(ONE, UNKNOWN),
     "downloads: no size is known": _words(UNKNOWN, UNKNOWN),
     "downloads: no room": _no_room,
