@@ -21,20 +21,20 @@ Line = tuple[str, str, list[str], dict[str, str]]
 
 def params(arrays: Mapping[str, Any], magic: int = V2) -> bytes:
     """A .params file of one of its ages."""
-    made = struct.pack("<QQQ", 0x112, 0, len(arrays))
+    made = [struct.pack("<QQQ", 0x112, 0, len(arrays))]
     for value in arrays.values():
         array = np.asarray(value)
         if magic == OLDEST:
-            made += struct.pack(f"<I{array.ndim}I", array.ndim, *array.shape)
+            made.append(struct.pack(f"<I{array.ndim}I", array.ndim, *array.shape))
         else:
-            made += struct.pack("<I", magic)
-            made += b"" if magic == V1 else struct.pack("<i", 0)
-            made += struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
-        made += struct.pack("<iii", 1, 0, _KINDS[array.dtype.name]) + array.tobytes()
-    made += struct.pack("<Q", len(arrays))
+            made.append(struct.pack("<I", magic))
+            made.append(b"" if magic == V1 else struct.pack("<i", 0))
+            made.append(struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape))
+        made += [struct.pack("<iii", 1, 0, _KINDS[array.dtype.name]), array.tobytes()]
+    made.append(struct.pack("<Q", len(arrays)))
     for name in arrays:
-        made += struct.pack("<Q", len(name)) + name.encode()
-    return made
+        made += [struct.pack("<Q", len(name)), name.encode()]
+    return b"".join(made)
 
 
 def symbol(*lines: Line, heads: list[str] | None = None, key: str = "attrs") -> bytes:

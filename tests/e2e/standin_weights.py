@@ -7,12 +7,9 @@ centred between their embeddings.
 from __future__ import annotations
 
 import io
-import json
 import struct
-import tempfile
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from compreface_convert.prepare import prepare
+from compreface_convert.emit import to_bytes
+from compreface_convert.mxnet_emit import emit
+from compreface_convert.mxnet_symbol import read_mxnet
+from compreface_convert.proof import run_onnx
 from compreface_convert.sstable import read_table
 from compreface_convert.tensorflow_proto import parse
 from compreface_engine.core.geometry import aligned_crop
@@ -141,34 +141,16 @@ class _Residual:
 
     def centred(self, colour: str, mean: float, scale: float) -> _Residual:
         """With the two portraits on opposite sides of the origin."""
-        seen = _run(self, _portraits(colour, mean, scale))
+        (seen,) = run_onnx(_as_onnx(self), _portraits(colour, mean, scale), ["fc1"])
         middle, spread = seen.mean(axis=0), np.abs(seen[0] - seen[1]) / 2
         self.arrays["fc1_moving_mean"] = middle.astype(np.float32)
         self.arrays["fc1_moving_var"] = np.full(512, (spread**2).mean(), np.float32)
         return self
 
 
-def _as_onnx(network: _Residual, folder: Path) -> Path:
-    symbol, params = network.files()
-    (folder / "m-symbol.json").write_bytes(symbol)
-    (folder / "m-0000.params").write_bytes(params)
-    entry = {
-        "name": "m", "role": "calculator", "format": "mxnet", "align": "arcface5",
-        "files": [{"path": "m-symbol.json"}, {"path": "m-0000.params"}],
-        "input": {"size": 112, "layout": "nchw", "colour": "rgb", "mean": 0, "scale": 1},
-        "similarity": [1.2, 6.0],
-    }  # fmt: skip
-    (folder / "entry.json").write_text(json.dumps(entry))
-    files = [folder / "m-symbol.json", folder / "m-0000.params"]
-    prepare(folder / "entry.json", files, folder / "out", None, lambda _: None)
-    return folder / "out" / "m" / "model.onnx"
-
-
-def _run(network: _Residual, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    with tempfile.TemporaryDirectory() as work:
-        session = OnnxSession(_as_onnx(network, Path(work)), threads=2)
-        (result,) = session.run({session.inputs[0]: batch})
-    return np.asarray(result, np.float32)
+def _as_onnx(network: _Residual) -> bytes:
+    read = read_mxnet(mxnet_small.symbol(*network.lines), network.arrays, cut=True)
+    return to_bytes(emit(read, (3, 112, 112), free_size=False))
 
 
 def _portraits(colour: str, mean: float, scale: float) -> NDArray[np.float32]:
@@ -195,9 +177,7 @@ def arcface_mxnet(units: Sequence[int], *, thin: int) -> tuple[bytes, bytes]:
 
 def arcface_onnx(units: Sequence[int], *, thin: int) -> bytes:
     """InsightFace's and AuraFace's: fed red first, from -1 to 1."""
-    network = _Residual(units, thin=thin, normalise=False).centred("rgb", 127.5, 127.5)
-    with tempfile.TemporaryDirectory() as work:
-        return _as_onnx(network, Path(work)).read_bytes()
+    return _as_onnx(_Residual(units, thin=thin, normalise=False).centred("rgb", 127.5, 127.5))
 
 
 # --- the others -----------------------------------------------------------------------------------
