@@ -18,6 +18,7 @@ _OBSTACLES = {
     "file": "its file is refused",
     "GPU": "there is no NVIDIA GPU",
     "CPU": "this processor lacks a flag that its runtime needs",
+    "mirror": "CF_MODELS_MIRROR names no folder and no address (`cf doctor` says more)",
     "weights": "it needs your files, since no address is known for {}",
     "network": "a download is needed, and this machine has no default route and no proxy",
 }

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from compreface_cli import resources
 from compreface_cli.checks import Finding, OwnedResources, bind, port, ui
-from compreface_cli.checks.base import CONFLICT, FETCH, fail, warn
+from compreface_cli.checks.base import CONFIGURATION, CONFLICT, fail, warn
 from compreface_cli.checks.machine import WantedPort
 from compreface_cli.config import settings
 from compreface_cli.config.settings import Settings
@@ -113,14 +113,14 @@ def _mirror() -> Iterator[Finding]:
     if fault := store.mirror_fault(mirror):
         yield fail(
             NAME,
-            FETCH,
+            CONFIGURATION,
             f"environment CF_MODELS_MIRROR: {fault}",
             "Set it to a folder that exists or to an https:// address, or leave it out.",
         )
     if fault := mirrors.mirror_fault(os.environ.get(mirrors.VARIABLE, "")):
         yield fail(
             NAME,
-            FETCH,
+            CONFIGURATION,
             f"environment {mirrors.VARIABLE}: {fault}",
             "Set it to the address of a mirror of Docker Hub, or leave it out.",
         )

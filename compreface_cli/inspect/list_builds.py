@@ -19,7 +19,7 @@ from compreface_cli.errors import CfError
 from compreface_cli.inspect import models_here
 from compreface_cli.models import catalogue, licence
 from compreface_cli.models.entry import Border
-from compreface_cli.models.places import Places
+from compreface_cli.models.places import Places, mirror_fault
 from compreface_cli.runtimes import FLAGS, REFERENCE
 
 _NO_PURPOSE = {"bundled": "", "imported": "imported"}  # what a build without `good_for` is for
@@ -147,10 +147,12 @@ def _row(build: builds.Listed, host: Host) -> Row:
     stated = _mapping(facts.get("licence"))
     terms = {} if fault else licence.of((detector, calculator, *plugins), stated)
     unaccepted = host.consent.unaccepted(terms, models.fetched)
+    unready = any(state != "here" for state in models.states.values())
     obstacles = {
         "file": bool(fault),
         "GPU": device == "cuda" and not host.gpu,
         "CPU": host.flags is not None and not host.flags >= set(flags),
+        "mirror": bool(mirror_fault(host.places.mirror)) and unready,
         "weights": bool(models.to_give),
         "network": bool(models.to_fetch) and not host.network,
         "licence": bool(unaccepted),

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from compreface_cli import locks
 from compreface_cli.config import paths
-from compreface_cli.errors import FetchError
+from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import lock_of
 from compreface_cli.models.sources import Source, parse
@@ -118,7 +118,7 @@ def mirror_fault(mirror: str) -> str:
 
 def check_mirror(places: Places) -> None:
     if fault := mirror_fault(places.mirror):
-        raise FetchError(
+        raise ConfigurationError(
             f"CF_MODELS_MIRROR={places.mirror}: {fault}",
             hint="Set CF_MODELS_MIRROR to a folder that exists or to an address that begins with "
             "https:// or http://, or leave it out.",

@@ -224,6 +224,19 @@ def test_runnable_is_what_this_host_can_run(
     assert {name for name, row in seen().items() if row.runnable} == every
 
 
+@pytest.mark.parametrize("mirror", ["ftp://x", "/no/such/folder"])
+def test_a_mirror_that_up_refuses_keeps_builds_from_starting(
+    cf: Cf, monkeypatch: pytest.MonkeyPatch, mirror: str
+) -> None:
+    monkeypatch.setenv("CF_MODELS_MIRROR", mirror)
+    assert (seen()["yunet-embedded"].why_not, seen()["embedded"].why_not) == ("mirror", "")
+    assert "yunet-embedded" not in builds(cf, "--runnable")
+    assert_named(cf("show", "yunet-embedded").out, "CF_MODELS_MIRROR")
+    up = ("up", "yunet-embedded", "--launcher", "process", "--port", "auto", "--dry-run", "--json")
+    ended = cf(*up)
+    assert (ended.code, ended.document["error"]["type"]) == (3, "ConfigurationError")
+
+
 def test_a_gpu_build_is_runnable_where_there_is_a_gpu(cf: Cf, tmp_path: Path) -> None:
     write(tmp_path / "builds", plain_data(name="mine", device="cuda"))
     assert not seen()["mine"].runnable

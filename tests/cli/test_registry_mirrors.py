@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli.errors import FetchError
+from compreface_cli.errors import ConfigurationError, FetchError
 from compreface_cli.models.registry import image as image_module
 from compreface_cli.models.registry.mirrors import endpoints, mirror_fault
 from compreface_cli.models.registry.reference import Reference, loopback
@@ -102,7 +102,7 @@ def test_this_machine_is_known(host: str, expected: bool) -> None:
 )
 def test_an_invalid_mirror_is_an_error_that_names_the_variable(place: Path, address: str) -> None:
     assert mirror_fault(address)
-    with pytest.raises(FetchError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         get(HUB, place, environ={"CF_REGISTRY_MIRROR": address})
     assert "CF_REGISTRY_MIRROR" in caught.value.message
 

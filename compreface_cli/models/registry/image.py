@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from compreface_cli import leftovers
 from compreface_cli.config import paths
-from compreface_cli.errors import CfError, FetchError, UnreachableError
+from compreface_cli.errors import CfError, ConfigurationError, FetchError, UnreachableError
 from compreface_cli.models import reach
 from compreface_cli.models.files import disk_error, locked, make_folder, sha256_of
 from compreface_cli.models.registry import manifest
@@ -163,7 +163,7 @@ class _Source:
         try:
             self.endpoints = endpoints(self.reference, self.environ)
         except ValueError as error:
-            raise FetchError(
+            raise ConfigurationError(
                 f"environment {VARIABLE}: {error}",
                 hint=f"Set {VARIABLE} to the address of a mirror of Docker Hub, or leave it out.",
             ) from error
