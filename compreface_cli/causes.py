@@ -167,7 +167,6 @@ _CAUSES: tuple[Cause, ...] = (
         r"No space left",
         CfError,
         "the disk is full: the engine's environment needs about 500 MB",
-        "Free some space where the data folder of cf lies, then run the command again.",
     ),
     Cause(
         "pip",

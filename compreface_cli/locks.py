@@ -67,13 +67,21 @@ def hold(
     try:
         command = command or " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(asdict(Holder(os.getpid(), command, now))).encode(), 0)
+        _write(handle, Holder(os.getpid(), command, now), path)
         yield
     finally:
         with suppress(FileNotFoundError):
             path.unlink()
         os.close(handle)
+
+
+def _write(handle: int, holder: Holder, path: Path) -> None:
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(asdict(holder)).encode(), 0)
+    except OSError as error:
+        error.filename = str(path)  # for the message about a full disk
+        raise
 
 
 def _acquire(

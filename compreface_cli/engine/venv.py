@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from compreface_cli import causes, engine_python, locks, resources
+from compreface_cli.config import paths
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError, FetchError
 from compreface_cli.runtimes import RUNTIMES
 
@@ -300,6 +302,10 @@ def _run_pip(
 
 def _pip_error(output: str, wheels: Path | None) -> CfError:
     cause = causes.of("pip", output)
+    if cause is not None and (full := re.search(r"No space left on device(: '([^']+)')?", output)):
+        where = Path(full[2]) if full[2] else paths.engine_environments_dir()
+        hint = f"It is the disk of {where}. {paths.room(where)} Then run the command again."
+        return cause.error(cause.what, hint=hint, details={"pip": output, "path": str(where)})
     if cause is not None:
         error, what, hint = cause.error, cause.what, cause.hint
     elif wheels is not None:

@@ -135,9 +135,11 @@ class Instances:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, home / "instance.json")
-        except BaseException:
+        except BaseException as error:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
+            if isinstance(error, OSError):
+                error.filename = error.filename or str(home / "instance.json")
             raise
 
     def remove(self, name: str) -> None:

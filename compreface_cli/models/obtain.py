@@ -20,13 +20,14 @@ from compreface_cli.models.catalogue import about
 from compreface_cli.models.entry import Model, ModelFile
 from compreface_cli.models.files import sha256_of
 from compreface_cli.models.needed import first
-from compreface_cli.models.places import Places, addresses, fetched, is_proven, local
+from compreface_cli.models.places import Places, addresses, fetched, is_address, is_proven, local
 from compreface_cli.models.sources import Source
 from compreface_cli.models.transfer import Limits, Progress
 
 if TYPE_CHECKING:
     from compreface_cli.models.registry import Local
     from compreface_cli.models.unpack import Unpacking, Wanted
+    from compreface_cli.models.vouched import Record
 
 
 class Unaccepted(Exception):
@@ -55,6 +56,7 @@ class Run:
     unpacking: Unpacking | None = None  # made at the first archive or image
     models: Sequence[Model] = ()  # those that are to be fetched
     unreached: reach.Unreached = field(default_factory=dict)
+    of_mirror: Record | None = None  # what a mirror at an address vouches for; read when needed
 
     def accepts(self, model: Model) -> Sequence[str]:
         return self.accept.get(model.name, ())
@@ -75,6 +77,17 @@ class Run:
                 if not any(local(choice, each, self.places))
             ]
         self.unpacking.take(self._wanted(model, file), source)
+
+    def vouched(self, model: Model, file: ModelFile) -> dict[str, str]:
+        """By source, the hashes that a mirror at an address vouches for."""
+        from compreface_cli.models import vouched
+
+        if self.of_mirror is None:
+            self.of_mirror = vouched.read(
+                self.places, progress=self.progress, note=self.note,
+                limits=self.limits or Limits(), unreached=self.unreached,
+            )  # fmt: skip
+        return vouched.hashes(self.of_mirror, model, file)
 
     def _wanted(self, model: Model, file: ModelFile) -> Wanted:
         from compreface_cli.models.unpack import Wanted
@@ -196,6 +209,10 @@ def _obtain(model: Model, file: ModelFile, run: Run) -> tuple[Path, str]:
     wanted = right_hashes(model, file, run.places, accept)
     # With several files, it is not known which accepted hash belongs to which.
     proof = wanted if file.sha256 or len(model.files) == 1 else ()
+    vouched: dict[str, str] = {}
+    if not wanted and is_proven(file) and is_address(run.places.mirror):
+        vouched = run.vouched(model, file)
+        proof = tuple(dict.fromkeys(vouched.values()))
     target = fetched(model, file, run.places)
     try:
         fetch(
@@ -206,6 +223,8 @@ def _obtain(model: Model, file: ModelFile, run: Run) -> tuple[Path, str]:
         with suppress(OSError):  # unless there is a file in it
             target.parent.rmdir()
     digest = sha256_of(target)
+    for source in (source for source, proven in vouched.items() if proven == digest):
+        proofs.record(run.places.proven, model.name, file.path, source, digest)
     if digest not in right_hashes(model, file, run.places, accept):  # with what was proven just now
         raise Unaccepted(target, digest)
     return target, digest

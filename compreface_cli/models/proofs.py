@@ -36,7 +36,7 @@ def _by_source(model: Model, file: ModelFile, places: Places) -> dict[str, str]:
     proven = [text for text in file.sources if parse(text).proven]
     if not proven:
         return {}
-    tables = [_read(each).get(model.name, {}).get(file.path, {}) for each in _records(places)]
+    tables = [read(each).get(model.name, {}).get(file.path, {}) for each in _records(places)]
     digests = {text: next((t[text] for t in tables if text in t), "") for text in proven}
     return {text: digest for text, digest in digests.items() if digest}
 
@@ -44,7 +44,7 @@ def _by_source(model: Model, file: ModelFile, places: Places) -> dict[str, str]:
 def check(places: Places) -> None:
     """Raises FetchError for a record that cannot be read."""
     for each in _records(places):
-        _read(each)
+        read(each)
 
 
 def _records(places: Places) -> list[Path]:
@@ -54,7 +54,7 @@ def _records(places: Places) -> list[Path]:
 
 def recorded(record: Path, model: str, path: str, source: str) -> str | None:
     """The hash that the record has of that file from that source."""
-    return _read(record).get(model, {}).get(path, {}).get(source)
+    return read(record).get(model, {}).get(path, {}).get(source)
 
 
 def record(record: Path, model: str, path: str, source: str, digest: str) -> None:
@@ -62,13 +62,14 @@ def record(record: Path, model: str, path: str, source: str, digest: str) -> Non
     if recorded(record, model, path, source) == digest:
         return
     with locked(record, note=lambda text: None):
-        table = {name: dict(paths) for name, paths in _read(record).items()}
+        table = {name: dict(paths) for name, paths in read(record).items()}
         sources = dict(table.setdefault(model, {}).get(path, {}))
         table[model][path] = {**sources, source: digest}
         write_table(record, table)
 
 
-def _read(record: Path) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+def read(record: Path) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+    """The record; empty if there is none. Raises FetchError."""
     what, cost = "the proven hashes", "the files are fetched again"
     data = read_table(record, what=what, values=dict, without_it=cost)
     if all(isinstance(files, dict) for paths in data.values() for files in paths.values()):

@@ -120,6 +120,10 @@ def _opened(source: str, pin: str | None, out: Output) -> Iterator[tuple[BinaryI
 
 @contextmanager
 def _downloaded(url: str, pin: str | None, out: Output) -> Iterator[Path]:
+    if not url.startswith(("https://", "http://")):
+        raise UsageError(
+            f"{shown(url)} is no web address", hint="Name a file, or an address with https://."
+        )
     home = paths.imported_builds()
     make_folder(home)
     if url.startswith("http://") and pin is None:
@@ -135,7 +139,10 @@ def _downloaded(url: str, pin: str | None, out: Output) -> Iterator[Path]:
                 progress=out.progress, note=out.note, limits=Limits(max_bytes=archive.MAX_BYTES),
             )  # fmt: skip
         except FetchError as error:
-            error.hint = "Check the address, or download the file by other means and import that."
+            if "unreached" not in error.details:
+                error.hint = (
+                    "Check the address, or download the file by other means and import that."
+                )
             raise
         yield target
 

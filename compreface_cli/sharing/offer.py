@@ -137,13 +137,14 @@ def _text(raw: bytes, origin: str) -> str:
 
 @contextmanager
 def _of_version(described: Manifest, source: str) -> Iterator[None]:
-    """Adds to an error that the file is of another version of cf, if it is."""
+    """Adds the next step to an error, and that the file is of another version of cf, if it is."""
     try:
         yield
     except CfError as error:
+        error.hint = error.hint or _AGAIN
         if described.cf != __version__:
             said = f"{source} was written by cf {described.cf}; this is cf {__version__}."
-            error.hint = f"{error.hint}\n{said}" if error.hint else said
+            error.hint += f"\n{said}"
         raise
 
 
@@ -158,10 +159,12 @@ def _compare(contents: Contents, described: Manifest, source: str) -> None:
                 f"{source}: {path} is in it, and {archive.MANIFEST} does not list it", hint=_AGAIN
             )
         if contents.files[path] != listed[path]:
+            (size, digest), (right_size, right) = contents.files[path], listed[path]
+            actual, expected = f"SHA-256 {digest}", right
+            if digest == right:
+                actual, expected = f"{size} bytes", str(right_size)
             raise FetchError(
-                f"{source}: {path} in it has SHA-256 {contents.files[path][1]}, "
-                f"expected {listed[path][1]}",
-                hint=_AGAIN,
+                f"{source}: {path} in it has {actual}, expected {expected}", hint=_AGAIN
             )
 
 

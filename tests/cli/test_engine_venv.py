@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -160,6 +161,22 @@ def test_a_missing_wheel_is_reported(workshop: Workshop, tmp_path: Path) -> None
     assert workshop.left() == []
     with pytest.raises(ConfigurationError, match="--wheels"):
         workshop.ensure(workshop.inputs, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("of_path", "variable"), [("", "XDG_DATA_HOME"), (": '{}/x'", "TMPDIR")], ids=["data", "tmp"]
+)
+def test_a_disk_that_is_full_for_pip_is_named_with_what_moves_it(
+    of_path: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    said = f"ERROR: [Errno 28] No space left on device{of_path.format(tmp_path / 'tmp')}"
+    error = venv._pip_error(said, None)
+    where = error.details["path"]
+    assert where.startswith(str(tmp_path))
+    assert_named(str(error.hint), where, variable)
+    assert said not in str(error.hint)
 
 
 def test_an_environment_that_a_killed_run_left_is_not_used(workshop: Workshop) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
 import io
 import json
 import os
@@ -10,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from compreface_cli.models import vouched
 from tests.cli.fetched_build import DIGEST, WEIGHTS, add_optional, write
 from tests.cli.in_process import Cf, in_folder
 from tests.cli.local_cf import LocalCf
@@ -299,3 +303,65 @@ def test_a_damaged_file_in_a_mirror_is_named_before_terms_are_asked_about(
     assert_named(ended.err, tmp_path / "mirror" / FILE, DIGEST)
     assert ended.err.count(DIGEST) == 1
     assert server.requests == []
+
+
+@contextmanager
+def _at_an_address(folder: Path) -> Iterator[str]:
+    """The folder, served by a web server."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_mirror_at_an_address_proves_its_files_as_a_folder_does(
+    cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    with lying_server([Answer(ZIP)]) as server:
+        build = _proven_build(tmp_path, server)
+        _pull(cf, build)
+    shutil.rmtree(tmp_path / "home")
+    if damaged:
+        (tmp_path / "mirror" / FILE).write_bytes(b"another network")
+    with _at_an_address(tmp_path / "mirror") as address:
+        monkeypatch.setenv("CF_MODELS_MIRROR", address)
+        done = cf("models", "pull", build, "-o", "second", "--json", *ALL)
+    assert done.code == (9 if damaged else 0)
+    if damaged:
+        assert_named(done.document["error"]["message"], DIGEST)
+        assert not (tmp_path / "second").exists()
+    else:
+        assert done.document["files"][0]["proof"] == "digest"
+        assert (tmp_path / "second" / FILE).read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    "record",
+    [None, "[]", "{", '{"my-model": 1}', '{"my-model": {"a": 1}}', "[" * 100_000],
+    ids=["none", "a list", "cut", "a number", "a number inside", "nested"],
+)
+def test_a_mirror_at_an_address_without_a_readable_record_proves_nothing(
+    cf: Cf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str | None
+) -> None:
+    with lying_server([Answer(ZIP)]) as server:
+        build = _proven_build(tmp_path, server)
+        _pull(cf, build)
+    shutil.rmtree(tmp_path / "home")
+    proven = tmp_path / "mirror" / "proven-hashes.json"
+    proven.unlink()
+    if record:
+        proven.write_text(record)
+    with _at_an_address(tmp_path / "mirror") as address:
+        monkeypatch.setenv("CF_MODELS_MIRROR", address)
+        assert cf("models", "pull", build, "-o", "second", *ALL).code == 9
+
+
+def test_a_mirror_whose_address_anybody_may_answer_proves_nothing() -> None:
+    assert vouched.trusted("https://mirror.example/models")
+    assert vouched.trusted("http://localhost:8000")
+    assert not vouched.trusted("http://mirror.example/models")
+    assert not vouched.trusted("/srv/mirror")

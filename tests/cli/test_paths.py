@@ -132,14 +132,16 @@ def small_files(size: int) -> Iterator[None]:
 def test_a_record_and_a_lock_that_find_no_room_leave_nothing_behind(tmp_path: Path) -> None:
     instances = Instances(tmp_path)
     record = Record("a", "embedded", "x", "y", "stopped", now())
-    with small_files(10), pytest.raises(OSError, match="File too large"):
+    with small_files(10), pytest.raises(OSError, match="File too large") as full:
         instances.save(record)
+    assert full.value.filename == str(tmp_path / "a" / "instance.json")
     with (
         small_files(0),
-        pytest.raises(OSError, match="File too large"),
+        pytest.raises(OSError, match="File too large") as full,
         instances.lock("a", "cf up"),
     ):
         pytest.fail("the lock is not held")
+    assert full.value.filename.startswith(str(tmp_path))
     assert [path.name for path in tmp_path.rglob("*")] == ["a"]
 
 

@@ -267,7 +267,7 @@ def test_an_address_is_downloaded_and_pinned(
         with lying_server([answer]) as server:
             assert cf("import", f"{server.url}/x", "--yes", "--name", "other").code == 9
     assert "other" not in builds.names()
-    assert cf("import", "ftp://host/x", "--yes").code == 9
+    assert cf("import", "ftp://host/x", "--yes").code == 2
     assert cf("import", str(file), "--sha256", "abc").code == 2
     assert cf("import", str(file), "--yes", "--name", "o", "--sha256", OTHER).code == 9
 

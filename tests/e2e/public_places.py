@@ -130,6 +130,7 @@ class Web:
     host: str = ""  # HOST:PORT
     closed: bool = False  # it hangs up on every request
     refused: list[str] = field(default_factory=list)  # paths that were asked for meanwhile
+    has_images: bool = True
 
     def bytes_sent(self) -> int:
         return sum(self.sent.values())
@@ -144,7 +145,7 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
                 web.refused.append(self.path)
                 self.close_connection = True
                 return
-            if self.path.startswith("/v2/"):
+            if self.path.startswith("/v2/") and web.has_images:
                 self._hand_on()
                 return
             data = web.files.get(self.path.partition("?")[0])

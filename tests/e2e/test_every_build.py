@@ -98,6 +98,19 @@ def test_a_build_is_started_with_docker(docker: Docker, home: Home, build: str) 
         docker.sweep(f"cf-{instance}")
 
 
+def test_facenet_starts_from_its_state_dict_where_upstreams_image_is_gone(
+    places: tuple[Path, Web, Path],
+) -> None:
+    tree, web, work = places
+    web.has_images = False
+    try:
+        face = Home(tree, work / "imageless", web).started_and_asked("facenet")
+    finally:
+        web.has_images = True
+    assert set(face) >= ATTRIBUTES  # by the pair inside the engine
+    assert "mask" not in face
+
+
 def test_the_same_builds_start_offline_from_a_mirror_folder(
     places: tuple[Path, Web, Path], home: Home
 ) -> None:

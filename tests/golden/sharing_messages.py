@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import replace
+from hashlib import sha256
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,14 @@ from tests.cli.test_sharing import OTHER, OWN, SOURCE, WEIGHTS, made, own_build,
 from tests.cli.test_sharing_archive import HEAD, entry, tar
 
 Case = Callable[[Path], object]
+
+_OTHER_SIZE = {
+    "format": 1,
+    "cf": "9.9",
+    "build": "my-build",
+    "models": [],
+    "files": {"a": {"sha256": sha256(b"a").hexdigest(), "bytes": 9}},
+}
 
 
 def _read(**parts: Any) -> Case:
@@ -192,6 +201,7 @@ CASES: Final[Mapping[str, Case]] = {
     "import: a file that is missing": _own(listed={"nets/my-model.onnx": b"a"}),
     "import: a file that is not listed": _own(inside={"a": b"a"}, listed={}),
     "import: a changed file": _own(inside={"a": b"a"}, listed={"a": b"b"}),
+    "import: a file of another size": _own(inside={"a": b"a"}, manifest=_OTHER_SIZE),
     "import: a file of no model": _own(inside={"a": b"a"}),
     "import: another file of the model": _own(inside={"nets/my-model.onnx": b"a"}),
     "import: not the pinned file": _import(sha256=OTHER),
@@ -204,6 +214,7 @@ CASES: Final[Mapping[str, Case]] = {
     ),
     "import: an imported name": _taken(_twice, yes=True),
     "import: a bundled name": _import(name="embedded", yes=True),
+    "import: no web address": _import(source="ftp://publisher.example/x.tar", sha256=OTHER),
     "import: no address": _import(source="http://127.0.0.1:9/x.tar", sha256=OTHER),
     "import: the file changes": _changing(lambda data: data.replace(b"embedded", b"embeddex")),
     "import: the file is cut meanwhile": _changing(lambda data: data[:3000]),
