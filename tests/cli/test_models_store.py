@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from compreface_cli.errors import CfError, ConflictError, FetchError, UsageError
+from compreface_cli.errors import CfError, ConfigurationError, ConflictError, FetchError, UsageError
 from compreface_cli.models import accepted, catalogue, store
 from compreface_cli.models.entry import ModelFile
 from compreface_cli.models.files import locked
@@ -82,7 +82,8 @@ def test_a_wrong_file_in_the_mirror_is_passed_over_for_a_source(bench: Bench) ->
         bench.ensure(a_model(files=files))
     wrong = hashlib.sha256(b"wrong").hexdigest()
     (said,) = bench.notes
-    assert_named(said, "mirror/own/mine.onnx", f"--accept-hash mine={wrong}")
+    assert_named(said, "mirror/own/mine.onnx", wrong, SHA)
+    assert "--accept-hash" not in said
 
 
 def test_a_missing_model_says_where_to_put_the_file(bench: Bench) -> None:
@@ -392,6 +393,6 @@ def test_a_mirror_that_is_no_folder_is_named_with_its_variable(bench: Bench) -> 
     bench.put("own/mine.onnx")
     for wrong in (bench.folder / "away", bench.folder / "mirror" / "own" / "mine.onnx"):
         bench.places = replace(bench.places, mirror=str(wrong))
-        with pytest.raises(FetchError, match=f"CF_MODELS_MIRROR={wrong}") as caught:
+        with pytest.raises(ConfigurationError, match=f"CF_MODELS_MIRROR={wrong}") as caught:
             bench.ensure(a_model())
-        assert caught.value.code == 9
+        assert caught.value.code == 3
