@@ -55,6 +55,12 @@ class LocalCf:
         homes.mkdir(parents=True)
         (homes / environment.key).symlink_to(environment.folder)
 
+    def home(self) -> list[Path]:
+        """All below the home but the cache, where `cf` keeps what it has parsed."""
+        return sorted(
+            path for path in self.root.rglob("*") if path.relative_to(self.root).parts[0] != "cache"
+        )
+
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "compreface_cli.cli", *arguments],

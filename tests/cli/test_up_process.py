@@ -110,13 +110,13 @@ def test_up_refuses_a_port_held_by_another_process(local_cf: LocalCf) -> None:
 
 
 def test_a_dry_run_says_what_would_happen_and_changes_nothing(local_cf: LocalCf) -> None:
-    before = sorted(local_cf.root.rglob("*"))
+    before = local_cf.home()
     told = local_cf.up("--port", str(free_port()), "--dry-run")
     assert [one["verb"] for one in told["operations"]] == ["start", "check"]
     assert all(one["cause"] for one in told["operations"])
     with listening() as port:
         local_cf.up("--port", str(port), "--dry-run", exit_code=4)
-    assert sorted(local_cf.root.rglob("*")) == before
+    assert local_cf.home() == before
 
 
 def test_up_refuses_a_build_that_cannot_run_before_anything_is_made(local_cf: LocalCf) -> None:
@@ -127,13 +127,13 @@ def test_up_refuses_a_build_that_cannot_run_before_anything_is_made(local_cf: Lo
 
 
 def test_up_names_a_model_that_cannot_be_had_before_anything_is_made(local_cf: LocalCf) -> None:
-    before = sorted(local_cf.root.rglob("*"))
+    before = local_cf.home()
     flags = ("--calculator", "facenet.Calculator@20180408-102900", "--launcher", "process")
     done = local_cf.run("up", "embedded", *flags, "--port", "auto", "--dry-run")
     assert done.returncode == 9
     assert "20180408-102900" in done.stderr
     assert "CF_MODELS_MIRROR" in done.stderr
-    assert sorted(local_cf.root.rglob("*")) == before
+    assert local_cf.home() == before
 
 
 @pytest.mark.parametrize("limit", ["0", "128", "500"])
