@@ -1,8 +1,8 @@
 """Checks: whether a plan can run on this host, and whether the host is suitable at all.
 
 A check is a pure function in a file of its own, and a line in each list that runs it: `UP` before a
-start and in its dry run, `BUILD` before an image is built, `DOCTOR` in `cf doctor`. It judges the
-facts that `facts` gathered and does no I/O itself.
+start and in its dry run, `BESIDE` before an engine runs beside another, `BUILD` before an image is
+built, `DOCTOR` in `cf doctor`. It judges the facts that `facts` gathered and does no I/O itself.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from compreface_cli.facts import Facts, Questions
 from compreface_cli.plan.plan import Plan, with_launcher
 
 __all__ = [
+    "BESIDE",
     "BUILD",
     "DOCTOR",
     "UP",
@@ -46,6 +47,7 @@ __all__ = [
     "Level",
     "OtherInstance",
     "OwnedResources",
+    "beside",
     "build",
     "choose",
     "doctor",
@@ -79,6 +81,16 @@ UP: tuple[Check, ...] = (
     memory.check,
     disk.check,
     ui.check,
+)
+BESIDE: tuple[Check, ...] = (
+    docker.check,
+    image.check,
+    architecture.check,
+    runtime.check,
+    cpu.check,
+    gpu.check,
+    memory.check,
+    disk.check,
 )
 BUILD: tuple[Check, ...] = (docker.check, image.check, architecture.check, disk.check)
 DOCTOR: tuple[MachineCheck, ...] = (
@@ -123,6 +135,11 @@ def preflight(plan: Plan, facts: Facts, own: OwnedResources | None = None) -> li
         with_launcher(plan, choose(plan, facts, owned).kind) if plan.launcher == "auto" else plan
     )
     return [finding for check in UP for finding in check(settled, facts, owned)]
+
+
+def beside(plan: Plan, facts: Facts, own: OwnedResources) -> list[Finding]:
+    """All findings on whether the plan's engine can run on this host beside what runs here."""
+    return [finding for check in BESIDE for finding in check(plan, facts, own)]
 
 
 def build(plan: Plan, facts: Facts, own: OwnedResources) -> list[Finding]:
