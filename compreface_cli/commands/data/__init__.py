@@ -7,7 +7,7 @@ from importlib import import_module
 import typer
 
 # module -> name of its function `run`, which is the subcommand
-SUBCOMMANDS: tuple[str, ...] = ()
+SUBCOMMANDS: tuple[str, ...] = ("backup",)
 
 
 def register(app: typer.Typer) -> None:
