@@ -147,7 +147,8 @@ def _computed(
     ]
     doing = "compare the old and the new embeddings"
     with tempfile.TemporaryFile() as log, cli.process(*arguments, doing=doing, errors=log) as child:
-        assert child.stdin is not None and child.stdout is not None  # noqa: S101 - pipes
+        assert child.stdin is not None  # noqa: S101 - it is a pipe
+        assert child.stdout is not None  # noqa: S101
         try:
             for line in session.copy_out(query, timeout_s=_LIMIT_S):
                 child.stdin.write(line + b"\n")
@@ -166,7 +167,7 @@ def _computed(
         reason = said.strip().splitlines()[-1:] or [answer.decode(errors="replace")[:300]]
         raise CfError(
             f"{doing}: {' '.join(reason)}",
-            hint="Without this check: --no-check. The present embeddings stay in any case.",
+            hint="`--accept-worse` goes on without this comparison.",
             details={"output": said.splitlines()[-8:]},
         ) from error
 
@@ -179,3 +180,26 @@ def _names(session: Session, subjects: Sequence[str]) -> dict[str, str]:
         f"select id, subject_name as name from public.subject where id::text = any({listed})"
     )
     return {str(row["id"]): str(row["name"]) for row in rows}
+
+
+def lines(compared: Sequence[Quality]) -> list[str]:
+    """The comparison as text."""
+    text = []
+    for each in compared:
+        drawn = f", drawn from a larger collection ({each.photographs})" if each.sampled else ""
+        text.append(
+            f"  {each.application} / {each.service}: {each.recognised_after} of {each.tested} "
+            f"photographs recognised by other ones of the same person, before "
+            f"{each.recognised_before}{drawn}"
+        )
+        if each.subjects_worse or each.subjects_better:
+            text.append(
+                f"    subjects recognised more often: {each.subjects_better}, less often: "
+                f"{each.subjects_worse}"
+            )
+        if each.border_after is not None and each.border_before is not None:
+            text.append(
+                f"    one pair of two people in 1000 is above a similarity of "
+                f"{each.border_after:.3f}, before {each.border_before:.3f}"
+            )
+    return text

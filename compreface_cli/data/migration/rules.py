@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from compreface_cli.errors import UsageError
+
 Outcome: TypeAlias = str
 # A face's outcome: of its picture (recompute.Kind), or one of these.
 STORED, WITHOUT_IMAGE, PENDING = "stored", "no image", "pending"
@@ -22,7 +24,16 @@ class Rules:
     no_face: NoFace | None = None
     several: Several | None = None
     without_image: NoFace | None = None
-    max_failures: float = MAX_FAILURES  # share of all faces that are to be migrated
+    max_failures: float | None = None  # share of all faces to migrate; None: MAX_FAILURES
+
+    @property
+    def limit(self) -> float:
+        return MAX_FAILURES if self.max_failures is None else self.max_failures
+
+    def over(self, kept: Mapping[str, Any]) -> Rules:
+        """These rules, and those of an earlier run where none is given now."""
+        given = {key: value for key, value in self.as_dict().items() if value is not None}
+        return Rules(**{**kept, **given})
 
     @property
     def taken(self) -> tuple[Outcome, ...]:
@@ -63,6 +74,17 @@ class Verdict:
         return self.failures / self.faces if self.faces else 0.0
 
 
+def share(text: str) -> float:
+    """A share as users write it: `10%`, `0.1`; raises UsageError."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"--max-failures {text}: it must be a share, such as 10% or 0.1")
+    return value
+
+
 def judge(tally: Mapping[Outcome, int], rules: Rules) -> Verdict:
     """The verdict over all faces that are to be migrated, by outcome; pending ones may all work."""
     faces = sum(tally.values())
@@ -80,7 +102,7 @@ def judge(tally: Mapping[Outcome, int], rules: Rules) -> Verdict:
         if rules.of(outcome)[1] == "refuse"
     ]
     verdict = Verdict(faces, taken, sum(out.values()), failures, dict(tally), ())
-    if verdict.share > rules.max_failures:
+    if verdict.share > rules.limit:
         kinds = ", ".join(
             f"{count} with {_a(outcome)}"
             for outcome, count in out.items()
@@ -88,7 +110,7 @@ def judge(tally: Mapping[Outcome, int], rules: Rules) -> Verdict:
         )
         refused.append(
             f"{failures} of {_faces(faces)} ({verdict.share:.1%}) would be kept out ({kinds}), more"
-            f" than --max-failures {rules.max_failures:.0%}"
+            f" than --max-failures {rules.limit:.0%}"
         )
     elif faces and not taken and not pending:
         refused.append("no face would be left")

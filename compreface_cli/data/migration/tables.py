@@ -24,7 +24,7 @@ create table if not exists {SCHEMA}.run (
   sole boolean primary key default true check (sole),
   phase text not null, back boolean not null, calculator text not null, build text not null,
   former_calculator text not null, former_build text not null, former jsonb not null,
-  rules jsonb not null, backup text not null default '', cf_version text not null,
+  returns_to jsonb, rules jsonb not null, backup text not null default '', cf_version text not null,
   started timestamptz not null default now(), switched timestamptz
 );
 create table if not exists {SCHEMA}.vector (
@@ -36,6 +36,10 @@ create table if not exists {SCHEMA}.kept_out (
   calculator varchar(255) not null, img_id uuid, outcome text not null,
   since timestamptz not null default now()
 );
+create table if not exists {SCHEMA}.moved (
+  id uuid primary key, kind text not null, before text, after text, outcome text,
+  img_version text
+);
 """
 
 
@@ -44,8 +48,8 @@ class Run:
     """The one migration of a database: to `calculator` and `build`, from the former ones.
 
     `phase`: computing (nothing in `public` has changed), switched (the faces have, the engine
-    perhaps not yet), done. `back`: it returns to the embeddings that an earlier run replaced.
-    `former`: the instance's record from before.
+    perhaps not yet), done. `back`: it returns to the embeddings that an earlier run replaced, and
+    to the instance's record of then, `returns_to`. `former`: the record from before this run.
     """
 
     phase: Phase
@@ -56,6 +60,7 @@ class Run:
     former_build: str
     former: Mapping[str, Any]
     rules: Mapping[str, Any]
+    returns_to: Mapping[str, Any] | None = None
     backup: str = ""
 
 
@@ -75,14 +80,14 @@ def run_of(session: Session) -> Run | None:
         return None
     row = session.row(
         "select phase, back, calculator, build, former_calculator, former_build, former, rules,"
-        f" backup from {SCHEMA}.run"
+        f" returns_to, backup from {SCHEMA}.run"
     )
     return None if row is None else Run(**row)
 
 
 def begin(session: Session, run: Run) -> None:
     """Write the run down in place of an earlier one; its tables are made where they are missing."""
-    values = {
+    values: dict[str, str | None] = {
         "phase": run.phase,
         "back": "true" if run.back else "false",
         "calculator": run.calculator,
@@ -90,6 +95,7 @@ def begin(session: Session, run: Run) -> None:
         "former_calculator": run.former_calculator,
         "former_build": run.former_build,
         "former": json.dumps(dict(run.former), default=str),
+        "returns_to": json.dumps(dict(run.returns_to), default=str) if run.returns_to else None,
         "rules": json.dumps(dict(run.rules)),
         "backup": run.backup,
         "cf_version": __version__,
@@ -99,21 +105,32 @@ def begin(session: Session, run: Run) -> None:
         session.execute(f"delete from {SCHEMA}.run")
         session.execute(
             f"insert into {SCHEMA}.run ({', '.join(values)})"
-            f" values ({', '.join(map(literal, values.values()))})"
+            f" values ({', '.join(_literal(value) for value in values.values())})"
         )
+
+
+def _literal(value: str | None) -> str:
+    return "null" if value is None else literal(value)
+
+
+def set_rules(session: Session, rules: Mapping[str, Any]) -> None:
+    session.execute(f"update {SCHEMA}.run set rules = {literal(json.dumps(dict(rules)))}")
 
 
 def set_phase(session: Session, phase: Phase) -> None:
     session.execute(f"update {SCHEMA}.run set phase = {literal(phase)}")
 
 
-def keep_backup(session: Session, path: str) -> None:
-    session.execute(f"update {SCHEMA}.run set backup = {literal(path)}")
-
-
 def drop(session: Session) -> None:
     """Remove all of it, in one transaction."""
     session.execute(f"drop schema {SCHEMA} cascade")
+
+
+_NO_VECTORS = (
+    "(select null::uuid as embedding_id, null::text as calculator, null::float8[] as embedding,"
+    " null::text as outcome, null::text as reason, null::uuid as img_id, null::text as img_version"
+    " where false)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +139,21 @@ class Target:
 
     calculator: str
     spellings: tuple[str, ...]
+    vectors: str = f"{SCHEMA}.vector"  # or an empty relation, while there is no such table
 
     @classmethod
     def of(cls, session: Session, calculator: str) -> Target:
-        rows = session.rows("select distinct calculator from public.embedding")
+        there = exists(session)
+        others = (
+            f"select calculator from {SCHEMA}.vector union select calculator from {SCHEMA}.kept_out"
+        )
+        rows = session.rows(
+            "select distinct calculator from (select calculator from public.embedding"
+            f"{f' union {others}' if there else ''}) c"
+        )
         known = {str(row["calculator"]) for row in rows} | {calculator}
         same = sorted(name for name in known if same_calculator(name, calculator))
-        return cls(calculator, tuple(same))
+        return cls(calculator, tuple(same), *(() if there else (_NO_VECTORS,)))
 
     @property
     def other(self) -> str:
@@ -140,10 +165,11 @@ class Target:
         """FACES with the image `i` and the embedding `v` of this calculator, where it is valid."""
         return (
             f"{FACES} left join public.img i on i.id = e.img_id"
-            f" left join {SCHEMA}.vector v on v.embedding_id = e.id"
-            f" and v.calculator = {literal(self.calculator)} and (v.outcome = 'stored'"
+            f" left join lateral (select * from {self.vectors} w where w.embedding_id = e.id"
+            f" and w.calculator = any({texts(self.spellings)}) and (w.outcome = 'stored'"
             # An image that was changed or replaced since is computed again.
-            " or (v.img_id = e.img_id and v.img_version = i.xmin::text))"
+            " or (w.img_id = e.img_id and w.img_version = i.xmin::text))"
+            " order by w.outcome = 'stored' desc, w.calculator limit 1) v on true"
         )
 
     @property
