@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from compreface_cli.docker.postgres import Server, Session, literal
 from compreface_cli.engine.client import EngineClient, Refused, until
 from compreface_cli.errors import UnhealthyError
+from compreface_cli.facts import contents
 from compreface_cli.instance.state import Endpoint
+from compreface_cli.plugin_table import same_calculator
 
 LIMIT_S = 60.0
 _TRIED = 5  # faces, of different subjects; one may have been stored with another threshold
 _LOOKED_AT = 200
 _PAUSE_S = 0.5
 _SAME = 1e-4  # two subjects with the same photograph are equally like it
-_DEMO_KEY = "00000000-0000-0000-0000-000000000002"
 _PATH = "/api/v1/recognition/recognize"
 _STARTING = (502, 503, 504)  # nginx, while the api starts
 
@@ -49,21 +49,21 @@ class Recognised:
 def check(
     server: Server,
     ui: Endpoint,
-    calculators: Sequence[str],
+    calculator: str,
     *,
     service_id: int | None = None,
     limit_s: float = LIMIT_S,
 ) -> Recognised | None:
     """Have the api recognise a stored face, through the UI's port and with the service's own key.
 
-    `calculators`: the names under which the engine's embeddings are stored. `service_id`: only of
-    that service. Returns None where no service has a photograph to try: services with embeddings
-    of other calculators too are left out, since they answer nothing. Raises UnhealthyError when
-    none of several stored faces is recognised, or no answer comes within `limit_s` seconds.
+    `calculator`: the engine's. `service_id`: only of that service. Returns None where no service
+    has a photograph to try; services with embeddings of other calculators too are left out, since
+    they cannot answer. Raises UnhealthyError when none of several stored faces is recognised, or
+    no answer comes within `limit_s` seconds.
     """
     deadline = time.monotonic() + limit_s
     with Session(server) as session:
-        faces = _chosen(session, calculators, service_id)
+        faces = _chosen(session, calculator, service_id)
         if not faces:
             return None
         reasons = {}
@@ -83,28 +83,29 @@ def check(
     )
 
 
-def _chosen(
-    session: Session, calculators: Sequence[str], service_id: int | None
-) -> list[StoredFace]:
+def _chosen(session: Session, calculator: str, service_id: int | None) -> list[StoredFace]:
     """Up to five faces, each of another subject; services with other calculators are left out."""
-    names = ", ".join(literal(name) for name in calculators)
-    only = "" if service_id is None else f" and m.id = {service_id:d}"
+    services: dict[int, bool] = {}
+    for row in contents.by_calculator(session):
+        if service_id in (None, row["service_id"]) and not row["demo"]:
+            fits = same_calculator(row["calculator"], calculator)
+            services[row["service_id"]] = fits and services.get(row["service_id"], True)
+    wanted = ", ".join(str(int(number)) for number, fits in services.items() if fits)
+    if not wanted:
+        return []
     rows = session.rows(
-        "with fits as (select s.api_key from public.embedding e join public.subject s"  # noqa: S608
-        f" on s.id = e.subject_id group by s.api_key having bool_and(e.calculator in ({names})))"
-        " select s.subject_name as subject, m.name as service, m.id as service_id,"
+        "select s.subject_name as subject, m.name as service, m.id as service_id,"  # noqa: S608
         " coalesce(a.name, '') as application, e.img_id as image, m.api_key as key"
         " from public.embedding e join public.subject s on s.id = e.subject_id"
-        " join public.model m on m.api_key = s.api_key join fits f on f.api_key = m.api_key"
+        " join public.model m on m.api_key = s.api_key"
         " left join public.app a on a.id = m.app_id"
-        f" where e.img_id is not null and m.type = 'R' and m.api_key <> '{_DEMO_KEY}'{only}"
+        f" where e.img_id is not null and m.type = 'R' and m.id in ({wanted})"
         f" limit {_LOOKED_AT}"
     )
-    with closing(rows):
-        chosen: dict[tuple[int, str], StoredFace] = {}
-        for row in rows:
-            face = StoredFace(**row)
-            chosen.setdefault((face.service_id, face.subject), face)
+    chosen: dict[tuple[int, str], StoredFace] = {}
+    for row in rows:
+        face = StoredFace(**row)
+        chosen.setdefault((face.service_id, face.subject), face)
     return list(chosen.values())[:_TRIED]
 
 
