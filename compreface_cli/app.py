@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "up": "Start a build and wait until it recognises a reference face.",
     "down": "Stop an instance; its data are kept.",
     "restart": "Restart an instance.",
+    "data": "List, back up, restore and move face data.",
     "rm": "Remove instances, or your own builds and their images.",
     "prune": "Remove unused images, environments and models.",
     "status": "Show the instances.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,18 +66,23 @@ def check(
         faces = _chosen(session, calculator, service_id)
         if not faces:
             return None
-        reasons = {}
+        reasons: list[str] = []
         for face in faces:
             picture = _photograph(session, face)
             if picture is None:
                 continue  # removed meanwhile
-            outcome = _recognise(ui, face, picture, deadline)
+            outcome = recognise(ui, face, picture, deadline)
             if isinstance(outcome, Recognised):
                 return outcome
-            reasons[f'"{face.subject}" of "{face.service}": {outcome}'] = None
+            reasons.append(f'"{face.subject}" of "{face.service}": {outcome}')
     if not reasons:
         return None
-    raise UnhealthyError(
+    raise unrecognised(faces, reasons)
+
+
+def unrecognised(faces: Sequence[StoredFace], reasons: Sequence[str]) -> UnhealthyError:
+    """The error for faces of which none was recognised, with the reason for each."""
+    return UnhealthyError(
         "the api does not recognise the faces that it has stored:\n  " + "\n  ".join(reasons),
         details={"service": "api", "tried": [face.subject for face in faces]},
     )
@@ -94,7 +99,7 @@ def _chosen(session: Session, calculator: str, service_id: int | None) -> list[S
     if not wanted:
         return []
     rows = session.rows(
-        "select s.subject_name as subject, m.name as service, m.id as service_id,"  # noqa: S608
+        "select s.subject_name as subject, m.name as service, m.id as service_id,"
         " coalesce(a.name, '') as application, e.img_id as image, m.api_key as key"
         " from public.embedding e join public.subject s on s.id = e.subject_id"
         " join public.model m on m.api_key = s.api_key"
@@ -111,13 +116,13 @@ def _chosen(session: Session, calculator: str, service_id: int | None) -> list[S
 
 def _photograph(session: Session, face: StoredFace) -> bytes | None:
     text = session.value(
-        "select encode(content, 'base64') as content from public.img"  # noqa: S608
+        "select encode(content, 'base64') as content from public.img"
         f" where id = {literal(face.image)}"
     )
     return None if text is None else base64.b64decode(text)
 
 
-def _recognise(ui: Endpoint, face: StoredFace, picture: bytes, deadline: float) -> Recognised | str:
+def recognise(ui: Endpoint, face: StoredFace, picture: bytes, deadline: float) -> Recognised | str:
     """The api's answer about the stored photograph, or why it is not what it should be.
 
     An api that is still starting is asked again until `deadline` (time.monotonic).
@@ -128,7 +133,7 @@ def _recognise(ui: Endpoint, face: StoredFace, picture: bytes, deadline: float) 
         try:
             with EngineClient(ui.url, key=face.key, timeout_s=max(1.0, left)) as client:
                 answer = client.send(_PATH, picture, filename="face.jpg", query=query)
-            return _judged(face, answer)
+            return judged(face, answer)
         except Refused as refused:
             if refused.status not in _STARTING or not left:
                 return f"status {refused.status}, {refused.message}"
@@ -139,7 +144,7 @@ def _recognise(ui: Endpoint, face: StoredFace, picture: bytes, deadline: float) 
         time.sleep(_PAUSE_S)
 
 
-def _judged(face: StoredFace, answer: Any) -> Recognised | str:
+def judged(face: StoredFace, answer: Any) -> Recognised | str:
     best = "nobody"
     try:
         for likest in _subjects(answer):

@@ -53,14 +53,11 @@ def clean(name: str, out: Output, *, yes: bool = False, dry_run: bool = False) -
     that an image which is seen at all is seen with its face. Each is looked at again when it is
     removed, all in one transaction. Raises UsageError without a confirmation.
     """
+    name = running.pick(name, only_running=False).name
     with interruptible(), running.instances().lock(name, f"cf data clean {name}"):
         place = places.place_of(name)
         with place.opened() as server, Session(server, statement_s=_NO_LIMIT_S) as session:
-            if not contents.has_faces(session):
-                raise ConfigurationError(
-                    f"the database of '{name}' has no table of faces",
-                    hint="`cf data list` shows what is stored.",
-                )
+            _refuse_without_faces(name, there=contents.has_faces(session))
             with out.waiting("Looking for images that no face names"):
                 orphans, images = _found(session)
             count = sum(each.count for each in orphans)
@@ -85,15 +82,23 @@ def lines(orphans: tuple[Orphans, ...], images: int) -> list[str]:
     ]
 
 
+def _refuse_without_faces(name: str, *, there: bool) -> None:
+    if not there:
+        raise ConfigurationError(
+            f"the database of '{name}' has no table of faces",
+            hint="`cf data list` shows what is stored.",
+        )
+
+
 def _found(session: Session) -> tuple[tuple[Orphans, ...], int]:
     """The orphans, whose ids a table of this session keeps, and the number of all images."""
     session.execute(
-        "create temporary table orphans as select i.id, length(i.content)::bigint as bytes,"  # noqa: S608
+        "create temporary table orphans as select i.id, length(i.content)::bigint as bytes,"
         " encode(substring(i.content from 1 for 12), 'hex') as head from public.img i"
         f" where {contents.orphaned(session)}"
     )
     rows = session.rows(
-        f"select {_FORMAT} as format, count(*) as count, sum(bytes)::bigint as bytes from orphans"  # noqa: S608
+        f"select {_FORMAT} as format, count(*) as count, sum(bytes)::bigint as bytes from orphans"
         " group by 1 order by 3 desc"
     )
     orphans = tuple(Orphans(**row) for row in rows)
@@ -104,12 +109,8 @@ def _removed(session: Session) -> int:
     """Remove those that still belong to no face; how many they were."""
     still = contents.orphaned(session)
     with session.transaction():
-        session.execute(
-            f"delete from public.img i using orphans o where i.id = o.id and {still}"  # noqa: S608
-        )
-        left = session.value(
-            "select count(*) from orphans o join public.img i on i.id = o.id"  # noqa: S608
-        )
+        session.execute(f"delete from public.img i using orphans o where i.id = o.id and {still}")
+        left = session.value("select count(*) from orphans o join public.img i on i.id = o.id")
         total = session.value("select count(*) from orphans")
     # Else their bytes stay in the files until PostgreSQL's own vacuum gets to them.
     session.execute("vacuum public.img")

@@ -7,7 +7,7 @@ is kept until its successor has answered correctly; if that fails, it runs again
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -143,12 +143,23 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
     if options.dry_run:
         return dry_run(plan, options, out)
     with interruptible(), running.instances().lock(plan.instance, f"cf up {plan.build}"):
-        return up_locked(plan, options, out)
+        return under_lock(plan, options, out)
 
 
-def up_locked(plan: Plan, options: Options, out: Output, change: Change | None = None) -> Result:
-    """`up`, for a caller that is interruptible and holds the instance's lock."""
-    for prefix in ("cf-build-", "cf-plan-", "cf-trial-"):
+def under_lock(
+    plan: Plan,
+    options: Options,
+    out: Output,
+    *,
+    data_back: Callable[[], None] | None = None,
+    change: Change | None = None,
+) -> Result:
+    """`up` for a caller that holds the instance's lock and is interruptible.
+
+    `data_back` undoes what the caller has changed in the database: a failure calls it before the
+    previous instance starts again. `change`: what another command adds to the start.
+    """
+    for prefix in ("cf-build-", "cf-plan-", "cf-trial-", "cf-beside-"):
         leftovers.sweep(prefix)
     record = running.record_of(plan.instance)
     done = unfinished.cut_off(record)
@@ -167,7 +178,7 @@ def up_locked(plan: Plan, options: Options, out: Output, change: Change | None =
         if result := _unchanged(look.plan, old, options, out, done):
             return result
     listed = operations(look.plan, observe.observe(look, old, options), options)
-    return _execute(look, old, listed, options, out, done, change)
+    return _execute(look, old, listed, options, out, done, data_back, change)
 
 
 def _settled_plan(plan: Plan, old: Record | None, change: Change | None) -> Plan:
@@ -266,6 +277,7 @@ def _execute(
     options: Options,
     out: Output,
     done: tuple[Operation, ...],
+    data_back: Callable[[], None] | None,
     change: Change | None,
 ) -> Result:
     """Carry out the operations; a failure rolls them back and restores the previous instance."""
@@ -282,6 +294,8 @@ def _execute(
         # Images are removed only after this run's containers, when the old ones run again.
         undo.push("the image", lambda: _forget_images(images, record))
         undo.push("the previous instance", lambda: previous.start_again(record.touched))
+        if data_back is not None:
+            undo.push("the database", data_back)
 
         preparation = steps.Preparation(plan, options, out, undo, images)
         for verb, group in steps.grouped(each for each in listed if each.verb in steps.PREPARING):
