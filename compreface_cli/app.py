@@ -26,15 +26,16 @@ COMMANDS: Mapping[str, str] = {
     "up": "Start a build and wait until it recognises a reference face.",
     "down": "Stop an instance; its data are kept.",
     "restart": "Restart an instance.",
-    "data": "List, back up, restore and move face data.",
     "rm": "Remove instances, or your own builds and their images.",
     "prune": "Remove unused images, environments and models.",
+    "data": "List, back up, restore and move face data.",
     "status": "Show the instances.",
     "logs": "Print the last log lines of an instance.",
     "scan": "Find the faces in photographs.",
     "compare": "Compare the faces in photographs.",
     "demo": "Run two bundled portraits through the engine.",
     "doctor": "Check this machine.",
+    "explain": "Explain a finding, an error or a line of a log.",
     "config": "Show where settings are stored, and their values.",
 }
 

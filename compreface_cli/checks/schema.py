@@ -6,8 +6,21 @@ import re
 from collections.abc import Sequence, Set
 
 from compreface_cli.checks.base import DATA, Finding, fail
+from compreface_cli.topics import Topic
 
 NAME = "schema"
+NEWER = Topic(
+    "schema-newer",
+    means="A newer version of CompreFace has changed the database's schema than the one to start.",
+    why="Its migrations know no way back. An older admin and api on a newer schema fail, or write "
+    "what the newer ones cannot read.",
+    see="The table `databasechangelog` lists the change sets.",
+    ways=(
+        "Start the version that changed it: `cf upgrade INSTANCE --to VERSION`.",
+        "Go back with the data: `cf rollback INSTANCE --restore-backup` restores the backup of "
+        "before the upgrade and carries over the faces that were added since.",
+    ),
+)
 # Each released version of CompreFace -> its last file of change sets, db.changelog-N.yaml in
 # java/admin/src/main/resources/db/changelog/, as the tags of its repository have it.
 _LAST_FILE = {
@@ -74,4 +87,5 @@ def judge(
         f"know {sets} of it ({names})",
         f"Start the version that made them (CF_ADMIN_VERSION=..., or cf upgrade {instance} --to "
         f"VERSION), or go back with the data: cf rollback {instance} --restore-backup",
+        topic=NEWER,
     )

@@ -21,7 +21,6 @@ from compreface_cli.instance.records import Instances
 from compreface_cli.instance.state import Deployment
 
 SERVICE = "compreface-postgres-db"
-_API = "compreface-api"
 _ADMIN = "compreface-admin"
 _DATA = "/var/lib/postgresql/data"
 _POLL_S = 0.2
@@ -54,8 +53,7 @@ def place(deployment: Deployment) -> checks.Place | None:
     known, project = deployment.data.get("database"), deployment.data.get("project")
     if not known:
         return None
-    names = (f"{project}-{SERVICE}-1", f"{project}-{_API}-1")
-    return checks.Place(deployment.instance, *names, known["user"], known["name"])
+    return checks.Place(deployment.instance, f"{project}-{SERVICE}-1")
 
 
 def newer_schema(instance: str, admin: str, changes: Sequence[str] | None) -> Finding | None:
