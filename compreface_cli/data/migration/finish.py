@@ -25,7 +25,7 @@ class Finished:
     stored: int  # embeddings of the former calculator
     computed: int
     kept_out: int  # faces
-    backup: str = ""
+    backup: str | None = None
 
     def lines(self) -> list[str]:
         would = "would be removed" if self.change == "dry run" else "removed"
@@ -38,9 +38,7 @@ class Finished:
         return text
 
 
-def finish(
-    name: str, out: Output, *, confirmed: list[str], dry_run: bool
-) -> Finished:
+def finish(name: str, out: Output, *, confirmed: list[str], dry_run: bool) -> Finished:
     """Remove the saved embeddings and the faces kept out, once a backup has them.
 
     Raises ConfigurationError if there are none, ConflictError while a switch is not complete.
@@ -59,13 +57,15 @@ def finish(
                     f"the switch of '{name}' to {run.build} is not complete",
                     hint=f"Complete it first: cf data migrate {name}",
                 )
-            numbers = tables.counts(session)
+            counted = tables.counts(session)
+            numbers = (counted["stored"], counted["computed"], counted["kept_out"])
+            would = Finished(name, "dry run", *numbers)
             if dry_run:
-                return Finished(name, "dry run", **numbers)
-            for line in Finished(name, "dry run", **numbers).lines():
+                return would
+            for line in would.lines():
                 out.note(line)
             confirm([name], confirmed, out)
             path = str(backup.backup(place, out, server=server).path)
             tables.drop(session)
         migrations.unmark(name)
-        return Finished(name, "finished", **numbers, backup=path)
+        return Finished(name, "finished", *numbers, backup=path)
