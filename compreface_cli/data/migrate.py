@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -128,7 +128,7 @@ def _wanted(
                 hint="`cf data migrate NAME --to BUILD` migrates it.",
             )
         former = Record(**((before.returns_to if before.back else None) or before.former))
-        return same_settings.as_it_was(former, out), former.build
+        return same_settings.as_it_was(former, out), _named(former.plan, former.build)
     if before is not None and before.phase == "done" and not before.back:
         if to is None or to == before.build:
             raise ConflictError(
@@ -147,7 +147,15 @@ def _wanted(
                 "the build to migrate to is missing", hint=f"cf data migrate {name} --to BUILD"
             )
         to = before.build
-    return same_settings.with_build(record, to, accept_licence=options.accept_licence), to
+    if "/" in to or to.endswith((".yaml", ".yml")):
+        to = str(Path(to).absolute())  # whoever goes on with it may be in another folder
+    plan = same_settings.with_build(record, to, accept_licence=options.accept_licence)
+    return plan, plan.origins.get("build", plan.build)
+
+
+def _named(plan: Mapping[str, Any], build: str) -> str:
+    """The build as `cf up` takes it: its name, or the path of its file."""
+    return str(plan.get("origins", {}).get("build", build))
 
 
 @dataclass
@@ -190,7 +198,7 @@ class _Migration:
             return self._refused(plan)
         self._complete_services()
         with ExitStack() as stack:
-            client = self._engine(stack, plan)
+            client = self._engine(stack)
             plan = self._measured(client, plan)
             for line in foresight.lines(plan):
                 self.out.note(line)
@@ -246,28 +254,24 @@ class _Migration:
         self.out.note(f"Starting what does not run: {', '.join(missing)}")
         services.start_again(known, self.record, self.out)
 
-    def _engine(self, stack: ExitStack, plan: foresight.Plan) -> EngineClient | None:
-        """The new engine beside the running one; None if nothing has to be computed."""
-        if not plan.pending and (self.back or not plan.verdict.faces):
-            return None
+    def _engine(self, stack: ExitStack) -> EngineClient:
+        """The new engine beside the running one; it answers rightly before anything changes."""
         options = UpOptions(timeout_s=self.options.timeout_s)
         endpoint = stack.enter_context(engine_beside(self.wanted, self.out, options))
         return stack.enter_context(EngineClient(endpoint.url))
 
-    def _measured(self, client: EngineClient | None, plan: foresight.Plan) -> foresight.Plan:
+    def _measured(self, client: EngineClient, plan: foresight.Plan) -> foresight.Plan:
         place = places.of_record(self.record)
         with place.opened() as server, Session(server) as session:
-            sample = None
-            if client is not None:
-                target = Target.of(session, self.wanted.calculator)
-                with self.out.waiting("Computing stored images to measure the time"):
-                    sample = foresight.measure(
-                        session,
-                        client,
-                        target,
-                        at_once=self.options.at_once,
-                        keep=self.resumes and not self.options.dry_run,
-                    )
+            target = Target.of(session, self.wanted.calculator)
+            with self.out.waiting("Computing stored images to measure the time"):
+                sample = foresight.measure(
+                    session,
+                    client,
+                    target,
+                    at_once=self.options.at_once,
+                    keep=self.resumes and not self.options.dry_run,
+                )
             needed, free = foresight.disk(
                 session,
                 server,
@@ -314,10 +318,8 @@ class _Migration:
             tables.begin(session, run)
         return path
 
-    def _compute(self, client: EngineClient | None, plan: foresight.Plan) -> None:
+    def _compute(self, client: EngineClient, plan: foresight.Plan) -> None:
         """All faces that have no valid embedding yet, and those added meanwhile, but the last."""
-        if client is None:
-            return
         seen: Counter[str] = Counter()
         label = f"Computing embeddings for '{self.name}'"
         with self._session() as session, self.out.counted(label, plan.pending) as advance:
@@ -346,14 +348,12 @@ class _Migration:
             self.out.note(f"  {verdict.kept_out} faces are kept out; the report: {path}")
 
     def _compared(
-        self, session: Session, target: Target, client: EngineClient | None
+        self, session: Session, target: Target, client: EngineClient
     ) -> tuple[Quality, ...]:
         """The comparison of old and new embeddings; raises DataRefusedError if it got worse."""
         from compreface_cli.docker import image
         from compreface_cli.plugin_table import same_calculator
 
-        if client is None:
-            return ()
         former = self.record.calculator
         spellings = [
             str(row["calculator"])
@@ -396,7 +396,7 @@ class _Migration:
             )
         return compared
 
-    def _switch(self, client: EngineClient | None, beside: ExitStack) -> deploy.Result:
+    def _switch(self, client: EngineClient, beside: ExitStack) -> deploy.Result:
         """Stop what writes faces, compute the last ones, switch, and start the new engine."""
         known = running.deployment(self.record)
         migrations.mark(self.name, Mark("switching", self.build, self.command))
@@ -413,21 +413,16 @@ class _Migration:
             undo.commit(f"'{self.name}' runs")
         return result
 
-    def _switched(self, client: EngineClient | None) -> bool:
+    def _switched(self, client: EngineClient) -> bool:
         """Whether the switch is done; False if a face had to be computed first."""
         with self._session() as session:
             switch.refuse_others(session)
             target = Target.of(session, self.wanted.calculator)
-            if client is not None:
-                compute.compute(session, client, target, at_once=self.options.at_once)
+            compute.compute(session, client, target, at_once=self.options.at_once)
             try:
                 with self.out.waiting("Switching the embeddings"):
                     switch.switch(session, target, self.options.rules)
             except switch.Pending:
-                if client is None:
-                    raise ConflictError(
-                        "faces were added meanwhile", hint=f"Run it again: {self.command}"
-                    ) from None
                 return False
         return True
 

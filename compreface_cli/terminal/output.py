@@ -238,6 +238,7 @@ class Output:
                 last = time.monotonic()
                 self.note(f"  {text(note)}")
 
+        self.note(f"{label} ...")
         yield tell
         self.note(text(""))
 
