@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "compare": "Compare the faces in photographs.",
     "demo": "Run two bundled portraits through the engine.",
     "doctor": "Check this machine.",
+    "secrets": "List an instance's passwords and keys, and replace them.",
     "config": "Show where settings are stored, and their values.",
 }
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compreface_cli.config import paths, settings
 from compreface_cli.cleanup import interruptible
+from compreface_cli.config import paths, settings
 from compreface_cli.deploy import running, unfinished
 from compreface_cli.engine import known_answer
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError, UnhealthyError
@@ -28,6 +27,7 @@ from compreface_cli.project.targets.compose import ENV_FILE
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
+    from compreface_cli.docker.postgres import Server
     from compreface_cli.facts.places import Place
 
 PENDING = ".rotation.json"
@@ -79,13 +79,7 @@ def rotate(
         record = unfinished.settle(name, record, out) or record
         place = _place(record)
         known = running.deployment(record)
-        old = writer.read_env(folder / ENV_FILE).get(PASSWORD)
-        if not old:
-            raise ConfigurationError(
-                f"the password of the database of '{name}' is not known: {folder / ENV_FILE} has "
-                "none",
-                hint=f"`CF_POSTGRES_PASSWORD=... {running.start_command(record)}` states it.",
-            )
+        old = _password(folder, record)
         runs = record.phase == "running"
         services = [each.name for each in running.launcher(known.launcher).services(known)]
         users = tuple(each for each in _USERS if runs and each in services)
@@ -97,7 +91,7 @@ def rotate(
                 with out.waiting("Restarting what uses the database"):
                     _stop(known)
                     running.launcher(known.launcher).start(known, out.note)
-                _prove(known, record, timeout_s or running.TIMEOUT_S[known.launcher])
+                _prove(known, record, timeout_s or running.TIMEOUT_S[known.launcher], out)
             except UnhealthyError as error:
                 _forget(folder)
                 store.save(record)
@@ -136,8 +130,8 @@ def pending(folder: Path) -> Pending | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"{folder / PENDING} cannot be read: {error}",
-            hint="It has the two passwords that a change of the password was about. If it is "
-            "damaged, move it away; `cf up` then says which password it tries.",
+            hint="It is of a change of the password that was cut off. Move it away; `.env` beside it "
+            "has the previous password or the new one.",
         ) from error
 
 
@@ -150,8 +144,7 @@ def _change(place: Place, folder: Path, change: Pending, record: Record) -> None
     )
     try:
         with place.opened() as server:
-            if _valid(server, change) != change.old:
-                raise _unknown(place.volume)
+            _valid(server, change)
             _alter(server, passwords.stored(change.new))
         writer.set_env(folder, PASSWORD, change.new)
     except BaseException:
@@ -165,7 +158,19 @@ def _change(place: Place, folder: Path, change: Pending, record: Record) -> None
         raise
 
 
-def _alter(server: object, value: str) -> None:
+def _password(folder: Path, record: Record) -> str:
+    """The password in the project's `.env`; raises ConfigurationError without one."""
+    password = writer.read_env(folder / ENV_FILE).get(PASSWORD)
+    if not password:
+        raise ConfigurationError(
+            f"the password of the database of '{record.name}' is not known: {folder / ENV_FILE} "
+            "has none",
+            hint=f"State it once: CF_POSTGRES_PASSWORD=... {running.start_command(record)}",
+        )
+    return password
+
+
+def _alter(server: Server, value: str) -> None:
     from compreface_cli.docker.postgres import Session, literal
 
     with Session(server) as session:
@@ -173,21 +178,81 @@ def _alter(server: object, value: str) -> None:
         session.execute(f"alter user {user} password {literal(value)}")
 
 
-def _valid(server: object, change: Pending) -> str:
-    """Which of the two passwords the database accepts; raises ConflictError if neither."""
+def _valid(server: Server, change: Pending) -> str:
+    """Which of the two passwords the database has; raises ConflictError if neither."""
     from compreface_cli.docker.postgres import Session
-    from compreface_cli.facts import passwords
 
     with Session(server) as session:
         row = session.row(
             "select rolname as name, coalesce(rolpassword, '') as value from pg_authid"
             " where rolname = current_user"
         )
+    return _of_row(row, change)
+
+
+def _of_row(row: Mapping[str, str] | None, change: Pending) -> str:
+    """The password that fits a row of `pg_authid`; raises ConflictError if neither does."""
+    from compreface_cli.facts import passwords
+
     for password in (change.new, change.old):
         if row and passwords.fits(password, row["value"], user=row["name"]):
             return password
-    raise _unknown("")
+    raise ConflictError(
+        f"the database has another password than {ENV_FILE} of the project folder",
+        hint=f"Somebody changed it. Put the one that it has into {ENV_FILE}, and run this again.",
+    )
 
 
-def _unknown(volume: str) -> ConflictError:
-    ...
+def _stop(known: Deployment, *, but: str | None = None) -> None:
+    """Stop the services that were started with a password other than `but`; all of them for None.
+
+    The services first that use the database, then the database.
+    """
+    from compreface_cli.docker import cli, client, containers
+
+    present = {
+        containers.short(item.service): item
+        for item in containers.of_project(str(known.data["project"]), str(known.data["folder"]))
+    }
+    ending = []
+    for service in _USERS:
+        if (item := present.get(service)) is None:
+            continue
+        row = client.find("containers", item.id, "json") or {}
+        environment = row.get("Config", {}).get("Env") or ()
+        if but is None or f"{PASSWORD}={but}" not in environment:
+            ending.append(item.id)
+    if ending:
+        cli.run("stop", *ending, doing="stop what uses the database", timeout_s=None)
+
+
+def _place(record: Record) -> Place:
+    from compreface_cli.facts import places
+
+    return places.of_record(record)
+
+
+def _refuse_setting() -> None:
+    given = settings.resolve().given("postgres_password")
+    if given is not None:
+        raise ConfigurationError(
+            f"the database's password is set by {given.where}, which a rotation cannot change",
+            hint="Leave the setting out: `cf` keeps the password in the project folder.",
+        )
+
+
+def _away(record: Record) -> tuple[Away, ...]:
+    if record.phase != "running":
+        return ()
+    cause = "it gets the new password"
+    return tuple(Away(name, record.start_s.get(name), cause) for name in reversed(_USERS))
+
+
+def _prove(known: Deployment, record: Record, limit_s: float, out: Output) -> None:
+    answer = known_answer.KnownAnswer.from_dict(record.answer)
+    with out.waiting("Waiting for the services"):
+        running.prove(known, answer, limit_s)
+
+
+def _forget(folder: Path) -> None:
+    (folder / PENDING).unlink(missing_ok=True)
