@@ -8,7 +8,10 @@ from compreface_cli.facts import passwords
 
 # `select rolpassword from pg_authid` of PostgreSQL 15, after `create user me password 'secret'`
 # with password_encryption = scram-sha-256 and md5.
-SCRAM = "SCRAM-SHA-256$4096:VmAg8MCAW6l48ovFySATMA==$xo7+2AyzM6EWi//uF9maniwP9n1Yrat2KAT+2kbwLC8=:UFzuALNR7o91xr94NfidxchuR6iE/UJnSzn0Ta9zdpo="
+SCRAM = (
+    "SCRAM-SHA-256$4096:VmAg8MCAW6l48ovFySATMA==$"
+    "xo7+2AyzM6EWi//uF9maniwP9n1Yrat2KAT+2kbwLC8=:UFzuALNR7o91xr94NfidxchuR6iE/UJnSzn0Ta9zdpo="
+)
 MD5 = "md5ae557034da7821f8788e6ba4bd9926f3"
 
 
