@@ -130,8 +130,8 @@ def pending(folder: Path) -> Pending | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"{folder / PENDING} cannot be read: {error}",
-            hint="A change of the password was cut off. Move the file away; `.env` beside it has the "
-            "previous password or the new one.",
+            hint="A change of the password was cut off. Move the file away: `.env` beside it has "
+            "the previous password or the new one.",
         ) from error
 
 
