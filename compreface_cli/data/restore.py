@@ -219,9 +219,13 @@ def _made(
         _load(backup, server, out)
         with Session(server, statement_s=None) as session:
             if row_counts.read(session) != backup.manifest.tables:
-                raise CfError(f"{backup.name} was not restored: its rows are not all there")
+                raise _incomplete(backup.name)
     running.instances().save(stopped)
     return stopped
+
+
+def _incomplete(name: str) -> CfError:
+    return CfError(f"{name} was not restored: its rows are not all there")
 
 
 def _load(backup: Backup, server: Server, out: Output) -> None:
