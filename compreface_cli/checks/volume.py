@@ -62,14 +62,14 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     if docker is None or not docker.reachable:
         return
     volume = _volume(plan, docker)
-    findings = []
+    users = list(_users(plan, docker, own))
     if plan.data is not None:
-        findings = list(_existing(plan, plan.data, volume, facts))
+        findings = list(_existing(plan, plan.data, volume, facts, in_use=bool(users)))
     elif volume is None:
         return
     else:
         findings = list(_of_instance(plan, volume, facts, own))
-    findings += _users(plan, docker, own)
+    findings += users
     yield from findings
     if not any(finding.level == "fail" for finding in findings):
         whose = "has existing data" if plan.data else "is this instance's"
@@ -103,7 +103,7 @@ def _of_instance(
 
 
 def _existing(
-    plan: Plan, data: Data, volume: Labelled | None, facts: Facts
+    plan: Plan, data: Data, volume: Labelled | None, facts: Facts, *, in_use: bool
 ) -> Iterator[Finding]:
     """The findings about a volume with existing data, by what its database holds."""
     seen = facts.database
@@ -117,11 +117,12 @@ def _existing(
         )
         return
     if seen is None:
-        yield warn(
-            NAME,
-            f"what the volume {data.volume} holds was not checked: its PostgreSQL image "
-            f"{plan.stack['postgres_image']} is not available locally, or a container uses it",
-        )
+        if not in_use:
+            yield warn(
+                NAME,
+                f"what the volume {data.volume} holds was not checked: its PostgreSQL image "
+                f"{plan.stack['postgres_image']} is not available locally",
+            )
         return
     if finding := _another_version(plan, seen):
         yield finding

@@ -147,9 +147,7 @@ def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
         if here is None or here.id == runs.image:
             return contents
         folder = database.folder_in(runs.id)
-        return replace(
-            contents, written_by=folder.written_by, server=database.server_of(image)
-        )
+        return replace(contents, written_by=folder.written_by, server=database.server_of(image))
     if users or here is None:
         return None
     folder = database.folder_of(plan.volume, image)

@@ -13,7 +13,7 @@ from compreface_cli import resources
 from compreface_cli.builds import builds
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths
-from compreface_cli.deploy import existing_data, running
+from compreface_cli.deploy import running
 from compreface_cli.deploy.down import Stopped, down, living
 from compreface_cli.docker import belongings, containers
 from compreface_cli.docker import image as docker_image
@@ -21,6 +21,7 @@ from compreface_cli.docker.image import Image
 from compreface_cli.errors import ConfigurationError, ConflictError, DockerError, UsageError
 from compreface_cli.instance.records import Record
 from compreface_cli.plan import data as existing
+from compreface_cli.project import writer
 from compreface_cli.removal import things
 from compreface_cli.removal.things import Thing
 from compreface_cli.terminal.output import Output
@@ -174,13 +175,12 @@ def _volumes(name: str) -> list[Thing]:
     ]
 
 
-def _existing(name: str) -> list[Thing]:
+def _existing(name: str, record: Record | None) -> list[Thing]:
     """The volume with existing data that the instance runs on, which is not its own to remove."""
-    data = existing_data.remembered(name)
-    if data is None:
-        return []
-    why = f"of instance {data.instance}" if data.instance else "it was there before the instance"
-    return [Thing("volume", data.volume, None, lambda: None, why)]
+    data = existing.of_record(record.plan) if record else None
+    volume = data.volume if data else writer.rendered_for(paths.project_dir(name)).volume
+    why = "it was there before the instance"
+    return [Thing("volume", volume, None, lambda: None, why)] if volume else []
 
 
 def _refuse_shared(name: str, data: Sequence[Thing]) -> None:
@@ -218,7 +218,7 @@ def _instance(name: str, with_data: bool) -> Removal:
     removed = list(data) if with_data else []
     kept = [] if with_data else data
     own = list(kept)
-    kept = [*kept, *_existing(name)]
+    kept = [*kept, *_existing(name, record)]
     notes = []
     if folder.is_dir():
         if kept:
