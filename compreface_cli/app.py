@@ -28,12 +28,14 @@ COMMANDS: Mapping[str, str] = {
     "restart": "Restart an instance.",
     "rm": "Remove instances, or your own builds and their images.",
     "prune": "Remove unused images, environments and models.",
+    "data": "List, back up, restore and move face data.",
     "status": "Show the instances.",
     "logs": "Print the last log lines of an instance.",
     "scan": "Find the faces in photographs.",
     "compare": "Compare the faces in photographs.",
     "demo": "Run two bundled portraits through the engine.",
     "doctor": "Check this machine.",
+    "explain": "Explain a finding, an error or a line of a log.",
     "config": "Show where settings are stored, and their values.",
 }
 
