@@ -57,10 +57,12 @@ def inspect(
     out: Output,
     *,
     left: Sequence[Deployment] = (),
+    other_data: bool = False,
 ) -> Preflight:
     """Check the plan on this host; raises PreflightError with all failed findings.
 
     `old` is the record of the instance. `left`: the deployments that an interrupted run left of it.
+    `other_data`: it will start on another database than the one that is there now.
     """
     if plan.data is not None and not options.dry_run:
         existing_data.obtain_image(plan, out)
@@ -82,6 +84,8 @@ def inspect(
         if old is not None:
             findings += calculator.judge(settled, seen, old)
         findings += [*_keys(settled), *model_files.out_of_reach(plan)]
+        if not other_data:
+            findings += _schema(settled, seen, old)
     checks.raise_for(findings)
     if settled.launcher == "compose":
         project_folder.refuse_broken(settled)
@@ -174,6 +178,22 @@ def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
         return database.DatabaseFacts(collections=())
     contents = database.at_rest(plan.volume, image, plan.stack["postgres_db"])
     return replace(contents, written_by=wrote, server=server)
+
+
+def _schema(plan: Plan, seen: facts.Facts, old: Record | None) -> Iterator[Finding]:
+    """The refusal of an admin that is older than the schema of the running database."""
+    admin = plan.stack_images.get("compreface-admin", "")
+    before = (old.deployment.get("data") or {}) if old is not None else {}
+    if not admin or (before.get("images") or {}).get("compreface-admin") == admin:
+        return  # the start itself asks a database that does not run yet
+    from compreface_cli.launchers.database import SERVICE, newer_schema
+
+    listed = seen.docker.containers if seen.docker else ()
+    own = (each for each in listed if each.project == plan.project and each.state == "running")
+    runs = next((each for each in own if each.service == SERVICE), None)
+    if runs is not None:
+        finding = newer_schema(plan.instance, admin, database.look(runs.id).changes)
+        yield from filter(None, (finding,))
 
 
 def say(warnings: Sequence[Finding], out: Output) -> None:

@@ -61,6 +61,7 @@ class ComposeLauncher:
                 "existing_data": plan.data is not None,
                 "database": _database(plan),
                 "calculator": remembered(plan),
+                "images": plan.stack_images,
             },
         )
 
