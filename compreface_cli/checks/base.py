@@ -8,6 +8,7 @@ from typing import Literal
 
 from compreface_cli.docker.containers import Container
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -23,7 +24,7 @@ FETCH = 9
 class Finding:
     """One result of a check: `message` names the resource and its holder, `hint` the remedy.
 
-    `code`: the exit code of a fail, else 0.
+    `code`: the exit code of a fail, else 0. `topic`: for `cf explain`; None when all is well.
     """
 
     check: str
@@ -31,9 +32,21 @@ class Finding:
     message: str
     hint: str = ""
     code: int = 0
+    topic: Topic | None = None
+
+    @property
+    def id(self) -> str:
+        """The stable ID of what is wrong; "" when all is well."""
+        return self.topic.id if self.topic else ""
+
+    @property
+    def tagged(self) -> str:
+        """The message with its ID behind it: `port 8000 is held by x [port-taken]`."""
+        return f"{self.message} [{self.id}]" if self.topic else self.message
 
     def as_dict(self) -> dict[str, str | int]:
         return {
+            "id": self.id,
             "check": self.check,
             "level": self.level,
             "message": self.message,
@@ -59,6 +72,7 @@ class OwnedResources:
     `folder`: the project folder in its record, None when this user has no such Compose instance;
     `pids`: its supervisor and engine when it runs as a process;
     `calculator`: the one whose embeddings are in its database by its record, "" without a record;
+    `postgres_image`: that of the database by its record, "" without one;
     `others`: the other running instances of this user; `may_build` is False with `--no-build`,
     `must_build` True with `--build`.
     """
@@ -66,6 +80,7 @@ class OwnedResources:
     folder: str | None = None
     pids: frozenset[int] = frozenset()
     calculator: str = ""
+    postgres_image: str = ""
     others: tuple[OtherInstance, ...] = ()
     may_build: bool = True
     must_build: bool = False
@@ -90,12 +105,12 @@ def _from(container: Container, folder: str | None) -> bool:
     )
 
 
-def fail(check: str, code: int, message: str, hint: str) -> Finding:
-    return Finding(check, "fail", message, hint, code)
+def fail(check: str, code: int, message: str, hint: str, *, topic: Topic) -> Finding:
+    return Finding(check, "fail", message, hint, code, topic)
 
 
-def warn(check: str, message: str, hint: str = "") -> Finding:
-    return Finding(check, "warn", message, hint)
+def warn(check: str, message: str, hint: str = "", *, topic: Topic) -> Finding:
+    return Finding(check, "warn", message, hint, topic=topic)
 
 
 def ok(check: str, message: str) -> Finding:

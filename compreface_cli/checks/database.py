@@ -3,17 +3,123 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from compreface_cli.checks.base import CONFLICT, DATA, Finding, fail, ok, warn
+from compreface_cli.checks.password import fits
 from compreface_cli.facts.database import Collection, DatabaseFacts, DataFolder
 from compreface_cli.plugin_table import same_calculator
+from compreface_cli.topics import Topic
 
 NAME = "database"
 _UNHEALTHY = 8
+
+USER = Topic(
+    "database-user",
+    means="The database was created with another user name than the settings give.",
+    why="PostgreSQL creates user and password at the first start on a volume only; later "
+    "settings do not change them.",
+    see='`cf logs INSTANCE --service postgres` has `role "..." does not exist`.',
+    ways=(
+        "Give the user that it was created with: CF_POSTGRES_USER=NAME.",
+        "If nothing was stored yet, remove the volume and start again.",
+    ),
+)
+
+PASSWORD = Topic(
+    "database-password",
+    means="The database refuses the password that this instance has.",
+    why="PostgreSQL keeps the password of the first start on a volume, so that a new one in "
+    "the settings, a lost `.env` or another user of this machine cannot log in: admin "
+    "and api end.",
+    see="`cf logs INSTANCE --service postgres` has `password authentication failed`.",
+    ways=(
+        "Give the password that it was created with: CF_POSTGRES_PASSWORD=... It is in the "
+        "`.env` beside the compose.yaml that created the volume.",
+        "Set the one that the instance has, inside the container, where no password is "
+        "asked: `docker exec -it CONTAINER psql -U postgres`, then `\\password`.",
+        "`cf secrets rotate INSTANCE` gives a running instance a new one everywhere.",
+    ),
+)
+
+DATABASE = Topic(
+    "database-name",
+    means="The server on the volume has no database of the name that the settings give.",
+    why="The image creates it at the first start on a volume only.",
+    see="`docker exec CONTAINER psql -U postgres -l` lists those that exist.",
+    ways=("Give the name that it was created with: CF_POSTGRES_DB=NAME.",),
+)
+
+ACCESS = Topic(
+    "database-access",
+    means="The server on the volume refuses connections from other containers.",
+    why="Its pg_hba.conf was changed, or the first start was cut off before it was written.",
+    see="`docker exec CONTAINER cat /var/lib/postgresql/data/pg_hba.conf`.",
+    ways=("Add the line `host all all all scram-sha-256`, then restart the container.",),
+)
+
+MIXED = Topic(
+    "faces-mixed",
+    means="One service holds faces of several calculators.",
+    why="With vectors of two lengths every recognition in it answers 400 after the next restart of "
+    "the api, with either engine. With vectors of one length it answers, but takes people for one "
+    "another.",
+    see="`cf status` names the service and the counts.",
+    ways=(
+        "`cf data repair INSTANCE` shows the rows, takes a backup, and computes them anew or "
+        "moves them out.",
+    ),
+)
+
+OTHERS = Topic(
+    "faces-other-calculator",
+    means="A service holds only faces of another calculator than the engine computes.",
+    why="No face is recognised in it, or every recognition answers 400.",
+    see="`cf status` names the service and the counts.",
+    ways=(
+        "Start the build with their calculator.",
+        "Compute them anew: `cf data migrate INSTANCE --to BUILD`.",
+    ),
+)
+
+OTHER_CALCULATOR = Topic(
+    "volume-other-calculator",
+    means="The database holds embeddings of another calculator than the build computes.",
+    why="Embeddings of two calculators cannot be compared. One face added under the wrong "
+    "one, and after the next restart of the api the whole collection answers 400.",
+    see="`cf status` and `cf data list` show the faces of each calculator.",
+    ways=(
+        "Start a build with the calculator of the stored faces; `cf list-builds` and `cf "
+        "data list` name them.",
+        "Compute the embeddings anew from the stored images: `cf data migrate INSTANCE --to "
+        "BUILD`.",
+        "Start a fresh instance: `cf up BUILD --instance NAME`.",
+    ),
+)
+
+UNREAD = Topic(
+    "database-unread",
+    means="The database runs, and its content cannot be read.",
+    why="`cf` cannot tell whether its faces fit the engine.",
+    see="The message contains the reason; `cf logs INSTANCE --service postgres` has more.",
+    ways=("Mostly it is still starting: try again in a minute.",),
+)
+
+LOCK = Topic(
+    "schema-lock",
+    means="Admin changes the schema of the database under a lock (Liquibase). It was cut off "
+    "meanwhile, and its lock has stayed.",
+    why="Every further start of admin waits for the lock for ever, so that the stack never "
+    "becomes healthy.",
+    see="`cf logs INSTANCE --service admin` has `Waiting for changelog lock....`",
+    ways=(
+        "`cf restart INSTANCE --all` frees it, once its holder is gone for sure.",
+        "By hand, with admin stopped: `update databasechangeloglock set locked = false, "
+        "lockgranted = null, lockedby = null`.",
+    ),
+)
 # PostgreSQL numbers objects that are created after initdb from here on: FirstNormalObjectId in
 # src/include/access/transam.h. A table has a file named by such a number as soon as it exists.
 _FIRST_OWN = 16384
@@ -80,6 +186,7 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
             CONFLICT,
             f"the database of the volume {volume} has no user {role[1]}: {older}",
             f"Give the user that it was created with: CF_POSTGRES_USER=...{remove}",
+            topic=USER,
         )
     if "password authentication failed" in error:
         return fail(
@@ -89,6 +196,7 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
             " (a folder of `cf render`, another user, removed settings)",
             "Give the one that it was created with: CF_POSTGRES_PASSWORD=... cf up ... It is in "
             f"the `.env` next to the compose.yaml that created the volume.{remove}",
+            topic=PASSWORD,
         )
     if _NO_DATABASE.search(error):
         return fail(
@@ -96,6 +204,7 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
             CONFLICT,
             f"the volume {volume} has a database, but under another name: {_fatal(error)}",
             f"Give the name that it was created with: CF_POSTGRES_DB=...{remove}",
+            topic=DATABASE,
         )
     if "no pg_hba.conf entry" in error:
         return fail(
@@ -104,8 +213,25 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
             f"the database of the volume {volume} refuses connections from its services: "
             + _fatal(error),
             f"Its pg_hba.conf has no line for other hosts: host all all all scram-sha-256{remove}",
+            topic=ACCESS,
         )
     return None  # it is still starting, or has no free connection: the services retry
+
+
+def login_at_rest(facts: DatabaseFacts, user: str, password: str) -> str:
+    """The error that a login with this password would give, in PostgreSQL's words; "" for none.
+
+    Of a database that does not run, by the digests that it has stored; what is not known is "".
+    """
+    if _NO_DATABASE.search(facts.error):
+        return f"FATAL:  {facts.error}"
+    if facts.roles is None:
+        return ""
+    if user not in facts.roles:
+        return f'FATAL:  role "{user}" does not exist'
+    if fits(facts.roles[user], user, password) is False:
+        return f'FATAL:  password authentication failed for user "{user}"'
+    return ""
 
 
 def foreign(facts: DatabaseFacts, calculator: str) -> tuple[Collection, ...]:
@@ -136,29 +262,63 @@ def rows(collections: Iterable[Collection]) -> str:
     return ", ".join(f"{_faces(faces)} in {_service(faces)}" for faces in collections)
 
 
-def refused(volume: str, facts: DatabaseFacts, calculator: str) -> Finding:
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What a refused calculator's hint names: `builds` that fit, whose data it is, what was wanted.
+
+    `instance`: whose data it is, "" for a volume that no instance of cf was made with. `data`: what
+    `--data` named, "" without.
+    """
+
+    builds: Sequence[str] = ()
+    instance: str = ""
+    wanted: str = "BUILD"
+    data: str = ""
+
+
+def refused(
+    volume: str, facts: DatabaseFacts, calculator: str, ways: Ways | None = None
+) -> Finding:
     """The refusal of a calculator whose embeddings cannot be compared with the volume's."""
     others = foreign(facts, calculator)
     names = sorted({faces.calculator for faces in others})
     return fail(
         "volume",
         DATA,
-        f"the volume {volume} holds embeddings of {' and '.join(names)} ({rows(others)}); "
+        f"the volume {volume} holds {_embeddings(sum(faces.faces for faces in others))} of "
+        f"{' and '.join(names)} ({rows(others)}); "
         f"this build computes those of {calculator}, which cannot be compared with them",
-        "Start it as another instance (--instance NAME), or start a build with the calculator "
-        f"{names[0]}. Nothing in the volume was changed.",
+        ways_on(names[0], ways or Ways()),
+        topic=OTHER_CALCULATOR,
+    )
+
+
+def ways_on(calculator: str, ways: Ways) -> str:
+    """The three ways on where embeddings of `calculator` are stored and another is wanted."""
+    fits = f"a build with the calculator {calculator} (`cf list-builds` shows all)"
+    build = ways.builds[0] if ways.builds else "BUILD"
+    name = ways.instance or "NAME"
+    up = f"cf up {build} --data {ways.data}" if ways.data else f"cf up {build} --instance {name}"
+    if ways.builds:
+        fits = f"a build whose calculator fits: {up}"
+        if len(ways.builds) > 1:
+            fits += f" (or {', '.join(ways.builds[1:])})"
+    migrate = f"cf data migrate {name} --to {ways.wanted}"
+    if not ways.instance:
+        migrate = f"{up} --instance NAME, then {migrate}"
+    return (
+        f"Nothing in the volume was changed. Three ways on:\n- {fits}\n"
+        f"- new embeddings from the stored images: {migrate}\n"
+        f"- an instance with a volume of its own: cf up {ways.wanted} --instance NEW"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a database runs, for the commands in a hint."""
+    """Where a database runs."""
 
     instance: str
     database: str  # its container
-    api: str  # the container of the api
-    user: str = "postgres"
-    name: str = "frs"
 
 
 def collections(place: Place, facts: DatabaseFacts, calculator: str) -> Iterator[Finding]:
@@ -180,7 +340,8 @@ def collections(place: Place, facts: DatabaseFacts, calculator: str) -> Iterator
             DATA,
             f"{place.instance}: {_service(of_service[0])} {what}: "
             f"{', '.join(map(_faces, of_service))}; the engine computes {calculator}",
-            _way_back(place, others) if mixed else _recompute(calculator),
+            _ways(place.instance, others, mixed=mixed),
+            topic=MIXED if mixed else OTHERS,
         )
 
 
@@ -188,7 +349,13 @@ def judge(place: Place, facts: DatabaseFacts, calculator: str) -> list[Finding]:
     """The rows of `doctor` for one running database."""
     if facts.collections is None:
         why = facts.error or "no answer"
-        return [warn(NAME, f"the database of {place.instance} could not be read: {why}")]
+        return [
+            warn(
+                NAME,
+                f"the database of {place.instance} could not be read: {why}",
+                topic=UNREAD,
+            )
+        ]
     findings = list(collections(place, facts, calculator))
     if facts.lock is not None and facts.sessions == 0:
         findings.append(
@@ -198,12 +365,17 @@ def judge(place: Place, facts: DatabaseFacts, calculator: str) -> list[Finding]:
                 f"{place.instance}: the schema change lock is held by {facts.lock.holder}, "
                 "which is no longer connected: admin waits for it forever",
                 f"cf restart {place.instance} --all",
+                topic=LOCK,
             )
         )
     count = sum(each.faces for each in facts.collections if not each.demo)
     return findings or [
         ok(NAME, f"the database of {place.instance} holds {count} faces, all of {calculator}")
     ]
+
+
+def _embeddings(count: int) -> str:
+    return f"{count} embedding{'' if count == 1 else 's'}"
 
 
 def _faces(faces: Collection) -> str:
@@ -214,35 +386,17 @@ def _service(faces: Collection) -> str:
     return f'"{faces.service}"' + (f' of "{faces.application}"' if faces.application else "")
 
 
-def _recompute(calculator: str) -> str:
-    return (
-        "Start the build with their calculator, or delete these subjects in the UI and add their "
-        f"photographs again for {calculator}."
-    )
-
-
-def _way_back(place: Place, others: Sequence[Collection]) -> str:
-    """Commands that delete the other calculators' rows, embedding first, and restart the api."""
-    lines = ["Remove the faces of the other calculator, then add their photographs again:"]
-    who = f"-U {shlex.quote(place.user)} -d {shlex.quote(place.name)}"
-    psql = f"docker exec {place.database} psql {who} -c"
-    for faces in others:
-        statement = (
-            "with gone as (delete from embedding e using subject s, model m where "  # noqa: S608
-            f"s.id = e.subject_id and m.api_key = s.api_key and m.id = {faces.service_id} and "
-            f"e.calculator = {_literal(faces.calculator)} returning e.id, e.img_id), "
-            "pictures as (delete from img i using gone where i.id = gone.img_id and not exists "
-            "(select from embedding o where o.img_id = i.id and o.id not in (select id from gone)))"
-            " select count(*) as faces_removed from gone"
+def _ways(instance: str, others: Sequence[Collection], *, mixed: bool) -> str:
+    if all(faces.demo for faces in others):
+        return (
+            "Remove the faces that were added to CompreFace's demo service, in its UI: the demo's "
+            "own are of no engine's calculator."
         )
-        lines.append(f"{psql} {shlex.quote(statement)}")
-    lines.append(f"docker restart {place.api}")
-    return "\n".join(lines)
-
-
-def _literal(text: str) -> str:
-    """An SQL literal that can stand between a shell's single quotes."""
-    return "'" + text.replace("'", "''") + "'" if "$" in text else f"$${text}$$"
+    repair = (
+        f"cf data repair {instance} computes them anew from their photographs, or moves them out "
+        "into a backup."
+    )
+    return repair if mixed else f"Start the build with their calculator. {repair}"
 
 
 def _fatal(error: str) -> str:

@@ -21,11 +21,13 @@ from unittest import mock
 from compreface_cli.checks.base import Finding
 from compreface_cli.errors import CfError
 from tests.golden import (
+    backup_messages,
     builds_messages,
     checks_messages,
     convert_messages,
     docker_messages,
     engine_messages,
+    existing_data_messages,
     fetching_messages,
     instances_messages,
     models_messages,
@@ -33,6 +35,7 @@ from tests.golden import (
     registry_messages,
     sharing_messages,
     sources_messages,
+    upkeep_messages,
     weights_messages,
 )
 
@@ -57,11 +60,14 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "fetching": fetching_messages.CASES,
     "registry": registry_messages.CASES,
     "docker": docker_messages.CASES,
+    "existing_data": existing_data_messages.CASES,
     "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
     "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,
     "sources": sources_messages.CASES,
+    "backup": backup_messages.CASES,
+    "upkeep": upkeep_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
 
@@ -69,10 +75,13 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
 def text(said: object) -> str:
     """What was raised or returned, as the golden file has it: its kind and exit code first."""
     if isinstance(said, CfError):
-        return _with_hint(f"{type(said).__name__}, exit code {said.code}", said.message, said.hint)
+        ids = "".join(f" [{topic.id}]" for topic in said.topics)
+        head = f"{type(said).__name__}, exit code {said.code}{ids}"
+        return _with_hint(head, said.message, said.hint)
     if isinstance(said, Finding):
         code = f", exit code {said.code}" if said.code else ""
-        return _with_hint(f"{said.check}: {said.level}{code}", said.message, said.hint)
+        id_ = f" [{said.id}]" if said.topic else ""
+        return _with_hint(f"{said.check}: {said.level}{code}{id_}", said.message, said.hint)
     if isinstance(said, list | tuple):
         return "\n".join(text(row) for row in said)
     return str(said)
