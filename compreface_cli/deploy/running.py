@@ -131,7 +131,9 @@ def health(record: Record, *, busy: bool) -> Health:
         word = "starting" if broken.state == "starting" else "unhealthy"
         return Health(word, services, _says(record, broken))
     known = deployment(record)
-    if known.ui is not None and (silent := routes.silent(known.ui.url)):
+    if known.ui is not None and (
+        silent := routes.silent(known.ui.url, certificate=known.ui.certificate)
+    ):
         finding = ui_routes.judge(record.name, known.ui.url, silent)
         return Health("unhealthy", services, "\n".join((finding.message, finding.hint)))
     engine = known.engine
