@@ -96,6 +96,26 @@ def model_of(plugin: str) -> str | None:
     return model or (row.models[0] if row.models else None)
 
 
+# What CompreFace before 0.6 called its FaceNet model. The demo faces have this name, too.
+_BEFORE_0_6 = {"Facenet2018": "facenet.Calculator"}
+
+
+def same_calculator(one: str, other: str) -> bool:
+    """Whether two calculators of stored embeddings are one model, so that they compare.
+
+    CompreFace stores the notation of its settings: `facenet.Calculator` and
+    `facenet.Calculator@20180402-114759` name the same model.
+    """
+    return _with_model(one) == _with_model(other)
+
+
+def _with_model(calculator: str) -> str:
+    """The notation with the model that it names or leaves to the default."""
+    calculator = _BEFORE_0_6.get(calculator, calculator)
+    model = model_of(calculator)
+    return calculator if model is None else f"{split(calculator)[0]}@{model}"
+
+
 def kind(plugin: str) -> str:
     """The last part of the name, AgeDetector: which field it returns, whatever network it runs."""
     return split(plugin)[0].rpartition(".")[2]

@@ -19,7 +19,7 @@ _INPUT = ("size", "layout", "colour", "mean", "scale", "align")
 
 def judge(plan: Plan, facts: Facts, old: Record) -> Iterator[Finding]:
     """A finding where the instance of the record `old` has other embeddings than the build."""
-    if old.calculator != plan.calculator:
+    if not plugin_table.same_calculator(old.calculator, plan.calculator):
         if not _database_decides(plan, facts, old):
             yield fail(
                 NAME,

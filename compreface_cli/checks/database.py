@@ -10,6 +10,7 @@ from itertools import groupby
 
 from compreface_cli.checks.base import CONFLICT, DATA, Finding, fail, ok, warn
 from compreface_cli.facts.database import Collection, DatabaseFacts, DataFolder
+from compreface_cli.plugin_table import same_calculator
 
 NAME = "database"
 _UNHEALTHY = 8
@@ -112,7 +113,7 @@ def foreign(facts: DatabaseFacts, calculator: str) -> tuple[Collection, ...]:
     return tuple(
         faces
         for faces in facts.collections or ()
-        if faces.calculator != calculator and not faces.demo
+        if not (faces.demo or same_calculator(faces.calculator, calculator))
     )
 
 
@@ -125,7 +126,8 @@ def takes(facts: DatabaseFacts, calculator: str) -> bool | None:
     if facts.collections is None or facts.old:
         return None
     return not foreign(facts, calculator) or any(
-        faces.calculator == calculator for faces in facts.collections
+        same_calculator(faces.calculator, calculator) and not faces.demo
+        for faces in facts.collections
     )
 
 
@@ -164,7 +166,7 @@ def collections(place: Place, facts: DatabaseFacts, calculator: str) -> Iterator
     ordered = sorted(facts.collections or (), key=lambda each: (each.application, each.service_id))
     for _, group in groupby(ordered, key=lambda each: each.service_id):
         of_service = list(group)
-        others = [faces for faces in of_service if faces.calculator != calculator]
+        others = [each for each in of_service if not same_calculator(each.calculator, calculator)]
         if not others or all(faces.demo for faces in of_service):
             continue
         mixed = len(of_service) > 1

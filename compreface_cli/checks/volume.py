@@ -10,6 +10,7 @@ from compreface_cli.docker.labels import LABEL_CALCULATOR
 from compreface_cli.facts import Facts
 from compreface_cli.facts.database import DatabaseFacts
 from compreface_cli.plan.plan import Plan
+from compreface_cli.plugin_table import same_calculator
 
 NAME = "volume"
 
@@ -27,7 +28,9 @@ def in_doubt(plan: Plan, facts: Facts, own: OwnedResources) -> bool:
     if volume is None or volume.project != plan.project:
         return False
     made_with = volume.labels.get(LABEL_CALCULATOR)
-    return made_with is not None and (own.calculator or made_with) != plan.calculator
+    return made_with is not None and not same_calculator(
+        own.calculator or made_with, plan.calculator
+    )
 
 
 def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from compreface_cli.engine import known_answer
 from compreface_cli.errors import DataRefusedError
 from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment, Kind
+from compreface_cli.plugin_table import same_calculator
 from compreface_cli.terminal.output import Output
 
 
@@ -37,7 +38,9 @@ class Previous:
         The stored embeddings of the instance could not be compared with new ones.
         """
         record = self.record
-        if record is None or not record.answer or record.calculator != calculator:
+        if record is None or not record.answer:
+            return
+        if not same_calculator(record.calculator, calculator):
             return  # another name was refused before, unless no embedding is stored
         if not known_answer.same_space(known_answer.KnownAnswer.from_dict(record.answer), answer):
             raise DataRefusedError(

@@ -31,6 +31,14 @@ def folder(*more: str, **changes: bool | str) -> DataFolder:
     return DataFolder(files=(*FRESH, *more), **rest)  # type: ignore[arg-type]
 
 
+def test_two_notations_of_one_model_are_one_calculator() -> None:
+    old, demo = of("facenet.Calculator@20180402-114759"), of("Facenet2018", demo=True)
+    assert database.takes(seen(old, demo), THEIRS) is True
+    assert not database.foreign(seen(old, demo), THEIRS)
+    assert not list(database.collections(PLACE, seen(old), THEIRS))
+    assert database.takes(seen(of(OURS), demo), THEIRS) is False, "the demo's faces do not count"
+
+
 def test_a_folder_as_initdb_leaves_it_has_no_data() -> None:
     assert database.holds_nothing(folder())
     assert database.holds_nothing(folder("base/16384/112", "postmaster.pid", "pg_wal/000000010"))

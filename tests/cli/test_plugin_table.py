@@ -23,6 +23,28 @@ def test_a_plugin_has_one_model_or_none(plugin: str, model: str | None) -> None:
     assert plugin_table.model_of(plugin) == model
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("facenet.Calculator", "facenet.Calculator@20180402-114759", True),
+        ("Facenet2018", "facenet.Calculator@20180402-114759", True),  # before CompreFace 0.6
+        ("facenet.Calculator", "facenet.Calculator@20180408-102900", False),
+        ("insightface.Calculator@arcface_mobilefacenet", "insightface.Calculator", True),
+        ("insightface.Calculator@arcface_r100_v1", "insightface.Calculator", False),
+        ("custom.Calculator@a", "custom.Calculator@a", True),
+        ("custom.Calculator@a", "insightface.Calculator@a", False),
+        ("nobody.Knows", "nobody.Knows", True),
+        ("nobody.Knows", "nobody.Knows@x", False),
+        ("embedded.Calculator@mobilefacenet192", "facenet.Calculator", False),
+    ],
+)
+def test_a_default_model_is_the_same_whether_it_is_named_or_not(
+    one: str, other: str, same: bool
+) -> None:
+    assert plugin_table.same_calculator(one, other) is same
+    assert plugin_table.same_calculator(other, one) is same
+
+
 def test_one_model_of_two_plugins_counts_once() -> None:
     plugins = ("insightface.AgeDetector", "insightface.GenderDetector@genderage_v1")
     assert plugin_table.models_of(plugins) == ("genderage_v1",)
