@@ -109,10 +109,10 @@ def build_of(install: Install, calculators: Mapping[str, int]) -> tuple[str, str
         calculator = core.environment.get("CALCULATION_PLUGIN", "")
         detector = core.environment.get("FACE_DETECTION_PLUGIN", "")
         gpu = core.environment.get("GPU_IDX", "-1") not in ("", "-1")
-        if calculator and (build := _with(calculator, detector, gpu=gpu)):
+        if calculator and (build := fitting(calculator, detector, gpu=gpu)):
             return build, f"the engine's image computes {calculator}"
     for calculator in sorted(calculators, key=lambda each: -calculators[each]):
-        if build := _with(calculator):
+        if build := fitting(calculator):
             return build, f"the stored faces are of {calculator}"
     said = ", ".join(calculators) or (core.image if core else "")
     raise ConfigurationError(
@@ -122,7 +122,7 @@ def build_of(install: Install, calculators: Mapping[str, int]) -> tuple[str, str
     )
 
 
-def _with(calculator: str, detector: str = "", *, gpu: bool = False) -> str:
+def fitting(calculator: str, detector: str = "", *, gpu: bool = False) -> str:
     """The build of `cf` with that calculator, and the detector if there is one; "" without."""
     from compreface_cli.plugin_table import same_calculator
 

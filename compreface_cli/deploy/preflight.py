@@ -44,14 +44,16 @@ def inspect(
     out: Output,
     *,
     left: Sequence[Deployment] = (),
+    giving_way: frozenset[str] = frozenset(),
 ) -> Preflight:
     """Check the plan on this host; raises PreflightError with all failed findings.
 
     `old` is the record of the instance. `left`: the deployments that an interrupted run left of it.
+    `giving_way`: ids of containers that stop before it starts.
     """
     with out.waiting("Checking this machine"):
         before = [running.deployment(old)] if old is not None and old.deployment else []
-        own = _own(plan, old, [*before, *left], options)
+        own = replace(_own(plan, old, [*before, *left], options), giving_way=giving_way)
         seen, choice = _ask(plan, own)
         if plan.launcher == "auto":
             _say_choice(choice, out)

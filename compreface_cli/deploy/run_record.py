@@ -35,6 +35,7 @@ class RunRecord:
             plan=plan.as_dict(),
             engine_env=old.engine_env if old else "",
             command=f"cf up {plan.build}",
+            adopted=old.adopted if old else {},
         )
 
     @property

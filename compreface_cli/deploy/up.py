@@ -19,6 +19,7 @@ from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings import Settings
 from compreface_cli.deploy import (
+    adoption,
     databases,
     fetching,
     image_alone,
@@ -61,14 +62,26 @@ class Result:
     downloads: tuple[Download, ...] = ()  # for models, before anything else
 
 
-def resolve(flags: Mapping[str, Any], out: Output, options: Options | None = None) -> Plan:
+def resolve(
+    flags: Mapping[str, Any],
+    out: Output,
+    options: Options | None = None,
+    *,
+    adopted: tuple[Mapping[str, Any], str] | None = None,
+) -> Plan:
     """The plan for these flags; prints notes on upstream's keys and settings without effect.
 
     An image without a build is pulled where it is absent, unless `options` ask for a dry run.
+    `adopted`: the settings that an instance is adopted with, and from where; else those of its
+    record.
     """
     chosen = settings.resolve(flags)
     for note in chosen.notes:
         out.note(note)
+    if adopted is not None:
+        chosen = chosen.under(*adopted)
+    else:
+        chosen = adoption.with_settings(chosen)
     if name := image_alone.asked(chosen):
         plan = _of_image(name, chosen, options or Options(), out)
     else:
@@ -127,6 +140,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
         for prefix in ("cf-build-", "cf-plan-", "cf-trial-"):
             leftovers.sweep(prefix)
         record = running.record_of(plan.instance)
+        adoption.refuse_half(record)
         done = unfinished.cut_off(record)
         old = unfinished.settle(plan.instance, record, out)
         plan = ports_of.settled(plan, old)
@@ -143,6 +157,17 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
                 return result
         listed = operations(look.plan, observe.observe(look, old, options), options)
         return _execute(look, old, listed, options, out, done)
+
+
+def start(plan: Plan, old: Record, options: Options, out: Output) -> Result:
+    """Start a stopped instance as `up` does, for a caller that holds its lock; `old`: its record.
+
+    After a failure the record is as it was.
+    """
+    look = preflight.inspect(plan, old, options, out)
+    look, options = _with_files(look, options, out)
+    listed = operations(look.plan, observe.observe(look, old, options), options)
+    return _execute(look, old, listed, options, out, ())
 
 
 def _unchanged(
@@ -179,6 +204,7 @@ def _of_models(plan: Plan, options: Options) -> Options:
 
 def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
     record = running.record_of(plan.instance)
+    adoption.refuse_half(record)
     first, old = unfinished.cut_off(record), unfinished.foresee(record)
     if record is not None and record.unfinished and record.command:
         out.note(f"An earlier `{record.command}` was cut off; `cf up` puts that right first")

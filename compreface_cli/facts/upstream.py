@@ -14,7 +14,8 @@ from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 
 DATABASE, CORE = "compreface-postgres-db", "compreface-core"
 ADMIN, API, UI = "compreface-admin", "compreface-api", "compreface-fe"
-SERVICES = (DATABASE, API, ADMIN, UI, CORE)  # in the order of a start
+# In the order of a start: nginx needs the names of all others.
+SERVICES = (DATABASE, CORE, API, ADMIN, UI)
 VOLUME_KEY = "postgres-data"  # of the volume in upstream's Compose files
 DATA = "/var/lib/postgresql/data"
 # In the order in which Compose looks for them.

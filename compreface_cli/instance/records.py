@@ -45,6 +45,7 @@ class Record:
     start_s: Mapping[str, float] = field(default_factory=dict)  # start time of each service
     touched: Sequence[str] = field(default_factory=list)  # services that are stopped or recreated
     command: str = ""  # the command line of the `cf` that is starting or stopping it
+    adopted: Mapping[str, Any] = field(default_factory=dict)  # deploy/adoption.py: of upstream's
     schema: int = SCHEMA
 
     @property
