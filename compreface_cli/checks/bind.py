@@ -23,10 +23,16 @@ def judge(plan: Plan) -> Iterator[Finding]:
         return
     where = f"bind: {plan.bind} ({plan.origins.get('bind', 'default')})"
     if plan.services == "full" and plan.launcher != "process":
+        opened = (
+            f", and open_routes ({plan.origins.get('open_routes', 'default')}) gives them the "
+            "engine and the demo's services without a key of yours"
+            if plan.stack.get("open_routes") == "true"
+            else ""
+        )
         yield warn(
             NAME,
             f"{where} exposes the UI to all hosts that reach this machine: the first user to sign "
-            "up becomes the owner, and its web server forwards /core/ to the engine without a key",
+            f"up becomes the owner{opened}",
             "Put a reverse proxy with authentication in front and leave bind out, or restrict the "
             "port to trusted hosts",
         )

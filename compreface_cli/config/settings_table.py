@@ -467,6 +467,12 @@ _STACK: tuple[Setting, ...] = (
         "Java options of admin.",
         upstream="compreface_admin_java_options",
     ),
+    Setting(
+        "open_routes",
+        _flag,
+        "false",
+        "Whether the UI's port serves /core/, /api/v1/migrate and CompreFace's public demo keys.",
+    ),
     Setting("max_file_size", _size, "5M", "Largest upload.", upstream="max_file_size"),
     Setting("max_request_size", _size, "10M", "Largest request.", upstream="max_request_size"),
     Setting(

@@ -213,7 +213,9 @@ def _recognised(
     if not build:
         build, cause = recognise.build_of(install, faces)
     flags = {"build": build, "instance": name, "accept_licence": wanted.accept_licence or None}
-    plan = up.resolve(flags, out, options, adopted=(values, f"adopted from {install.from_words}"))
+    plan = up.resolve(
+        flags, out, options, adopted=(values, f"instance, adopted from {install.from_words}")
+    )
     image_of = str(values.get("postgres_image", ""))
     on = data.Data(install.volume, image_of, opened.user, opened.database)
     plan = data.on(plan, on, secrets.get("postgres_password", ""))
@@ -328,7 +330,7 @@ def _switch(found: Found, options: Options, out: Output) -> up.Result:
         undo.push("upstream's containers", lambda: _put_back(name, adopted, out))
         store.save(record_of(adopted))
         adopted = aside.stand_aside(adopted, lambda each: store.save(record_of(each)), out)
-        result = up.start(plan, record_of(adopted), replace(options, build=None), out)
+        result = up.under_lock(plan, options, out)
         _recognises(found, result, out)
         record = store.load(name)
         assert record is not None  # noqa: S101 - it has just been started

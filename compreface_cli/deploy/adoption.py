@@ -43,4 +43,4 @@ def with_settings(chosen: Settings) -> Settings:
         return chosen  # a damaged record is reported where it matters
     if adopted is None:
         return chosen
-    return chosen.under(adopted.settings, f"adopted from {adopted.from_words}")
+    return chosen.under(adopted.settings, f"instance, adopted from {adopted.from_words}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from compreface_cli.config import paths
 from compreface_cli.deploy import changes, running, takeover
 from compreface_cli.engine import known_answer
-from compreface_cli.errors import CfError, UnhealthyError
+from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
 from compreface_cli.instance.records import Phase, Record
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers.launcher import STOP_TIMEOUT_S
@@ -217,8 +217,8 @@ def _bring_back(before: Record, record: Record, out: Output) -> None:
             answer = known_answer.KnownAnswer.from_dict(before.answer)
             takeover.swap(known, answer, out, limit_s=running.TIMEOUT_S[known.launcher])
         launcher.start(known, out.note, replacing=replacing)
-    except UnhealthyError as error:
-        # It may be what `up` is about to replace.
+    except (UnhealthyError, DataRefusedError) as error:
+        # It may be what `up` is about to replace; or a migration has changed the faces by now.
         out.warning(f"the previous instance does not start: {error.message}")
 
 

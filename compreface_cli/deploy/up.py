@@ -7,7 +7,7 @@ is kept until its successor has answered correctly; if that fails, it runs again
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -137,37 +137,41 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
     if options.dry_run:
         return _dry_run(plan, options, out)
     with interruptible(), running.instances().lock(plan.instance, f"cf up {plan.build}"):
-        for prefix in ("cf-build-", "cf-plan-", "cf-trial-"):
-            leftovers.sweep(prefix)
-        record = running.record_of(plan.instance)
-        adoption.refuse_half(record)
-        done = unfinished.cut_off(record)
-        old = unfinished.settle(plan.instance, record, out)
-        plan = ports_of.settled(plan, old)
-        if old is not None and old.phase == "running":
-            known = running.deployment(old)
-            running.launcher(known.launcher).resume(known, out.note)
-            if result := _unchanged(plan, old, options, out, done):
-                return result
-        look = preflight.inspect(plan, old, options, out)
-        look, options = _with_files(look, options, out)
-        # It may run with the same fallbacks already.
-        if look.plan.replaced and old is not None and old.phase == "running":
-            if result := _unchanged(look.plan, old, options, out, done):
-                return result
-        listed = operations(look.plan, observe.observe(look, old, options), options)
-        return _execute(look, old, listed, options, out, done)
+        adoption.refuse_half(running.record_of(plan.instance))
+        return under_lock(plan, options, out)
 
 
-def start(plan: Plan, old: Record, options: Options, out: Output) -> Result:
-    """Start a stopped instance as `up` does, for a caller that holds its lock; `old`: its record.
+def under_lock(
+    plan: Plan,
+    options: Options,
+    out: Output,
+    *,
+    data_back: Callable[[], None] | None = None,
+) -> Result:
+    """`up` for a caller that holds the instance's lock and is interruptible.
 
-    After a failure the record is as it was.
+    `data_back` undoes what the caller has changed in the database: a failure calls it before the
+    previous instance starts again.
     """
+    for prefix in ("cf-build-", "cf-plan-", "cf-trial-", "cf-beside-"):
+        leftovers.sweep(prefix)
+    record = running.record_of(plan.instance)
+    done = unfinished.cut_off(record)
+    old = unfinished.settle(plan.instance, record, out)
+    plan = ports_of.settled(plan, old)
+    if old is not None and old.phase == "running":
+        known = running.deployment(old)
+        running.launcher(known.launcher).resume(known, out.note)
+        if result := _unchanged(plan, old, options, out, done):
+            return result
     look = preflight.inspect(plan, old, options, out)
     look, options = _with_files(look, options, out)
+    # It may run with the same fallbacks already.
+    if look.plan.replaced and old is not None and old.phase == "running":
+        if result := _unchanged(look.plan, old, options, out, done):
+            return result
     listed = operations(look.plan, observe.observe(look, old, options), options)
-    return _execute(look, old, listed, options, out, ())
+    return _execute(look, old, listed, options, out, done, data_back)
 
 
 def _unchanged(
@@ -260,6 +264,7 @@ def _execute(
     options: Options,
     out: Output,
     done: tuple[Operation, ...],
+    data_back: Callable[[], None] | None,
 ) -> Result:
     """Carry out the operations; a failure rolls them back and restores the previous instance."""
     plan, executed = look.plan, list(done)
@@ -274,6 +279,8 @@ def _execute(
         # Images are removed only after this run's containers, when the old ones run again.
         undo.push("the image", lambda: _forget_images(images, record))
         undo.push("the previous instance", lambda: previous.start_again(record.touched))
+        if data_back is not None:
+            undo.push("the database", data_back)
 
         preparation = steps.Preparation(plan, options, out, undo, images)
         for verb, group in steps.grouped(each for each in listed if each.verb in steps.PREPARING):

@@ -8,7 +8,7 @@ import pytest
 
 from compreface_cli import checks
 from compreface_cli.checks import bind
-from tests.cli.fake_facts import docker, facts, plan
+from tests.cli.fake_facts import STACK, docker, facts, plan
 from tests.cli.local_cf import LocalCf
 from tests.cli.names import assert_named
 
@@ -39,10 +39,13 @@ def test_an_exposed_engine_with_keys_gives_no_finding() -> None:
     assert bind_findings(bind="0.0.0.0", services="core", secrets=KEYS) == []
 
 
-def test_an_exposed_ui_is_a_warning_that_names_its_route_to_the_engine() -> None:
-    (finding,) = bind_findings(bind="0.0.0.0", services="full", launcher="compose")
+@pytest.mark.parametrize("opened", ["true", "false"])
+def test_an_exposed_ui_is_a_warning_that_names_open_routes(opened: str) -> None:
+    stack = {**STACK, "open_routes": opened}
+    (finding,) = bind_findings(bind="0.0.0.0", services="full", launcher="compose", stack=stack)
     assert finding.level == "warn"
-    assert_named(finding.message, "bind: 0.0.0.0", "/core/")
+    assert_named(finding.message, "bind: 0.0.0.0")
+    assert ("open_routes" in finding.message) == (opened == "true")
     assert "CF_API_KEYS" not in finding.hint
 
 

@@ -116,6 +116,16 @@ def test_the_ui_has_no_dependency_and_is_healthy_when_all_three_services_answer_
     assert "ui/nginx.conf.template" not in project(services="core").files
 
 
+def test_public_keys_and_routes_without_a_key_are_served_only_with_open_routes() -> None:
+    closed, opened = (
+        str(project(open_routes=value).files["ui/nginx.conf.template"]) for value in (False, True)
+    )
+    assert "location = /core/status" in closed
+    for text in ("$public_key", "/api/v1/migrate", "/admin/user/demo"):
+        assert text in closed
+        assert text not in opened
+
+
 def test_changed_routes_give_the_ui_a_new_container() -> None:
     def label(**flags: Any) -> str:
         labels = compose(**flags)["services"]["compreface-fe"]["labels"]

@@ -198,6 +198,9 @@ CASES: Final[Mapping[str, Case]] = {
     "port: no address of this host": _up("port", _ports(NOWHERE), bind="10.9.8.7"),
     "port: remote engine": _up("port", facts(docker=remote())),
     "bind: the UI": _up("bind", bind="0.0.0.0"),
+    "bind: the UI with open_routes": _up(
+        "bind", bind="0.0.0.0", stack={**STACK, "open_routes": "true"}
+    ),
     "bind: the engine without keys": _up(
         "bind", bind="0.0.0.0", origins={"bind": "flag --bind"}, **PROCESS
     ),
