@@ -7,8 +7,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.machine import PORTRAITS, REGISTRY, TAG, Docker, get, post_photograph, sign_up
-from tests.e2e.machine import free_port, wait_until
+from tests.e2e.machine import (
+    PORTRAITS,
+    REGISTRY,
+    TAG,
+    Docker,
+    free_port,
+    get,
+    post_photograph,
+    sign_up,
+    wait_until,
+)
 
 SERVICES = (
     "compreface-postgres-db",
