@@ -121,15 +121,39 @@ def output(*arguments: str, doing: str, timeout_s: float) -> Iterator[IO[bytes]]
             raise error
 
 
+@contextmanager
+def process(*arguments: str, doing: str, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A command with pipes to its stdin and from its stdout; it ends with the block.
+
+    `errors` gets its stderr.
+    """
+    child = _started(arguments, doing, None, stderr=errors.fileno(), stdin=subprocess.PIPE)
+    try:
+        yield child
+    finally:
+        if child.stdin is not None:
+            with suppress(OSError):
+                child.stdin.close()  # what it still has to send has no reader any more
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_SHORT_S)
+        _end(child)
+
+
 def _started(
-    arguments: Sequence[str], doing: str, env: Mapping[str, str] | None, *, stderr: int, **text: Any
+    arguments: Sequence[str],
+    doing: str,
+    env: Mapping[str, str] | None,
+    *,
+    stderr: int,
+    stdin: int = subprocess.DEVNULL,
+    **text: Any,
 ) -> subprocess.Popen[Any]:
     try:
         with warnings.catch_warnings():  # about a fork in a process with threads; see `die_with`
             warnings.simplefilter("ignore", DeprecationWarning)
             return subprocess.Popen(
                 ["docker", *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,

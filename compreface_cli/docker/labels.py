@@ -23,6 +23,7 @@ LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was buil
 LABEL_RENDER = "compreface-cli.render"  # hash of all that the image was built from
 LABEL_TRIAL = "compreface-cli.trial"  # names the instance whose next engine is being proven
 LABEL_COPY = "compreface-cli.copy"  # a container, never started, that files are copied out of
+LABEL_AT_REST = "compreface-cli.at-rest"  # names the volume that a temporary server works on
 LABEL_PROBE = "compreface-cli.probe"  # a container that shows whether a GPU can be used
 
 PROJECT = "com.docker.compose.project"

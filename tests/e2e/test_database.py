@@ -193,7 +193,7 @@ def test_another_password_is_named_and_the_volume_stays(alone: Alone) -> None:
 
 def locked(holder: str) -> str:
     return (
-        "create table if not exists databasechangeloglock (id int, locked boolean,"  # noqa: S608
+        "create table if not exists databasechangeloglock (id int, locked boolean,"
         " lockgranted"
         " timestamp, lockedby varchar(255)); delete from databasechangeloglock; insert into"
         f" databasechangeloglock values (1, true, now(), '{holder}')"
@@ -243,7 +243,7 @@ def test_faces_of_another_calculator_are_refused_and_mixed_ones_named_with_the_w
         alone.start()
     assert_named(refused.value.message, "1 face of facenet.Calculator", "People", "Front door")
 
-    ours = f"insert into embedding values (2, 1, '{CALCULATOR}', 2)"  # noqa: S608
+    ours = f"insert into embedding values (2, 1, '{CALCULATOR}', 2)"
     alone.sql(ours)
     # Of two calculators on one picture only the row goes.
     alone.sql("insert into embedding values (3, 1, 'facenet.Calculator', 2)")

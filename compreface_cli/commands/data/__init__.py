@@ -1,0 +1,21 @@
+"""`cf data`: face data on this machine; one module a subcommand."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import typer
+
+# module -> name of its function `run`, which is the subcommand
+SUBCOMMANDS: tuple[str, ...] = ()
+
+
+def register(app: typer.Typer) -> None:
+    data = typer.Typer(
+        help="List, back up, restore and move face data.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    for name in SUBCOMMANDS:
+        data.command(name=name)(import_module(f"{__name__}.{name}_").run)
+    app.add_typer(data, name="data")
