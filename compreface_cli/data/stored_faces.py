@@ -162,7 +162,7 @@ def _sample(session: Session, calculators: Sequence[str]) -> Iterator[StoredFace
         return
     names = ", ".join(map(literal, calculators))
     rows = session.rows(
-        "select id, picture, service, subject, calculator, bytes from ("  # noqa: S608 - literals
+        "select id, picture, service, subject, calculator, bytes from ("
         " select e.id, e.img_id as picture, m.name as service, s.subject_name as subject,"
         " e.calculator, octet_length(i.content) as bytes,"
         " row_number() over (partition by m.id order by md5(e.id::text)) as place"
@@ -184,7 +184,7 @@ def _pictures(
     """The pictures of the sample, one at a time; their embeddings go into `vectors`."""
     for face in sample:
         row = session.row(
-            "select encode(i.content, 'base64') as content, e.embedding"  # noqa: S608 - literals
+            "select encode(i.content, 'base64') as content, e.embedding"
             " from public.embedding e join public.img i on i.id = e.img_id"
             f" where e.id = {literal(face.id)}::uuid"
         )

@@ -1,4 +1,4 @@
-"""An install as upstream's own Compose files make it: a folder, fixed names, a volume by project."""
+"""An install as upstream's own Compose files make it: a folder, fixed names, one volume."""
 
 from __future__ import annotations
 
@@ -132,6 +132,7 @@ class Original:
 
     def __init__(self, parent: Path, docker: Docker, **env: str) -> None:
         self.docker = docker
+        self.key = ""
         self.suffix = uuid.uuid4().hex[:8]
         self.project = f"face{self.suffix}"
         self.folder = parent / self.project
