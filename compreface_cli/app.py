@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "compare": "Compare the faces in photographs.",
     "demo": "Run two bundled portraits through the engine.",
     "doctor": "Check this machine.",
+    "explain": "Explain a finding, an error or a line of a log.",
     "config": "Show where settings are stored, and their values.",
 }
 

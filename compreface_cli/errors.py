@@ -19,31 +19,48 @@ Interruption carries a signal to main(). It is not a CfError, so that no error h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from compreface_cli.topics import Topic
 
 
 class CfError(Exception):
-    """What went wrong (`message`), what to do next (`hint`), and machine-readable `details`."""
+    """What went wrong (`message`), what to do next (`hint`), and machine-readable `details`.
+
+    `topic`: what `cf explain` says of it.
+    """
 
     exit_code = 1
 
     def __init__(
-        self, message: str, *, hint: str | None = None, details: Mapping[str, Any] | None = None
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        topic: Topic | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.details = dict(details or {})
+        self.topic = topic
 
     @property
     def code(self) -> int:
         return self.exit_code
 
+    @property
+    def topics(self) -> Sequence[Topic]:
+        """All that `cf explain` says of it, the first one first."""
+        return (self.topic,) if self.topic else ()
+
     def as_dict(self) -> dict[str, Any]:
         """The error of a `--json` document."""
         return {
             "type": type(self).__name__,
+            "id": self.topic.id if self.topic else "",
             "message": self.message,
             "hint": self.hint,
             "exit_code": self.code,
@@ -108,10 +125,17 @@ class Interruption(BaseException):
 class PreflightError(CfError):
     """All failed checks of a run, which has created nothing yet."""
 
-    def __init__(self, message: str, *, codes: tuple[int, ...], **rest: Any) -> None:
-        super().__init__(message, **rest)
+    def __init__(
+        self, message: str, *, codes: tuple[int, ...], topics: Sequence[Topic] = (), **rest: Any
+    ) -> None:
+        super().__init__(message, topic=topics[0] if topics else None, **rest)
+        self._topics = tuple(topics)
         self._code = min(codes, default=1)
 
     @property
     def code(self) -> int:
         return self._code
+
+    @property
+    def topics(self) -> Sequence[Topic]:
+        return self._topics

@@ -19,6 +19,7 @@ from compreface_cli import errors
 from compreface_cli.app import make_app
 from compreface_cli.builds.spec import BuildSpec
 from compreface_cli.config import settings_table as table
+from compreface_cli.inspect import explain
 from compreface_cli.plugin_table import PLUGINS, Plugin
 from compreface_cli.runtimes import AUTO, AUTO_MEASURES, FLAGS, REFERENCE, RUNTIMES, Runtime
 from compreface_engine.variables import WITHOUT_EFFECT
@@ -38,6 +39,7 @@ def pages() -> dict[str, str]:
         "commands.md": _commands(),
         "settings.md": _settings(),
         "exit-codes.md": _exit_codes(),
+        "findings.md": _findings(),
         "build-file.md": _build_file(),
         SCHEMA: json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n",
         "engine-variables.md": _engine_variables(),
@@ -69,6 +71,7 @@ def _index() -> str:
         "- [Commands](commands.md)\n"
         "- [Settings](settings.md): flags, `CF_*` variables, `cf.yaml`, upstream's `.env`\n"
         "- [Exit codes](exit-codes.md)\n"
+        "- [Findings](findings.md): what the IDs behind messages mean, and the ways out\n"
         f"- [The build file](build-file.md), and its [JSON Schema]({SCHEMA}) for editors\n"
         "- [The engine's environment variables](engine-variables.md)\n"
         "- [Plugins and runtimes](plugins.md)",
@@ -249,6 +252,21 @@ def _exit_codes() -> str:
 def _schema() -> dict[str, Any]:
     dialect = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": dialect, **BuildSpec.model_json_schema(by_alias=True)}
+
+
+# --- findings -----------------------------------------------------------------------------------
+
+
+def _findings() -> str:
+    parts = [
+        "The ID in brackets behind a message of `cf`, as in `port 8000 is held by x [port-taken]`, "
+        "is explained here and by `cf explain ID`. With `--json` it is the field `id`. "
+        "IDs do not change."
+    ]
+    for topic in explain.topics():
+        ways = "\n".join(f"- {way}" for way in topic.ways)
+        parts += [f"## `{topic.id}`", f"{topic.means} {topic.why}", f"To see it: {topic.see}", ways]
+    return _page("Findings", *parts)
 
 
 def _build_file() -> str:

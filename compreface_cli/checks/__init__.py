@@ -165,11 +165,12 @@ def raise_for(findings: Sequence[Finding]) -> None:
     count = "1 problem" if len(failed) == 1 else f"{len(failed)} problems"
     lines = [f"{count} found; nothing was created"]
     for finding in failed:
-        lines.append(f"  - {finding.message}")
+        lines.append(f"  - {finding.tagged}")
         if finding.hint:
             lines.append(f"    {finding.hint}")
     raise PreflightError(
         "\n".join(lines),
         codes=tuple(finding.code for finding in failed),
+        topics=[finding.topic for finding in failed if finding.topic],
         details={"findings": [finding.as_dict() for finding in findings if finding.level != "ok"]},
     )

@@ -8,8 +8,20 @@ from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, fail, 
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 NAME = "architecture"
+
+OTHER = Topic(
+    "architecture",
+    means="The engine has no packages for this processor architecture.",
+    why="They exist for amd64 and arm64; those for GPUs for amd64 alone.",
+    see="`uname -m`.",
+    ways=(
+        "Use another machine.",
+        "On arm64, use a build without a GPU.",
+    ),
+)
 
 _CPU = ("amd64", "arm64")
 _CUDA = ("amd64",)
@@ -36,6 +48,7 @@ def judge(architecture: str, device: str = "cpu") -> Finding:
         f"this machine is {architecture}; the engine runs on {' and '.join(supported)} "
         f"with device {device}",
         "Use another machine" + (", or a CPU build." if architecture in _CPU else "."),
+        topic=OTHER,
     )
 
 

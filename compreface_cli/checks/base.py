@@ -8,6 +8,7 @@ from typing import Literal
 
 from compreface_cli.docker.containers import Container
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -23,7 +24,7 @@ FETCH = 9
 class Finding:
     """One result of a check: `message` names the resource and its holder, `hint` the remedy.
 
-    `code`: the exit code of a fail, else 0.
+    `code`: the exit code of a fail, else 0. `topic`: for `cf explain`; None when all is well.
     """
 
     check: str
@@ -31,9 +32,21 @@ class Finding:
     message: str
     hint: str = ""
     code: int = 0
+    topic: Topic | None = None
+
+    @property
+    def id(self) -> str:
+        """The stable ID of what is wrong; "" when all is well."""
+        return self.topic.id if self.topic else ""
+
+    @property
+    def tagged(self) -> str:
+        """The message with its ID behind it: `port 8000 is held by x [port-taken]`."""
+        return f"{self.message} [{self.id}]" if self.topic else self.message
 
     def as_dict(self) -> dict[str, str | int]:
         return {
+            "id": self.id,
             "check": self.check,
             "level": self.level,
             "message": self.message,
@@ -92,12 +105,12 @@ def _from(container: Container, folder: str | None) -> bool:
     )
 
 
-def fail(check: str, code: int, message: str, hint: str) -> Finding:
-    return Finding(check, "fail", message, hint, code)
+def fail(check: str, code: int, message: str, hint: str, *, topic: Topic) -> Finding:
+    return Finding(check, "fail", message, hint, code, topic)
 
 
-def warn(check: str, message: str, hint: str = "") -> Finding:
-    return Finding(check, "warn", message, hint)
+def warn(check: str, message: str, hint: str = "", *, topic: Topic) -> Finding:
+    return Finding(check, "warn", message, hint, topic=topic)
 
 
 def ok(check: str, message: str) -> Finding:

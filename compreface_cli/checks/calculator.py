@@ -11,8 +11,34 @@ from compreface_cli.checks.base import DATA, Finding, fail
 from compreface_cli.facts import Facts
 from compreface_cli.instance.records import Record
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 NAME = "calculator"
+
+OTHER = Topic(
+    "instance-other-calculator",
+    means="The instance runs with another calculator than the build that is to replace it.",
+    why="Its embeddings, wherever its clients stored them, cannot be compared with those of "
+    "the build.",
+    see="`cf status --json` names the calculator.",
+    ways=(
+        "Start the build as another instance: `--instance NAME`.",
+        "Remove this one first: `cf down NAME`.",
+    ),
+)
+
+INPUT = Topic(
+    "instance-other-input",
+    means="The calculator has the same name, and gets its pictures in another way: size, "
+    "colours, scale or alignment.",
+    why="The same network then gives other embeddings for the same photograph.",
+    see="The message lists what differs.",
+    ways=(
+        "Set it back in the build file.",
+        "Give the model another name, which makes it another calculator.",
+        "Start it as another instance: `--instance NAME`.",
+    ),
+)
 # What a calculator's entry says of its input: with another value one file gives other embeddings.
 _INPUT = ("size", "layout", "colour", "mean", "scale", "align")
 
@@ -28,6 +54,7 @@ def judge(plan: Plan, facts: Facts, old: Record) -> Iterator[Finding]:
                 f"{plan.calculator}: their embeddings cannot be compared",
                 "Start the build as another instance (--instance NAME), or remove this one first: "
                 f"cf down {old.name}" + (" --volumes" if old.services == "full" else ""),
+                topic=OTHER,
             )
     elif changed := changed_input(plan, old):
         yield fail(
@@ -37,6 +64,7 @@ def judge(plan: Plan, facts: Facts, old: Record) -> Iterator[Finding]:
             f"'{old.name}' does ({', '.join(changed)}): their embeddings cannot be compared",
             "Set it back, give the model another name in the build, or start it as another "
             "instance (--instance NAME).",
+            topic=INPUT,
         )
 
 

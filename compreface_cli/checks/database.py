@@ -11,9 +11,114 @@ from itertools import groupby
 from compreface_cli.checks.base import CONFLICT, DATA, Finding, fail, ok, warn
 from compreface_cli.facts.database import Collection, DatabaseFacts, DataFolder
 from compreface_cli.plugin_table import same_calculator
+from compreface_cli.topics import Topic
 
 NAME = "database"
 _UNHEALTHY = 8
+
+USER = Topic(
+    "database-user",
+    means="The database was created with another user name than the settings give.",
+    why="PostgreSQL creates user and password at the first start on a volume only; later "
+    "settings do not change them.",
+    see='`cf logs INSTANCE --service postgres` has `role "..." does not exist`.',
+    ways=(
+        "Give the user that it was created with: CF_POSTGRES_USER=NAME.",
+        "If nothing was stored yet, remove the volume and start again.",
+    ),
+)
+
+PASSWORD = Topic(
+    "database-password",
+    means="The database refuses the password that this instance has.",
+    why="PostgreSQL keeps the password of the first start on a volume, so that a new one in "
+    "the settings, a lost `.env` or another user of this machine cannot log in: admin "
+    "and api end.",
+    see="`cf logs INSTANCE --service postgres` has `password authentication failed`.",
+    ways=(
+        "Give the password that it was created with: CF_POSTGRES_PASSWORD=... It is in the "
+        "`.env` beside the compose.yaml that created the volume.",
+        "Set the one that the instance has, inside the container, where no password is "
+        "asked: `docker exec -it CONTAINER psql -U postgres`, then `\\password`.",
+        "`cf secrets rotate INSTANCE` gives a running instance a new one everywhere.",
+    ),
+)
+
+DATABASE = Topic(
+    "database-name",
+    means="The server on the volume has no database of the name that the settings give.",
+    why="The image creates it at the first start on a volume only.",
+    see="`docker exec CONTAINER psql -U postgres -l` lists those that exist.",
+    ways=("Give the name that it was created with: CF_POSTGRES_DB=NAME.",),
+)
+
+ACCESS = Topic(
+    "database-access",
+    means="The server on the volume refuses connections from other containers.",
+    why="Its pg_hba.conf was changed, or the first start was cut off before it was written.",
+    see="`docker exec CONTAINER cat /var/lib/postgresql/data/pg_hba.conf`.",
+    ways=("Add the line `host all all all scram-sha-256`, then restart the container.",),
+)
+
+MIXED = Topic(
+    "faces-mixed",
+    means="One service holds faces of several calculators.",
+    why="After the next restart of the api, every recognition in it answers 400, with either "
+    "engine, until the foreign rows are gone.",
+    see="`cf status` names the service and the counts.",
+    ways=(
+        "`cf data repair INSTANCE` shows the rows, takes a backup, and computes them anew or "
+        "moves them out.",
+    ),
+)
+
+OTHERS = Topic(
+    "faces-other-calculator",
+    means="A service holds only faces of another calculator than the engine computes.",
+    why="No face is recognised in it, or every recognition answers 400.",
+    see="`cf status` names the service and the counts.",
+    ways=(
+        "Start the build with their calculator.",
+        "Compute them anew: `cf data migrate INSTANCE --to BUILD`.",
+    ),
+)
+
+OTHER_CALCULATOR = Topic(
+    "volume-other-calculator",
+    means="The database holds embeddings of another calculator than the build computes.",
+    why="Embeddings of two calculators cannot be compared. One face added under the wrong "
+    "one, and after the next restart of the api the whole collection answers 400.",
+    see="`cf status` and `cf data list` show the faces of each calculator.",
+    ways=(
+        "Start a build with the calculator of the stored faces; `cf list-builds` and `cf "
+        "data list` name them.",
+        "Compute the embeddings anew from the stored images: `cf data migrate INSTANCE --to "
+        "BUILD`.",
+        "Start a fresh instance: `cf up BUILD --instance NAME`.",
+    ),
+)
+
+UNREAD = Topic(
+    "database-unread",
+    means="The database runs, and its content cannot be read.",
+    why="`cf` cannot tell whether its faces fit the engine.",
+    see="The message contains the reason; `cf logs INSTANCE --service postgres` has more.",
+    ways=("Mostly it is still starting: try again in a minute.",),
+)
+
+LOCK = Topic(
+    "schema-lock",
+    means="Admin changes the schema of the database under a lock (Liquibase). It was cut off "
+    "meanwhile, and its lock has stayed.",
+    why="Every further start of admin waits for the lock for ever, so that the stack never "
+    "becomes healthy.",
+    see="`cf logs INSTANCE --service admin` has `Waiting for changelog lock....`",
+    ways=(
+        "`cf restart INSTANCE --all` frees it, once its holder is gone for sure.",
+        "By hand, with admin stopped: `update databasechangeloglock set locked = false, "
+        "lockgranted = null, lockedby = null`.",
+    ),
+)
 # PostgreSQL numbers objects that are created after initdb from here on: FirstNormalObjectId in
 # src/include/access/transam.h. A table has a file named by such a number as soon as it exists.
 _FIRST_OWN = 16384
@@ -80,6 +185,7 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
             CONFLICT,
             f"the database of the volume {volume} has no user {role[1]}: {older}",
             f"Give the user that it was created with: CF_POSTGRES_USER=...{remove}",
+            topic=USER,
         )
     if "password authentication failed" in error:
         return fail(
@@ -89,6 +195,7 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
             " (a folder of `cf render`, another user, removed settings)",
             "Give the one that it was created with: CF_POSTGRES_PASSWORD=... cf up ... It is in "
             f"the `.env` next to the compose.yaml that created the volume.{remove}",
+            topic=PASSWORD,
         )
     if _NO_DATABASE.search(error):
         return fail(
@@ -96,6 +203,7 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
             CONFLICT,
             f"the volume {volume} has a database, but under another name: {_fatal(error)}",
             f"Give the name that it was created with: CF_POSTGRES_DB=...{remove}",
+            topic=DATABASE,
         )
     if "no pg_hba.conf entry" in error:
         return fail(
@@ -104,6 +212,7 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
             f"the database of the volume {volume} refuses connections from its services: "
             + _fatal(error),
             f"Its pg_hba.conf has no line for other hosts: host all all all scram-sha-256{remove}",
+            topic=ACCESS,
         )
     return None  # it is still starting, or has no free connection: the services retry
 
@@ -147,6 +256,7 @@ def refused(volume: str, facts: DatabaseFacts, calculator: str) -> Finding:
         f"this build computes those of {calculator}, which cannot be compared with them",
         "Start it as another instance (--instance NAME), or start a build with the calculator "
         f"{names[0]}. Nothing in the volume was changed.",
+        topic=OTHER_CALCULATOR,
     )
 
 
@@ -181,6 +291,7 @@ def collections(place: Place, facts: DatabaseFacts, calculator: str) -> Iterator
             f"{place.instance}: {_service(of_service[0])} {what}: "
             f"{', '.join(map(_faces, of_service))}; the engine computes {calculator}",
             _way_back(place, others) if mixed else _recompute(calculator),
+            topic=MIXED if mixed else OTHERS,
         )
 
 
@@ -188,7 +299,13 @@ def judge(place: Place, facts: DatabaseFacts, calculator: str) -> list[Finding]:
     """The rows of `doctor` for one running database."""
     if facts.collections is None:
         why = facts.error or "no answer"
-        return [warn(NAME, f"the database of {place.instance} could not be read: {why}")]
+        return [
+            warn(
+                NAME,
+                f"the database of {place.instance} could not be read: {why}",
+                topic=UNREAD,
+            )
+        ]
     findings = list(collections(place, facts, calculator))
     if facts.lock is not None and facts.sessions == 0:
         findings.append(
@@ -198,6 +315,7 @@ def judge(place: Place, facts: DatabaseFacts, calculator: str) -> list[Finding]:
                 f"{place.instance}: the schema change lock is held by {facts.lock.holder}, "
                 "which is no longer connected: admin waits for it forever",
                 f"cf restart {place.instance} --all",
+                topic=LOCK,
             )
         )
     count = sum(each.faces for each in facts.collections if not each.demo)

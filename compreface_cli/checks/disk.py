@@ -22,8 +22,61 @@ from compreface_cli.config.paths import WAY_OUT
 from compreface_cli.facts import Facts
 from compreface_cli.facts.host import DiskFact
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 NAME = "disk"
+
+UNWRITABLE = Topic(
+    "folder-unwritable",
+    means="A folder in which `cf` keeps its data cannot be written by this user.",
+    why="Records, projects and models could not be stored.",
+    see="`ls -ld FOLDER`, and `mount | grep FOLDER` for a read-only disk.",
+    ways=(
+        "Set HOME, or XDG_DATA_HOME, XDG_STATE_HOME and XDG_CACHE_HOME, to folders that this "
+        "user can write.",
+        "Give the folder to the user: `sudo chown -R $USER FOLDER`.",
+    ),
+)
+
+FULL = Topic(
+    "disk-full",
+    means="Almost no space is left where `cf` keeps its data.",
+    why="Files could not be written, and what runs soon fails too.",
+    see="`df -h`, and `du -xh FOLDER | sort -h | tail`.",
+    ways=(
+        "`cf prune` removes unused images, environments and models.",
+        "Set XDG_DATA_HOME (or the variable that the message names) to a folder on a larger disk.",
+    ),
+)
+
+LOW = Topic(
+    "disk-low",
+    means="Little space is left where `cf` keeps its data.",
+    why="An environment of the engine with its models takes up to 1 GB.",
+    see="`df -h`.",
+    ways=("`cf prune` removes unused images, environments and models.",),
+)
+
+DOCKER_UNKNOWN = Topic(
+    "docker-disk-unknown",
+    means="The free space at the folder where Docker keeps images and volumes is not known.",
+    why="If it is full, builds and the database fail.",
+    see="On the host of the Docker engine: `df -h /var/lib/docker`.",
+    ways=("Nothing needs to be done if there is enough.",),
+)
+
+DOCKER_FULL = Topic(
+    "docker-disk-full",
+    means="Too little space is left where Docker keeps images and volumes.",
+    why="A build stops half-way, and PostgreSQL ends when it cannot write.",
+    see="`docker system df`, and `df -h /var/lib/docker`.",
+    ways=(
+        "`docker builder prune` empties the build cache, `docker image prune` removes images "
+        "without a name.",
+        "`cf prune` removes engine images that no instance needs.",
+        "Never `docker volume prune`: stopped instances keep their faces in volumes.",
+    ),
+)
 
 # What a build takes: the base image, the layers and the build cache.
 # The wheels of CUDA and cuDNN take 3 GB.
@@ -53,7 +106,13 @@ def judge_folders(disks: Iterable[DiskFact]) -> Iterator[Finding]:
     for fact in facts:
         if fact.refused:
             message = f"{fact.path} cannot be written: {fact.refused}"
-            yield fail(NAME, CONFIGURATION, message, WAY_OUT)
+            yield fail(
+                NAME,
+                CONFIGURATION,
+                message,
+                WAY_OUT,
+                topic=UNWRITABLE,
+            )
     one_each = {fact.device: fact for fact in reversed(facts) if not fact.refused}
     for fact in one_each.values():
         yield judge_folder(fact.path, fact.free)
@@ -62,13 +121,20 @@ def judge_folders(disks: Iterable[DiskFact]) -> Iterator[Finding]:
 def judge_folder(path: str, free: int) -> Finding:
     way = paths.room(Path(path))
     if free < LITTLE:
-        return fail(NAME, HARDWARE, f"only {size(free)} are free at {path}", way)
+        return fail(
+            NAME,
+            HARDWARE,
+            f"only {size(free)} are free at {path}",
+            way,
+            topic=FULL,
+        )
     if free < DATA_FOLDER and paths.moved_by(Path(path)) != "TMPDIR":
         return warn(
             NAME,
             f"only {size(free)} are free at {path}; an engine's environment with its models takes "
             f"up to {size(DATA_FOLDER)}",
             way,
+            topic=LOW,
         )
     return ok(NAME, f"{size(free)} free at {path}")
 
@@ -81,6 +147,7 @@ def judge_root(root: str | None, free: int | None, local: bool, needed: int) -> 
             NAME,
             f"the free space at {where} is not known ({why}); {size(needed)} are needed",
             "On that host: df -h " + (root or "/var/lib/docker"),
+            topic=DOCKER_UNKNOWN,
         )
     if free < needed:
         return fail(
@@ -89,6 +156,7 @@ def judge_root(root: str | None, free: int | None, local: bool, needed: int) -> 
             f"only {size(free)} are free at {where}; {size(needed)} are needed",
             "See what uses the space: docker system df. "
             "Empty the build cache: docker builder prune",
+            topic=DOCKER_FULL,
         )
     return ok(NAME, f"{size(free)} free at {where}")
 

@@ -18,8 +18,108 @@ from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.facts.gpu import Gpu, GpuFacts
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 NAME = "gpu"
+
+NOT_ASKED = Topic(
+    "gpu-unknown",
+    means="The NVIDIA driver of this host was not queried.",
+    why="Whether the build can use a GPU shows only at the start.",
+    see="`nvidia-smi`.",
+    ways=("Nothing needs to be done unless the start fails.",),
+)
+
+NO_DRIVER = Topic(
+    "gpu-no-driver",
+    means="The build computes on a GPU, and this machine has no NVIDIA driver.",
+    why="The engine would end at its start.",
+    see="`nvidia-smi`, and `lspci | grep -i nvidia` for the card itself.",
+    ways=(
+        "Install driver 580 or newer.",
+        "Use a build without a GPU: `cf list-builds --cpu`.",
+    ),
+)
+
+DRIVER_SILENT = Topic(
+    "gpu-driver-silent",
+    means="An NVIDIA driver is installed and does not answer.",
+    why="Mostly its kernel module and its libraries have different versions after an update.",
+    see="`nvidia-smi` prints the reason; `dmesg | grep -i nvrm`.",
+    ways=(
+        "Reboot.",
+        "Install the driver again.",
+    ),
+)
+
+NO_CARD = Topic(
+    "gpu-no-such-card",
+    means="There is no GPU of the index that was asked for.",
+    why="The engine would end at its start.",
+    see="`nvidia-smi -L` lists the cards with their indexes.",
+    ways=("Choose one of them: `--gpu-index N`.",),
+)
+
+TOO_OLD = Topic(
+    "gpu-too-old",
+    means="The card or its driver is older than all packages of ONNX Runtime with CUDA support.",
+    why="No package has code for the card, or its CUDA needs a newer driver.",
+    see="`nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv`.",
+    ways=(
+        "Update the driver.",
+        "Use a build without a GPU: `cf list-builds --cpu`.",
+    ),
+)
+
+WHEELS = Topic(
+    "gpu-wheels",
+    means="The packages that were chosen (`wheels`) have no code for this card or driver.",
+    why="The engine would end with `no kernel image is available`.",
+    see="`nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv`.",
+    ways=("Set CF_WHEELS as the message says, or leave it out, and `cf` chooses.",),
+)
+
+NO_TOOLKIT = Topic(
+    "gpu-no-toolkit",
+    means="Docker cannot give a container a GPU without the NVIDIA container toolkit, which is "
+    "not installed.",
+    why="The container would not start.",
+    see="`nvidia-ctk --version`.",
+    ways=(
+        "Install the toolkit; the message has the address.",
+        "Run the engine as a local process: `--launcher process`.",
+    ),
+)
+
+NOT_CONFIGURED = Topic(
+    "gpu-docker-unconfigured",
+    means="The NVIDIA container toolkit is installed, and Docker does not use it.",
+    why="The container would not start.",
+    see="`docker info | grep -i -A2 -E 'runtimes|cdi'`.",
+    ways=(
+        "`sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker`.",
+    ),
+)
+
+CONTAINER_FAILS = Topic(
+    "gpu-container-fails",
+    means="A container that asks for the GPU does not start.",
+    why="The engine would not start either.",
+    see="`docker run --rm --gpus all IMAGE nvidia-smi`.",
+    ways=(
+        "The message contains the error of Docker; mostly the toolkit or the driver has to "
+        "be repaired.",
+    ),
+)
+
+UNPROVEN = Topic(
+    "gpu-unproven",
+    means="Docker is configured for the GPU, and no container has proven it, since no image is "
+    "here yet.",
+    why="If it fails, the start is rolled back.",
+    see="`docker run --rm --gpus all IMAGE nvidia-smi`.",
+    ways=("Nothing needs to be done unless the start fails.",),
+)
 
 WheelRow = Literal["cpu", "cuda13", "cuda12", "cuda12-legacy"]
 
@@ -53,7 +153,11 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
         yield _remote(facts)
         return
     if facts.gpu is None:
-        yield warn(NAME, "the NVIDIA driver of this host was not queried")
+        yield warn(
+            NAME,
+            "the NVIDIA driver of this host was not queried",
+            topic=NOT_ASKED,
+        )
         return
     trouble = driver_trouble(facts.gpu, plan.gpu_index)
     if trouble is None:
@@ -79,6 +183,7 @@ def driver_trouble(gpu: GpuFacts, index: int) -> Finding | None:
             "the build needs a GPU, and there is no NVIDIA driver "
             f"(no nvidia-smi, no /dev/nvidia0). {card_state}",
             f"Install driver {CUDA13_DRIVER} or newer. {_CPU}",
+            topic=NO_DRIVER,
         )
     if not gpu.gpus:
         why = gpu.smi_error or "nvidia-smi is not installed"
@@ -87,6 +192,7 @@ def driver_trouble(gpu: GpuFacts, index: int) -> Finding | None:
             HARDWARE,
             f"the NVIDIA driver {gpu.driver or 'of unknown version'} does not answer: {why}",
             f"Run nvidia-smi; after a driver update a reboot is needed. {_CPU}",
+            topic=DRIVER_SILENT,
         )
     if all(card.index != index for card in gpu.gpus):
         present = ", ".join(f"{card.index} ({card.name})" for card in gpu.gpus)
@@ -95,6 +201,7 @@ def driver_trouble(gpu: GpuFacts, index: int) -> Finding | None:
             HARDWARE,
             f"there is no GPU {index}; this host has {present}",
             "Choose one of them with --gpu-index.",
+            topic=NO_CARD,
         )
     return None
 
@@ -116,6 +223,7 @@ def card_finding(gpu: GpuFacts, card: Gpu, wheels: str) -> Finding:
                 else f"CUDA 12 needs driver {CUDA12_DRIVER}"
             ),
             _CPU if old_card else f"Update the driver to {CUDA13_DRIVER} or newer. {_CPU}",
+            topic=TOO_OLD,
         )
     # A newer driver runs wheels of an older CUDA; a card that their machine code lacks does not.
     if wheels in (fits, "cpu") or (wheels, fits) == ("cuda12", "cuda13"):
@@ -131,6 +239,7 @@ def card_finding(gpu: GpuFacts, card: Gpu, wheels: str) -> Finding:
             else ""
         )
         + ".",
+        topic=WHEELS,
     )
 
 
@@ -147,6 +256,7 @@ def toolkit_finding(
             "Docker cannot give a container a GPU: the NVIDIA container toolkit is not installed "
             "(no nvidia-ctk, no nvidia-container-runtime-hook)",
             f"Install it: {_INSTALL}",
+            topic=NO_TOOLKIT,
         )
     configured = "nvidia" in docker.runtimes or (docker.cdi_dirs and _cdi_known(gpu, docker))
     if not configured:
@@ -156,6 +266,7 @@ def toolkit_finding(
             "the NVIDIA container toolkit is installed, but Docker is not configured for it "
             "(no nvidia runtime, no CDI device)",
             _CONFIGURE,
+            topic=NOT_CONFIGURED,
         )
     if facts.probe is not None:
         return fail(
@@ -163,11 +274,13 @@ def toolkit_finding(
             HARDWARE,
             f"a container of {facts.probe.image} does not start with the GPU: {facts.probe.error}",
             _CONFIGURE if has_driver else "Repair the driver first.",
+            topic=CONTAINER_FAILS,
         )
     return warn(
         NAME,
         "Docker is configured for the NVIDIA toolkit; whether a container starts with the GPU "
         "is known only after the first start",
+        topic=UNPROVEN,
     )
 
 
@@ -184,6 +297,7 @@ def _remote(facts: Facts) -> Finding:
             NAME,
             "the Docker engine is on another host: whether it can give a container a GPU "
             "is known only after the first start",
+            topic=UNPROVEN,
         )
     if facts.probe.works:
         return ok(NAME, f"a container of {facts.probe.image} starts with the GPU")
@@ -192,6 +306,7 @@ def _remote(facts: Facts) -> Finding:
         HARDWARE,
         f"the Docker engine's host cannot start a container with a GPU: {facts.probe.error}",
         f"Install the driver and the container toolkit there: {_INSTALL} {_CPU}",
+        topic=CONTAINER_FAILS,
     )
 
 

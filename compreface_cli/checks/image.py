@@ -9,8 +9,53 @@ from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DE
 from compreface_cli.facts import Facts
 from compreface_cli.facts.docker import DockerFacts, PullFact
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 NAME = "image"
+
+NOT_OURS = Topic(
+    "image-not-cf",
+    means="The image that the settings name was not built by `cf`.",
+    why="Nothing says which detector and calculator it has, so that its embeddings could be "
+    "mixed with others.",
+    see="`docker image inspect NAME` shows its labels.",
+    ways=(
+        "Name an image that `cf build` made.",
+        "Leave the name out: `cf up` builds one.",
+    ),
+)
+
+OTHER = Topic(
+    "image-other-build",
+    means="The image that the settings name was built from another build than the one to start.",
+    why="It computes other embeddings than the build promises.",
+    see="`docker image inspect NAME` shows its labels.",
+    ways=(
+        "Start the build that it was made from, or the image alone: `cf up --image NAME`.",
+        "Leave the name out: `cf up` builds one.",
+    ),
+)
+
+MISSING = Topic(
+    "image-missing",
+    means="An image is not on this machine and cannot be pulled.",
+    why="The containers that need it cannot be created.",
+    see="`docker image ls`, and `docker pull NAME` shows what the registry says.",
+    ways=(
+        "Load it from a file: `docker load -i FILE`.",
+        "Correct the name or the tag; log in with `docker login` where the registry is private.",
+        "The engine alone needs no image of the stack: `cf up --services core`, or "
+        "`--launcher process`.",
+    ),
+)
+
+UNCERTAIN = Topic(
+    "image-uncertain",
+    means="An image is not on this machine, and its registry did not say whether it can be pulled.",
+    why="The start may fail at the pull. It is then rolled back.",
+    see="`docker pull NAME`.",
+    ways=("Pull it by hand first, or look at the network of the Docker engine.",),
+)
 
 # Parts of Docker's error messages for a registry that could not be reached.
 _UNREACHABLE = (
@@ -50,6 +95,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             FETCH,
             f"the image {plan.image} is not available locally, and --no-build forbids building it",
             "Leave out --no-build, and `cf up` builds it.",
+            topic=MISSING,
         )
     else:
         yield from _obtainable(
@@ -69,6 +115,7 @@ def misfit(plan: Plan, labels: Mapping[str, str]) -> Finding | None:
             CONFIGURATION,
             f"{name} is not an engine built by cf: it lacks the label {LABEL_BUILD}",
             "Name an image that `cf build` made, or leave out the name, and cf builds one.",
+            topic=NOT_OURS,
         )
     pairs = {
         "detector": (labels.get(LABEL_DETECTOR), plan.detector),
@@ -88,6 +135,7 @@ def misfit(plan: Plan, labels: Mapping[str, str]) -> Finding | None:
         + " and ".join(other),
         f"Start the build that it was made from: cf up {build} --image {plan.image}. An image "
         f"whose labels describe its build needs no name, nor CF_BUILD: cf up --image {plan.image}",
+        topic=OTHER,
     )
 
 
@@ -137,6 +185,7 @@ def _obtainable(
             NAME,
             f"{image} ({role}) is not available locally, and whether it can be pulled is not "
             f"known: {why}",
+            topic=UNCERTAIN,
         )
     elif pull.pullable:
         yield ok(NAME, f"{image} can be pulled")
@@ -146,4 +195,5 @@ def _obtainable(
             FETCH,
             f"{image} ({role}) is not available locally and cannot be pulled: {pull.reason}",
             hint,
+            topic=MISSING,
         )

@@ -9,8 +9,30 @@ from compreface_cli.checks.machine import Machine
 from compreface_cli.models.entry import Model
 from compreface_cli.plan import fallbacks
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 NAME = "model"
+
+MISSING = Topic(
+    "model-missing",
+    means="A model of the build is not on this machine, and no address is known from which it "
+    "may be fetched.",
+    why="The engine cannot compute without it.",
+    see="`cf models list`.",
+    ways=(
+        "Supply the file by hand, as the message says, or name a folder or mirror that has "
+        "it: CF_MODELS_MIRROR.",
+        "Use another build: `cf list-builds`.",
+    ),
+)
+
+DAMAGED = Topic(
+    "model-damaged",
+    means="The files of a prepared model have changed since they were made.",
+    why="The engine would compute other embeddings, or not start.",
+    see="`cf models verify`.",
+    ways=("The next `cf up` of its build prepares it again.",),
+)
 
 
 def out_of_reach(plan: Plan) -> list[Finding]:
@@ -29,6 +51,7 @@ def unobtainable(models: Iterable[Model]) -> list[Finding]:
             FETCH,
             f"model {model.name} is not on this machine, and no download address is known for it",
             store.missing_hint(model),
+            topic=MISSING,
         )
         for model in models
         if not store.obtainable(model)
@@ -52,4 +75,5 @@ def doctor(machine: Machine) -> Iterator[Finding]:
             FETCH,
             f"the prepared model {name} is damaged: its files have changed since they were made",
             "The next `cf up` of its build prepares it again.",
+            topic=DAMAGED,
         )

@@ -19,8 +19,80 @@ from compreface_cli.docker.containers import Container, PublishedPort
 from compreface_cli.facts import Facts
 from compreface_cli.facts.host import DOCKERS_OWN, PortFact
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 NAME = "port"
+
+EQUAL = Topic(
+    "ports-equal",
+    means="The UI and the engine were given the same port.",
+    why="Only one of them could bind it.",
+    see="`cf show --resolved` lists both with their origins.",
+    ways=("Give another one: `--core-port N`, or `--core-port auto`.",),
+)
+
+UNKNOWN = Topic(
+    "port-unknown",
+    means="The Docker engine runs on another host, so that only its containers are known, and "
+    "no other program there.",
+    why="If another program holds the port, the start fails and is rolled back.",
+    see="On that host: `ss -ltnp`.",
+    ways=("Nothing needs to be done unless the start fails.",),
+)
+
+INVALID = Topic(
+    "port-invalid",
+    means="The number is not that of a TCP port.",
+    why="Ports are 1 to 65535.",
+    see="The message names the flag or setting.",
+    ways=("Choose a number from 1024 to 65535, or `auto`.",),
+)
+
+TAKEN = Topic(
+    "port-taken",
+    means="A process, a container or another instance listens on the port already.",
+    why="Two programs cannot listen on one port; nothing is started.",
+    see="`ss -ltnp 'sport = :8000'` names the process (as root, all of them), `docker ps` "
+    "the container, `cf status` the instance.",
+    ways=(
+        "Let `cf` choose a free one: `cf up --port auto` (and `--core-port auto`).",
+        "Stop what holds it: `cf down NAME`, `docker stop NAME`, or end the process.",
+        "Set another one for good: `port:` in cf.yaml, or CF_PORT.",
+    ),
+)
+
+SHARED = Topic(
+    "port-shared",
+    means="A container that is stopped now publishes the same port.",
+    why="The two cannot run at the same time: whichever starts second fails.",
+    see="`docker ps -a` lists it with its state.",
+    ways=(
+        "Give this instance another port: `--port auto`.",
+        "Remove the stopped container when it is not needed: `docker rm NAME`.",
+    ),
+)
+
+PRIVILEGED = Topic(
+    "port-privileged",
+    means="The port is below the first one that this user, or a rootless Docker engine, may "
+    "bind (mostly 1024).",
+    why="The kernel reserves these ports for root.",
+    see="`sysctl net.ipv4.ip_unprivileged_port_start` prints the first free one.",
+    ways=(
+        "Choose a port from 1024 on, such as 8080, or `--port auto`.",
+        "Put a reverse proxy that may bind 80 or 443 in front.",
+        "Lower the limit: `sudo sysctl net.ipv4.ip_unprivileged_port_start=80`.",
+    ),
+)
+
+ADDRESS = Topic(
+    "port-address",
+    means="The port cannot be bound on that address, mostly since this machine does not have "
+    "the address.",
+    why="Nothing could reach the service.",
+    see="`ip address` lists the addresses of this machine.",
+    ways=("Choose one of them with `--bind`, or leave it out for 127.0.0.1.",),
+)
 LOOPBACK = "127.0.0.1"
 
 
@@ -45,13 +117,20 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     wanted = published(plan)
     both = clash(plan)
     if both is not None:
-        yield fail(NAME, CONFLICT, both, "Give another --core-port, or --core-port auto.")
+        yield fail(
+            NAME,
+            CONFLICT,
+            both,
+            "Give another --core-port, or --core-port auto.",
+            topic=EQUAL,
+        )
     remote = _uses_docker(plan) and facts.docker is not None and not facts.docker.local
     if remote and wanted:
         yield warn(
             NAME,
             "the Docker engine is on another host: "
             "whether processes there hold these ports is not known",
+            topic=UNKNOWN,
         )
     for flag, address, port in wanted:
         yield from _judge(plan, facts, own, flag, address, port, remote)
@@ -67,6 +146,7 @@ def _judge(
             CONFLICT,
             f"{flag} {port} is not a TCP port",
             f"Choose {flag} between 1024 and 65535.",
+            topic=INVALID,
         )
         return
     holder, stopped, own_holds = _containers(plan, facts, own, address, port)
@@ -75,13 +155,20 @@ def _judge(
         if instance is not None:
             yield _held_by_instance(instance, port, flag)
         else:
-            yield fail(NAME, CONFLICT, f"port {port} is held by {described(holder)}", way_out)
+            yield fail(
+                NAME,
+                CONFLICT,
+                f"port {port} is held by {described(holder)}",
+                way_out,
+                topic=TAKEN,
+            )
         return
     if stopped is not None:
         yield warn(
             NAME,
             f"port {port} also belongs to {described(stopped)}, "
             "which cannot start again while this instance runs",
+            topic=SHARED,
         )
     fact = None if remote else facts.host.ports.get((address, port))
     if fact is None:
@@ -98,6 +185,7 @@ def _judge(
                 CONFLICT,
                 f"port {port} is privileged: this user may not bind it ({fact.error})",
                 f"Choose {flag} between 1024 and 65535.",
+                topic=PRIVILEGED,
             )
     elif (instance := _listening(fact, own)) is not None:
         yield _held_by_instance(instance, port, flag)
@@ -126,6 +214,7 @@ def _held_by_instance(instance: OtherInstance, port: int, flag: str) -> Finding:
         f"port {port} is held by the instance {instance.name}",
         f"Stop it with `cf down {instance.name}`, "
         f"or choose another port: {flag} auto takes a free one.",
+        topic=TAKEN,
     )
 
 
@@ -136,6 +225,7 @@ def _held(fact: PortFact, flag: str, way_out: str, *, docker_answers: bool) -> F
             CONFLICT,
             f"port {fact.port} on {fact.address} cannot be bound: {fact.error}",
             f"Choose an address of this host with --bind, or another port with {flag}.",
+            topic=ADDRESS,
         )
     known = [item for item in fact.listeners if item.pid is not None]
     if known:
@@ -147,7 +237,13 @@ def _held(fact: PortFact, flag: str, way_out: str, *, docker_answers: bool) -> F
     else:
         who = "a process that this user may not see"
         way_out += f" As root, `ss -ltnp 'sport = :{fact.port}'` names it."
-    return fail(NAME, CONFLICT, f"port {fact.port} is held by {who}", way_out)
+    return fail(
+        NAME,
+        CONFLICT,
+        f"port {fact.port} is held by {who}",
+        way_out,
+        topic=TAKEN,
+    )
 
 
 def _containers(
@@ -198,7 +294,11 @@ def _wanted(machine: Machine, number: int, fact: PortFact) -> Finding:
     elif fact.listeners and fact.listeners[0].pid is not None:
         who = f"the process {fact.listeners[0].process} (pid {fact.listeners[0].pid})"
     elif fact.denied:
-        return warn(NAME, f"{what} is privileged: only Docker may bind it ({fact.error})")
+        return warn(
+            NAME,
+            f"{what} is privileged: only Docker may bind it ({fact.error})",
+            topic=PRIVILEGED,
+        )
     elif fact.error and "in use" not in fact.error:
         # Another port does not help when the address is not one of this host.
         return fail(
@@ -206,13 +306,25 @@ def _wanted(machine: Machine, number: int, fact: PortFact) -> Finding:
             CONFLICT,
             f"{what} cannot be bound on {fact.address}: {fact.error}",
             "Choose an address of this host: cf up --bind ADDRESS",
+            topic=ADDRESS,
         )
     else:
         who = "a process that this user may not see"
     message, way_out = f"{what} is held by {who}", f"Choose another port: cf up {wanted.way_out}"
     if wanted.needed:
-        return fail(NAME, CONFLICT, message, way_out)
-    return warn(NAME, message, way_out)
+        return fail(
+            NAME,
+            CONFLICT,
+            message,
+            way_out,
+            topic=TAKEN,
+        )
+    return warn(
+        NAME,
+        message,
+        way_out,
+        topic=TAKEN,
+    )
 
 
 def _container_on(facts: Facts, number: int) -> Container | None:

@@ -7,8 +7,51 @@ from collections.abc import Iterator
 from compreface_cli.checks.base import CONFLICT, Finding, OwnedResources, described, fail, warn
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 NAME = "project"
+
+TAKEN = Topic(
+    "project-taken",
+    means="Containers of the same Compose project name exist that were started from another "
+    "folder.",
+    why="Compose would take them for its own, and replace or remove them.",
+    see="`docker compose ls -a`.",
+    ways=(
+        "Choose another name: `cf up --instance NAME`.",
+        "Stop that project: `docker compose -p PROJECT down`. Its volumes stay.",
+    ),
+)
+
+CONTAINER_TAKEN = Topic(
+    "container-name-taken",
+    means="A container outside of this instance has the name of one of its containers.",
+    why="Docker refuses two containers of one name.",
+    see="`docker ps -a --filter name=NAME`.",
+    ways=(
+        "Choose another name: `cf up --instance NAME`.",
+        "Rename that container: `docker rename NAME NAME-old`.",
+    ),
+)
+
+CRASH_LOOP = Topic(
+    "crash-loop",
+    means="A container ends again and again, and Docker starts it anew each time.",
+    why="The service does not answer, or only for seconds.",
+    see="`cf status` names the reason, `cf logs INSTANCE --explain` shows it in the log.",
+    ways=("See to the reason; then `cf restart INSTANCE --all`.",),
+)
+
+NETWORK_TAKEN = Topic(
+    "network-taken",
+    means="A network of the name that this instance needs belongs to another project.",
+    why="Compose refuses to use it.",
+    see="`docker network inspect NAME`.",
+    ways=(
+        "Choose another name: `cf up --instance NAME`.",
+        "Remove it: `docker network rm NAME`.",
+    ),
+)
 
 
 def container_names(plan: Plan) -> tuple[str, ...]:
@@ -39,6 +82,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             f"the Compose project name {plan.project} is taken: its containers ({names}) "
             f"were started from {where}",
             f"{rename}, or stop that project: docker compose -p {plan.project} down",
+            topic=TAKEN,
         )
     reserved = container_names(plan)
     for container in docker.containers:
@@ -49,12 +93,14 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
                 f"the container name {container.name} is taken by {described(container)}",
                 f"{rename}, or rename that container: "
                 f"docker rename {container.name} {container.name}-old",
+                topic=CONTAINER_TAKEN,
             )
         if own.has(container, plan) and container.state == "restarting":
             yield warn(
                 NAME,
                 f"{container.name} of this instance is in a crash loop: {container.status}",
                 f"Read its last lines: cf logs {plan.instance}",
+                topic=CRASH_LOOP,
             )
     network = f"{plan.project}_default"
     for item in docker.networks:
@@ -65,4 +111,5 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
                 CONFLICT,
                 f"the network {network} exists and belongs to {owner}",
                 f"{rename}, or remove it: docker network rm {network}",
+                topic=NETWORK_TAKEN,
             )

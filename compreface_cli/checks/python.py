@@ -7,8 +7,17 @@ from collections.abc import Iterator
 from compreface_cli.checks.base import CONFIGURATION, Finding, fail, ok
 from compreface_cli.checks.docker import version
 from compreface_cli.checks.machine import Machine
+from compreface_cli.topics import Topic
 
 NAME = "python"
+
+OLD = Topic(
+    "python-old",
+    means="The Python that runs `cf` is older than 3.11.",
+    why="Parts of `cf` do not work with it.",
+    see="`python3 --version`.",
+    ways=("Install a newer Python, and `cf` with it.",),
+)
 MINIMUM = (3, 11)
 
 
@@ -23,4 +32,5 @@ def doctor(machine: Machine) -> Iterator[Finding]:
         CONFIGURATION,
         f"Python {present} is too old; {needed} or newer is needed",
         "Install a newer Python and install cf with it.",
+        topic=OLD,
     )

@@ -8,8 +8,22 @@ from compreface_cli import plugin_table
 from compreface_cli.checks.base import Finding, OwnedResources, ok, warn
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
+from compreface_cli.topics import Topic
 
 NAME = "ui"
+
+INCOMPLETE = Topic(
+    "ui-incomplete",
+    means="The Test page of CompreFace's UI reads age, gender, landmarks and pose of every "
+    "face, and the build has no plugin for one of them.",
+    why="Without age or gender the page shows no faces at all, and no error. API and "
+    "recognition are not affected.",
+    see="The console of the browser has `Cannot read properties of undefined`.",
+    ways=(
+        "Add the plugins that the message lists.",
+        "Ignore it if nobody uses the Test page.",
+    ),
+)
 
 # The page reads these fields of each face without a test for their absence.
 _READ = {
@@ -50,6 +64,7 @@ def judge(plan: Plan) -> Iterator[Finding]:
         f"the Test page of CompreFace's UI will {blank}: it reads {_words(lacks)} of each face, "
         f"which no plugin of the build {plan.build} returns",
         f"Add to `plugins:` ({origin}):\n{lines}\nor start the engine alone: --services core",
+        topic=INCOMPLETE,
     )
 
 

@@ -11,8 +11,32 @@ from compreface_cli.facts import Facts
 from compreface_cli.facts.database import DatabaseFacts
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plugin_table import same_calculator
+from compreface_cli.topics import Topic
 
 NAME = "volume"
+
+FOREIGN = Topic(
+    "volume-foreign",
+    means="A volume of the name that this instance needs exists, and `cf` did not create it "
+    "for this instance.",
+    why="It may hold data of another install, which this one would change.",
+    see="`docker volume inspect NAME` shows its labels and its age, `cf data list` what is in it.",
+    ways=(
+        "Choose another name: `cf up --instance NAME`.",
+        "If it is an install of upstream, `cf adopt` makes it an instance with its data.",
+    ),
+)
+
+IN_USE = Topic(
+    "volume-in-use",
+    means="A running container outside of this instance mounts the volume of the database.",
+    why="Two PostgreSQL servers on one volume corrupt it, and rows are lost without any message.",
+    see="`docker ps -a --filter volume=NAME`.",
+    ways=(
+        "Stop that container first: `docker stop NAME`.",
+        "Choose another name: `cf up --instance NAME`.",
+    ),
+)
 
 
 def in_doubt(plan: Plan, facts: Facts, own: OwnedResources) -> bool:
@@ -52,7 +76,13 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             else "it was not created by cf"
         )
         clean = False
-        yield fail(NAME, CONFLICT, f"the volume {volume.name} already exists: {owner}", rename)
+        yield fail(
+            NAME,
+            CONFLICT,
+            f"the volume {volume.name} already exists: {owner}",
+            rename,
+            topic=FOREIGN,
+        )
     elif in_doubt(plan, facts, own):
         known = own.calculator or made_with
         refusal = _another_calculator(volume.name, known, plan.calculator, facts.database)
@@ -68,6 +98,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
                 f"the volume {volume.name} is mounted by {described(container)}; "
                 "two databases on one volume corrupt it",
                 f"Stop that container first: docker stop {container.name}",
+                topic=IN_USE,
             )
     if clean:
         yield ok(NAME, f"the volume {volume.name} is this instance's and fits {plan.calculator}")
@@ -91,4 +122,5 @@ def _another_calculator(
         f"this build computes those of {wanted}, which cannot be compared with them",
         "Start it as another instance (--instance NAME), or start a build with the calculator "
         f"{known}. Nothing in the volume was changed.",
+        topic=database.OTHER_CALCULATOR,
     )

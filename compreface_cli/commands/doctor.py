@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
             width = max(len(row.check) for row in rows)
             for row in rows:
                 line = Text(f"{row.level:<4}", style=_STYLES[row.level])
-                line.append(f"  {row.check:<{width}}  {row.message}", style="default")
+                line.append(f"  {row.check:<{width}}  {row.tagged}", style="default")
                 console.print(line)
                 if row.hint and row.level != "ok":
                     console.print(Text(f"{'':<{width + 8}}-> {row.hint}"))

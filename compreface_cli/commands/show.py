@@ -168,7 +168,7 @@ def _figures(row: Row) -> dict[str, Any]:
 
 def _warn(findings: Sequence[Finding], out: Output) -> None:
     for finding in findings:
-        out.warning(f"{finding.message}. {finding.hint}.")
+        out.warning(f"{finding.message}. {finding.hint}. [{finding.id}]")
 
 
 def _draw_runtimes(build: BuildFile, instances: Mapping[str, Any], console: Console) -> None:

@@ -26,4 +26,4 @@ def warn(record: Record, known: Deployment | None, out: Output) -> None:
     """Print a warning for each fault in the database of a running instance."""
     for finding in look(record, known):
         if finding.level == "fail":
-            out.warning(f"{finding.message}\n{finding.hint}")
+            out.warning(f"{finding.tagged}\n{finding.hint}")

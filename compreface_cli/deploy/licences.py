@@ -12,9 +12,22 @@ from compreface_cli.models.entry import Model
 from compreface_cli.models.licence import Terms
 from compreface_cli.plan.plan import Plan
 from compreface_cli.terminal.output import Output, one_line
+from compreface_cli.topics import Topic
 
 _FLAG = "--accept-licence"
 _QUESTION = "Accept these terms? [y/N] "
+
+TERMS = Topic(
+    "licence-not-accepted",
+    means="Weights that the build needs have terms that were not accepted yet on this machine.",
+    why="They are fetched only afterwards.",
+    see="`cf models list` shows the licence of each model.",
+    ways=(
+        "`cf up` asks on a terminal; elsewhere give `--accept-licence NAME` or "
+        "`--accept-licence all`.",
+        "Use a build with weights of other terms: `cf list-builds`.",
+    ),
+)
 
 
 def of_plan(plan: Plan, out: Output) -> None:
@@ -34,6 +47,7 @@ def foresee(plan: Plan) -> list[Finding]:
             "licence",
             f"the terms of weights that would be fetched are not accepted yet: {said}",
             f"`cf up` asks about them on a terminal; elsewhere it needs {_flags(left)}",
+            topic=TERMS,
         )
     ]
 

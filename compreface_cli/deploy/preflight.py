@@ -20,6 +20,18 @@ from compreface_cli.models.needed import Download
 from compreface_cli.plan.operations import Options
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan, with_launcher
 from compreface_cli.terminal.output import Output
+from compreface_cli.topics import Topic
+
+KEYS = Topic(
+    "api-keys",
+    means="API keys are set for an engine behind the full stack.",
+    why="CompreFace's api sends no key to the engine, so that it would be refused.",
+    see="`cf config list` shows where `api_keys` is set.",
+    ways=(
+        "Leave the keys out: beside the full stack the engine is on loopback only.",
+        "Start the engine alone: `cf up --services core`.",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +165,8 @@ def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
 def say(warnings: Sequence[Finding], out: Output) -> None:
     """Print the findings on stderr, each as one warning."""
     for finding in warnings:
-        out.warning(f"{finding.message}. {finding.hint}".rstrip(". ") + ".")
+        said = f"{finding.message}. {finding.hint}".rstrip(". ") + "."
+        out.warning(f"{said} [{finding.id}]")
 
 
 def _say_choice(choice: checks.Choice, out: Output) -> None:
@@ -165,4 +178,10 @@ def _say_choice(choice: checks.Choice, out: Output) -> None:
 
 def _keys(plan: Plan) -> Iterator[Finding]:
     if fault := plan.keys_fault():
-        yield fail("api keys", CONFIGURATION, fault, KEYS_WAY_OUT)
+        yield fail(
+            "api keys",
+            CONFIGURATION,
+            fault,
+            KEYS_WAY_OUT,
+            topic=KEYS,
+        )

@@ -13,8 +13,32 @@ from compreface_cli.deploy import preflight, running
 from compreface_cli.plan.plan import Plan
 from compreface_cli.project import writer
 from compreface_cli.terminal.output import Output
+from compreface_cli.topics import Topic
 
 NAME = "folder"
+
+ANOTHER_INSTANCE = Topic(
+    "folder-other-instance",
+    means="The folder holds the rendered project of another instance.",
+    why="Its containers would be recreated under another name, with another, empty volume.",
+    see="`grep ^name: FOLDER/compose.yaml`.",
+    ways=(
+        "Render into another folder.",
+        "Render the same instance anew: `--instance NAME`.",
+    ),
+)
+
+OTHER_CALCULATOR = Topic(
+    "folder-other-calculator",
+    means="The folder was rendered for another calculator than the build computes.",
+    why="The database that runs from it, here or on another machine, may hold embeddings "
+    "that cannot be compared.",
+    see="`grep -i calculator FOLDER/compose.yaml`.",
+    ways=(
+        "Render into another folder, as another instance: `--instance NAME`.",
+        "Remove the folder first if nothing was stored yet.",
+    ),
+)
 
 
 def refuse(plan: Plan, folder: Path, out: Output) -> None:
@@ -61,6 +85,7 @@ def _another_instance(plan: Plan, folder: Path, held: writer.RenderedFor) -> lis
             f"{folder} is the project of the instance '{theirs}', and this one is "
             f"'{plan.instance}': its containers would get another volume",
             f"Render into another folder, or the same instance anew: --instance {theirs}",
+            topic=ANOTHER_INSTANCE,
         )
     ]
 
@@ -74,6 +99,7 @@ def _another_calculator(plan: Plan, folder: Path, calculator: str) -> Finding:
         f"{plan.calculator}, which do not compare with them",
         "Render into another folder, as another instance (--instance NAME). If nothing was stored "
         f"yet, remove the folder first: rm -r {folder}",
+        topic=OTHER_CALCULATOR,
     )
 
 

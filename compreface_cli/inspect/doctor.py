@@ -6,7 +6,7 @@ import importlib.util
 from contextlib import suppress
 
 from compreface_cli import checks, engine_python, facts
-from compreface_cli.checks import Finding, ui_routes
+from compreface_cli.checks import Finding, model_files, ui_routes
 from compreface_cli.checks.base import fail
 from compreface_cli.checks.machine import Environment, Machine, ModelState
 from compreface_cli.config import paths
@@ -57,7 +57,15 @@ def _models(broken: dict[str, str], trouble: list[Finding]) -> dict[str, ModelSt
         accepted.read(store.Places().accepted)
         proofs.check(store.Places())
     except CfError as error:
-        trouble.append(fail("models", error.code, error.message, error.hint or ""))
+        trouble.append(
+            fail(
+                "models",
+                error.code,
+                error.message,
+                error.hint or "",
+                topic=error.topic or model_files.DAMAGED,
+            )
+        )
         return {}
     states: dict[str, ModelState] = {}
     for name in builds.names():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from compreface_cli import resources
-from compreface_cli.checks import Finding, OwnedResources, bind, port, ui
+from compreface_cli.checks import Finding, OwnedResources, bind, files, port, ui
 from compreface_cli.checks.base import CONFIGURATION, CONFLICT, fail, warn
 from compreface_cli.checks.machine import WantedPort
 from compreface_cli.config import settings
@@ -37,7 +37,14 @@ def read() -> tuple[Settings, list[Finding]]:
         except CfError as error:
             rows += refused(error)
             continue
-        rows += [warn(NAME, note.removeprefix("warning: ")) for note in read_settings.notes]
+        rows += [
+            warn(
+                NAME,
+                note.removeprefix("warning: "),
+                topic=files.NOTE,
+            )
+            for note in read_settings.notes
+        ]
         values = {**read_settings.values, **values}
         if part is settings.resolve:
             break
@@ -67,7 +74,15 @@ def ports(chosen: Settings) -> tuple[dict[tuple[str, int], WantedPort], list[Fin
             wanted = WantedPort("the engine's port", way_out=f"{flag} auto")
         wanted_ports[address, number] = wanted
     if both := port.clash(plan):
-        rows.append(fail(port.NAME, CONFLICT, both, "Set another port or core_port."))
+        rows.append(
+            fail(
+                port.NAME,
+                CONFLICT,
+                both,
+                "Set another port or core_port.",
+                topic=port.EQUAL,
+            )
+        )
     return wanted_ports, rows
 
 
@@ -86,7 +101,16 @@ def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
 def refused(error: CfError) -> list[Finding]:
     """The rows of an error: one for each fault of a file."""
     messages = error.message.splitlines() if "faults" in error.details else [error.message]
-    return [fail(NAME, error.code, message, error.hint or _WAY_OUT) for message in messages]
+    return [
+        fail(
+            NAME,
+            error.code,
+            message,
+            error.hint or _WAY_OUT,
+            topic=error.topic or files.SETTINGS,
+        )
+        for message in messages
+    ]
 
 
 def _parts() -> Iterator[_Part]:
@@ -116,6 +140,7 @@ def _mirror() -> Iterator[Finding]:
             CONFIGURATION,
             f"environment CF_MODELS_MIRROR: {fault}",
             "Set it to a folder that exists or to an https:// address, or leave it out.",
+            topic=files.SETTINGS,
         )
     if fault := mirrors.mirror_fault(os.environ.get(mirrors.VARIABLE, "")):
         yield fail(
@@ -123,4 +148,5 @@ def _mirror() -> Iterator[Finding]:
             CONFIGURATION,
             f"environment {mirrors.VARIABLE}: {fault}",
             "Set it to the address of a mirror of Docker Hub, or leave it out.",
+            topic=files.SETTINGS,
         )

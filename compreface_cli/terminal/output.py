@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from compreface_cli import topics
 from compreface_cli.errors import CfError, InterruptedByUser
 from compreface_cli.terminal.stdout import written
 
@@ -170,6 +171,8 @@ class Output:
         self._print(f"{label}{error.message}", "bold red")
         if error.hint:
             self._print(error.hint)
+        if more := topics.more(*error.topics):
+            self._print(more)
 
     def ask(self, question: str) -> str | None:
         """The user's answer; None without a terminal, and with `--json`."""

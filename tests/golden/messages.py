@@ -69,10 +69,13 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
 def text(said: object) -> str:
     """What was raised or returned, as the golden file has it: its kind and exit code first."""
     if isinstance(said, CfError):
-        return _with_hint(f"{type(said).__name__}, exit code {said.code}", said.message, said.hint)
+        ids = "".join(f" [{topic.id}]" for topic in said.topics)
+        head = f"{type(said).__name__}, exit code {said.code}{ids}"
+        return _with_hint(head, said.message, said.hint)
     if isinstance(said, Finding):
         code = f", exit code {said.code}" if said.code else ""
-        return _with_hint(f"{said.check}: {said.level}{code}", said.message, said.hint)
+        id_ = f" [{said.id}]" if said.topic else ""
+        return _with_hint(f"{said.check}: {said.level}{code}{id_}", said.message, said.hint)
     if isinstance(said, list | tuple):
         return "\n".join(text(row) for row in said)
     return str(said)
