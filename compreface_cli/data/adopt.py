@@ -82,15 +82,14 @@ def adopt(what: str, wanted: Wanted, options: Options, out: Output) -> Adoption:
         name = _name(wanted, install)
         with running.instances().lock(name, command):
             _refuse_taken(name)
-            with _database(install, options, out) as opened:
-                found = _recognised(install, name, wanted, options, out, opened)
-                _judge(found, wanted, out)
-                if options.dry_run:
-                    return Adoption(found)
-                for line in shown(found):
-                    out.note(line)
-                _confirm(found, wanted, out)
-                found, agreement = _proven(found, options, out, opened)
+            found = _checked(_recognised(install, name, wanted, options, out), options, out)
+            _judge(found, wanted, out)
+            if options.dry_run:
+                return Adoption(found)
+            for line in shown(found):
+                out.note(line)
+            _confirm(found, wanted, out)
+            found, agreement = _proven(found, options, out)
             return Adoption(found, _switch(found, options, out), agreement)
 
 
@@ -204,27 +203,37 @@ def _database(install: Install, options: Options, out: Output) -> Iterator[Serve
 
 
 def _recognised(
-    install: Install, name: str, wanted: Wanted, options: Options, out: Output, opened: Server
+    install: Install, name: str, wanted: Wanted, options: Options, out: Output
 ) -> Found:
+    """The install's build, settings and stored faces."""
     values, secrets, notes = recognise.settings_of(install)
-    with out.waiting("Reading the database"):
-        faces = stored_faces.stored(opened, "").faces
-    build, cause = (wanted.build, "--build says so") if wanted.build else ("", "")
-    if not build:
-        build, cause = recognise.build_of(install, faces)
-    flags = {"build": build, "instance": name, "accept_licence": wanted.accept_licence or None}
-    plan = up.resolve(
-        flags, out, options, adopted=(values, f"instance, adopted from {install.from_words}")
-    )
+    where = f"instance, adopted from {install.from_words}"
+    with _database(install, options, out) as server:
+        build, cause = (wanted.build, "--build says so") if wanted.build else ("", "")
+        if not build:
+            with out.waiting("Reading the database"):
+                faces = stored_faces.stored(server, "").faces
+            build, cause = recognise.build_of(install, faces)
+        flags = {
+            "build": build,
+            "instance": name,
+            "accept_licence": wanted.accept_licence or None,
+        }
+        plan = up.resolve(flags, out, options, adopted=(values, where))
+        with out.waiting("Reading the database"):
+            stored = stored_faces.stored(server, plan.calculator)
     image_of = str(values.get("postgres_image", ""))
-    on = data.Data(install.volume, image_of, opened.user, opened.database)
+    on = data.Data(install.volume, image_of, server.user, server.database)
     plan = data.on(plan, on, secrets.get("postgres_password", ""))
     plan = replace(plan, secrets={**secrets, **plan.secrets})
-    giving_way = frozenset(member.container for member in install.members.values())
-    look = preflight.inspect(plan, None, options, out, giving_way=giving_way)
-    with out.waiting("Reading the database"):
-        stored = stored_faces.stored(opened, look.plan.calculator)
-    return Found(install, look.plan, cause, values, stored, tuple(notes), look.warnings)
+    return Found(install, plan, cause, values, stored, tuple(notes))
+
+
+def _checked(found: Found, options: Options, out: Output) -> Found:
+    """The same with ports decided; raises PreflightError where the instance could not start."""
+    giving_way = frozenset(member.container for member in found.install.members.values())
+    look = preflight.inspect(found.plan, None, options, out, giving_way=giving_way)
+    return replace(found, plan=look.plan, findings=look.warnings)
 
 
 def _judge(found: Found, wanted: Wanted, out: Output) -> None:
@@ -276,15 +285,16 @@ def _confirm(found: Found, wanted: Wanted, out: Output) -> None:
         raise UsageError("nothing was adopted", hint="Nothing was changed.")
 
 
-def _proven(found: Found, options: Options, out: Output, opened: Server) -> tuple[Found, Agreement]:
+def _proven(found: Found, options: Options, out: Output) -> tuple[Found, Agreement]:
     """The agreement of the new engine, beside whatever runs; fetches all that the switch needs."""
     plan, _ = fetching.fetched(found.plan, out, options.accept_hash)
     missing = [name for name in plan.stack_images.values() if image.find(name) is None]
     if missing:
         pulls.obtain_all(missing, report=out.note, waiting=out.waiting, pull=False)
     with beside.engine_beside(plan, out, options) as endpoint:
-        with out.waiting("Comparing stored faces"):
-            agreement = stored_faces.agreement(opened, endpoint, found.stored.sample)
+        with _database(found.install, options, out) as server:
+            with out.waiting("Comparing stored faces"):
+                agreement = stored_faces.agreement(server, endpoint, found.stored.sample)
     if agreement.compared:
         out.note(f"The new engine: {agreement.words}")
     if not agreement.holds:
