@@ -82,8 +82,9 @@ def adopt(what: str, wanted: Wanted, options: Options, out: Output) -> Adoption:
         name = _name(wanted, install)
         with running.instances().lock(name, command):
             _refuse_taken(name)
-            found = _checked(_recognised(install, name, wanted, options, out), options, out)
+            found = _recognised(install, name, wanted, options, out)
             _judge(found, wanted, out)
+            found = _checked(found, options, out)
             if options.dry_run:
                 return Adoption(found)
             for line in shown(found):

@@ -21,6 +21,7 @@ from unittest import mock
 from compreface_cli.checks.base import Finding
 from compreface_cli.errors import CfError
 from tests.golden import (
+    adopt_messages,
     builds_messages,
     checks_messages,
     convert_messages,
@@ -58,6 +59,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "registry": registry_messages.CASES,
     "docker": docker_messages.CASES,
     "instances": instances_messages.CASES,
+    "adopt": adopt_messages.CASES,
     "photos": photos_messages.CASES,
     "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,
