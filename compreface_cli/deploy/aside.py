@@ -25,7 +25,9 @@ from compreface_cli.terminal.output import Output
 _STOP_S = 60  # until a database or a Java service is killed
 _FREE_S = 90.0  # a temporary server needs up to a minute to shut down
 _RUNS_S = 20.0  # a container that ends at once has done so by then
+_ANSWERS_S = 60.0
 _POLL_S = 0.2
+_READY = "pg_isready -q -h 127.0.0.1 && echo ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def give_back(name: str, record: Record, adopted: Adopted, out: Output) -> Given
         if each.service == DATABASE:
             free(adopted.volume, but=[each.container])
         cli.run("start", each.container, doing=f"start {each.name}")
+        if each.service == DATABASE:
+            _wait_until_it_answers(each)
     with out.waiting("Waiting for upstream's services"):
         _wait_until_running(starting)
     return GivenBack(
@@ -141,6 +145,19 @@ def _stop(present: list[Container]) -> None:
                 doing="stop upstream's services",
                 timeout_s=_STOP_S + 60,
             )
+
+
+def _wait_until_it_answers(database: Aside) -> None:
+    """Until PostgreSQL accepts connections, or for a while.
+
+    The others end without it, and come back at other addresses than upstream's nginx remembers.
+    """
+    deadline = time.monotonic() + _ANSWERS_S
+    words = ("exec", database.container, "sh", "-c", _READY)
+    while time.monotonic() < deadline:
+        if cli.run(*words, doing="ask the database", check=False).strip() == "ready":
+            return
+        time.sleep(_POLL_S)
 
 
 def _wait_until_running(started: list[Aside]) -> None:

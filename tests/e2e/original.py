@@ -170,6 +170,11 @@ class Original:
         assert done.returncode == 0, done.stderr
 
     def up(self) -> None:
+        # nginx keeps the addresses of its start, and the api ends where it meets no database.
+        self.compose("up", "-d", "compreface-postgres-db")
+        ready = "pg_isready -q -h 127.0.0.1 && echo ready"
+        asks = ("exec", self.database, "sh", "-c", ready)
+        wait_until(lambda: self.docker(*asks, check=False) == "ready")
         self.compose("up", "-d")
         self.ready()
 
