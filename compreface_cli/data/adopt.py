@@ -301,7 +301,8 @@ def _proven(found: Found, options: Options, out: Output) -> tuple[Found, Agreeme
     if not agreement.holds:
         raise DataRefusedError(
             f"the engine of {plan.build} does not agree with the stored faces: {agreement.words} "
-            f"(needed: {agreement.share:.0%} with a cosine of {agreement.limit})",
+            f"(needed: {agreement.share:.0%} with a cosine of {agreement.limit}, and a median of "
+            f"{stored_faces.MIN_MEDIAN})",
             hint="Nothing was switched. Another build may be the right one: --build BUILD",
             details=agreement.as_dict(),
         )
