@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "restart": "Restart an instance.",
     "rm": "Remove instances, or your own builds and their images.",
     "prune": "Remove unused images, environments and models.",
+    "data": "List, back up, restore and move face data.",
     "status": "Show the instances.",
     "logs": "Print the last log lines of an instance.",
     "scan": "Find the faces in photographs.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -63,8 +62,9 @@ ACCESS = Topic(
 MIXED = Topic(
     "faces-mixed",
     means="One service holds faces of several calculators.",
-    why="After the next restart of the api, every recognition in it answers 400, with either "
-    "engine, until the foreign rows are gone.",
+    why="With vectors of two lengths every recognition in it answers 400 after the next restart of "
+    "the api, with either engine. With vectors of one length it answers, but takes people for one "
+    "another.",
     see="`cf status` names the service and the counts.",
     ways=(
         "`cf data repair INSTANCE` shows the rows, takes a backup, and computes them anew or "
@@ -262,13 +262,10 @@ def refused(volume: str, facts: DatabaseFacts, calculator: str) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a database runs, for the commands in a hint."""
+    """Where a database runs."""
 
     instance: str
     database: str  # its container
-    api: str  # the container of the api
-    user: str = "postgres"
-    name: str = "frs"
 
 
 def collections(place: Place, facts: DatabaseFacts, calculator: str) -> Iterator[Finding]:
@@ -290,7 +287,7 @@ def collections(place: Place, facts: DatabaseFacts, calculator: str) -> Iterator
             DATA,
             f"{place.instance}: {_service(of_service[0])} {what}: "
             f"{', '.join(map(_faces, of_service))}; the engine computes {calculator}",
-            _way_back(place, others) if mixed else _recompute(calculator),
+            _ways(place.instance, others, mixed=mixed),
             topic=MIXED if mixed else OTHERS,
         )
 
@@ -332,35 +329,17 @@ def _service(faces: Collection) -> str:
     return f'"{faces.service}"' + (f' of "{faces.application}"' if faces.application else "")
 
 
-def _recompute(calculator: str) -> str:
-    return (
-        "Start the build with their calculator, or delete these subjects in the UI and add their "
-        f"photographs again for {calculator}."
-    )
-
-
-def _way_back(place: Place, others: Sequence[Collection]) -> str:
-    """Commands that delete the other calculators' rows, embedding first, and restart the api."""
-    lines = ["Remove the faces of the other calculator, then add their photographs again:"]
-    who = f"-U {shlex.quote(place.user)} -d {shlex.quote(place.name)}"
-    psql = f"docker exec {place.database} psql {who} -c"
-    for faces in others:
-        statement = (
-            "with gone as (delete from embedding e using subject s, model m where "  # noqa: S608
-            f"s.id = e.subject_id and m.api_key = s.api_key and m.id = {faces.service_id} and "
-            f"e.calculator = {_literal(faces.calculator)} returning e.id, e.img_id), "
-            "pictures as (delete from img i using gone where i.id = gone.img_id and not exists "
-            "(select from embedding o where o.img_id = i.id and o.id not in (select id from gone)))"
-            " select count(*) as faces_removed from gone"
+def _ways(instance: str, others: Sequence[Collection], *, mixed: bool) -> str:
+    if all(faces.demo for faces in others):
+        return (
+            "Remove the faces that were added to CompreFace's demo service, in its UI: the demo's "
+            "own are of no engine's calculator."
         )
-        lines.append(f"{psql} {shlex.quote(statement)}")
-    lines.append(f"docker restart {place.api}")
-    return "\n".join(lines)
-
-
-def _literal(text: str) -> str:
-    """An SQL literal that can stand between a shell's single quotes."""
-    return "'" + text.replace("'", "''") + "'" if "$" in text else f"$${text}$$"
+    repair = (
+        f"cf data repair {instance} computes them anew from their photographs, or moves them out "
+        "into a backup."
+    )
+    return repair if mixed else f"Start the build with their calculator. {repair}"
 
 
 def _fatal(error: str) -> str:

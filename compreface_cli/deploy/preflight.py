@@ -57,11 +57,13 @@ def inspect(
     *,
     left: Sequence[Deployment] = (),
     giving_way: frozenset[str] = frozenset(),
+    other_data: bool = False,
 ) -> Preflight:
     """Check the plan on this host; raises PreflightError with all failed findings.
 
     `old` is the record of the instance. `left`: the deployments that an interrupted run left of it.
     `giving_way`: ids of containers that stop before it starts.
+    `other_data`: it will start on another database than the one that is there now.
     """
     with out.waiting("Checking this machine"):
         before = [running.deployment(old)] if old is not None and old.deployment else []
@@ -79,6 +81,8 @@ def inspect(
         if old is not None:
             findings += calculator.judge(settled, seen, old)
         findings += [*_keys(settled), *model_files.out_of_reach(plan)]
+        if not other_data:
+            findings += _schema(settled, seen, old)
     checks.raise_for(findings)
     if settled.launcher == "compose":
         project_folder.refuse_broken(settled)
@@ -160,6 +164,22 @@ def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
     if of_database.holds_nothing(folder):
         return database.DatabaseFacts(collections=())
     return database.at_rest(plan.volume, image, plan.stack["postgres_db"])
+
+
+def _schema(plan: Plan, seen: facts.Facts, old: Record | None) -> Iterator[Finding]:
+    """The refusal of an admin that is older than the schema of the running database."""
+    admin = plan.stack_images.get("compreface-admin", "")
+    before = (old.deployment.get("data") or {}) if old is not None else {}
+    if not admin or (before.get("images") or {}).get("compreface-admin") == admin:
+        return  # the start itself asks a database that does not run yet
+    from compreface_cli.launchers.database import SERVICE, newer_schema
+
+    listed = seen.docker.containers if seen.docker else ()
+    own = (each for each in listed if each.project == plan.project and each.state == "running")
+    runs = next((each for each in own if each.service == SERVICE), None)
+    if runs is not None:
+        finding = newer_schema(plan.instance, admin, database.look(runs.id).changes)
+        yield from filter(None, (finding,))
 
 
 def say(warnings: Sequence[Finding], out: Output) -> None:

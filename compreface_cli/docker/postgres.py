@@ -30,13 +30,16 @@ _OPTIONS = "-c lc_messages=C -c client_min_messages=warning -c jit=off"
 # Runs a program with the password of the container's environment.
 _WITH_LOGIN = 'export PGPASSWORD="${POSTGRES_PASSWORD-}"; exec "$@"'
 # The same, and ends the program as soon as its stdin is closed, which the end of `cf` does.
+# The shell waits for all that it has started: PostgreSQL is process 1 in its container, adopts what
+# is left, and takes the end of that by a signal for a crash of its own, which ends every session.
 _UNTIL_CLOSED = """
 export PGPASSWORD="${POSTGRES_PASSWORD-}"
 exec 3<&0
 "$@" 3<&- </dev/null & program=$!
-(cat <&3 >/dev/null; kill "$program") 2>/dev/null & watch=$!
+(while read -r _ <&3; do :; done; kill "$program") 2>/dev/null & watch=$!
 wait "$program"; code=$?
 kill "$watch" 2>/dev/null
+wait "$watch" 2>/dev/null
 exit "$code"
 """
 # Waits for a line, so that nothing works on the volume before `cf` has seen who else mounts it.

@@ -34,6 +34,12 @@ _LOCK = (
     " 'since', coalesce(to_char(lockgranted, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS'), '')))"
     " from public.databasechangeloglock where locked limit 1;"
 )
+# Each change set as "NUMBER ID", the number of its file db.changelog-NUMBER.yaml; ids repeat.
+CHANGE = "regexp_replace(filename, '^.*db[.]changelog-|[.]yaml$', '', 'g') || ' ' || id"
+_CHANGES = (
+    f"select jsonb_build_object('changes', coalesce(jsonb_agg({CHANGE} order by orderexecuted),"  # noqa: S608
+    " '[]')) from public.databasechangelog;"
+)
 # Liquibase keeps its connection open while it holds its lock.
 _SESSIONS = (
     "select jsonb_build_object('sessions', count(*)) from pg_stat_activity where"
@@ -42,6 +48,7 @@ _SESSIONS = (
 )
 _TABLES = f"""
 select to_regclass('public.databasechangeloglock') is not null as has_lock,
+       to_regclass('public.databasechangelog') is not null as has_changes,
        to_regclass('public.embedding') is not null as has_faces, {_OLD} as is_old \\gset
 """
 # The first connection is made like those of the services: over the network, with their password.
@@ -56,6 +63,9 @@ echo @found; "$@" 2>&1 <<'END'
 {_TABLES}
 \\if :has_lock
 {_LOCK}
+\\endif
+\\if :has_changes
+{_CHANGES}
 \\endif
 {_SESSIONS}
 select jsonb_build_object('old', :'is_old'::boolean);
@@ -127,6 +137,7 @@ class DatabaseFacts:
     lock: Lock | None = None
     sessions: int | None = None  # of other programs
     old: bool = False  # the schema of a CompreFace before 0.6
+    changes: tuple[str, ...] | None = None  # of the schema, in order; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +230,7 @@ def read_folder(text: str) -> DataFolder:
 
 def _facts(documents: Mapping[str, Any], error: str, login: str | None) -> DatabaseFacts:
     rows, lock = documents.get("collections"), documents.get("lock")
+    changes = documents.get("changes")
     try:
         return DatabaseFacts(
             error=error or ("" if rows is not None else "its answer has no collections"),
@@ -227,6 +239,7 @@ def _facts(documents: Mapping[str, Any], error: str, login: str | None) -> Datab
             lock=Lock(str(lock["holder"]), str(lock["since"])) if lock else None,
             sessions=documents.get("sessions"),
             old=bool(documents.get("old")),
+            changes=None if changes is None else tuple(map(str, changes)),
         )
     except (KeyError, TypeError, ValueError) as error:
         return DatabaseFacts(error=f"its answer is not understood: {error!r}", login=login)

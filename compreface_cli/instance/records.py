@@ -46,6 +46,10 @@ class Record:
     touched: Sequence[str] = field(default_factory=list)  # services that are stopped or recreated
     command: str = ""  # the command line of the `cf` that is starting or stopping it
     adopted: Mapping[str, Any] = field(default_factory=dict)  # deploy/adoption.py: of upstream's
+    # setting -> image of the stack that `cf upgrade` or `cf rollback` chose; `cf up` keeps it
+    images: Mapping[str, str] = field(default_factory=dict)
+    history: Sequence[Mapping[str, Any]] = field(default_factory=list)  # instance/history.py
+    task: Mapping[str, Any] = field(default_factory=dict)  # what `command` needs to go on
     schema: int = SCHEMA
 
     @property

@@ -60,6 +60,7 @@ class ComposeLauncher:
                 "volume": plan.volume if plan.services == "full" else None,
                 "database": _database(plan),
                 "calculator": remembered(plan),
+                "images": plan.stack_images,
             },
         )
 

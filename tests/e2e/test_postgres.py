@@ -143,6 +143,21 @@ def test_a_program_ends_in_its_container_with_the_block(
         assert "987" not in processes(docker, server.container)
 
 
+def test_a_program_leaves_nothing_that_the_database_takes_for_a_crash(
+    docker: Docker, image: str, volume: str
+) -> None:
+    with running(docker, image, volume) as container:
+        server = postgres.of_container(container)
+        with Session(server) as session:
+            with program(server, "pg_dump", "-Fc", doing="dump") as stream:
+                stream.read()
+            with pytest.raises(KeyError):
+                cut_off(server)
+            time.sleep(1)
+            assert session.value("select 7") == 7
+        assert "terminated by signal" not in docker("logs", container)
+
+
 def cut_off(server: postgres.Server) -> None:
     with program(server, "sh", "-c", "echo x; exec sleep 987", doing="wait") as stream:
         stream.read(1)

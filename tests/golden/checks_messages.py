@@ -59,7 +59,7 @@ FACENET = {
 CORP = "corp/core:1"
 PROCESS: dict[str, Any] = {"launcher": "process", "services": "core", "port": 3000}
 CUDA: dict[str, Any] = {"device": "cuda", "gpu_index": 0, "wheels": "cuda13"}
-PLACE = database.Place("x", "cf-x-compreface-postgres-db-1", "cf-x-compreface-api-1")
+PLACE = database.Place("x", "cf-x-compreface-postgres-db-1")
 CALCULATOR = OURS["compreface-cli.calculator"]
 FACES = Collection("People", 7, "Front door", CALCULATOR, 3, False)
 OTHERS_FACES = replace(FACES, calculator="facenet.Calculator", faces=1)

@@ -34,6 +34,7 @@ from tests.golden import (
     registry_messages,
     sharing_messages,
     sources_messages,
+    upkeep_messages,
     weights_messages,
 )
 
@@ -64,6 +65,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,
     "sources": sources_messages.CASES,
+    "upkeep": upkeep_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
 

@@ -6,8 +6,8 @@ from importlib import import_module
 
 import typer
 
-# module -> name of its function `run`, which is the subcommand
-SUBCOMMANDS: tuple[str, ...] = ()
+# Each has a module of its name with an underscore, whose function `run` is the subcommand.
+SUBCOMMANDS: tuple[str, ...] = ("backup", "repair", "clean", "delete")
 
 
 def register(app: typer.Typer) -> None:
