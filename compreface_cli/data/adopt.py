@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compreface_cli import locks
@@ -14,10 +14,11 @@ from compreface_cli.checks import Finding
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings_table import BY_KEY
-from compreface_cli.data import recognise, stored_faces
+from compreface_cli.data import api_check, recognise, stored_faces
 from compreface_cli.data.stored_faces import Agreement, Stored
 from compreface_cli.deploy import aside, beside, fetching, preflight, running, up
-from compreface_cli.docker import image, postgres, pulls
+from compreface_cli.deploy.run_record import RunRecord
+from compreface_cli.docker import containers, image, postgres, pulls
 from compreface_cli.docker.postgres import Server
 from compreface_cli.errors import ConflictError, DataRefusedError, FetchError, UsageError
 from compreface_cli.facts import upstream
@@ -25,6 +26,7 @@ from compreface_cli.facts.upstream import DATABASE, Install
 from compreface_cli.instance import adopted as kept
 from compreface_cli.instance.adopted import Adopted, Aside
 from compreface_cli.instance.records import Record, now
+from compreface_cli.instance.state import Deployment
 from compreface_cli.plan import data
 from compreface_cli.plan.operations import Options
 from compreface_cli.plan.plan import Plan
@@ -220,7 +222,7 @@ def _recognised(
             "instance": name,
             "accept_licence": wanted.accept_licence or None,
         }
-        plan = up.resolve(flags, out, options, adopted=(values, where))
+        plan = up.resolved(settings.resolve(flags).under(values, where), out, options)
         with out.waiting("Reading the database"):
             stored = stored_faces.stored(server, plan.calculator)
     image_of = str(values.get("postgres_image", ""))
@@ -342,8 +344,8 @@ def _switch(found: Found, options: Options, out: Output) -> up.Result:
         undo.push("upstream's containers", lambda: _put_back(name, adopted, out))
         store.save(record_of(adopted))
         adopted = aside.stand_aside(adopted, lambda each: store.save(record_of(each)), out)
-        result = up.under_lock(plan, options, out)
-        _recognises(found, result, out)
+        command = f"cf adopt {install.from_words}"
+        result = up.under_lock(plan, options, out, change=_Check(command))
         record = store.load(name)
         assert record is not None  # noqa: S101 - it has just been started
         done = replace(adopted, state="adopted", stopping=False)
@@ -360,8 +362,27 @@ def _put_back(name: str, adopted: Adopted, out: Output) -> None:
     forget(name, out)
 
 
-def _recognises(found: Found, result: up.Result, out: Output) -> None:
-    """Have a stored face recognised through the api, with the key of its service."""
+@dataclass
+class _Check:
+    """What is checked of the new instance beyond a known face: a stored one, through the api."""
+
+    command: str
+    images: Mapping[str, str] = field(default_factory=dict)
+    replaces_data: bool = False
+
+    def begin(self, record: RunRecord, undo: CleanUp) -> None:
+        pass
+
+    def check(self, new: Deployment) -> None:
+        """Raise UnhealthyError if the api does not recognise a face that it has stored."""
+        container = next(
+            item
+            for item in containers.of_project(str(new.data["project"]))
+            if item.service == DATABASE
+        )
+        assert new.ui is not None  # noqa: S101 - the full stack
+        calculator = str(new.data["calculator"][0])
+        api_check.check(postgres.of_container(container.id), new.ui, calculator)
 
 
 def _asides(install: Install) -> Sequence[Aside]:

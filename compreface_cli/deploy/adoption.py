@@ -38,9 +38,12 @@ def with_settings(chosen: Settings) -> Settings:
     """The settings with those that the instance was adopted with, weaker than flags and CF_*."""
     name = chosen.get("instance") or Path(str(chosen.get("build"))).stem
     try:
-        adopted = kept.of(running.instances().load(name))
+        record = running.instances().load(name)
     except CfError:
         return chosen  # a damaged record is reported where it matters
-    if adopted is None:
+    adopted = kept.of(record)
+    if record is None or adopted is None:
         return chosen
-    return chosen.under(adopted.settings, f"instance, adopted from {adopted.from_words}")
+    # `cf upgrade` and `cf rollback` have chosen these since.
+    own = {key: value for key, value in adopted.settings.items() if key not in record.images}
+    return chosen.under(own, f"instance, adopted from {adopted.from_words}")

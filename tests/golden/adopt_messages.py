@@ -29,6 +29,7 @@ from tests.cli.fake_facts import plan
 
 Case = Callable[[Path], object]
 
+_ADOPT, _RELEASE = "compreface_cli.data.adopt", "compreface_cli.data.release"
 CALCULATOR = "facenet.Calculator"
 VOLUME = "faces_postgres-data"
 MEMBER = Member(
@@ -135,7 +136,7 @@ def _folder(text: str | None, answer: str | CfError = "") -> Case:
         if text is not None:
             (here / "docker-compose.yml").write_text(text)
         said = mock.Mock(side_effect=[answer])
-        with _docker(), mock.patch.object(upstream.cli, "run", said):
+        with _docker(), mock.patch("compreface_cli.facts.upstream.cli.run", said):
             return upstream.find(str(here))
 
     return case
@@ -154,8 +155,8 @@ def _release(record: Callable[[], object], faces: Mapping[str, int] | None = Non
         at_rest = mock.MagicMock()
         with (
             mock.patch.object(stored_faces, "stored", return_value=stored),
-            mock.patch.object(release.containers, "of_project", return_value=[]),
-            mock.patch.object(release.postgres, "at_rest", at_rest),
+            mock.patch(f"{_RELEASE}.containers.of_project", return_value=[]),
+            mock.patch(f"{_RELEASE}.postgres.at_rest", at_rest),
         ):
             return release.release("faces", Output())
 
@@ -164,7 +165,7 @@ def _release(record: Callable[[], object], faces: Mapping[str, int] | None = Non
 
 def _no_image(_: Path) -> object:
     stopped = replace(INSTALL, members={DATABASE: replace(MEMBER, state="exited")})
-    with mock.patch.object(adopt.image, "find", return_value=None):
+    with mock.patch(f"{_ADOPT}.image.find", return_value=None):
         with adopt._database(stopped, Options(dry_run=True), Output()) as server:
             return server
 
@@ -172,27 +173,31 @@ def _no_image(_: Path) -> object:
 def _apart(_: Path) -> object:
     agreement = Agreement(3, (0.1234, 0.2, 0.3), ("Bob",))
     with (
-        mock.patch.object(adopt.fetching, "fetched", side_effect=lambda plan, *_: (plan, ())),
-        mock.patch.object(adopt.image, "find", return_value=object()),
-        mock.patch.object(adopt.beside, "engine_beside", mock.MagicMock()),
-        mock.patch.object(adopt.stored_faces, "agreement", return_value=agreement),
-        mock.patch.object(adopt.postgres, "of_container", return_value=Server("1", "a", "b")),
+        mock.patch(f"{_ADOPT}.fetching.fetched", side_effect=lambda plan, *_: (plan, ())),
+        mock.patch(f"{_ADOPT}.image.find", return_value=object()),
+        mock.patch(f"{_ADOPT}.beside.engine_beside", mock.MagicMock()),
+        mock.patch(f"{_ADOPT}.stored_faces.agreement", return_value=agreement),
+        mock.patch(f"{_ADOPT}.postgres.of_container", return_value=Server("1", "a", "b")),
     ):
         return adopt._proven(_found(), Options(), Output(quiet=True))
+
+
+def _call(function: Callable[..., object], *given: object) -> object:
+    return function(*given)
 
 
 def _in_use(_: Path) -> object:
     other = Container("9", "other", "running", "", volumes=(VOLUME,))
     with mock.patch.multiple(aside, users_of=lambda volume: [other], _FREE_S=0.0):
-        return aside.free(VOLUME)
+        return _call(aside.free, VOLUME)
 
 
 def _ended(_: Path) -> object:
     with (
-        mock.patch.object(aside.containers, "inspect", return_value=[]),
+        mock.patch("compreface_cli.deploy.aside.containers.inspect", return_value=[]),
         mock.patch.object(aside, "_RUNS_S", 0.0),
     ):
-        return aside._wait_until_running(list(ADOPTED.services))
+        return _call(aside._wait_until_running, list(ADOPTED.services))
 
 
 def _asked(answer: str | None, ask: Callable[[Output], object]) -> Case:
@@ -247,7 +252,10 @@ CASES: Final[Mapping[str, Case]] = {
     "adopt: not confirmed": lambda _: adopt._confirm(_found(), Wanted(), Output(json_mode=True)),
     "adopt: refused by the user": _asked("n", lambda out: adopt._confirm(_found(), Wanted(), out)),
     # What is adopted
-    "adopt: a name that is taken": lambda _: (_saved(), adopt._refuse_taken("faces"))[1],
+    "adopt: a name that is taken": lambda _: (
+        _saved(),
+        _call(adopt._refuse_taken, "faces"),
+    )[1],
     "adopt: adopted already": lambda _: (
         _saved(),
         adopt._settled(INSTALL, "faces", Options(), Output()),
