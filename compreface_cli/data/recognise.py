@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from compreface_cli.builds import builds
@@ -53,17 +52,6 @@ _IMAGES = (
     (API, "api_image"),
     (UI, "fe_image"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Recognised:
-    """The build with the reason for it, and the settings; `notes` are for the user."""
-
-    build: str
-    cause: str
-    settings: Mapping[str, Any]
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    notes: tuple[str, ...] = ()
 
 
 def settings_of(install: Install) -> tuple[dict[str, Any], dict[str, str], list[str]]:

@@ -114,8 +114,10 @@ def _of_folder(folder: Path) -> Install:
         for row in rows
         if _label(row, PROJECT) == project and _label(row, FOLDER) in (str(folder), "")
     ]
+    if not own:  # it may have been started under another project name
+        own = [row for row in rows if _label(row, FOLDER) == str(folder)]
     if own:
-        return _of_rows(project, own)
+        return _of_rows(_label(own[0], PROJECT), own)
     # Renamed since: the containers have the fixed names of its file, and a folder that is gone.
     names = {str(service.get("container_name")) for service in services.values()}
     moved = [
