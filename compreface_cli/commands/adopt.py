@@ -52,7 +52,9 @@ def adopt(
     accept_licence: AcceptLicence = None,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Make an instance of an install of CompreFace, with its settings, passwords and volume.
+    """Make an instance of an install of upstream.
+
+    Its settings, passwords and volume are kept.
 
     The new engine is checked with the stored faces beside the running one before anything stops.
     """

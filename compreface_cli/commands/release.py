@@ -30,7 +30,7 @@ def release(
     ] = False,
     json_mode: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Give an adopted install back: stop the instance, start upstream's containers as they were."""
+    """Give an adopted install back as it was."""
     from compreface_cli.data import release as deploy
 
     out = Output(json_mode=json_mode)
