@@ -9,12 +9,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from compreface_cli.checks import database as checks
+from compreface_cli.checks import volume
 from compreface_cli.cleanup import Report
 from compreface_cli.docker import cli, client, containers
 from compreface_cli.docker.containers import Container
 from compreface_cli.errors import ConflictError, DataRefusedError, UnhealthyError
 from compreface_cli.facts import database as facts
 from compreface_cli.instance.state import Deployment
+from compreface_cli.topics import Topic
+
+NOT_STARTED = Topic(
+    "database-not-started",
+    means="The database did not start.",
+    why="The services that need it are not started. Its volume is left unchanged.",
+    see="`cf logs INSTANCE --service postgres --explain`.",
+    ways=(
+        "See to what its log says.",
+        "A full disk and another version of PostgreSQL are the most frequent causes.",
+    ),
+)
 
 SERVICE = "compreface-postgres-db"
 _API = "compreface-api"
@@ -82,7 +95,9 @@ class _Database:
         while True:
             container = self.container()
             if container is None:
-                raise UnhealthyError("the database's container vanished right after its start")
+                raise UnhealthyError(
+                    "the database's container vanished right after its start", topic=NOT_STARTED
+                )
             state = containers.service_state(container)
             if state.state == "running" and (state.healthy or container.health == "none"):
                 break
@@ -98,6 +113,7 @@ class _Database:
                 raise UnhealthyError(
                     f"the database does not start: {state.detail or state.state}",
                     details={"service": state.name},
+                    topic=NOT_STARTED,
                 )
             time.sleep(_POLL_S)
         contents = facts.look(container.id)
@@ -125,6 +141,7 @@ class _Database:
                     f"the database's schema is being changed by {contents.lock.holder}, which does "
                     f"not finish (since {contents.lock.since})",
                     hint="End that program; the next start frees its lock.",
+                    topic=checks.LOCK,
                 )
             if waited > _SILENT_S and not reported:
                 reported = True
@@ -141,7 +158,8 @@ class _Database:
         error = facts.free_lock(container.id, lock)
         if error:
             raise UnhealthyError(
-                f"the lock of the database's schema is held {who}, and cannot be freed: {error}"
+                f"the lock of the database's schema is held {who}, and cannot be freed: {error}",
+                topic=checks.LOCK,
             )
         self.report(f"  freed the lock of an interrupted schema change: it was held {who}")
         return True
@@ -150,13 +168,13 @@ class _Database:
         nothing = bool(contents.login) and checks.holds_nothing(facts.folder_in(container.id))
         refused = checks.login(self.volume, contents, nothing=nothing)
         if refused is not None:
-            raise ConflictError(refused.message, hint=refused.hint)
+            raise ConflictError(refused.message, hint=refused.hint, topic=refused.topic)
         calculator = str((self.deployment.data.get("calculator") or [""])[0])
         if not calculator:
             return
         if checks.takes(contents, calculator) is False:
             finding = checks.refused(self.volume, contents, calculator)
-            raise DataRefusedError(finding.message, hint=finding.hint)
+            raise DataRefusedError(finding.message, hint=finding.hint, topic=finding.topic)
         where = place(self.deployment)
         for finding in checks.collections(where, contents, calculator) if where else ():
             self.report(f"warning: {finding.message}\n{finding.hint}")
@@ -182,6 +200,7 @@ class _Database:
                 f"the first start on the volume {self.volume} was interrupted, and other "
                 "containers use it too, so that it is not created again",
                 hint=f"docker ps -a --filter volume={self.volume} shows them.",
+                topic=volume.IN_USE,
             )
 
 
