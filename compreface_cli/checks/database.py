@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from compreface_cli.checks.base import CONFLICT, DATA, Finding, fail, ok, warn
+from compreface_cli.checks.password import fits
 from compreface_cli.facts.database import Collection, DatabaseFacts, DataFolder
 from compreface_cli.plugin_table import same_calculator
 from compreface_cli.topics import Topic
@@ -63,8 +63,9 @@ ACCESS = Topic(
 MIXED = Topic(
     "faces-mixed",
     means="One service holds faces of several calculators.",
-    why="After the next restart of the api, every recognition in it answers 400, with either "
-    "engine, until the foreign rows are gone.",
+    why="With vectors of two lengths every recognition in it answers 400 after the next restart of "
+    "the api, with either engine. With vectors of one length it answers, but takes people for one "
+    "another.",
     see="`cf status` names the service and the counts.",
     ways=(
         "`cf data repair INSTANCE` shows the rows, takes a backup, and computes them anew or "
@@ -217,6 +218,22 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
     return None  # it is still starting, or has no free connection: the services retry
 
 
+def login_at_rest(facts: DatabaseFacts, user: str, password: str) -> str:
+    """The error that a login with this password would give, in PostgreSQL's words; "" for none.
+
+    Of a database that does not run, by the digests that it has stored; what is not known is "".
+    """
+    if _NO_DATABASE.search(facts.error):
+        return f"FATAL:  {facts.error}"
+    if facts.roles is None:
+        return ""
+    if user not in facts.roles:
+        return f'FATAL:  role "{user}" does not exist'
+    if fits(facts.roles[user], user, password) is False:
+        return f'FATAL:  password authentication failed for user "{user}"'
+    return ""
+
+
 def foreign(facts: DatabaseFacts, calculator: str) -> tuple[Collection, ...]:
     """The collections of other calculators, without CompreFace's demo."""
     return tuple(
@@ -245,30 +262,63 @@ def rows(collections: Iterable[Collection]) -> str:
     return ", ".join(f"{_faces(faces)} in {_service(faces)}" for faces in collections)
 
 
-def refused(volume: str, facts: DatabaseFacts, calculator: str) -> Finding:
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What a refused calculator's hint names: `builds` that fit, whose data it is, what was wanted.
+
+    `instance`: whose data it is, "" for a volume that no instance of cf was made with. `data`: what
+    `--data` named, "" without.
+    """
+
+    builds: Sequence[str] = ()
+    instance: str = ""
+    wanted: str = "BUILD"
+    data: str = ""
+
+
+def refused(
+    volume: str, facts: DatabaseFacts, calculator: str, ways: Ways | None = None
+) -> Finding:
     """The refusal of a calculator whose embeddings cannot be compared with the volume's."""
     others = foreign(facts, calculator)
     names = sorted({faces.calculator for faces in others})
     return fail(
         "volume",
         DATA,
-        f"the volume {volume} holds embeddings of {' and '.join(names)} ({rows(others)}); "
+        f"the volume {volume} holds {_embeddings(sum(faces.faces for faces in others))} of "
+        f"{' and '.join(names)} ({rows(others)}); "
         f"this build computes those of {calculator}, which cannot be compared with them",
-        "Start it as another instance (--instance NAME), or start a build with the calculator "
-        f"{names[0]}. Nothing in the volume was changed.",
+        ways_on(names[0], ways or Ways()),
         topic=OTHER_CALCULATOR,
+    )
+
+
+def ways_on(calculator: str, ways: Ways) -> str:
+    """The three ways on where embeddings of `calculator` are stored and another is wanted."""
+    fits = f"a build with the calculator {calculator} (`cf list-builds` shows all)"
+    build = ways.builds[0] if ways.builds else "BUILD"
+    name = ways.instance or "NAME"
+    up = f"cf up {build} --data {ways.data}" if ways.data else f"cf up {build} --instance {name}"
+    if ways.builds:
+        fits = f"a build whose calculator fits: {up}"
+        if len(ways.builds) > 1:
+            fits += f" (or {', '.join(ways.builds[1:])})"
+    migrate = f"cf data migrate {name} --to {ways.wanted}"
+    if not ways.instance:
+        migrate = f"{up} --instance NAME, then {migrate}"
+    return (
+        f"Nothing in the volume was changed. Three ways on:\n- {fits}\n"
+        f"- new embeddings from the stored images: {migrate}\n"
+        f"- an instance with a volume of its own: cf up {ways.wanted} --instance NEW"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a database runs, for the commands in a hint."""
+    """Where a database runs."""
 
     instance: str
     database: str  # its container
-    api: str  # the container of the api
-    user: str = "postgres"
-    name: str = "frs"
 
 
 def collections(place: Place, facts: DatabaseFacts, calculator: str) -> Iterator[Finding]:
@@ -290,7 +340,7 @@ def collections(place: Place, facts: DatabaseFacts, calculator: str) -> Iterator
             DATA,
             f"{place.instance}: {_service(of_service[0])} {what}: "
             f"{', '.join(map(_faces, of_service))}; the engine computes {calculator}",
-            _way_back(place, others) if mixed else _recompute(calculator),
+            _ways(place.instance, others, mixed=mixed),
             topic=MIXED if mixed else OTHERS,
         )
 
@@ -324,6 +374,10 @@ def judge(place: Place, facts: DatabaseFacts, calculator: str) -> list[Finding]:
     ]
 
 
+def _embeddings(count: int) -> str:
+    return f"{count} embedding{'' if count == 1 else 's'}"
+
+
 def _faces(faces: Collection) -> str:
     return f"{faces.faces} {'face' if faces.faces == 1 else 'faces'} of {faces.calculator}"
 
@@ -332,35 +386,17 @@ def _service(faces: Collection) -> str:
     return f'"{faces.service}"' + (f' of "{faces.application}"' if faces.application else "")
 
 
-def _recompute(calculator: str) -> str:
-    return (
-        "Start the build with their calculator, or delete these subjects in the UI and add their "
-        f"photographs again for {calculator}."
-    )
-
-
-def _way_back(place: Place, others: Sequence[Collection]) -> str:
-    """Commands that delete the other calculators' rows, embedding first, and restart the api."""
-    lines = ["Remove the faces of the other calculator, then add their photographs again:"]
-    who = f"-U {shlex.quote(place.user)} -d {shlex.quote(place.name)}"
-    psql = f"docker exec {place.database} psql {who} -c"
-    for faces in others:
-        statement = (
-            "with gone as (delete from embedding e using subject s, model m where "  # noqa: S608
-            f"s.id = e.subject_id and m.api_key = s.api_key and m.id = {faces.service_id} and "
-            f"e.calculator = {_literal(faces.calculator)} returning e.id, e.img_id), "
-            "pictures as (delete from img i using gone where i.id = gone.img_id and not exists "
-            "(select from embedding o where o.img_id = i.id and o.id not in (select id from gone)))"
-            " select count(*) as faces_removed from gone"
+def _ways(instance: str, others: Sequence[Collection], *, mixed: bool) -> str:
+    if all(faces.demo for faces in others):
+        return (
+            "Remove the faces that were added to CompreFace's demo service, in its UI: the demo's "
+            "own are of no engine's calculator."
         )
-        lines.append(f"{psql} {shlex.quote(statement)}")
-    lines.append(f"docker restart {place.api}")
-    return "\n".join(lines)
-
-
-def _literal(text: str) -> str:
-    """An SQL literal that can stand between a shell's single quotes."""
-    return "'" + text.replace("'", "''") + "'" if "$" in text else f"$${text}$$"
+    repair = (
+        f"cf data repair {instance} computes them anew from their photographs, or moves them out "
+        "into a backup."
+    )
+    return repair if mixed else f"Start the build with their calculator. {repair}"
 
 
 def _fatal(error: str) -> str:

@@ -149,7 +149,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         MODEL_MISSING,
         _CORE,
-        r"No such file|FileNotFoundError|needs the model .* does not exist|is not an existing folder",
+        r"No such file|FileNotFoundError|needs the model .* does not exist|"
+        r"is not an existing folder",
         "a file is missing",
     ),
     Row(WRONG_ARCHITECTURE, _CORE, r"exec format error", "its image is for another architecture"),

@@ -11,6 +11,8 @@ from dataclasses import asdict, replace
 from compreface_cli.deploy import running
 from compreface_cli.deploy.observe import digest
 from compreface_cli.engine.known_answer import KnownAnswer
+from compreface_cli.instance import history
+from compreface_cli.instance.history import Versions
 from compreface_cli.instance.records import Record, now
 from compreface_cli.instance.state import Deployment
 from compreface_cli.plan.plan import Plan
@@ -20,7 +22,7 @@ from compreface_cli.terminal.output import Output
 class RunRecord:
     """Of one run for a settled plan; `old`: the record before it."""
 
-    def __init__(self, plan: Plan, old: Record | None) -> None:
+    def __init__(self, plan: Plan, old: Record | None, command: str = "") -> None:
         self._plan, self._old = plan, old
         self._store = running.instances()
         self._record = Record(
@@ -34,7 +36,9 @@ class RunRecord:
             previous_record=asdict(old) if old else None,
             plan=plan.as_dict(),
             engine_env=old.engine_env if old else "",
-            command=f"cf up {plan.build}",
+            command=command or f"cf up {plan.build}",
+            images=old.images if old else {},
+            history=old.history if old else [],
         )
 
     @property
@@ -66,14 +70,30 @@ class RunRecord:
         """Save that these may be in the middle of a stop if the run is interrupted from now on."""
         self._change(touched=list(services))
 
-    def finish(self, start_s: Mapping[str, float]) -> None:
-        """Save the new instance as running; `start_s`: seconds that each service took."""
+    def task(self, **needs: object) -> None:
+        """Save what the command needs to go on if the run is interrupted from now on."""
+        self._change(task={**self._record.task, **needs})
+
+    def finish(
+        self,
+        start_s: Mapping[str, float],
+        runs: Versions | None = None,
+        images: Mapping[str, str] | None = None,
+    ) -> None:
+        """Save the new instance as running; `start_s`: seconds that each service took.
+
+        `images`: of the stack that were chosen for this instance; None: those of before.
+        """
         known = self._old.start_s if self._old else {}
+        if runs is not None:
+            self._record = history.with_present(self._record, runs)
         self._change(
             phase="running",
             previous_record=None,
             touched=[],
             command="",
+            task={},
+            images=self._record.images if images is None else dict(images),
             start_s={**known, **start_s},
         )
 

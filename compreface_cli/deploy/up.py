@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from compreface_cli import leftovers
 from compreface_cli.builds import builds, imported
@@ -20,6 +20,7 @@ from compreface_cli.config import paths, settings
 from compreface_cli.config.settings import Settings
 from compreface_cli.deploy import (
     databases,
+    existing_data,
     fetching,
     image_alone,
     licences,
@@ -28,6 +29,7 @@ from compreface_cli.deploy import (
     running,
     steps,
     unfinished,
+    versions,
 )
 from compreface_cli.deploy import ports as ports_of
 from compreface_cli.deploy.preflight import Preflight
@@ -61,12 +63,30 @@ class Result:
     downloads: tuple[Download, ...] = ()  # for models, before anything else
 
 
+class Change(Protocol):
+    """What another command adds to a start, such as `cf upgrade`."""
+
+    command: str
+    images: Mapping[str, str]  # of the stack, for the record: setting -> image
+    replaces_data: bool  # `begin` puts another database in the place of the present one
+
+    def begin(self, record: RunRecord, undo: CleanUp) -> None:
+        """Called once all is prepared, before anything stops."""
+
+    def check(self, new: Deployment) -> None:
+        """Called once all services are ready; an error rolls the start back."""
+
+
 def resolve(flags: Mapping[str, Any], out: Output, options: Options | None = None) -> Plan:
     """The plan for these flags; prints notes on upstream's keys and settings without effect.
 
     An image without a build is pulled where it is absent, unless `options` ask for a dry run.
     """
-    chosen = settings.resolve(flags)
+    return resolved(settings.resolve(flags), out, options)
+
+
+def resolved(chosen: Settings, out: Output, options: Options | None = None) -> Plan:
+    """`resolve` for settings that are merged already."""
     for note in chosen.notes:
         out.note(note)
     if name := image_alone.asked(chosen):
@@ -80,6 +100,7 @@ def resolve(flags: Mapping[str, Any], out: Output, options: Options | None = Non
     if asked:
         out.note(f"Launcher: compose, because {asked}")
         plan = replace(plan, launcher="compose")
+    plan = existing_data.on_data(plan, chosen, out)
     services = chosen.given("services")
     ignored = services is not None and services.value == "full" and services.layer != "flag"
     if plan.launcher == "process" and services is not None and ignored:
@@ -122,7 +143,7 @@ def _asks_for_docker(plan: Plan) -> str:
 def up(plan: Plan, options: Options, out: Output) -> Result:
     """Start the instance of `plan`. Raises a CfError after it rolled back all changes."""
     if options.dry_run:
-        return _dry_run(plan, options, out)
+        return dry_run(plan, options, out)
     with interruptible(), running.instances().lock(plan.instance, f"cf up {plan.build}"):
         return under_lock(plan, options, out)
 
@@ -133,31 +154,38 @@ def under_lock(
     out: Output,
     *,
     data_back: Callable[[], None] | None = None,
+    change: Change | None = None,
 ) -> Result:
     """`up` for a caller that holds the instance's lock and is interruptible.
 
     `data_back` undoes what the caller has changed in the database: a failure calls it before the
-    previous instance starts again.
+    previous instance starts again. `change`: what another command adds to the start.
     """
     for prefix in ("cf-build-", "cf-plan-", "cf-trial-", "cf-beside-"):
         leftovers.sweep(prefix)
     record = running.record_of(plan.instance)
     done = unfinished.cut_off(record)
     old = unfinished.settle(plan.instance, record, out)
-    plan = ports_of.settled(plan, old)
+    plan = _settled_plan(plan, old, change)
     if old is not None and old.phase == "running":
         known = running.deployment(old)
         running.launcher(known.launcher).resume(known, out.note)
         if result := _unchanged(plan, old, options, out, done):
             return result
-    look = preflight.inspect(plan, old, options, out)
+    replaced = change is not None and change.replaces_data
+    look = preflight.inspect(plan, old, options, out, other_data=replaced)
     look, options = _with_files(look, options, out)
     # It may run with the same fallbacks already.
     if look.plan.replaced and old is not None and old.phase == "running":
         if result := _unchanged(look.plan, old, options, out, done):
             return result
     listed = operations(look.plan, observe.observe(look, old, options), options)
-    return _execute(look, old, listed, options, out, done, data_back)
+    return _execute(look, old, listed, options, out, done, data_back, change)
+
+
+def _settled_plan(plan: Plan, old: Record | None, change: Change | None) -> Plan:
+    """The plan with the ports and versions of its instance, where it does not choose them."""
+    return ports_of.settled(plan if change else versions.settled(plan, old), old)
 
 
 def _unchanged(
@@ -192,13 +220,14 @@ def _of_models(plan: Plan, options: Options) -> Options:
     return replace(options, accept_hash=fetching.accepted_hashes(plan, options.accept_hash))
 
 
-def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
+def dry_run(plan: Plan, options: Options, out: Output, change: Change | None = None) -> Result:
+    """What `up` would do; nothing is changed."""
     record = running.record_of(plan.instance)
     first, old = unfinished.cut_off(record), unfinished.foresee(record)
     if record is not None and record.unfinished and record.command:
         out.note(f"An earlier `{record.command}` was cut off; `cf up` puts that right first")
     restored = bool(first) and old is not None and old.phase == "running"
-    plan = ports_of.settled(plan, old)
+    plan = _settled_plan(plan, old, change)
     if old is not None and old.phase == "running":
         if restored and observe.wanted_as(plan, old, options) is not None:
             return Result(plan, "dry run", operations=first)
@@ -206,7 +235,8 @@ def _dry_run(plan: Plan, options: Options, out: Output) -> Result:
         if same is not None:
             return _as_it_is(same, (), out)
     left = unfinished.deployments(record) if record is not None and first else ()
-    look = preflight.inspect(plan, old, options, out, left=left)
+    replaced = change is not None and change.replaces_data
+    look = preflight.inspect(plan, old, options, out, left=left, other_data=replaced)
     if look.plan.launcher == "compose":
         from compreface_cli.deploy import render_place
 
@@ -250,6 +280,7 @@ def _execute(
     out: Output,
     done: tuple[Operation, ...],
     data_back: Callable[[], None] | None,
+    change: Change | None,
 ) -> Result:
     """Carry out the operations; a failure rolls them back and restores the previous instance."""
     plan, executed = look.plan, list(done)
@@ -257,7 +288,8 @@ def _execute(
         previous = Previous(old, out, options.timeout_s)
         if previous.runs:
             undo.left = f"'{plan.instance}' runs as before"
-        record, images = RunRecord(plan, old), CleanUp(out.note)
+        record = RunRecord(plan, old, change.command if change else "")
+        images = CleanUp(out.note)
         # Registered first, so undone last, after the old project folder is back in place.
         undo.push("the record", lambda: record.put_back(undo.failures, out))
         record.begin()
@@ -284,11 +316,16 @@ def _execute(
         launch = steps.Launch(
             new, answer, previous, record, limit_s, out, undo, beside, new_images=new_images
         )
+        if change is not None:
+            change.begin(record, undo)
         for verb, group in steps.grouped(each for each in listed if each.verb in steps.LAUNCHING):
             steps.LAUNCHING[verb](launch, [each.target for each in group])
             executed += group
+        if change is not None:
+            change.check(new)
 
-        record.finish(launch.start_s)
+        runs = versions.present(new, plan.as_dict(), plan.build)
+        record.finish(launch.start_s, runs, change.images if change else None)
         undo.commit(f"'{plan.instance}' runs")
         _discard(previous, new, plan)
         return Result(

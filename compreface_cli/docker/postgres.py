@@ -311,22 +311,46 @@ class Session:
         )
 
 
+class Printed:
+    """The stdout of a program in a container: its end is the program's success.
+
+    `read` raises a CfError with the last lines of stderr at the end of what a failed program has
+    printed, so that nobody takes a part for the whole.
+    """
+
+    def __init__(self, child: Popen[bytes], errors: IO[bytes], doing: str) -> None:
+        self._child = child
+        self._errors = errors
+        self._doing = doing
+
+    def read(self, size: int = -1, /) -> bytes:
+        assert self._child.stdout is not None  # noqa: S101 - it is a pipe
+        data = self._child.stdout.read(size)
+        if len(data) < size or size < 0:
+            self.check()
+        return data
+
+    def check(self) -> None:
+        """Wait for the program's end; raises a CfError if it failed."""
+        if code := self._child.wait():
+            raise cli.failure(self._doing, _tail(self._errors), code=code)
+
+
 @contextmanager
-def program(server: Server, *arguments: str, doing: str) -> Iterator[IO[bytes]]:
+def program(server: Server, *arguments: str, doing: str) -> Iterator[Printed]:
     """The stdout of a program in the container, which is killed there when the block or `cf` ends.
 
     Raises a CfError with its last lines if it fails.
     """
     words = server.exec(*arguments, script=_UNTIL_CLOSED)
-    with tempfile.TemporaryFile() as errors:
-        with cli.process(*words, doing=doing, errors=errors) as child:
-            assert child.stdout is not None  # noqa: S101 - it is a pipe
-            yield child.stdout
-            while child.stdout.read(_READ_BYTES):
-                pass
-            code = child.wait()
-        if code:
-            raise cli.failure(doing, _tail(errors), code=code)
+    with (
+        tempfile.TemporaryFile() as errors,
+        cli.process(*words, doing=doing, errors=errors) as child,
+    ):
+        printed = Printed(child, errors, doing)
+        yield printed
+        while printed.read(_READ_BYTES):
+            pass
 
 
 @contextmanager

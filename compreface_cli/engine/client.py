@@ -102,13 +102,34 @@ class EngineClient:
         query: dict[str, str] = {"face_plugins": ",".join(plugins), "limit": str(limit)}
         if min_score is not None:
             query["det_prob_threshold"] = repr(min_score)
-        response = self._request(
-            "POST",
-            "/find_faces",
-            params=query,
-            files={"file": (filename, picture, "application/octet-stream")},
-        )
+        response = self._post("/find_faces", picture, filename, query)
         return {**self._read(response), "truncated": _truncated(response)}
+
+    def send(
+        self,
+        path: str,
+        picture: bytes,
+        *,
+        filename: str,
+        query: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """The JSON object that answers a photograph sent to `path`, also one of CompreFace's api.
+
+        Raises as `scan` does.
+        """
+        return self._read(self._post(path, picture, filename, query, timeout_s))
+
+    def _post(
+        self,
+        path: str,
+        picture: bytes,
+        filename: str,
+        query: Mapping[str, str] | None,
+        timeout_s: float | None = None,
+    ) -> httpx2.Response:
+        files = {"file": (filename, picture, "application/octet-stream")}
+        return self._request("POST", path, params=query, files=files, timeout_s=timeout_s)
 
     def _request(
         self,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from compreface_cli.checks import Finding, schema, volume
 from compreface_cli.checks import database as checks
-from compreface_cli.checks import volume
 from compreface_cli.cleanup import Report
-from compreface_cli.docker import cli, client, containers
+from compreface_cli.config import paths
+from compreface_cli.docker import cli, client, containers, image
 from compreface_cli.docker.containers import Container
 from compreface_cli.errors import ConflictError, DataRefusedError, UnhealthyError
 from compreface_cli.facts import database as facts
+from compreface_cli.instance import history
+from compreface_cli.instance.records import Instances
 from compreface_cli.instance.state import Deployment
 from compreface_cli.topics import Topic
 
@@ -30,7 +33,7 @@ NOT_STARTED = Topic(
 )
 
 SERVICE = "compreface-postgres-db"
-_API = "compreface-api"
+_ADMIN = "compreface-admin"
 _DATA = "/var/lib/postgresql/data"
 _POLL_S = 0.2
 _STARTS = 3  # a server that has ended so often will not start
@@ -51,7 +54,7 @@ def ready(
     if database.runs():
         contents = database.wait(anew=None)
     else:
-        existed = not new_volume and database.volume_exists()
+        existed = not new_volume and database.may_be_remade()
         up(SERVICE)
         contents = database.wait(anew=(lambda: up(SERVICE)) if existed else None)
     database.admit(contents)
@@ -62,8 +65,19 @@ def place(deployment: Deployment) -> checks.Place | None:
     known, project = deployment.data.get("database"), deployment.data.get("project")
     if not known:
         return None
-    names = (f"{project}-{SERVICE}-1", f"{project}-{_API}-1")
-    return checks.Place(deployment.instance, *names, known["user"], known["name"])
+    return checks.Place(deployment.instance, f"{project}-{SERVICE}-1")
+
+
+def newer_schema(instance: str, admin: str, changes: Sequence[str] | None) -> Finding | None:
+    """The refusal of an admin image that is older than the schema; None: it may start.
+
+    `changes`: the change sets of the database.
+    """
+    if not admin or not changes:
+        return None
+    records, _ = Instances(paths.instances_dir()).all()
+    known = history.recorded(records, image.id_of(admin))
+    return schema.judge(instance, admin, changes, known)
 
 
 @dataclass
@@ -86,8 +100,10 @@ class _Database:
         container = self.container()
         return container is not None and container.state == "running"
 
-    def volume_exists(self) -> bool:
-        return client.find("volumes", self.volume) is not None
+    def may_be_remade(self) -> bool:
+        """Whether the volume is there and the project's own, so that it can be made again."""
+        existing = self.deployment.data.get("existing_data")
+        return not existing and client.find("volumes", self.volume) is not None
 
     def wait(self, *, anew: Callable[[], None] | None) -> facts.DatabaseFacts:
         """The facts of the database once it answers; `anew` starts it on an empty volume."""
@@ -169,6 +185,10 @@ class _Database:
         refused = checks.login(self.volume, contents, nothing=nothing)
         if refused is not None:
             raise ConflictError(refused.message, hint=refused.hint, topic=refused.topic)
+        admin = (self.deployment.data.get("images") or {}).get(_ADMIN, "")
+        too_new = newer_schema(self.deployment.instance, admin, contents.changes)
+        if too_new is not None:
+            raise DataRefusedError(too_new.message, hint=too_new.hint, topic=too_new.topic)
         calculator = str((self.deployment.data.get("calculator") or [""])[0])
         if not calculator:
             return

@@ -1,7 +1,7 @@
 """Lines that the services wrote when they failed, with the ID of what each means.
 
-Most were provoked with the images of CompreFace 1.2.0 (Java 17, PostgreSQL 11.5, nginx 1.22) and with
-this engine; those of a GPU, of another architecture and of damaged files are as users reported them.
+Most were provoked with the images of CompreFace 1.2.0 (Java 17, PostgreSQL 11.5, nginx 1.22) and
+this engine; those of a GPU, of another architecture and of damaged files are as users report them.
 """
 
 from __future__ import annotations
@@ -144,6 +144,42 @@ LINES: tuple[tuple[str, str, str], ...] = (
         "database-unreachable",
     ),
     (
+        "admin",
+        "Caused by: java.net.UnknownHostException: nowhere",
+        "database-unreachable",
+    ),
+    (
+        "admin",
+        'Caused by: org.postgresql.util.PSQLException: FATAL: role "nobody" does not exist',
+        "database-user",
+    ),
+    (
+        "admin",
+        "Caused by: org.postgresql.util.PSQLException: FATAL: no pg_hba.conf entry for host "
+        '"172.18.0.5", user "postgres", database "frs", SSL off',
+        "database-access",
+    ),
+    (
+        "admin",
+        "Caused by: org.postgresql.util.PSQLException: FATAL: the database system is starting up",
+        "database-starting",
+    ),
+    (
+        "admin",
+        "Caused by: liquibase.exception.ValidationFailedException: Validation Failed:",
+        "schema-changed",
+    ),
+    (
+        "admin",
+        "     1 change sets check sum",
+        "schema-changed",
+    ),
+    (
+        "admin",
+        "exec /bin/sh: exec format error",
+        "image-architecture",
+    ),
+    (
         "api",
         "Invalid maximum heap size: -Xmx4q",
         "java-options",
@@ -157,6 +193,69 @@ LINES: tuple[tuple[str, str, str], ...] = (
         "api",
         "Caused by: java.lang.OutOfMemoryError: Java heap space",
         "java-heap",
+    ),
+    (
+        "api",
+        "Caused by: org.postgresql.util.PSQLException: The connection attempt failed.",
+        "database-unreachable",
+    ),
+    (
+        "api",
+        'java.lang.IllegalStateException: Cannot perform operation "subi" - shapes are not '
+        "equal and are not broadcastable.first.shape=[3, 192], second.shape=[512]",
+        "faces-mixed",
+    ),
+    (
+        "api",
+        "java.lang.IllegalStateException: Op name concat - no output arrays were provided "
+        "and calculateOutputShape failed to execute",
+        "faces-mixed",
+    ),
+    (
+        "api",
+        "feign.FeignException$ServiceUnavailable: [503 Service Unavailable] during [POST] to "
+        "[http://compreface-core:3000/find_faces] "
+        "[FacesFeignClient#findFaces(MultipartFile,Integer,Double,String,Boolean)]: "
+        '[{"message":"503 Service Unavailable: the queue is full"}]',
+        "engine-overloaded",
+    ),
+    (
+        "api",
+        "feign.RetryableException: Connection refused executing POST "
+        "http://compreface-core:3000/find_faces?limit=0&face_plugins=",
+        "engine-unreachable",
+    ),
+    (
+        "api",
+        "java.net.UnknownHostException: compreface-core",
+        "engine-unreachable",
+    ),
+    (
+        "api",
+        "2026-11-30 22:08:00.100  INFO 7 --- [    Thread-3] "
+        "c.e.f.c.t.s.NotificationReceiverService  : face_collection_update_msg closed",
+        "api-listener-lost",
+    ),
+    (
+        "api",
+        "Caused by: org.postgresql.util.PSQLException: FATAL: sorry, too many clients already",
+        "database-connections",
+    ),
+    (
+        "api",
+        "java.sql.SQLTransientConnectionException: HikariPool-1 - Connection is not "
+        "available, request timed out after 30000ms.",
+        "database-connections",
+    ),
+    (
+        "api",
+        "# There is insufficient memory for the Java Runtime Environment to continue.",
+        "service-out-of-memory",
+    ),
+    (
+        "api",
+        "java.io.IOException: No space left on device",
+        "service-disk-full",
     ),
     (
         "fe",

@@ -26,6 +26,7 @@ from tests.golden import (
     convert_messages,
     docker_messages,
     engine_messages,
+    existing_data_messages,
     fetching_messages,
     instances_messages,
     models_messages,
@@ -33,6 +34,7 @@ from tests.golden import (
     registry_messages,
     sharing_messages,
     sources_messages,
+    upkeep_messages,
     weights_messages,
 )
 
@@ -57,11 +59,13 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "fetching": fetching_messages.CASES,
     "registry": registry_messages.CASES,
     "docker": docker_messages.CASES,
+    "existing_data": existing_data_messages.CASES,
     "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
     "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,
     "sources": sources_messages.CASES,
+    "upkeep": upkeep_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import crypt
 import json
+import os
 import secrets
 import string
 import uuid
@@ -178,7 +179,7 @@ def _cookies(request: Request) -> dict[str, str]:
 
 
 def main() -> None:
-    migrate()
+    migrate(os.environ.get("STANDIN_VERSION", "1.2.0"))
     print("Started FrsApplication", flush=True)
     serve(Admin(Database()))
 

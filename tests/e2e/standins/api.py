@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ ENDINGS = ("tif", "tiff", "jpg", "jpeg", "png", "bmp", "ico", "gif", "webp")
 FACE = ("age", "gender", "pose", "embedding", "box", "execution_time", "landmarks", "mask")
 KNOWN = ("age", "gender", "detector", "calculator", "mask", "pose")  # of times and versions
 TYPES = {"recognition": "R", "detection": "D", "verification": "V"}
+BEHAVIOUR = os.environ.get("STANDIN_BEHAVIOUR", "well")  # or: broken, slow
+SLOW_S = 60.0
 SAVES_IMAGES = os.environ.get("SAVE_IMAGES_TO_DB", "true") == "true"
 
 
@@ -314,6 +317,10 @@ class Api:
         return Answer(200, {"subjects": [row[0] for row in rows]})
 
     def recognize(self, request: Request, key: str) -> Answer:
+        if BEHAVIOUR == "broken":
+            raise Undefined
+        if BEHAVIOUR == "slow":
+            time.sleep(SLOW_S)
         photograph = _photograph(request, "file")
         form = request.form()
         count = _number(form, "prediction_count", 1)

@@ -21,6 +21,10 @@ LOCK_WAIT_S = 300  # after that Liquibase gives up, and admin with it
 DUMP = Path("/app/frs-1.2.0.sql.xz")
 DEMO_KEYS = tuple(f"00000000-0000-0000-0000-00000000000{number}" for number in (2, 3, 4))
 NOBODY = "$2a$10$standinstandinstandinOnobodysignsinwiththispasswordatall"
+# Change sets of versions that upstream never released, each with what it does to the schema.
+LATER = {
+    "1.3.0": ("add-note-to-subject", "alter table public.subject add column note varchar(64)"),
+}
 LOCK = """
 create table if not exists public.databasechangeloglock (
   id integer not null constraint databasechangeloglock_pkey primary key,
@@ -95,8 +99,11 @@ def connect(variables: Mapping[str, str] = os.environ) -> psycopg.Connection[Any
     )
 
 
-def migrate() -> None:
-    """What admin does at its start: take Liquibase's lock, make the schema, give the lock back."""
+def migrate(version: str = "1.2.0") -> None:
+    """What admin does at its start: take Liquibase's lock, make the schema, give the lock back.
+
+    `version` decides which change sets there are; those that the database has are left out.
+    """
     with connect() as connection:
         connection.execute(LOCK)
         _lock(connection)
@@ -104,11 +111,33 @@ def migrate() -> None:
             made = connection.execute("select to_regclass('public.embedding')").fetchone()
             if made == (None,):
                 fresh_install(connection, lzma.decompress(DUMP.read_bytes()).decode())
+            for since, (change, statement) in LATER.items():
+                if _number(since) <= _number(version):
+                    _change(connection, change, since, statement)
         finally:
             connection.execute(
                 "update public.databasechangeloglock"
                 " set locked = false, lockgranted = null, lockedby = null"
             )
+
+
+def _number(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def _change(connection: psycopg.Connection[Any], change: str, since: str, sql: str) -> None:
+    """Run one change set, in one transaction with its row, unless it was run before."""
+    with connection.transaction():
+        known = "select from public.databasechangelog where id = %s"
+        if connection.execute(known, (change,)).fetchone() is not None:
+            return
+        connection.execute(sql)
+        connection.execute(
+            "insert into public.databasechangelog (id, author, filename, dateexecuted,"
+            " orderexecuted, exectype) select %s, 'standin', %s, now(), max(orderexecuted) + 1,"
+            " 'EXECUTED' from public.databasechangelog",
+            (change, f"db/changelog/db.changelog-{since}.yaml"),
+        )
 
 
 def _lock(connection: psycopg.Connection[Any]) -> None:
