@@ -422,6 +422,7 @@ CASES: Final[Mapping[str, Case]] = {
     "prune: no": _prune("n"),
     # Commands
     "compare: one picture": _cf("compare", "a.png", before=_photograph),
+    "logs: no time": _cf("logs", "--since", "yesterday"),
     "explain: unknown": _cf("explain", "prt-taken"),
     "cf: no output": _output,
     "cf: a fault": lambda _: cli._unexpected(ValueError("x")),
