@@ -20,7 +20,7 @@ from compreface_cli.docker.labels import LABEL_AT_REST
 from compreface_cli.errors import CfError, ConflictError
 
 DATA = "/var/lib/postgresql/data"
-_START_S = 120.0  # a server that was killed recovers first
+START_S = 120.0  # a server that was killed recovers first
 _POLL_S = 0.1
 _STATEMENT_S = 120.0
 _FETCHED = 500  # rows that psql has in memory at once
@@ -99,7 +99,12 @@ def of_container(container: str, *, user: str = "", database: str = "") -> Serve
 
 @contextmanager
 def at_rest(
-    volume: str, image: str, *, user: str = "postgres", database: str = "frs"
+    volume: str,
+    image: str,
+    *,
+    user: str = "postgres",
+    database: str = "frs",
+    start_s: float = START_S,
 ) -> Iterator[Server]:
     """A temporary server, without a network, on a volume that no running container mounts.
 
@@ -118,7 +123,7 @@ def at_rest(
     doing = f"read the volume {volume}"
     with tempfile.TemporaryFile() as log, cli.process(*arguments, doing=doing, errors=log) as child:
         try:
-            end = time.monotonic() + _START_S
+            end = time.monotonic() + start_s
             while client.find("containers", name, "json") is None:
                 _wait_for(child, log, doing, end)
             refuse_used(volume, but=name)
@@ -152,7 +157,7 @@ def _wait_for(child: Popen[bytes], log: IO[bytes], doing: str, end: float) -> No
         raise cli.failure(doing, _tail(log), code=child.returncode)
     if time.monotonic() > end:
         raise QueryError(
-            f"{doing}: the database does not answer within {_START_S:g} s",
+            f"{doing}: the database does not answer in time",
             details={"log": _tail(log).splitlines()[-8:]},
         )
     time.sleep(_POLL_S)
