@@ -9,7 +9,7 @@ import select
 import tempfile
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from subprocess import Popen
@@ -112,16 +112,45 @@ def at_rest(
     closed. `image` has the PostgreSQL of the volume's major version; nothing is initialised.
     Raises ConflictError, which names the container, for a volume that is in use.
     """
+    with temporary(
+        volume,
+        image,
+        ("-c", _AT_REST),
+        doing=f"read the volume {volume}",
+        accepts=lambda name: _accepts(Server(name, user, database)),
+        options=("--user=postgres",),
+    ) as name:
+        yield Server(name, user, database)
+
+
+@contextmanager
+def temporary(
+    volume: str,
+    image: str,
+    arguments: Sequence[str],
+    *,
+    doing: str,
+    accepts: Callable[[str], bool],
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """The name of a container without a network in which `sh ARGUMENTS` serves the volume.
+
+    The script waits for a line on its stdin, and shuts the server down when that is closed.
+    `accepts`: whether the server in that container answers.
+    """
     refuse_used(volume)
     name = f"cf-at-rest-{uuid.uuid4().hex[:12]}"
-    arguments = [
-        *("run", "--rm", "-i", "--pull=never", "--network=none", "--user=postgres"),
+    words = [
+        *("run", "--rm", "-i", "--pull=never", "--network=none", *options),
         *(f"--name={name}", f"--label={LABEL_AT_REST}={volume}", "--shm-size=256m"),
         *("--stop-timeout=60", "--entrypoint=sh", f"--volume={volume}:{DATA}"),
-        *(image, "-c", _AT_REST),
+        *(image, *arguments),
     ]
-    doing = f"read the volume {volume}"
-    with tempfile.TemporaryFile() as log, cli.process(*arguments, doing=doing, errors=log) as child:
+    with (
+        tempfile.TemporaryFile() as log,
+        cli.process(*words, doing=doing, errors=log, environment=environment) as child,
+    ):
         try:
             end = time.monotonic() + start_s
             while client.find("containers", name, "json") is None:
@@ -130,10 +159,9 @@ def at_rest(
             assert child.stdin is not None  # noqa: S101 - it is a pipe
             child.stdin.write(b"go\n")
             child.stdin.flush()
-            server = Server(name, user, database)
-            while not _accepts(server):
+            while not accepts(name):
                 _wait_for(child, log, doing, end)
-            yield server
+            yield name
         finally:
             _shut_down(child, name)
 

@@ -21,6 +21,7 @@ from unittest import mock
 from compreface_cli.checks.base import Finding
 from compreface_cli.errors import CfError
 from tests.golden import (
+    backup_messages,
     builds_messages,
     checks_messages,
     convert_messages,
@@ -65,6 +66,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,
     "sources": sources_messages.CASES,
+    "backup": backup_messages.CASES,
     "upkeep": upkeep_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
