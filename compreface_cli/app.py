@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "Run two bundled portraits through the engine.",
     "doctor": "Check this machine.",
     "explain": "Explain a finding, an error or a line of a log.",
+    "secrets": "List an instance's passwords and keys, and replace them.",
     "config": "Show where settings are stored, and their values.",
 }
 

@@ -73,7 +73,7 @@ def unchanged(
     `restored`: it was just started, so wait until it is ready.
     """
     wanted = wanted_as(plan, old, options)
-    if wanted is None or not (restored or running.health(old, busy=False).state == "running"):
+    if wanted is None or not (restored or running.health(old, busy=False).answers):
         return None
     known = running.deployment(old)
     composed = known.launcher == "compose"

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -75,6 +76,13 @@ class EngineClient:
     def read(self, path: str, *, timeout_s: float | None = None) -> dict[str, Any]:
         """The JSON object at `path`; raises as `scan` does."""
         return self._read(self._request("GET", path, timeout_s=timeout_s))
+
+    def text(self, path: str) -> str:
+        """The text at `path`; raises as `scan` does."""
+        response = self._request("GET", path)
+        if response.status_code != 200:
+            raise Refused(response.status_code, f"{path}: status {response.status_code}")
+        return response.text
 
     def scan(
         self,
@@ -179,6 +187,28 @@ def fault(url: str, *, key: str = "", timeout_s: float = 1.0) -> str | None:
         status, body = error.details.get("status"), error.details.get("body")
         return "" if status is None else " ".join(f"{status} {body}".split())
     return None if answer.get("status") == "OK" else f"200 {json.dumps(answer)[:200]}"
+
+
+def seconds(url: str, *, key: str = "", timeout_s: float = 1.0) -> float | None:
+    """The time that an engine takes to answer `/status` with OK; None when it does not."""
+    began = time.monotonic()
+    return time.monotonic() - began if is_up(url, key=key, timeout_s=timeout_s) else None
+
+
+def gauges(url: str, *, key: str = "", timeout_s: float = 1.0) -> dict[str, float]:
+    """The engine's metrics without labels, by name; {} when it gives none."""
+    try:
+        with EngineClient(url, key=key, timeout_s=timeout_s) as client:
+            lines = client.text("/metrics").splitlines()
+    except (UnhealthyError, Refused):
+        return {}
+    pairs = [line.split() for line in lines if line and line[0] != "#" and "{" not in line]
+    values: dict[str, float] = {}
+    for pair in pairs:
+        with suppress(ValueError):
+            name, value = pair
+            values[name] = float(value)
+    return values
 
 
 def until(deadline: float) -> float:

@@ -45,7 +45,7 @@ class Status:
     @property
     def well(self) -> bool:
         """Whether it is in the state that its user wanted: running, stopped or being changed."""
-        return self.busy is not None or self.health.state in ("running", "stopped")
+        return self.busy is not None or self.health.state in ("running", "slow", "stopped")
 
 
 def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
@@ -79,7 +79,7 @@ def _look(record: Record, busy: Holder | None) -> Status:
     record = unfinished.actual(record)
     deployed = running.deployment(record) if record.deployment else None
     health = running.health(record, busy=busy is not None)
-    runtimes = running.runtimes(record) if health.state == "running" else {}
+    runtimes = running.runtimes(record) if health.answers else {}
     faults: list[Finding] = []
     if busy is None and any(
         service.name == "postgres" and service.state == "running" for service in health.services
@@ -90,7 +90,7 @@ def _look(record: Record, busy: Holder | None) -> Status:
         lines = [
             line for fault in faults for line in (fault.message.removeprefix(prefix), fault.hint)
         ]
-        state = "unhealthy" if health.state == "running" else health.state
+        state = "unhealthy" if health.answers else health.state
         text = "\n".join([health.detail, *lines] if health.detail else lines)
         health = replace(health, state=state, detail=text)
     return Status(record, deployed, health, busy, runtimes, faults)

@@ -48,6 +48,8 @@ class ServiceState:
     container: str | None = None
     restarts: int = 0
     since: str | None = None  # ISO 8601, UTC
+    exit_code: int = 0  # of its last end, by a signal 128 and more
+    out_of_memory: bool = False  # the kernel killed it at its memory limit
 
     @property
     def words(self) -> str:

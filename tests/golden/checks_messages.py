@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from compreface_cli import checks
-from compreface_cli.checks import architecture, cpu, database, disk, memory, model_files, ui_routes
+from compreface_cli.checks import (
+    architecture,
+    cpu,
+    database,
+    disk,
+    memory,
+    model_files,
+    ui_routes,
+    volume_version,
+)
 from compreface_cli.checks.base import Finding, OtherInstance, OwnedResources
 from compreface_cli.checks.machine import Environment, Machine
 from compreface_cli.docker.image import Image
@@ -325,6 +334,9 @@ CASES: Final[Mapping[str, Case]] = {
         "ui", plugins=UI_PLUGINS[:2], origins={"plugins": "build mine"}
     ),
     "ui: without landmarks": _up("ui", plugins=UI_PLUGINS[1:]),
+    "volume: another PostgreSQL": lambda _: volume_version.judge(
+        "cf-x_postgres-data", "11", "exadel/compreface-postgres-db:1.2.0", "15"
+    ),
     "ui: answers": lambda _: ui_routes.judge("x", "http://127.0.0.1:8000", {}),
     "ui: one route silent": lambda _: ui_routes.judge(
         "x", "http://127.0.0.1:8000", {"/api/v1/consistence/status": "status 502"}
