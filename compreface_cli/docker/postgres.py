@@ -119,6 +119,7 @@ def at_rest(
         doing=f"read the volume {volume}",
         accepts=lambda name: _accepts(Server(name, user, database)),
         options=("--user=postgres",),
+        start_s=start_s,
     ) as name:
         yield Server(name, user, database)
 
@@ -133,11 +134,12 @@ def temporary(
     accepts: Callable[[str], bool],
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    start_s: float = START_S,
 ) -> Iterator[str]:
     """The name of a container without a network in which `sh ARGUMENTS` serves the volume.
 
     The script waits for a line on its stdin, and shuts the server down when that is closed.
-    `accepts`: whether the server in that container answers.
+    `accepts`: whether the server in that container answers; it is given up after `start_s` seconds.
     """
     refuse_used(volume)
     name = f"cf-at-rest-{uuid.uuid4().hex[:12]}"
