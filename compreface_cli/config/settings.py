@@ -37,7 +37,7 @@ __all__ = [
     "rows",
 ]
 
-Layer = Literal["flag", "environment", "project file", "env file", "user file"]
+Layer = Literal["flag", "environment", "instance", "project file", "env file", "user file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,16 @@ class Settings:
         """The value that was set, else the table's default."""
         given = self.values.get(key)
         return BY_KEY[key].default if given is None else given.value
+
+    def under(self, own: Mapping[str, Any], where: str) -> Settings:
+        """These settings with the parsed values of an instance, which are stronger than files."""
+        strong = {
+            key: value
+            for key, value in self.values.items()
+            if value.layer in ("flag", "environment")
+        }
+        given = {key: Value(value, "instance", where) for key, value in own.items()}
+        return Settings({**self.values, **given, **strong}, self.notes)
 
     def origin(self, key: str) -> str:
         given = self.values.get(key)

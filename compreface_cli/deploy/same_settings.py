@@ -20,7 +20,14 @@ from compreface_cli.terminal.output import Output
 
 _OF_BUILD = frozenset(row.key for row in BUILD)
 _IMAGES = ("admin_image", "api_image", "fe_image", "postgres_image")
-_LAYERS: Sequence[Layer] = ("flag", "environment", "project file", "env file", "user file")
+_LAYERS: Sequence[Layer] = (
+    "flag",
+    "environment",
+    "instance",
+    "project file",
+    "env file",
+    "user file",
+)
 
 
 def with_build(record: Record, build: str, *, accept_licence: Sequence[str] | None = None) -> Plan:
