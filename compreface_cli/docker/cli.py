@@ -35,7 +35,7 @@ def failure(doing: str, output: str, *, code: int, lines: int = 8) -> CfError:
     details = {"exit_code": code, "output": tail}
     if cause is None:
         return CfError(message, details=details)
-    return cause.error(message, hint=cause.hint, details=details)
+    return cause.error(message, hint=cause.hint, details=details, topic=cause.topic)
 
 
 def run(
@@ -122,12 +122,14 @@ def output(*arguments: str, doing: str, timeout_s: float) -> Iterator[IO[bytes]]
 
 
 @contextmanager
-def process(*arguments: str, doing: str, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    *arguments: str, doing: str, errors: IO[bytes], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A command with pipes to its stdin and from its stdout; it ends with the block.
 
-    `errors` gets its stderr.
+    `errors` gets its stderr. `environment` is added to that of `cf`.
     """
-    child = _started(arguments, doing, None, stderr=errors.fileno(), stdin=subprocess.PIPE)
+    child = _started(arguments, doing, environment, stderr=errors.fileno(), stdin=subprocess.PIPE)
     try:
         yield child
     finally:

@@ -18,6 +18,7 @@ LABEL_WHEELS = "compreface-cli.wheels"  # the engine's set of requirements
 LABEL_LIMITS = "compreface-cli.limits"  # KEY=VALUE of those that the build sets
 LABEL_ANSWER = "compreface-cli.answer"  # JSON: what the engine answers about the reference face
 LABEL_KEYS = "compreface-cli.keys"
+LABEL_TLS = "compreface-cli.tls"
 LABEL_ROUTES = "compreface-cli.routes"
 LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built on
 LABEL_RENDER = "compreface-cli.render"  # hash of all that the image was built from
@@ -25,6 +26,7 @@ LABEL_TRIAL = "compreface-cli.trial"  # names the instance whose next engine is 
 LABEL_COPY = "compreface-cli.copy"  # a container, never started, that files are copied out of
 LABEL_AT_REST = "compreface-cli.at-rest"  # names the volume that a temporary server works on
 LABEL_PROBE = "compreface-cli.probe"  # a container that shows whether a GPU can be used
+LABEL_RESTORE = "compreface-cli.restore"  # a volume: the id of the restore that has made it
 
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"

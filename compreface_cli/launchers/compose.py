@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from compreface_cli import leftovers
+from compreface_cli.checks.project import CRASH_LOOP
 from compreface_cli.cleanup import CleanUp, Report, deferred
 from compreface_cli.docker import belongings, cli, client, containers, image
 from compreface_cli.docker.labels import LABEL_TRIAL, PROJECT
+from compreface_cli.engine.known_answer import ENDED
 from compreface_cli.errors import CfError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState
 from compreface_cli.launchers import compose_project, database, swap
@@ -58,6 +61,7 @@ class ComposeLauncher:
                 "tag": plan.image,
                 "services": sorted(services),
                 "volume": plan.volume if plan.services == "full" else None,
+                "existing_data": plan.data is not None,
                 "database": _database(plan),
                 "calculator": remembered(plan),
                 "images": plan.stack_images,
@@ -90,7 +94,7 @@ class ComposeLauncher:
                 started = containers.of_project(project)
                 if not started:
                     raise UnhealthyError(
-                        "the new engine's container vanished right after its start"
+                        "the new engine's container vanished right after its start", topic=ENDED
                     )
                 yield (
                     Endpoint("127.0.0.1", _published(started[0]), deployment.engine.key),
@@ -237,7 +241,13 @@ class ComposeLauncher:
         )
 
     def logs(
-        self, deployment: Deployment, *, tail: int, follow: bool, service: str | None = None
+        self,
+        deployment: Deployment,
+        *,
+        tail: int,
+        follow: bool,
+        service: str | None = None,
+        since: datetime | None = None,
     ) -> Iterator[str]:
         chosen = []
         if service is not None:
@@ -252,6 +262,7 @@ class ComposeLauncher:
             "--no-color",
             f"--tail={tail}",
             *(["--follow"] if follow else []),
+            *([f"--since={since.isoformat()}"] if since else []),
             *(["--no-log-prefix"] if service is not None else []),
             *chosen,
             doing=f"read the logs of {deployment.instance}",
@@ -264,8 +275,12 @@ class ComposeLauncher:
         kept = {}
         if _folder(deployment).is_dir():
             kept["project folder"] = deployment.data["folder"]
-        volume = deployment.data.get("volume")
-        if volume and volume in belongings.volumes(f"{PROJECT}={_project(deployment)}"):
+        volume = str(deployment.data.get("volume") or "")
+        if deployment.data.get("existing_data"):
+            here = client.find("volumes", volume) is not None
+        else:
+            here = volume in belongings.volumes(f"{PROJECT}={_project(deployment)}")
+        if volume and here:
             kept["volume"] = volume
         return kept
 
@@ -379,6 +394,7 @@ def _published(container: containers.Container) -> int:
     raise UnhealthyError(
         f"the new engine ended right after its start: {state.detail}",
         details={"log": containers.last_lines(container, _LOG_LINES)},
+        topic=ENDED,
     )
 
 
@@ -416,6 +432,7 @@ class CrashLoopWatch:
                 return UnhealthyError(
                     f"the service {state.name} does not keep running: {state.detail}",
                     details={"service": state.name},
+                    topic=CRASH_LOOP,
                 )
         self._suspects = frozenset(suspects)
         return None
@@ -451,6 +468,7 @@ def _with_service(failed: CfError, project: str, folder: str) -> CfError:
             "\n".join(parts),
             hint=failed.hint,
             details={**failed.details, "service": state.name, "cause": state.detail, "log": lines},
+            topic=failed.topic,
         )
     return failed
 

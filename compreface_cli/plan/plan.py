@@ -11,6 +11,7 @@ from compreface_cli.config.settings_table import BY_KEY, MAX_BODY_BYTES, MAX_QUE
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.entry import Border, Model, ModelFile
 from compreface_cli.plan import fallbacks
+from compreface_cli.plan.data import Data
 from compreface_cli.plan.fallbacks import Fallback, Replaced
 from compreface_cli.plan.image_name import image_name
 from compreface_cli.plan.models import of_plugins
@@ -47,6 +48,7 @@ KEYS_WAY_OUT = (
     "Start the engine alone (--services core), or leave the keys out: beside the full stack the "
     "engine is on loopback only."
 )
+TLS_WAY_OUT = "Start the full stack with --tls CERT KEY, or leave both settings out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,9 @@ class Plan:
     port: Port  # of the UI with the full stack, of the engine otherwise
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
+    # absolute paths of a certificate and its key for the UI's port; "": no TLS
+    tls_cert: str = ""
+    tls_key: str = ""
     # the rest of the stack: upstream's `.env` values by our setting names (registry, postgres_user,
     # ...), and the whole names of its images (postgres_image, admin_image, api_image, fe_image)
     stack: Mapping[str, str] = field(default_factory=dict)
@@ -97,6 +102,7 @@ class Plan:
     # `facts.licence` of the build, which applies to models that are not in the catalogue
     licence: Mapping[str, str] = field(default_factory=dict)
     accept_licence: tuple[str, ...] = ()  # models whose terms the user accepts, or "all"
+    data: Data | None = None  # an existing volume; None: the instance has one of its own
 
     @property
     def api_keys(self) -> str:
@@ -126,6 +132,17 @@ class Plan:
             "key to the engine"
         )
 
+    def tls_fault(self) -> str:
+        """Why TLS cannot be had as it is asked for; empty when it can, or is not asked for."""
+        if not self.tls_cert and not self.tls_key:
+            return ""
+        if not (self.tls_cert and self.tls_key):
+            lacks = "tls_key" if self.tls_cert else "tls_cert"
+            return f"TLS needs a certificate and its key, and {lacks} is not set"
+        if self.services == "core" or self.launcher == "process":
+            return "TLS is for the UI's port, and only the engine is to run"
+        return ""
+
     @property
     def image_given(self) -> bool:
         """Whether the user named the engine's image, which `up` then uses without a build."""
@@ -138,7 +155,7 @@ class Plan:
 
     @property
     def volume(self) -> str:
-        return f"{self.project}_postgres-data"
+        return self.data.volume if self.data else f"{self.project}_postgres-data"
 
     @property
     def stack_images(self) -> dict[str, str]:
@@ -285,6 +302,8 @@ def resolve(
         port=port,
         core_port=core_port,
         image=pick("image") or "",
+        tls_cert=pick("tls_cert") or "",
+        tls_key=pick("tls_key") or "",
         stack=_stack(settings, origins),
         origins=origins,
         engine_limits={
@@ -300,6 +319,8 @@ def resolve(
         accept_licence=pick("accept_licence") or (),
         image_alone=build.origin == "image",
     )
+    if fault := plan.tls_fault():
+        raise ConfigurationError(fault, hint=TLS_WAY_OUT)
     plan = _behind_the_api(plan) if services == "full" else plan
     return plan if plan.image else replace(plan, image=image_name(plan))
 

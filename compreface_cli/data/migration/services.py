@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from compreface_cli.data import api_check
 from compreface_cli.data.migration import foresight, switch, tables
 from compreface_cli.data.migration.tables import Target
 from compreface_cli.deploy import running, same_settings
@@ -28,8 +29,15 @@ def start_new(former: Record, plan: Plan, out: Output, timeout_s: float | None) 
         data_back=lambda: _data_back(former, out),
     )
     current = running.record_of(former.name) or former
-    with places.of_record(current).opened() as server, Session(server) as session:
-        tables.set_phase(session, "done")
+    ui = running.deployment(current).ui
+    with places.of_record(current).opened() as server:
+        if ui is not None:
+            with out.waiting("Waiting until the api recognises a stored face"):
+                known = api_check.check(server, ui, plan.calculator)
+            if known is not None:
+                out.note(f"The api recognises '{known.subject}' ({known.similarity:.4f})")
+        with Session(server) as session:
+            tables.set_phase(session, "done")
     migrations.unmark(former.name)
     return result
 
