@@ -35,7 +35,6 @@ from compreface_cli.errors import (
     CfError,
     ConfigurationError,
     ConflictError,
-    DataRefusedError,
     UnhealthyError,
     UsageError,
 )
@@ -125,7 +124,7 @@ def _wanted(
         if before is None or not returns or (before.back and before.phase == "done"):
             raise ConfigurationError(
                 f"'{name}' has nothing to return to: its faces are those of {record.build}",
-                hint="`cf data migrate NAME --to BUILD` migrates it.",
+                hint=f"`cf data migrate {name} --to BUILD` migrates it.",
             )
         former = Record(**((before.returns_to if before.back else None) or before.former))
         return same_settings.as_it_was(former, out), _named(former.plan, former.build)
@@ -381,19 +380,8 @@ class _Migration:
             return ()
         for line in quality.lines(compared):
             self.out.note(line)
-        worse = [each for each in compared if each.got_worse]
-        if worse and not self.options.accept_worse:
-            names = ", ".join(
-                f"{each.service} ({each.recognised_after} of {each.tested} photographs, before "
-                f"{each.recognised_before})"
-                for each in worse
-            )
-            raise DataRefusedError(
-                f"people would be recognised less often with {self.build}: {names}",
-                hint="`--accept-worse` migrates all the same. Nothing was changed; what was "
-                "computed stays for the next run.",
-                details={"quality": [each.as_dict() for each in compared]},
-            )
+        if not self.options.accept_worse:
+            quality.refuse(compared, self.build)
         return compared
 
     def _switch(self, client: EngineClient, beside: ExitStack) -> deploy.Result:

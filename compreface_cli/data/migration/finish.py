@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from compreface_cli.cleanup import interruptible
 from compreface_cli.data import backup
 from compreface_cli.data.migration import tables
+from compreface_cli.data.migration.tables import Run
 from compreface_cli.deploy import running
 from compreface_cli.docker.postgres import Session
 from compreface_cli.errors import ConfigurationError, ConflictError
@@ -47,16 +48,7 @@ def finish(name: str, out: Output, *, confirmed: list[str], dry_run: bool) -> Fi
         place = places.place_of(name)
         with place.opened() as server, Session(server) as session:
             run = tables.run_of(session)
-            if run is None:
-                raise ConfigurationError(
-                    f"'{name}' has nothing to finish: no migration has left anything in it",
-                    hint="`cf data migrate NAME --to BUILD` begins one.",
-                )
-            if run.phase == "switched":
-                raise ConflictError(
-                    f"the switch of '{name}' to {run.build} is not complete",
-                    hint=f"Complete it first: cf data migrate {name}",
-                )
+            _refuse(name, run)
             counted = tables.counts(session)
             numbers = (counted["stored"], counted["computed"], counted["kept_out"])
             would = Finished(name, "dry run", *numbers)
@@ -69,3 +61,16 @@ def finish(name: str, out: Output, *, confirmed: list[str], dry_run: bool) -> Fi
             tables.drop(session)
         migrations.unmark(name)
         return Finished(name, "finished", *numbers, backup=path)
+
+
+def _refuse(name: str, run: Run | None) -> None:
+    if run is None:
+        raise ConfigurationError(
+            f"'{name}' has nothing to finish: no migration has left anything in it",
+            hint=f"`cf data migrate {name} --to BUILD` begins one.",
+        )
+    if run.phase == "switched":
+        raise ConflictError(
+            f"the switch of '{name}' to {run.build} is not complete",
+            hint=f"Complete it first: cf data migrate {name}",
+        )

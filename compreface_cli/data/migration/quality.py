@@ -16,7 +16,7 @@ from compreface_cli.data.migration.rules import Rules
 from compreface_cli.data.migration.tables import Target, texts
 from compreface_cli.docker import cli
 from compreface_cli.docker.postgres import Session
-from compreface_cli.errors import CfError
+from compreface_cli.errors import CfError, DataRefusedError
 
 MOST = 20_000  # photographs of one service; of a larger one whole subjects are drawn
 _MOST_NUMBERS = 60_000_000  # in all, which the engine's module has in memory as float32
@@ -180,6 +180,23 @@ def _names(session: Session, subjects: Sequence[str]) -> dict[str, str]:
         f"select id, subject_name as name from public.subject where id::text = any({listed})"
     )
     return {str(row["id"]): str(row["name"]) for row in rows}
+
+
+def refuse(compared: Sequence[Quality], build: str) -> None:
+    """Raise DataRefusedError for services in which people would be recognised less often."""
+    worse = [each for each in compared if each.got_worse]
+    if worse:
+        names = ", ".join(
+            f"{each.service} ({each.recognised_after} of {each.tested} photographs, before "
+            f"{each.recognised_before})"
+            for each in worse
+        )
+        raise DataRefusedError(
+            f"people would be recognised less often with {build}: {names}",
+            hint="`--accept-worse` migrates all the same. Nothing was changed; what was computed "
+            "stays for the next run.",
+            details={"quality": [each.as_dict() for each in compared]},
+        )
 
 
 def lines(compared: Sequence[Quality]) -> list[str]:
