@@ -24,6 +24,8 @@ COMMANDS: Mapping[str, str] = {
     "import": "Keep a build that another machine exported.",
     "render": "Write a Compose project that runs without cf.",
     "up": "Start a build and wait until it recognises a reference face.",
+    "adopt": "Make an instance of an install of upstream.",
+    "release": "Give an adopted install back as it was.",
     "down": "Stop an instance; its data are kept.",
     "restart": "Restart an instance.",
     "rm": "Remove instances, or your own builds and their images.",

@@ -70,6 +70,7 @@ def _row(instance: Status) -> dict[str, Any]:
         "runtimes": dict(instance.runtimes),
         "fallbacks": [dataclasses.asdict(each) for each in instance.fallbacks],
         "database": [finding.as_dict() for finding in instance.database],
+        "adopted_from": instance.adopted.from_words if instance.adopted else None,
     }
 
 
@@ -103,6 +104,8 @@ def _draw(instances: list[Status]) -> Iterator[tuple[str, str]]:
             yield f"{name}: {instance.health.detail}", ""
         if instance.fallbacks:
             yield f"{name}: {instance.fallback_words}", ""
+        if instance.adopted and not instance.adopted.half:
+            yield f"{name}: adopted from {instance.adopted.from_words}", ""
 
 
 def _cells(instance: Status) -> tuple[str, ...]:

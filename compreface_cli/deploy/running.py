@@ -22,6 +22,7 @@ from compreface_cli.errors import (
     UnhealthyError,
     UsageError,
 )
+from compreface_cli.instance import adopted
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Kind, ServiceState
 from compreface_cli.launchers.launcher import Launcher
@@ -126,6 +127,9 @@ class Health:
 
 def health(record: Record, *, busy: bool) -> Health:
     """Examine all services and request `/status`; `busy`: another `cf` holds the lock."""
+    if adopted.half(record):
+        words = adopted.cut_off_words(record)
+        return Health("starting", ()) if busy else Health("interrupted", (), words)
     if record.phase == "stopped":
         return Health("stopped", ())
     try:
@@ -146,7 +150,9 @@ def health(record: Record, *, busy: bool) -> Health:
         detail = _with_reason(record, _says(record, broken), reason)
         word = "starting" if broken.state == "starting" else "unhealthy"
         return Health("crash-looping" if looping else word, services, detail, reason)
-    if known.ui is not None and (silent := routes.silent(known.ui.url)):
+    if known.ui is not None and (
+        silent := routes.silent(known.ui.url, certificate=known.ui.certificate)
+    ):
         finding = ui_routes.judge(record.name, known.ui.url, silent)
         return Health("unhealthy", services, "\n".join((finding.message, finding.hint)))
     taken_s = reasons.seconds(known.engine)

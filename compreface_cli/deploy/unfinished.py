@@ -173,11 +173,14 @@ def ended(record: Record) -> Record | None:
 
 def _stopped(record: Record) -> Record | None:
     """The record of an instance of which nothing runs; None where it has no data either."""
+    stopped = replace(record, phase="stopped", previous_record=None, command="")
+    if record.adopted:
+        return stopped  # the way back to upstream's containers
     if record.services == "full" and record.deployment:
         known = running.deployment(record)
         if "volume" in running.launcher(known.launcher).keeps(known):
             # The data outlive the instance's run, and so does the word which calculator made them.
-            return replace(record, phase="stopped", previous_record=None, command="")
+            return stopped
     return None
 
 

@@ -9,6 +9,9 @@ from typing import Any
 from compreface_cli.checks import Finding
 from compreface_cli.deploy import databases, lost, running, unfinished
 from compreface_cli.deploy.running import Health
+from compreface_cli.errors import CfError
+from compreface_cli.instance import adopted
+from compreface_cli.instance.adopted import Adopted
 from compreface_cli.instance.records import Damaged, Record
 from compreface_cli.instance.state import Deployment
 from compreface_cli.locks import Holder
@@ -27,6 +30,11 @@ class Status:
     busy: Holder | None = None
     runtimes: Mapping[str, Any] = field(default_factory=dict)  # of its networks
     database: Sequence[Finding] = ()  # faults of its database
+
+    @property
+    def adopted(self) -> Adopted | None:
+        """The install of upstream's that it has adopted, if any."""
+        return adopted.of(self.record)
 
     @property
     def fallbacks(self) -> tuple[Replaced, ...]:
@@ -93,4 +101,25 @@ def _look(record: Record, busy: Holder | None) -> Status:
         state = "unhealthy" if health.answers else health.state
         text = "\n".join([health.detail, *lines] if health.detail else lines)
         health = replace(health, state=state, detail=text)
+    if (second := _second_database(record)) and busy is None:
+        text = "\n".join([health.detail, second] if health.detail else [second])
+        health = replace(health, state="unhealthy", detail=text)
     return Status(record, deployed, health, busy, runtimes, faults)
+
+
+def _second_database(record: Record) -> str:
+    """That another container than the instance's runs on the volume it adopted; "" if none does."""
+    from_upstream = adopted.of(record)
+    if from_upstream is None or from_upstream.half or record.phase == "stopped":
+        return ""
+    from compreface_cli.deploy import aside
+
+    try:
+        others = aside.users_of(from_upstream.volume, but=f"cf-{record.name}")
+    except CfError:
+        return ""
+    return "".join(
+        f"the container {other.name} runs on its volume {from_upstream.volume} too, which destroys "
+        f"the data: docker stop {other.name}"
+        for other in others[:1]
+    )
