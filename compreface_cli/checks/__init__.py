@@ -167,7 +167,7 @@ def raise_for(findings: Sequence[Finding]) -> None:
     for finding in failed:
         lines.append(f"  - {finding.tagged}")
         if finding.hint:
-            lines.append(f"    {finding.hint}")
+            lines += [f"    {line}" for line in finding.hint.splitlines()]
     raise PreflightError(
         "\n".join(lines),
         codes=tuple(finding.code for finding in failed),

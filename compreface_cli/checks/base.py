@@ -72,6 +72,7 @@ class OwnedResources:
     `folder`: the project folder in its record, None when this user has no such Compose instance;
     `pids`: its supervisor and engine when it runs as a process;
     `calculator`: the one whose embeddings are in its database by its record, "" without a record;
+    `postgres_image`: that of the database by its record, "" without one;
     `others`: the other running instances of this user; `may_build` is False with `--no-build`,
     `must_build` True with `--build`.
     """
@@ -79,6 +80,7 @@ class OwnedResources:
     folder: str | None = None
     pids: frozenset[int] = frozenset()
     calculator: str = ""
+    postgres_image: str = ""
     others: tuple[OtherInstance, ...] = ()
     may_build: bool = True
     must_build: bool = False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from compreface_cli.checks.base import CONFLICT, DATA, Finding, fail, ok, warn
+from compreface_cli.checks.password import fits
 from compreface_cli.facts.database import Collection, DatabaseFacts, DataFolder
 from compreface_cli.plugin_table import same_calculator
 from compreface_cli.topics import Topic
@@ -217,6 +218,22 @@ def login(volume: str, facts: DatabaseFacts, *, nothing: bool = False) -> Findin
     return None  # it is still starting, or has no free connection: the services retry
 
 
+def login_at_rest(facts: DatabaseFacts, user: str, password: str) -> str:
+    """The error that a login with this password would give, in PostgreSQL's words; "" for none.
+
+    Of a database that does not run, by the digests that it has stored; what is not known is "".
+    """
+    if _NO_DATABASE.search(facts.error):
+        return f"FATAL:  {facts.error}"
+    if facts.roles is None:
+        return ""
+    if user not in facts.roles:
+        return f'FATAL:  role "{user}" does not exist'
+    if fits(facts.roles[user], user, password) is False:
+        return f'FATAL:  password authentication failed for user "{user}"'
+    return ""
+
+
 def foreign(facts: DatabaseFacts, calculator: str) -> tuple[Collection, ...]:
     """The collections of other calculators, without CompreFace's demo."""
     return tuple(
@@ -245,18 +262,54 @@ def rows(collections: Iterable[Collection]) -> str:
     return ", ".join(f"{_faces(faces)} in {_service(faces)}" for faces in collections)
 
 
-def refused(volume: str, facts: DatabaseFacts, calculator: str) -> Finding:
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What a refused calculator's hint names: `builds` that fit, whose data it is, what was wanted.
+
+    `instance`: whose data it is, "" for a volume that no instance of cf was made with. `data`: what
+    `--data` named, "" without.
+    """
+
+    builds: Sequence[str] = ()
+    instance: str = ""
+    wanted: str = "BUILD"
+    data: str = ""
+
+
+def refused(
+    volume: str, facts: DatabaseFacts, calculator: str, ways: Ways | None = None
+) -> Finding:
     """The refusal of a calculator whose embeddings cannot be compared with the volume's."""
     others = foreign(facts, calculator)
     names = sorted({faces.calculator for faces in others})
     return fail(
         "volume",
         DATA,
-        f"the volume {volume} holds embeddings of {' and '.join(names)} ({rows(others)}); "
+        f"the volume {volume} holds {_embeddings(sum(faces.faces for faces in others))} of "
+        f"{' and '.join(names)} ({rows(others)}); "
         f"this build computes those of {calculator}, which cannot be compared with them",
-        "Start it as another instance (--instance NAME), or start a build with the calculator "
-        f"{names[0]}. Nothing in the volume was changed.",
+        ways_on(names[0], ways or Ways()),
         topic=OTHER_CALCULATOR,
+    )
+
+
+def ways_on(calculator: str, ways: Ways) -> str:
+    """The three ways on where embeddings of `calculator` are stored and another is wanted."""
+    fits = f"a build with the calculator {calculator} (`cf list-builds` shows all)"
+    build = ways.builds[0] if ways.builds else "BUILD"
+    name = ways.instance or "NAME"
+    up = f"cf up {build} --data {ways.data}" if ways.data else f"cf up {build} --instance {name}"
+    if ways.builds:
+        fits = f"a build whose calculator fits: {up}"
+        if len(ways.builds) > 1:
+            fits += f" (or {', '.join(ways.builds[1:])})"
+    migrate = f"cf data migrate {name} --to {ways.wanted}"
+    if not ways.instance:
+        migrate = f"{up} --instance NAME, then {migrate}"
+    return (
+        f"Nothing in the volume was changed. Three ways on:\n- {fits}\n"
+        f"- new embeddings from the stored images: {migrate}\n"
+        f"- an instance with a volume of its own: cf up {ways.wanted} --instance NEW"
     )
 
 
@@ -319,6 +372,10 @@ def judge(place: Place, facts: DatabaseFacts, calculator: str) -> list[Finding]:
     return findings or [
         ok(NAME, f"the database of {place.instance} holds {count} faces, all of {calculator}")
     ]
+
+
+def _embeddings(count: int) -> str:
+    return f"{count} embedding{'' if count == 1 else 's'}"
 
 
 def _faces(faces: Collection) -> str:

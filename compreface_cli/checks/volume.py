@@ -1,14 +1,25 @@
-"""Database volume: created by cf, for this calculator, and mounted by no other container."""
+"""Database volume: this instance's or named for it, used by no other container, of its calculator.
+
+A volume of the instance's own was created by cf; one with existing data is named in the plan.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compreface_cli.checks import database
-from compreface_cli.checks.base import CONFLICT, DATA, Finding, OwnedResources, described, fail, ok
+from compreface_cli.checks import database, existing_data
+from compreface_cli.checks.base import (
+    CONFLICT,
+    DATA,
+    Finding,
+    OwnedResources,
+    described,
+    fail,
+    ok,
+)
 from compreface_cli.docker.labels import LABEL_CALCULATOR
 from compreface_cli.facts import Facts
-from compreface_cli.facts.database import DatabaseFacts
+from compreface_cli.facts.docker import DockerFacts, Labelled
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plugin_table import same_calculator
 from compreface_cli.topics import Topic
@@ -40,20 +51,25 @@ IN_USE = Topic(
 
 
 def in_doubt(plan: Plan, facts: Facts, own: OwnedResources) -> bool:
-    """Whether the database must be read to know if its embeddings are of this calculator.
+    """Whether the database must be read to know if the plan can run on it.
 
     The volume's label names the calculator that it was created for and cannot be changed; the
-    record of the instance is more recent, and the database itself decides.
+    record of the instance is more recent, and the database itself decides. Existing data is always
+    read: other programs may have worked on it since.
     """
     docker = facts.docker
     if plan.launcher == "process" or plan.services != "full" or docker is None:
         return False
-    volume = next((item for item in docker.volumes if item.name == plan.volume), None)
-    if volume is None or volume.project != plan.project:
+    volume = _volume(plan, docker)
+    if volume is None:
         return False
+    if plan.data is not None:
+        return True
     made_with = volume.labels.get(LABEL_CALCULATOR)
-    return made_with is not None and not same_calculator(
-        own.calculator or made_with, plan.calculator
+    if volume.project != plan.project or made_with is None:
+        return False
+    return not same_calculator(own.calculator or made_with, plan.calculator) or (
+        own.postgres_image not in ("", plan.stack.get("postgres_image"))
     )
 
 
@@ -63,10 +79,29 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
         return
     if docker is None or not docker.reachable:
         return
-    volume = next((item for item in docker.volumes if item.name == plan.volume), None)
-    if volume is None:
+    volume = _volume(plan, docker)
+    users = list(_users(plan, docker, own))
+    if plan.data is not None:
+        findings = list(existing_data.judge(plan, plan.data, volume, facts, in_use=bool(users)))
+    elif volume is None:
         return
-    clean = True
+    else:
+        findings = list(_of_instance(plan, volume, facts, own))
+    findings += users
+    yield from findings
+    if not any(finding.level == "fail" for finding in findings):
+        whose = "has existing data" if plan.data else "is this instance's"
+        yield ok(NAME, f"the volume {plan.volume} {whose} and fits {plan.calculator}")
+
+
+def _volume(plan: Plan, docker: DockerFacts) -> Labelled | None:
+    return next((item for item in docker.volumes if item.name == plan.volume), None)
+
+
+def _of_instance(
+    plan: Plan, volume: Labelled, facts: Facts, own: OwnedResources
+) -> Iterator[Finding]:
+    """The findings about a volume that has the name of the instance's own."""
     rename = "Choose another instance name with --instance; nothing in the volume was changed."
     made_with = volume.labels.get(LABEL_CALCULATOR)
     if volume.project != plan.project or made_with is None:
@@ -75,7 +110,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             if volume.project
             else "it was not created by cf"
         )
-        clean = False
+        rename += f" To run on the data in it: --data {volume.name}"
         yield fail(
             NAME,
             CONFLICT,
@@ -85,42 +120,43 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
         )
     elif in_doubt(plan, facts, own):
         known = own.calculator or made_with
-        refusal = _another_calculator(volume.name, known, plan.calculator, facts.database)
-        if refusal is not None:
-            clean = False
-            yield refusal
+        if finding := existing_data.another_version(plan, facts.database):
+            yield finding
+        elif not same_calculator(known, plan.calculator):
+            yield from _another_calculator(plan, known, facts)
+
+
+def _users(plan: Plan, docker: DockerFacts, own: OwnedResources) -> Iterator[Finding]:
+    """A finding for each container on the volume that is not the instance's."""
     for container in docker.containers:
-        if volume.name in container.volumes and container.active and not own.has(container, plan):
-            clean = False
+        if plan.volume in container.volumes and container.active and not own.has(container, plan):
             yield fail(
                 NAME,
                 CONFLICT,
-                f"the volume {volume.name} is mounted by {described(container)}; "
+                f"the volume {plan.volume} is mounted by {described(container)}; "
                 "two databases on one volume corrupt it",
                 f"Stop that container first: docker stop {container.name}",
                 topic=IN_USE,
             )
-    if clean:
-        yield ok(NAME, f"the volume {volume.name} is this instance's and fits {plan.calculator}")
 
 
-def _another_calculator(
-    volume: str, known: str, wanted: str, facts: DatabaseFacts | None
-) -> Finding | None:
-    """Why `wanted` is refused: by the database if it can be read, else by `known`, the old one."""
-    takes = None if facts is None else database.takes(facts, wanted)
-    if facts is not None and takes is not None:
+def _another_calculator(plan: Plan, known: str, facts: Facts) -> Iterator[Finding]:
+    """Why the plan is refused: by the database if it can be read, else by `known`, the old one."""
+    seen = facts.database
+    takes = None if seen is None else database.takes(seen, plan.calculator)
+    if seen is not None and takes is not None:
         # When the database has faces of two calculators, the known one is this instance's.
-        if takes and not database.foreign(facts, wanted):
-            return None
-        return database.refused(volume, facts, wanted)
-    unread = f" (its database cannot be read: {facts.error})" if facts and facts.error else ""
-    return fail(
+        if not takes or database.foreign(seen, plan.calculator):
+            yield database.refused(
+                plan.volume, seen, plan.calculator, existing_data.ways(plan, facts)
+            )
+        return
+    unread = f" (its database cannot be read: {seen.error})" if seen and seen.error else ""
+    yield fail(
         NAME,
         DATA,
-        f"the volume {volume} holds embeddings of {known}{unread}; "
-        f"this build computes those of {wanted}, which cannot be compared with them",
-        "Start it as another instance (--instance NAME), or start a build with the calculator "
-        f"{known}. Nothing in the volume was changed.",
+        f"the volume {plan.volume} holds embeddings of {known}{unread}; "
+        f"this build computes those of {plan.calculator}, which cannot be compared with them",
+        database.ways_on(known, existing_data.ways(plan, facts, known)),
         topic=database.OTHER_CALCULATOR,
     )

@@ -45,6 +45,7 @@ _DERIVED = (
     "licence",
     "project",
     "volume",
+    "data",
 )
 
 

@@ -40,6 +40,14 @@ def up(
         str | None,
         typer.Option("--instance", help="Name of the instance; the build's name if absent."),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="INSTANCE|VOLUME",
+            help="Run on this existing data; its calculator must be the build's.",
+        ),
+    ] = None,
     port: Annotated[
         str | None,
         typer.Option(
@@ -131,6 +139,7 @@ def up(
             "build": build,
             "image": image,
             "instance": instance,
+            "data": data,
             "port": port,
             "core_port": core_port,
             "bind": bind,

@@ -391,6 +391,13 @@ _INSTANCE: tuple[Setting, ...] = (
     Setting(
         "core_port", _port, 3000, "Host port of the engine beside the web UI.", flag="--core-port"
     ),
+    Setting(
+        "data",
+        _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", "the name of an instance or a volume"),
+        None,
+        "Instance or volume whose data to run on; unset: a volume of the instance's own.",
+        flag="--data",
+    ),
     Setting("env_file", _text, None, "An `.env` file of upstream to read values from."),
 )
 # The rest of the stack; the templates get each setting that has a default and is not secret.

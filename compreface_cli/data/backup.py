@@ -111,7 +111,11 @@ def _dump(place: Place, server: Server) -> Iterator[tuple[Manifest, archive.Writ
         try:
             yield described, archive.Writer(manifest.text_of(described), _own_build(place), dump)
         except archive.BrokenArchive as error:
-            raise CfError(f"'{place.name}' cannot be backed up: {error}") from error
+            raise _unfit(place.name, error) from error
+
+
+def _unfit(name: str, error: archive.BrokenArchive) -> CfError:
+    return CfError(f"'{name}' cannot be backed up: {error}")
 
 
 def _copy(

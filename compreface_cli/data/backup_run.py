@@ -42,9 +42,7 @@ def to_stdout(name: str, out: Output) -> BackupMade:
         except OSError as error:
             if error.filename is not None:
                 raise
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())  # or the interpreter would fail again at exit
-            os.close(null)
+            _drop_stdout()
             left = isinstance(error, BrokenPipeError)
             why = "its reader has ended" if left else error.strerror
             raise OutputError(
@@ -54,6 +52,13 @@ def to_stdout(name: str, out: Output) -> BackupMade:
     for line in backup.lines(made, name):
         out.note(line)
     return made
+
+
+def _drop_stdout() -> None:
+    """Let what is still buffered go nowhere: the interpreter would fail again at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from compreface_cli import checks, facts
+from compreface_cli.builds import fitting
 from compreface_cli.checks import Finding, calculator, model_files, volume
 from compreface_cli.checks import database as of_database
 from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.config import paths
-from compreface_cli.deploy import ports, project_folder, running, unfinished
+from compreface_cli.deploy import existing_data, ports, project_folder, running, unfinished
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts import database
 from compreface_cli.instance.records import Record
@@ -63,6 +64,8 @@ def inspect(
     `old` is the record of the instance. `left`: the deployments that an interrupted run left of it.
     `other_data`: it will start on another database than the one that is there now.
     """
+    if plan.data is not None and not options.dry_run:
+        existing_data.obtain_image(plan, out)
     with out.waiting("Checking this machine"):
         before = [running.deployment(old)] if old is not None and old.deployment else []
         own = _own(plan, old, [*before, *left], options)
@@ -71,7 +74,9 @@ def inspect(
             _say_choice(choice, out)
         settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan
         if volume.in_doubt(settled, seen, own):
-            seen = replace(seen, database=into_volume(settled, seen))
+            seen = replace(
+                seen, database=into_volume(settled, seen), calculators=fitting.calculators()
+            )
         findings = checks.preflight(settled, seen, own)
         say([finding for finding in findings if finding.level == "warn"], out)
         if before and before[0].engine.key and not plan.api_keys:
@@ -112,6 +117,7 @@ def _own(
         folder,
         pids,
         calculator=old.calculator if old is not None and old.services == "full" else "",
+        postgres_image=str((old.plan.get("stack") or {}).get("postgres_image", "")) if old else "",
         others=other_instances(plan.instance),
         may_build=options.build is not False,
         must_build=options.build is True,
@@ -150,18 +156,28 @@ def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
         return None
     users = [each for each in seen.docker.containers if plan.volume in each.volumes and each.active]
     own = (each for each in users if each.project == plan.project and each.state == "running")
-    runs = next(own, None)
+    runs, image = next(own, None), plan.stack["postgres_image"]
+    here = seen.docker.image(image)
     if runs is not None:
-        return database.look(runs.id)
-    image = plan.stack["postgres_image"]
-    if users or seen.docker.image(image) is None:
+        contents = database.look(runs.id)
+        if here is None or here.id == runs.image:
+            return contents
+        folder = database.folder_in(runs.id)
+        return replace(contents, written_by=folder.written_by, server=database.server_of(image))
+    if users or here is None:
         return None
     folder = database.folder_of(plan.volume, image)
+    wrote, server = folder.written_by, folder.server
     if folder.error:
         return database.DatabaseFacts(folder.error)
+    if wrote and server and wrote != server:
+        return database.DatabaseFacts(
+            f"PostgreSQL {wrote} wrote it", written_by=wrote, server=server
+        )
     if of_database.holds_nothing(folder):
         return database.DatabaseFacts(collections=())
-    return database.at_rest(plan.volume, image, plan.stack["postgres_db"])
+    contents = database.at_rest(plan.volume, image, plan.stack["postgres_db"])
+    return replace(contents, written_by=wrote, server=server)
 
 
 def _schema(plan: Plan, seen: facts.Facts, old: Record | None) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compreface_cli import causes
 from compreface_cli.checks import ui_routes
 from compreface_cli.config import paths
-from compreface_cli.deploy import lost, routes
+from compreface_cli.deploy import lost, restoring, routes
 from compreface_cli.engine.client import is_up
 from compreface_cli.errors import (
     CfError,
@@ -152,6 +152,11 @@ def _answers(record: Record) -> bool:
 
 def _cut_off(record: Record, *, runs: bool) -> str:
     """The state of an instance whose `cf` was cut off, with the commands that repair it."""
+    if restoring.is_of(record):
+        return (
+            f"`{record.command}` was cut off before its end, and nothing uses what it has made: "
+            f"the same command starts anew, `cf down {record.name}` removes what is left"
+        )
     now = f"; {record.build} answers" if runs else ""
     ways = f"`{start_command(record)}` puts that right, `cf down {record.name}` stops what is left"
     return f"`{record.command or 'cf up'}` was cut off before its end{now}. {ways}"

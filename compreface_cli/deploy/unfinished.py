@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from compreface_cli.config import paths
-from compreface_cli.deploy import changes, running, takeover
+from compreface_cli.deploy import changes, restoring, running, takeover
 from compreface_cli.engine import known_answer
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
 from compreface_cli.instance.records import Phase, Record
@@ -96,6 +96,8 @@ def foresee(record: Record | None) -> Record | None:
     """The record that `settle` will return, without changing anything."""
     if record is None or not record.unfinished:
         return record
+    if restoring.is_of(record):
+        return None
     before = record.previous
     if before is None or before.phase != "running":
         return _stopped(before or record)
@@ -116,6 +118,10 @@ def settle(
     store, folder = running.instances(), paths.project_dir(name)
     if record is None:
         store.remove(name)
+        return None
+    if restoring.is_of(record):
+        announce(record, out, going_down=True)
+        restoring.drop(record)
         return None
     if not record.unfinished:
         # The way back that a run has left which was killed after its last step.

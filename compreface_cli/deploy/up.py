@@ -20,6 +20,7 @@ from compreface_cli.config import paths, settings
 from compreface_cli.config.settings import Settings
 from compreface_cli.deploy import (
     databases,
+    existing_data,
     fetching,
     image_alone,
     licences,
@@ -99,6 +100,7 @@ def resolved(chosen: Settings, out: Output, options: Options | None = None) -> P
     if asked:
         out.note(f"Launcher: compose, because {asked}")
         plan = replace(plan, launcher="compose")
+    plan = existing_data.on_data(plan, chosen, out)
     services = chosen.given("services")
     ignored = services is not None and services.value == "full" and services.layer != "flag"
     if plan.launcher == "process" and services is not None and ignored:

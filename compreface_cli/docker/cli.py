@@ -122,12 +122,14 @@ def output(*arguments: str, doing: str, timeout_s: float) -> Iterator[IO[bytes]]
 
 
 @contextmanager
-def process(*arguments: str, doing: str, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    *arguments: str, doing: str, errors: IO[bytes], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A command with pipes to its stdin and from its stdout; it ends with the block.
 
-    `errors` gets its stderr.
+    `errors` gets its stderr. `environment` is added to that of `cf`.
     """
-    child = _started(arguments, doing, None, stderr=errors.fileno(), stdin=subprocess.PIPE)
+    child = _started(arguments, doing, environment, stderr=errors.fileno(), stdin=subprocess.PIPE)
     try:
         yield child
     finally:

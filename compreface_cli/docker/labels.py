@@ -25,6 +25,7 @@ LABEL_TRIAL = "compreface-cli.trial"  # names the instance whose next engine is 
 LABEL_COPY = "compreface-cli.copy"  # a container, never started, that files are copied out of
 LABEL_AT_REST = "compreface-cli.at-rest"  # names the volume that a temporary server works on
 LABEL_PROBE = "compreface-cli.probe"  # a container that shows whether a GPU can be used
+LABEL_RESTORE = "compreface-cli.restore"  # a volume: the id of the restore that has made it
 
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"

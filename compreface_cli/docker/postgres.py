@@ -9,7 +9,7 @@ import select
 import tempfile
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from subprocess import Popen
@@ -107,16 +107,45 @@ def at_rest(
     closed. `image` has the PostgreSQL of the volume's major version; nothing is initialised.
     Raises ConflictError, which names the container, for a volume that is in use.
     """
+    with temporary(
+        volume,
+        image,
+        ("-c", _AT_REST),
+        doing=f"read the volume {volume}",
+        accepts=lambda name: _accepts(Server(name, user, database)),
+        options=("--user=postgres",),
+    ) as name:
+        yield Server(name, user, database)
+
+
+@contextmanager
+def temporary(
+    volume: str,
+    image: str,
+    arguments: Sequence[str],
+    *,
+    doing: str,
+    accepts: Callable[[str], bool],
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """The name of a container without a network in which `sh ARGUMENTS` serves the volume.
+
+    The script waits for a line on its stdin, and shuts the server down when that is closed.
+    `accepts`: whether the server in that container answers.
+    """
     refuse_used(volume)
     name = f"cf-at-rest-{uuid.uuid4().hex[:12]}"
-    arguments = [
-        *("run", "--rm", "-i", "--pull=never", "--network=none", "--user=postgres"),
+    words = [
+        *("run", "--rm", "-i", "--pull=never", "--network=none", *options),
         *(f"--name={name}", f"--label={LABEL_AT_REST}={volume}", "--shm-size=256m"),
         *("--stop-timeout=60", "--entrypoint=sh", f"--volume={volume}:{DATA}"),
-        *(image, "-c", _AT_REST),
+        *(image, *arguments),
     ]
-    doing = f"read the volume {volume}"
-    with tempfile.TemporaryFile() as log, cli.process(*arguments, doing=doing, errors=log) as child:
+    with (
+        tempfile.TemporaryFile() as log,
+        cli.process(*words, doing=doing, errors=log, environment=environment) as child,
+    ):
         try:
             end = time.monotonic() + _START_S
             while client.find("containers", name, "json") is None:
@@ -125,10 +154,9 @@ def at_rest(
             assert child.stdin is not None  # noqa: S101 - it is a pipe
             child.stdin.write(b"go\n")
             child.stdin.flush()
-            server = Server(name, user, database)
-            while not _accepts(server):
+            while not accepts(name):
                 _wait_for(child, log, doing, end)
-            yield server
+            yield name
         finally:
             _shut_down(child, name)
 
@@ -318,22 +346,46 @@ class Session:
         )
 
 
+class Printed:
+    """The stdout of a program in a container: its end is the program's success.
+
+    `read` raises a CfError with the last lines of stderr at the end of what a failed program has
+    printed, so that nobody takes a part for the whole.
+    """
+
+    def __init__(self, child: Popen[bytes], errors: IO[bytes], doing: str) -> None:
+        self._child = child
+        self._errors = errors
+        self._doing = doing
+
+    def read(self, size: int = -1, /) -> bytes:
+        assert self._child.stdout is not None  # noqa: S101 - it is a pipe
+        data = self._child.stdout.read(size)
+        if len(data) < size or size < 0:
+            self.check()
+        return data
+
+    def check(self) -> None:
+        """Wait for the program's end; raises a CfError if it failed."""
+        if code := self._child.wait():
+            raise cli.failure(self._doing, _tail(self._errors), code=code)
+
+
 @contextmanager
-def program(server: Server, *arguments: str, doing: str) -> Iterator[IO[bytes]]:
+def program(server: Server, *arguments: str, doing: str) -> Iterator[Printed]:
     """The stdout of a program in the container, which is killed there when the block or `cf` ends.
 
     Raises a CfError with its last lines if it fails.
     """
     words = server.exec(*arguments, script=_UNTIL_CLOSED)
-    with tempfile.TemporaryFile() as errors:
-        with cli.process(*words, doing=doing, errors=errors) as child:
-            assert child.stdout is not None  # noqa: S101 - it is a pipe
-            yield child.stdout
-            while child.stdout.read(_READ_BYTES):
-                pass
-            code = child.wait()
-        if code:
-            raise cli.failure(doing, _tail(errors), code=code)
+    with (
+        tempfile.TemporaryFile() as errors,
+        cli.process(*words, doing=doing, errors=errors) as child,
+    ):
+        printed = Printed(child, errors, doing)
+        yield printed
+        while printed.read(_READ_BYTES):
+            pass
 
 
 @contextmanager

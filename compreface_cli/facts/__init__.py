@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from compreface_cli.facts.database import DatabaseFacts
 from compreface_cli.facts.docker import DockerFacts
@@ -19,6 +20,8 @@ class Facts:
     gpu: GpuFacts | None = None
     probe: ProbeFact | None = None
     database: DatabaseFacts | None = None  # the content of the instance's volume
+    # Build -> its calculator, of all builds; only where the content of the volume matters.
+    calculators: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

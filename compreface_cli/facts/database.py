@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from compreface_cli.docker import cli
@@ -20,7 +20,7 @@ REST_STATEMENT_S = 40
 _COLLECTIONS = (
     "select jsonb_build_object('collections', coalesce(jsonb_agg(r), '[]')) as found from ("
     "select m.id as service_id, m.name as service, a.name as application, e.calculator,"
-    " sum(e.faces) as faces, bool_and(m.api_key = '00000000-0000-0000-0000-000000000002'"
+    " sum(e.faces) as faces, bool_and(m.id = 0"
     " and e.calculator = 'Facenet2018') as demo from (select subject_id, calculator, count(*)"
     " as faces from public.embedding group by subject_id, calculator) e"
     " join public.subject s on s.id = e.subject_id join public.model m on m.api_key = s.api_key"
@@ -88,18 +88,25 @@ END
 # The file names by which checks/database.py decides whether a data folder has data.
 _FILES = """
 cd "${PGDATA:-/var/lib/postgresql/data}" || exit 1
-[ -s PG_VERSION ] && echo @version
+echo @server; postgres --version
+[ -s PG_VERSION ] && echo @version && cat PG_VERSION
 grep -Eq '^[[:space:]]*host[[:space:]]+all[[:space:]]+all[[:space:]]+all[[:space:]]' pg_hba.conf \
   2>/dev/null && echo @open
 echo @large; find . -path './base/*' -name 2613 -size +0
 echo @files; find . -mindepth 1 -maxdepth 3 ! -type d
 echo @end
 """
+# The stored passwords are digests, which checks/password.py compares with the services' password.
+_ROLES = (
+    "select jsonb_build_object('roles', coalesce(jsonb_object_agg(rolname,"
+    " coalesce(rolpassword, '')), '{}')) as found from pg_authid where rolcanlogin;"
+)
 # For a volume whose database does not run: a single process without network reads it and ends.
 _REST = f"""
 postgres --single -c lc_messages=C -c statement_timeout={REST_STATEMENT_S}s \
   -D "${{PGDATA:-/var/lib/postgresql/data}}" "$0" 2>&1 <<'END'
 select jsonb_build_object('old', {_OLD}) as found;
+{_ROLES}
 {_COLLECTIONS}
 END
 echo @end
@@ -138,6 +145,12 @@ class DatabaseFacts:
     sessions: int | None = None  # of other programs
     old: bool = False  # the schema of a CompreFace before 0.6
     changes: tuple[str, ...] | None = None  # of the schema, in order; None: not known
+    # Only of a database at rest: who may log in, with the digest of each password; None: not read.
+    roles: Mapping[str, str] | None = field(default=None, repr=False)
+    # Major versions of the PostgreSQL that wrote the volume ("11") and of the one that is to run on
+    # it; "" where not asked
+    written_by: str = ""
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +162,8 @@ class DataFolder:
     open: bool = False  # pg_hba.conf has the image's line for all hosts
     files: tuple[str, ...] = ()  # "base/5/2619"
     large: bool = False  # there are large objects
+    written_by: str = ""  # major version of the PostgreSQL that wrote it, by its PG_VERSION: "11"
+    server: str = ""  # major version of the image's PostgreSQL
 
 
 def look(container: str, *, timeout_s: float = LOOK_S) -> DatabaseFacts:
@@ -169,6 +184,16 @@ def at_rest(volume: str, image: str, database: str) -> DatabaseFacts:
         timeout_s=REST_S,
     )
     return DatabaseFacts(error=error) if error else read_single(output)
+
+
+def server_of(image: str) -> str:
+    """The major version of the image's PostgreSQL; "" if it does not say it."""
+    output, _ = _docker(
+        *("run", "--rm", "--pull=never", "--network=none", "--entrypoint=postgres", image),
+        "--version",
+        timeout_s=REST_S,
+    )
+    return major(output)
 
 
 def folder_in(container: str) -> DataFolder:
@@ -225,7 +250,17 @@ def read_folder(text: str) -> DataFolder:
         open="open" in parts,
         files=tuple(sorted(line.removeprefix("./") for line in parts.get("files", ()))),
         large=bool(parts.get("large")),
+        written_by=major("".join(parts.get("version", ()))),
+        server=major("".join(parts.get("server", ()))),
     )
+
+
+def major(text: str) -> str:
+    """The major version in a text of PostgreSQL's: `15`, and `9.6` before 10; "" without one."""
+    match = re.search(r"(\d+)(?:\.(\d+))?", text)
+    if match is None:
+        return ""
+    return match[1] if int(match[1]) >= 10 else match[0]
 
 
 def _facts(documents: Mapping[str, Any], error: str, login: str | None) -> DatabaseFacts:
@@ -239,6 +274,7 @@ def _facts(documents: Mapping[str, Any], error: str, login: str | None) -> Datab
             lock=Lock(str(lock["holder"]), str(lock["since"])) if lock else None,
             sessions=documents.get("sessions"),
             old=bool(documents.get("old")),
+            roles=documents.get("roles"),
             changes=None if changes is None else tuple(map(str, changes)),
         )
     except (KeyError, TypeError, ValueError) as error:

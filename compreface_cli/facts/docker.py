@@ -72,9 +72,11 @@ class DockerFacts:
         return self.state == "ok"
 
     def image(self, reference: str) -> Image | None:
-        """The local image of that name (`:latest` when it names no tag), or None."""
-        wanted = with_tag(reference)
-        return next((item for item in self.images if wanted in (*item.tags, *item.digests)), None)
+        """The local image of that name (`:latest` when it names no tag) or id, or None."""
+        names = {reference, with_tag(reference)}
+        return next(
+            (item for item in self.images if names & {item.id, *item.tags, *item.digests}), None
+        )
 
 
 def gather(images: Iterable[str] = ()) -> DockerFacts:

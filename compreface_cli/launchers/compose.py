@@ -58,6 +58,7 @@ class ComposeLauncher:
                 "tag": plan.image,
                 "services": sorted(services),
                 "volume": plan.volume if plan.services == "full" else None,
+                "existing_data": plan.data is not None,
                 "database": _database(plan),
                 "calculator": remembered(plan),
                 "images": plan.stack_images,
@@ -251,8 +252,12 @@ class ComposeLauncher:
         kept = {}
         if _folder(deployment).is_dir():
             kept["project folder"] = deployment.data["folder"]
-        volume = deployment.data.get("volume")
-        if volume and volume in belongings.volumes(f"{PROJECT}={_project(deployment)}"):
+        volume = str(deployment.data.get("volume") or "")
+        if deployment.data.get("existing_data"):
+            here = client.find("volumes", volume) is not None
+        else:
+            here = volume in belongings.volumes(f"{PROJECT}={_project(deployment)}")
+        if volume and here:
             kept["volume"] = volume
         return kept
 

@@ -42,7 +42,7 @@ def ready(
     if database.runs():
         contents = database.wait(anew=None)
     else:
-        existed = not new_volume and database.volume_exists()
+        existed = not new_volume and database.may_be_remade()
         up(SERVICE)
         contents = database.wait(anew=(lambda: up(SERVICE)) if existed else None)
     database.admit(contents)
@@ -88,8 +88,10 @@ class _Database:
         container = self.container()
         return container is not None and container.state == "running"
 
-    def volume_exists(self) -> bool:
-        return client.find("volumes", self.volume) is not None
+    def may_be_remade(self) -> bool:
+        """Whether the volume is there and the project's own, so that it can be made again."""
+        existing = self.deployment.data.get("existing_data")
+        return not existing and client.find("volumes", self.volume) is not None
 
     def wait(self, *, anew: Callable[[], None] | None) -> facts.DatabaseFacts:
         """The facts of the database once it answers; `anew` starts it on an empty volume."""

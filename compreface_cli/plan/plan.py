@@ -11,6 +11,7 @@ from compreface_cli.config.settings_table import BY_KEY, MAX_BODY_BYTES, MAX_QUE
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.entry import Border, Model, ModelFile
 from compreface_cli.plan import fallbacks
+from compreface_cli.plan.data import Data
 from compreface_cli.plan.fallbacks import Fallback, Replaced
 from compreface_cli.plan.image_name import image_name
 from compreface_cli.plan.models import of_plugins
@@ -97,6 +98,7 @@ class Plan:
     # `facts.licence` of the build, which applies to models that are not in the catalogue
     licence: Mapping[str, str] = field(default_factory=dict)
     accept_licence: tuple[str, ...] = ()  # models whose terms the user accepts, or "all"
+    data: Data | None = None  # an existing volume; None: the instance has one of its own
 
     @property
     def api_keys(self) -> str:
@@ -138,7 +140,7 @@ class Plan:
 
     @property
     def volume(self) -> str:
-        return f"{self.project}_postgres-data"
+        return self.data.volume if self.data else f"{self.project}_postgres-data"
 
     @property
     def stack_images(self) -> dict[str, str]:

@@ -42,6 +42,7 @@ class RenderedProject:
     # passwords that the user has set; the others are generated once
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     calculator: str = ""  # of the embeddings in its database; "" without a database
+    volume: str = ""  # with existing data; "": it has one of its own, or none
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file."""

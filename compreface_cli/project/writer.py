@@ -23,6 +23,7 @@ from compreface_cli.project.targets.compose import ENV_FILE, KEYS_FOLDER, env_te
 MANIFEST = ".cf-manifest.json"
 OVERRIDE = "compose.override.yaml"
 _OWN = frozenset({ENV_FILE, MANIFEST, OVERRIDE, "compose.override.yml"})
+_OF_MANIFEST = ("instance", "calculator", "volume")  # what a project was rendered for
 _DIFF_LINES = 60
 _SECRETS: Mapping[str, str] = {  # key of `.env` -> setting
     "POSTGRES_PASSWORD": "postgres_password",
@@ -62,6 +63,7 @@ class RenderedFor:
 
     instance: str = ""  # "": not known
     calculator: str = ""  # of the database; "": none, or not known
+    volume: str = ""  # with existing data; "": it has one of its own, or none
     password: bool = False  # whether `.env` has the database's password
 
 
@@ -71,6 +73,7 @@ def rendered_for(folder: Path) -> RenderedFor:
     return RenderedFor(
         str(manifest.get("instance", "")),
         str(manifest.get("calculator", "")),
+        str(manifest.get("volume", "")),
         bool(read_env(folder / ENV_FILE).get("POSTGRES_PASSWORD")),
     )
 
@@ -134,7 +137,7 @@ def _write(rendered: RenderedProject, folder: Path) -> Written:
         # Saved before the first move, so that a killed run is not taken for a hand edit.
         _save_manifest(folder, known, wanted, manifest)
         _swap(folder, stage, moves, removed, manifest)
-        of = {"instance": rendered.instance, "calculator": rendered.calculator}
+        of = {key: getattr(rendered, key) for key in _OF_MANIFEST}
         _save_manifest(folder, wanted, {}, of)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -279,7 +282,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 def _save_manifest(
     folder: Path, files: Mapping[str, str], pending: Mapping[str, str], of: Mapping[str, Any]
 ) -> None:
-    whose = {key: of[key] for key in ("instance", "calculator") if key in of}
+    whose = {key: of[key] for key in _OF_MANIFEST if key in of}
     document = {"schema": 1, "version": __version__, **whose, "files": dict(sorted(files.items()))}
     if pending:
         document["pending"] = dict(sorted(pending.items()))

@@ -20,6 +20,8 @@ from compreface_cli.docker import image as docker_image
 from compreface_cli.docker.image import Image
 from compreface_cli.errors import ConfigurationError, ConflictError, DockerError, UsageError
 from compreface_cli.instance.records import Record
+from compreface_cli.plan import data as existing
+from compreface_cli.project import writer
 from compreface_cli.removal import things
 from compreface_cli.removal.things import Thing
 from compreface_cli.terminal.output import Output
@@ -103,6 +105,7 @@ def down_with_volumes(
     name = running.pick(name, only_running=True, command="cf down").name
     with out.waiting("Looking for what belongs to it"):
         data = tuple(_volumes(name)) if volumes and _is_docker(_record(name)) else ()
+        _refuse_shared(name, data)
     if dry_run:
         return name, None, data
     if data:
@@ -114,7 +117,8 @@ def down_with_volumes(
     with interruptible(), store.lock(name, f"cf down {name} --volumes"):
         things.remove(data, out)
         store.remove(name)
-    kept = {what: where for what, where in stopped.kept.items() if what != "volume"}
+    removed = {thing.name for thing in data}
+    kept = {what: where for what, where in stopped.kept.items() if where not in removed}
     return name, replace(stopped, kept=kept), data
 
 
@@ -171,6 +175,28 @@ def _volumes(name: str) -> list[Thing]:
     ]
 
 
+def _existing(name: str, record: Record | None) -> list[Thing]:
+    """The volume with existing data that the instance runs on, which is not its own to remove."""
+    data = existing.of_record(record.plan) if record else None
+    volume = data.volume if data else writer.rendered_for(paths.project_dir(name)).volume
+    why = "it was there before the instance"
+    return [Thing("volume", volume, None, lambda: None, why)] if volume else []
+
+
+def _refuse_shared(name: str, data: Sequence[Thing]) -> None:
+    """Raise ConflictError if another instance runs on one of these volumes."""
+    volumes = {thing.name for thing in data}
+    for record in running.instances().all()[0]:
+        other = existing.of_record(record.plan)
+        if record.name != name and other is not None and other.volume in volumes:
+            raise ConflictError(
+                f"the instance '{record.name}' runs on the data of '{name}', in the volume "
+                f"{other.volume}",
+                hint=f"Remove that one first: cf rm --instance {record.name}",
+                details={"instance": record.name, "volume": other.volume},
+            )
+
+
 def _instance(name: str, with_data: bool) -> Removal:
     record = _record(name)
     if record is not None and record.phase != "stopped":
@@ -187,8 +213,12 @@ def _instance(name: str, with_data: bool) -> Removal:
                 hint=f"Remove them first: docker compose -p cf-{name} down",
             )
         data = _volumes(name)
+    if with_data:
+        _refuse_shared(name, data)
     removed = list(data) if with_data else []
     kept = [] if with_data else data
+    own = list(kept)
+    kept = [*kept, *_existing(name, record)]
     notes = []
     if folder.is_dir():
         if kept:
@@ -203,7 +233,7 @@ def _instance(name: str, with_data: bool) -> Removal:
         removed.append(things.of_path("former project folder", before))
     if home.is_dir():  # last, so that an interrupted run can be repeated by the same name
         removed.append(things.of_path("record", home))
-    if kept:
+    if own:
         notes.append(f"The data are kept; `cf rm --instance {name} --volumes` removes them too.")
     if not removed and not kept:
         raise ConfigurationError(

@@ -55,7 +55,7 @@ def test_every_value_has_an_origin() -> None:
     named = set(whole.as_dict()) - set(
         "build summary models stack engine_limits origins replaced licence image_alone".split()
     )
-    assert named - {"secrets", "project", "volume"} <= set(whole.origins)
+    assert named - {"secrets", "project", "volume", "data"} <= set(whole.origins)
     assert set(whole.stack) <= set(whole.origins)
 
 
@@ -425,7 +425,7 @@ def test_any_choice_gives_one_settled_plan(chosen: dict[str, Any]) -> None:
     second = resolve(build_file(), settings, catalogue=KNOWN)
     assert first == second
     document = json.loads(json.dumps(first.as_dict()))
-    assert not [key for key, value in document.items() if value is None]
+    assert [key for key, value in document.items() if value is None] == ["data"]
     for key, value in chosen.items():
         if key in document and key not in ("gpu_index", "services", "device", "max_wait_s"):
             assert document[key] == value

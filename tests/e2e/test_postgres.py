@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from compreface_cli.docker import postgres
+from compreface_cli.docker.labels import LABEL_AT_REST
 from compreface_cli.docker.postgres import QueryError, Session, at_rest, fed, literal, program
 from compreface_cli.errors import CfError, ConflictError
 from compreface_cli.facts import contents
@@ -115,7 +116,8 @@ def test_a_volume_in_use_is_refused_by_name(docker: Docker, image: str, volume: 
     assert refused.value.details["container"] == f"{volume}-db"
     with at_rest(volume, image), pytest.raises(ConflictError), at_rest(volume, image):
         pass
-    assert "cf-at-rest" not in docker("ps", "--all", "--format={{.Names}}")
+    label = f"label={LABEL_AT_REST}={volume}"
+    assert not docker("ps", "--all", "--quiet", f"--filter={label}")
 
 
 def test_a_volume_without_a_database_is_not_initialised(docker: Docker, image: str) -> None:
@@ -156,6 +158,20 @@ def test_a_program_leaves_nothing_that_the_database_takes_for_a_crash(
             time.sleep(1)
             assert session.value("select 7") == 7
         assert "terminated by signal" not in docker("logs", container)
+
+
+def test_what_a_failed_program_has_printed_does_not_look_whole(
+    docker: Docker, image: str, volume: str
+) -> None:
+    with at_rest(volume, image) as server, pytest.raises(CfError):
+        read_to_its_end(server)
+
+
+def read_to_its_end(server: postgres.Server) -> None:
+    with program(server, "sh", "-c", "echo part; exit 3", doing="dump") as stream:
+        while stream.read(3):
+            pass
+        pytest.fail("its end was read without an error")
 
 
 def cut_off(server: postgres.Server) -> None:

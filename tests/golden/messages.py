@@ -21,11 +21,13 @@ from unittest import mock
 from compreface_cli.checks.base import Finding
 from compreface_cli.errors import CfError
 from tests.golden import (
+    backup_messages,
     builds_messages,
     checks_messages,
     convert_messages,
     docker_messages,
     engine_messages,
+    existing_data_messages,
     fetching_messages,
     instances_messages,
     models_messages,
@@ -58,11 +60,13 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "fetching": fetching_messages.CASES,
     "registry": registry_messages.CASES,
     "docker": docker_messages.CASES,
+    "existing_data": existing_data_messages.CASES,
     "instances": instances_messages.CASES,
     "photos": photos_messages.CASES,
     "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,
     "sources": sources_messages.CASES,
+    "backup": backup_messages.CASES,
     "upkeep": upkeep_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""

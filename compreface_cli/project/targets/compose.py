@@ -89,6 +89,7 @@ def render(
         dict(sorted(files.items())),
         plan.secrets,
         plan.calculator if plan.services == "full" else "",
+        plan.data.volume if plan.data else "",
     )
 
 
@@ -192,6 +193,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "build": plan.build,
         "project": plan.project,
         "volume": plan.volume,
+        "existing_data": plan.data is not None,
         "image": plan.image,
         "image_alone": plan.image_alone,
         "base_image": plan.base_image,
