@@ -79,7 +79,7 @@ def _carried(source: Session, target: Session, tables: Mapping[str, Columns]) ->
             rows = source.copy_out(f"select {names} from {table}")
             target.copy_lines(f"{table} ({names})", rows)
     _sequences(source, target)
-    _refuse_loose_ends(target)
+    refuse_loose_ends(target)
     return gone, come
 
 
@@ -115,7 +115,8 @@ def _differing(source: Session, target: Session, name: str, names: str) -> tuple
 def _tables(session: Session) -> dict[str, Columns]:
     rows = session.rows(
         "select c.relname as name, a.attname as column,"
-        " format_type(a.atttypid, a.atttypmod) as type from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+        " format_type(a.atttypid, a.atttypmod) as type"
+        " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
         " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
         " where n.nspname = 'public' and c.relkind = 'r' order by c.relname, a.attnum"
     )
@@ -146,7 +147,7 @@ def _sequences(source: Session, target: Session) -> None:
             )
 
 
-def _refuse_loose_ends(target: Session) -> None:
+def refuse_loose_ends(target: Session) -> None:
     """Raise CfError if a row refers to another one that is not there."""
     keys = target.rows(
         "select conrelid::regclass::text as own, confrelid::regclass::text as other,"

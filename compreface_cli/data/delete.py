@@ -111,6 +111,7 @@ def delete(
                 launcher = running.launcher(known.launcher)
                 launcher.stop(known)
                 launcher.remove(known)
+        belongings.forget_engines(name)
         things.remove(listed, out)
         return Deleted(name, "deleted", held, listed, made)
 
@@ -131,7 +132,7 @@ def _refuse_foreign(place: Place | None, named: str | None, instance: str) -> No
         raise UsageError(
             f"cf did not make the volume {place.volume} of '{instance}'",
             hint=f"To remove it with the instance: --volume {place.volume}. To keep it and forget "
-            f"the instance: cf release {instance}",
+            f"the instance: cf down {instance}, then cf rm --instance {instance}",
         )
 
 

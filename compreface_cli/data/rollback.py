@@ -8,16 +8,17 @@ from pathlib import Path
 
 from compreface_cli.checks import schema
 from compreface_cli.cleanup import CleanUp, interruptible
-from compreface_cli.data import api_check, databases, put_back, upgrade
+from compreface_cli.data import api_check, databases, manifest, put_back, upgrade
 from compreface_cli.data.api_check import Recognised
+from compreface_cli.data.archive import Reader
 from compreface_cli.data.backup import backup
 from compreface_cli.data.upgrade import Step, Upgraded
 from compreface_cli.deploy import running, same_settings, up, versions
 from compreface_cli.deploy.run_record import RunRecord
-from compreface_cli.docker import image
-from compreface_cli.docker.postgres import Session
+from compreface_cli.docker import belongings, image
+from compreface_cli.docker.postgres import Server, Session
 from compreface_cli.errors import CfError, ConfigurationError, DataRefusedError
-from compreface_cli.facts import contents, places
+from compreface_cli.facts import places
 from compreface_cli.facts.places import Place
 from compreface_cli.instance import history
 from compreface_cli.instance.history import Versions
@@ -51,7 +52,7 @@ class _Change:
         """Back the present database up, then restore the one of before if the schema needs it."""
         with self.place.opened() as server:
             self.backup = str(backup(self.place, self.out, server=server).path)
-        record.backed_up(self.backup, rollback=True, schema=[])
+        record.backed_up(self.backup, rollback=True)
         if not self.replaces_data:
             return
         record.touches(("fe", "api", "admin"))
@@ -95,10 +96,12 @@ def rollback(
         record = upgrade.ready(name, out, dry_run=dry_run)
         target = _target(record)
         plan, images = _wanted(record, target, out)
+        now = {service: str(record.plan["stack"][f"{service}_image"]) for service in images}
+        now["core"] = str(record.plan["image"])
         steps = tuple(
-            Step(service, str(record.plan["stack"][f"{service}_image"]), named)
-            for service, named in images.items()
-            if record.plan["stack"][f"{service}_image"] != named
+            Step(service, now[service], named)
+            for service, named in {**images, "core": plan.image}.items()
+            if now[service] != named
         )
         replaces = _replaces_data(record, target, restore_backup, out)
         limit_s = timeout_s or api_check.LIMIT_S
@@ -107,10 +110,12 @@ def rollback(
         options = Options(dry_run=dry_run, timeout_s=timeout_s)
         if dry_run:
             return Upgraded(name, "dry run", steps, up.dry_run(plan, options, out, change))
-        result = up.under_lock(plan, options, out, change=change)
+        with upgrade.said_if_back(name):
+            result = up.under_lock(plan, options, out, change=change)
         if result.change == "already running":
             return Upgraded(name, "nothing", steps, result)
         _forget_newer(name)
+        upgrade.forget_engines(name)
         done = Upgraded(name, "rolled back", steps, result, change.backup, change.recognised)
         return replace(done, put_back=change.put_back)
 
@@ -134,7 +139,7 @@ def _wanted(record: Record, target: Versions, out: Output) -> tuple[Plan, dict[s
     engine = target.ids.get("core", "")
     if engine == (record.deployment.get("data") or {}).get("image"):
         return replace(plan, image=record.plan["image"], origins=_of_image(plan, record)), images
-    kept = upgrade.kept_engine(record.name, engine)
+    kept = belongings.kept_engine(record.name, engine)
     if image.find(kept) is None:
         out.warning("the engine's image of then is gone; the present engine stays")
         return replace(plan, image=record.plan["image"], origins=_of_image(plan, record)), images
@@ -155,17 +160,24 @@ def _replaces_data(record: Record, target: Versions, allowed: bool, out: Output)
         if not beyond:
             return False
         archive = Path(target.backup) if target.backup else None
-        refuse_without_backup(record.name, archive)
-        with Session(server) as session:
-            faces = sum(int(row["faces"]) for row in contents.by_calculator(session))
+        there = refuse_without_backup(record.name, archive)
+        since = faces_since(server, there)
     if not allowed:
-        raise refused(record.name, beyond, faces, str(archive))
-    out.note(f"The database holds {faces} faces; those that were added since are carried over")
+        raise refused(record.name, beyond, since, str(there))
+    out.note(f"{since} faces more than in the backup of before, to be carried over")
     return True
 
 
-def refuse_without_backup(name: str, archive: Path | None) -> None:
-    """Raise CfError where the backup that a rollback needs is not there."""
+def faces_since(server: Server, archive: Path) -> int:
+    """How many embeddings more the database has than the backup; less than 0: fewer."""
+    with archive.open("rb") as stream:
+        then = manifest.parse(Reader(stream).manifest).tables.get("public.embedding", 0)
+    with Session(server) as session:
+        return int(session.value("select count(*) from public.embedding")) - then
+
+
+def refuse_without_backup(name: str, archive: Path | None) -> Path:
+    """The backup that a rollback needs; raises CfError where it is not there."""
     if archive is None or not archive.is_file():
         raise CfError(
             f"the newer version has changed the schema of '{name}', and the backup of before is "
@@ -174,16 +186,17 @@ def refuse_without_backup(name: str, archive: Path | None) -> None:
             f"--instance {name}-restored",
             details={"backup": str(archive or "")},
         )
+    return archive
 
 
-def refused(name: str, beyond: list[str], faces: int, archive: str) -> DataRefusedError:
+def refused(name: str, beyond: list[str], since: int, archive: str) -> DataRefusedError:
     """The error for a rollback across a change of the schema that was not asked for."""
     return DataRefusedError(
-        f"the newer version has changed the schema of '{name}' ({', '.join(beyond[:3])}), which the "
-        f"older one does not know. The database holds {faces} faces",
+        f"the newer version has changed the schema of '{name}', which the older one does not know "
+        f"({', '.join(beyond[:3])}). The database has {since} faces more than the backup of before",
         hint=f"To restore the backup of before and carry over what was added since: cf rollback "
         f"{name} --restore-backup. It is {archive}",
-        details={"change_sets": beyond, "faces": faces, "backup": archive},
+        details={"change_sets": beyond, "faces_since": since, "backup": archive},
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compreface_cli import __version__
 from compreface_cli.checks import schema
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import settings
@@ -17,7 +17,7 @@ from compreface_cli.data.api_check import Recognised
 from compreface_cli.data.backup import backup
 from compreface_cli.deploy import running, same_settings, unfinished, up, versions
 from compreface_cli.deploy.run_record import RunRecord
-from compreface_cli.docker import image, postgres_new
+from compreface_cli.docker import belongings, cli, image, postgres_new
 from compreface_cli.docker.postgres import Session
 from compreface_cli.errors import (
     CfError,
@@ -36,7 +36,6 @@ from compreface_cli.terminal.output import Output
 
 NEWEST = str(BY_KEY["admin_version"].default)  # of CompreFace, that this cf knows
 _OF_VERSION = ("admin", "api", "fe")  # `--to` leaves the database's image alone
-_OWN_TAG = "cf-before"  # repository of the tags that keep the engines of before
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +127,26 @@ def upgrade(
             out.note("No photograph is stored to try the api with: only the engine is checked")
         record = _with_present(record, known)
         change.record = record
-        result = up.under_lock(plan, options, out, change=change)
+        with said_if_back(name):
+            result = up.under_lock(plan, options, out, change=change)
         if result.change == "already running":
             return Upgraded(name, "nothing", steps, result, recognised=before)
+        forget_engines(name)
         return Upgraded(name, "upgraded", steps, result, change.backup, change.recognised)
+
+
+@contextmanager
+def said_if_back(name: str) -> Iterator[None]:
+    """Adds to an error that the instance is what it was before."""
+    try:
+        yield
+    except CfError as error:
+        record = running.instances().load(name)
+        if record is not None and record.phase == "running":
+            back = f"'{name}' runs the versions of before again, with its data."
+            error.hint = "\n".join(filter(None, (back, error.hint)))
+            error.details["back"] = True
+        raise
 
 
 def ready(name: str, out: Output, *, dry_run: bool) -> Record:
@@ -153,7 +168,7 @@ def recovered(record: Record, out: Output) -> None:
     A rollback that was cut off needs nothing: its newer version may start on either schema.
     """
     task = record.task
-    if not task.get("backup") or task.get("rollback"):
+    if "schema" not in task:
         return
     out.note(f"An earlier upgrade of '{record.name}' was cut off")
     before = record.previous or record
@@ -208,21 +223,25 @@ def restore_if_changed(
 
 def keep_engine(record: Record) -> None:
     """Give the engine's present image a name, so that nothing removes it as superseded."""
-    from compreface_cli.docker import cli
-
     present = str((record.deployment.get("data") or {}).get("image") or "")
     if present:
-        cli.run("tag", present, kept_engine(record.name, present), doing="keep the engine's image")
+        tag = belongings.kept_engine(record.name, present)
+        cli.run("tag", present, tag, doing="keep the engine's image")
 
 
-def kept_engine(name: str, id_: str) -> str:
-    """The tag under which the engine's image of that id is kept for `cf rollback`."""
-    return f"{_OWN_TAG}/{name}:{id_.removeprefix('sha256:')[:12]}"
+def forget_engines(name: str) -> None:
+    """Remove the kept engines that no versions in the history name any more."""
+    record = running.instances().load(name)
+    known = history.of(record) if record is not None else ()
+    belongings.forget_engines(name, but={each.ids.get("core", "") for each in known})
 
 
 def _wanted(record: Record, to: str | None, out: Output) -> tuple[Plan, dict[str, str]]:
     """The plan, and the image of each of its services ("admin", ...)."""
-    plan = same_settings.as_it_was(record, out)
+    given = dict(record.plan)
+    if str(given["image"]).startswith(belongings.KEPT):  # a rollback chose it
+        given["origins"] = {**given["origins"], "image": "default"}
+    plan = same_settings.as_it_was(replace(record, plan=given), out)
     now = {service: plan.stack[f"{service}_image"] for service in versions.SERVICES}
     images = chosen_images(now, settings.resolve({}), plan.stack["registry"], to)
     return versions.with_images(plan, images), images
@@ -297,12 +316,13 @@ def _with_present(record: Record, known: Deployment) -> Record:
     """The record, saved, with the versions that run now."""
     present = versions.present(known, record.plan, record.build)
     if present is None:
-        raise CfError("Docker does not say what runs", hint=f"cf status {record.name}")
-    record = history.with_present(record, replace(present, cf=_cf_of(record)))
+        raise unknown_versions(record.name)
+    before = history.of(record)
+    record = history.with_present(record, replace(present, cf=before[-1].cf if before else ""))
     running.instances().save(record)
     return record
 
 
-def _cf_of(record: Record) -> str:
-    known = history.of(record)
-    return known[-1].cf if known else __version__
+def unknown_versions(name: str) -> CfError:
+    """The error where Docker does not say which images an instance runs."""
+    return CfError(f"Docker does not say what '{name}' runs", hint=f"cf status {name}")
