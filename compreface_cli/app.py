@@ -24,6 +24,8 @@ COMMANDS: Mapping[str, str] = {
     "import": "Keep a build that another machine exported.",
     "render": "Write a Compose project that runs without cf.",
     "up": "Start a build and wait until it recognises a reference face.",
+    "adopt": "Make an instance of an install of upstream.",
+    "release": "Give an adopted install back as it was.",
     "down": "Stop an instance; its data are kept.",
     "restart": "Restart an instance.",
     "upgrade": "Upgrade an instance, with a backup, a check and the way back.",
@@ -38,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "Run two bundled portraits through the engine.",
     "doctor": "Check this machine.",
     "explain": "Explain a finding, an error or a line of a log.",
+    "secrets": "List an instance's passwords and keys, and replace them.",
     "config": "Show where settings are stored, and their values.",
 }
 

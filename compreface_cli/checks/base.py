@@ -74,7 +74,7 @@ class OwnedResources:
     `calculator`: the one whose embeddings are in its database by its record, "" without a record;
     `postgres_image`: that of the database by its record, "" without one;
     `others`: the other running instances of this user; `may_build` is False with `--no-build`,
-    `must_build` True with `--build`.
+    `must_build` True with `--build`; `giving_way`: ids of containers that stop before the start.
     """
 
     folder: str | None = None
@@ -84,10 +84,12 @@ class OwnedResources:
     others: tuple[OtherInstance, ...] = ()
     may_build: bool = True
     must_build: bool = False
+    giving_way: frozenset[str] = frozenset()
 
     def has(self, container: Container, plan: Plan) -> bool:
-        """Whether the container belongs to this instance: same project, same project folder."""
-        return container.project == plan.project and _from(container, self.folder)
+        """Whether the container is this instance's (project and folder are), or gives way to it."""
+        own = container.project == plan.project and _from(container, self.folder)
+        return own or container.id in self.giving_way
 
     def other_instance_of(self, container: Container) -> OtherInstance | None:
         """The other instance of this user that the container belongs to, if any."""

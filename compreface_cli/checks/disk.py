@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from compreface_cli.causes.docker import DISK_FULL
 from compreface_cli.checks.base import (
     CONFIGURATION,
     HARDWARE,
@@ -63,19 +64,6 @@ DOCKER_UNKNOWN = Topic(
     why="If it is full, builds and the database fail.",
     see="On the host of the Docker engine: `df -h /var/lib/docker`.",
     ways=("Nothing needs to be done if there is enough.",),
-)
-
-DOCKER_FULL = Topic(
-    "docker-disk-full",
-    means="Too little space is left where Docker keeps images and volumes.",
-    why="A build stops half-way, and PostgreSQL ends when it cannot write.",
-    see="`docker system df`, and `df -h /var/lib/docker`.",
-    ways=(
-        "`docker builder prune` empties the build cache, `docker image prune` removes images "
-        "without a name.",
-        "`cf prune` removes engine images that no instance needs.",
-        "Never `docker volume prune`: stopped instances keep their faces in volumes.",
-    ),
 )
 
 # What a build takes: the base image, the layers and the build cache.
@@ -156,7 +144,7 @@ def judge_root(root: str | None, free: int | None, local: bool, needed: int) -> 
             f"only {size(free)} are free at {where}; {size(needed)} are needed",
             "See what uses the space: docker system df. "
             "Empty the build cache: docker builder prune",
-            topic=DOCKER_FULL,
+            topic=DISK_FULL,
         )
     return ok(NAME, f"{size(free)} free at {where}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from compreface_cli.causes.docker import DENIED, SILENT, STOPPED
 from compreface_cli.checks.base import DOCKER, Finding, OwnedResources, as_warning, fail, ok
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
@@ -23,47 +24,6 @@ MISSING = Topic(
     ways=(
         "Install Docker Engine with the Compose plugin: https://docs.docker.com/engine/install/",
         "Run the engine alone, as a local process: `cf up --services core --launcher process`.",
-    ),
-)
-
-STOPPED = Topic(
-    "docker-stopped",
-    means="The address of the Docker engine is known, but nothing listens there.",
-    why="Containers neither run nor start until the engine is back; those with a restart "
-    "policy then start by themselves.",
-    see="`docker info`, and `systemctl status docker`. `docker context ls` and `DOCKER_HOST` "
-    "show which engine is used.",
-    ways=(
-        "Start it: `systemctl start docker`, or open Docker Desktop.",
-        "Correct DOCKER_HOST or `docker context use NAME` if another engine was meant.",
-        "Run the engine alone: `cf up --services core --launcher process`.",
-    ),
-)
-
-DENIED = Topic(
-    "docker-denied",
-    means="The socket of the Docker engine exists, and this user may not open it.",
-    why="Every command that concerns containers fails for this user. Who may use the socket "
-    "has the rights of root on this machine.",
-    see="`ls -l /var/run/docker.sock` shows the group that may; `id` shows the groups of "
-    "this user.",
-    ways=(
-        "Add the user to the group: `sudo usermod -aG docker $USER`, then log in again.",
-        "Use rootless Docker, which needs no such group.",
-        "Run the engine alone: `cf up --services core --launcher process`.",
-    ),
-)
-
-SILENT = Topic(
-    "docker-silent",
-    means="The Docker engine accepted the connection and gave no answer in time.",
-    why="`cf` cannot tell what runs. The cause is mostly a full disk, a storage driver that "
-    "hangs, or a machine under heavy load.",
-    see="`time docker info`, and `journalctl -u docker --since -10min`.",
-    ways=(
-        "Wait until the load is over, then run the command again.",
-        "Restart the engine: `systemctl restart docker`. It interrupts its containers unless "
-        "live-restore is set.",
     ),
 )
 

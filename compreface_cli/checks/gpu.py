@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
+from compreface_cli.causes.docker import GPU_REFUSED
 from compreface_cli.checks.base import HARDWARE, Finding, OwnedResources, as_warning, fail, ok, warn
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
@@ -98,17 +99,6 @@ NOT_CONFIGURED = Topic(
     see="`docker info | grep -i -A2 -E 'runtimes|cdi'`.",
     ways=(
         "`sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker`.",
-    ),
-)
-
-CONTAINER_FAILS = Topic(
-    "gpu-container-fails",
-    means="A container that asks for the GPU does not start.",
-    why="The engine would not start either.",
-    see="`docker run --rm --gpus all IMAGE nvidia-smi`.",
-    ways=(
-        "The message contains the error of Docker; mostly the toolkit or the driver has to "
-        "be repaired.",
     ),
 )
 
@@ -274,7 +264,7 @@ def toolkit_finding(
             HARDWARE,
             f"a container of {facts.probe.image} does not start with the GPU: {facts.probe.error}",
             _CONFIGURE if has_driver else "Repair the driver first.",
-            topic=CONTAINER_FAILS,
+            topic=GPU_REFUSED,
         )
     return warn(
         NAME,
@@ -306,7 +296,7 @@ def _remote(facts: Facts) -> Finding:
         HARDWARE,
         f"the Docker engine's host cannot start a container with a GPU: {facts.probe.error}",
         f"Install the driver and the container toolkit there: {_INSTALL} {_CPU}",
-        topic=CONTAINER_FAILS,
+        topic=GPU_REFUSED,
     )
 
 

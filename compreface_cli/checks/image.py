@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from compreface_cli.causes.docker import IMAGE_MISSING
 from compreface_cli.checks.base import CONFIGURATION, FETCH, Finding, OwnedResources, fail, ok, warn
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
 from compreface_cli.facts import Facts
@@ -33,19 +34,6 @@ OTHER = Topic(
     ways=(
         "Start the build that it was made from, or the image alone: `cf up --image NAME`.",
         "Leave the name out: `cf up` builds one.",
-    ),
-)
-
-MISSING = Topic(
-    "image-missing",
-    means="An image is not on this machine and cannot be pulled.",
-    why="The containers that need it cannot be created.",
-    see="`docker image ls`, and `docker pull NAME` shows what the registry says.",
-    ways=(
-        "Load it from a file: `docker load -i FILE`.",
-        "Correct the name or the tag; log in with `docker login` where the registry is private.",
-        "The engine alone needs no image of the stack: `cf up --services core`, or "
-        "`--launcher process`.",
     ),
 )
 
@@ -95,7 +83,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             FETCH,
             f"the image {plan.image} is not available locally, and --no-build forbids building it",
             "Leave out --no-build, and `cf up` builds it.",
-            topic=MISSING,
+            topic=IMAGE_MISSING,
         )
     else:
         yield from _obtainable(
@@ -195,5 +183,5 @@ def _obtainable(
             FETCH,
             f"{image} ({role}) is not available locally and cannot be pulled: {pull.reason}",
             hint,
-            topic=MISSING,
+            topic=IMAGE_MISSING,
         )

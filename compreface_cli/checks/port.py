@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compreface_cli.causes.docker import PORT_TAKEN
 from compreface_cli.checks.base import (
     CONFLICT,
     Finding,
@@ -46,19 +47,6 @@ INVALID = Topic(
     why="Ports are 1 to 65535.",
     see="The message names the flag or setting.",
     ways=("Choose a number from 1024 to 65535, or `auto`.",),
-)
-
-TAKEN = Topic(
-    "port-taken",
-    means="A process, a container or another instance listens on the port already.",
-    why="Two programs cannot listen on one port; nothing is started.",
-    see="`ss -ltnp 'sport = :8000'` names the process (as root, all of them), `docker ps` "
-    "the container, `cf status` the instance.",
-    ways=(
-        "Let `cf` choose a free one: `cf up --port auto` (and `--core-port auto`).",
-        "Stop what holds it: `cf down NAME`, `docker stop NAME`, or end the process.",
-        "Set another one for good: `port:` in cf.yaml, or CF_PORT.",
-    ),
 )
 
 SHARED = Topic(
@@ -160,7 +148,7 @@ def _judge(
                 CONFLICT,
                 f"port {port} is held by {described(holder)}",
                 way_out,
-                topic=TAKEN,
+                topic=PORT_TAKEN,
             )
         return
     if stopped is not None:
@@ -214,7 +202,7 @@ def _held_by_instance(instance: OtherInstance, port: int, flag: str) -> Finding:
         f"port {port} is held by the instance {instance.name}",
         f"Stop it with `cf down {instance.name}`, "
         f"or choose another port: {flag} auto takes a free one.",
-        topic=TAKEN,
+        topic=PORT_TAKEN,
     )
 
 
@@ -242,7 +230,7 @@ def _held(fact: PortFact, flag: str, way_out: str, *, docker_answers: bool) -> F
         CONFLICT,
         f"port {fact.port} is held by {who}",
         way_out,
-        topic=TAKEN,
+        topic=PORT_TAKEN,
     )
 
 
@@ -317,13 +305,13 @@ def _wanted(machine: Machine, number: int, fact: PortFact) -> Finding:
             CONFLICT,
             message,
             way_out,
-            topic=TAKEN,
+            topic=PORT_TAKEN,
         )
     return warn(
         NAME,
         message,
         way_out,
-        topic=TAKEN,
+        topic=PORT_TAKEN,
     )
 
 

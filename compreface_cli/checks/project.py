@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compreface_cli.causes.docker import NAME_TAKEN
 from compreface_cli.checks.base import CONFLICT, Finding, OwnedResources, described, fail, warn
 from compreface_cli.facts import Facts
 from compreface_cli.plan.plan import Plan
@@ -20,17 +21,6 @@ TAKEN = Topic(
     ways=(
         "Choose another name: `cf up --instance NAME`.",
         "Stop that project: `docker compose -p PROJECT down`. Its volumes stay.",
-    ),
-)
-
-CONTAINER_TAKEN = Topic(
-    "container-name-taken",
-    means="A container outside of this instance has the name of one of its containers.",
-    why="Docker refuses two containers of one name.",
-    see="`docker ps -a --filter name=NAME`.",
-    ways=(
-        "Choose another name: `cf up --instance NAME`.",
-        "Rename that container: `docker rename NAME NAME-old`.",
     ),
 )
 
@@ -93,7 +83,7 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
                 f"the container name {container.name} is taken by {described(container)}",
                 f"{rename}, or rename that container: "
                 f"docker rename {container.name} {container.name}-old",
-                topic=CONTAINER_TAKEN,
+                topic=NAME_TAKEN,
             )
         if own.has(container, plan) and container.state == "restarting":
             yield warn(

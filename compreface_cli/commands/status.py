@@ -60,6 +60,7 @@ def _row(instance: Status) -> dict[str, Any]:
         "calculator": instance.record.calculator,
         "state": instance.health.state,
         "detail": instance.health.detail,
+        "reason": _reason(instance),
         "launcher": deployed.launcher if deployed else None,
         "engine_url": deployed.engine.url if deployed else None,
         "ui_url": deployed.ui.url if deployed and deployed.ui else None,
@@ -69,7 +70,19 @@ def _row(instance: Status) -> dict[str, Any]:
         "runtimes": dict(instance.runtimes),
         "fallbacks": [dataclasses.asdict(each) for each in instance.fallbacks],
         "database": [finding.as_dict() for finding in instance.database],
+        "adopted_from": instance.adopted.from_words if instance.adopted else None,
     }
+
+
+def _reason(instance: Status) -> dict[str, Any] | None:
+    """Why it is slow, crash-looping or not ready, if anything says so."""
+    reason, slow = instance.health.reason, instance.health.slow
+    if reason is not None:
+        next_step = reason.topic.ways[0]
+        return {"id": reason.topic.id, "says": reason.says, "line": reason.line, "next": next_step}
+    if slow is not None:
+        return {"id": slow.topic.id, "says": slow.says, "line": "", "next": slow.topic.ways[0]}
+    return None
 
 
 def _draw(instances: list[Status]) -> Iterator[tuple[str, str]]:
@@ -91,6 +104,8 @@ def _draw(instances: list[Status]) -> Iterator[tuple[str, str]]:
             yield f"{name}: {instance.health.detail}", ""
         if instance.fallbacks:
             yield f"{name}: {instance.fallback_words}", ""
+        if instance.adopted and not instance.adopted.half:
+            yield f"{name}: adopted from {instance.adopted.from_words}", ""
 
 
 def _cells(instance: Status) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths
-from compreface_cli.deploy import project_folder, restoring, running, unfinished
+from compreface_cli.deploy import adoption, project_folder, restoring, running, unfinished
 from compreface_cli.errors import ConfigurationError, Interruption
 from compreface_cli.instance.records import Damaged
 from compreface_cli.launchers.launcher import STOP_TIMEOUT_S
@@ -39,6 +39,7 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
         raise _by_hand(broken[0]) from error
     with interruptible(), _said_if_cut(name), store.lock(name, f"cf down {name}"):
         record = running.pick(name, only_running=False)  # read again under the lock
+        adoption.refuse_half(record)
         if restoring.is_of(record):
             unfinished.announce(record, out, going_down=True)
             restoring.drop(record)

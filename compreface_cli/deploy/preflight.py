@@ -57,25 +57,29 @@ def inspect(
     out: Output,
     *,
     left: Sequence[Deployment] = (),
+    giving_way: frozenset[str] = frozenset(),
     other_data: bool = False,
 ) -> Preflight:
     """Check the plan on this host; raises PreflightError with all failed findings.
 
     `old` is the record of the instance. `left`: the deployments that an interrupted run left of it.
+    `giving_way`: ids of containers that stop before it starts.
     `other_data`: it will start on another database than the one that is there now.
     """
     if plan.data is not None and not options.dry_run:
         existing_data.obtain_image(plan, out)
     with out.waiting("Checking this machine"):
         before = [running.deployment(old)] if old is not None and old.deployment else []
-        own = _own(plan, old, [*before, *left], options)
+        own = replace(_own(plan, old, [*before, *left], options), giving_way=giving_way)
         seen, choice = _ask(plan, own)
         if plan.launcher == "auto":
             _say_choice(choice, out)
         settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan
         if volume.in_doubt(settled, seen, own):
             seen = replace(
-                seen, database=into_volume(settled, seen), calculators=fitting.calculators()
+                seen,
+                database=into_volume(settled, seen, giving_way),
+                calculators=fitting.calculators(),
             )
         findings = checks.preflight(settled, seen, own)
         say([finding for finding in findings if finding.level == "warn"], out)
@@ -150,12 +154,21 @@ def _pids(process: Deployment) -> frozenset[int]:
     return frozenset(service.pid for service in services if service.pid is not None)
 
 
-def into_volume(plan: Plan, seen: facts.Facts) -> database.DatabaseFacts | None:
-    """The contents of the plan's volume, from its running database or at rest; None: neither."""
+def into_volume(
+    plan: Plan, seen: facts.Facts, giving_way: frozenset[str] = frozenset()
+) -> database.DatabaseFacts | None:
+    """The contents of the plan's volume, from its running database or at rest; None: neither.
+
+    `giving_way`: ids of containers whose database is the instance's, too.
+    """
     if seen.docker is None or not seen.docker.reachable:
         return None
     users = [each for each in seen.docker.containers if plan.volume in each.volumes and each.active]
-    own = (each for each in users if each.project == plan.project and each.state == "running")
+    own = (
+        each
+        for each in users
+        if (each.project == plan.project or each.id in giving_way) and each.state == "running"
+    )
     runs, image = next(own, None), plan.stack["postgres_image"]
     here = seen.docker.image(image)
     if runs is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compreface_cli.checks.calculator import INPUT
 from compreface_cli.deploy import changes, running, takeover
 from compreface_cli.engine import known_answer
 from compreface_cli.errors import DataRefusedError
@@ -48,6 +49,7 @@ class Previous:
                 f"'{record.name}': their embeddings cannot be compared",
                 hint="Give the new model a name of its own in the build, or start it as another "
                 "instance (--instance NAME).",
+                topic=INPUT,
             )
 
     def start_again(self, touched: list[str]) -> None:

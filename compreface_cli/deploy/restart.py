@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compreface_cli.cleanup import interruptible
-from compreface_cli.deploy import running, takeover, unfinished
+from compreface_cli.deploy import adoption, running, takeover, unfinished
 from compreface_cli.engine import known_answer
 from compreface_cli.errors import (
     CfError,
@@ -51,6 +51,7 @@ def restart(
     command = f"cf restart {name}"
     with interruptible(), store.lock(name, command):
         record = running.pick(name, only_running=False)
+        adoption.refuse_half(record)
         if not dry_run:
             record = unfinished.settle(name, record, out) or record
         known = _startable(record)

@@ -36,6 +36,7 @@ class RunRecord:
             previous_record=asdict(old) if old else None,
             plan=plan.as_dict(),
             engine_env=old.engine_env if old else "",
+            adopted=old.adopted if old else {},
             command=command or f"cf up {plan.build}",
             images=old.images if old else {},
             history=old.history if old else [],

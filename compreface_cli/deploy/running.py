@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from compreface_cli import causes
-from compreface_cli.checks import ui_routes
+from compreface_cli.causes.docker import PORT_TAKEN
+from compreface_cli.checks import log_messages, ui_routes
+from compreface_cli.checks.log_messages import Reason
 from compreface_cli.config import paths
-from compreface_cli.deploy import lost, restoring, routes
+from compreface_cli.deploy import lost, reasons, restoring, routes
 from compreface_cli.engine.client import is_up
 from compreface_cli.errors import (
     CfError,
@@ -20,6 +22,7 @@ from compreface_cli.errors import (
     UnhealthyError,
     UsageError,
 )
+from compreface_cli.instance import adopted
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Kind, ServiceState
 from compreface_cli.launchers.launcher import Launcher
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = {"process": 120.0, "compose": 300.0}  # from a start to the first answer
 _LOG_LINES = 12
+_LINE_SHOWN = 300
 _BROKEN = ("failed", "stopped", "missing")
 
 
@@ -105,15 +109,27 @@ def pick(name: str | None, *, only_running: bool, command: str = "") -> Record:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The state of an instance in one word, with its services."""
+    """The state of an instance in one word, with its services.
 
-    state: str  # running | starting | unhealthy | stopped | interrupted | unknown
+    `reason`: why a service ends again and again, or does not become ready. `slow`: what is late.
+    """
+
+    state: str  # running | slow | starting | crash-looping | unhealthy | stopped | interrupted ...
     services: tuple[ServiceState, ...]
     detail: str = ""
+    reason: Reason | None = None
+    slow: reasons.Slow | None = None
+
+    @property
+    def answers(self) -> bool:
+        return self.state in ("running", "slow")
 
 
 def health(record: Record, *, busy: bool) -> Health:
     """Examine all services and request `/status`; `busy`: another `cf` holds the lock."""
+    if adopted.half(record):
+        words = adopted.cut_off_words(record)
+        return Health("starting", ()) if busy else Health("interrupted", (), words)
     if record.phase == "stopped":
         return Health("stopped", ())
     try:
@@ -126,21 +142,42 @@ def health(record: Record, *, busy: bool) -> Health:
         return Health("interrupted", services, _cut_off(record, runs=_answers(record)))
     if record.unfinished and not _answers(record):
         return Health("stopping" if record.phase == "stopping" else "starting", services)
-    broken = next((each for each in services if each.state != "running"), None)
-    if broken is not None:
-        word = "starting" if broken.state == "starting" else "unhealthy"
-        return Health(word, services, _says(record, broken))
     known = deployment(record)
-    if known.ui is not None and (silent := routes.silent(known.ui.url)):
+    looping = next((each for each in services if reasons.crash_loops(each)), None)
+    broken = looping or next((each for each in services if each.state != "running"), None)
+    if broken is not None:
+        reason = reasons.of(launcher(known.launcher), known, broken)
+        detail = _with_reason(record, _says(record, broken), reason)
+        word = "starting" if broken.state == "starting" else "unhealthy"
+        return Health("crash-looping" if looping else word, services, detail, reason)
+    if known.ui is not None and (
+        silent := routes.silent(known.ui.url, certificate=known.ui.certificate)
+    ):
         finding = ui_routes.judge(record.name, known.ui.url, silent)
         return Health("unhealthy", services, "\n".join((finding.message, finding.hint)))
-    engine = known.engine
-    if not is_up(engine.url, key=engine.key):
+    taken_s = reasons.seconds(known.engine)
+    if taken_s is None:
         return Health("unhealthy", services, "the engine gives no answer")
     faulty = next((each for each in services if each.healthy is False), None)
     if faulty is not None:
-        return Health("unhealthy", services, f"{faulty.name} reports that it is unhealthy")
-    return Health("running", services, next((each.detail for each in services if each.detail), ""))
+        reason = reasons.of(launcher(known.launcher), known, faulty)
+        detail = _with_reason(record, f"{faulty.name} reports that it is unhealthy", reason)
+        return Health("unhealthy", services, detail, reason)
+    detail = next((each.detail for each in services if each.detail), "")
+    slow = reasons.slow(known.engine, taken_s)
+    if slow is not None:
+        detail = "\n".join(filter(None, (f"slow: {slow.says} [{slow.topic.id}]", detail)))
+    return Health("slow" if slow else "running", services, detail, slow=slow)
+
+
+def _with_reason(record: Record, fault: str, reason: Reason | None) -> str:
+    """The fault with its likely cause, the line of the log that says so, and the next step."""
+    if reason is None:
+        return fault
+    lines = [fault, f"Likely cause: {reason.says} [{reason.topic.id}]"]
+    if reason.line:
+        lines.append(f"Its log: {reason.line[:_LINE_SHOWN]}")
+    return "\n".join([*lines, f"Next: {reason.topic.ways[0].replace('INSTANCE', record.name)}"])
 
 
 def _answers(record: Record) -> bool:
@@ -255,6 +292,7 @@ def refuse_foreign_listener(of: Deployment) -> None:
         f"port {of.engine.port} was taken by {who} while the engine started",
         hint="Choose another port: --port auto",
         details={"port": of.engine.port, "pid": pid},
+        topic=PORT_TAKEN,
     )
 
 
@@ -292,18 +330,23 @@ def explain(error: CfError, of: Deployment, *, trial: bool = False) -> CfError:
     except CfError:
         log = []  # the first error is the one that matters
     lines = [str(line)[:300] for line in log if '"severity": "INFO"' not in line][-_LOG_LINES:]
-    text = "\n".join([error.message, *lines])
-    cause = causes.of("service", text)
+    service = str(error.details.get("service") or "core")
+    code = re.search(r"exit code (\d+)", error.message)
+    cause = log_messages.reason(
+        service, [error.message, *lines], exit_code=int(code[1]) if code else 0
+    )
     parts = [error.hint or ""]
     if cause and "wrong" not in error.details:
-        parts.append(f"Likely cause: {cause.what}.")
+        parts.append(f"Likely cause: {cause.says}.")
     if lines:
         parts.append("Its last lines:\n  " + "\n  ".join(lines))
-    details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause and cause.what}
+    details: dict[str, Any] = {**error.details, "log": lines, "likely_cause": cause and cause.says}
     kind, message, port = cause.error if cause else UnhealthyError, error.message, of.engine.port
     if kind is ConflictError and of.launcher == "process" and str(port) not in message:
         message = f"port {port} was taken meanwhile: {message}"
-    return kind(message, hint="\n".join(p for p in parts if p), details=details)
+    about = cause.topic if cause and "wrong" not in error.details else error.topic
+    hint = "\n".join(part for part in parts if part)
+    return kind(message, hint=hint, details=details, topic=about)
 
 
 def _last_lines(of: Deployment, service: str | None, trial: bool) -> list[str]:

@@ -20,7 +20,14 @@ from compreface_cli.terminal.output import Output
 
 _OF_BUILD = frozenset(row.key for row in BUILD)
 _IMAGES = ("admin_image", "api_image", "fe_image", "postgres_image")
-_LAYERS: Sequence[Layer] = ("flag", "environment", "project file", "env file", "user file")
+_LAYERS: Sequence[Layer] = (
+    "flag",
+    "environment",
+    "instance",
+    "project file",
+    "env file",
+    "user file",
+)
 
 
 def with_build(record: Record, build: str, *, accept_licence: Sequence[str] | None = None) -> Plan:
@@ -54,6 +61,9 @@ def _of_instance(record: Record) -> Iterator[tuple[str, Value]]:
         yield key, _value(plan, key, plan[key])
     if plan.get("accept_licence"):
         yield "accept_licence", _value(plan, "accept_licence", tuple(plan["accept_licence"]))
+    for key in ("tls_cert", "tls_key"):
+        if plan.get(key):
+            yield key, _value(plan, key, plan[key])
     for key in ("max_detect_size", "max_concurrency", "max_wait_s", "memory_limit"):
         if _set_by_user(plan, key):
             yield key, _value(plan, key, plan[key])

@@ -113,7 +113,7 @@ def settle(
     Returns the record as it then is: of the previous instance, or of a stopped one whose volume is
     here, or None.
     """
-    from compreface_cli.deploy import project_folder
+    from compreface_cli.deploy import project_folder, rotation
 
     store, folder = running.instances(), paths.project_dir(name)
     if record is None:
@@ -123,6 +123,7 @@ def settle(
         announce(record, out, going_down=True)
         restoring.drop(record)
         return None
+    rotation.heal(record, out)
     if not record.unfinished:
         # The way back that a run has left which was killed after its last step.
         project_folder.forget_old(folder)
@@ -181,11 +182,14 @@ def ended(record: Record) -> Record | None:
 
 def _stopped(record: Record) -> Record | None:
     """The record of an instance of which nothing runs; None where it has no data either."""
+    stopped = replace(record, phase="stopped", previous_record=None, command="")
+    if record.adopted:
+        return stopped  # the way back to upstream's containers
     if record.services == "full" and record.deployment:
         known = running.deployment(record)
         if "volume" in running.launcher(known.launcher).keeps(known):
             # The data outlive the instance's run, and so does the word which calculator made them.
-            return replace(record, phase="stopped", previous_record=None, command="")
+            return stopped
     return None
 
 

@@ -19,6 +19,7 @@ from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings import Settings
 from compreface_cli.deploy import (
+    adoption,
     databases,
     existing_data,
     fetching,
@@ -82,7 +83,7 @@ def resolve(flags: Mapping[str, Any], out: Output, options: Options | None = Non
 
     An image without a build is pulled where it is absent, unless `options` ask for a dry run.
     """
-    return resolved(settings.resolve(flags), out, options)
+    return resolved(adoption.with_settings(settings.resolve(flags)), out, options)
 
 
 def resolved(chosen: Settings, out: Output, options: Options | None = None) -> Plan:
@@ -133,6 +134,7 @@ def _asks_for_docker(plan: Plan) -> str:
     full = plan.services == "full"
     values = [("image", plan.image)]
     values += [("services", "full"), ("core_port", str(plan.core_port))] if full else []
+    values += [("tls_cert", plan.tls_cert)] if full else []
     return " and ".join(
         f"{key} is {value} ({plan.origins[key]})"
         for key, value in values
@@ -145,6 +147,7 @@ def up(plan: Plan, options: Options, out: Output) -> Result:
     if options.dry_run:
         return dry_run(plan, options, out)
     with interruptible(), running.instances().lock(plan.instance, f"cf up {plan.build}"):
+        adoption.refuse_half(running.record_of(plan.instance))
         return under_lock(plan, options, out)
 
 
@@ -223,6 +226,7 @@ def _of_models(plan: Plan, options: Options) -> Options:
 def dry_run(plan: Plan, options: Options, out: Output, change: Change | None = None) -> Result:
     """What `up` would do; nothing is changed."""
     record = running.record_of(plan.instance)
+    adoption.refuse_half(record)
     first, old = unfinished.cut_off(record), unfinished.foresee(record)
     if record is not None and record.unfinished and record.command:
         out.note(f"An earlier `{record.command}` was cut off; `cf up` puts that right first")

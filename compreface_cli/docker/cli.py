@@ -35,7 +35,7 @@ def failure(doing: str, output: str, *, code: int, lines: int = 8) -> CfError:
     details = {"exit_code": code, "output": tail}
     if cause is None:
         return CfError(message, details=details)
-    return cause.error(message, hint=cause.hint, details=details)
+    return cause.error(message, hint=cause.hint, details=details, topic=cause.topic)
 
 
 def run(

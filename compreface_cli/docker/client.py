@@ -50,7 +50,8 @@ class NoAnswerError(DockerError):
         cause = causes.of("docker", message)
         what = f"{cause.what}\n    {message}" if cause else message
         hint = cause.hint if cause else None
-        super().__init__(f"{doing or 'query the Docker engine'}: {what}", hint=hint)
+        about = cause.topic if cause else None
+        super().__init__(f"{doing or 'query the Docker engine'}: {what}", hint=hint, topic=about)
 
 
 def get(*path: str, doing: str = "", timeout_s: float = ANSWER_S, **query: Any) -> Any:

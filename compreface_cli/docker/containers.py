@@ -217,15 +217,18 @@ def service_state(container: Container) -> ServiceState:
     elif status == "exited" and container.exit_code in (0, 143):
         now = "stopped"
     since = container.details.get("StartedAt" if status == "running" else "FinishedAt")
+    code, out_of_memory = _ending(container)
     return ServiceState(
         name=short(container.service),
         state=now,
-        detail=cause(container),
+        detail=_fault(container, code, out_of_memory),
         healthy={"healthy": True, "unhealthy": False}.get(health),
         pid=int(container.details.get("Pid") or 0) or None,
         container=container.name,
         restarts=container.restarts,
         since=str(since)[:19] + "+00:00" if since and not str(since).startswith("0001") else None,
+        exit_code=code,
+        out_of_memory=out_of_memory,
     )
 
 
@@ -243,8 +246,8 @@ def start_seconds(container: Container) -> float | None:
     return max(0.0, (ended - began).total_seconds())
 
 
-def cause(container: Container) -> str:
-    """The fault of a container, in words; "" when there is none."""
+def _fault(container: Container, code: int, out_of_memory: bool) -> str:
+    """The fault of a container, in words; "" when there is none. The rest: how it last ended."""
     status = container.state
     error = str(container.details.get("Error") or "")
     parts = []
@@ -254,29 +257,30 @@ def cause(container: Container) -> str:
     if status == "created" and error:
         known = causes.of("docker", error)
         parts.append(f"{known.what}: {error}" if known else error)
-    elif container.restarts or (status in ("exited", "dead") and container.exit_code):
-        parts += [reason for reason in (_end_of(container, error),) if reason]
+    elif out_of_memory:
+        parts.append(f"exit code {code}: out of memory, killed by the kernel at its memory limit")
+    elif code:
+        parts.append(f"exit code {code}: {error}" if error else causes.exit_code(code))
     if container.health == "unhealthy" and status == "running":
         parts.append(f"its health check fails: {_probe(container)}")
     return ", ".join(parts)
 
 
-def _end_of(container: Container, error: str) -> str:
-    """How it last ended. After a restart only Docker's events have that."""
+def _ending(container: Container) -> tuple[int, bool]:
+    """The exit code of its last end, and whether it ran out of memory; (0, False): not known.
+
+    After a restart only Docker's events have that.
+    """
     code, oom = container.exit_code, bool(container.details.get("OOMKilled"))
+    if not container.restarts and not (container.state in ("exited", "dead") and code):
+        return 0, False
     if not oom and (container.restarts or code == _KILLED):
         for event in _events(container):
             if event.get("Action") == "oom":
                 oom = True
             elif not code:
                 code = int(event.get("Actor", {}).get("Attributes", {}).get("exitCode", 0))
-    if oom:
-        return f"exit code {code}: out of memory, killed by the kernel at its memory limit"
-    if error:
-        return f"exit code {code}: {error}"
-    if not code and container.restarts:
-        return ""  # too long ago: the engine's events no longer have it
-    return causes.exit_code(code)
+    return code, oom
 
 
 def _events(container: Container) -> list[dict[str, Any]]:

@@ -6,12 +6,14 @@ import ipaddress
 import json
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from compreface_cli.errors import CfError, UnhealthyError, UsageError
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
     from types import TracebackType
 
     import httpx2
@@ -38,7 +40,18 @@ class Refused(CfError):
 class EngineClient:
     """A client of one engine; it keeps connections between calls, so close it (or use `with`)."""
 
-    def __init__(self, url: str, *, key: str = "", timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str = "",
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        certificate: str = "",
+    ) -> None:
+        """`certificate`: the file with the only certificate that is accepted at an https address.
+
+        Raises UnhealthyError if that cannot be read.
+        """
         import httpx2
 
         parts = urlsplit(url)
@@ -50,6 +63,7 @@ class EngineClient:
         self.key = key
         self._httpx = httpx2
         self._client = httpx2.Client(
+            verify=_trusting(certificate) if certificate else True,
             base_url=self.url,
             headers={"X-Api-Key": key} if key else None,
             timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
@@ -75,6 +89,13 @@ class EngineClient:
     def read(self, path: str, *, timeout_s: float | None = None) -> dict[str, Any]:
         """The JSON object at `path`; raises as `scan` does."""
         return self._read(self._request("GET", path, timeout_s=timeout_s))
+
+    def text(self, path: str) -> str:
+        """The text at `path`; raises as `scan` does."""
+        response = self._request("GET", path)
+        if response.status_code != 200:
+            raise Refused(response.status_code, f"{path}: status {response.status_code}")
+        return response.text
 
     def scan(
         self,
@@ -162,6 +183,15 @@ def _truncated(response: httpx2.Response) -> bool:
     return bool(response.headers.get("x-image-truncated") == "true")
 
 
+def _trusting(certificate: str) -> SSLContext:
+    from compreface_cli.facts import tls
+
+    try:
+        return tls.pinned(certificate)
+    except (OSError, ValueError) as error:
+        raise UnhealthyError(f"the certificate {certificate} cannot be read: {error}") from error
+
+
 def is_up(url: str, *, key: str = "", timeout_s: float = 1.0) -> bool:
     """Whether an engine at `url` answers `/status` with OK now."""
     return fault(url, key=key, timeout_s=timeout_s) is None
@@ -179,6 +209,28 @@ def fault(url: str, *, key: str = "", timeout_s: float = 1.0) -> str | None:
         status, body = error.details.get("status"), error.details.get("body")
         return "" if status is None else " ".join(f"{status} {body}".split())
     return None if answer.get("status") == "OK" else f"200 {json.dumps(answer)[:200]}"
+
+
+def seconds(url: str, *, key: str = "", timeout_s: float = 1.0) -> float | None:
+    """The time that an engine takes to answer `/status` with OK; None when it does not."""
+    began = time.monotonic()
+    return time.monotonic() - began if is_up(url, key=key, timeout_s=timeout_s) else None
+
+
+def gauges(url: str, *, key: str = "", timeout_s: float = 1.0) -> dict[str, float]:
+    """The engine's metrics without labels, by name; {} when it gives none."""
+    try:
+        with EngineClient(url, key=key, timeout_s=timeout_s) as client:
+            lines = client.text("/metrics").splitlines()
+    except (UnhealthyError, Refused):
+        return {}
+    pairs = [line.split() for line in lines if line and line[0] != "#" and "{" not in line]
+    values: dict[str, float] = {}
+    for pair in pairs:
+        with suppress(ValueError):
+            name, value = pair
+            values[name] = float(value)
+    return values
 
 
 def until(deadline: float) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compreface_cli import plugin_table, resources
+from compreface_cli.checks import log_engine
 from compreface_cli.engine import embeddings
 from compreface_cli.engine.client import LATER, EngineClient, Refused, fault, until
 from compreface_cli.errors import CfError, ConfigurationError, UnhealthyError
@@ -17,6 +18,44 @@ from compreface_cli.instance.state import Endpoint, ServiceState
 from compreface_cli.models.prepare import read_record
 from compreface_cli.plan.plan import Plan
 from compreface_cli.runtimes import BF16
+from compreface_cli.topics import Topic
+
+LATE = Topic(
+    "engine-not-ready",
+    means="The engine, or a service that needs it, was not ready within the time of a start.",
+    why="The start is rolled back: what ran before runs again.",
+    see="`cf logs INSTANCE --explain`; `top` shows whether the machine is busy.",
+    ways=(
+        "Give it more time: `--timeout 600`.",
+        "See to the last answer or the log lines that the message has.",
+    ),
+)
+
+ENDED = Topic(
+    "engine-ended",
+    means="The engine ended at its start, or soon after it.",
+    why="The start is rolled back: what ran before runs again.",
+    see="The message has how it ended and its last lines.",
+    ways=(
+        "See to the likely cause that the message names.",
+        "`cf doctor` checks processor, memory, disk and models.",
+    ),
+)
+
+WRONG = Topic(
+    "wrong-answer",
+    means="The engine answers, and not what is known of the reference photographs: another "
+    "face, box, embedding or calculator.",
+    why="Its embeddings could not be compared with those that the same build computes "
+    "elsewhere. The start is rolled back.",
+    see="The message shows what was expected and what came.",
+    ways=(
+        "For your own model: check colour order, `mean`, `scale`, `align` and `similarity` "
+        "in the build file.",
+        "`cf models verify` finds damaged files.",
+        "Defective memory or an overclocked processor computes wrongly, too.",
+    ),
+)
 
 BOX_TOLERANCE_PX = 2.0  # another processor or library moves a box by a pixel at most, by rounding
 MIN_COSINE = 0.999
@@ -190,7 +229,7 @@ def wait(endpoint: Endpoint, look: Callable[[], ServiceState], deadline: float) 
         if state.state in (*_ENDED, "restarting") or state.restarts:
             detail = f": {state.detail}" if state.detail else ""
             raise UnhealthyError(
-                f"the engine did not start{detail}", details={"state": state.state}
+                f"the engine did not start{detail}", details={"state": state.state}, topic=ENDED
             )
         timeout_s = max(0.2, min(2.0, until(deadline)))
         problem = fault(endpoint.url, key=endpoint.key, timeout_s=timeout_s)
@@ -208,10 +247,12 @@ def _late(answered: str) -> UnhealthyError:
         return UnhealthyError(
             "the engine was not ready in time: it gave no answer",
             hint="Give it more with --timeout SECONDS.",
+            topic=LATE,
         )
     return UnhealthyError(
         f"the engine was not ready in time; its last answer was: {answered}",
         details={"answer": answered},
+        topic=LATE,
     )
 
 
@@ -221,7 +262,7 @@ def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) ->
         states = look()
         for service in states:
             if service.state in _ENDED:
-                raise UnhealthyError(service.words, details={"service": service.name})
+                raise UnhealthyError(service.words, details={"service": service.name}, topic=ENDED)
         pending = [
             service for service in states if service.state != "running" or service.healthy is False
         ]
@@ -233,6 +274,7 @@ def wait_for_all(look: Callable[[], Sequence[ServiceState]], deadline: float) ->
                 f"not ready in time: {names}",
                 hint="Allow more time with --timeout SECONDS.",
                 details={"service": pending[0].name},
+                topic=LATE,
             )
         time.sleep(_POLL_S)
 
@@ -286,6 +328,7 @@ def _one_face(client: EngineClient, portrait: Path, deadline: float) -> dict[str
                     f"the engine was too busy for the check: {refused.message}",
                     hint="Allow more time with --timeout SECONDS, or raise rate_limit and "
                     "rate_burst.",
+                    topic=log_engine.OVERLOADED,
                 ) from refused
             time.sleep(_RETRY_S)
     faces = answer.get("result")
@@ -322,6 +365,7 @@ def _wrong(
         f"  expected  {expected}\n  got       {got}",
         hint=hint,
         details={"wrong": what, "expected": expected, "got": got, **more},
+        topic=WRONG,
     )
 
 

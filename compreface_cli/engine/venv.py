@@ -305,7 +305,8 @@ def _pip_error(output: str, wheels: Path | None) -> CfError:
     if cause is not None and (full := re.search(r"No space left on device(: '([^']+)')?", output)):
         where = Path(full[2]) if full[2] else paths.engine_environments_dir()
         hint = f"It is the disk of {where}. {paths.room(where)} Then run the command again."
-        return cause.error(cause.what, hint=hint, details={"pip": output, "path": str(where)})
+        details = {"pip": output, "path": str(where)}
+        return cause.error(cause.what, hint=hint, details=details, topic=cause.topic)
     if cause is not None:
         error, what, hint = cause.error, cause.what, cause.hint
     elif wheels is not None:
@@ -313,7 +314,9 @@ def _pip_error(output: str, wheels: Path | None) -> CfError:
     else:
         error, what = FetchError, "the engine's packages could not be installed"
         hint = "Without network: put the wheels into a folder and pass --wheels DIR."
-    return error(what, hint=f"pip printed:\n{output}\n{hint}".rstrip(), details={"pip": output})
+    said = f"pip printed:\n{output}\n{hint}".rstrip()
+    about = cause.topic if cause else None
+    return error(what, hint=said, details={"pip": output}, topic=about)
 
 
 def _prove(python: Path) -> None:

@@ -13,9 +13,14 @@ from compreface_cli.topics import Topic
 
 # Beside the checks: each module that defines a topic for its own errors and warnings.
 MODULES = (
+    "causes.docker",
+    "causes.pip",
     "deploy.licences",
     "deploy.preflight",
+    "deploy.reasons",
     "deploy.render_place",
+    "engine.known_answer",
+    "launchers.database",
 )
 _NEAR = 0.5  # at least so similar, from 0 to 1, is a name that may have been meant
 

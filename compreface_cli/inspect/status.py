@@ -9,6 +9,9 @@ from typing import Any
 from compreface_cli.checks import Finding
 from compreface_cli.deploy import databases, lost, running, unfinished
 from compreface_cli.deploy.running import Health
+from compreface_cli.errors import CfError
+from compreface_cli.instance import adopted
+from compreface_cli.instance.adopted import Adopted
 from compreface_cli.instance.records import Damaged, Record
 from compreface_cli.instance.state import Deployment
 from compreface_cli.locks import Holder
@@ -29,6 +32,11 @@ class Status:
     database: Sequence[Finding] = ()  # faults of its database
 
     @property
+    def adopted(self) -> Adopted | None:
+        """The install of upstream's that it has adopted, if any."""
+        return adopted.of(self.record)
+
+    @property
     def fallbacks(self) -> tuple[Replaced, ...]:
         """The plugins that others answer for, since their models could not be fetched."""
         return fallbacks.of_record(self.record.plan)
@@ -45,7 +53,7 @@ class Status:
     @property
     def well(self) -> bool:
         """Whether it is in the state that its user wanted: running, stopped or being changed."""
-        return self.busy is not None or self.health.state in ("running", "stopped")
+        return self.busy is not None or self.health.state in ("running", "slow", "stopped")
 
 
 def status(name: str | None = None) -> tuple[list[Status], list[Damaged]]:
@@ -79,7 +87,7 @@ def _look(record: Record, busy: Holder | None) -> Status:
     record = unfinished.actual(record)
     deployed = running.deployment(record) if record.deployment else None
     health = running.health(record, busy=busy is not None)
-    runtimes = running.runtimes(record) if health.state == "running" else {}
+    runtimes = running.runtimes(record) if health.answers else {}
     faults: list[Finding] = []
     if busy is None and any(
         service.name == "postgres" and service.state == "running" for service in health.services
@@ -90,7 +98,28 @@ def _look(record: Record, busy: Holder | None) -> Status:
         lines = [
             line for fault in faults for line in (fault.message.removeprefix(prefix), fault.hint)
         ]
-        state = "unhealthy" if health.state == "running" else health.state
+        state = "unhealthy" if health.answers else health.state
         text = "\n".join([health.detail, *lines] if health.detail else lines)
         health = replace(health, state=state, detail=text)
+    if (second := _second_database(record)) and busy is None:
+        text = "\n".join([health.detail, second] if health.detail else [second])
+        health = replace(health, state="unhealthy", detail=text)
     return Status(record, deployed, health, busy, runtimes, faults)
+
+
+def _second_database(record: Record) -> str:
+    """That another container than the instance's runs on the volume it adopted; "" if none does."""
+    from_upstream = adopted.of(record)
+    if from_upstream is None or from_upstream.half or record.phase == "stopped":
+        return ""
+    from compreface_cli.deploy import aside
+
+    try:
+        others = aside.users_of(from_upstream.volume, but=f"cf-{record.name}")
+    except CfError:
+        return ""
+    return "".join(
+        f"the container {other.name} runs on its volume {from_upstream.volume} too, which destroys "
+        f"the data: docker stop {other.name}"
+        for other in others[:1]
+    )

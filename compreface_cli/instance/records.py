@@ -45,6 +45,7 @@ class Record:
     start_s: Mapping[str, float] = field(default_factory=dict)  # start time of each service
     touched: Sequence[str] = field(default_factory=list)  # services that are stopped or recreated
     command: str = ""  # the command line of the `cf` that is starting or stopping it
+    adopted: Mapping[str, Any] = field(default_factory=dict)  # deploy/adoption.py: of upstream's
     # setting -> image of the stack that `cf upgrade` or `cf rollback` chose; `cf up` keeps it
     images: Mapping[str, str] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = field(default_factory=list)  # instance/history.py

@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from compreface_cli import leftovers
+from compreface_cli.checks.project import CRASH_LOOP
 from compreface_cli.cleanup import CleanUp, Report, deferred
 from compreface_cli.docker import belongings, cli, client, containers, image
 from compreface_cli.docker.labels import LABEL_TRIAL, PROJECT
+from compreface_cli.engine.known_answer import ENDED
 from compreface_cli.errors import CfError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState
 from compreface_cli.launchers import compose_project, database, swap
@@ -91,7 +94,7 @@ class ComposeLauncher:
                 started = containers.of_project(project)
                 if not started:
                     raise UnhealthyError(
-                        "the new engine's container vanished right after its start"
+                        "the new engine's container vanished right after its start", topic=ENDED
                     )
                 yield (
                     Endpoint("127.0.0.1", _published(started[0]), deployment.engine.key),
@@ -225,7 +228,13 @@ class ComposeLauncher:
         )
 
     def logs(
-        self, deployment: Deployment, *, tail: int, follow: bool, service: str | None = None
+        self,
+        deployment: Deployment,
+        *,
+        tail: int,
+        follow: bool,
+        service: str | None = None,
+        since: datetime | None = None,
     ) -> Iterator[str]:
         chosen = []
         if service is not None:
@@ -240,6 +249,7 @@ class ComposeLauncher:
             "--no-color",
             f"--tail={tail}",
             *(["--follow"] if follow else []),
+            *([f"--since={since.isoformat()}"] if since else []),
             *(["--no-log-prefix"] if service is not None else []),
             *chosen,
             doing=f"read the logs of {deployment.instance}",
@@ -371,6 +381,7 @@ def _published(container: containers.Container) -> int:
     raise UnhealthyError(
         f"the new engine ended right after its start: {state.detail}",
         details={"log": containers.last_lines(container, _LOG_LINES)},
+        topic=ENDED,
     )
 
 
@@ -408,6 +419,7 @@ class CrashLoopWatch:
                 return UnhealthyError(
                     f"the service {state.name} does not keep running: {state.detail}",
                     details={"service": state.name},
+                    topic=CRASH_LOOP,
                 )
         self._suspects = frozenset(suspects)
         return None
@@ -443,6 +455,7 @@ def _with_service(failed: CfError, project: str, folder: str) -> CfError:
             "\n".join(parts),
             hint=failed.hint,
             details={**failed.details, "service": state.name, "cause": state.detail, "log": lines},
+            topic=failed.topic,
         )
     return failed
 

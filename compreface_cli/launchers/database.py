@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from compreface_cli.checks import Finding, schema
+from compreface_cli.checks import Finding, schema, volume
 from compreface_cli.checks import database as checks
 from compreface_cli.cleanup import Report
 from compreface_cli.config import paths
@@ -19,6 +19,18 @@ from compreface_cli.facts import database as facts
 from compreface_cli.instance import history
 from compreface_cli.instance.records import Instances
 from compreface_cli.instance.state import Deployment
+from compreface_cli.topics import Topic
+
+NOT_STARTED = Topic(
+    "database-not-started",
+    means="The database did not start.",
+    why="The services that need it are not started. Its volume is left unchanged.",
+    see="`cf logs INSTANCE --service postgres --explain`.",
+    ways=(
+        "See to what its log says.",
+        "A full disk and another version of PostgreSQL are the most frequent causes.",
+    ),
+)
 
 SERVICE = "compreface-postgres-db"
 _ADMIN = "compreface-admin"
@@ -99,7 +111,9 @@ class _Database:
         while True:
             container = self.container()
             if container is None:
-                raise UnhealthyError("the database's container vanished right after its start")
+                raise UnhealthyError(
+                    "the database's container vanished right after its start", topic=NOT_STARTED
+                )
             state = containers.service_state(container)
             if state.state == "running" and (state.healthy or container.health == "none"):
                 break
@@ -115,6 +129,7 @@ class _Database:
                 raise UnhealthyError(
                     f"the database does not start: {state.detail or state.state}",
                     details={"service": state.name},
+                    topic=NOT_STARTED,
                 )
             time.sleep(_POLL_S)
         contents = facts.look(container.id)
@@ -142,6 +157,7 @@ class _Database:
                     f"the database's schema is being changed by {contents.lock.holder}, which does "
                     f"not finish (since {contents.lock.since})",
                     hint="End that program; the next start frees its lock.",
+                    topic=checks.LOCK,
                 )
             if waited > _SILENT_S and not reported:
                 reported = True
@@ -158,7 +174,8 @@ class _Database:
         error = facts.free_lock(container.id, lock)
         if error:
             raise UnhealthyError(
-                f"the lock of the database's schema is held {who}, and cannot be freed: {error}"
+                f"the lock of the database's schema is held {who}, and cannot be freed: {error}",
+                topic=checks.LOCK,
             )
         self.report(f"  freed the lock of an interrupted schema change: it was held {who}")
         return True
@@ -167,17 +184,17 @@ class _Database:
         nothing = bool(contents.login) and checks.holds_nothing(facts.folder_in(container.id))
         refused = checks.login(self.volume, contents, nothing=nothing)
         if refused is not None:
-            raise ConflictError(refused.message, hint=refused.hint)
+            raise ConflictError(refused.message, hint=refused.hint, topic=refused.topic)
         admin = (self.deployment.data.get("images") or {}).get(_ADMIN, "")
         too_new = newer_schema(self.deployment.instance, admin, contents.changes)
         if too_new is not None:
-            raise DataRefusedError(too_new.message, hint=too_new.hint)
+            raise DataRefusedError(too_new.message, hint=too_new.hint, topic=too_new.topic)
         calculator = str((self.deployment.data.get("calculator") or [""])[0])
         if not calculator:
             return
         if checks.takes(contents, calculator) is False:
             finding = checks.refused(self.volume, contents, calculator)
-            raise DataRefusedError(finding.message, hint=finding.hint)
+            raise DataRefusedError(finding.message, hint=finding.hint, topic=finding.topic)
         where = place(self.deployment)
         for finding in checks.collections(where, contents, calculator) if where else ():
             self.report(f"warning: {finding.message}\n{finding.hint}")
@@ -203,6 +220,7 @@ class _Database:
                 f"the first start on the volume {self.volume} was interrupted, and other "
                 "containers use it too, so that it is not created again",
                 hint=f"docker ps -a --filter volume={self.volume} shows them.",
+                topic=volume.IN_USE,
             )
 
 

@@ -23,14 +23,26 @@ def write(folder: Path, keys: str) -> Path:
     return path
 
 
-def first(deployment: Deployment) -> str:
-    """The key that `cf` sends to the engine; "" if it requires none."""
+def file_of(deployment: Deployment) -> Path:
+    """The file that has the instance's keys, if it requires any."""
+    return Path(deployment.data["folder"]) / (
+        ENV_FILE if deployment.launcher == "compose" else _FILE
+    )
+
+
+def all_of(deployment: Deployment) -> tuple[str, ...]:
+    """The keys that the engine accepts; empty if it requires none."""
     try:
-        folder = Path(deployment.data["folder"])
+        file = file_of(deployment)
         if deployment.launcher == "compose":
-            keys = read_env(folder / ENV_FILE).get(_VARIABLE, "")
+            keys = read_env(file).get(_VARIABLE, "")
         else:
-            keys = (folder / _FILE).read_text(encoding="ascii").strip().removeprefix(",")
+            keys = file.read_text(encoding="ascii").strip().removeprefix(",")
     except (KeyError, OSError, UnicodeDecodeError):
         keys = deployment.data.get("env", {}).get(_VARIABLE, "")
-    return keys.partition(",")[0]
+    return tuple(filter(None, keys.split(",")))
+
+
+def first(deployment: Deployment) -> str:
+    """The key that `cf` sends to the engine; "" if it requires none."""
+    return next(iter(all_of(deployment)), "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -96,9 +97,18 @@ class Launcher(Protocol):
         ...
 
     def logs(
-        self, deployment: Deployment, *, tail: int, follow: bool, service: str | None = None
+        self,
+        deployment: Deployment,
+        *,
+        tail: int,
+        follow: bool,
+        service: str | None = None,
+        since: datetime | None = None,
     ) -> Iterator[str]:
-        """Lines without line ends; with `follow` until the caller stops or the service ends."""
+        """Lines without line ends; with `follow` until the caller stops or the service ends.
+
+        `since`: none before that time.
+        """
         ...
 
     def keeps(self, deployment: Deployment) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -188,15 +189,31 @@ class ProcessLauncher:
         else:
             times = "once" if restarts == 1 else f"{restarts} times"
             now, detail = "running", f"restarted {times}, {ended}" if restarts else ""
-        return ServiceState("core", now, detail, pid=child, restarts=restarts, since=state["since"])
+        return ServiceState(
+            "core",
+            now,
+            detail,
+            pid=child,
+            restarts=restarts,
+            since=state["since"],
+            exit_code=_exit_code(exit_code),
+        )
 
     def logs(
-        self, deployment: Deployment, *, tail: int, follow: bool, service: str | None = None
+        self,
+        deployment: Deployment,
+        *,
+        tail: int,
+        follow: bool,
+        service: str | None = None,
+        since: datetime | None = None,
     ) -> Iterator[str]:
         if service not in (None, "core"):
             raise CfError(f"there is no service '{service}': the engine runs alone")
         path = log_file(deployment)
         lines, file = _last_lines(path, tail)
+        if since is not None:
+            lines = list(_later(lines, since))
         if follow:
             yield from _follow(path, lines, file, lambda: self.services(deployment)[0])
             return
@@ -225,6 +242,11 @@ def _keep(model: Path, target: Path) -> None:
                 os.link(path, name)
             except OSError:  # another file system
                 shutil.copy2(path, name)
+
+
+def _exit_code(code: int | None) -> int:
+    """As a shell has it: 128 and the signal's number for a process that a signal ended."""
+    return 0 if code is None else code if code >= 0 else 128 - code
 
 
 def _end_words(code: int) -> str:
@@ -306,6 +328,26 @@ def _last_lines(path: Path, count: int) -> tuple[list[str], TextIO | None]:
             file = opened
             lines.extend(line.rstrip("\n") for line in file)
     return list(lines), file
+
+
+def _later(lines: Iterable[str], begin: datetime) -> Iterator[str]:
+    """The lines from `begin` on; a line without a time belongs to the one before it."""
+    shown = False
+    for line in lines:
+        time = _time(line)
+        shown = shown if time is None else time >= begin
+        if shown:
+            yield line
+
+
+def _time(line: str) -> datetime | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        document = json.loads(line)
+        return datetime.fromisoformat(document["time"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _follow(

@@ -14,6 +14,7 @@ from typing import Any
 
 from compreface_cli.cleanup import Report, deferred
 from compreface_cli.docker import cli, containers
+from compreface_cli.engine.known_answer import ENDED, LATE
 from compreface_cli.errors import UnhealthyError
 from compreface_cli.instance.state import Endpoint, ServiceState
 
@@ -84,6 +85,7 @@ class Successor:
         raise UnhealthyError(
             f"the new engine ended right after its start: {self.look().detail}",
             details={"log": self.last_lines()},
+            topic=ENDED,
         )
 
     def look(self) -> ServiceState:
@@ -112,6 +114,7 @@ class Successor:
                     raise UnhealthyError(
                         "the new engine cannot be reached in the network of the old one",
                         details={"log": self.last_lines()},
+                        topic=LATE,
                     )
                 time.sleep(0.1)
             time.sleep(_KNOWN_AFTER_S)
@@ -146,7 +149,9 @@ def beside(project: Project) -> Iterator[Successor]:
         )
         made = [item for item in project.engines() if item.id not in old]
         if len(made) != 1:
-            raise UnhealthyError("the new engine's container vanished right after its creation")
+            raise UnhealthyError(
+                "the new engine's container vanished right after its creation", topic=ENDED
+            )
         for network in made[0].networks:
             _leave(network, made[0].id)
             _join(network, made[0].id, ())

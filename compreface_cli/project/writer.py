@@ -18,7 +18,7 @@ from typing import Any, Literal
 from compreface_cli import __version__
 from compreface_cli.errors import CfError, ConflictError
 from compreface_cli.project.rendered import FileRef, RenderedProject
-from compreface_cli.project.targets.compose import ENV_FILE, KEYS_FOLDER, env_text
+from compreface_cli.project.targets.compose import ENV_FILE, KEYS_FOLDER, PRIVATE, env_text
 
 MANIFEST = ".cf-manifest.json"
 OVERRIDE = "compose.override.yaml"
@@ -130,7 +130,7 @@ def _write(rendered: RenderedProject, folder: Path) -> Written:
     stage = Path(tempfile.mkdtemp(dir=folder, prefix=".cf-stage-"))
     try:
         for path in changed:
-            _stage(rendered.files[path], stage / "new" / path)
+            _stage(rendered.files[path], stage / "new" / path, 0o600 if path in PRIVATE else 0o644)
         if env_changed:
             _write_text(stage / "new" / ENV_FILE, env, 0o600)
         moves = [*changed, *([ENV_FILE] if env_changed else [])]
@@ -235,8 +235,8 @@ def _env(rendered: RenderedProject, folder: Path) -> str:
             if given and kept.get(key) not in (None, given):
                 raise ConflictError(
                     f"{folder / ENV_FILE} has another database password than the setting {setting}",
-                    hint="The password of a database is set when its volume is created. Change it "
-                    "in the database first, then in .env, or leave the setting out.",
+                    hint="The password of a database is set when its volume is created. Leave the "
+                    "setting out; `cf secrets rotate` gives the database a new password.",
                 )
             values.setdefault(key, given or secrets.token_urlsafe(24))
         elif given is not None:
@@ -244,6 +244,26 @@ def _env(rendered: RenderedProject, folder: Path) -> str:
         else:
             values.setdefault(key, "")
     return env_text(rendered.instance, values)
+
+
+def set_env(folder: Path, key: str, value: str) -> None:
+    """Change one value in the `.env` of a project, which is written whole or not at all."""
+    path = folder / ENV_FILE
+    values = {**read_env(path), key: value}
+    instance = str((_manifest(folder) or {}).get("instance", folder.name))
+    write_whole(path, env_text(instance, values), mode=0o600)
+
+
+def write_whole(path: Path, text: str, *, mode: int) -> None:
+    """Write a file that survives a power failure, or leave the old one."""
+    part = path.with_name(f"{path.name}.part")
+    _write_text(part, text, mode, sync=True)
+    os.replace(part, path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_env(path: Path) -> dict[str, str]:
@@ -291,23 +311,26 @@ def _save_manifest(
     os.replace(part, folder / MANIFEST)
 
 
-def _stage(content: str | FileRef, target: Path) -> None:
+def _stage(content: str | FileRef, target: Path, mode: int) -> None:
     if isinstance(content, str):
-        _write_text(target, content, 0o644)
+        _write_text(target, content, mode)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(content.source, target)
-    target.chmod(0o644)
+    target.chmod(mode)
     if _hash(target) != content.sha256:
         raise CfError(f"{content.source} changed while it was copied")
 
 
-def _write_text(path: Path, text: str, mode: int) -> None:
+def _write_text(path: Path, text: str, mode: int, *, sync: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
         os.fchmod(stream.fileno(), mode)
         stream.write(text)
+        if sync:
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def _hash(path: Path) -> str | None:

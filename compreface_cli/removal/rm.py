@@ -13,7 +13,7 @@ from compreface_cli import resources
 from compreface_cli.builds import builds
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths
-from compreface_cli.deploy import running
+from compreface_cli.deploy import adoption, running
 from compreface_cli.deploy.down import Stopped, down, living
 from compreface_cli.docker import belongings, containers
 from compreface_cli.docker import image as docker_image
@@ -103,6 +103,8 @@ def down_with_volumes(
     The name must be confirmed before anything stops. Run again, it continues an interrupted run.
     """
     name = running.pick(name, only_running=True, command="cf down").name
+    if volumes:
+        adoption.refuse_removal(_record(name))
     with out.waiting("Looking for what belongs to it"):
         data = tuple(_volumes(name)) if volumes and _is_docker(_record(name)) else ()
         _refuse_shared(name, data)
@@ -199,6 +201,7 @@ def _refuse_shared(name: str, data: Sequence[Thing]) -> None:
 
 def _instance(name: str, with_data: bool) -> Removal:
     record = _record(name)
+    adoption.refuse_removal(record)
     if record is not None and record.phase != "stopped":
         raise ConflictError(f"instance '{name}' is running", hint=f"Stop it first: cf down {name}")
     folder, home = paths.project_dir(name), running.instances().home(name)

@@ -5,23 +5,17 @@ from __future__ import annotations
 import pytest
 
 from compreface_cli import causes
-from compreface_cli.errors import CfError, ConflictError, DockerError, FetchError, UnhealthyError
+from compreface_cli.errors import CfError, ConflictError, DockerError, FetchError
 
 
 @pytest.mark.parametrize(
     ("writer", "text", "error", "word"),
     [
         ("docker", "write /x: no space left on device", DockerError, "disk"),
-        ("service", "OSError: [Errno 28] No space left on device", UnhealthyError, "disk"),
         ("pip", "ERROR: [Errno 28] No space left on device", CfError, "disk"),
         ("docker", "listen tcp4: bind: address already in use", ConflictError, "port"),
-        ("service", "[Errno 98] Address already in use", ConflictError, "port"),
         ("docker", "THESE PACKAGES DO NOT MATCH THE HASHES", FetchError, "hash"),
         ("pip", "THESE PACKAGES DO NOT MATCH THE HASHES", FetchError, "hash"),
-        ("service", "core ended with exit code 137: killed", UnhealthyError, "memory"),
-        ("service", "it ended by SIGILL", UnhealthyError, "CPU"),
-        ("service", "CUDA error 35", UnhealthyError, "GPU"),
-        ("service", "line\ncompreface-engine: CF_X is no number", UnhealthyError, "settings"),
         ("docker", "no answer within 5 s from the Docker daemon", DockerError, "answering"),
     ],
 )

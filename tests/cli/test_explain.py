@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from compreface_cli import topics
+from compreface_cli.causes.docker import PORT_TAKEN as TAKEN
 from compreface_cli.checks.base import fail, ok, warn
-from compreface_cli.checks.port import SHARED, TAKEN
+from compreface_cli.checks.port import SHARED
 from compreface_cli.errors import CfError, PreflightError, UsageError
 from compreface_cli.inspect import explain
 from compreface_cli.topics import Topic

@@ -293,3 +293,25 @@ def test_without_paths_the_files_of_this_folder_and_user_count(
     assert settings.resolve().get("port") == 2222
     monkeypatch.setenv("CF_PORT", "3333")
     assert settings.resolve().get("port") == 3333
+
+
+def test_settings_of_an_instance_are_stronger_than_files_and_weaker_than_flags(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "cf.yaml").write_text("port: 1001\nread_timeout: 1002\n")
+    chosen = settings.resolve(
+        {"bind": "127.0.0.2"},
+        environ={"CF_MAX_DETECT_SIZE": "500"},
+        project_file=tmp_path / "cf.yaml",
+        user_file=tmp_path / "none.yaml",
+    )
+    own = {"bind": "0.0.0.0", "max_detect_size": 640, "port": 8000, "api_java_options": "-Xmx8g"}
+    merged = chosen.under(own, "instance, adopted from /srv")
+    assert {key: merged.get(key) for key in (*own, "read_timeout")} == {
+        "bind": "127.0.0.2",
+        "max_detect_size": 500,
+        "port": 8000,
+        "api_java_options": "-Xmx8g",
+        "read_timeout": 1002,
+    }
+    assert merged.origin("port") == "instance, adopted from /srv"

@@ -19,7 +19,7 @@ from compreface_cli import cli
 from compreface_cli.app import make_app
 from compreface_cli.cleanup import CleanUp
 from compreface_cli.config import paths
-from compreface_cli.deploy import project_folder, running, up
+from compreface_cli.deploy import project_folder, rotation, running, up
 from compreface_cli.errors import CfError, Interruption, UnhealthyError
 from compreface_cli.facts import host
 from compreface_cli.facts.host import PortFact
@@ -102,6 +102,19 @@ def _damaged(content: str) -> Callable[[Path], object]:
         path.write_text(content)
 
     return make
+
+
+def _with_setting(call: Callable[[], object]) -> Case:
+    def case(_: Path) -> object:
+        with mock.patch.dict(os.environ, {"CF_POSTGRES_PASSWORD": "x"}):
+            return call()
+
+    return case
+
+
+def _damaged_change(folder: Path) -> object:
+    (folder / rotation.PENDING).write_text("{")
+    return rotation.pending(folder)
 
 
 def _own_build(folder: Path) -> None:
@@ -295,6 +308,16 @@ CASES: Final[Mapping[str, Case]] = {
     "down: a damaged record": _cf("down", "mine", before=_damaged("[]")),
     "restart: stopped": _cf("restart", "mine", before=_instance(phase="stopped")),
     "restart: its folder is gone": _cf("restart", "mine", before=_instance()),
+    "secrets: a password that a setting names": _with_setting(rotation._refuse_setting),
+    "secrets: no password in the project": lambda folder: rotation._password(
+        folder, Record("mine", "embedded", CALCULATOR, "full", "running", CREATED)
+    ),
+    "secrets: a damaged record of a change": _damaged_change,
+    "secrets: neither password fits": lambda _: rotation._of_row(
+        {"name": "postgres", "value": "md5"}, rotation.Pending("a", "b")
+    ),
+    "secrets: no such secret": _cf("secrets", "list", "mine", "--show", "x", before=_instance()),
+    "secrets: none": _cf("secrets", "list", "mine", before=_instance()),
     "logs: follow and JSON": _cf("logs", "--follow", "--json"),
     "logs: no such service": lambda folder: next(
         ProcessLauncher(lambda name: folder).logs(
@@ -399,6 +422,7 @@ CASES: Final[Mapping[str, Case]] = {
     "prune: no": _prune("n"),
     # Commands
     "compare: one picture": _cf("compare", "a.png", before=_photograph),
+    "logs: no time": _cf("logs", "--since", "yesterday"),
     "explain: unknown": _cf("explain", "prt-taken"),
     "cf: no output": _output,
     "cf: a fault": lambda _: cli._unexpected(ValueError("x")),

@@ -21,6 +21,7 @@ from unittest import mock
 from compreface_cli.checks.base import Finding
 from compreface_cli.errors import CfError
 from tests.golden import (
+    adopt_messages,
     backup_messages,
     builds_messages,
     checks_messages,
@@ -62,6 +63,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "docker": docker_messages.CASES,
     "existing_data": existing_data_messages.CASES,
     "instances": instances_messages.CASES,
+    "adopt": adopt_messages.CASES,
     "photos": photos_messages.CASES,
     "sharing": sharing_messages.CASES,
     "weights": weights_messages.CASES,

@@ -1,0 +1,80 @@
+"""What an instance keeps in its record of the install of upstream's that it has adopted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeAlias
+
+from compreface_cli.instance.records import Record
+
+# switching: `cf adopt` works on it, or was cut off; releasing: the same of `cf release`
+State: TypeAlias = Literal["switching", "adopted", "releasing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A container of upstream's as it was: `policy` is its restart policy ("always")."""
+
+    service: str
+    container: str  # id
+    name: str
+    policy: str
+    ran: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The install, as it was before; `settings` are those of the instance, without passwords."""
+
+    project: str
+    folder: str  # that its containers were started from; "" if that is not known
+    moved_to: str  # where that folder is now, if it was renamed; else ""
+    volume: str
+    build: str
+    calculator: str  # of its engine
+    state: State
+    stopping: bool = False  # its containers may be in the middle of a stop
+    services: tuple[Aside, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def half(self) -> bool:
+        """Whether a run of `cf adopt` or `cf release` works on it, or was cut off."""
+        return self.state != "adopted"
+
+    @property
+    def from_words(self) -> str:
+        return self.moved_to or self.folder or f"the Compose project {self.project}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def of(record: Record | None) -> Adopted | None:
+    """What the instance has adopted; None for an instance of cf's own."""
+    if record is None or not record.adopted:
+        return None
+    known = {item.name for item in fields(Adopted)}
+    document = {key: value for key, value in record.adopted.items() if key in known}
+    services = tuple(Aside(**each) for each in document.pop("services", ()))
+    return Adopted(**document, services=services)
+
+
+def half(record: Record | None) -> bool:
+    """Whether the instance's adoption or release was cut off, or is under way."""
+    adopted = of(record)
+    return adopted is not None and adopted.half
+
+
+def cut_off_words(record: Record) -> str:
+    """That it was cut off, with the commands that put it right."""
+    adopted = of(record)
+    assert adopted is not None  # noqa: S101 - of half
+    began = f"cf adopt {adopted.from_words.rpartition(' ')[2]}"
+    if adopted.state == "releasing":
+        return f"`cf release {record.name}` was cut off; run it again"
+    return (
+        f"`{began}` was cut off; run it again, or give back what was there: "
+        f"`cf release {record.name}`"
+    )
