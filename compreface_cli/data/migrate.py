@@ -359,9 +359,9 @@ class _Migration:
             for row in session.rows("select distinct calculator from public.embedding")
             if same_calculator(str(row["calculator"]), former)
         ]
-        engine = running.deployment(self.record).engine
+        known = running.deployment(self.record)
         try:
-            with EngineClient(engine.url, key=engine.key) as running_engine:
+            with EngineClient(known.engine.url, key=known.engine.key) as running_engine:
                 before = _coefficients(running_engine)
             with self.out.waiting("Comparing the old and the new embeddings"):
                 compared = quality.compare(
@@ -369,7 +369,7 @@ class _Migration:
                     target,
                     spellings,
                     self.options.rules,
-                    image.id_of(self.wanted.image),
+                    [image.id_of(self.wanted.image), str(known.data["image"])],
                     before=before,
                     after=_coefficients(client),
                 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,21 +68,28 @@ def compare(
     target: Target,
     former: Sequence[str],
     rules: Rules,
-    image: str,
+    images: Sequence[str],
     *,
     before: Sequence[float],
     after: Sequence[float],
 ) -> tuple[Quality, ...]:
     """The quality of each service, over the faces of the `former` calculator's spellings.
 
-    `image`: the engine's, whose Python computes. `before`, `after`: the coefficients of the
+    `images`: of engines, whose Python computes; the first that can is taken. `before`, `after`: the coefficients of the
     similarity of either calculator. Raises QueryError, and CfError where it cannot be computed.
     """
     services = _services(session, target, former, rules)
     if not services:
         return ()
     drawn = _drawn(services)
-    numbers = _computed(_lines(target, former, rules, drawn), session, image, before, after)
+    query = _lines(target, former, rules, drawn)
+    for place, image in enumerate(images, start=1):
+        try:
+            numbers = _computed(query, session, image, before, after)
+            break
+        except CfError:  # an image by name may have another program, or an older one
+            if place == len(images):
+                raise
     names = _names(session, [key for each in numbers.values() for key in each["worse"]])
     return tuple(
         _quality(services[key], each, names, drawn) for key, each in sorted(numbers.items())
@@ -150,8 +158,9 @@ def _computed(
         assert child.stdin is not None  # noqa: S101 - it is a pipe
         assert child.stdout is not None  # noqa: S101
         try:
-            for line in session.copy_out(query, timeout_s=_LIMIT_S):
-                child.stdin.write(line + b"\n")
+            with closing(session.copy_out(query, timeout_s=_LIMIT_S)) as rows:
+                for row in rows:
+                    child.stdin.write(row + b"\n")
             child.stdin.close()
         except BrokenPipeError:
             pass  # it has ended, and says why
