@@ -75,8 +75,9 @@ def compare(
 ) -> tuple[Quality, ...]:
     """The quality of each service, over the faces of the `former` calculator's spellings.
 
-    `images`: of engines, whose Python computes; the first that can is taken. `before`, `after`: the coefficients of the
-    similarity of either calculator. Raises QueryError, and CfError where it cannot be computed.
+    `images`: of engines, whose Python computes; the first that can is taken. `before`, `after`:
+    the coefficients of the similarity of either calculator. Raises QueryError, and CfError where
+    it cannot be computed.
     """
     services = _services(session, target, former, rules)
     if not services:
