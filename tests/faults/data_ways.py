@@ -10,21 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from tests.cli.local_cf import shared_environment
-from tests.cli.prepared_models import prepared
 from tests.e2e.machine import REGISTRY, Docker
 from tests.e2e.original import ENV, Original, recognises
+from tests.e2e.other_build import CALCULATOR, other_build
 from tests.faults.ground import IMAGES, ROWS, Failed, Ground, Stored, at_rest, stored_of, until
-
-OTHER = "custom.Calculator@mobilefacenet128"
-BUILD = f"""
-schema: 1
-name: other
-summary: MTCNN and MobileFaceNet-128
-detector: embedded.FaceDetector@mtcnn
-calculator: {OTHER}
-plugins: [facenet.LandmarksDetector, facenet.PoseEstimator]
-"""
 
 
 class Way(Protocol):
@@ -206,10 +195,7 @@ class Migrate:
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
-        self.build = ground.folder / "other.yaml"
-        self.build.write_text(BUILD)
-        prepared(str(self.build), ground.cf.data / "models", shared_environment())
-        ground.cf.environment.update(shared_environment())
+        self.build = other_build(ground.cf)
         self.before = ground.stored()
 
     def ready(self) -> tuple[str, ...]:
@@ -224,7 +210,7 @@ class Migrate:
         before = self._calculator()
         ground.ok(*self.ready())
         ground.stored().must_be(self.before, recomputed=True)
-        if self._calculator() != OTHER:
+        if self._calculator() != CALCULATOR:
             raise Failed(f"after the migration the faces are of {self._calculator()}")
         ground.recognises()
         ground.ok("data", "migrate", ground.instance, "--back", "--yes")

@@ -135,7 +135,7 @@ class Ground:
         end = time.monotonic() + 60
         while True:
             try:
-                return stored_of(sql(self.instance, ROWS), sql(self.instance, IMAGES))
+                return running(self.instance)
             except AssertionError:
                 if time.monotonic() > end:
                     raise Failed("the database does not answer") from None
@@ -191,6 +191,11 @@ class Ground:
             return at_rest + ([f"{dumps} sessions"] if dumps != "0" else [])
 
         until(lambda: not left(), 30, lambda: f"this is left at work: {left()}")
+
+
+def running(instance: str) -> Stored:
+    """What the running database of the instance holds."""
+    return stored_of(sql(instance, ROWS), sql(instance, IMAGES))
 
 
 def at_rest(instance: str, image: str) -> Stored:
