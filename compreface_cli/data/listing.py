@@ -111,7 +111,7 @@ def _row(place: Place, size: int | None, builds: Mapping[str, str]) -> Row | Non
                 return None
             return replace(row, held=_held(session, builds))
     except CfError as error:
-        return replace(row, reason=error.message.splitlines()[0])
+        return replace(row, reason=error.message.strip().partition("\n")[0])
 
 
 @contextmanager
