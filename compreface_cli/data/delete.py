@@ -11,7 +11,7 @@ from typing import Any
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths
 from compreface_cli.data.backup import backup
-from compreface_cli.deploy import project_folder, running, unfinished
+from compreface_cli.deploy import adoption, project_folder, running, unfinished
 from compreface_cli.docker import belongings, client
 from compreface_cli.docker.labels import LABEL_INSTANCE
 from compreface_cli.docker.postgres import Session
@@ -85,6 +85,7 @@ def delete(
     """
     with interruptible(), running.instances().lock(name, f"cf data delete {name}"):
         record = running.pick(name, only_running=False)
+        adoption.refuse_removal(record)
         command = f"cf data delete {name}"
         goes_on = record.unfinished and record.command == command
         if goes_on:
