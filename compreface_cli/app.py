@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "compare": "Compare the faces in photographs.",
     "demo": "Run two bundled portraits through the engine.",
     "doctor": "Check this machine.",
+    "support": "Write what helps to find a fault into one archive.",
     "explain": "Explain a finding, an error or a line of a log.",
     "secrets": "List an instance's passwords and keys, and replace them.",
     "config": "Show where settings are stored, and their values.",

@@ -27,6 +27,7 @@ from compreface_cli.checks import (
     project,
     python,
     runtime,
+    tls,
     ui,
     volume,
 )
@@ -80,6 +81,7 @@ UP: tuple[Check, ...] = (
     gpu.check,
     memory.check,
     disk.check,
+    tls.check,
     ui.check,
 )
 BESIDE: tuple[Check, ...] = (
@@ -125,6 +127,7 @@ def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
         gpu=cuda,
         probe_images=() if process or not cuda else (plan.image, plan.base_image),
         gpu_index=max(plan.gpu_index, 0),
+        tls=(plan.tls_cert, plan.tls_key) if plan.tls_cert and plan.tls_key else None,
     )
 
 

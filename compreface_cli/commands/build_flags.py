@@ -42,6 +42,16 @@ AcceptLicence = Annotated[
     ),
 ]
 
+Tls = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--tls",
+        metavar="CERT KEY",
+        help="Serve the UI over TLS with this certificate and key, both in PEM.",
+        show_default=False,
+    ),
+]
+
 
 def takes_build_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Add these options after the command's own, and pass their values as its `changes`.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import AcceptLicence, takes_build_flags
+from compreface_cli.commands.build_flags import AcceptLicence, Tls, takes_build_flags
 from compreface_cli.errors import UsageError
 from compreface_cli.terminal.output import Output
 
@@ -53,6 +54,7 @@ def render(
         str | None,
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
+    tls: Tls = None,
     no_models: Annotated[
         bool, typer.Option("--no-models", help="Leave the model files out.")
     ] = False,
@@ -83,6 +85,8 @@ def render(
             "port": port,
             "core_port": core_port,
             "bind": bind,
+            "tls_cert": tls[0] if tls else None,
+            "tls_key": tls[1] if tls else None,
             "fallbacks": False if no_fallbacks else None,
             "accept_licence": accept_licence or None,
             **changes,
@@ -134,10 +138,11 @@ def _write(
     accept_hash: Mapping[str, Sequence[str]],
 ) -> tuple[Plan, Written, str]:
     """Render the chosen build into the folder; returns the plan, the changes and the digest."""
-    from compreface_cli.checks import model_files, port, raise_for
+    from compreface_cli.checks import model_files, port, raise_for, tls
     from compreface_cli.cleanup import interruptible
     from compreface_cli.deploy import fetching, render_place
     from compreface_cli.deploy.build import prepared_models
+    from compreface_cli.facts.tls import look
     from compreface_cli.plan.resolve import asked_for
     from compreface_cli.project import writer
     from compreface_cli.project.targets import compose as target
@@ -150,6 +155,8 @@ def _write(
     if conflict is not None:
         raise UsageError(conflict, hint="Give another --core-port.")
     render_place.refuse(plan, folder, out)
+    if plan.tls_cert:
+        raise_for(list(tls.judge(look(plan.tls_cert, plan.tls_key), datetime.now(UTC))))
     if with_models:
         raise_for(model_files.out_of_reach(plan))
     with interruptible():

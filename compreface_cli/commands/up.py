@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import AcceptLicence, takes_build_flags
+from compreface_cli.commands.build_flags import AcceptLicence, Tls, takes_build_flags
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def up(
         str | None,
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
+    tls: Tls = None,
     services: Annotated[
         str | None,
         typer.Option("--services", help="full: all five services; core: the engine alone."),
@@ -143,6 +144,8 @@ def up(
             "port": port,
             "core_port": core_port,
             "bind": bind,
+            "tls_cert": tls[0] if tls else None,
+            "tls_key": tls[1] if tls else None,
             "services": services,
             "launcher": launcher,
             "fallbacks": False if no_fallbacks else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,7 +118,12 @@ def resolve(
             notes += env_notes
             for key, value in from_env.items():
                 values.setdefault(key, value)
-    _read_keys(values, {"project file": project_file, "user file": user_file})
+    files = {"project file": project_file, "user file": user_file}
+    _read_keys(values, files)
+    for key in ("tls_cert", "tls_key"):
+        if key in values:
+            named = values[key]
+            values[key] = replace(named, value=str(_path(named, files).absolute()))
     return Settings(values, tuple(notes))
 
 
@@ -133,12 +138,16 @@ def _read_keys(values: dict[str, Value], files: Mapping[str, Path]) -> None:
             f"api_keys ({other}) and api_keys_file ({named.where}) are both set",
             hint="Keep one of them.",
         )
-    path = Path(named.value).expanduser()
-    if named.layer in files:  # relative to the file that names it
-        path = files[named.layer].parent / path
+    path = _path(named, files)
     lines = read_text(path, f"{named.where}: {path}").splitlines()
     keys = " ".join(re.sub(r"(^|\s)#.*", "", line) for line in lines)
     values["api_keys"] = _value("api_keys", keys, named.layer, f"{named.where}, {path}")
+
+
+def _path(named: Value, files: Mapping[str, Path]) -> Path:
+    """The path that a setting names, relative to the file of settings that does."""
+    path = Path(named.value).expanduser()
+    return files[named.layer].parent / path if named.layer in files else path
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:

@@ -398,6 +398,8 @@ _INSTANCE: tuple[Setting, ...] = (
         "Instance or volume whose data to run on; unset: a volume of the instance's own.",
         flag="--data",
     ),
+    Setting("tls_cert", _text, None, "Certificate in PEM for TLS at the UI's port.", flag="--tls"),
+    Setting("tls_key", _text, None, "Key of this certificate.", flag="--tls"),
     Setting("env_file", _text, None, "An `.env` file of upstream to read values from."),
 )
 # The rest of the stack; the templates get each setting that has a default and is not secret.

@@ -131,7 +131,10 @@ def recognise(ui: Endpoint, face: StoredFace, picture: bytes, deadline: float) -
     while True:
         left = until(deadline)
         try:
-            with EngineClient(ui.url, key=face.key, timeout_s=max(1.0, left)) as client:
+            limit_s = max(1.0, left)
+            with EngineClient(
+                ui.url, key=face.key, timeout_s=limit_s, certificate=ui.certificate
+            ) as client:
                 answer = client.send(_PATH, picture, filename="face.jpg", query=query)
             return judged(face, answer)
         except Refused as refused:

@@ -79,8 +79,7 @@ class Restored:
         text = [
             f"{of} as of {known.created}: {faces or 'no faces'}",
             f"  build {known.build or 'not known'}, PostgreSQL {version}, cf {known.cf}",
-            f"  {sum(known.tables.values())} rows in {len(known.tables)} tables; SHA-256 of the"
-            f" backup: {self.sha256}",
+            f"  {sum(known.tables.values())} rows in {len(known.tables)} tables",
         ]
         if self.record is None:
             return ["The backup is whole.", *text]

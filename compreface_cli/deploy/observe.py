@@ -49,6 +49,8 @@ def digest(plan: Plan) -> str:
     aside = ("origins", "fallbacks", "replaced", "licence", "accept_licence")
     document |= dict.fromkeys(aside)
     engine = venv.inputs(plan.wheels).key()
+    if plan.tls_cert:  # the files may be renewed under the same names
+        document["tls"] = [target.hash_of(path) for path in (plan.tls_cert, plan.tls_key)]
     weights = [store.fingerprint(model) for model in plan.models]
     text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

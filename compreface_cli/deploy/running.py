@@ -150,7 +150,9 @@ def health(record: Record, *, busy: bool) -> Health:
         detail = _with_reason(record, _says(record, broken), reason)
         word = "starting" if broken.state == "starting" else "unhealthy"
         return Health("crash-looping" if looping else word, services, detail, reason)
-    if known.ui is not None and (silent := routes.silent(known.ui.url)):
+    if known.ui is not None and (
+        silent := routes.silent(known.ui.url, certificate=known.ui.certificate)
+    ):
         finding = ui_routes.judge(record.name, known.ui.url, silent)
         return Health("unhealthy", services, "\n".join((finding.message, finding.hint)))
     taken_s = reasons.seconds(known.engine)

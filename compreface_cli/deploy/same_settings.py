@@ -61,6 +61,9 @@ def _of_instance(record: Record) -> Iterator[tuple[str, Value]]:
         yield key, _value(plan, key, plan[key])
     if plan.get("accept_licence"):
         yield "accept_licence", _value(plan, "accept_licence", tuple(plan["accept_licence"]))
+    for key in ("tls_cert", "tls_key"):
+        if plan.get(key):
+            yield key, _value(plan, key, plan[key])
     for key in ("max_detect_size", "max_concurrency", "max_wait_s", "memory_limit"):
         if _set_by_user(plan, key):
             yield key, _value(plan, key, plan[key])

@@ -29,6 +29,7 @@ from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers.launcher import Launcher, LaunchInputs
 from compreface_cli.plan.operations import Operation, Options, Verb
 from compreface_cli.plan.plan import Plan
+from compreface_cli.project.targets.compose import TLS_CERT
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output
 
@@ -136,7 +137,8 @@ def launch_inputs(plan: Plan) -> LaunchInputs:
     engine = Endpoint("127.0.0.1", core_port, plan.key)
     if not full:
         engine = Endpoint(plan.bind, port, plan.key)
-    ui = Endpoint(plan.bind, port) if full else None
+    certificate = str(paths.project_dir(plan.instance) / TLS_CERT) if plan.tls_cert else ""
+    ui = Endpoint(plan.bind, port, certificate=certificate) if full else None
     if plan.launcher == "process":
         env = venv.find(paths.engine_environments_dir(), venv.inputs(plan.wheels))
         models = paths.models_dir() if plan.models else None

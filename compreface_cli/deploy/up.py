@@ -134,6 +134,7 @@ def _asks_for_docker(plan: Plan) -> str:
     full = plan.services == "full"
     values = [("image", plan.image)]
     values += [("services", "full"), ("core_port", str(plan.core_port))] if full else []
+    values += [("tls_cert", plan.tls_cert)] if full else []
     return " and ".join(
         f"{key} is {value} ({plan.origins[key]})"
         for key, value in values

@@ -36,12 +36,12 @@ def volumes(label: str, doing: str = "") -> list[str]:
 def sized(instance: str) -> list[Volume]:
     """The volumes that `cf` made for the instance."""
     names = volumes(f"{LABEL_INSTANCE}={instance}", f"list the volumes of {instance}")
-    sizes = _volume_sizes() if names else {}
+    sizes = volume_sizes() if names else {}
     return [Volume(name, sizes.get(name)) for name in names]
 
 
-def _volume_sizes() -> dict[str, int | None]:
-    """Docker measures all volumes for this request; a slow disk means no sizes."""
+def volume_sizes() -> dict[str, int | None]:
+    """Bytes of each volume; none on a slow disk, since Docker measures all for this request."""
     try:
         rows = client.get("system", "df", type="volume")["Volumes"]
     except DockerError:

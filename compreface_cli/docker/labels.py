@@ -18,6 +18,7 @@ LABEL_WHEELS = "compreface-cli.wheels"  # the engine's set of requirements
 LABEL_LIMITS = "compreface-cli.limits"  # KEY=VALUE of those that the build sets
 LABEL_ANSWER = "compreface-cli.answer"  # JSON: what the engine answers about the reference face
 LABEL_KEYS = "compreface-cli.keys"
+LABEL_TLS = "compreface-cli.tls"
 LABEL_ROUTES = "compreface-cli.routes"
 LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built on
 LABEL_RENDER = "compreface-cli.render"  # hash of all that the image was built from

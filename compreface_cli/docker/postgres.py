@@ -20,7 +20,7 @@ from compreface_cli.docker.labels import LABEL_AT_REST
 from compreface_cli.errors import CfError, ConflictError
 
 DATA = "/var/lib/postgresql/data"
-_START_S = 120.0  # a server that was killed recovers first
+START_S = 120.0  # a server that was killed recovers first
 _POLL_S = 0.1
 _STATEMENT_S = 120.0
 _FETCHED = 500  # rows that psql has in memory at once
@@ -99,7 +99,12 @@ def of_container(container: str, *, user: str = "", database: str = "") -> Serve
 
 @contextmanager
 def at_rest(
-    volume: str, image: str, *, user: str = "postgres", database: str = "frs"
+    volume: str,
+    image: str,
+    *,
+    user: str = "postgres",
+    database: str = "frs",
+    start_s: float = START_S,
 ) -> Iterator[Server]:
     """A temporary server, without a network, on a volume that no running container mounts.
 
@@ -114,6 +119,7 @@ def at_rest(
         doing=f"read the volume {volume}",
         accepts=lambda name: _accepts(Server(name, user, database)),
         options=("--user=postgres",),
+        start_s=start_s,
     ) as name:
         yield Server(name, user, database)
 
@@ -128,11 +134,12 @@ def temporary(
     accepts: Callable[[str], bool],
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    start_s: float = START_S,
 ) -> Iterator[str]:
     """The name of a container without a network in which `sh ARGUMENTS` serves the volume.
 
     The script waits for a line on its stdin, and shuts the server down when that is closed.
-    `accepts`: whether the server in that container answers.
+    `accepts`: whether the server in that container answers; it is given up after `start_s` seconds.
     """
     refuse_used(volume)
     name = f"cf-at-rest-{uuid.uuid4().hex[:12]}"
@@ -147,7 +154,7 @@ def temporary(
         cli.process(*words, doing=doing, errors=log, environment=environment) as child,
     ):
         try:
-            end = time.monotonic() + _START_S
+            end = time.monotonic() + start_s
             while client.find("containers", name, "json") is None:
                 _wait_for(child, log, doing, end)
             refuse_used(volume, but=name)
@@ -180,7 +187,7 @@ def _wait_for(child: Popen[bytes], log: IO[bytes], doing: str, end: float) -> No
         raise cli.failure(doing, _tail(log), code=child.returncode)
     if time.monotonic() > end:
         raise QueryError(
-            f"{doing}: the database does not answer within {_START_S:g} s",
+            f"{doing}: the database does not answer in time",
             details={"log": _tail(log).splitlines()[-8:]},
         )
     time.sleep(_POLL_S)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from compreface_cli.errors import CfError, UnhealthyError, UsageError
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
     from types import TracebackType
 
     import httpx2
@@ -39,7 +40,18 @@ class Refused(CfError):
 class EngineClient:
     """A client of one engine; it keeps connections between calls, so close it (or use `with`)."""
 
-    def __init__(self, url: str, *, key: str = "", timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str = "",
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        certificate: str = "",
+    ) -> None:
+        """`certificate`: the file with the only certificate that is accepted at an https address.
+
+        Raises UnhealthyError if that cannot be read.
+        """
         import httpx2
 
         parts = urlsplit(url)
@@ -51,6 +63,7 @@ class EngineClient:
         self.key = key
         self._httpx = httpx2
         self._client = httpx2.Client(
+            verify=_trusting(certificate) if certificate else True,
             base_url=self.url,
             headers={"X-Api-Key": key} if key else None,
             timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
@@ -168,6 +181,15 @@ class EngineClient:
 
 def _truncated(response: httpx2.Response) -> bool:
     return bool(response.headers.get("x-image-truncated") == "true")
+
+
+def _trusting(certificate: str) -> SSLContext:
+    from compreface_cli.facts import tls
+
+    try:
+        return tls.pinned(certificate)
+    except (OSError, ValueError) as error:
+        raise UnhealthyError(f"the certificate {certificate} cannot be read: {error}") from error
 
 
 def is_up(url: str, *, key: str = "", timeout_s: float = 1.0) -> bool:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from compreface_cli.facts.database import DatabaseFacts
 from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.facts.gpu import GpuFacts, ProbeFact
 from compreface_cli.facts.host import HostFacts
+
+if TYPE_CHECKING:  # it loads OpenSSL
+    from compreface_cli.facts.tls import TlsFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,7 @@ class Facts:
     database: DatabaseFacts | None = None  # the content of the instance's volume
     # Build -> its calculator, of all builds; only where the content of the volume matters.
     calculators: Mapping[str, str] = field(default_factory=dict)
+    tls: TlsFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,14 @@ class Questions:
     gpu: bool = False
     probe_images: tuple[str, ...] = ()
     gpu_index: int = 0
+    tls: tuple[str, str] | None = None  # certificate and key
 
 
 def gather(questions: Questions) -> Facts:
     """Gather the facts that answer the questions; every query has a timeout."""
     from compreface_cli.facts import docker as engine
     from compreface_cli.facts import gpu as nvidia
-    from compreface_cli.facts import host
+    from compreface_cli.facts import host, tls
 
     host_facts = host.gather(questions.ports, questions.paths)
     docker_facts = engine.gather(questions.images) if questions.docker else None
@@ -58,4 +64,5 @@ def gather(questions: Questions) -> Facts:
         image = next(here, None)
         if image is not None:
             probe = nvidia.probe(image, questions.gpu_index)
-    return Facts(host_facts, docker_facts, gpu_facts, probe)
+    pair = tls.look(*questions.tls) if questions.tls else None
+    return Facts(host_facts, docker_facts, gpu_facts, probe, tls=pair)

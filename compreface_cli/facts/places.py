@@ -43,8 +43,10 @@ class Place:
         return self.instance or self.volume
 
     @contextmanager
-    def opened(self) -> Iterator[Server]:
+    def opened(self, *, start_s: float = postgres.START_S) -> Iterator[Server]:
         """Its server: the one that runs, else a temporary one without a network.
+
+        `start_s`: after so many seconds without an answer the temporary one is given up.
 
         The caller holds the instance's lock. Raises ConflictError if another container runs on the
         volume, ConfigurationError if no image is known that can read it.
@@ -59,7 +61,7 @@ class Place:
                 hint="Name it: CF_POSTGRES_IMAGE=IMAGE (of the same major version)",
             )
         with postgres.at_rest(
-            self.volume, self.image, user=self.user, database=self.database
+            self.volume, self.image, user=self.user, database=self.database, start_s=start_s
         ) as server:
             yield server
 
@@ -116,12 +118,12 @@ def places() -> list[Place]:
         data = record.deployment.get("data") or {}
         if data.get("volume") and data.get("database"):
             result.append(of_record(record))
-    known = {place.volume for place in result}
+    known, mounted = {place.volume for place in result}, _mounted_by_compreface()
     rows = client.get("volumes", doing="list the volumes").get("Volumes") or ()
     for row in sorted(rows, key=lambda row: str(row["Name"])):
         labels = row.get("Labels") or {}
         ours = labels.get(VOLUME) == COMPOSE_VOLUME or LABEL_INSTANCE in labels
-        if row["Name"] not in known and ours:
+        if row["Name"] not in known and (ours or row["Name"] in mounted):
             result.append(_of_volume(row["Name"], labels.get(PROJECT, "")))
     return result
 
@@ -141,6 +143,18 @@ def _of_volume(volume: str, project: str) -> Place:
         container=mounting.id,
         running=mounting.active,
     )
+
+
+def _mounted_by_compreface() -> set[str]:
+    """The data folders of all containers of CompreFace, such as its single container."""
+    rows = client.get("containers", "json", doing="list the containers", all="1")
+    return {
+        str(mount["Name"])
+        for row in rows
+        if "compreface" in f"{row.get('Image')} {row.get('Names')}"
+        for mount in row.get("Mounts") or ()
+        if mount.get("Destination") == DATA and mount.get("Name")
+    }
 
 
 def _mounting(volume: str) -> Container | None:

@@ -112,7 +112,11 @@ def _uis() -> list[Finding]:
         with suppress(KeyError, TypeError):  # a damaged record has a row of its own
             ui = Deployment.from_dict(record.deployment).ui
             if ui is not None:
-                rows.append(ui_routes.judge(record.name, ui.url, routes.silent(ui.url)))
+                rows.append(
+                    ui_routes.judge(
+                        record.name, ui.url, routes.silent(ui.url, certificate=ui.certificate)
+                    )
+                )
     return rows
 
 

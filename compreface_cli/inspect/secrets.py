@@ -11,9 +11,10 @@ from compreface_cli.errors import UsageError
 from compreface_cli.instance.records import Record
 from compreface_cli.launchers import keys
 from compreface_cli.project import writer
-from compreface_cli.project.targets.compose import ENV_FILE
+from compreface_cli.project.targets.compose import ENV_FILE, TLS_KEY
 
-_DATABASE, _MAIL, _KEYS = "postgres_password", "email_password", "api_keys"  # as settings name them
+# As the settings name them.
+_DATABASE, _MAIL, _KEYS, _TLS = "postgres_password", "email_password", "api_keys", "tls_key"
 _IN_ENV = {
     _DATABASE: ("POSTGRES_PASSWORD", "admin and api log in to the database with it"),
     _MAIL: ("EMAIL_PASSWORD", "admin logs in to the mail server with it"),
@@ -44,6 +45,10 @@ def of(name: str | None) -> tuple[Record, list[Secret]]:
             used = setting != _DATABASE or record.services == "full"
             if used and values.get(variable):
                 secrets.append(_secret(setting, purpose, folder / ENV_FILE, values[variable]))
+    tls_key = folder / TLS_KEY
+    if tls_key.is_file():
+        purpose = "the UI's server proves with it that the certificate is its own"
+        secrets.append(_secret(_TLS, purpose, tls_key, tls_key.read_text("ascii")))
     if accepted := keys.all_of(known):
         purpose = f"the engine accepts them: {len(accepted)}"
         secrets.append(_secret(_KEYS, purpose, keys.file_of(known), ",".join(accepted)))

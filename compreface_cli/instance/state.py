@@ -21,19 +21,25 @@ class Endpoint:
     """Where a service answers: `bind` is its listen address, `url` the one to call from here.
 
     `key` is an API key that it accepts, if it asks for one; it is never written to a record.
+    `certificate`: the file with the certificate that it shows; "" without TLS.
     """
 
     bind: str
     port: int
     key: str = field(default="", repr=False)
+    certificate: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return {"bind": self.bind, "port": self.port}
+        with_tls = {"certificate": self.certificate} if self.certificate else {}
+        return {"bind": self.bind, "port": self.port, **with_tls}
 
     @property
     def url(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.bind, self.bind)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.certificate else "http"
+        return (
+            f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compreface_cli.docker import containers
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR
 from compreface_cli.instance.state import Endpoint
+from compreface_cli.project.targets.compose import TLS_CERT
 
 _CORE, _UI = "compreface-core", "compreface-fe"
-_ENGINE_PORT, _UI_PORT = 3000, 80  # inside the containers
+_ENGINE_PORT, _UI_PORT, _UI_TLS_PORT = 3000, 80, 443  # inside the containers
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,13 @@ def project_state(project: str, folder: Path) -> ProjectState | None:
         image=core.image if core else "",
         # In the full stack the UI's container publishes the engine's port.
         engine=_published(ui or core, _ENGINE_PORT),
-        ui=_published(ui, _UI_PORT),
+        ui=_published(ui, _UI_PORT) or _with_tls(_published(ui, _UI_TLS_PORT), folder),
         created=min(item.created for item in present)[:19] + "+00:00",
     )
+
+
+def _with_tls(endpoint: Endpoint | None, folder: Path) -> Endpoint | None:
+    return replace(endpoint, certificate=str(folder / TLS_CERT)) if endpoint else None
 
 
 def _published(container: containers.Container | None, inside: int) -> Endpoint | None:

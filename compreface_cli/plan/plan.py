@@ -48,6 +48,7 @@ KEYS_WAY_OUT = (
     "Start the engine alone (--services core), or leave the keys out: beside the full stack the "
     "engine is on loopback only."
 )
+TLS_WAY_OUT = "Start the full stack with --tls CERT KEY, or leave both settings out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,9 @@ class Plan:
     port: Port  # of the UI with the full stack, of the engine otherwise
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
+    # absolute paths of a certificate and its key for the UI's port; "": no TLS
+    tls_cert: str = ""
+    tls_key: str = ""
     # the rest of the stack: upstream's `.env` values by our setting names (registry, postgres_user,
     # ...), and the whole names of its images (postgres_image, admin_image, api_image, fe_image)
     stack: Mapping[str, str] = field(default_factory=dict)
@@ -127,6 +131,17 @@ class Plan:
             "api_keys cannot be combined with the full stack: CompreFace's api service sends no "
             "key to the engine"
         )
+
+    def tls_fault(self) -> str:
+        """Why TLS cannot be had as it is asked for; empty when it can, or is not asked for."""
+        if not self.tls_cert and not self.tls_key:
+            return ""
+        if not (self.tls_cert and self.tls_key):
+            lacks = "tls_key" if self.tls_cert else "tls_cert"
+            return f"TLS needs a certificate and its key, and {lacks} is not set"
+        if self.services == "core" or self.launcher == "process":
+            return "TLS is for the UI's port, and only the engine is to run"
+        return ""
 
     @property
     def image_given(self) -> bool:
@@ -287,6 +302,8 @@ def resolve(
         port=port,
         core_port=core_port,
         image=pick("image") or "",
+        tls_cert=pick("tls_cert") or "",
+        tls_key=pick("tls_key") or "",
         stack=_stack(settings, origins),
         origins=origins,
         engine_limits={
@@ -302,6 +319,8 @@ def resolve(
         accept_licence=pick("accept_licence") or (),
         image_alone=build.origin == "image",
     )
+    if fault := plan.tls_fault():
+        raise ConfigurationError(fault, hint=TLS_WAY_OUT)
     plan = _behind_the_api(plan) if services == "full" else plan
     return plan if plan.image else replace(plan, image=image_name(plan))
 

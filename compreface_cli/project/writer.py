@@ -18,7 +18,7 @@ from typing import Any, Literal
 from compreface_cli import __version__
 from compreface_cli.errors import CfError, ConflictError
 from compreface_cli.project.rendered import FileRef, RenderedProject
-from compreface_cli.project.targets.compose import ENV_FILE, KEYS_FOLDER, env_text
+from compreface_cli.project.targets.compose import ENV_FILE, KEYS_FOLDER, PRIVATE, env_text
 
 MANIFEST = ".cf-manifest.json"
 OVERRIDE = "compose.override.yaml"
@@ -130,7 +130,7 @@ def _write(rendered: RenderedProject, folder: Path) -> Written:
     stage = Path(tempfile.mkdtemp(dir=folder, prefix=".cf-stage-"))
     try:
         for path in changed:
-            _stage(rendered.files[path], stage / "new" / path)
+            _stage(rendered.files[path], stage / "new" / path, 0o600 if path in PRIVATE else 0o644)
         if env_changed:
             _write_text(stage / "new" / ENV_FILE, env, 0o600)
         moves = [*changed, *([ENV_FILE] if env_changed else [])]
@@ -311,13 +311,13 @@ def _save_manifest(
     os.replace(part, folder / MANIFEST)
 
 
-def _stage(content: str | FileRef, target: Path) -> None:
+def _stage(content: str | FileRef, target: Path, mode: int) -> None:
     if isinstance(content, str):
-        _write_text(target, content, 0o644)
+        _write_text(target, content, mode)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(content.source, target)
-    target.chmod(0o644)
+    target.chmod(mode)
     if _hash(target) != content.sha256:
         raise CfError(f"{content.source} changed while it was copied")
 

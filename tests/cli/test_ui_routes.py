@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from compreface_cli.checks import ui_routes
 from compreface_cli.deploy import routes
 from compreface_cli.project.targets.compose import UI_ROUTES
+from tests.cli.certificates import Pair, pair
 
 ADMIN, API, CORE = UI_ROUTES
 OK = (200, {"status": "OK"})
@@ -44,6 +49,48 @@ def serving(answers: Mapping[str, tuple[int, Any]], *, slow: str = "") -> Iterat
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def encrypted(url: str, files: Pair) -> Iterator[str]:
+    """The server at `url` behind TLS: an address with https."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    server = HTTPServer(("127.0.0.1", 0), partial(_Forward, url), bind_and_activate=True)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Forward(BaseHTTPRequestHandler):
+    def __init__(self, url: str, *arguments: Any) -> None:
+        self.behind = url
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        with urllib.request.urlopen(self.behind + self.path, timeout=5) as answer:
+            body = answer.read()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+def test_over_tls_only_the_known_certificate_is_accepted(tmp_path: Path) -> None:
+    mine, other = pair(tmp_path), pair(tmp_path, "other")
+    with serving(dict.fromkeys(UI_ROUTES, OK)) as plain, encrypted(plain, mine) as url:
+        assert routes.silent(url, certificate=str(mine.cert)) == {}
+        foreign = routes.silent(url, certificate=str(other.cert))
+        assert foreign == dict.fromkeys(UI_ROUTES, "it shows another certificate")
+        absent = routes.silent(url, certificate=str(tmp_path / "absent"))
+        assert absent == dict.fromkeys(UI_ROUTES, "no answer")
 
 
 def test_three_right_answers_leave_nothing_to_say() -> None:

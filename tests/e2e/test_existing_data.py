@@ -46,7 +46,7 @@ def test_a_build_runs_on_the_data_of_another_instance(
     cf: Cf, docker: Docker, stack: dict[str, str], embedded: dict[str, Any], instance: str
 ) -> None:
     cf.environment = dict(stack)
-    other = f"{instance}-b"
+    other = f"{instance}-two"
     cf.instances.append(other)
     volume = f"cf-{instance}_postgres-data"
     port = free_port()
@@ -109,3 +109,26 @@ def test_a_build_runs_on_the_data_of_another_instance(
     assert volume in docker.things_of(volume)
     cf.ok("up", "embedded", "--instance", instance)
     assert sql(instance, FINGERPRINT) == before
+
+    listed(cf, instance, bare, old)
+
+
+def listed(cf: Cf, instance: str, bare: str, old: str) -> None:
+    """`cf data list` while the instance runs, with a copy of its volume and an unreadable one."""
+    rows = {row["name"]: row for row in json.loads(cf.ok("data", "list", "--json"))["data"]}
+    running, copy, unread = rows[instance], rows[bare], rows[old]
+    assert (running["state"], copy["state"], unread["state"]) == ("running", "stopped", "stopped")
+    assert running["volume"] == f"cf-{instance}_postgres-data"
+    for row in (running, copy):
+        held = row["held"]
+        (faces,) = held["faces"]
+        assert faces["calculator"] == "embedded.Calculator@mobilefacenet192"
+        assert {"embedded", "yunet-embedded"} <= set(faces["fits"])
+        counted = (faces["embeddings"], faces["values"], held["subjects"], held["images"])
+        assert counted == (1, 192, 1, 1)
+        assert (held["postgres"], held["without_image"], held["orphans"]) == ("15", 0, 0)
+        assert row["size"] is None or row["size"] > 1e6
+    assert unread["held"] is None
+    assert unread["reason"]
+    text = cf.ok("data", "list")
+    assert_named(text, instance, bare, old, "1 embeddings of embedded", unread["reason"])

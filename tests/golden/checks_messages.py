@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from compreface_cli.checks import (
     disk,
     memory,
     model_files,
+    tls,
     ui_routes,
     volume_version,
 )
@@ -27,6 +29,7 @@ from compreface_cli.facts.database import Collection, DatabaseFacts, Lock
 from compreface_cli.facts.docker import Labelled, PullFact
 from compreface_cli.facts.gpu import Gpu, GpuFacts, ProbeFact
 from compreface_cli.facts.host import DiskFact, PortFact
+from compreface_cli.facts.tls import TlsFacts
 from compreface_cli.plugin_table import UI_PLUGINS
 from tests.cli.build_files import catalogue
 from tests.cli.fake_facts import (
@@ -48,8 +51,13 @@ from tests.cli.fake_facts import (
     published,
     remote,
 )
+from tests.cli.test_render import plan as resolved
+from tests.cli.test_render import project
 
 Case = Callable[[Path], object]
+
+CHECKED = datetime(2026, 11, 30, tzinfo=UTC)
+TLS = TlsFacts("c.pem", "k.pem", names=("a.org",), until=CHECKED + timedelta(days=60))
 
 OWN = OwnedResources(folder=FOLDER)
 OTHER = OtherInstance("other", frozenset({3000, 8000}), frozenset({4711}))
@@ -206,6 +214,16 @@ CASES: Final[Mapping[str, Case]] = {
     "port: privileged": _up("port", _ports(PRIVILEGED), **{**PROCESS, "port": 80}),
     "port: no address of this host": _up("port", _ports(NOWHERE), bind="10.9.8.7"),
     "port: remote engine": _up("port", facts(docker=remote())),
+    "tls: fine": lambda _: list(tls.judge(TLS, CHECKED)),
+    "tls: a file that cannot be used": lambda _: list(
+        tls.judge(TlsFacts("c.pem", "k.pem", "the key k.pem cannot be read: no such file"), CHECKED)
+    ),
+    "tls: soon over, readable for others, without names": lambda _: list(
+        tls.judge(replace(TLS, until=CHECKED, names=(), readable=True), CHECKED)
+    ),
+    "tls: without the UI": lambda _: resolved(tls_cert="c.pem", tls_key="k.pem", services="core"),
+    "tls: half of it": lambda _: resolved(tls_cert="c.pem"),
+    "tls: no such file": lambda _: project(tls_cert="/c.pem", tls_key="/k.pem"),
     "bind: the UI": _up("bind", bind="0.0.0.0"),
     "bind: the UI with open_routes": _up(
         "bind", bind="0.0.0.0", stack={**STACK, "open_routes": "true"}

@@ -26,6 +26,7 @@ from compreface_cli.docker.labels import (
     LABEL_PLUGINS,
     LABEL_ROUTES,
     LABEL_RUNTIME,
+    LABEL_TLS,
     LABEL_WHEELS,
 )
 from compreface_cli.errors import CfError, ConfigurationError, FetchError
@@ -41,6 +42,9 @@ KEYS_FOLDER = "keys"  # of mode 0700; the container sees only the file
 KEYS_FILE = f"{KEYS_FOLDER}/sha256"
 COMPOSE_FILE = "compose.yaml"
 ROUTES_FILE = "ui/nginx.conf.template"
+TLS_FOLDER = "tls"
+TLS_CERT, TLS_KEY = f"{TLS_FOLDER}/cert.pem", f"{TLS_FOLDER}/key.pem"
+PRIVATE = frozenset({TLS_KEY})  # files of mode 0600
 # Routes that the UI's page polls at each load until each answers 200 with "status": "OK".
 UI_ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
 _DNS_CACHE_TTL = "-Dsun.net.inetaddr.ttl"  # the JVM caches addresses for 30 s by default
@@ -74,6 +78,11 @@ def render(
         of_image = _of_image(plan, files, revision or resources.revision())
         template = jinja.get_template("engine.Dockerfile.j2")
         files["core/Dockerfile"] = template.render(context | of_image)
+    if plan.tls_cert:
+        tls = {TLS_CERT: _given(plan.tls_cert), TLS_KEY: _given(plan.tls_key)}
+        files |= tls
+        shas = "".join(each.sha256 for each in tls.values())
+        context["tls_digest"] = hashlib.sha256(shas.encode()).hexdigest()[:16]
     if plan.services == "full":
         routes = jinja.get_template("nginx.conf.j2").render(context)
         files[ROUTES_FILE] = routes
@@ -91,6 +100,21 @@ def render(
         plan.calculator if plan.services == "full" else "",
         plan.data.volume if plan.data else "",
     )
+
+
+def hash_of(path: str) -> str:
+    """The SHA-256 of a file, "" where it cannot be read."""
+    try:
+        return FileRef.of(Path(path)).sha256
+    except OSError:
+        return ""
+
+
+def _given(path: str) -> FileRef:
+    try:
+        return FileRef.of(Path(path))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _core(plan: Plan, models: Mapping[str, Path] | None) -> dict[str, Content]:
@@ -207,7 +231,10 @@ def _context(plan: Plan) -> dict[str, Any]:
         "devices": ["partials/gpu.yaml.j2"] if plan.device == "cuda" else [],
         "core_environment": sorted(in_compose.items()),
         "keys_file": KEYS_FILE if plan.api_keys else "",
-        "ui_port": f"{_host(plan.bind)}:{plan.port}:80",
+        "ui_port": f"{_host(plan.bind)}:{plan.port}:{443 if plan.tls_cert else 80}",
+        "tls": bool(plan.tls_cert),
+        "tls_folder": TLS_FOLDER,
+        "label_tls": LABEL_TLS,
         "engine_port": f"127.0.0.1:{plan.core_port}:3000",
         "core_port": "127.0.0.1::3000" if full else f"{_host(plan.bind)}:{plan.port}:3000",
         "behind_ui": full,
@@ -240,8 +267,9 @@ def _address_lines(plan: Plan) -> list[str]:
     here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(plan.bind, _host(plan.bind))  # noqa: S104
     if plan.services == "core":
         return [f"The engine answers at http://{here}:{plan.port}/status."]
+    ui = f"{'https' if plan.tls_cert else 'http'}://{here}:{plan.port}/login"
     return [
-        f"The UI is at http://{here}:{plan.port}/login. The first account to sign up is the owner.",
+        f"The UI is at {ui}. The first account to sign up is the owner.",
         f"The engine answers at http://127.0.0.1:{plan.core_port}/status, on this machine only.",
     ]
 
