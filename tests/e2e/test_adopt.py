@@ -247,7 +247,7 @@ def test_a_failed_start_brings_the_install_back(
 
 
 def test_a_stopped_install_and_one_whose_containers_are_gone(
-    docker: Docker, cf: Cf, core: str, tmp_path: Path
+    docker: Docker, cf: Cf, core: str, stack: dict[str, str], tmp_path: Path
 ) -> None:
     made = Original(tmp_path, docker)
     name = made.project
@@ -281,9 +281,7 @@ def test_a_stopped_install_and_one_whose_containers_are_gone(
         from_file = json.loads(cf.ok("adopt", str(made.folder), "--dry-run", "--json"))
         assert (from_file["faces"], from_file["running"]) == (stored, [])
         assert from_file["settings"]["read_timeout"] == 50000
-        cf.environment |= {
-            "CF_POSTGRES_IMAGE": f"{REGISTRY}compreface-postgres-db:{ENV['POSTGRES_VERSION']}"
-        }
+        cf.environment |= stack
         alone = json.loads(cf.ok("adopt", name, "--dry-run", "--json"))
         assert (alone["faces"], alone["build"]) == (stored, "embedded")
         assert alone["settings"]["bind"] == "0.0.0.0"
