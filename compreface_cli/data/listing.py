@@ -15,6 +15,7 @@ from compreface_cli.docker.postgres import Server, Session
 from compreface_cli.errors import CfError
 from compreface_cli.facts import contents, database, places
 from compreface_cli.facts.places import Place
+from compreface_cli.instance import adopted
 from compreface_cli.terminal.output import Output
 
 START_S = 30.0  # for a database that does not run to answer, after a recovery perhaps
@@ -64,6 +65,7 @@ class Row:
     size: int | None
     held: Held | None = None
     reason: str = ""
+    adopted_from: str = ""  # the folder or project of upstream's that the instance was made from
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,10 +88,20 @@ def rows(out: Output) -> list[Row]:
                 if row is not None:
                     read[place.volume] = row
         return [
-            replace(read[place.volume], name=place.name, instance=place.instance)
+            replace(
+                read[place.volume],
+                name=place.name,
+                instance=place.instance,
+                adopted_from=_adopted_from(place),
+            )
             for place in found
             if place.volume in read
         ]
+
+
+def _adopted_from(place: Place) -> str:
+    from_upstream = adopted.of(place.record)
+    return from_upstream.from_words if from_upstream else ""
 
 
 def _row(place: Place, size: int | None, builds: Mapping[str, str]) -> Row | None:
