@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, str] = {
     "release": "Give an adopted install back as it was.",
     "down": "Stop an instance; its data are kept.",
     "restart": "Restart an instance.",
+    "upgrade": "Upgrade an instance, with a backup, a check and the way back.",
+    "rollback": "Return to the versions before the last upgrade.",
     "rm": "Remove instances, or your own builds and their images.",
     "prune": "Remove unused images, environments and models.",
     "data": "List, back up, restore and move face data.",

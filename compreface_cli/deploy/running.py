@@ -195,7 +195,10 @@ def _cut_off(record: Record, *, runs: bool) -> str:
             f"the same command starts anew, `cf down {record.name}` removes what is left"
         )
     now = f"; {record.build} answers" if runs else ""
-    ways = f"`{start_command(record)}` puts that right, `cf down {record.name}` stops what is left"
+    # What only that command can go on with, such as `cf upgrade`.
+    own = record.command and not record.command.startswith(("cf up ", "cf restart ", "cf down "))
+    again = record.command if own else start_command(record)
+    ways = f"`{again}` puts that right, `cf down {record.name}` stops what is left"
     return f"`{record.command or 'cf up'}` was cut off before its end{now}. {ways}"
 
 

@@ -289,9 +289,16 @@ class Session:
         self, into: str, rows: Iterable[Sequence[Any]], *, timeout_s: float | None = None
     ) -> None:
         """Copy rows into `into`, "TABLE (COLUMN, ...)"; None is null, all else is its text."""
+        lines = ("\t".join(map(_field, row)).encode() for row in rows)
+        self.copy_lines(into, lines, timeout_s=timeout_s)
+
+    def copy_lines(
+        self, into: str, lines: Iterable[bytes], *, timeout_s: float | None = None
+    ) -> None:
+        """Copy lines in PostgreSQL's text format, as `copy_out` gives them, into `into`."""
         self._send(f"copy {into} from stdin;\n".encode())
-        for row in rows:
-            self._send("\t".join(map(_field, row)).encode() + b"\n")
+        for line in lines:
+            self._send(line + b"\n")
         self._send(b"\\.\n")
         self.execute("select where false", timeout_s=timeout_s)
 
