@@ -215,7 +215,7 @@ def _made(
         database=stack["postgres_db"],
         password=password,
     ) as server:
-        _load(backup, server, out)
+        load(backup, server, out)
         with Session(server, statement_s=None) as session:
             if row_counts.read(session) != backup.manifest.tables:
                 raise _incomplete(backup.name)
@@ -227,7 +227,7 @@ def _incomplete(name: str) -> CfError:
     return CfError(f"{name} was not restored: its rows are not all there")
 
 
-def _load(backup: Backup, server: Server, out: Output) -> None:
+def load(backup: Backup, server: Server, out: Output) -> None:
     doing = f"restore {backup.name}"
     with postgres.fed(server, "sh", "-c", f"cat > {_ROWS}", doing=doing) as stream:
         stream.write(row_counts.refusing(backup.manifest.tables).encode())

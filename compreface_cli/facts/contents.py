@@ -9,7 +9,7 @@ from compreface_cli.docker.postgres import Session
 # CompreFace's own twenty faces in every new database; its migrations give the service this id.
 DEMO_SERVICE, DEMO_CALCULATOR = 0, "Facenet2018"
 DEMO = f"(m.id = {DEMO_SERVICE} and e.calculator = '{DEMO_CALCULATOR}')"
-_FACES = (
+FACES = (
     "public.embedding e join public.subject s on s.id = e.subject_id"
     " join public.model m on m.api_key = s.api_key left join public.app a on a.id = m.app_id"
 )
@@ -29,7 +29,7 @@ def by_calculator(session: Session) -> list[dict[str, Any]]:
             "select a.name as application, m.name as service, m.id as service_id, e.calculator,"
             f" bool_and({DEMO}) as demo, count(*) as faces, count(distinct s.id) as subjects,"
             " count(*) filter (where e.img_id is null) as without_image,"
-            f" max(cardinality(e.embedding)) as values from {_FACES}"
+            f" max(cardinality(e.embedding)) as values from {FACES}"
             " group by a.name, m.name, m.id, e.calculator order by a.name, m.name, m.id, 4"
         )
     )
@@ -41,7 +41,7 @@ def by_subject(session: Session) -> list[dict[str, Any]]:
         session.rows(
             "select a.name as application, m.name as service, m.id as service_id,"
             " s.id as subject_id, s.subject_name as subject, e.calculator, count(*) as faces,"
-            f" count(*) filter (where e.img_id is null) as without_image from {_FACES}"
+            f" count(*) filter (where e.img_id is null) as without_image from {FACES}"
             f" where not {DEMO} group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 5, 6"
         )
     )
