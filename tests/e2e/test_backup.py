@@ -64,7 +64,7 @@ class Upstream:
         mount = f"--volume={self.volume}:{postgres.DATA}"
         docker("run", "-d", f"--name={self.container}", *given, mount, image)
         ready = ("exec", self.container, "pg_isready", "-h", "127.0.0.1", "-d", "frs")
-        wait_until(lambda: "accepting" in docker(*ready, check=False))
+        wait_until(lambda: "accepting" in docker(*ready, check=False), 180)
         dump = lzma.decompress(shared("contract", "stack", "frs-1.2.0.sql.xz").read_bytes())
         text = re.sub(rb"^\\(un)?restrict.*\n", b"", dump, flags=re.M)
         with fed(self.server, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", doing="load") as stream:
