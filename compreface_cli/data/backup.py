@@ -15,7 +15,10 @@ from compreface_cli.builds import builds
 from compreface_cli.config.settings_table import BY_KEY
 from compreface_cli.config.textfile import read_bytes
 from compreface_cli.data import archive, backup_file, manifest, row_counts
+from compreface_cli.data.encryption import Sink
 from compreface_cli.data.manifest import ChangeSets, Manifest, Postgres
+from compreface_cli.data.plain_tar import BrokenArchive
+from compreface_cli.data.protection import PLAIN, Protection
 from compreface_cli.docker import postgres
 from compreface_cli.docker.postgres import Server, Session
 from compreface_cli.errors import CfError
@@ -52,6 +55,7 @@ def backup(
     target: Path | None = None,
     force: bool = False,
     server: Server | None = None,
+    protection: Protection = PLAIN,
 ) -> BackupMade:
     """Write a backup of the place to `target`, whole or not at all, while it may be in use.
 
@@ -60,26 +64,46 @@ def backup(
     (unless `force`), for a full disk, and as the place does; then nothing is left.
     """
     if target is None:
-        target = backup_file.default(place.name)
+        target = backup_file.default(place.name, protection.suffix)
         backup_file.private(target.parent)
     backup_file.refuse(target, force=force)
-    with _opened(place, server) as opened, _dump(place, opened) as (described, writer):
+    with _opened(place, server) as opened, _dump(place, opened) as (described, pieces):
         backup_file.need_room(
             target.parent, described.database_bytes, f"the backup of '{place.name}'"
         )
         with backup_file.written(target, force=force) as stream:
-            _copy(writer, stream, place, described, out)
-    return BackupMade(target, writer.sums.bytes, writer.sums.sha256, described)
+            sink = _Counted(stream)
+            _copy(pieces, sink, place, described, protection, out)
+    return BackupMade(target, sink.size, sink.digest.hexdigest(), described)
 
 
 def stream(
-    place: Place, out: Output, target: BinaryIO, *, server: Server | None = None
+    place: Place,
+    out: Output,
+    target: BinaryIO,
+    *,
+    server: Server | None = None,
+    protection: Protection = PLAIN,
 ) -> BackupMade:
     """Write a backup to a stream; raises BrokenPipeError and OSError as that does."""
-    with _opened(place, server) as opened, _dump(place, opened) as (described, writer):
-        _copy(writer, target, place, described, out)
+    sink = _Counted(target)
+    with _opened(place, server) as opened, _dump(place, opened) as (described, pieces):
+        _copy(pieces, sink, place, described, protection, out)
         target.flush()
-    return BackupMade(None, writer.sums.bytes, writer.sums.sha256, described)
+    return BackupMade(None, sink.size, sink.digest.hexdigest(), described)
+
+
+class _Counted:
+    """Writes, and counts and hashes what it writes."""
+
+    def __init__(self, target: Sink) -> None:
+        self._target = target
+        self.size, self.digest = 0, hashlib.sha256()
+
+    def write(self, data: bytes, /) -> None:
+        self._target.write(data)
+        self.size += len(data)
+        self.digest.update(data)
 
 
 @contextmanager
@@ -92,7 +116,7 @@ def _opened(place: Place, server: Server | None) -> Iterator[Server]:
 
 
 @contextmanager
-def _dump(place: Place, server: Server) -> Iterator[tuple[Manifest, archive.Writer]]:
+def _dump(place: Place, server: Server) -> Iterator[tuple[Manifest, Iterator[bytes]]]:
     """The manifest and the archive, both of one snapshot that is held during the block."""
     with ExitStack() as stack:
         session = stack.enter_context(Session(server))
@@ -109,23 +133,33 @@ def _dump(place: Place, server: Server) -> Iterator[tuple[Manifest, archive.Writ
             )
         )
         try:
-            yield described, archive.Writer(manifest.text_of(described), _own_build(place), dump)
-        except archive.BrokenArchive as error:
+            text = manifest.text_of(described)
+            yield described, archive.Writer(text, _own_build(place), dump).pieces()
+        except BrokenArchive as error:
             raise _unfit(place.name, error) from error
 
 
-def _unfit(name: str, error: archive.BrokenArchive) -> CfError:
+def _unfit(name: str, error: BrokenArchive) -> CfError:
     return CfError(f"'{name}' cannot be backed up: {error}")
 
 
 def _copy(
-    writer: archive.Writer, target: BinaryIO, place: Place, described: Manifest, out: Output
+    pieces: Iterator[bytes],
+    target: Sink,
+    place: Place,
+    described: Manifest,
+    protection: Protection,
+    out: Output,
 ) -> None:
     label, total = f"backing up '{place.name}'", float(described.database_bytes) or None
     with Heartbeat(out).progress(label, total) as advance:
-        for piece in writer.pieces():
-            target.write(piece)
-            advance(len(piece))
+
+        def counted() -> Iterator[bytes]:
+            for piece in pieces:
+                yield piece
+                advance(len(piece))
+
+        protection.write(counted(), target)
 
 
 def _described(place: Place, server: Server, session: Session) -> Manifest:
@@ -217,5 +251,7 @@ def lines(made: BackupMade, name: str) -> list[str]:
         f"  faces: {faces}{f' ({by})' if by else ''}",
     ]
     if made.path:
-        text.append(f"To check it: cf data restore {shlex.quote(str(made.path))} --dry-run")
+        with_key = {".age": " --identity FILE"}.get(made.path.suffix, "")
+        check = f"cf data restore {shlex.quote(str(made.path))}{with_key} --dry-run"
+        text.append(f"To check it: {check}")
     return text

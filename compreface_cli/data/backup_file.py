@@ -21,13 +21,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SPARE = 32 << 20  # bytes left free beside an estimate
 
 
-def default(name: str, encrypted: bool = False) -> Path:
+def default(name: str, suffix: str = "", folder: Path | None = None) -> Path:
     """The path of a backup of that instance or volume that is made now; no file is there yet."""
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder, number = paths.data_dir() / "backups" / name, 1
+    folder = folder or paths.data_dir() / "backups" / name
+    number = 1
     while True:
         more = "" if number == 1 else f"-{number}"
-        path = folder / f"{name}-{moment}{more}{SUFFIX}{'.age' if encrypted else ''}"
+        path = folder / f"{name}-{moment}{more}{SUFFIX}{suffix}"
         if not path.exists():
             return path
         number += 1

@@ -15,8 +15,9 @@ from typing import BinaryIO, TypeAlias
 from compreface_cli import leftovers
 from compreface_cli.config import paths
 from compreface_cli.data import backup_file, manifest
-from compreface_cli.data.archive import BrokenArchive, Reader, Source, Sums
+from compreface_cli.data.archive import Reader, Sums
 from compreface_cli.data.manifest import BrokenManifest, Manifest
+from compreface_cli.data.plain_tar import BrokenArchive, Source
 from compreface_cli.errors import ConfigurationError, DataRefusedError
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output

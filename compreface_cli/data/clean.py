@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from compreface_cli.cleanup import interruptible
+from compreface_cli.data import databases
 from compreface_cli.deploy import running
 from compreface_cli.docker.postgres import Session
 from compreface_cli.errors import ConfigurationError, UsageError
@@ -41,6 +43,7 @@ class Cleaned:
     orphans: tuple[Orphans, ...]
     images: int  # all that the database holds, these included
     removed: int = 0
+    databases: Mapping[str, int] = field(default_factory=dict)  # kept by a rollback: bytes
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,20 +63,33 @@ def clean(name: str, out: Output, *, yes: bool = False, dry_run: bool = False) -
             _refuse_without_faces(name, there=contents.has_faces(session))
             with out.waiting("Looking for images that no face names"):
                 orphans, images = _found(session)
+                kept = databases.kept(server)
             count = sum(each.count for each in orphans)
-            if not count or dry_run:
-                change = "dry run" if count else "nothing"
-                return Cleaned(name, change, orphans, images)
-            for line in lines(orphans, images):
+            seen = Cleaned(name, "nothing", orphans, images, databases=kept)
+            if not (count or kept) or dry_run:
+                return replace(seen, change="dry run") if count or kept else seen
+            for line in lines(seen):
                 out.note(line)
-            _confirm(yes, count, out)
-            with out.waiting(f"Removing {count} images"):
-                removed = _removed(session)
-            return Cleaned(name, "removed", orphans, images, removed)
+            _confirm(yes, out)
+            with out.waiting("Removing these"):
+                removed = _removed(session) if count else 0
+                for database in kept:
+                    databases.drop(server, database)
+            return replace(seen, change="removed", removed=removed)
 
 
-def lines(orphans: tuple[Orphans, ...], images: int) -> list[str]:
-    """For users: how many images, of what format and size."""
+def lines(seen: Cleaned) -> list[str]:
+    """For users: how many images, of what format and size, and databases of before."""
+    return [
+        *(_of_images(seen.orphans, seen.images) if seen.orphans else []),
+        *(
+            f"database of before a rollback: {database} ({size_words(size)})"
+            for database, size in seen.databases.items()
+        ),
+    ]
+
+
+def _of_images(orphans: tuple[Orphans, ...], images: int) -> list[str]:
     count = sum(each.count for each in orphans)
     size = size_words(sum(each.bytes for each in orphans))
     return [
@@ -117,13 +133,13 @@ def _removed(session: Session) -> int:
     return int(total) - int(left)
 
 
-def _confirm(yes: bool, count: int, out: Output) -> None:
+def _confirm(yes: bool, out: Output) -> None:
     if yes:
         return
-    typed = out.ask(f"Remove these {count} images? [y/N] ")
+    typed = out.ask("Remove these? [y/N] ")
     if typed is None:
         raise UsageError(
-            "removing images needs a confirmation",
+            "removing what is shown needs a confirmation",
             hint="Add --yes. To see what would be removed: --dry-run",
         )
     if typed.lower() not in ("y", "yes"):

@@ -11,7 +11,7 @@ from typing import Any
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths
 from compreface_cli.data.backup import backup
-from compreface_cli.deploy import project_folder, running, unfinished
+from compreface_cli.deploy import adoption, project_folder, running, unfinished
 from compreface_cli.docker import belongings, client
 from compreface_cli.docker.labels import LABEL_INSTANCE
 from compreface_cli.docker.postgres import Session
@@ -85,6 +85,9 @@ def delete(
     """
     with interruptible(), running.instances().lock(name, f"cf data delete {name}"):
         record = running.pick(name, only_running=False)
+        adoption.refuse_half(record)
+        if volume is None:
+            adoption.refuse_removal(record)
         command = f"cf data delete {name}"
         goes_on = record.unfinished and record.command == command
         if goes_on:
@@ -111,6 +114,7 @@ def delete(
                 launcher = running.launcher(known.launcher)
                 launcher.stop(known)
                 launcher.remove(known)
+        belongings.forget_engines(name)
         things.remove(listed, out)
         return Deleted(name, "deleted", held, listed, made)
 
@@ -131,7 +135,7 @@ def _refuse_foreign(place: Place | None, named: str | None, instance: str) -> No
         raise UsageError(
             f"cf did not make the volume {place.volume} of '{instance}'",
             hint=f"To remove it with the instance: --volume {place.volume}. To keep it and forget "
-            f"the instance: cf release {instance}",
+            f"the instance: cf down {instance}, then cf rm --instance {instance}",
         )
 
 

@@ -79,8 +79,7 @@ class Restored:
         text = [
             f"{of} as of {known.created}: {faces or 'no faces'}",
             f"  build {known.build or 'not known'}, PostgreSQL {version}, cf {known.cf}",
-            f"  {sum(known.tables.values())} rows in {len(known.tables)} tables; SHA-256 of the"
-            f" backup: {self.sha256}",
+            f"  {sum(known.tables.values())} rows in {len(known.tables)} tables",
         ]
         if self.record is None:
             return ["The backup is whole.", *text]
@@ -216,7 +215,7 @@ def _made(
         database=stack["postgres_db"],
         password=password,
     ) as server:
-        _load(backup, server, out)
+        load(backup, server, out)
         with Session(server, statement_s=None) as session:
             if row_counts.read(session) != backup.manifest.tables:
                 raise _incomplete(backup.name)
@@ -228,7 +227,7 @@ def _incomplete(name: str) -> CfError:
     return CfError(f"{name} was not restored: its rows are not all there")
 
 
-def _load(backup: Backup, server: Server, out: Output) -> None:
+def load(backup: Backup, server: Server, out: Output) -> None:
     doing = f"restore {backup.name}"
     with postgres.fed(server, "sh", "-c", f"cat > {_ROWS}", doing=doing) as stream:
         stream.write(row_counts.refusing(backup.manifest.tables).encode())

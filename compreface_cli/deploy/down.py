@@ -57,7 +57,7 @@ def down(name: str | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S) ->
                 launcher.stop(known, timeout_s=timeout_s)
                 kept |= launcher.keeps(known)
                 launcher.remove(known)
-        unfinished.ended((record.previous if record.unfinished else None) or record)
+        unfinished.ended(unfinished.before(record))
     return Stopped(name, deployed[-1].launcher if deployed else "", runs, kept)
 
 

@@ -71,9 +71,13 @@ class RunRecord:
         """Save that these may be in the middle of a stop if the run is interrupted from now on."""
         self._change(touched=list(services))
 
-    def task(self, **needs: object) -> None:
-        """Save what the command needs to go on if the run is interrupted from now on."""
-        self._change(task={**self._record.task, **needs})
+    def backed_up(self, archive: str, **task: object) -> None:
+        """Save that the archive has the data as they are under the present versions.
+
+        `task`: what the command needs to go on if the run is interrupted from now on.
+        """
+        self._record = history.with_backup(self._record, archive)
+        self._change(task={"backup": archive, **task})
 
     def finish(
         self,

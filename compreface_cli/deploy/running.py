@@ -22,7 +22,7 @@ from compreface_cli.errors import (
     UnhealthyError,
     UsageError,
 )
-from compreface_cli.instance import adopted
+from compreface_cli.instance import adopted, migrations
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Kind, ServiceState
 from compreface_cli.launchers.launcher import Launcher
@@ -126,7 +126,21 @@ class Health:
 
 
 def health(record: Record, *, busy: bool) -> Health:
-    """Examine all services and request `/status`; `busy`: another `cf` holds the lock."""
+    """Examine all services and request `/status`; `busy`: another `cf` holds the lock.
+
+    A migration that was cut off is named, with the command that goes on with it.
+    """
+    state = _health(record, busy=busy)
+    mark = None if busy or record.phase == "stopped" else migrations.marked(record.name)
+    if mark is None:
+        return state
+    words = f"the migration to {mark.build} is not complete; `{mark.command}` goes on with it"
+    interrupted = mark.phase == "switching" and state.state != "running"
+    lines = "\n".join(filter(None, (words, state.detail)))
+    return replace(state, state="interrupted" if interrupted else state.state, detail=lines)
+
+
+def _health(record: Record, *, busy: bool) -> Health:
     if adopted.half(record):
         words = adopted.cut_off_words(record)
         return Health("starting", ()) if busy else Health("interrupted", (), words)
@@ -195,7 +209,10 @@ def _cut_off(record: Record, *, runs: bool) -> str:
             f"the same command starts anew, `cf down {record.name}` removes what is left"
         )
     now = f"; {record.build} answers" if runs else ""
-    ways = f"`{start_command(record)}` puts that right, `cf down {record.name}` stops what is left"
+    # What only that command can go on with, such as `cf upgrade`.
+    own = record.command and not record.command.startswith(("cf up ", "cf restart ", "cf down "))
+    again = record.command if own else start_command(record)
+    ways = f"`{again}` puts that right, `cf down {record.name}` stops what is left"
     return f"`{record.command or 'cf up'}` was cut off before its end{now}. {ways}"
 
 

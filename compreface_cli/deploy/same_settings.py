@@ -12,8 +12,9 @@ from typing import Any
 from compreface_cli.config import settings
 from compreface_cli.config.settings import Layer, Settings, Value
 from compreface_cli.config.settings_table import BUILD, BY_KEY, PASSED_ON, STACK, TABLE
-from compreface_cli.deploy import image_alone
+from compreface_cli.deploy import existing_data, image_alone
 from compreface_cli.instance.records import Record
+from compreface_cli.plan import data as existing
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.terminal.output import Output
@@ -40,7 +41,7 @@ def with_build(record: Record, build: str, *, accept_licence: Sequence[str] | No
     values = {key: value for key, value in now.values.items() if key in _OF_BUILD}
     if licence := now.given("accept_licence"):
         values["accept_licence"] = licence
-    return plan_of(build, Settings(dict(_of_instance(record)) | values))
+    return _on_its_data(plan_of(build, Settings(dict(_of_instance(record)) | values)), record)
 
 
 def as_it_was(record: Record, out: Output) -> Plan:
@@ -49,8 +50,18 @@ def as_it_was(record: Record, out: Output) -> Plan:
     if record.plan.get("image_alone"):
         labels = image_alone.labels_of(record.plan["image"], out)
         build = image_alone.build_of(record.plan["image"], labels)
-        return plan_of(build, image_alone.settings_for(kept, labels, out))
-    return plan_of(record.plan.get("origins", {}).get("build", record.build), kept)
+        plan = plan_of(build, image_alone.settings_for(kept, labels, out))
+    else:
+        plan = plan_of(record.plan.get("origins", {}).get("build", record.build), kept)
+    return _on_its_data(plan, record)
+
+
+def _on_its_data(plan: Plan, record: Record) -> Plan:
+    """The plan on the volume that the instance uses without having made it, if it does."""
+    data = existing.of_record(record.plan)
+    if data is None:
+        return plan
+    return existing.on(plan, data, existing_data.password_of(data, record.name))
 
 
 def _of_instance(record: Record) -> Iterator[tuple[str, Value]]:

@@ -141,7 +141,7 @@ def settle(
         if not same:
             launcher.remove(known)
     if before is None or not goes_on:
-        return ended(before or record)
+        return ended(_before(record))
     _bring_back(before, record, out)
     store.save(before)
     return before
@@ -156,6 +156,15 @@ def deployments(record: Record) -> list[Deployment]:
             if known not in distinct:
                 distinct.append(known)
     return distinct
+
+
+def before(record: Record) -> Record:
+    """The record before an unfinished run, with what its command needs to go on; else itself."""
+    previous = record.previous if record.unfinished else None
+    return replace(previous, task=record.task) if previous else record
+
+
+_before = before  # where a local name hides it
 
 
 def ended(record: Record) -> Record | None:

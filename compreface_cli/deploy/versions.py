@@ -26,13 +26,18 @@ def settled(plan: Plan, old: Record | None) -> Plan:
         for service in SERVICES
         if f"{service}_image" in old.images
         and all(_unset(plan, f"{service}_{what}") for what in ("version", "image"))
-        and plan.origins.get("registry", "default") == "default"
+        and old.images[f"{service}_image"].startswith(_registry(plan))
     }
     return with_images(plan, kept)
 
 
 def _unset(plan: Plan, key: str) -> bool:
     return plan.origins.get(key, "default") == "default"
+
+
+def _registry(plan: Plan) -> str:
+    """The registry that somebody has set; images of another one were chosen before that."""
+    return "" if _unset(plan, "registry") else plan.stack["registry"]
 
 
 def with_images(plan: Plan, images: Mapping[str, str]) -> Plan:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from compreface_cli.docker import cli, client, image
 from compreface_cli.docker.image import Image
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_INSTANCE
 from compreface_cli.errors import DockerError
+
+KEPT = "cf-before/"  # repository of the tags that keep the engines of before an upgrade
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,29 @@ def images(build: str | None = None) -> list[Image]:
     label = LABEL_BUILD if build is None else f"{LABEL_BUILD}={build}"
     built = image.listed(label, doing="list the images of cf")
     return sorted(built, key=lambda item: (item.build, item.name))
+
+
+def kept_engine(instance: str, id_: str) -> str:
+    """The tag that keeps the engine's image of that id for a rollback of the instance."""
+    return f"{KEPT}{instance}:{id_.removeprefix('sha256:')[:12]}"
+
+
+def kept_engines(instance: str) -> dict[str, str]:
+    """Id by tag of the images that are kept for a rollback of the instance."""
+    rows = client.get("images", "json", filters={"reference": [f"{KEPT}{instance}"]})
+    return {
+        tag: str(row["Id"])
+        for row in rows
+        for tag in row.get("RepoTags") or ()
+        if tag.startswith(f"{KEPT}{instance}:")
+    }
+
+
+def forget_engines(instance: str, *, but: Container[str] = ()) -> None:
+    """Remove the tags of kept images, and the images that have no other; not those in `but`."""
+    for tag, id_ in kept_engines(instance).items():
+        if id_ not in but:
+            cli.run("image", "rm", tag, doing=f"remove {tag}", check=False)
 
 
 def images_of_containers() -> frozenset[str]:

@@ -44,7 +44,7 @@ def with_present(record: Record, present: Versions) -> Record:
     if known and known[-1].runs_as(present):
         present = replace(present, since=known[-1].since)
         known.pop()
-    return _with(record, [*known, present])
+    return with_entries(record, [*known, present])
 
 
 def with_backup(record: Record, backup: str) -> Record:
@@ -52,15 +52,11 @@ def with_backup(record: Record, backup: str) -> Record:
     known = of(record)
     if not known:
         return record
-    return _with(record, [*known[:-1], replace(known[-1], backup=backup)])
+    return with_entries(record, [*known[:-1], replace(known[-1], backup=backup)])
 
 
-def without_present(record: Record) -> Record:
-    """The record without its present versions, those before them being the present ones."""
-    return _with(record, of(record)[:-1])
-
-
-def _with(record: Record, known: Sequence[Versions]) -> Record:
+def with_entries(record: Record, known: Sequence[Versions]) -> Record:
+    """The record with these entries, of which the last ones are kept."""
     return replace(record, history=[asdict(each) for each in known[-KEPT:]])
 
 

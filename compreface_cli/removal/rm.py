@@ -234,6 +234,12 @@ def _instance(name: str, with_data: bool) -> Removal:
     before = folder.with_name(f".{folder.name}.before")
     if before.is_dir():
         removed.append(things.of_path("former project folder", before))
+    in_docker = _is_docker(record) and belongings.answers()
+    kept_engines = belongings.kept_engines(name) if in_docker else {}
+    removed += [
+        Thing("image", tag, None, partial(belongings.forget_engines, name), "of before an upgrade")
+        for tag in kept_engines
+    ]
     if home.is_dir():  # last, so that an interrupted run can be repeated by the same name
         removed.append(things.of_path("record", home))
     if own:

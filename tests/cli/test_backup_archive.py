@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compreface_cli.data import archive
-from compreface_cli.data.archive import BrokenArchive, Reader, Writer
+from compreface_cli.data.archive import Reader, Writer
+from compreface_cli.data.plain_tar import BrokenArchive, member
 
 _MANIFEST = b'{"schema": 1}\n'
 _SMALL = 700  # bytes of a piece in these tests
@@ -26,10 +27,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _written(dump: bytes, manifest: bytes = _MANIFEST, build: bytes | None = None) -> bytes:
-    writer = Writer(manifest, build, io.BytesIO(dump))
-    raw = b"".join(writer.pieces())
-    assert writer.sums.bytes == len(raw)
-    return raw
+    return b"".join(Writer(manifest, build, io.BytesIO(dump)).pieces())
 
 
 class _Dripping:
@@ -110,7 +108,7 @@ def test_members_left_out_doubled_or_reordered_are_refused(data: st.DataObject) 
     ],
 )
 def test_other_members_and_huge_sizes_are_refused_at_their_header(name: str, size: int) -> None:
-    manifest = b"".join(archive._member(archive.MANIFEST, _MANIFEST))
+    manifest = b"".join(member(archive.MANIFEST, _MANIFEST))
     header = tarfile.TarInfo(name)
     header.size, header.mode = size, 0o600
     block = header.tobuf(tarfile.GNU_FORMAT)

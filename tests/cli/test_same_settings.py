@@ -12,6 +12,7 @@ import pytest
 from compreface_cli.config import settings
 from compreface_cli.deploy import same_settings
 from compreface_cli.instance.records import Record
+from compreface_cli.plan.data import Data, on
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import plan_of
 from compreface_cli.terminal.output import Output
@@ -92,3 +93,13 @@ def test_a_build_file_stays_one(tmp_path: Path) -> None:
     again = same_settings.as_it_was(recorded(plan), Output(quiet=True))
     assert compared(again) == compared(plan)
     assert again.origins["build"] == str(path)
+
+
+def test_an_instance_stays_on_the_volume_that_it_uses(tmp_path: Path) -> None:
+    data = Data("shop_postgres-data", "exadel/compreface-postgres-db:1.1.0", "me", "faces")
+    plan = on(planned("embedded", FLAGS, {}, tmp_path), data)
+    again = same_settings.as_it_was(recorded(plan), Output(quiet=True))
+    assert again.data == data
+    assert again.volume == "shop_postgres-data"
+    assert again.stack == plan.stack
+    assert same_settings.with_build(recorded(plan), "facenet").volume == "shop_postgres-data"

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -18,12 +19,14 @@ from compreface_cli.data import (
     backup,
     backup_file,
     backup_run,
+    encryption,
     manifest,
+    protection,
     restore,
     restore_plan,
 )
-from compreface_cli.data.archive import BrokenArchive
 from compreface_cli.data.backup_source import Backup
+from compreface_cli.data.plain_tar import BrokenArchive
 from compreface_cli.deploy import running
 from compreface_cli.docker import cli, client, image, postgres_new
 from compreface_cli.terminal.output import Output
@@ -31,6 +34,7 @@ from tests.cli.backups import made_backup
 
 Case = Callable[[Path], object]
 _QUIET = Output(quiet=True)
+_REQUEST = backup_run.Request("demo", "-")
 _GIB = 1 << 30
 
 
@@ -57,7 +61,7 @@ def _damaged() -> bytes:
 
 def _terminal(_: Path) -> object:
     with mock.patch.object(sys, "stdout", SimpleNamespace(isatty=lambda: True)):
-        return backup_run.to_stdout("demo", _QUIET)
+        return backup_run.to_stdout(_REQUEST, _QUIET)
 
 
 def _gone(_: Path) -> object:
@@ -73,7 +77,7 @@ def _gone(_: Path) -> object:
         mock.patch.object(sys, "stdout", SimpleNamespace(isatty=lambda: False, buffer=None)),
         mock.patch.object(backup_run, "_drop_stdout"),
     ):
-        return backup_run.to_stdout("demo", _QUIET)
+        return backup_run.to_stdout(_REQUEST, _QUIET)
 
 
 def _stdin(_: Path) -> object:
@@ -147,6 +151,50 @@ def _there(folder: Path) -> Path:
     return path
 
 
+def _with(folder: Path, text: str) -> Path:
+    path = folder / "key.txt"
+    path.write_text(text)
+    return path
+
+
+def _empty(use: Callable[[Any], object], *, several: bool = False) -> Case:
+    """What it says about a file with a comment alone."""
+
+    def case(folder: Path) -> object:
+        path = _with(folder, "\n# nothing\n")
+        return use([str(path)] if several else path)
+
+    return case
+
+
+def _no_terminal(_: Path) -> object:
+    with mock.patch.object(sys, "stdin", SimpleNamespace(isatty=lambda: False)):
+        return encryption.passphrase_from(None, twice=True)("the backup")
+
+
+def _typed(*answers: str) -> object:
+    terminal = SimpleNamespace(isatty=lambda: True)
+    with (
+        mock.patch.object(sys, "stdin", terminal),
+        mock.patch.object(sys, "stderr", terminal),
+        mock.patch("getpass.getpass", side_effect=answers),
+    ):
+        return encryption.passphrase_from(None, twice=True)("the backup")
+
+
+def _wrong(_: Path) -> object:
+    import pyrage
+
+    with mock.patch.object(pyrage.passphrase, "decrypt", side_effect=pyrage.DecryptError):
+        return encryption.opened(b"", "wrong", "faces.cfbackup.locked")
+
+
+def _open(head: bytes) -> object:
+    opened = protection.unlock(None, None, "faces.cfbackup.age")
+    with opened(io.BytesIO(), head):
+        return None
+
+
 CASES: Final[Mapping[str, Case]] = {
     "backup: the file exists": _target(_there),
     "backup: a folder": _target(lambda folder: folder),
@@ -155,9 +203,31 @@ CASES: Final[Mapping[str, Case]] = {
     "backup: a full disk": _full,
     "backup: not allowed": _denied,
     "backup: too many tables": lambda _: backup._unfit("demo", BrokenArchive("it is too large")),
-    "backup: stdout and JSON": lambda _: backup_run.to_stdout("demo", Output(json_mode=True)),
+    "backup: stdout and JSON": lambda _: backup_run.to_stdout(_REQUEST, Output(json_mode=True)),
     "backup: a terminal": _terminal,
     "backup: its reader has left": _gone,
+    "backup: stdout and --keep": lambda _: backup_run.to_stdout(replace(_REQUEST, keep=3), _QUIET),
+    "schedule: of another kind": lambda _: backup_run.scheduled(_REQUEST, "at"),
+    "schedule: into a file": lambda _: backup_run.scheduled(_REQUEST, "cron"),
+    "schedule: a passphrase is asked for": lambda _: backup_run.scheduled(
+        backup_run.Request("demo", encrypt=True), "cron"
+    ),
+    "encryption: two kinds": lambda _: protection.chosen(True, ["age1..."], None),
+    "encryption: no recipient": lambda _: protection.chosen(False, ["age1nobody"], None),
+    "encryption: an empty file of recipients": _empty(encryption.recipients, several=True),
+    "encryption: nobody": lambda _: encryption.recipients(()),
+    "encryption: an empty passphrase": _empty(
+        lambda path: encryption.passphrase_from(path, twice=True)("it")
+    ),
+    "encryption: no terminal": _no_terminal,
+    "encryption: no passphrase given": lambda _: _typed("", ""),
+    "encryption: two passphrases": lambda _: _typed("one", "other"),
+    "restore: a wrong passphrase": _wrong,
+    "restore: no key": lambda _: _open(b"age-encryption.org/v1\n"),
+    "restore: a key without an identity": _empty(lambda path: encryption.identities(path, str)),
+    "restore: a key with another content": lambda folder: encryption.identities(
+        _with(folder, "AGE-SECRET-KEY-1NONE\n"), str
+    ),
     "restore: no such file": lambda folder: restore.restore(folder / "none", None, _QUIET),
     "restore: an empty file": _restored(b""),
     "restore: another file": _restored(b"PGDMP" * 200),

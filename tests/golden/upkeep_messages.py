@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
 from compreface_cli.checks import schema
-from compreface_cli.data import api_check, clean, delete, foreign_rows, repair
+from compreface_cli.data import (
+    api_check,
+    carry,
+    clean,
+    delete,
+    foreign_rows,
+    put_back,
+    repair,
+    rollback,
+    upgrade,
+)
 from compreface_cli.docker import belongings
 from compreface_cli.errors import CfError
 from compreface_cli.facts.places import Place
@@ -19,6 +30,7 @@ from compreface_cli.terminal.output import Output
 Case = Callable[[Path], object]
 
 STOPPED = Record("mine", "embedded", "x", "full", "stopped", "2026-01-01T00:00:00+00:00")
+COMPOSE = {"launcher": "compose"}
 FACE = api_check.StoredFace("Grace", "People", 7, "Front door", "1", "key")
 
 
@@ -77,6 +89,14 @@ def _declined(_: Path) -> object:
     return None
 
 
+def _loose(_: Path) -> object:
+    target = mock.Mock()
+    target.rows.return_value = [dict.fromkeys(("own", "other", "same", "given"), "embedding")]
+    target.value.return_value = 3
+    carry.refuse_loose_ends(target)
+    return None
+
+
 _CHANGES = ["0.2.7 drop-qrtz_triggers-table", "1.3.0 add-note", "1.3.0 b", "1.3.0 c", "1.3.0 d"]
 _OTHER = {"subject": "Eileen", "similarity": 0.97}
 _SELF = {"subject": "Grace", "similarity": 0.2}
@@ -88,10 +108,18 @@ CASES: Final[dict[str, Case]] = {
     "schema: one more change set": lambda _: schema.judge(
         "mine", "exadel/compreface-admin:mine", _CHANGES[:2], {_CHANGES[0]}
     ),
-    "clean: without a confirmation": _raised(clean._confirm, False, 3, Output()),
+    "clean: without a confirmation": _raised(clean._confirm, False, Output()),
     "clean: no schema of CompreFace": _raised(clean._refuse_without_faces, "mine", there=False),
     "clean: what is shown": lambda _: "\n".join(
-        clean.lines((clean.Orphans("JPEG", 3, 41_000), clean.Orphans("other", 1, 12)), 9)
+        clean.lines(
+            clean.Cleaned(
+                "mine",
+                "dry run",
+                (clean.Orphans("JPEG", 3, 41_000), clean.Orphans("other", 1, 12)),
+                9,
+                databases={"frs_cf_20261130t205500z": 9_000_000},
+            )
+        )
     ),
     "delete: a volume that cf did not make": _foreign_volume(None),
     "delete: another volume is named": _foreign_volume("other"),
@@ -106,6 +134,27 @@ CASES: Final[dict[str, Case]] = {
     "repair: no image": _raised(repair._refuse_rest, FOREIGN, may_move=False),
     "repair: no single face": _failed,
     "repair: it is stopped": _raised(repair._refuse_stopped, STOPPED),
+    "upgrade: an engine alone": _raised(upgrade.refuse_others, replace(STOPPED, services="core")),
+    "upgrade: it is stopped": _raised(upgrade.refuse_others, replace(STOPPED, deployment=COMPOSE)),
+    "upgrade: another PostgreSQL": _raised(upgrade.refuse_major, "mine", 11, 15, "mine:15"),
+    "upgrade: Docker does not say": lambda _: upgrade.unknown_versions("mine"),
+    "rollback: no other versions": _raised(rollback._target, STOPPED),
+    "rollback: the schema has changed": lambda _: rollback.refused(
+        "mine", ["1.3.0 add-note"], 12, "/backups/mine.cfbackup"
+    ),
+    "rollback: no backup": _raised(rollback.refuse_without_backup, "mine", None),
+    "rollback: the backup is gone": _raised(
+        rollback.refuse_without_backup, "mine", Path("/backups/mine.cfbackup")
+    ),
+    "rollback: what became of the data": lambda _: "\n".join(
+        put_back.PutBack("frs_cf_20261130t205500z", carried).words
+        for carried in (
+            carry.Carried(2, 1),
+            carry.Carried(2, 0, ("model_statistic",)),
+            carry.Carried(reason="the newer version has changed the columns of embedding"),
+        )
+    ),
+    "rollback: rows without the rows that they name": _loose,
     "api: stored faces are not recognised": _unrecognised,
     "api: nobody answers": _silent,
     "api: another subject, none, nonsense": _answered(

@@ -27,7 +27,8 @@ def run(
 ) -> None:
     """Remove the images that no face names any more.
 
-    Deleting a subject, service or application in the UI leaves its photographs in the database.
+    Deleting a subject, service or application in the UI leaves its photographs in the database. A
+    database that a rollback has kept is removed as well.
     """
     from compreface_cli.data.clean import clean
 
@@ -43,8 +44,9 @@ def _draw(cleaned: Cleaned, console: Console) -> None:
         text = [f"each of the {cleaned.images} images of '{cleaned.instance}' belongs to a face"]
     elif cleaned.change == "dry run":
         text = ["cf data clean would remove (nothing was changed):"]
-        text += lines(cleaned.orphans, cleaned.images)
+        text += lines(cleaned)
     else:
         text = [f"removed {cleaned.removed} images of '{cleaned.instance}'"]
+        text += [f"removed the database {name}" for name in cleaned.databases]
     for line in text:
         console.print(line, markup=False, highlight=False)

@@ -26,6 +26,22 @@ def run(
         ),
     ] = None,
     start: Annotated[bool, typer.Option("--up", help="Also start the instance.")] = False,
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            "--identity",
+            metavar="FILE",
+            help="Key of a backup that is encrypted for a recipient: of age-keygen, or of SSH.",
+        ),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--passphrase-file",
+            metavar="FILE",
+            help="File whose first line is the passphrase of the backup, or of the key.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Verify the backup and print what it has; change nothing."),
@@ -37,10 +53,12 @@ def run(
     The backup is verified before, and its rows are counted after. Restore only backups that you
     trust: PostgreSQL runs what is in them, in a container without a network.
     """
-    from compreface_cli.data import restore
+    from compreface_cli.data import protection, restore
 
     out = Output(json_mode=json_mode)
-    done = restore.restore(None if file == "-" else Path(file), instance, out, dry_run=dry_run)
+    source = None if file == "-" else Path(file)
+    unlock = protection.unlock(identity, passphrase_file, "stdin" if source is None else file)
+    done = restore.restore(source, instance, out, unlock=unlock, dry_run=dry_run)
     started = None
     if start and done.record is not None:
         started = restore.start(done, out)
