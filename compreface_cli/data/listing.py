@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from compreface_cli.builds import fitting
-from compreface_cli.config import settings
 from compreface_cli.deploy import running
-from compreface_cli.docker import belongings, image
+from compreface_cli.docker import belongings
 from compreface_cli.docker.postgres import Server, Session
 from compreface_cli.errors import CfError
 from compreface_cli.facts import contents, database, places
@@ -20,7 +19,6 @@ from compreface_cli.terminal.output import Output
 
 START_S = 30.0  # for a database that does not run to answer, after a recovery perhaps
 STATEMENT_S = 20.0
-_TRIED = 6  # images, for a volume whose PostgreSQL is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +114,14 @@ def _row(place: Place, size: int | None, builds: Mapping[str, str]) -> Row | Non
         size=size,
     )
     try:
-        place = place if place.image or place.running else _with_image(place)
+        place = place.readable()
         row = replace(row, image=place.image)
         with _opened(place) as server, Session(server, statement_s=STATEMENT_S) as session:
             if not contents.has_faces(session) and not place.instance:
                 return None
             return replace(row, held=_held(session, builds))
     except CfError as error:
-        return replace(row, reason=error.message.splitlines()[0])
+        return replace(row, reason=error.message.strip().partition("\n")[0])
 
 
 @contextmanager
@@ -163,35 +161,3 @@ def _faces(services: Sequence[Mapping[str, Any]], builds: Mapping[str, str]) -> 
             max((row["values"] for row in rows if row["values"] is not None), default=None),
             tuple(fitting.fitting(calculator, builds)),
         )
-
-
-def _with_image(place: Place) -> Place:
-    """The place with a local image whose PostgreSQL has the major version of the volume.
-
-    Without one the place is unchanged. For a volume that no container mounts any more.
-    """
-    wrote = ""
-    for name in _images()[:_TRIED]:
-        if wrote:
-            server = database.server_of(name)
-        else:
-            folder = database.folder_of(place.volume, name)
-            wrote, server = folder.written_by, folder.server
-        if wrote and server == wrote:
-            return replace(place, image=name)
-    return place
-
-
-def _images() -> list[str]:
-    """Local images of PostgreSQL: the one of the settings, those of instances, others by name."""
-    chosen = settings.resolve()
-    wanted = chosen.get("postgres_image") or (
-        f"{chosen.get('registry')}compreface-postgres-db:{chosen.get('postgres_version')}"
-    )
-    used = [
-        str((record.plan.get("stack") or {}).get("postgres_image") or "")
-        for record in running.instances().all()[0]
-    ]
-    local = [tag for each in image.listed() for tag in each.tags]
-    named = [tag for tag in local if "postgres" in tag.rpartition("/")[2]]
-    return [name for name in dict.fromkeys([wanted, *used, *named]) if name in local]
