@@ -22,7 +22,7 @@ from compreface_cli.errors import (
     UnhealthyError,
     UsageError,
 )
-from compreface_cli.instance import adopted
+from compreface_cli.instance import adopted, migrations
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Kind, ServiceState
 from compreface_cli.launchers.launcher import Launcher
@@ -126,7 +126,21 @@ class Health:
 
 
 def health(record: Record, *, busy: bool) -> Health:
-    """Examine all services and request `/status`; `busy`: another `cf` holds the lock."""
+    """Examine all services and request `/status`; `busy`: another `cf` holds the lock.
+
+    A migration that was cut off is named, with the command that goes on with it.
+    """
+    state = _health(record, busy=busy)
+    mark = None if busy or record.phase == "stopped" else migrations.marked(record.name)
+    if mark is None:
+        return state
+    words = f"the migration to {mark.build} is not complete; `{mark.command}` goes on with it"
+    interrupted = mark.phase == "switching" and state.state != "running"
+    lines = "\n".join(filter(None, (words, state.detail)))
+    return replace(state, state="interrupted" if interrupted else state.state, detail=lines)
+
+
+def _health(record: Record, *, busy: bool) -> Health:
     if adopted.half(record):
         words = adopted.cut_off_words(record)
         return Health("starting", ()) if busy else Health("interrupted", (), words)

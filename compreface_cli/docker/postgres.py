@@ -225,7 +225,7 @@ class Session:
         self.server = server
         self.statement_s = statement_s
         self._number = 0
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def __enter__(self) -> Session:
         self._errors: IO[bytes] = tempfile.TemporaryFile()
@@ -329,7 +329,9 @@ class Session:
     def _line(self, end: float) -> bytes:
         assert self._child.stdout is not None  # noqa: S101 - it is a pipe
         handle = self._child.stdout.fileno()
-        while b"\n" not in self._buffer:
+        start = 0
+        while (length := self._buffer.find(b"\n", start)) < 0:
+            start = len(self._buffer)  # a line may have many megabytes
             left = min(end - time.monotonic(), 3600.0)
             if left <= 0 or not select.select([handle], [], [], left)[0]:
                 raise QueryError("the database did not answer in time", state="57014")
@@ -337,7 +339,8 @@ class Session:
             if not piece:
                 raise self._failed()
             self._buffer += piece
-        line, _, self._buffer = self._buffer.partition(b"\n")
+        line = bytes(self._buffer[:length])
+        del self._buffer[: length + 1]
         return line
 
     def _failed(self) -> QueryError:

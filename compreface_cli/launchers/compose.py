@@ -210,6 +210,19 @@ class ComposeLauncher:
         _remove_trials(deployment.instance)
         _remove_project(_project(deployment), str(_folder(deployment)), timeout_s=timeout_s)
 
+    def leave_out(self, deployment: Deployment, services: Sequence[str]) -> None:
+        """Stop these services and remove their containers; `start` makes them again.
+
+        A stopped container might be started again by a restart of the Docker engine.
+        """
+        present = containers.of_project(_project(deployment), str(_folder(deployment)))
+        ids = [item.id for item in present if containers.short(item.service) in services]
+        if ids:
+            words = f"stop {' and '.join(services)}"
+            stop = f"--time={max(1, round(STOP_TIMEOUT_S))}"
+            cli.run("stop", stop, *ids, doing=words, timeout_s=STOP_TIMEOUT_S + 60)
+            cli.run("rm", "--force", *ids, doing=words)
+
     def remove(self, deployment: Deployment) -> None:
         """Remove only the image, if a newer one has its name and no container uses it."""
         if deployment.data.get("image"):

@@ -45,6 +45,12 @@ def one_line(text: str) -> str:
     return text.replace("\n", "\\n").replace("\t", "\\t")
 
 
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def _console(stderr: bool) -> Console:
     from rich.console import Console
 
@@ -196,6 +202,45 @@ class Output:
             return
         with self._bar(label, total) as (bar, task):
             yield lambda amount: bar.advance(task, amount)
+
+    @contextmanager
+    def counted(
+        self, label: str, total: int, *, pause_s: float = 10.0
+    ) -> Iterator[Callable[[int, str], None]]:
+        """Progress in whole things, with the rate and the time left.
+
+        Yields `advance(number, note)`. A bar on a terminal, elsewhere a line every `pause_s`.
+        """
+        begun = last = time.monotonic()
+        done = 0
+
+        def text(note: str) -> str:
+            rate = done / max(1e-6, time.monotonic() - begun)
+            left = f", {_duration((total - done) / rate)} left" if 0 < done < total else ""
+            return f"{label}: {done} of {total}, {rate:.1f}/s{left}{f' ({note})' if note else ''}"
+
+        if self._draws():
+            with self._bar(label, total, begun) as (bar, task):
+
+                def draw(number: int, note: str = "") -> None:
+                    nonlocal done
+                    done += number
+                    bar.update(task, advance=number, description=_escaped(text(note)))
+
+                yield draw
+            self.note(text(""))
+            return
+
+        def tell(number: int, note: str = "") -> None:
+            nonlocal done, last
+            done += number
+            if time.monotonic() - last >= pause_s:
+                last = time.monotonic()
+                self.note(f"  {text(note)}")
+
+        self.note(f"{label} ...")
+        yield tell
+        self.note(text(""))
 
     @contextmanager
     def waiting(self, label: str, *, after_s: float = 1.0) -> Iterator[Callable[[str], None]]:

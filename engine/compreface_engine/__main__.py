@@ -14,13 +14,14 @@ from compreface_engine.watchdog import Heartbeat, run_watched
 
 EXIT_PORT_TAKEN = 4
 
-USAGE = """usage: python -m compreface_engine [check]
+USAGE = """usage: python -m compreface_engine [check | recognition]
 
 Serves the engine until SIGTERM. Environment variables configure it:
 CF_HOST, CF_PORT, FACE_DETECTION_PLUGIN, CALCULATION_PLUGIN, EXTRA_PLUGINS, ...
 (the engine's README lists all of them).
 
-`check` loads the configured plugins and exits; see `check --help`."""
+`check` loads the configured plugins and exits; see `check --help`. `recognition` compares the
+embeddings of two calculators; see `recognition --help`."""
 
 
 def main(arguments: list[str]) -> int:
@@ -32,6 +33,10 @@ def main(arguments: list[str]) -> int:
         from compreface_engine import check
 
         return check.main(arguments[1:])
+    if arguments[:1] == ["recognition"]:
+        from compreface_engine import recognition
+
+        return recognition.main(arguments[1:])
     if arguments:
         print(USAGE, file=sys.stdout if arguments in (["-h"], ["--help"]) else sys.stderr)
         return 0 if arguments in (["-h"], ["--help"]) else 2

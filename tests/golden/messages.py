@@ -31,6 +31,7 @@ from tests.golden import (
     existing_data_messages,
     fetching_messages,
     instances_messages,
+    migrate_messages,
     models_messages,
     photos_messages,
     registry_messages,
@@ -70,6 +71,7 @@ SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "sources": sources_messages.CASES,
     "backup": backup_messages.CASES,
     "upkeep": upkeep_messages.CASES,
+    "migrate": migrate_messages.CASES,
 }
 """The cases of each golden file, by its name without `.txt`."""
 

@@ -7,7 +7,15 @@ from importlib import import_module
 import typer
 
 # Each has a module of its name with an underscore, whose function `run` is the subcommand.
-SUBCOMMANDS: tuple[str, ...] = ("list", "backup", "restore", "repair", "clean", "delete")
+SUBCOMMANDS: tuple[str, ...] = (
+    "list",
+    "backup",
+    "restore",
+    "migrate",
+    "repair",
+    "clean",
+    "delete",
+)
 
 
 def register(app: typer.Typer) -> None:
