@@ -99,7 +99,7 @@ DAEMON_PID   := $(wildcard /run/docker-engine/dockerd.pid)
 KILL_DAEMON  ?= $(if $(DAEMON_PID),kill -9 $$(cat $(DAEMON_PID)))
 START_DAEMON ?= $(if $(DAEMON_PID),$(SHARED)/tools/docker-engine up)
 
-faults: $(VENV)/.dev ## cf and the Docker engine killed at random moments, half an hour (ARGS="--kills 6 --daemon-deaths 2 --seed 7")
+faults: $(VENV)/.dev ## cf and the Docker engine killed at random moments, an hour (ARGS="--only migrate --kills 10 --seed 7")
 	$(BIN)/python -m tests.faults --kill-daemon '$(KILL_DAEMON)' --start-daemon '$(START_DAEMON)' $(ARGS)
 
 .cache/venv-fuzz/.made: tests/fuzz/requirements.txt engine/requirements/cpu.txt

@@ -235,7 +235,9 @@ def _draw(result: Result, console: Console) -> None:
     if plan.launcher == "process":
         line("  It is a local process: started again after a crash, not after a reboot.")
     line("Next:")
-    if runs.ui:
+    if runs.ui and plan.data:
+        line(f"  sign in at {runs.ui.url} with an account of the data")
+    elif runs.ui:
         line(f"  sign in first at {runs.ui.url}; the first account becomes the owner")
     line("  cf scan PHOTO.jpg        faces of a photograph")
     line("  cf compare A.jpg B.jpg   the same person?")

@@ -8,18 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from compreface_cli.builds import fitting
-from compreface_cli.config import settings
 from compreface_cli.deploy import running
-from compreface_cli.docker import belongings, image
+from compreface_cli.docker import belongings
 from compreface_cli.docker.postgres import Server, Session
 from compreface_cli.errors import CfError
 from compreface_cli.facts import contents, database, places
 from compreface_cli.facts.places import Place
+from compreface_cli.instance import adopted
 from compreface_cli.terminal.output import Output
 
 START_S = 30.0  # for a database that does not run to answer, after a recovery perhaps
 STATEMENT_S = 20.0
-_TRIED = 6  # images, for a volume whose PostgreSQL is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +63,7 @@ class Row:
     size: int | None
     held: Held | None = None
     reason: str = ""
+    adopted_from: str = ""  # the folder or project of upstream's that the instance was made from
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,10 +86,20 @@ def rows(out: Output) -> list[Row]:
                 if row is not None:
                     read[place.volume] = row
         return [
-            replace(read[place.volume], name=place.name, instance=place.instance)
+            replace(
+                read[place.volume],
+                name=place.name,
+                instance=place.instance,
+                adopted_from=_adopted_from(place),
+            )
             for place in found
             if place.volume in read
         ]
+
+
+def _adopted_from(place: Place) -> str:
+    from_upstream = adopted.of(place.record)
+    return from_upstream.from_words if from_upstream else ""
 
 
 def _row(place: Place, size: int | None, builds: Mapping[str, str]) -> Row | None:
@@ -104,14 +114,14 @@ def _row(place: Place, size: int | None, builds: Mapping[str, str]) -> Row | Non
         size=size,
     )
     try:
-        place = place if place.image or place.running else _with_image(place)
+        place = place.readable()
         row = replace(row, image=place.image)
         with _opened(place) as server, Session(server, statement_s=STATEMENT_S) as session:
             if not contents.has_faces(session) and not place.instance:
                 return None
             return replace(row, held=_held(session, builds))
     except CfError as error:
-        return replace(row, reason=error.message.splitlines()[0])
+        return replace(row, reason=error.message.strip().partition("\n")[0])
 
 
 @contextmanager
@@ -151,35 +161,3 @@ def _faces(services: Sequence[Mapping[str, Any]], builds: Mapping[str, str]) -> 
             max((row["values"] for row in rows if row["values"] is not None), default=None),
             tuple(fitting.fitting(calculator, builds)),
         )
-
-
-def _with_image(place: Place) -> Place:
-    """The place with a local image whose PostgreSQL has the major version of the volume.
-
-    Without one the place is unchanged. For a volume that no container mounts any more.
-    """
-    wrote = ""
-    for name in _images()[:_TRIED]:
-        if wrote:
-            server = database.server_of(name)
-        else:
-            folder = database.folder_of(place.volume, name)
-            wrote, server = folder.written_by, folder.server
-        if wrote and server == wrote:
-            return replace(place, image=name)
-    return place
-
-
-def _images() -> list[str]:
-    """Local images of PostgreSQL: the one of the settings, those of instances, others by name."""
-    chosen = settings.resolve()
-    wanted = chosen.get("postgres_image") or (
-        f"{chosen.get('registry')}compreface-postgres-db:{chosen.get('postgres_version')}"
-    )
-    used = [
-        str((record.plan.get("stack") or {}).get("postgres_image") or "")
-        for record in running.instances().all()[0]
-    ]
-    local = [tag for each in image.listed() for tag in each.tags]
-    named = [tag for tag in local if "postgres" in tag.rpartition("/")[2]]
-    return [name for name in dict.fromkeys([wanted, *used, *named]) if name in local]

@@ -59,8 +59,10 @@ def release(name: str, out: Output, *, yes: bool = False, dry_run: bool = False)
                 hint="`cf status` lists the instances, and from where each was adopted.",
             )
         if not adopted.half:
+            # Of a start that was cut off nothing has worked on the data yet.
+            known = (record.previous if record.unfinished else None) or record
             with out.waiting("Reading the database"):
-                _refuse_changed(record, adopted)
+                _refuse_changed(known, adopted)
         if dry_run:
             return Release(name, adopted, _foreseen(adopted), _commands(adopted), True)
         _confirm(name, adopted, yes, out)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from compreface_cli.config import paths
+from compreface_cli.config import paths, settings
 from compreface_cli.docker import client, containers, postgres
 from compreface_cli.docker.containers import Container
 from compreface_cli.docker.labels import LABEL_INSTANCE, PROJECT, VOLUME
 from compreface_cli.docker.postgres import DATA, Server
 from compreface_cli.errors import ConfigurationError
+from compreface_cli.facts import volume_image
 from compreface_cli.instance.records import Instances, Record
 
 # CompreFace's own Compose files; cf uses the same names.
@@ -42,6 +43,15 @@ class Place:
         """How users name it: the instance, else the volume."""
         return self.instance or self.volume
 
+    def readable(self) -> Place:
+        """The place with an image that can read it, where one is known or can be found here.
+
+        No container says it of a volume whose project is gone.
+        """
+        if self.image or self.running:
+            return self
+        return replace(self, image=volume_image.fitting(self.volume))
+
     @contextmanager
     def opened(self, *, start_s: float = postgres.START_S) -> Iterator[Server]:
         """Its server: the one that runs, else a temporary one without a network.
@@ -55,13 +65,14 @@ class Place:
             postgres.refuse_used(self.volume, but=self.container)
             yield Server(self.container, self.user, self.database)
             return
-        if not self.image:
+        image = self.readable().image
+        if not image:
             raise ConfigurationError(
-                f"the PostgreSQL image of the volume {self.volume} is not known",
-                hint="Name it: CF_POSTGRES_IMAGE=IMAGE (of the same major version)",
+                f"no PostgreSQL image on this machine can read the volume {self.volume}",
+                hint="Pull one of the same major version and name it: CF_POSTGRES_IMAGE=IMAGE",
             )
         with postgres.at_rest(
-            self.volume, self.image, user=self.user, database=self.database, start_s=start_s
+            self.volume, image, user=self.user, database=self.database, start_s=start_s
         ) as server:
             yield server
 
@@ -131,7 +142,9 @@ def places() -> list[Place]:
 def _of_volume(volume: str, project: str) -> Place:
     mounting = _mounting(volume)
     if mounting is None:
-        return Place(volume, project=project)
+        chosen = settings.resolve()
+        user, name = chosen.get("postgres_user"), chosen.get("postgres_db")
+        return Place(volume, project=project, user=user, database=name)
     server = postgres.of_container(mounting.id, database="")
     database = server.database if server.database != server.user else DATABASE
     return Place(

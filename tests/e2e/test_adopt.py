@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.names import assert_named
 from tests.e2e.machine import PORTRAITS, REGISTRY, Cf, Docker, post_photograph
-from tests.e2e.original import ENV, Original, recognises
+from tests.e2e.original import ENV, SERVICES, Original, recognises
 
 
 @pytest.fixture(scope="module")
@@ -181,15 +181,15 @@ class Watch:
 @pytest.mark.parametrize(
     ("point", "back"),
     [
-        ("noted", "adopt"),
+        ("comparing", "adopt"),
         ("stopping", "release"),
         ("starting", "release"),
         ("database", "adopt"),
-        ("running", "release"),
+        ("services", "release"),
     ],
 )
 def test_a_kill_at_each_step_is_named_and_put_right(
-    adopting: Cf, original: Original, point: str, back: str, tmp_path: Path
+    docker: Docker, adopting: Cf, original: Original, point: str, back: str, tmp_path: Path
 ) -> None:
     cf, name, stored = adopting, original.project, rows(original)
     watch = Watch(cf, original, tmp_path / "log")
@@ -198,8 +198,10 @@ def test_a_kill_at_each_step_is_named_and_put_right(
         match point:
             case "stopping":
                 return bool(record["adopted"]["stopping"])
-            case "starting" | "running":
+            case "starting":
                 return bool(record["phase"] == point)
+            case "services":
+                return f"cf-{name}-compreface-api-1" in docker("ps", "--format={{.Names}}")
             case "database":
                 return f"cf-{name}-compreface-postgres-db-1" in original.databases()
         return True
@@ -245,7 +247,7 @@ def test_a_failed_start_brings_the_install_back(
 
 
 def test_a_stopped_install_and_one_whose_containers_are_gone(
-    docker: Docker, cf: Cf, core: str, tmp_path: Path
+    docker: Docker, cf: Cf, core: str, stack: dict[str, str], tmp_path: Path
 ) -> None:
     made = Original(tmp_path, docker)
     name = made.project
@@ -272,16 +274,18 @@ def test_a_stopped_install_and_one_whose_containers_are_gone(
         cf.ok("adopt", name, "--yes", timeout_s=500)
         docker("rm", *made.names)
         released = json.loads(cf.ok("release", name, "--yes", "--json"))
-        assert sorted(released["gone"]) == sorted(here_services())
+        assert sorted(released["gone"]) == sorted(SERVICES)
         assert f"--project-name {name}" in released["commands"][-1]
 
         moved.rename(made.folder)
         from_file = json.loads(cf.ok("adopt", str(made.folder), "--dry-run", "--json"))
         assert (from_file["faces"], from_file["running"]) == (stored, [])
         assert from_file["settings"]["read_timeout"] == 50000
-        cf.environment |= {
-            "CF_POSTGRES_IMAGE": f"{REGISTRY}compreface-postgres-db:{ENV['POSTGRES_VERSION']}"
-        }
+        cf.environment |= stack
+        wrong = cf.run("adopt", name, "--dry-run", "--json")
+        assert wrong.returncode == 4, "its password is not the default one"
+        assert "CF_POSTGRES_PASSWORD" in wrong.stdout
+        cf.environment["CF_POSTGRES_PASSWORD"] = ENV["postgres_password"]
         alone = json.loads(cf.ok("adopt", name, "--dry-run", "--json"))
         assert (alone["faces"], alone["build"]) == (stored, "embedded")
         assert alone["settings"]["bind"] == "0.0.0.0"
@@ -290,12 +294,6 @@ def test_a_stopped_install_and_one_whose_containers_are_gone(
         assert name in json.loads(nothing.stdout)["error"]["hint"]
     finally:
         made.remove()
-
-
-def here_services() -> list[str]:
-    from compreface_cli.facts.upstream import SERVICES
-
-    return list(SERVICES)
 
 
 def test_a_rendered_instance_is_no_install(cf: Cf, docker: Docker) -> None:

@@ -111,6 +111,9 @@ def test_a_build_runs_on_the_data_of_another_instance(
     assert sql(instance, FINGERPRINT) == before
 
     listed(cf, instance, bare, old)
+    file = cf.here / "bare.cfbackup"
+    cf.ok("data", "backup", bare, "-o", str(file))
+    assert cf.run("data", "backup", old, "-o", str(cf.here / "no")).returncode == 3
 
 
 def listed(cf: Cf, instance: str, bare: str, old: str) -> None:

@@ -1,13 +1,14 @@
 """`make faults`: kills `cf` and the Docker engine at random moments; one more `cf` puts it right.
 
     python -m tests.faults [--kills 50] [--daemon-deaths 10] [--first-starts 6] [--seed 7]
+                           [--data-kills 10] [--only NAME]
                            [--kill-daemon COMMAND --start-daemon COMMAND]
 
 A stack of real PostgreSQL and stand-ins of the Java services holds a face. In each try a command of
 `cf` is cut off at a random moment: killed (-9), interrupted, or left with an engine that was killed
 under it. Then `cf status` must know the instance, one more `cf up` or `cf down` must work and say
 what it put right, each service must run once, and the face must be there. Exit code 1, with the
-seed, when any of this does not hold.
+seed, when any of this does not hold. The commands on face data come first (tests/faults/data.py).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from tests.e2e.machine import (
     sign_up,
     sql,
 )
+from tests.faults import data, data_ways
 from tests.shared import SHARED, shared
 
 GRACE = PORTRAITS / "grace_hopper.jpg"
@@ -74,6 +76,9 @@ WAYS = (
     Way("restart --all", "restart", 13.0, more=("--all",)),
     Way("down", "down", 3.0),
 )
+
+
+_NAMES = tuple(way.name for way in WAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,11 +407,16 @@ def images(docker: Docker) -> Iterator[dict[str, str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=50, help="of cf (default: 50)")
+    parser.add_argument("--kills", type=int, default=50, help="of cf, with --only of it (50)")
     parser.add_argument("--daemon-deaths", type=int, default=10, help="of the engine (10)")
     parser.add_argument("--first-starts", type=int, default=6, help="cut off beside these (6)")
     parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to repeat it")
-    parser.add_argument("--only", default="", help="a command's name, such as 'restart --all'")
+    parser.add_argument(
+        "--only", default="", help=f"a command: {', '.join((*_NAMES, *data_ways.WAYS))}"
+    )
+    parser.add_argument(
+        "--data-kills", type=int, default=None, help="of each command on face data (default: 10)"
+    )
     parser.add_argument("--kill-daemon", default="", metavar="COMMAND")
     parser.add_argument("--start-daemon", default="", metavar="COMMAND")
     asked = parser.parse_args()
@@ -429,6 +439,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cf-faults-") as folder, images(docker) as settings:
         cf = Cf(Path(folder))
         cf.environment |= settings
+        of_data = 0
+        if asked.only in ("", *data_ways.WAYS):
+            kills = asked.kills if asked.only else 10
+            kills = kills if asked.data_kills is None else asked.data_kills
+            names = [asked.only] if asked.only else list(data_ways.WAYS)
+            of_data = _of_data(cf, docker, daemon if deaths else None, rng, names, kills)
+        if asked.only in data_ways.WAYS:
+            return of_data
         one = Faults(cf, docker, daemon, rng)
         try:
             one.prepare()
@@ -444,7 +462,36 @@ def main() -> int:
     print(f"{one.count} faults in {took:.0f} s, {len(one.failures)} failed; seed {seed}")
     for line in one.failures:
         print(f"  {line}")
-    return 1 if one.failures else 0
+    return 1 if one.failures or of_data else 0
+
+
+def _of_data(
+    cf: Cf,
+    docker: Docker,
+    daemon: Daemon | None,
+    rng: random.Random,
+    names: list[str],
+    kills: int,
+) -> int:
+    """The faults of the commands on face data; 1 if one has failed."""
+
+    def die() -> None:
+        if daemon is not None:
+            daemon.kill()
+            time.sleep(rng.uniform(0.0, 2.0))
+            daemon.start()
+
+    began = time.monotonic()
+    faults = data.DataFaults(cf, docker, rng, Path(cf.home).parent, die if daemon else None)
+    try:
+        faults.run(names, kills, deaths=max(1, kills // 10))
+    finally:
+        docker.sweep(f"cf-{faults.ground.instance}")
+    took = time.monotonic() - began
+    print(f"{faults.count} faults of face data in {took:.0f} s, {len(faults.failures)} failed")
+    for line in faults.failures:
+        print(f"  {line}")
+    return 1 if faults.failures else 0
 
 
 if __name__ == "__main__":

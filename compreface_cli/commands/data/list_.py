@@ -67,6 +67,8 @@ def _kept(held: Held) -> str:
 
 
 def _notes(row: Row) -> Iterator[str]:
+    if row.adopted_from:
+        yield f"adopted from {row.adopted_from}"
     if row.held is None:
         yield f"could not be read: {row.reason}"
         return
