@@ -124,7 +124,7 @@ def resolve(
                 values.setdefault(key, value)
     files = {"project file": project_file, "user file": user_file}
     _read_keys(values, files)
-    for key in ("tls_cert", "tls_key"):
+    for key in ("tls_cert", "tls_key", "api_keys_file"):
         if key in values:
             named = values[key]
             values[key] = replace(named, value=str(_path(named, files).absolute()))

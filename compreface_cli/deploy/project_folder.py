@@ -13,6 +13,8 @@ from compreface_cli.config import paths
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.launchers import compose_project
 from compreface_cli.plan.plan import Plan
+from compreface_cli.project import writer
+from compreface_cli.project.targets.compose import KEYS_FILE
 from compreface_cli.project.writer import OVERRIDE
 
 
@@ -75,8 +77,11 @@ def _keep(folder: Path, copy: Path) -> None:
     part = copy.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        # Links are enough: a file is never written in place, always replaced.
+        # Links are enough: a file is never written in place, always replaced, but for that of keys.
         shutil.copytree(folder, part, copy_function=os.link, symlinks=True)
+        if (keys := part / KEYS_FILE).is_file():
+            keys.unlink()
+            shutil.copy2(folder / KEYS_FILE, keys)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         reason = error.strerror
@@ -117,6 +122,10 @@ def kept(folder: Path) -> Path:
 
 def _put_back(folder: Path, copy: Path) -> None:
     """Restore the folder as it was before this run; remove it if there was none."""
+    if (copy / KEYS_FILE).is_file() and (folder / KEYS_FILE).is_file():
+        # A running engine has this very file mounted: it goes over with its old content.
+        writer.replace_mounted(copy / KEYS_FILE, folder / KEYS_FILE)
+        (folder / KEYS_FILE).rename(copy / KEYS_FILE)
     shutil.rmtree(folder, ignore_errors=True)
     if copy.is_dir():
         copy.rename(folder)
