@@ -75,6 +75,16 @@ def rotate(
     database: Annotated[
         bool, typer.Option("--database", help="Give the database a new password.")
     ] = False,
+    api_keys: Annotated[
+        bool,
+        typer.Option(
+            "--api-keys", help="Add new keys of the engine to the file that api_keys_file names."
+        ),
+    ] = False,
+    drop_old: Annotated[
+        bool,
+        typer.Option("--drop-old", help="With --api-keys: remove the keys that were replaced."),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -88,16 +98,56 @@ def rotate(
     ] = None,
     json_mode: Json = False,
 ) -> None:
-    """Replace the password of an instance's database, while it runs or while it is stopped.
+    """Replace the password of an instance's database, or the API keys of its engine.
 
-    PostgreSQL, admin and api are restarted with the new password; engine and UI go on. A run that
-    is cut off is completed by the next `cf secrets rotate` or `cf up`.
+    Without --api-keys it is the password: PostgreSQL, admin and api are restarted with a new one;
+    engine and UI go on. A run that is cut off is completed by the next `cf secrets rotate` or `cf
+    up`. New API keys are valid beside the old ones until --drop-old; no request fails.
     """
+    from compreface_cli.errors import UsageError
+
+    if (drop_old and not api_keys) or (api_keys and database):
+        raise UsageError(
+            "--drop-old is for --api-keys, and an instance has either keys or a database",
+            hint="cf secrets rotate INSTANCE --api-keys --drop-old",
+        )
+    if api_keys:
+        _rotate_keys(instance, Output(json_mode=json_mode), drop_old=drop_old, dry_run=dry_run)
+    else:
+        _rotate_password(instance, Output(json_mode=json_mode), dry_run=dry_run, timeout_s=timeout)
+
+
+def _rotate_keys(instance: str | None, out: Output, *, drop_old: bool, dry_run: bool) -> None:
+    from compreface_cli.deploy import key_rotation
+
+    done = key_rotation.rotate(instance, out, drop_old=drop_old, dry_run=dry_run)
+    name = done.record.name
+    document = {
+        "instance": name,
+        "change": "dry run" if dry_run else "rotated",
+        "secrets": ["api_keys"],
+        "file": str(done.file),
+        "valid": done.valid,
+        "old": done.old,
+        "restarted": [],
+    }
+    verb = "would accept" if dry_run else "accepts" if done.running else "will accept"
+    text = f"The engine of '{name}' {verb} {done.valid} keys, in {done.file}"
+    if done.old:
+        text += (
+            f"\n  {done.old} of them are replaced; once all clients have new ones: "
+            f"cf secrets rotate {name} --api-keys --drop-old"
+        )
+    out.result(document, lambda console: console.print(text, markup=False, highlight=False))
+
+
+def _rotate_password(
+    instance: str | None, out: Output, *, dry_run: bool, timeout_s: float | None
+) -> None:
     from compreface_cli.deploy import rotation
     from compreface_cli.plan.operations import away_words
 
-    out = Output(json_mode=json_mode)
-    done = rotation.rotate(instance, out, dry_run=dry_run, timeout_s=timeout)
+    done = rotation.rotate(instance, out, dry_run=dry_run, timeout_s=timeout_s)
     document = {
         "instance": done.record.name,
         "change": "dry run" if dry_run else "rotated",

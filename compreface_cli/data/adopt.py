@@ -92,8 +92,7 @@ def adopt(what: str, wanted: Wanted, options: Options, out: Output) -> Adoption:
             for line in shown(found):
                 out.note(line)
             _confirm(found, wanted, out)
-            found, agreement = _proven(found, options, out)
-            return Adoption(found, _switch(found, options, out), agreement)
+            return _adopted(found, options, out)
 
 
 def shown(found: Found) -> list[str]:
@@ -311,47 +310,64 @@ def _proven(found: Found, options: Options, out: Output) -> tuple[Found, Agreeme
     return replace(found, plan=plan), agreement
 
 
-def _switch(found: Found, options: Options, out: Output) -> up.Result:
-    """Stop upstream's containers and start ours; a failure brings them back as they were."""
+def _adopted(found: Found, options: Options, out: Output) -> Adoption:
+    """Compare the new engine with the stored faces, then switch; a failure undoes everything."""
+    name, store = found.plan.instance, running.instances()
+    adopted = _of(found)
+    with CleanUp(out.note, out.waiting) as undo:
+        undo.left = "upstream's containers are as they were"
+        undo.push("upstream's containers", lambda: _put_back(name, adopted, out))
+        # Before anything is started, so that whatever a `kill -9` leaves has a name.
+        store.save(_record(found, adopted))
+        found, agreement = _proven(found, options, out)
+        adopted = replace(adopted, state="switching")
+        store.save(_record(found, adopted))
+        result = _switch(found, adopted, options, out)
+        undo.commit(f"'{name}' runs")
+    return Adoption(found, result, agreement)
+
+
+def _switch(found: Found, adopted: Adopted, options: Options, out: Output) -> up.Result:
+    """Stop upstream's containers and start ours."""
+    store, name = running.instances(), found.plan.instance
+    adopted = aside.stand_aside(adopted, lambda each: store.save(_record(found, each)), out)
+    command = _record(found, adopted).command
+    result = up.under_lock(found.plan, options, out, change=_Check(command))
+    record = store.load(name)
+    assert record is not None  # noqa: S101 - it has just been started
+    done = replace(adopted, state="adopted", stopping=False)
+    store.save(replace(record, adopted=done.as_dict()))
+    return result
+
+
+def _of(found: Found) -> Adopted:
+    """What the record keeps of the install."""
     install, plan = found.install, found.plan
-    store, name = running.instances(), plan.instance
-    adopted = Adopted(
+    return Adopted(
         project=install.project,
         folder=install.folder,
         moved_to=install.moved_to,
         volume=install.volume,
         build=plan.build,
         calculator=plan.calculator,
-        state="switching",
+        state="comparing",
         services=tuple(_asides(install)),
         settings={**found.settings, "core_port": plan.core_port, "port": plan.port},
     )
 
-    def record_of(adopted: Adopted) -> Record:
-        return Record(
-            name=name,
-            build=plan.build,
-            calculator=plan.calculator,
-            services="full",
-            phase="stopped",
-            created=now(),
-            command=f"cf adopt {install.from_words}",
-            adopted=adopted.as_dict(),
-        )
 
-    with CleanUp(out.note, out.waiting) as undo:
-        undo.left = "upstream's containers are as they were"
-        undo.push("upstream's containers", lambda: _put_back(name, adopted, out))
-        store.save(record_of(adopted))
-        adopted = aside.stand_aside(adopted, lambda each: store.save(record_of(each)), out)
-        command = f"cf adopt {install.from_words}"
-        result = up.under_lock(plan, options, out, change=_Check(command))
-        record = store.load(name)
-        assert record is not None  # noqa: S101 - it has just been started
-        done = replace(adopted, state="adopted", stopping=False)
-        store.save(replace(record, adopted=done.as_dict()))
-        undo.commit(f"'{name}' runs")
-    return result
+def _record(found: Found, adopted: Adopted) -> Record:
+    """The record until the instance starts."""
+    return Record(
+        name=found.plan.instance,
+        build=found.plan.build,
+        calculator=found.plan.calculator,
+        services="full",
+        phase="stopped",
+        created=now(),
+        command=f"cf adopt {adopted.argument}",
+        adopted=adopted.as_dict(),
+    )
 
 
 def _put_back(name: str, adopted: Adopted, out: Output) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any, Protocol
 
 from compreface_cli.config.textfile import read_bytes, read_text
 from compreface_cli.data.plain_tar import BrokenArchive, Source
-from compreface_cli.errors import ConfigurationError, DataRefusedError, UsageError
+from compreface_cli.errors import CfError, ConfigurationError, DataRefusedError, UsageError
 
 MAGIC = b"age-encryption.org/v1\n"
 _PIPE_S = 2.0  # for the end of a thread whose stream has ended
+_TRIES, _PAUSE_S = 12, 5.0
 _SSH = ("ssh-ed25519 ", "ssh-rsa ")
 _SECRET = "AGE-SECRET-KEY-1"  # noqa: S105 - how an identity begins
 
@@ -92,18 +94,32 @@ def new_key(passphrase: str) -> tuple[Any, bytes]:
 
 
 def opened(key: bytes, passphrase: str, name: str) -> bytes:
-    """What is encrypted with a passphrase; raises DataRefusedError for a wrong one."""
+    """What is encrypted with a passphrase; raises DataRefusedError for a wrong one.
+
+    The library refuses what would take much longer than a second at the speed that it measures
+    first. On a busy machine that is too little, so it is tried again for a while.
+    """
     import pyrage
 
-    try:
-        text: bytes = pyrage.passphrase.decrypt(key, passphrase)
-    except pyrage.DecryptError as error:
-        raise DataRefusedError(
-            f"{name}: the passphrase is wrong, or the file is damaged",
-            hint="Nothing was changed. Try again with the passphrase that it was made with.",
-            details={"path": name},
-        ) from error
-    return text
+    for left in reversed(range(_TRIES)):
+        try:
+            text: bytes = pyrage.passphrase.decrypt(key, passphrase)
+            return text
+        except pyrage.DecryptError as error:
+            # In any language only this message has a second line: how long it would take.
+            if "\n" not in str(error):
+                raise DataRefusedError(
+                    f"{name}: the passphrase is wrong, or the file is damaged",
+                    hint="Nothing was changed. Try again with the passphrase it was made with.",
+                    details={"path": name},
+                ) from error
+        if left:
+            time.sleep(_PAUSE_S)
+    raise CfError(
+        f"{name}: this machine is too busy now to open what a passphrase locks",
+        hint="Nothing was changed. Run the command again when less runs here.",
+        details={"path": name},
+    )
 
 
 def parsed(key: bytes) -> list[Any]:

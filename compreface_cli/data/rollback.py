@@ -109,7 +109,7 @@ def rollback(
         change = _Change(command, record, pinned, target, replaces, out, limit_s)
         options = Options(dry_run=dry_run, timeout_s=timeout_s)
         if dry_run:
-            return Upgraded(name, "dry run", steps, up.dry_run(plan, options, out, change))
+            return upgrade.foreseen(name, steps, up.dry_run(plan, options, out, change))
         with upgrade.said_if_back(name):
             result = up.under_lock(plan, options, out, change=change)
         if result.change == "already running":

@@ -119,7 +119,7 @@ def upgrade(
         limit_s = timeout_s or api_check.LIMIT_S
         change = Change(command, record, {**record.images, **_named(steps)}, out, limit_s)
         if dry_run:
-            return Upgraded(name, "dry run", steps, up.dry_run(plan, options, out, change))
+            return foreseen(name, steps, up.dry_run(plan, options, out, change))
         known = running.deployment(record)
         _refuse_other_postgres(record, plan, out)
         before = recognise(places.of_record(record), known, record.calculator, limit_s, out)
@@ -133,6 +133,12 @@ def upgrade(
             return Upgraded(name, "nothing", steps, result, recognised=before)
         forget_engines(name)
         return Upgraded(name, "upgraded", steps, result, change.backup, change.recognised)
+
+
+def foreseen(name: str, steps: tuple[Step, ...], result: up.Result) -> Upgraded:
+    """What a dry run returns."""
+    same = result.change == "already running"
+    return Upgraded(name, "nothing" if same else "dry run", steps, result)
 
 
 @contextmanager

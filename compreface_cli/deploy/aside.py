@@ -65,6 +65,8 @@ def give_back(name: str, record: Record, adopted: Adopted, out: Output) -> Given
     """
     with out.waiting("Stopping the instance"):
         stop_ours(name, record)
+    if adopted.state == "comparing":
+        return GivenBack()  # none of them was touched
     present = {item.id: item for item in containers.inspect(*_ids(adopted))}
     asides = [each for each in _in_order(adopted) if each.container in present]
     gone = tuple(each.service for each in adopted.services if each.container not in present)

@@ -13,6 +13,8 @@ from compreface_cli.config import paths
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.launchers import compose_project
 from compreface_cli.plan.plan import Plan
+from compreface_cli.project import writer
+from compreface_cli.project.targets.compose import KEYS_FILE
 from compreface_cli.project.writer import OVERRIDE
 
 
@@ -48,13 +50,38 @@ def refuse_broken(plan: Plan) -> None:
         compose_project.read(command, "--quiet")
 
 
+def unlabelled(folder: Path) -> tuple[str, ...]:
+    """The bind mounts in the user's own file of the project that have no label for SELinux."""
+    if not (folder / OVERRIDE).is_file():
+        return ()
+    import yaml  # late: only where there is such a file
+
+    try:
+        document = yaml.safe_load((folder / OVERRIDE).read_text("utf-8"))
+        services = document["services"].values()
+        mounts = [mount for service in services for mount in service.get("volumes") or ()]
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return ()  # Compose itself says what is wrong with it
+    return tuple(
+        mount
+        for mount in mounts
+        if isinstance(mount, str)
+        and mount.startswith((".", "/", "~"))
+        and ":" in mount
+        and not {"z", "Z"} & set(",".join(mount.split(":")[2:]).split(","))
+    )
+
+
 def _keep(folder: Path, copy: Path) -> None:
     """Copy the folder for the undo to restore. Raises ConfigurationError."""
     part = copy.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        # Links are enough: a file is never written in place, always replaced.
+        # Links are enough: a file is never written in place, always replaced, but for that of keys.
         shutil.copytree(folder, part, copy_function=os.link, symlinks=True)
+        if (keys := part / KEYS_FILE).is_file():
+            keys.unlink()
+            shutil.copy2(folder / KEYS_FILE, keys)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         reason = error.strerror
@@ -95,6 +122,10 @@ def kept(folder: Path) -> Path:
 
 def _put_back(folder: Path, copy: Path) -> None:
     """Restore the folder as it was before this run; remove it if there was none."""
+    if (copy / KEYS_FILE).is_file() and (folder / KEYS_FILE).is_file():
+        # A running engine has this very file mounted: it goes over with its old content.
+        writer.replace_mounted(copy / KEYS_FILE, folder / KEYS_FILE)
+        (folder / KEYS_FILE).rename(copy / KEYS_FILE)
     shutil.rmtree(folder, ignore_errors=True)
     if copy.is_dir():
         copy.rename(folder)

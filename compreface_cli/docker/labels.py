@@ -17,7 +17,6 @@ LABEL_DEVICE = "compreface-cli.device"  # cpu or cuda
 LABEL_WHEELS = "compreface-cli.wheels"  # the engine's set of requirements
 LABEL_LIMITS = "compreface-cli.limits"  # KEY=VALUE of those that the build sets
 LABEL_ANSWER = "compreface-cli.answer"  # JSON: what the engine answers about the reference face
-LABEL_KEYS = "compreface-cli.keys"
 LABEL_TLS = "compreface-cli.tls"
 LABEL_ROUTES = "compreface-cli.routes"
 LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built on

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from compreface_cli.instance.records import Record
 
-# switching: `cf adopt` works on it, or was cut off; releasing: the same of `cf release`
-State: TypeAlias = Literal["switching", "adopted", "releasing"]
+# comparing, switching: `cf adopt` works on it, or was cut off, before it touched any of upstream's
+# containers and since then; releasing: the same of `cf release`
+State: TypeAlias = Literal["comparing", "switching", "adopted", "releasing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class Adopted:
     def from_words(self) -> str:
         return self.moved_to or self.folder or f"the Compose project {self.project}"
 
+    @property
+    def argument(self) -> str:
+        """How `cf adopt` is told which install it is."""
+        return self.moved_to or self.folder or self.project
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -71,7 +78,7 @@ def cut_off_words(record: Record) -> str:
     """That it was cut off, with the commands that put it right."""
     adopted = of(record)
     assert adopted is not None  # noqa: S101 - of half
-    began = f"cf adopt {adopted.from_words.rpartition(' ')[2]}"
+    began = f"cf adopt {shlex.quote(adopted.argument)}"
     if adopted.state == "releasing":
         return f"`cf release {record.name}` was cut off; run it again"
     return (

@@ -18,7 +18,14 @@ from typing import Any, Literal
 from compreface_cli import __version__
 from compreface_cli.errors import CfError, ConflictError
 from compreface_cli.project.rendered import FileRef, RenderedProject
-from compreface_cli.project.targets.compose import ENV_FILE, KEYS_FOLDER, PRIVATE, env_text
+from compreface_cli.project.targets.compose import (
+    ENV_FILE,
+    KEYS_FILE,
+    KEYS_FOLDER,
+    PRIVATE,
+    env_text,
+    key_digests,
+)
 
 MANIFEST = ".cf-manifest.json"
 OVERRIDE = "compose.override.yaml"
@@ -157,22 +164,61 @@ def _swap(
             done.append(path)
             if target.exists():
                 old.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(target, old)
+                if path == KEYS_FILE and path in moves:
+                    shutil.copyfile(target, old)
+                else:
+                    os.replace(target, old)
             if path in moves:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.parent == folder / KEYS_FOLDER:
                     target.parent.chmod(0o700)
-                os.replace(stage / "new" / path, target)
+                replace_mounted(stage / "new" / path, target)
     except BaseException:
         for path in reversed(done):
             old = stage / "old" / path
             if old.exists():
-                os.replace(old, folder / path)
+                replace_mounted(old, folder / path)
             else:
                 with suppress(FileNotFoundError, NotADirectoryError):
                     (folder / path).unlink()
         _save_manifest(folder, manifest["files"], {}, manifest)
         raise
+
+
+def replace_mounted(source: Path, target: Path) -> None:
+    """Move a file over another; one that a running container has mounted is written in place.
+
+    A mount is of the file itself, so that the container would keep the old one. All lines of the
+    file of key digests have one length: whoever reads it meanwhile sees whole lines.
+    """
+    if target.name != Path(KEYS_FILE).name or not target.is_file():
+        os.replace(source, target)
+        return
+    content = source.read_bytes()
+    handle = os.open(target, os.O_WRONLY)
+    try:
+        os.pwrite(handle, content, 0)
+        os.ftruncate(handle, len(content))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    source.unlink()
+
+
+def set_keys(folder: Path, keys: str) -> None:
+    """Change the API keys of a project, comma-separated: in `.env`, and as digests."""
+    set_env(folder, "CF_API_KEYS", keys)
+    manifest = _manifest(folder)
+    if manifest is None:
+        return
+    text = key_digests(keys)
+    files = {**manifest["files"], KEYS_FILE: hashlib.sha256(text.encode()).hexdigest()}
+    # Saved before, so that a killed run is not taken for a hand edit.
+    _save_manifest(folder, manifest["files"], files, manifest)
+    part = folder / KEYS_FOLDER / ".part"
+    _write_text(part, text, 0o644)
+    replace_mounted(part, folder / KEYS_FILE)
+    _save_manifest(folder, files, {}, manifest)
 
 
 def _refuse_hand_edits(
@@ -226,9 +272,10 @@ def _env(rendered: RenderedProject, folder: Path) -> str:
     """The text of `.env`: existing values are kept, missing passwords are generated."""
     kept = read_env(folder / ENV_FILE)
     values: dict[str, str] = dict(kept)
-    values.pop("CF_API_KEYS", None)  # only while it is set
     if "api_keys" in rendered.secrets:
         values["CF_API_KEYS"] = rendered.secrets["api_keys"]
+    else:
+        values.pop("CF_API_KEYS", None)  # only while it is set
     for key, setting in _SECRETS.items():
         given = rendered.secrets.get(setting)
         if key == "POSTGRES_PASSWORD":

@@ -69,6 +69,7 @@ class Settings:
     log_level: int
     build_version: str
     api_keys: tuple[str, ...] = field(repr=False)
+    api_keys_file: Path | None  # that they were read from
     rate_limit: float
     rate_burst: int
     traces: bool
@@ -129,6 +130,7 @@ class Settings:
             log_level=env.level("LOGGING_LEVEL_NAME", logging.INFO),
             build_version=build_version,
             api_keys=env.keys("CF_API_KEYS", "CF_API_KEYS_FILE"),
+            api_keys_file=env.file("CF_API_KEYS_FILE"),
             rate_limit=rate,
             rate_burst=env.integer("CF_RATE_BURST", max(1, math.ceil(rate)), low=1),
             traces=env.traces(),

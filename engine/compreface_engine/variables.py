@@ -192,34 +192,13 @@ class Variables:
             return ()
         if text.strip() and path:
             raise ConfigurationError(f"{name} and {file_name} are both set; keep one of them")
-        if path:
-            try:
-                text = Path(path).read_text(encoding="utf-8-sig")  # Editors may leave a BOM.
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigurationError(f"{file_name}={path}: cannot be read: {error}") from error
-        source = file_name if path else name
-        keys: list[str] = []
-        for number, line in enumerate(text.splitlines(), 1):
-            content = _COMMENT.sub("", line) if path else line
-            for key in re.split(r"[,\s]+", content):
-                if not key:
-                    continue
-                keys.append(key)
-                place = f"the key in line {number}" if path else f"key {len(keys)}"
-                if key.startswith(DIGEST) and not _HEX.fullmatch(key.removeprefix(DIGEST)):
-                    raise ConfigurationError(
-                        f"{source}: {place} must have 64 lower-case hex digits after {DIGEST}"
-                    )
-                if len(key) < MIN_KEY_LENGTH or not (key.isascii() and key.isprintable()):
-                    raise ConfigurationError(
-                        f"{source}: {place} must have at least {MIN_KEY_LENGTH} characters, "
-                        "all of them printable ASCII"
-                    )
-        if not keys:
-            raise ConfigurationError(
-                f"{source} contains no key; unset it to accept requests without a key"
-            )
-        return tuple(keys)
+        return keys_in_file(path, file_name) if path else _keys(text, name, in_file=False)
+
+    def file(self, name: str) -> Path | None:
+        """The file that the variable names."""
+        self._known.add(name)
+        path = self._environ.get(name, "").strip()
+        return Path(path) if path else None
 
     def traces(self) -> bool:
         """Whether traces are sent: a standard OTEL_ endpoint is set and tracing is not disabled."""
@@ -274,3 +253,37 @@ class Variables:
             for name in sorted(self._environ)
             if name.startswith("CF_") and name not in self._known and self._environ[name].strip()
         )
+
+
+def keys_in_file(path: str | Path, name: str) -> tuple[str, ...]:
+    """The API keys in a file, which variable `name` names; raises ConfigurationError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # Editors may leave a BOM.
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}={path}: cannot be read: {error}") from error
+    return _keys(text, name, in_file=True)
+
+
+def _keys(text: str, source: str, *, in_file: bool) -> tuple[str, ...]:
+    keys: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        content = _COMMENT.sub("", line) if in_file else line
+        for key in re.split(r"[,\s]+", content):
+            if not key:
+                continue
+            keys.append(key)
+            place = f"the key in line {number}" if in_file else f"key {len(keys)}"
+            if key.startswith(DIGEST) and not _HEX.fullmatch(key.removeprefix(DIGEST)):
+                raise ConfigurationError(
+                    f"{source}: {place} must have 64 lower-case hex digits after {DIGEST}"
+                )
+            if len(key) < MIN_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+                raise ConfigurationError(
+                    f"{source}: {place} must have at least {MIN_KEY_LENGTH} characters, "
+                    "all of them printable ASCII"
+                )
+    if not keys:
+        raise ConfigurationError(
+            f"{source} contains no key; unset it to accept requests without a key"
+        )
+    return tuple(keys)

@@ -122,6 +122,20 @@ def test_a_passphrase_opens_it_and_another_does_not(
         _read(sealed, None, other)
 
 
+def test_a_busy_machine_is_not_taken_for_a_wrong_passphrase(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The library's answer to a work factor that is too high for the speed that it has measured."""
+    key = pyrage.passphrase.encrypt(b"x", "words")
+    line = key.split(b"\n")[1]
+    hard = key.replace(line, line.rsplit(b" ", 1)[0] + b" 40", 1)
+    monkeypatch.setattr(encryption, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(encryption, "_TRIES", 2)
+    with pytest.raises(CfError) as refused:
+        encryption.opened(hard, "words", "it")
+    assert refused.value.code == 1
+
+
 @pytest.mark.slow
 def test_a_changed_byte_behind_the_key_is_refused(
     sealed: bytes, monkeypatch: pytest.MonkeyPatch, words: Path

@@ -16,7 +16,7 @@ import yaml
 from compreface_cli import resources
 from compreface_cli.builds import builds
 from compreface_cli.config import settings, settings_table
-from compreface_cli.deploy import observe
+from compreface_cli.deploy import observe, project_folder
 from compreface_cli.deploy import up as flow
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan import plan
@@ -124,12 +124,37 @@ def test_keys_go_into_env_alone_and_leave_it_with_the_setting(tmp_path: Path) ->
     assert not given.parent.exists()
 
 
-def test_other_keys_make_another_container() -> None:
+def test_other_keys_leave_the_container_which_reads_them_again() -> None:
     texts = {
         str(target.render(_plan({"CF_API_KEYS": key})).files["compose.yaml"])
         for key in (KEY, f"{KEY},second-key", "another-key")
     }
-    assert len(texts) == 3
+    assert len(texts) == 1
+
+
+def test_a_file_that_a_container_has_mounted_stays_the_same_file(tmp_path: Path) -> None:
+    folder, before = tmp_path / "project", tmp_path / ".project.before"
+    keys = [f"{KEY}-{letter}" for letter in "abc"]
+    writer.write(target.render(_plan({"CF_API_KEYS": keys[0]})), folder)
+    file = folder / "keys" / "sha256"
+    mounted = file.stat().st_ino
+
+    def accepted() -> list[str]:
+        assert file.stat().st_ino == mounted
+        digests = EngineSettings.from_env({"CF_API_KEYS_FILE": str(file)}).api_keys
+        named = {f"sha256:{hashlib.sha256(key.encode()).hexdigest()}": key for key in keys}
+        return [named[digest] for digest in digests]
+
+    project_folder._keep(folder, before)
+    writer.write(target.render(_plan({"CF_API_KEYS": ",".join(keys[1:])})), folder)
+    assert accepted() == keys[1:]
+    project_folder._put_back(folder, before)
+    assert accepted() == keys[:1]
+    writer.set_keys(folder, ",".join(keys))
+    assert accepted() == keys
+    assert writer.read_env(folder / ".env")["CF_API_KEYS"] == ",".join(keys)
+    rendered = target.render(_plan({"CF_API_KEYS": ",".join(keys)}))
+    assert writer.state(rendered, folder) == "same"
 
 
 def _files_with(text: str, folder: Path) -> list[Path]:

@@ -112,6 +112,10 @@ class Cf:
     def project(self, instance: str) -> Path:
         return self.data / "projects" / instance
 
+    def command(self, *arguments: str) -> list[str]:
+        """The words that start it, for a test that connects its streams otherwise."""
+        return [sys.executable, "-m", "compreface_cli.cli", *arguments]
+
     def run(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "compreface_cli.cli", *arguments],

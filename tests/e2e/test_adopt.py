@@ -181,7 +181,7 @@ class Watch:
 @pytest.mark.parametrize(
     ("point", "back"),
     [
-        ("noted", "adopt"),
+        ("comparing", "adopt"),
         ("stopping", "release"),
         ("starting", "release"),
         ("database", "adopt"),
@@ -282,6 +282,10 @@ def test_a_stopped_install_and_one_whose_containers_are_gone(
         assert (from_file["faces"], from_file["running"]) == (stored, [])
         assert from_file["settings"]["read_timeout"] == 50000
         cf.environment |= stack
+        wrong = cf.run("adopt", name, "--dry-run", "--json")
+        assert wrong.returncode == 4, "its password is not the default one"
+        assert "CF_POSTGRES_PASSWORD" in wrong.stdout
+        cf.environment["CF_POSTGRES_PASSWORD"] = ENV["postgres_password"]
         alone = json.loads(cf.ok("adopt", name, "--dry-run", "--json"))
         assert (alone["faces"], alone["build"]) == (stored, "embedded")
         assert alone["settings"]["bind"] == "0.0.0.0"

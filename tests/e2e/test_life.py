@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -107,6 +108,10 @@ class World:
         )
 
     def end(self) -> None:
+        if self.instance:
+            name = self.instance
+            self.cf.run("down", name)
+            self.cf.run("rm", "--instance", name, "--volumes", "--confirm", name)
         self.docker.sweep(f"cf-{self.instance}")
 
 
@@ -150,6 +155,11 @@ class Life(RuleBasedStateMachine):
         self.backups.append((target, self.model))
         return ("data", "backup", self.world.instance, "-o", str(target), "--force"), self.model
 
+    @initialize()
+    def two_people(self) -> None:
+        for name in ("001_A", "007_B"):
+            self.add_a_face(name)
+
     # --- rules ----------------------------------------------------------------------------------
 
     @precondition(lambda self: not self.running)
@@ -166,6 +176,9 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(name=st.sampled_from(PHOTOGRAPHS))
+    def add_another_face(self, name: str) -> None:
+        self.add_a_face(name)
+
     def add_a_face(self, name: str) -> None:
         photograph = shared("faces", "compreface-samples", f"{name}.jpg")
         subject = SUBJECTS[name[-1]]
@@ -283,9 +296,10 @@ def world(
 def test_whatever_happens_the_data_is_what_the_model_says(world: World) -> None:
     """A few steps; as many as the profile says with `--hypothesis-profile=explore`."""
     exploring = not settings().derandomize
+    # The first examples are the simplest there are.
     steps = settings(
-        max_examples=10 if exploring else 1,
-        stateful_step_count=30 if exploring else 10,
+        max_examples=20 if exploring else 4,
+        stateful_step_count=30 if exploring else 8,
         suppress_health_check=list(HealthCheck),
     )
 

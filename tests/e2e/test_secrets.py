@@ -17,6 +17,8 @@ import pytest
 from compreface_cli.deploy.rotation import PENDING
 from compreface_cli.project.writer import read_env
 from tests.cli.names import assert_named
+from tests.e2e.conftest import up_core
+from tests.e2e.load import Load
 from tests.e2e.machine import PORTRAITS, Cf, Docker, free_port, post_photograph, sign_up, sql
 
 GRACE = PORTRAITS / "grace_hopper.jpg"
@@ -157,6 +159,35 @@ def test_a_new_database_password_while_the_stack_runs_and_while_it_is_stopped(
     assert running.docker.things_of(f"cf-{instance}") == [f"cf-{instance}_postgres-data"]
     cf.ok(*running.up)
     running.assert_whole(second)
+
+
+def test_new_api_keys_without_a_failed_request(
+    docker: Docker, cf: Cf, instance: str, embedded: dict[str, Any]
+) -> None:
+    """The engine in its container reads them again, with the old ones until they are dropped."""
+    old, file = "the-key-of-an-old-client", cf.here / "keys.txt"
+    file.write_text(f"{old}\n")
+    cf.environment["CF_API_KEYS_FILE"] = "keys.txt"
+    port = free_port()
+    up = up_core(instance, port)
+    cf.ok(*up)
+    container = docker.inspect(f"cf-{instance}-compreface-core-1")
+    url = f"http://127.0.0.1:{port}/find_faces"
+    rotate = ("secrets", "rotate", instance, "--api-keys")
+    with Load(url, GRACE, connections=4, header={"X-Api-Key": old}) as asking:
+        cf.ok(*rotate)
+        asking.answered(5)
+    assert asking.result.failed == 0, asking.result
+    new = file.read_text().split()[0]
+    with Load(url, GRACE, connections=4, header={"X-Api-Key": new}) as asking:
+        assert json.loads(cf.ok(*rotate, "--drop-old", "--json"))["old"] == 0
+        asking.answered(5)
+    assert asking.result.failed == 0, asking.result
+    assert post_photograph(url, GRACE, key=old)[0] == 401
+    assert json.loads(cf.ok(*up, "--json"))["change"] == "already running"
+    after = docker.inspect(f"cf-{instance}-compreface-core-1")
+    assert after["State"]["StartedAt"] == container["State"]["StartedAt"]
+    assert cf.run("scan", str(GRACE), "--instance", instance).returncode == 0
 
 
 # After each of these `cf` is killed, and then run again: the rotation, or `cf up`.

@@ -83,8 +83,10 @@ def test_keys_reach_the_container_as_a_file_that_holds_none(
     assert holding[0].stat().st_mode & 0o777 == 0o600
 
     cf.environment["CF_API_KEYS"] = other
+    same = docker.inspect(container)["Id"]
     changed = json.loads(cf.ok(*up_core(instance, port), "--json"))
     assert changed["change"] == "replaced"
+    assert docker.inspect(container)["Id"] == same  # the engine has read them again
     assert post_photograph(*asked, key=key)[0] == 401
     assert post_photograph(*asked, key=other)[0] == 200
 

@@ -172,30 +172,29 @@ def other_postgres(docker: Docker, folder: Path) -> str:
     return docker.build(folder, docker.own_name("postgres-16"))
 
 
-@pytest.mark.parametrize("at", ["backing up", "admin healthy", "restoring"])
-def test_an_upgrade_that_is_killed_is_put_right_by_the_same_command(up: Stack, at: str) -> None:
-    tag = BROKEN if at == "restoring" else LATER  # it restores when it goes back
-    command = ("upgrade", up.name, "--to", tag, "--timeout", "60")
-    up.killed(*command, at=at)
-    if at == "admin healthy":
-        assert up.migrated()
-        refused = up.cf.run(*up.command)  # the older admin, which must not start on it
-        assert refused.returncode == 5, refused.stderr
-    done = up.cf.run(*command)
-    assert done.returncode == (8 if tag == BROKEN else 0), done.stderr
-    assert up.migrated() is (tag == LATER)
+def test_runs_that_are_killed_are_put_right_by_the_same_command(up: Stack) -> None:
+    later = ("upgrade", up.name, "--to", LATER)
+    up.killed(*later, at="backing up")
+    up.killed(*later, at="Waiting for the engine's answer")
+    assert up.migrated()
+    refused = up.cf.run(*up.command)  # the older admin, which must not start on it
+    assert refused.returncode == 5, refused.stderr
+    up.killed(*later, at="restoring")  # what was killed before is put right first
+    assert up.subjects() == ["Eileen"]
+    up.cf.ok(*later)
+    assert up.migrated()
     assert up.subjects() == ["Eileen"]
     assert up.sees("Eileen")
-    assert up.cf.run("status", up.name).returncode == 0
 
-
-def test_a_rollback_that_is_killed_is_put_right_by_the_same_command(up: Stack) -> None:
-    up.cf.ok("upgrade", up.name, "--to", LATER)
     up.add("Later")
-    command = ("rollback", up.name, "--restore-backup")
+    back = ("rollback", up.name, "--restore-backup")
     for at in ("restoring", "The database is as in"):
-        up.killed(*command, at=at)
-    up.cf.ok(*command)
+        up.killed(*back, at=at)
+    up.cf.ok(*back)
+    broken = ("upgrade", up.name, "--to", BROKEN)
+    up.killed(*broken, at="restoring")  # when it goes back by itself
+    assert up.cf.run(*broken).returncode == 8
     assert not up.migrated()
     assert up.subjects() == ["Eileen", "Later"]
     assert up.sees("Later")
+    assert up.cf.run("status", up.name).returncode == 0

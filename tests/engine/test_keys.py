@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from compreface_engine.api.errors import Unauthorized
 from compreface_engine.api.guard import MAX_CLIENTS, Keys, Rate
 from compreface_engine.core.errors import ConfigurationError
 from compreface_engine.settings import Settings
+from compreface_engine.variables import DIGEST
 from tests.contract.process import MULTIPART, photograph_form
 from tests.engine.fakes import AsgiReply, Caller, FakePipeline
 
@@ -145,7 +147,31 @@ def test_a_refused_key_is_counted(service: Service) -> None:
 
 def test_keys_are_identified_by_their_index_and_kept_as_digests() -> None:
     keys = Keys((FIRST, SECOND))
-    assert [keys.place(key.encode()) for key in (FIRST, SECOND, "third")] == [0, 1, None]
+    known = [keys.known(key.encode()) for key in (FIRST, SECOND, "third")]
+    assert known == [sha256(FIRST.encode()).digest(), sha256(SECOND.encode()).digest(), None]
+
+
+def test_keys_of_a_file_are_read_again_when_it_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{FIRST}\n")
+    keys = Keys((FIRST,), file)
+
+    def valid() -> list[bool]:
+        keys.renew()
+        return [keys.known(key.encode()) is not None for key in (FIRST, SECOND)]
+
+    assert valid() == [True, False]
+    with file.open("a") as more:  # in place, as where a container has the file mounted
+        more.write(f"{SECOND}\n")
+    assert valid() == [True, True]
+    for broken in ("", "# none\n", "short\n", f"{DIGEST}12\n"):
+        file.write_text(broken)
+        assert valid() == [True, True]
+    file.unlink()
+    assert valid() == [True, True]
+    (tmp_path / "new").write_text(f"{DIGEST}{sha256(SECOND.encode()).hexdigest()}\n")
+    (tmp_path / "new").rename(file)
+    assert valid() == [False, True]
     assert FIRST not in repr(vars(keys))
 
 

@@ -189,6 +189,17 @@ def _wrong(_: Path) -> object:
         return encryption.opened(b"", "wrong", "faces.cfbackup.locked")
 
 
+def _busy(_: Path) -> object:
+    import pyrage
+
+    refusal = pyrage.DecryptError("Excessive work\nIt would take 60 seconds")
+    with (
+        mock.patch.object(pyrage.passphrase, "decrypt", side_effect=refusal),
+        mock.patch.object(encryption, "_PAUSE_S", 0.0),
+    ):
+        return encryption.opened(b"", "words", "faces.cfbackup.locked")
+
+
 def _open(head: bytes) -> object:
     opened = protection.unlock(None, None, "faces.cfbackup.age")
     with opened(io.BytesIO(), head):
@@ -223,6 +234,7 @@ CASES: Final[Mapping[str, Case]] = {
     "encryption: no passphrase given": lambda _: _typed("", ""),
     "encryption: two passphrases": lambda _: _typed("one", "other"),
     "restore: a wrong passphrase": _wrong,
+    "restore: a busy machine": _busy,
     "restore: no key": lambda _: _open(b"age-encryption.org/v1\n"),
     "restore: a key without an identity": _empty(lambda path: encryption.identities(path, str)),
     "restore: a key with another content": lambda folder: encryption.identities(

@@ -13,7 +13,8 @@ from compreface_cli.checks import volume
 from compreface_cli.checks.base import Finding, OwnedResources
 from compreface_cli.config.settings import Settings, Value
 from compreface_cli.deploy import existing_data, running
-from compreface_cli.docker import belongings
+from compreface_cli.docker import belongings, client
+from compreface_cli.facts import places, volume_image
 from compreface_cli.facts.database import Collection, DatabaseFacts
 from compreface_cli.facts.docker import Labelled
 from compreface_cli.instance.records import Record, now
@@ -62,6 +63,18 @@ def _given(changes: Mapping[str, Any], **plan_changes: Any) -> Case:
     return case
 
 
+def _record(name: str, of: Plan) -> Record:
+    return Record(
+        name=name,
+        build="embedded",
+        calculator="embedded.Calculator@mobilefacenet192",
+        services="full",
+        phase="stopped",
+        created=now(),
+        plan=of.as_dict(),
+    )
+
+
 def _other_data(_: Path) -> None:
     with mock.patch.object(belongings, "volumes", return_value=["cf-embedded_postgres-data"]):
         existing_data._refuse_other_data(plan(), None, DATA)
@@ -69,16 +82,7 @@ def _other_data(_: Path) -> None:
 
 def _shared(_: Path) -> None:
     lent = replace(DATA, volume="cf-old_postgres-data", instance="old")
-    record = Record(
-        name="new",
-        build="embedded",
-        calculator="embedded.Calculator@mobilefacenet192",
-        services="full",
-        phase="stopped",
-        created=now(),
-        plan=replace(plan(), data=lent).as_dict(),
-    )
-    running.instances().save(record)
+    running.instances().save(_record("new", replace(plan(), data=lent)))
     thing = Thing("volume", lent.volume, None, lambda: None)
     rm._refuse_shared("old", [thing])
 
@@ -90,6 +94,23 @@ def _several(_: Path) -> None:
     checks.raise_for(
         list(volume.check(existing.on(plan(stack=WHOLE), DATA), gathered, OwnedResources()))
     )
+
+
+def _unknown(_: Path) -> object:
+    with mock.patch.object(client, "find", return_value=None):
+        return places.place_of("nothing")
+
+
+def _no_database(_: Path) -> object:
+    return places.of_record(_record("alone", plan()))
+
+
+def _no_image(_: Path) -> None:
+    with (
+        mock.patch.object(volume_image, "fitting", return_value=""),
+        places.Place(VOLUME).opened(),
+    ):
+        pass
 
 
 CASES: Final[Mapping[str, Case]] = {
@@ -118,4 +139,7 @@ CASES: Final[Mapping[str, Case]] = {
     ),
     "an instance with data of its own": _other_data,
     "rm: another instance runs on it": _shared,
+    "neither an instance nor a volume": _unknown,
+    "an instance without a database": _no_database,
+    "no image that can read it": _no_image,
 }

@@ -19,12 +19,13 @@ from compreface_cli import cli
 from compreface_cli.app import make_app
 from compreface_cli.cleanup import CleanUp
 from compreface_cli.config import paths
-from compreface_cli.deploy import project_folder, rotation, running, up
+from compreface_cli.deploy import key_rotation, project_folder, rotation, running, up
 from compreface_cli.errors import CfError, Interruption, UnhealthyError
 from compreface_cli.facts import host
 from compreface_cli.facts.host import PortFact
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Endpoint
+from compreface_cli.launchers import keys as launched_keys
 from compreface_cli.launchers.process import ProcessLauncher
 from compreface_cli.project import writer
 from compreface_cli.project.rendered import FileRef, RenderedProject
@@ -39,6 +40,7 @@ from tests.cli.model_bench import a_model
 Case = Callable[[Path], object]
 
 NO_ADDRESS = "insightface.Calculator@arcface_resnet34"
+KEY = "a-key-of-the-engine"
 CREATED = "2026-01-01T00:00:00+00:00"
 CALCULATOR = "embedded.Calculator@mobilefacenet192"
 
@@ -110,6 +112,31 @@ def _with_setting(call: Callable[[], object]) -> Case:
             return call()
 
     return case
+
+
+def _rotated_keys(in_file: str = "", *, drop_old: bool = False, **environment: str) -> Case:
+    """What a rotation of the keys refuses of an engine with `KEY`."""
+
+    def case(folder: Path) -> object:
+        _instance()(folder)
+        engine = Instances(paths.instances_dir()).home("mine") / "engine-1234"
+        engine.mkdir()
+        launched_keys.write(engine, KEY)
+        given = dict(environment)
+        if in_file:
+            (folder / "keys.txt").write_text(in_file)
+            given["CF_API_KEYS_FILE"] = str(folder / "keys.txt")
+        with mock.patch.dict(os.environ, given):
+            return key_rotation.rotate("mine", Output(), drop_old=drop_old, dry_run=True)
+
+    return case
+
+
+def _refused_keys(_: Path) -> object:
+    known = Deployment("process", "mine", Endpoint("127.0.0.1", 9), data={})
+    with mock.patch.object(key_rotation, "_TAKEN_S", 0.0):
+        key_rotation._wait(known, "x")
+    return "they are accepted"
 
 
 def _damaged_change(folder: Path) -> object:
@@ -316,6 +343,12 @@ CASES: Final[Mapping[str, Case]] = {
     "secrets: neither password fits": lambda _: rotation._of_row(
         {"name": "postgres", "value": "md5"}, rotation.Pending("a", "b")
     ),
+    "secrets: keys without a file": _rotated_keys(CF_API_KEYS=KEY),
+    "secrets: no keys": _cf("secrets", "rotate", "mine", "--api-keys", before=_instance()),
+    "secrets: keys of another file": _rotated_keys("another-key-of-it"),
+    "secrets: no replaced keys": _rotated_keys(KEY, drop_old=True),
+    "secrets: the engine refuses the new keys": _refused_keys,
+    "secrets: flags that exclude each other": _cf("secrets", "rotate", "mine", "--drop-old"),
     "secrets: no such secret": _cf("secrets", "list", "mine", "--show", "x", before=_instance()),
     "secrets: none": _cf("secrets", "list", "mine", before=_instance()),
     "logs: follow and JSON": _cf("logs", "--follow", "--json"),

@@ -41,7 +41,7 @@ def fault(words: list[str]) -> str:
     """The first word that `cf` does not know."""
     command: Any = typer.main.get_command(make_app())
     for position, word in enumerate(words):
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":  # which is stdin or stdout
             flag = word.partition("=")[0].rstrip(",.")
             known = {each for one in command.params for each in (*one.opts, *one.secondary_opts)}
             if flag not in known | ROOT_OPTIONS:

@@ -19,7 +19,6 @@ from compreface_cli.docker.labels import (
     LABEL_DETECTOR,
     LABEL_DEVICE,
     LABEL_INSTANCE,
-    LABEL_KEYS,
     LABEL_LIMITS,
     LABEL_MIN_COSINE,
     LABEL_MODELS,
@@ -88,8 +87,7 @@ def render(
         files[ROUTES_FILE] = routes
         context["routes_digest"] = hashlib.sha256(routes.encode()).hexdigest()[:16]
     if plan.api_keys:
-        files[KEYS_FILE] = digests = key_digests(plan.api_keys)
-        context["keys_digest"] = hashlib.sha256(digests.encode()).hexdigest()[:16]
+        files[KEYS_FILE] = key_digests(plan.api_keys)
     files[COMPOSE_FILE] = jinja.get_template("compose.yaml.j2").render(context)
     files["README.md"] = jinja.get_template("README.md.j2").render(context)
     _check(plan, str(files[COMPOSE_FILE]))
@@ -249,7 +247,6 @@ def _context(plan: Plan) -> dict[str, Any]:
         "label_build": LABEL_BUILD,
         "label_calculator": LABEL_CALCULATOR,
         "label_routes": LABEL_ROUTES,
-        "label_keys": LABEL_KEYS,
         "address_lines": _address_lines(plan),
         "model_lines": _model_lines(plan),
     }
