@@ -148,8 +148,10 @@ def settle(
     if before is None or not goes_on:
         return ended(_before(record))
     _bring_back(before, record, out)
-    store.save(before)
-    return before
+    # What its command needs to go on stays, since the previous instance may not have started.
+    settled = _before(record)
+    store.save(settled)
+    return settled
 
 
 def deployments(record: Record) -> list[Deployment]:
