@@ -219,7 +219,7 @@ def _cut_off(record: Record, *, runs: bool) -> str:
 def start_command(record: Record) -> str:
     """The `cf up` command that starts this instance: its build with the flags that changed it.
 
-    A database image that the environment chose goes before it: another version cannot read the data.
+    A database image that the environment chose goes before it: no other reads the data.
     """
     from compreface_cli.builds.builds import RENAMED
     from compreface_cli.config.settings_table import BUILD, BY_KEY
