@@ -14,19 +14,26 @@ from typing import Protocol
 from compreface_cli.checks import (
     architecture,
     bind,
+    browser_port,
+    cgroup,
     cpu,
     disk,
     docker,
+    dollar,
     environment,
     files,
     gpu,
     image,
+    ipv6,
     memory,
     model_files,
     port,
     project,
+    proxy,
     python,
+    rootless,
     runtime,
+    selinux,
     tls,
     ui,
     volume,
@@ -70,17 +77,24 @@ class MachineCheck(Protocol):
 # Each in the order of its report.
 UP: tuple[Check, ...] = (
     docker.check,
+    rootless.check,
     port.check,
+    browser_port.check,
+    ipv6.check,
     bind.check,
+    dollar.check,
     project.check,
     volume.check,
     image.check,
+    proxy.check,
     architecture.check,
     runtime.check,
     cpu.check,
     gpu.check,
     memory.check,
+    cgroup.check,
     disk.check,
+    selinux.check,
     tls.check,
     ui.check,
 )
@@ -94,14 +108,24 @@ BESIDE: tuple[Check, ...] = (
     memory.check,
     disk.check,
 )
-BUILD: tuple[Check, ...] = (docker.check, image.check, architecture.check, disk.check)
+BUILD: tuple[Check, ...] = (
+    docker.check,
+    image.check,
+    proxy.check,
+    architecture.check,
+    disk.check,
+)
 DOCTOR: tuple[MachineCheck, ...] = (
     python.doctor,
     architecture.doctor,
     cpu.doctor,
     memory.doctor,
+    cgroup.doctor,
     disk.doctor,
     docker.doctor,
+    rootless.doctor,
+    selinux.doctor,
+    proxy.doctor,
     gpu.doctor,
     port.doctor,
     files.instances,
@@ -120,7 +144,13 @@ def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
         ports.append(("--port", plan.bind, plan.core_port))  # if it becomes a process
     cuda = plan.device == "cuda"
     return Questions(
-        ports=tuple((address, number) for _, address, number in ports if 1 <= number <= 65535),
+        ports=tuple(
+            (at, number)
+            for _, address, number in ports
+            if 1 <= number <= 65535
+            # Beside 127.0.0.1 the other address of localhost.
+            for at in ((address, ipv6.LOCAL) if address == port.LOOPBACK else (address,))
+        ),
         paths=tuple(str(folder) for folder in folders),
         docker=not process,
         images=() if process else (plan.image, plan.base_image, *plan.stack_images.values()),

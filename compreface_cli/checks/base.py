@@ -74,7 +74,8 @@ class OwnedResources:
     `calculator`: the one whose embeddings are in its database by its record, "" without a record;
     `postgres_image`: that of the database by its record, "" without one;
     `others`: the other running instances of this user; `may_build` is False with `--no-build`,
-    `must_build` True with `--build`; `giving_way`: ids of containers that stop before the start.
+    `must_build` True with `--build`; `giving_way`: ids of containers that stop before the start;
+    `bind_mounts`: those of the user's own file that have no label for SELinux.
     """
 
     folder: str | None = None
@@ -85,6 +86,7 @@ class OwnedResources:
     may_build: bool = True
     must_build: bool = False
     giving_way: frozenset[str] = frozenset()
+    bind_mounts: tuple[str, ...] = ()
 
     def has(self, container: Container, plan: Plan) -> bool:
         """Whether the container is this instance's (project and folder are), or gives way to it."""

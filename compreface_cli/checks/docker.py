@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from compreface_cli.causes.docker import DENIED, SILENT, STOPPED
+from compreface_cli.checks import compose_v1
 from compreface_cli.checks.base import DOCKER, Finding, OwnedResources, as_warning, fail, ok
 from compreface_cli.checks.machine import Machine
 from compreface_cli.facts import Facts
@@ -107,7 +108,9 @@ def judge(docker: DockerFacts) -> Iterator[Finding]:
         )
     else:
         yield ok(NAME, f"{engine} at {docker.endpoint}")
-    if docker.compose_version is None:
+    if (only_v1 := compose_v1.judge(docker)) is not None:
+        yield only_v1
+    elif docker.compose_version is None:
         yield fail(
             NAME,
             DOCKER,

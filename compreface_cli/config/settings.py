@@ -40,6 +40,10 @@ __all__ = [
 Layer = Literal["flag", "environment", "instance", "project file", "env file", "user file"]
 
 
+LITERAL = " in single quotes"
+"""Ends the origin of a value of an env file in which Compose would replace no `$`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A value that was set, its layer, and its origin in words: `environment CF_PORT`."""
@@ -220,7 +224,7 @@ def _from_env_file(path: Path, where: str) -> tuple[dict[str, Value], list[str]]
     by_upstream = {row.upstream: row for row in TABLE if row.upstream}
     values: dict[str, Value] = {}
     notes: list[str] = []
-    for key, (raw, line) in rows.items():
+    for key, (raw, line, literal) in rows.items():
         if key in WITHOUT_EFFECT:
             notes.append(f"{path}:{line}: {key} has no effect here: {WITHOUT_EFFECT[key]}")
         elif key in TRANSLATED:
@@ -229,8 +233,9 @@ def _from_env_file(path: Path, where: str) -> tuple[dict[str, Value], list[str]]
             notes.append(f"{path}:{line}: {key} is not a key of upstream's .env: it has no effect")
         elif raw:
             row = by_upstream[key]
-            values[row.key] = _value(row.key, raw, "env file", f"env file {path}:{line}")
-    pair = [key for key in ("uwsgi_processes", "uwsgi_threads") if rows.get(key, ("", 0))[0]]
+            place = f"env file {path}:{line}" + (LITERAL if literal else "")
+            values[row.key] = _value(row.key, raw, "env file", place)
+    pair = [key for key in ("uwsgi_processes", "uwsgi_threads") if rows.get(key, ("",))[0]]
     if pair:
         total, line = 1, rows[pair[0]][1]
         for key in pair:
@@ -244,9 +249,10 @@ def _from_env_file(path: Path, where: str) -> tuple[dict[str, Value], list[str]]
     return values, notes
 
 
-def _read_env(path: Path, where: str) -> dict[str, tuple[str, int]]:
+def _read_env(path: Path, where: str) -> dict[str, tuple[str, int, bool]]:
+    """Key -> value, line, and whether it stands in single quotes, in which Compose leaves `$`."""
     text = read_text(path, f"{where}: {path}")
-    rows: dict[str, tuple[str, int]] = {}
+    rows: dict[str, tuple[str, int, bool]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
@@ -254,7 +260,7 @@ def _read_env(path: Path, where: str) -> dict[str, tuple[str, int]]:
         key, equals, value = stripped.removeprefix("export ").partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.strip()):
             raise ConfigurationError(f"{path}:{number}: expected KEY=value")
-        rows[key.strip()] = (_unquote(value.strip()), number)
+        rows[key.strip()] = (_unquote(value.strip()), number, value.strip().startswith("'"))
     return rows
 
 

@@ -35,6 +35,7 @@ from compreface_cli.errors import (
     CfError,
     ConfigurationError,
     ConflictError,
+    Interruption,
     UnhealthyError,
     UsageError,
 )
@@ -89,8 +90,7 @@ def migrate(name: str, to: str | None, out: Output, options: Options, *, back: b
     what an earlier one has left, and as each step does. Whatever ends it, no face is lost or mixed,
     and the same command goes on.
     """
-    command = f"cf data migrate {name}"
-    with interruptible(), running.instances().lock(name, command):
+    with interruptible(), running.instances().lock(name, f"cf data migrate {name}"):
         record = running.record_of(name)
         if record is None:
             raise ConfigurationError(
@@ -101,12 +101,28 @@ def migrate(name: str, to: str | None, out: Output, options: Options, *, back: b
         if before is not None and before.phase == "switched":
             return _completed(record, before, to, back, out, options)
         if not options.dry_run:
-            record = unfinished.settle(name, record, out) or record
+            record = _runs(unfinished.settle(name, record, out) or record, out)
         if before is not None and before.phase == "computing" and to is None:
             back = back or before.back
             options = replace(options, rules=options.rules.over(before.rules))
         wanted = _wanted(record, before, to, out, options, back=back)
-        return _Migration(record, before, *wanted, out, options, back).carry_out()
+        run = _Migration(record, before, *wanted, out, options, back)
+        try:
+            return run.carry_out()
+        except Interruption as interrupted:
+            interrupted.outcome = interrupted.outcome or (
+                f"what was computed stays, and `{run.command}` goes on; '{name}' runs as before"
+            )
+            raise
+
+
+def _runs(record: Record, out: Output) -> Record:
+    """The record of the running instance, which a switch that was cut off may have stopped."""
+    if record.phase == "running" or migrations.marked(record.name) is None or not record.plan:
+        return record
+    out.note(f"'{record.name}' was stopped by a run that was cut off; it starts again")
+    deploy.under_lock(same_settings.as_it_was(record, out), UpOptions(), out)
+    return running.record_of(record.name) or record
 
 
 def _wanted(
@@ -127,7 +143,8 @@ def _wanted(
                 hint=f"`cf data migrate {name} --to BUILD` migrates it.",
             )
         former = Record(**((before.returns_to if before.back else None) or before.former))
-        return same_settings.as_it_was(former, out), _named(former.plan, former.build)
+        plan = same_settings.with_build_of(record, former, out)
+        return plan, _named(former.plan, former.build)
     if before is not None and before.phase == "done" and not before.back:
         if to is None or to == before.build:
             raise ConflictError(
@@ -428,13 +445,16 @@ def _completed(
         out.note(f"The switch to {run.build} is done; its engine would be started")
         return Migrated(record.name, "dry run")
     former = Record(**run.former)
+    if former.name != record.name:
+        former = record  # the database was restored as another instance
     if run.returns_to:
-        plan = same_settings.as_it_was(Record(**run.returns_to), out)
+        plan = same_settings.with_build_of(former, Record(**run.returns_to), out)
     else:
         plan = same_settings.with_build(former, run.build, accept_licence=options.accept_licence)
     out.note(f"A switch to {run.build} was cut off; its engine starts")
     with CleanUp(out.note, out.waiting) as undo:
         undo.push("the instance as it was", lambda: services.as_before(former, out))
+        services.stop_writers(running.deployment(former))
         result = services.start_new(former, plan, out, options.timeout_s)
         undo.commit(f"'{record.name}' runs")
     return Migrated(record.name, "completed", backup=run.backup, result=result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from compreface_cli import checks, facts
 from compreface_cli.builds import fitting
@@ -125,6 +126,7 @@ def _own(
         others=other_instances(plan.instance),
         may_build=options.build is not False,
         must_build=options.build is True,
+        bind_mounts=project_folder.unlabelled(Path(folder)),
     )
 
 

@@ -50,6 +50,28 @@ def refuse_broken(plan: Plan) -> None:
         compose_project.read(command, "--quiet")
 
 
+def unlabelled(folder: Path) -> tuple[str, ...]:
+    """The bind mounts in the user's own file of the project that have no label for SELinux."""
+    if not (folder / OVERRIDE).is_file():
+        return ()
+    import yaml  # late: only where there is such a file
+
+    try:
+        document = yaml.safe_load((folder / OVERRIDE).read_text("utf-8"))
+        services = document["services"].values()
+        mounts = [mount for service in services for mount in service.get("volumes") or ()]
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return ()  # Compose itself says what is wrong with it
+    return tuple(
+        mount
+        for mount in mounts
+        if isinstance(mount, str)
+        and mount.startswith((".", "/", "~"))
+        and ":" in mount
+        and not {"z", "Z"} & set(",".join(mount.split(":")[2:]).split(","))
+    )
+
+
 def _keep(folder: Path, copy: Path) -> None:
     """Copy the folder for the undo to restore. Raises ConfigurationError."""
     part = copy.with_suffix(".part")

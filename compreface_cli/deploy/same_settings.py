@@ -46,13 +46,19 @@ def with_build(record: Record, build: str, *, accept_licence: Sequence[str] | No
 
 def as_it_was(record: Record, out: Output) -> Plan:
     """The plan that the instance was started with. Raises as `with_build` does."""
-    kept = Settings({**dict(_of_instance(record)), **dict(_of_build(record.plan))})
-    if record.plan.get("image_alone"):
-        labels = image_alone.labels_of(record.plan["image"], out)
-        build = image_alone.build_of(record.plan["image"], labels)
+    return with_build_of(record, record, out)
+
+
+def with_build_of(record: Record, former: Record, out: Output) -> Plan:
+    """The plan of the build that the record `former` had, with the settings of the instance."""
+    had = former.plan
+    kept = Settings({**dict(_of_instance(record)), **dict(_of_build(had))})
+    if had.get("image_alone"):
+        labels = image_alone.labels_of(had["image"], out)
+        build = image_alone.build_of(had["image"], labels)
         plan = plan_of(build, image_alone.settings_for(kept, labels, out))
     else:
-        plan = plan_of(record.plan.get("origins", {}).get("build", record.build), kept)
+        plan = plan_of(had.get("origins", {}).get("build", former.build), kept)
     return _on_its_data(plan, record)
 
 

@@ -15,6 +15,7 @@ from compreface_cli.config import paths
 from compreface_cli.deploy import changes, restoring, running, takeover
 from compreface_cli.engine import known_answer
 from compreface_cli.errors import CfError, DataRefusedError, UnhealthyError
+from compreface_cli.instance import migrations
 from compreface_cli.instance.records import Phase, Record
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers.launcher import STOP_TIMEOUT_S
@@ -132,6 +133,10 @@ def settle(
     before = record.previous
     project_folder.put_old_back(folder)
     goes_on = before is not None and before.phase == "running"
+    mark = migrations.marked(name)
+    if before is not None and mark is not None and mark.phase == "switching":
+        # The faces may be the new engine's by now: beside a running api the former one mixes them.
+        goes_on = goes_on and before.calculator == record.calculator
     for known in deployments(record):
         same = known == running.deployment(before) if before and before.deployment else False
         if goes_on and record.phase == "starting" and (same or _shared(known, before)):
@@ -143,8 +148,10 @@ def settle(
     if before is None or not goes_on:
         return ended(_before(record))
     _bring_back(before, record, out)
-    store.save(before)
-    return before
+    # What its command needs to go on stays, since the previous instance may not have started.
+    settled = _before(record)
+    store.save(settled)
+    return settled
 
 
 def deployments(record: Record) -> list[Deployment]:

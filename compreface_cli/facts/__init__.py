@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from compreface_cli.facts.cgroup import Limits
 from compreface_cli.facts.database import DatabaseFacts
 from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.facts.gpu import GpuFacts, ProbeFact
 from compreface_cli.facts.host import HostFacts
+from compreface_cli.facts.network import NetworkFacts
 
 if TYPE_CHECKING:  # it loads OpenSSL
     from compreface_cli.facts.tls import TlsFacts
@@ -27,6 +29,9 @@ class Facts:
     # Build -> its calculator, of all builds; only where the content of the volume matters.
     calculators: Mapping[str, str] = field(default_factory=dict)
     tls: TlsFacts | None = None
+    network: NetworkFacts | None = None
+    own_group: Limits | None = None  # of the control group of this process
+    containers_group: Limits | None = None  # of the one in which a local Docker makes its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +54,9 @@ class Questions:
 
 def gather(questions: Questions) -> Facts:
     """Gather the facts that answer the questions; every query has a timeout."""
+    from compreface_cli.facts import cgroup, host, network, tls
     from compreface_cli.facts import docker as engine
     from compreface_cli.facts import gpu as nvidia
-    from compreface_cli.facts import host, tls
 
     host_facts = host.gather(questions.ports, questions.paths)
     docker_facts = engine.gather(questions.images) if questions.docker else None
@@ -65,4 +70,13 @@ def gather(questions: Questions) -> Facts:
         if image is not None:
             probe = nvidia.probe(image, questions.gpu_index)
     pair = tls.look(*questions.tls) if questions.tls else None
-    return Facts(host_facts, docker_facts, gpu_facts, probe, tls=pair)
+    return Facts(
+        host_facts,
+        docker_facts,
+        gpu_facts,
+        probe,
+        tls=pair,
+        network=network.gather(),
+        own_group=cgroup.of_process(),
+        containers_group=cgroup.of_containers(),
+    )

@@ -17,6 +17,9 @@ from compreface_cli.errors import CfError
 ANSWER_S = 5.0  # timeout; a healthy engine answers in milliseconds
 PULL_S = 8.0  # timeout for a registry, which is asked through the engine
 
+_LIMITS = {"MemoryLimit": "memory", "PidsLimit": "processes"}
+_PROXIES = {"http": "HttpProxy", "https": "HttpsProxy", "no": "NoProxy"}
+
 State: TypeAlias = Literal["ok"] | client.State
 
 
@@ -52,6 +55,7 @@ class DockerFacts:
     client: str | None = None  # path of the `docker` program
     compose_version: str | None = None
     compose_error: str = ""
+    compose_v1: str | None = None  # version of an old `docker-compose`, if only that is here
     engine_version: str | None = None
     architecture: str | None = None
     cores: int | None = None
@@ -59,6 +63,11 @@ class DockerFacts:
     root_dir: str | None = None
     root_free: int | None = None  # None: the engine is remote, or the folder is not accessible
     runtimes: tuple[str, ...] = ()
+    rootless: bool = False
+    user_namespaces: bool = False  # userns-remap
+    selinux: bool = False  # it labels its containers
+    no_limits: tuple[str, ...] = ()  # what it cannot limit: "memory", "processes"
+    proxies: Mapping[str, str] = field(default_factory=dict)  # http, https, no
     cdi_dirs: tuple[str, ...] = ()
     cdi_devices: tuple[str, ...] | None = None  # None: this engine does not list them
     containers: tuple[Container, ...] = ()
@@ -110,10 +119,34 @@ def _program() -> dict[str, Any]:
         version = cli.run(*words, doing="ask for Compose", timeout_s=ANSWER_S).strip()
     except CfError as failed:
         error = "\n".join(failed.details.get("output") or [failed.message])
-        return {"client": program, "compose_error": error}
+        return {"client": program, "compose_error": error, "compose_v1": _compose_v1()}
     if not version:
-        return {"client": program, "compose_error": "no Compose plugin"}
+        error = "no Compose plugin"
+        return {"client": program, "compose_error": error, "compose_v1": _compose_v1()}
     return {"client": program, "compose_version": version.removeprefix("v")}
+
+
+def _compose_v1() -> str | None:
+    """The version of the program `docker-compose` if it is of the old version 1."""
+    import subprocess
+
+    program = shutil.which("docker-compose")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, "version", "--short"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ANSWER_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    version = done.stdout.strip()
+    return version if version.startswith("1.") else None
 
 
 def _ask(
@@ -127,6 +160,8 @@ def _ask(
     names = {name for item in present for name in (*item.tags, *item.digests)}
     root = info.get("DockerRootDir")
     devices = info.get("DiscoveredDevices")
+    options = info.get("SecurityOptions") or ()
+    security = {part for option in options for part in str(option).split(",")}
     return DockerFacts(
         state="ok",
         engine_version=version.get("Version"),
@@ -136,6 +171,11 @@ def _ask(
         root_dir=root,
         root_free=_free(root) if base["local"] and root else None,
         runtimes=tuple(info.get("Runtimes") or ()),
+        rootless="name=rootless" in security,
+        user_namespaces="name=userns" in security,
+        selinux="name=selinux" in security,
+        no_limits=tuple(what for key, what in _LIMITS.items() if info.get(key) is False),
+        proxies={key: str(info[name]) for key, name in _PROXIES.items() if info.get(name)},
         cdi_dirs=tuple(info.get("CDISpecDirs") or ()),
         cdi_devices=None if devices is None else tuple(row.get("ID", "") for row in devices),
         containers=tuple(containers.listed(timeout_s=ANSWER_S)),

@@ -138,7 +138,7 @@ def test_a_project_with_tls_has_the_files_and_another_port(made: Pair, tmp_path:
         str(rendered.files[name]) for name in ("compose.yaml", "ui/nginx.conf.template")
     )
     assert '"127.0.0.1:8000:443"' in compose
-    assert "./tls:/etc/nginx/tls:ro" in compose
+    assert "./tls:/etc/nginx/tls:ro,z" in compose
     assert "listen 443 ssl" in routes
     assert "listen 80;" not in routes
     assert made.key.read_text() not in compose + routes

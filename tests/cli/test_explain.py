@@ -21,7 +21,7 @@ from tests.cli.names import assert_named
 from tests.shared import ROOT
 
 CLI = ROOT / "compreface_cli"
-ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+|architecture")
+ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def defined() -> Iterator[tuple[Path, str]]:

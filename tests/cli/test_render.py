@@ -110,7 +110,8 @@ def test_the_ui_has_no_dependency_and_is_healthy_when_all_three_services_answer_
 ):
     fe = compose()["services"]["compreface-fe"]
     assert "depends_on" not in fe
-    assert fe["volumes"] == ["./ui/nginx.conf.template:/etc/nginx/templates/nginx.conf.template:ro"]
+    template = "nginx.conf.template"
+    assert fe["volumes"] == [f"./ui/{template}:/etc/nginx/templates/{template}:ro,z"]
     for route in ("/admin/status", "/api/v1/consistence/status", "/core/status"):
         assert route in fe["healthcheck"]["test"][-1]
     assert "ui/nginx.conf.template" not in project(services="core").files

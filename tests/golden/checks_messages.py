@@ -25,10 +25,12 @@ from compreface_cli.checks.machine import Environment, Machine
 from compreface_cli.docker.image import Image
 from compreface_cli.docker.labels import LABEL_BUILD, LABEL_CALCULATOR, LABEL_DETECTOR
 from compreface_cli.facts import Facts
+from compreface_cli.facts.cgroup import Limits
 from compreface_cli.facts.database import Collection, DatabaseFacts, Lock
 from compreface_cli.facts.docker import Labelled, PullFact
 from compreface_cli.facts.gpu import Gpu, GpuFacts, ProbeFact
-from compreface_cli.facts.host import DiskFact, PortFact
+from compreface_cli.facts.host import DiskFact, Listener, PortFact
+from compreface_cli.facts.network import NetworkFacts
 from compreface_cli.facts.tls import TlsFacts
 from compreface_cli.plugin_table import UI_PLUGINS
 from tests.cli.build_files import catalogue
@@ -74,6 +76,7 @@ FACENET = {
     LABEL_CALCULATOR: "facenet.Calculator",
 }
 CORP = "corp/core:1"
+PROXY = {"https": "http://user:word@proxy.corp:3128"}
 PROCESS: dict[str, Any] = {"launcher": "process", "services": "core", "port": 3000}
 CUDA: dict[str, Any] = {"device": "cuda", "gpu_index": 0, "wheels": "cuda13"}
 PLACE = database.Place("x", "cf-x-compreface-postgres-db-1")
@@ -352,6 +355,75 @@ CASES: Final[Mapping[str, Case]] = {
         "ui", plugins=UI_PLUGINS[:2], origins={"plugins": "build mine"}
     ),
     "ui: without landmarks": _up("ui", plugins=UI_PLUGINS[1:]),
+    # What surrounds Docker and the engine
+    "compose: only version 1": _docker(
+        compose_version=None, compose_error="no plugin", compose_v1="1.29.2"
+    ),
+    "rootless: a low port": _up(
+        "rootless", replace(facts(docker=docker(rootless=True)), network=NetworkFacts()), port=80
+    ),
+    "rootless: no limits": _docker("rootless", no_limits=("memory", "processes")),
+    "doctor: rootless": _doctor("rootless", facts=facts(docker=docker(rootless=True))),
+    "doctor: user namespaces": _doctor(
+        "rootless", facts=facts(docker=docker(user_namespaces=True))
+    ),
+    "selinux: a bind mount": _up(
+        "selinux",
+        replace(facts(docker=docker(selinux=True)), network=NetworkFacts(selinux=True)),
+        OwnedResources(folder=FOLDER, bind_mounts=("./my:/data",)),
+    ),
+    "doctor: selinux": _doctor(
+        "selinux",
+        facts=replace(facts(docker=docker(selinux=True)), network=NetworkFacts(selinux=True)),
+    ),
+    "proxy: Docker lacks it": _up(
+        "proxy", replace(facts(docker=docker(images=())), network=NetworkFacts(proxies=PROXY))
+    ),
+    "proxy: the host lacks it": _up(
+        "proxy",
+        replace(facts(docker=docker(images=(), proxies=PROXY)), network=NetworkFacts()),
+    ),
+    "doctor: a proxy for localhost": _doctor(
+        "proxy",
+        facts=replace(facts(docker=docker(proxies=PROXY)), network=NetworkFacts(proxies=PROXY)),
+    ),
+    "doctor: a proxy": _doctor(
+        "proxy",
+        facts=replace(
+            facts(docker=docker(proxies=PROXY)),
+            network=NetworkFacts(proxies={**PROXY, "no": "localhost"}),
+        ),
+    ),
+    "port: refused by browsers": _up("port", port=6000),
+    "ipv6: the host has none": _up(
+        "ipv6", replace(facts(), network=NetworkFacts(ipv6=False)), bind="::1"
+    ),
+    "ipv6: another program at localhost": _up(
+        "ipv6",
+        replace(
+            _ports(
+                PortFact(
+                    "::1",
+                    8000,
+                    free=False,
+                    error="address already in use",
+                    listeners=(Listener("::1", 8000, 4711, "node"),),
+                )
+            ),
+            network=NetworkFacts(localhost=("::1", "127.0.0.1")),
+        ),
+    ),
+    "cgroup: too little of all": _up(
+        "cgroup", replace(facts(), containers_group=Limits(1_000_000_000, 0.5, 100))
+    ),
+    "doctor: cgroup": _doctor(
+        "cgroup", facts=replace(facts(), own_group=Limits(4_000_000_000, 2.0, 500))
+    ),
+    "password: a dollar": _up(
+        "password",
+        secrets={"postgres_password": "pa$word"},
+        origins={"postgres_password": "env file /srv/compreface/.env:3"},
+    ),
     "volume: another PostgreSQL": lambda _: volume_version.judge(
         "cf-x_postgres-data", "11", "exadel/compreface-postgres-db:1.2.0", "15"
     ),

@@ -12,7 +12,7 @@ from compreface_cli.data import migrate, recompute
 from compreface_cli.data.migration import finish, foresight, quality, rules, switch
 from compreface_cli.data.migration.quality import Quality
 from compreface_cli.data.migration.rules import Rules
-from compreface_cli.data.migration.tables import Run
+from compreface_cli.data.migration.tables import Run, Target
 from compreface_cli.engine.client import Refused
 from compreface_cli.errors import CfError
 from compreface_cli.instance.records import Record
@@ -93,6 +93,12 @@ def _not_all(_: Path) -> object:
         return _raised(switch._hold, None, 100, 3)(_)
 
 
+def _lengths(_: Path) -> object:
+    rows = [{"length": 192, "faces": 1}, {"length": 128, "faces": 99}]
+    target = Target("facenet.Calculator", ("facenet.Calculator",))
+    return _raised(switch._one_length, mock.Mock(rows=lambda query: rows), target)(_)
+
+
 def _busy(_: Path) -> object:
     scan = mock.Mock(side_effect=Refused(503, "503 Service Unavailable: Too many requests wait"))
     return _raised(recompute.faces, _client(scan=scan), b"", limit_s=0)(_)
@@ -130,6 +136,7 @@ CASES: Final[dict[str, Case]] = {
     "no-coefficients": _raised(migrate._coefficients, _client(status=dict)),
     "others-connected": _others,
     "not-all-there": _not_all,
+    "several-lengths": _lengths,
     "nothing-to-finish": _raised(finish._refuse, "mine", None),
     "finish-too-early": _raised(finish._refuse, "mine", _run("switched")),
     "finished": lambda _: "\n".join(

@@ -27,7 +27,7 @@ _ROW_BYTES = 120  # of a row and its index entries, beside the vector
 _SPARE = 1.2
 _WAL_BYTES = 1 << 30  # PostgreSQL's own default of max_wal_size
 _VALUES = 512  # numbers of an embedding, where nothing was computed
-_ROWS_A_SECOND = 8000.0  # of the switch; see docs/decisions/migration.md
+_ROWS_A_SECOND = 3000.0  # of the switch; see docs/decisions/migration.md
 _SWAP_S, _START_S = 6.0, 15.0  # a new engine takes over; a service of unknown start time
 
 

@@ -19,7 +19,7 @@ from compreface_cli.data.migration.tables import (
     texts,
 )
 from compreface_cli.docker.postgres import Session
-from compreface_cli.errors import CfError, ConflictError, DataRefusedError
+from compreface_cli.errors import CfError, ConflictError, DataRefusedError, UnhealthyError
 from compreface_cli.facts.contents import DEMO, FACES
 
 _LOCK_S = 30
@@ -93,6 +93,7 @@ def switch(session: Session, target: Target, by: Rules) -> Verdict:
     set_phase(session, "switched")
     left = sum(tally(session, target).values())
     _hold(session, before, left)
+    _one_length(session, target)
     session.execute("commit", timeout_s=_LIMIT_S)
     return verdict
 
@@ -206,4 +207,19 @@ def _hold(session: Session, before: int, left: int) -> None:
             f"the switch was undone: {left} faces of another calculator would be left, and "
             f"{now} of {before} faces would be there",
             hint="Nothing was changed. `cf data list` shows what is there.",
+        )
+
+
+def _one_length(session: Session, target: Target) -> None:
+    """Raise UnhealthyError for embeddings of several lengths, which no collection may have."""
+    rows = session.rows(
+        f"select cardinality(e.embedding) as length, count(*) as faces from {FACES}"
+        f" where e.calculator = any({texts(target.spellings)}) and not {DEMO} group by 1 order by 2"
+    )
+    lengths = {int(row["length"]): int(row["faces"]) for row in rows}
+    if len(lengths) > 1:
+        raise UnhealthyError(
+            f"the new engine gave embeddings of several lengths: {lengths}",
+            hint="Nothing was changed. `--finish` removes what it has computed.",
+            details={"lengths": lengths},
         )

@@ -1,4 +1,4 @@
-"""Stands in for the engine and misbehaves on demand: slow, crashing, hungry, or wrong."""
+"""Stands in for the engine and misbehaves on demand: slow, late, crashing, hungry, or wrong."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ class Handler(BaseHTTPRequestHandler):
         return
 
     def do_GET(self) -> None:
+        if BEHAVIOUR == "late":
+            time.sleep(1.5)
         if BEHAVIOUR == "unhealthy":
             self.answer(500, {"message": "500 Internal Server Error: no model"})
         elif self.path.startswith("/status"):
@@ -59,6 +61,20 @@ def main() -> None:
         print("loading the models", flush=True)
         print("the weights are not what they should be", file=sys.stderr, flush=True)
         sys.exit(3)
+    if BEHAVIOUR == "no-model":
+        print(
+            "compreface-engine: embedded.Calculator needs the model `mobilefacenet192`, but "
+            "/models/mobilefacenet192/model.json does not exist. Prepare it with "
+            "`python -m compreface_convert`.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(3)
+    if BEHAVIOUR == "sigill":
+        signal.signal(signal.SIGILL, signal.SIG_DFL)
+        if os.fork():  # as process 1 it would ignore the signal
+            sys.exit(128 + (os.wait()[1] & 0x7F))
+        os.kill(os.getpid(), signal.SIGILL)
     if BEHAVIOUR == "hungry":
         print("allocating without end", flush=True)
         hoard = []
