@@ -217,9 +217,12 @@ def _cut_off(record: Record, *, runs: bool) -> str:
 
 
 def start_command(record: Record) -> str:
-    """The `cf up` command that starts this instance: its build with the flags that changed it."""
+    """The `cf up` command that starts this instance: its build with the flags that changed it.
+
+    A database image that the environment chose goes before it: no other reads the data.
+    """
     from compreface_cli.builds.builds import RENAMED
-    from compreface_cli.config.settings_table import BUILD
+    from compreface_cli.config.settings_table import BUILD, BY_KEY
 
     origins = record.plan.get("origins", {})
     alone = record.plan.get("image_alone", False)
@@ -236,7 +239,13 @@ def start_command(record: Record) -> str:
             else:
                 for item in value if isinstance(value, list | tuple) else [value]:
                     words += [row.flag, str(item)]
-    return shlex.join(words)
+    stack = record.plan.get("stack") or {}
+    chosen = [
+        f"{BY_KEY[key].env}={shlex.quote(str(stack[key]))}"
+        for key in ("postgres_image", "postgres_version")
+        if key in stack and origins.get(key) == f"environment {BY_KEY[key].env}"
+    ]
+    return " ".join([*chosen, shlex.join(words)])
 
 
 def _says(record: Record, broken: ServiceState) -> str:

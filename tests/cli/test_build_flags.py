@@ -163,6 +163,25 @@ def test_an_instance_of_a_build_by_its_former_name_starts_under_its_own_name() -
     assert start_command(record) == "cf up buffalo-s --instance scrfd-w600k"
 
 
+@pytest.mark.parametrize(
+    ("key", "variable", "value"),
+    [
+        ("postgres_version", "CF_POSTGRES_VERSION", "15.2"),
+        ("postgres_image", "CF_POSTGRES_IMAGE", "postgres:15"),
+    ],
+)
+def test_an_instance_starts_with_the_database_image_that_the_environment_chose(
+    key: str, variable: str, value: str
+) -> None:
+    def command(origin: str) -> str:
+        plan = {"stack": {key: value}, "origins": {key: origin}}
+        return start_command(Record("mine", "embedded", "", "full", "stopped", "", plan=plan))
+
+    alone = "cf up embedded --instance mine"
+    assert command(f"environment {variable}") == f"{variable}={value} {alone}"
+    assert command("default") == alone
+
+
 @pytest.mark.parametrize("flags", [(), ("--gpu",), *FLAGS])
 @pytest.mark.parametrize("build", ["embedded", "own files/mine.yaml"])
 def test_the_command_that_starts_an_instance_again_has_its_flags(
