@@ -48,9 +48,16 @@ def run(request: Request, out: Output) -> Done:
     if request.output == "-":
         return Done(to_stdout(request, out))
     kind = _protection(request)
+    target = Path(request.output) if request.output else None
+    is_folder = target is not None and (target.is_dir() or str(request.output).endswith(os.sep))
+    if request.keep is not None and target is not None and not is_folder:
+        raise UsageError(
+            f"--keep is for the backups in a folder, and {target} is none",
+            hint=f"To have it made: -o {target}{os.sep}",
+        )
     with _place(name) as place:
-        target = Path(request.output) if request.output else None
-        if target is not None and target.is_dir():
+        if target is not None and is_folder:
+            backup_file.private(target)
             target = target / backup_file.default(name, kind.suffix, target).name
         made = backup.backup(place, out, target=target, force=request.force, protection=kind)
         if request.keep is None or made.path is None:

@@ -49,13 +49,17 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What was removed, or would be; `backup`: the archive, "" without one."""
+    """What was removed, or would be; `backup`: the archive, "" without one.
+
+    `backs_up`: a dry run that would write a backup first.
+    """
 
     instance: str
     change: str  # "deleted", "dry run"
     held: Held | None  # None: there was no volume any more
     removed: tuple[Thing, ...]
     backup: str = ""
+    backs_up: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         held = self.held
@@ -65,6 +69,7 @@ class Deleted:
             "change": self.change,
             "held": {name: getattr(held, name) for name in names} if held else None,
             "backup": self.backup,
+            "backs_up": self.backs_up,
             "removed": [thing.row() for thing in self.removed],
         }
 
@@ -98,7 +103,8 @@ def delete(
             held = _held(place) if place else None
             listed = tuple(_things(record, place))
         if dry_run:
-            return Deleted(name, "dry run", held, listed)
+            first = with_backup and place is not None and not goes_on
+            return Deleted(name, "dry run", held, listed, backs_up=first)
         out.note(f"To be removed of '{name}':")
         for line in (*([held.words] if held else []), *things.lines(listed)):
             out.note(line)

@@ -112,6 +112,9 @@ def restore(
         name = instance or backup.manifest.instance
         done = Restored(backup.manifest, backup.sums.sha256, backup.sums.bytes, name)
         if dry_run:
+            left = bool(instance) and restoring.is_of(running.instances().load(name))
+            if instance and not left:
+                _refuse_known(name)
             return done
         if not name:
             raise UsageError(
@@ -156,11 +159,19 @@ def _clear(name: str, out: Output) -> None:
         restoring.drop(record)
 
 
+def _refuse_known(name: str) -> None:
+    if running.record_of(name) is not None:
+        raise ConflictError(
+            f"there is an instance '{name}'",
+            hint=f"Choose another name: --instance {name}-restored",
+            details={"instance": name},
+        )
+
+
 def _refuse_existing(name: str, plan: Plan) -> None:
+    _refuse_known(name)
     other = f"Choose another name: --instance {name}-restored"
     details = {"instance": name, "volume": plan.volume}
-    if running.record_of(name) is not None:
-        raise ConflictError(f"there is an instance '{name}'", hint=other, details=details)
     if client.find("volumes", plan.volume, doing="look up the volume") is not None:
         raise ConflictError(
             f"the volume {plan.volume} exists, and a backup is restored into a new one only",

@@ -14,10 +14,10 @@ from compreface_cli.instance.records import Record
 def refuse_half(record: Record | None) -> None:
     """Raise ConflictError where an adoption or a release was cut off: it comes first."""
     if record is not None and kept.half(record):
-        again = "cf release" if kept.of(record).state == "releasing" else "cf adopt"  # type: ignore[union-attr]
+        again = kept.cut_off_command(record)
         raise ConflictError(
             f"instance '{record.name}': an earlier `{again}` was cut off",
-            hint=f"{kept.cut_off_words(record)}.",
+            hint=f"Run it again{kept.ways_on(record)}.",
             details={"instance": record.name},
         )
 

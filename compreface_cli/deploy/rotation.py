@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths, settings
-from compreface_cli.deploy import running, unfinished
+from compreface_cli.deploy import adoption, running, unfinished
 from compreface_cli.engine import known_answer
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError, UnhealthyError
 from compreface_cli.instance.records import Record
@@ -68,6 +68,7 @@ def rotate(
     command = f"cf secrets rotate {name} --database"
     with interruptible(), store.lock(name, command):
         record = running.pick(name, only_running=False)
+        adoption.refuse_half(record)
         _refuse_setting()
         folder = paths.project_dir(name)
         place = _place(record)

@@ -74,14 +74,23 @@ def half(record: Record | None) -> bool:
     return adopted is not None and adopted.half
 
 
-def cut_off_words(record: Record) -> str:
-    """That it was cut off, with the commands that put it right."""
+def cut_off_command(record: Record) -> str:
+    """The command that was cut off, which also puts it right."""
     adopted = of(record)
     assert adopted is not None  # noqa: S101 - of half
-    began = f"cf adopt {shlex.quote(adopted.argument)}"
     if adopted.state == "releasing":
-        return f"`cf release {record.name}` was cut off; run it again"
-    return (
-        f"`{began}` was cut off; run it again, or give back what was there: "
-        f"`cf release {record.name}`"
-    )
+        return f"cf release {record.name}"
+    return f"cf adopt {shlex.quote(adopted.argument)}"
+
+
+def ways_on(record: Record) -> str:
+    """What to do about it, beside running that command again; "" if there is nothing else."""
+    adopted = of(record)
+    if adopted is None or adopted.state == "releasing":
+        return ""
+    return f", or give back what was there: `cf release {record.name}`"
+
+
+def cut_off_words(record: Record) -> str:
+    """That it was cut off, with the commands that put it right."""
+    return f"`{cut_off_command(record)}` was cut off; run it again{ways_on(record)}"

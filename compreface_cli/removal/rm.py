@@ -103,6 +103,7 @@ def down_with_volumes(
     The name must be confirmed before anything stops. Run again, it continues an interrupted run.
     """
     name = running.pick(name, only_running=True, command="cf down").name
+    adoption.refuse_half(_record(name))
     if volumes:
         adoption.refuse_removal(_record(name))
     with out.waiting("Looking for what belongs to it"):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from compreface_cli.data import backup_file, kept, schedule
-from compreface_cli.errors import CfError, ConflictError
+from compreface_cli.data import backup_file, backup_run, kept, schedule
+from compreface_cli.errors import CfError, ConflictError, UsageError
 from compreface_cli.facts.places import Place
 from compreface_cli.terminal.output import Output
 from tests.cli.backups import made_backup
@@ -141,3 +141,10 @@ def test_systemd_takes_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         check=False,
     )
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_keep_is_refused_for_a_file_and_leaves_nothing(tmp_path: Path) -> None:
+    request = backup_run.Request("demo", str(tmp_path / "faces"), keep=2)
+    with pytest.raises(UsageError):
+        backup_run.run(request, OUT)
+    assert list(tmp_path.iterdir()) == []

@@ -218,6 +218,9 @@ CASES: Final[Mapping[str, Case]] = {
     "backup: a terminal": _terminal,
     "backup: its reader has left": _gone,
     "backup: stdout and --keep": lambda _: backup_run.to_stdout(replace(_REQUEST, keep=3), _QUIET),
+    "backup: a file and --keep": lambda folder: backup_run.run(
+        replace(_REQUEST, output=str(folder / "faces"), keep=3), _QUIET
+    ),
     "schedule: of another kind": lambda _: backup_run.scheduled(_REQUEST, "at"),
     "schedule: into a file": lambda _: backup_run.scheduled(_REQUEST, "cron"),
     "schedule: a passphrase is asked for": lambda _: backup_run.scheduled(

@@ -26,8 +26,8 @@ def run(
             "--output",
             "-o",
             metavar="FILE|FOLDER|-",
-            help="File to write, folder for a new one, or - for stdout; by default a new one below "
-            "cf's data folder.",
+            help="File to write, folder for a new one (made if it ends in /), or - for stdout; by "
+            "default a new one below cf's data folder.",
             show_default=False,
         ),
     ] = None,

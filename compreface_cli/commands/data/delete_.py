@@ -63,6 +63,8 @@ def _draw(deleted: Deleted, console: Console) -> None:
         text = ["cf data delete would remove (nothing was changed):"]
         text += [deleted.held.words] if deleted.held else []
         text += things.lines(deleted.removed)
+        first = "a backup would be written first" if deleted.backs_up else "no backup is written"
+        text.append(f"{first} (--no-backup leaves it out)" if deleted.backs_up else first)
     else:
         text = [f"'{deleted.instance}' is removed"]
         if deleted.backup:
