@@ -84,7 +84,7 @@ class Change:
         with self.place.opened() as server:
             self.schema = put_back.change_sets(server)
             self.backup = str(backup(self.place, self.out, server=server).path)
-        record.backed_up(self.backup, schema=list(self.schema))
+        record.backed_up(self.backup, schema=list(self.schema), command=self.command)
         undo.push("the database", self._data_back)
         keep_engine(self.record)
 
@@ -163,7 +163,7 @@ def ready(name: str, out: Output, *, dry_run: bool) -> Record:
     else:
         recovered(record, out)
         record = running.pick(name, only_running=False)
-        record = unfinished.settle(name, record, out) or record
+        record = unfinished.settle(name, record, out, must_run=True) or record
     refuse_others(record)
     return record
 

@@ -72,9 +72,13 @@ def unchanged(
 ) -> Unchanged | None:
     """The running instance if it matches the plan and answers correctly, else None.
 
-    `restored`: it was just started, so wait until it is ready.
+    `restored`: it was just started, so wait until it is ready, unless a part of it did not start.
     """
     wanted = wanted_as(plan, old, options)
+    if wanted is not None and restored:
+        known = running.deployment(old)
+        services = running.launcher(known.launcher).services(known)
+        restored = all(running.alive([service]) for service in services)
     if wanted is None or not (restored or running.health(old, busy=False).answers):
         return None
     known = running.deployment(old)

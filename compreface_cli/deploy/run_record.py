@@ -38,6 +38,7 @@ class RunRecord:
             engine_env=old.engine_env if old else "",
             adopted=old.adopted if old else {},
             command=command or f"cf up {plan.build}",
+            task=old.task if old else {},
             images=old.images if old else {},
             history=old.history if old else [],
         )

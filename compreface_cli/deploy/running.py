@@ -211,7 +211,8 @@ def _cut_off(record: Record, *, runs: bool) -> str:
     now = f"; {record.build} answers" if runs else ""
     # What only that command can go on with, such as `cf upgrade`.
     own = record.command and not record.command.startswith(("cf up ", "cf restart ", "cf down "))
-    again = record.command if own else start_command(record)
+    going_on = str(record.task.get("command") or "")  # another command was cut off since
+    again = going_on or (record.command if own else start_command(record))
     ways = f"`{again}` puts that right, `cf down {record.name}` stops what is left"
     return f"`{record.command or 'cf up'}` was cut off before its end{now}. {ways}"
 

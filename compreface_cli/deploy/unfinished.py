@@ -106,13 +106,19 @@ def foresee(record: Record | None) -> Record | None:
 
 
 def settle(
-    name: str, record: Record | None, out: Output, *, timeout_s: float = STOP_TIMEOUT_S
+    name: str,
+    record: Record | None,
+    out: Output,
+    *,
+    timeout_s: float = STOP_TIMEOUT_S,
+    must_run: bool = False,
 ) -> Record | None:
     """Put right what a run of `cf` that was cut off has left; says what that is.
 
     To be called with the instance's lock held. `record`: as `running.record_of(name)` has it.
     Returns the record as it then is: of the previous instance, or of a stopped one whose volume is
-    here, or None.
+    here, or None. A previous instance that does not start is a warning; with `must_run` its
+    error is raised, and the record stays unfinished.
     """
     from compreface_cli.deploy import project_folder, rotation
 
@@ -147,7 +153,12 @@ def settle(
             launcher.remove(known)
     if before is None or not goes_on:
         return ended(_before(record))
-    _bring_back(before, record, out)
+    fault = _bring_back(before, record, out)
+    if fault is not None:
+        # It may be what `up` is about to replace; or a migration has changed the faces by now.
+        out.warning(f"the previous instance does not start: {fault.message}")
+        if must_run:
+            raise fault
     # What its command needs to go on stays, since the previous instance may not have started.
     settled = _before(record)
     store.save(settled)
@@ -227,11 +238,12 @@ def _shared(known: Deployment, before: Record | None) -> bool:
     return known.launcher == other.launcher == "compose"
 
 
-def _bring_back(before: Record, record: Record, out: Output) -> None:
+def _bring_back(before: Record, record: Record, out: Output) -> CfError | None:
+    """Start the previous instance again; returns why it does not start."""
     known = running.deployment(before)
     replacing = running.deployment(record) if _shared(known, record) else None
     if known.launcher == "process" and not Path(known.data["folder"]).is_dir():
-        return
+        return None
     launcher = running.launcher(known.launcher)
     launcher.tidy(known, record.touched)
     try:
@@ -241,8 +253,8 @@ def _bring_back(before: Record, record: Record, out: Output) -> None:
             takeover.swap(known, answer, out, limit_s=running.TIMEOUT_S[known.launcher])
         launcher.start(known, out.note, replacing=replacing)
     except (UnhealthyError, DataRefusedError) as error:
-        # It may be what `up` is about to replace; or a migration has changed the faces by now.
-        out.warning(f"the previous instance does not start: {error.message}")
+        return error
+    return None
 
 
 def _another_engine(known: Deployment) -> bool:
