@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from compreface_cli.checks import cpu, log_engine, log_java, log_nginx, log_postgres
-from compreface_cli.checks.log_row import CRASHED, OUT_OF_MEMORY, Row
+from compreface_cli.checks.log_row import CRASHED, KILLED, OUT_OF_MEMORY, Row
 from compreface_cli.errors import CfError, UnhealthyError
 from compreface_cli.topics import Topic
 
@@ -19,6 +19,7 @@ _OF: Mapping[str, Sequence[Row]] = {
     "postgres": log_postgres.ROWS,
 }
 SERVICES = tuple(_OF)
+_KILLED = 137
 _ENDS: Mapping[int, tuple[Topic, str]] = {
     132: (cpu.LACKS, "this CPU lacks an instruction"),
     137: (OUT_OF_MEMORY, "it was killed, mostly for want of memory"),
@@ -59,6 +60,8 @@ def reason(
         row = known(service, line)
         if row is not None and row.fatal:
             return Reason(row.topic, row.says, line.strip(), row.error)
+    if exit_code == _KILLED and service != "core":  # only the engine has a limit of its own
+        return Reason(KILLED, "it was killed")
     if exit_code in _ENDS:
         topic, says = _ENDS[exit_code]
         return Reason(topic, says)

@@ -21,6 +21,19 @@ OUT_OF_MEMORY = Topic(
     ),
 )
 
+KILLED = Topic(
+    "service-killed",
+    means="A service was killed (SIGKILL, exit code 137), and the kernel does not say that it was "
+    "for want of memory.",
+    why="Somebody ended it, `docker kill` for instance, or the machine had no memory left. A "
+    "PostgreSQL that was killed recovers at its next start; nothing that it had confirmed is lost.",
+    see="`dmesg | grep -i oom`, and `docker events --since 1h --filter event=kill`.",
+    ways=(
+        "Start it again: `cf restart INSTANCE`.",
+        "If it is killed again, stop other programs on the machine, or use a larger one.",
+    ),
+)
+
 DISK_FULL = Topic(
     "service-disk-full",
     means="A service could not write a file, since its disk is full.",

@@ -363,7 +363,8 @@ class Printed:
     printed, so that nobody takes a part for the whole.
     """
 
-    def __init__(self, child: Popen[bytes], errors: IO[bytes], doing: str) -> None:
+    def __init__(self, server: Server, child: Popen[bytes], errors: IO[bytes], doing: str) -> None:
+        self._server = server
         self._child = child
         self._errors = errors
         self._doing = doing
@@ -378,7 +379,7 @@ class Printed:
     def check(self) -> None:
         """Wait for the program's end; raises a CfError if it failed."""
         if code := self._child.wait():
-            raise cli.failure(self._doing, _tail(self._errors), code=code)
+            raise _failure(self._server, self._doing, self._errors, code)
 
 
 @contextmanager
@@ -392,7 +393,7 @@ def program(server: Server, *arguments: str, doing: str) -> Iterator[Printed]:
         tempfile.TemporaryFile() as errors,
         cli.process(*words, doing=doing, errors=errors) as child,
     ):
-        printed = Printed(child, errors, doing)
+        printed = Printed(server, child, errors, doing)
         yield printed
         while printed.read(_READ_BYTES):
             pass
@@ -417,7 +418,22 @@ def fed(server: Server, *arguments: str, doing: str) -> Iterator[IO[bytes]]:
                 pass  # it has ended, and its stderr has the reason
             code = child.wait()
         if code:
-            raise cli.failure(doing, _tail(errors), code=code)
+            raise _failure(server, doing, errors, code)
+
+
+def _failure(server: Server, doing: str, errors: IO[bytes], code: int) -> CfError:
+    """Why a program in the container failed: that has ended, or what the program says."""
+    try:
+        row = client.find("containers", server.container, "json")
+    except CfError:
+        return cli.failure(doing, _tail(errors), code=code)
+    if row is not None and row["State"]["Running"]:
+        return cli.failure(doing, _tail(errors), code=code)
+    return QueryError(
+        f"{doing}: the container of its database has ended meanwhile",
+        hint="`cf status` says why. Then run the same command again.",
+        details={"container": server.container, "exit_code": code},
+    )
 
 
 def literal(text: str) -> str:

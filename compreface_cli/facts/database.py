@@ -11,6 +11,7 @@ from typing import Any
 from compreface_cli.docker import cli
 from compreface_cli.errors import CfError
 
+_SILENT = "no answer"
 LOOK_S = 20.0  # timeout of a query; a healthy database answers in a tenth of a second
 STATEMENT_S = 4  # timeout of each statement in it; counting faces reads their whole table
 REST_S = 90.0  # timeout for a stopped database, which may have to be recovered first
@@ -143,6 +144,7 @@ class DatabaseFacts:
     collections: tuple[Collection, ...] | None = None
     lock: Lock | None = None
     sessions: int | None = None  # of other programs
+    silent: bool = False  # it gave no answer in time
     old: bool = False  # the schema of a CompreFace before 0.6
     changes: tuple[str, ...] | None = None  # of the schema, in order; None: not known
     # Only of a database at rest: who may log in, with the digest of each password; None: not read.
@@ -169,7 +171,9 @@ class DataFolder:
 def look(container: str, *, timeout_s: float = LOOK_S) -> DatabaseFacts:
     """Query the database that runs in the container; a failure is in `error`."""
     output, error = _docker("exec", container, "sh", "-c", _LOOK, timeout_s=timeout_s)
-    return DatabaseFacts(error=error) if error else read(output)
+    if error:
+        return DatabaseFacts(error=error, silent=error.startswith(_SILENT))
+    return read(output)
 
 
 def at_rest(volume: str, image: str, database: str) -> DatabaseFacts:
@@ -327,5 +331,5 @@ def _docker(*arguments: str, timeout_s: float) -> tuple[str, str]:
         return cli.run(*arguments, doing="ask the database", timeout_s=timeout_s), ""
     except CfError as failed:
         if failed.details.get("timed_out"):
-            return "", f"no answer within {timeout_s:g} s"
+            return "", f"{_SILENT} within {timeout_s:g} s"
         return "", _line("\n".join(failed.details.get("output", ()))) or failed.message

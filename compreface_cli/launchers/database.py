@@ -38,6 +38,7 @@ _DATA = "/var/lib/postgresql/data"
 _POLL_S = 0.2
 _STARTS = 3  # a server that has ended so often will not start
 _SILENT_S = 3.0
+_BUSY_S = 120.0  # the second time: an unknown schema may be too new for the services
 _LOCK_WAIT_S = 300.0  # Liquibase itself gives up after five minutes
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12}")
 
@@ -146,6 +147,15 @@ class _Database:
         container = self.container()
         if container is None:
             return  # removed meanwhile: Compose will report it
+        if contents.silent:
+            contents = facts.look(container.id, timeout_s=_BUSY_S)
+        if contents.silent:
+            raise UnhealthyError(
+                f"the database of the volume {self.volume} does not say what it holds: "
+                f"{contents.error}. No service was started on it",
+                hint="Run the command again when the machine is less busy.",
+                topic=checks.UNREAD,
+            )
         self._judge(container, contents)
         began, reported = time.monotonic(), False
         while contents.lock is not None and not self._freed(

@@ -59,6 +59,15 @@ def test_the_kernels_word_counts_more_than_the_log_and_the_log_more_than_the_exi
     assert reason("core", ["nothing known"], exit_code=3) is None
 
 
+def test_a_service_without_a_limit_of_its_own_was_killed_and_not_for_memory() -> None:
+    killed = reason("postgres", [], exit_code=137)
+    assert killed is not None
+    assert killed.topic.id == "service-killed"
+    hungry = reason("postgres", [], exit_code=137, out_of_memory=True)
+    assert hungry is not None
+    assert hungry.topic.id == "service-out-of-memory"
+
+
 def test_the_latest_line_that_ends_a_service_counts() -> None:
     lines = [
         "FileNotFoundError: [Errno 2] No such file or directory: 'x'",

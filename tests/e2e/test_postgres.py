@@ -167,6 +167,25 @@ def test_what_a_failed_program_has_printed_does_not_look_whole(
         read_to_its_end(server)
 
 
+def test_a_database_that_is_killed_under_a_program_is_named(
+    docker: Docker, image: str, volume: str
+) -> None:
+    with running(docker, image, volume) as container:
+        server = postgres.of_container(container)
+        with pytest.raises(QueryError) as failed:
+            killed(docker, server)
+        assert failed.value.details["container"] == server.container
+        docker("rm", "--force", container)
+
+
+def killed(docker: Docker, server: postgres.Server) -> None:
+    with program(server, "sh", "-c", "echo x; exec sleep 321", doing="dump") as stream:
+        stream.read(1)
+        docker("kill", server.container)
+        while stream.read(3):
+            pass
+
+
 def read_to_its_end(server: postgres.Server) -> None:
     with program(server, "sh", "-c", "echo part; exit 3", doing="dump") as stream:
         while stream.read(3):

@@ -224,6 +224,13 @@ def _not_freed(work: database._Database) -> object:
         return work.admit(seen)  # type: ignore[func-returns-value]
 
 
+def _silent(work: database._Database) -> object:
+    seen = DatabaseFacts(error="no answer within 20 s", silent=True)
+    again = DatabaseFacts(error="no answer within 120 s", silent=True)
+    with mock.patch("compreface_cli.facts.database.look", return_value=again):
+        return work.admit(seen)  # type: ignore[func-returns-value]
+
+
 def _shared(work: database._Database) -> object:
     found = work.container()
     assert found is not None
@@ -314,5 +321,6 @@ CASES: Final[Mapping[str, Case]] = {
     "database: it does not come up": _database(lambda work: work.wait(anew=None), restarts=3),
     "database: locked": _database(_locked, Status="running"),
     "database: a lock that is not freed": _database(_not_freed, Status="running"),
+    "database: it gives no answer": _database(_silent, Status="running"),
     "database: a shared volume": _database(_shared, Status="running"),
 }
