@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compreface_cli.checks import database, volume_version
+from compreface_cli.checks import database, existing_data
 from compreface_cli.checks.log_row import DISK_FULL, OUT_OF_MEMORY, WRONG_ARCHITECTURE, Row
 from compreface_cli.topics import Topic
 
@@ -107,7 +107,7 @@ STARTING = Topic(
 
 ROWS: tuple[Row, ...] = (
     Row(
-        volume_version.OTHER,
+        existing_data.VERSION,
         _DATABASE,
         r"database files are incompatible with server|was initialized by PostgreSQL version",
         "its volume belongs to another major version of PostgreSQL",

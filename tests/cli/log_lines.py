@@ -319,13 +319,13 @@ LINES: tuple[tuple[str, str, str], ...] = (
     (
         "postgres",
         "2026-11-30 21:55:52.556 UTC [1] FATAL:  database files are incompatible with server",
-        "volume-other-postgres",
+        "volume-postgres-version",
     ),
     (
         "postgres",
         "2026-11-30 21:55:52.556 UTC [1] DETAIL:  The data directory was initialized by "
         "PostgreSQL version 15, which is not compatible with this version 11.5.",
-        "volume-other-postgres",
+        "volume-postgres-version",
     ),
     (
         "postgres",

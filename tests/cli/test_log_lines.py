@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from compreface_cli.checks import log_messages, volume_version
+from compreface_cli.checks import log_messages
 from compreface_cli.checks.log_messages import Notes, known, reason
 from compreface_cli.deploy import log_lines, reasons
 from compreface_cli.errors import ConflictError, UnhealthyError, UsageError
@@ -146,13 +146,3 @@ def test_a_service_that_ends_again_and_again_is_told_from_one_that_did_once(
     service: ServiceState, loops: bool
 ) -> None:
     assert reasons.crash_loops(service, NOW) is loops
-
-
-def test_a_volume_of_another_major_version_is_refused_and_an_unknown_one_is_not() -> None:
-    refused = volume_version.judge("v", "11", "image", "15")
-    assert refused is not None
-    assert (refused.id, refused.code) == ("volume-other-postgres", 4)
-    assert_named(refused.message, "v", "11", "image", "15")
-    assert volume_version.judge("v", "15", "image", "15") is None
-    assert volume_version.judge("v", "", "image", "15") is None
-    assert volume_version.judge("v", "11", "image", "") is None

@@ -18,7 +18,6 @@ from compreface_cli.checks import (
     model_files,
     tls,
     ui_routes,
-    volume_version,
 )
 from compreface_cli.checks.base import Finding, OtherInstance, OwnedResources
 from compreface_cli.checks.machine import Environment, Machine
@@ -423,9 +422,6 @@ CASES: Final[Mapping[str, Case]] = {
         "password",
         secrets={"postgres_password": "pa$word"},
         origins={"postgres_password": "env file /srv/compreface/.env:3"},
-    ),
-    "volume: another PostgreSQL": lambda _: volume_version.judge(
-        "cf-x_postgres-data", "11", "exadel/compreface-postgres-db:1.2.0", "15"
     ),
     "ui: answers": lambda _: ui_routes.judge("x", "http://127.0.0.1:8000", {}),
     "ui: one route silent": lambda _: ui_routes.judge(
