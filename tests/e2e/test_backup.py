@@ -268,14 +268,15 @@ def test_a_restore_that_is_killed_is_named_and_done_again(
     docker: Docker, ours: Cf, instance: str, backup: Path, upstream: Upstream, tmp_path: Path
 ) -> None:
     command = ("data", "restore", str(backup), "--instance", instance)
-    for wait in ("restoring", "volume"):
+    for wait in ("volume", "restoring"):  # what the first leaves, the second removes
         with (tmp_path / "said").open("w+") as said:
             child = ours.start(*command, output=said)
             if wait == "volume":
                 wait_until(lambda: bool(docker.things_of(f"cf-{instance}")))
             else:
                 wait_until(lambda: "restoring" in (tmp_path / "said").read_text())
-            # Another one at the same time is refused by name.
+            # It must not end before it is killed. Another one at the same time is refused by name.
+            child.send_signal(signal.SIGSTOP)
             second = ours.run(*command, "--json")
             assert json.loads(second.stdout)["error"]["details"]["instance"] == instance
             assert second.returncode == 4
