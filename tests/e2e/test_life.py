@@ -298,7 +298,7 @@ def test_whatever_happens_the_data_is_what_the_model_says(world: World) -> None:
     exploring = not settings().derandomize
     # The first examples are the simplest there are.
     steps = settings(
-        max_examples=20 if exploring else 4,
+        max_examples=20 if exploring else 2,
         stateful_step_count=30 if exploring else 8,
         suppress_health_check=list(HealthCheck),
     )
