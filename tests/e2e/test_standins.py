@@ -70,7 +70,7 @@ def running(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     cf = Cf(tmp_path_factory.mktemp("standins"))
-    cf.environment |= stack
+    cf.environment |= {**stack, "CF_OPEN_ROUTES": "true"}  # as upstream's own nginx
     instance, port = f"e2e-{uuid.uuid4().hex[:8]}", free_port()
     ports = ("--port", str(port), "--core-port", str(free_port()))
     try:
