@@ -405,3 +405,12 @@ def test_a_port_that_docker_holds_for_no_container_is_freed_by_a_restart_of_dock
     silent = facts(host=proxy, docker=None)
     row = only("port", "fail", checks.preflight(plan(launcher="process", services="core"), silent))
     assert "Restart Docker" not in row.hint
+
+
+def test_an_engine_beside_needs_neither_ports_nor_the_volume_of_what_runs() -> None:
+    seen = facts(host=ports(held(8000)))
+    refused = checks.preflight(plan(), seen)
+    assert {row.check for row in refused if row.level == "fail"} == {"port"}
+    beside = checks.beside(plan(), seen, OwnedResources())
+    assert beside
+    assert not [row for row in beside if row.level == "fail"]

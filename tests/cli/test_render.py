@@ -347,3 +347,10 @@ class TestTemplatesThatAreWrong:
         with pytest.raises(CfError) as caught:
             project()
         assert caught.type is CfError
+
+
+def test_the_hash_of_a_file_is_empty_where_it_cannot_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "cert.pem"
+    assert target.hash_of(str(file)) == ""
+    file.write_bytes(b"certificate")
+    assert target.hash_of(str(file)) == hashlib.sha256(b"certificate").hexdigest()
