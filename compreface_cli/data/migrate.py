@@ -70,7 +70,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What a run has done; `change`: "dry run", "migrated", "returned" or "completed"."""
+    """What a run has done.
+
+    `change`: "dry run", "migrated", "returned", "completed", or "already migrated": nothing.
+    """
 
     instance: str
     change: str
@@ -105,6 +108,9 @@ def migrate(name: str, to: str | None, out: Output, options: Options, *, back: b
         if before is not None and before.phase == "computing" and to is None:
             back = back or before.back
             options = replace(options, rules=options.rules.over(before.rules))
+        if before is not None and before.phase == "done" and not before.back and not back:
+            if to is not None and _absolute(to) == before.build:
+                return Migrated(name, "already migrated")  # by a run that was killed as it ended
         wanted = _wanted(record, before, to, out, options, back=back)
         run = _Migration(record, before, *wanted, out, options, back)
         try:
@@ -146,7 +152,7 @@ def _wanted(
         plan = same_settings.with_build_of(record, former, out)
         return plan, _named(former.plan, former.build)
     if before is not None and before.phase == "done" and not before.back:
-        if to is None or to == before.build:
+        if to is None:
             raise ConflictError(
                 f"'{name}' is migrated to {before.build} already",
                 hint=f"`cf data migrate {name} --finish` removes the old embeddings, "
@@ -163,10 +169,14 @@ def _wanted(
                 "the build to migrate to is missing", hint=f"cf data migrate {name} --to BUILD"
             )
         to = before.build
-    if "/" in to or to.endswith((".yaml", ".yml")):
-        to = str(Path(to).absolute())  # whoever goes on with it may be in another folder
-    plan = same_settings.with_build(record, to, accept_licence=options.accept_licence)
+    plan = same_settings.with_build(record, _absolute(to), accept_licence=options.accept_licence)
     return plan, plan.origins.get("build", plan.build)
+
+
+def _absolute(build: str) -> str:
+    """A build's name as it is, and the whole path of its file: it may be read in another folder."""
+    is_file = "/" in build or build.endswith((".yaml", ".yml"))
+    return str(Path(build).absolute()) if is_file else build
 
 
 def _named(plan: Mapping[str, Any], build: str) -> str:

@@ -44,6 +44,7 @@ from tests.golden import (
 _FAULTS = (AssertionError, AttributeError, KeyError, NameError, TypeError)
 FOLDER = Path(__file__).parent / "messages"
 _VARIES: Final = {
+    r"on \d{4}-\d\d-\d\d; the file": "on DATE; the file",
     r"127\.0\.0\.1:[3-6]\d{4}": "127.0.0.1:PORT",  # of a server of the case's own
     r"at 0x[0-9a-f]+": "at 0x",  # of a Python object
     r"since 20\d\d-[-0-9T:+.]+": "since THEN",

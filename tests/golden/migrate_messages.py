@@ -125,7 +125,7 @@ CASES: Final[dict[str, Case]] = {
     "does-not-run": _wanted(None, "facenet", phase="stopped"),
     "no-build": _wanted(None, None),
     "nothing-to-return-to": _wanted(None, None, back=True),
-    "migrated-already": _wanted(_run("done"), "facenet"),
+    "migrated-already": _wanted(_run("done"), None),
     "not-finished": _wanted(_run("done"), "sface"),
     "switch-not-complete": _raised(
         migrate._completed, RUNS, _run("switched"), "sface", False, OUT, BY

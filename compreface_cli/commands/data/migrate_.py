@@ -184,6 +184,8 @@ def _lines(done: Migrated) -> list[str]:
     name = done.instance
     if done.change == "dry run":
         return [f"cf data migrate {name}: this is the plan (no data were changed)"]
+    if done.change == "already migrated":
+        return [f"'{name}' is migrated to that build already; `--back` returns, `--finish` ends it"]
     build = done.result.plan.build if done.result else ""
     text = [f"'{name}' runs {build} with all faces migrated to it"]
     if done.verdict is not None:
