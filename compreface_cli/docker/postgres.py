@@ -52,7 +52,7 @@ read -r go <&3 || exit 0
 postgres -D "$data" -c listen_addresses= -c lc_messages=C & server=$!
 trap 'kill -INT "$server"' TERM INT
 (cat <&3 >/dev/null; kill -INT "$server") 2>/dev/null &
-while kill -0 "$server" 2>/dev/null; do wait "$server"; code=$?; done
+while wait "$server"; code=$?; kill -0 "$server" 2>/dev/null; do :; done
 exit "$code"
 """
 _ERROR = re.compile(r"^(?:psql:.*?: )?(?:ERROR|FATAL|PANIC):\s+(?:([0-9A-Z]{5}): )?(.*)", re.M)

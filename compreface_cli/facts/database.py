@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compreface_cli.docker import cli
+from compreface_cli.docker.labels import LABEL_AT_REST
 from compreface_cli.errors import CfError
 
 _SILENT = "no answer"
@@ -184,6 +185,7 @@ def at_rest(volume: str, image: str, database: str) -> DatabaseFacts:
     """
     output, error = _docker(
         *("run", "--rm", "--pull=never", "--network=none", "--user=postgres", "--entrypoint=sh"),
+        f"--label={LABEL_AT_REST}={volume}",
         *(f"--volume={volume}:/var/lib/postgresql/data", image, "-c", _REST, database),
         timeout_s=REST_S,
     )
@@ -210,6 +212,7 @@ def folder_of(volume: str, image: str) -> DataFolder:
     """The data files in a volume, mounted read-only; `image` is the database's."""
     output, error = _docker(
         *("run", "--rm", "--pull=never", "--network=none", "--entrypoint=sh"),
+        f"--label={LABEL_AT_REST}={volume}",
         *(f"--volume={volume}:/var/lib/postgresql/data:ro", image, "-c", _FILES),
         timeout_s=REST_S,
     )

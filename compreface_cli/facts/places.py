@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from compreface_cli.config import paths, settings
 from compreface_cli.docker import client, containers, postgres
 from compreface_cli.docker.containers import Container
-from compreface_cli.docker.labels import LABEL_INSTANCE, PROJECT, VOLUME
+from compreface_cli.docker.labels import LABEL_AT_REST, LABEL_INSTANCE, PROJECT, VOLUME
 from compreface_cli.docker.postgres import DATA, Server
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts import volume_image
@@ -174,6 +174,8 @@ def _mounting(volume: str) -> Container | None:
     """The container whose data folder the volume is; one that runs goes before stopped ones."""
     using = sorted(containers.listed(volume=volume), key=lambda item: not item.active)
     for container in using:
+        if LABEL_AT_REST in container.labels and not container.active:
+            continue  # a temporary server of cf that is being removed
         row = client.find("containers", container.id, "json") or {}
         for mount in row.get("Mounts") or ():
             if mount.get("Name") == volume and mount.get("Destination") == DATA:
