@@ -339,7 +339,9 @@ class Faults:
             raise Failed(f"the engine does not answer at {url}, its port is {self.doors[1]}")
         left = self.docker.things_of(f"cf-{self.instance}-trial")
         home = self.cf.data / "projects"
-        left += [path.name for path in home.iterdir() if path.name != self.instance]
+        left += [
+            path.name for path in home.glob(f"*{self.instance}*") if path.name != self.instance
+        ]
         if left:
             raise Failed(f"this is left: {left}")
 
