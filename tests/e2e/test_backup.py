@@ -298,7 +298,7 @@ def test_a_restore_that_is_killed_is_named_and_done_again(
 def test_a_newer_dump_is_refused_before_anything_is_made(
     docker: Docker, ours: Cf, instance: str, backup: Path, stack: dict[str, str]
 ) -> None:
-    older = docker.own_name("postgres-11")
+    older = docker.own_name("older")  # under a name that is looked for by no other test
     text = f"FROM {stack['CF_REGISTRY']}compreface-postgres-db:{stack['CF_POSTGRES_VERSION']}\n"
     text += "RUN printf '#!/bin/sh\\necho \"postgres (PostgreSQL) 11.5\"\\n'"
     text += " > /usr/lib/postgresql/15/bin/postgres\n"
