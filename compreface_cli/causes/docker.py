@@ -146,7 +146,7 @@ NETWORK = Topic(
     "network-failed",
     means="A package could not be downloaded: no connection, or no answer.",
     why="The build or the environment cannot be made.",
-    see="`docker run --rm curlimages/curl -sI https://pypi.org` shows whether containers "
+    see="`docker run --rm curlimages/curl -sI https://example.com` shows whether containers "
     "reach the network.",
     ways=(
         "Run the command again.",
