@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from compreface_cli.docker import postgres
+from compreface_cli.docker import client, postgres
 from compreface_cli.docker.labels import LABEL_AT_REST
 from compreface_cli.docker.postgres import QueryError, Session, at_rest, fed, literal, program
 from compreface_cli.errors import CfError, ConflictError
@@ -118,6 +118,11 @@ def test_a_volume_in_use_is_refused_by_name(docker: Docker, image: str, volume: 
         pass
     label = f"label={LABEL_AT_REST}={volume}"
     assert not docker("ps", "--all", "--quiet", f"--filter={label}")
+
+
+def test_a_path_is_the_name_of_nothing(docker: Docker) -> None:
+    assert client.find("volumes", "/nowhere") is None
+    assert client.find("containers", "a/b", "json") is None
 
 
 def test_a_volume_without_a_database_is_not_initialised(docker: Docker, image: str) -> None:
