@@ -33,7 +33,8 @@ from compreface_cli.instance.records import Record, now
 from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.plan.operations import Options
 from compreface_cli.plan.plan import Plan
-from compreface_cli.project.targets.compose import ENV_FILE, env_text
+from compreface_cli.project.targets.compose import ENV_FILE
+from compreface_cli.project.targets.templating import env_text
 from compreface_cli.project.writer import read_env
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output

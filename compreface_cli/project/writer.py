@@ -23,9 +23,9 @@ from compreface_cli.project.targets.compose import (
     KEYS_FILE,
     KEYS_FOLDER,
     PRIVATE,
-    env_text,
     key_digests,
 )
+from compreface_cli.project.targets.templating import env_text
 
 MANIFEST = ".cf-manifest.json"
 OVERRIDE = "compose.override.yaml"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from compreface_cli.errors import CfError, ConflictError
 from compreface_cli.project import writer
 from compreface_cli.project.rendered import Content, FileRef, RenderedProject
-from compreface_cli.project.targets.compose import env_text
+from compreface_cli.project.targets.templating import env_text
 from tests.cli.names import assert_named
 
 

@@ -19,7 +19,7 @@ from compreface_cli.errors import CfError, ConfigurationError, FetchError
 from compreface_cli.plan.plan import Plan, resolve
 from compreface_cli.project.rendered import FileRef, RenderedProject
 from compreface_cli.project.targets import compose as target
-from compreface_cli.project.targets.compose import env_quoted, env_text, quoted
+from compreface_cli.project.targets.templating import env_quoted, env_text, quoted
 from compreface_engine.settings import Settings as EngineSettings
 from tests.cli.build_files import build_file, catalogue, custom_build_file
 from tests.cli.test_plan import NOWHERE

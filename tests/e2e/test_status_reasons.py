@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,9 @@ def test_an_engine_in_a_crash_loop_is_told_with_its_reason(
     assert log.count("[engine-model-missing]") == 1, "once, however often the line is repeated"
     noted = json.loads(cf.ok("logs", instance, "--explain", "--json"))["notes"]
     assert [note["id"] for note in noted] == ["engine-model-missing"]
+    docker("stop", f"cf-{instance}-compreface-core-1")  # or it starts again and logs anew
+    time.sleep(2)
+    assert json.loads(cf.ok("logs", instance, "--json"))["lines"]
     assert json.loads(cf.ok("logs", instance, "--since", "1s", "--json"))["lines"] == []
 
     run(misbehaving(docker, "late"))

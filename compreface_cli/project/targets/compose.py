@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import zipfile
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from compreface_cli import __version__, resources
+from compreface_cli import __version__
 from compreface_cli.config.settings_table import MAX_BODY_BYTES
 from compreface_cli.docker.labels import (
     LABEL_BUILD,
     LABEL_CALCULATOR,
-    LABEL_DETECTOR,
-    LABEL_DEVICE,
     LABEL_INSTANCE,
-    LABEL_LIMITS,
-    LABEL_MIN_COSINE,
-    LABEL_MODELS,
-    LABEL_PLUGINS,
     LABEL_ROUTES,
-    LABEL_RUNTIME,
     LABEL_TLS,
-    LABEL_WHEELS,
 )
-from compreface_cli.errors import CfError, ConfigurationError, FetchError
+from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
-from compreface_cli.project.rendered import Content, FileRef, RenderedProject
-from compreface_cli.runtimes import RUNTIMES
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from compreface_cli.project.rendered import FileRef, RenderedProject
+from compreface_cli.project.targets import engine_image
+from compreface_cli.project.targets.templating import jinja
 
 ENV_FILE = ".env"
 KEYS_FOLDER = "keys"  # of mode 0700; the container sees only the file
@@ -47,7 +34,6 @@ PRIVATE = frozenset({TLS_KEY})  # files of mode 0600
 # Routes that the UI's page polls at each load until each answers 200 with "status": "OK".
 UI_ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
 _DNS_CACHE_TTL = "-Dsun.net.inetaddr.ttl"  # the JVM caches addresses for 30 s by default
-PREPARED = ("model.json", "model.onnx")  # files of every prepared model
 
 
 def render(
@@ -69,27 +55,22 @@ def render(
             )
     if fault := plan.keys_fault():
         raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
-    files: dict[str, Content] = {}
-    if not plan.image_alone:
-        files |= _core(plan, (models or {}) if with_models else None)
-    jinja, context = _jinja(), _context(plan)
-    if not plan.image_alone:
-        of_image = _of_image(plan, files, revision or resources.revision())
-        template = jinja.get_template("engine.Dockerfile.j2")
-        files["core/Dockerfile"] = template.render(context | of_image)
+    files = engine_image.files(plan, models, with_models=with_models, revision=revision)
+    templates, context = jinja(), _context(plan)
+    templates.globals["probe"] = probe
     if plan.tls_cert:
         tls = {TLS_CERT: _given(plan.tls_cert), TLS_KEY: _given(plan.tls_key)}
         files |= tls
         shas = "".join(each.sha256 for each in tls.values())
         context["tls_digest"] = hashlib.sha256(shas.encode()).hexdigest()[:16]
     if plan.services == "full":
-        routes = jinja.get_template("nginx.conf.j2").render(context)
+        routes = templates.get_template("nginx.conf.j2").render(context)
         files[ROUTES_FILE] = routes
         context["routes_digest"] = hashlib.sha256(routes.encode()).hexdigest()[:16]
     if plan.api_keys:
         files[KEYS_FILE] = key_digests(plan.api_keys)
-    files[COMPOSE_FILE] = jinja.get_template("compose.yaml.j2").render(context)
-    files["README.md"] = jinja.get_template("README.md.j2").render(context)
+    files[COMPOSE_FILE] = templates.get_template("compose.yaml.j2").render(context)
+    files["README.md"] = templates.get_template("README.md.j2").render(context)
     _check(plan, str(files[COMPOSE_FILE]))
     return RenderedProject(
         plan.instance,
@@ -115,27 +96,6 @@ def _given(path: str) -> FileRef:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _core(plan: Plan, models: Mapping[str, Path] | None) -> dict[str, Content]:
-    """The files that the engine's image is built from; `models` None: without them."""
-    wheel = resources.engine_wheel()
-    return {
-        f"core/{wheel.name}": FileRef.of(wheel),
-        "core/requirements.txt": FileRef.of(resources.engine_requirements(plan.wheels)),
-        **({} if models is None else _model_files(plan, models)),
-    }
-
-
-def _of_image(plan: Plan, files: Mapping[str, Content], revision: str) -> dict[str, Any]:
-    """What the image's template needs beyond `_context`."""
-    wheel = resources.engine_wheel()
-    return {
-        "wheel": wheel.name,
-        "models": [model.name for model in plan.models],
-        "environment": _image_environment(plan),
-        "labels": _image_labels(plan, files, wheel, revision),
-    }
-
-
 def key_digests(keys: str) -> str:
     """The file of key digests for the engine's container: a line `sha256:` and 64 hex digits each.
 
@@ -143,48 +103,6 @@ def key_digests(keys: str) -> str:
     """
     digests = (hashlib.sha256(key.encode()).hexdigest() for key in keys.split(","))
     return "".join(f"sha256:{digest}\n" for digest in digests)
-
-
-def env_text(instance: str, secrets: Mapping[str, str]) -> str:
-    """The `.env` file with these values."""
-    context = {"instance": instance, "secrets": list(secrets.items())}
-    return _jinja().get_template("env.j2").render(context)
-
-
-def _jinja() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    # The output is YAML and a Dockerfile, quoted by the filters; HTML escapes would break it.
-    environment = Environment(  # noqa: S701
-        loader=FileSystemLoader(resources.templates_dir()),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        newline_sequence="\n",
-    )
-    environment.filters |= {"q": quoted, "env": env_quoted, "docker": docker_quoted}
-    environment.globals["probe"] = probe
-    return environment
-
-
-def quoted(value: str | Sequence[str]) -> str:
-    """A YAML value that Compose takes literally: quoted, each dollar sign doubled."""
-    return json.dumps(value, ensure_ascii=False).replace("$", "$$")
-
-
-def docker_quoted(value: str) -> str:
-    """A value of ENV or LABEL, quoted for a Dockerfile."""
-    return json.dumps(value, ensure_ascii=False).replace("$", "\\$")
-
-
-def env_quoted(value: str) -> str:
-    """A value of an `.env` file, quoted for Compose."""
-    if not {"'", "\\"} & set(value):  # within single quotes Compose would read \' as a quote
-        return f"'{value}'"
-    for character, escape in (("\\", "\\\\"), ('"', '\\"'), ("$", "\\$")):
-        value = value.replace(character, escape)
-    return f'"{value}"'
 
 
 def probe(port: int, *paths: str) -> list[str]:
@@ -277,87 +195,6 @@ def _model_lines(plan: Plan) -> list[str]:
         "--no-models lacks it until `cf render` runs again without that option."
         for model in plan.models
     ]
-
-
-def _image_environment(plan: Plan) -> list[tuple[str, str]]:
-    """The environment variables of the image, in the order of its lines."""
-    chosen = plan.image_environment()
-    if RUNTIMES[plan.runtime].measured:
-        # The root file system is read-only and the host may change: each start measures again.
-        chosen["CF_CHOICES_DIR"] = "/tmp/runtimes"  # noqa: S108
-    chosen |= {"CF_HOST": "0.0.0.0", "CF_PORT": "3000"}  # noqa: S104
-    if plan.models:
-        chosen["CF_MODELS_DIR"] = "/models"
-    return list(chosen.items())
-
-
-def _image_labels(
-    plan: Plan, files: Mapping[str, Content], wheel: Path, revision: str
-) -> list[tuple[str, str]]:
-    return [
-        ("org.opencontainers.image.title", f"compreface-core, build {plan.build}"),
-        ("org.opencontainers.image.description", plan.summary or plan.build),
-        ("org.opencontainers.image.version", __version__),
-        ("org.opencontainers.image.revision", revision),
-        ("org.opencontainers.image.licenses", "Apache-2.0"),
-        ("org.opencontainers.image.base.name", plan.base_image),
-        (LABEL_BUILD, plan.build),
-        (LABEL_DETECTOR, plan.detector),
-        (LABEL_CALCULATOR, plan.calculator),
-        (LABEL_PLUGINS, ",".join(plan.plugins)),
-        (LABEL_RUNTIME, f"{plan.runtime} {plan.precision}"),
-        (LABEL_MIN_COSINE, f"{plan.min_cosine:g}"),
-        (LABEL_DEVICE, plan.device),
-        (LABEL_WHEELS, plan.wheels),
-        *([(LABEL_LIMITS, limits)] if (limits := _limits(plan)) else []),
-        (LABEL_MODELS, ",".join(f"{name}={sha}" for name, sha in _models_in(files, wheel).items())),
-    ]
-
-
-def _limits(plan: Plan) -> str:
-    """The limits that the build itself sets, as `KEY=VALUE` with commas between."""
-    keys = ("max_detect_size", "max_concurrency", "max_wait_s")
-    own = {
-        key: getattr(plan, key) for key in keys if plan.origins.get(key) == f"build {plan.build}"
-    }
-    if not own.get("max_concurrency"):
-        own.pop("max_concurrency", None)  # the build leaves it to the machine
-    return ",".join(f"{key}={value:g}" for key, value in own.items())
-
-
-def _models_in(files: Mapping[str, Content], wheel: Path) -> dict[str, str]:
-    """Name and SHA-256 of every network in the image: those of the engine's wheel first."""
-    hashes = dict(_models_in_wheel(wheel))
-    for path, content in sorted(files.items()):
-        if path.endswith("/model.onnx") and isinstance(content, FileRef):
-            hashes[Path(path).parent.name] = content.sha256
-    return hashes
-
-
-@cache
-def _models_in_wheel(wheel: Path) -> Mapping[str, str]:
-    with zipfile.ZipFile(wheel) as archive:
-        return {
-            Path(name).stem: hashlib.sha256(archive.read(name)).hexdigest()
-            for name in sorted(archive.namelist())
-            if name.startswith("compreface_engine/embedded_models/") and name.endswith(".onnx")
-        }
-
-
-def _model_files(plan: Plan, models: Mapping[str, Path]) -> dict[str, Content]:
-    files: dict[str, Content] = {}
-    for model in plan.models:
-        folder = models.get(model.name)
-        if folder is None or not all((folder / name).is_file() for name in PREPARED):
-            raise FetchError(
-                f"the model {model.name} is not prepared on this machine",
-                hint="`cf up` or `cf render` prepare it; --no-models leaves it out of the folder",
-            )
-        kept = sorted((folder / "source").iterdir()) if model.keep_source else []
-        for path in [*(folder / name for name in PREPARED), *kept]:
-            place = path.relative_to(folder).as_posix()
-            files[f"core/models/{model.name}/{place}"] = FileRef.of(path)
-    return files
 
 
 def _check(plan: Plan, text: str) -> None:
