@@ -21,6 +21,7 @@ from compreface_cli.builds.spec_entry import (
     misfit,
 )
 from compreface_cli.builds.spec_faults import fault
+from compreface_cli.config.settings_table import MAX_REPLICAS
 from compreface_cli.config.yamlfile import Document, Fault, parse, read, refuse
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.runtimes import BF16_IS_FOR, RUNTIMES, bf16_fault
@@ -136,6 +137,9 @@ class BuildSpec(Strict):
     )
     device: Device = Field(default="cpu", description="CPU, or an NVIDIA GPU.")
     gpu_index: int = Field(default=0, ge=0, le=63, description="Which GPU of the host.")
+    replicas: int = Field(
+        default=1, ge=1, le=MAX_REPLICAS, description="Number of engines that share the requests."
+    )
     detector: Annotated[Plugin, _plugin("detector")] = Field(description="Plugin that finds faces.")
     calculator: Annotated[Plugin, _plugin("calculator")] = Field(
         description="Plugin that computes embeddings."

@@ -17,6 +17,10 @@ _OPTIONS: Mapping[str, Any] = {
         int | None,
         typer.Option("--gpu-index", min=0, max=63, help="Index of the GPU; implies --gpu."),
     ],
+    "replicas": Annotated[
+        int | None,
+        typer.Option("--replicas", min=1, help="Number of engines that share the requests."),
+    ],
     "detector": Annotated[str | None, typer.Option("--detector", help="Detector plugin.")],
     "calculator": Annotated[str | None, typer.Option("--calculator", help="Calculator plugin.")],
     "plugins": Annotated[

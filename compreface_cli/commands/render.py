@@ -13,6 +13,8 @@ import typer
 
 from compreface_cli.commands.build_flags import AcceptLicence, Tls, takes_build_flags
 from compreface_cli.errors import UsageError
+from compreface_cli.project.targets import TARGETS
+from compreface_cli.runtimes import joined
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -55,6 +57,12 @@ def render(
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
     tls: Tls = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", help=f"What it is for: {joined(TARGETS, 'or')}; compose if absent."
+        ),
+    ] = None,
     no_models: Annotated[
         bool, typer.Option("--no-models", help="Leave the model files out.")
     ] = False,
@@ -77,6 +85,7 @@ def render(
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
+    target = target or "compose"
     plan, written, digest = _write(
         {
             "build": build,
@@ -93,6 +102,7 @@ def render(
         },
         folder,
         out,
+        target=target,
         with_models=not no_models,
         accept_hash=accepted.parse(accept_hash or ()),
     )
@@ -101,6 +111,7 @@ def render(
     document = {
         "build": plan.build,
         "instance": plan.instance,
+        "target": target,
         "folder": str(folder),
         "changed": written.changed,
         "removed": written.removed,
@@ -124,7 +135,7 @@ def render(
             line("The same command without --no-models adds them.")
             return
         line("Next:")
-        line(f"  docker compose --project-directory {_pasted(folder)} up -d --wait")
+        line(f"  {TARGETS[target].next.format(folder=_pasted(folder))}")
 
     out.result(document, draw)
 
@@ -134,6 +145,7 @@ def _write(
     folder: Path,
     out: Output,
     *,
+    target: str,
     with_models: bool,
     accept_hash: Mapping[str, Sequence[str]],
 ) -> tuple[Plan, Written, str]:
@@ -145,9 +157,13 @@ def _write(
     from compreface_cli.facts.tls import look
     from compreface_cli.plan.resolve import asked_for
     from compreface_cli.project import writer
-    from compreface_cli.project.targets import compose as target
 
-    # A rendered project is always for Compose, whatever launcher the settings name.
+    if target not in TARGETS:
+        raise UsageError(
+            f"cf renders for {joined(TARGETS, 'and')}, not for '{target}'",
+            hint=f"Give --target {joined(TARGETS, 'or')}.",
+        )
+    # The services run in containers on every target, whatever launcher the settings name.
     plan, chosen = asked_for({**flags, "launcher": "compose"})
     for note in chosen.notes:
         out.note(note)
@@ -163,7 +179,7 @@ def _write(
         if with_models:
             plan, _ = fetching.fetched(plan, out, accept_hash)
         models = prepared_models(plan, out, accept_hash=accept_hash) if with_models else {}
-        rendered = target.render(plan, models, with_models=with_models)
+        rendered = TARGETS[target].render()(plan, models, with_models=with_models)
         return plan, writer.write(rendered, folder), rendered.digest()
 
 

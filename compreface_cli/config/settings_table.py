@@ -12,6 +12,7 @@ from compreface_cli.runtimes import AUTO_MEASURES, REFERENCE, RUNTIMES
 # The engine's defaults.
 MAX_BODY_BYTES = 64 * 2**20
 MAX_QUEUE_BYTES = 256 * 2**20
+MAX_REPLICAS = 1000  # engines of one instance; a typing error is refused, not a large cluster
 LEAST_MEMORY_MIB = 512  # enough for the default build and JPEGs of 40 megapixels
 
 Parse: TypeAlias = Callable[[Any], Any]
@@ -244,6 +245,13 @@ BUILD: tuple[Setting, ...] = (
         _choice("cpu", *RUNTIMES[REFERENCE].gpu_wheels),
         None,
         "Set of packages; cuda12 for drivers below 580, cuda12-legacy for Pascal and Volta.",
+    ),
+    Setting(
+        "replicas",
+        whole(1, MAX_REPLICAS),
+        None,
+        "Number of engines that share the requests; unset: the build's.",
+        flag="--replicas",
     ),
     Setting("base_image", _image, None, "Base image of the engine's image.", flag="--base-image"),
     Setting("image", _image, None, "Name of the engine's image.", flag="--image"),

@@ -306,7 +306,7 @@ def remembered(plan: Plan) -> list[str]:
 
 def _database(plan: Plan) -> dict[str, str] | None:
     """User and name of the project's own database; None if the services use an external one."""
-    if plan.services != "full" or plan.stack["postgres_host"] != DATABASE:
+    if not plan.owns_database:
         return None
     return {"user": plan.stack["postgres_user"], "name": plan.stack["postgres_db"]}
 

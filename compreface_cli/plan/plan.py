@@ -35,6 +35,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Services = Literal["full", "core"]
 Port = int | Literal["auto"]
 
+DATABASE = "compreface-postgres-db"  # the service of the instance's own PostgreSQL
 UI_PORT = 8000
 ENGINE_PORT = 3000
 # Behind the api a refusal is an error that people see, so the engine lets all wait that the api can
@@ -82,6 +83,7 @@ class Plan:
     port: Port  # of the UI with the full stack, of the engine otherwise
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
+    replicas: int = 1  # engines under the one name, which share the requests
     # absolute paths of a certificate and its key for the UI's port; "": no TLS
     tls_cert: str = ""
     tls_key: str = ""
@@ -152,6 +154,20 @@ class Plan:
     def project(self) -> str:
         """The Compose project's name."""
         return f"cf-{self.instance}"
+
+    @property
+    def owns_database(self) -> bool:
+        """Whether the instance runs a PostgreSQL of its own, with a volume."""
+        return self.services == "full" and self.stack["postgres_host"] == DATABASE
+
+    @property
+    def jdbc(self) -> str:
+        """The database's address for the Java services, without user and password."""
+        stack = self.stack
+        return (
+            f"jdbc:postgresql://{stack['postgres_host']}:{stack['postgres_port']}"
+            f"/{stack['postgres_db']}"
+        )
 
     @property
     def volume(self) -> str:
@@ -302,6 +318,7 @@ def resolve(
         port=port,
         core_port=core_port,
         image=pick("image") or "",
+        replicas=pick("replicas", spec.replicas),
         tls_cert=pick("tls_cert") or "",
         tls_key=pick("tls_key") or "",
         stack=_stack(settings, origins),

@@ -410,6 +410,7 @@ CASES: Final[Mapping[str, Case]] = {
     "build: a model without an address": _cf("build", "--calculator", NO_ADDRESS),
     "render: one number for two ports": _rendered("--port", "3456", "--core-port", "3456"),
     "render: no number": _rendered("--port", "auto"),
+    "render: no such target": _rendered("--target", "nomad"),
     "render: keys and the full stack": lambda _: target.render(
         plan(secrets={"api_keys": "long-enough"})
     ),

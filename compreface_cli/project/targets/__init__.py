@@ -1,1 +1,45 @@
-"""What a plan can be rendered for, a module a target: today a Compose project."""
+"""What a plan can be rendered for: a module for each target, and a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from compreface_cli.plan.plan import Plan
+    from compreface_cli.project.rendered import RenderedProject
+
+
+class Render(Protocol):
+    """The function `render` of a target's module; the same plan and version give equal bytes."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        models: Mapping[str, Path] | None = None,
+        *,
+        with_models: bool = True,
+        revision: str | None = None,
+    ) -> RenderedProject: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A kind of project that `cf render` writes; `next`: what starts it, `{folder}` quoted."""
+
+    module: str
+    help: str
+    next: str
+
+    def render(self) -> Render:
+        return cast("Render", import_module(f"{__name__}.{self.module}").render)
+
+
+TARGETS: Mapping[str, Target] = {
+    "compose": Target(
+        "compose", "Docker Compose", "docker compose --project-directory {folder} up -d --wait"
+    ),
+}

@@ -159,8 +159,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "max_body_bytes": plan.engine_limits.get("CF_MAX_BODY_BYTES", MAX_BODY_BYTES),
         "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",
         "ui_routes": UI_ROUTES,
-        "jdbc": f"jdbc:postgresql://{plan.stack['postgres_host']}:{plan.stack['postgres_port']}"
-        f"/{plan.stack['postgres_db']}",
+        "jdbc": plan.jdbc,
         "label_instance": LABEL_INSTANCE,
         "label_build": LABEL_BUILD,
         "label_calculator": LABEL_CALCULATOR,
