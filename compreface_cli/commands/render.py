@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import AcceptLicence, Tls, takes_build_flags
+from compreface_cli.commands.build_flags import AcceptLicence, Database, Tls, takes_build_flags
 from compreface_cli.errors import UsageError
 from compreface_cli.project.targets import TARGETS
 from compreface_cli.runtimes import joined
@@ -57,6 +57,7 @@ def render(
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
     tls: Tls = None,
+    database: Database = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -96,6 +97,7 @@ def render(
             "bind": bind,
             "tls_cert": tls[0] if tls else None,
             "tls_key": tls[1] if tls else None,
+            "database_url": database,
             "fallbacks": False if no_fallbacks else None,
             "accept_licence": accept_licence or None,
             **changes,

@@ -43,6 +43,8 @@ class RenderedProject:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     calculator: str = ""  # of the embeddings in its database; "" without a database
     volume: str = ""  # with existing data; "": it has one of its own, or none
+    # whether it may make its database's password up, which no other server has
+    own_database: bool = True
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file."""
