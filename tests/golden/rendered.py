@@ -18,6 +18,8 @@ from compreface_cli.project.targets import compose as target
 FOLDER = Path(__file__).parent / "rendered"
 REVISION = "0" * 40
 NOWHERE = Path("/nowhere")
+MONITORING = "monitoring/"  # much text that differs in few values: kept of one instance
+WITH_MONITORING = "second"
 
 # name of the folder -> build and flags
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -81,15 +83,18 @@ def rendered(name: str) -> RenderedProject:
 
 def texts(project: RenderedProject) -> dict[str, str]:
     """The texts, and instead of the copied files a list of where they come from."""
-    copied = {
-        path: content.source.name
+    files = {
+        path: content
         for path, content in project.files.items()
-        if isinstance(content, FileRef)
+        if project.instance == WITH_MONITORING or not path.startswith(MONITORING)
+    }
+    copied = {
+        path: content.source.name for path, content in files.items() if isinstance(content, FileRef)
     }
     # The hashes of the networks are the engine's affair; test_render.py compares them.
     found = {
         path: re.sub(r"=[0-9a-f]{64}", "=SHA256", text)
-        for path, text in project.files.items()
+        for path, text in files.items()
         if isinstance(text, str)
     }
     return {**found, "copied.json": json.dumps(copied, indent=1) + "\n"}

@@ -19,6 +19,7 @@ from compreface_cli.docker.labels import (
 )
 from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
+from compreface_cli.project import monitoring
 from compreface_cli.project.rendered import FileRef, RenderedProject
 from compreface_cli.project.targets import engine_image
 from compreface_cli.project.targets.templating import jinja
@@ -70,6 +71,7 @@ def render(
     if plan.api_keys:
         files[KEYS_FILE] = key_digests(plan.api_keys)
     files[COMPOSE_FILE] = templates.get_template("compose.yaml.j2").render(context)
+    files |= monitoring.files(plan, "compose")
     files["README.md"] = templates.get_template("README.md.j2").render(context)
     _check(plan, str(files[COMPOSE_FILE]))
     return RenderedProject(
