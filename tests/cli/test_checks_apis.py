@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,6 @@ def test_status_names_several_apis() -> None:
     running = record(STACK)
     one = Status(running, STACK, health=None)  # type: ignore[arg-type]
     assert (one.apis, one.apis_words) == (1, "")
-    running.plan["api_replicas"] = 2
-    assert one.apis == 2
-    assert_named(one.apis_words, "2 ", apis.DRIFT, apis.SEVERAL.id)
+    several = replace(one, record=replace(running, plan={"api_replicas": 2}))
+    assert several.apis == 2
+    assert_named(several.apis_words, "2 ", apis.DRIFT, apis.SEVERAL.id)
