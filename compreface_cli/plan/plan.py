@@ -84,6 +84,8 @@ class Plan:
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
     replicas: int = 1  # engines under the one name, which share the requests
+    api_replicas: int = 1  # api processes of the full stack; `checks.apis` refuses more than one
+    allow_several_apis: bool = False  # the user insists
     # absolute paths of a certificate and its key for the UI's port; "": no TLS
     tls_cert: str = ""
     tls_key: str = ""
@@ -319,6 +321,8 @@ def resolve(
         core_port=core_port,
         image=pick("image") or "",
         replicas=pick("replicas", spec.replicas),
+        api_replicas=pick("api_replicas"),
+        allow_several_apis=pick("allow_several_apis") == "true",
         tls_cert=pick("tls_cert") or "",
         tls_key=pick("tls_key") or "",
         stack=_stack(settings, origins),

@@ -144,6 +144,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "plugins": plan.plugins,
         "gpu_index": plan.gpu_index,
         "stack": plan.stack,
+        "api_replicas": plan.api_replicas,
         "services": [f"partials/{name}.yaml.j2" for name in parts],
         "volumes": ["partials/volumes.yaml.j2"] if full else [],
         "devices": ["partials/gpu.yaml.j2"] if plan.device == "cuda" else [],
