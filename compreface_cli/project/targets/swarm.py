@@ -23,7 +23,7 @@ from compreface_cli.project.targets.compose import (
 from compreface_cli.project.targets.templating import jinja
 
 STACK_FILE, DEPLOY_FILE = "stack.yaml", "deploy.sh"
-ENGINE_KEY = "CF_ENGINE_KEY"  # in `.env`: the key of the engine's published port
+ENGINE_KEY = "ENGINE_KEY"  # in `.env`: the key of the engine's published port
 _SERVICES = ("core", "postgres-db", "admin", "api", "fe")
 _DIGITS = 12  # of a hash, in the name of a secret or config
 

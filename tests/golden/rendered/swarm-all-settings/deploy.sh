@@ -12,7 +12,7 @@ fi
 # NAME CONTENT: makes that secret and prints its whole name. Swarm never changes a secret: another
 # content gets another name, which without the key in .env says nothing of the content.
 secret() {
-    whole="cf-third_$1-$(printf '%s%s' "$CF_ENGINE_KEY" "$2" | sha256sum | cut -c1-12)"
+    whole="cf-third_$1-$(printf '%s%s' "$ENGINE_KEY" "$2" | sha256sum | cut -c1-12)"
     docker secret inspect "$whole" >/dev/null 2>&1 ||
         printf '%s\n' "$2" | docker secret create --label com.docker.stack.namespace=cf-third \
             --label compreface-cli.instance=third "$whole" - >/dev/null
@@ -20,7 +20,7 @@ secret() {
 }
 POSTGRES_PASSWORD_SECRET=$(secret postgres-password "$POSTGRES_PASSWORD")
 export POSTGRES_PASSWORD_SECRET
-ENGINE_KEY_SECRET=$(secret engine-key "\"$CF_ENGINE_KEY\" 1;")
+ENGINE_KEY_SECRET=$(secret engine-key "\"$ENGINE_KEY\" 1;")
 export ENGINE_KEY_SECRET
 EMAIL_PASSWORD_SECRET=$(secret email-password "$EMAIL_PASSWORD")
 export EMAIL_PASSWORD_SECRET

@@ -12,7 +12,7 @@ fi
 # NAME CONTENT: makes that secret and prints its whole name. Swarm never changes a secret: another
 # content gets another name, which without the key in .env says nothing of the content.
 secret() {
-    whole="cf-embedded_$1-$(printf '%s%s' "$CF_ENGINE_KEY" "$2" | sha256sum | cut -c1-12)"
+    whole="cf-embedded_$1-$(printf '%s%s' "$ENGINE_KEY" "$2" | sha256sum | cut -c1-12)"
     docker secret inspect "$whole" >/dev/null 2>&1 ||
         printf '%s\n' "$2" | docker secret create --label com.docker.stack.namespace=cf-embedded \
             --label compreface-cli.instance=embedded "$whole" - >/dev/null
@@ -20,7 +20,7 @@ secret() {
 }
 POSTGRES_PASSWORD_SECRET=$(secret postgres-password "$POSTGRES_PASSWORD")
 export POSTGRES_PASSWORD_SECRET
-ENGINE_KEY_SECRET=$(secret engine-key "\"$CF_ENGINE_KEY\" 1;")
+ENGINE_KEY_SECRET=$(secret engine-key "\"$ENGINE_KEY\" 1;")
 export ENGINE_KEY_SECRET
 
 # The database runs where its volume is: on the node with this label, the first time on this node.
