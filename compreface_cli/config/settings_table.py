@@ -383,6 +383,13 @@ _INSTANCE: tuple[Setting, ...] = (
         flag="--launcher",
     ),
     Setting(
+        "publish",
+        _choice("auto", "host", "ingress"),
+        "auto",
+        "How Swarm publishes ports: on each node (host), on the ingress network, or there if the "
+        "kernel has IPVS (auto).",
+    ),
+    Setting(
         "services",
         _choice("full", "core"),
         "full",
