@@ -83,6 +83,7 @@ class Plan:
     port: Port  # of the UI with the full stack, of the engine otherwise
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
+    push_to: str = ""  # "REGISTRY/FOLDER" that the nodes of a cluster pull the image from
     replicas: int = 1  # engines under the one name, which share the requests
     # absolute paths of a certificate and its key for the UI's port; "": no TLS
     tls_cert: str = ""
@@ -318,6 +319,7 @@ def resolve(
         port=port,
         core_port=core_port,
         image=pick("image") or "",
+        push_to=pick("push_to") or "",
         replicas=pick("replicas", spec.replicas),
         tls_cert=pick("tls_cert") or "",
         tls_key=pick("tls_key") or "",
