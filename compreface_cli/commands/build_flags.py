@@ -56,6 +56,14 @@ Tls = Annotated[
     ),
 ]
 
+SeveralApis = Annotated[
+    bool,
+    typer.Option(
+        "--several-apis",
+        help="Allow several api processes, which drift apart after their database restarts.",
+    ),
+]
+
 
 def takes_build_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Add these options after the command's own, and pass their values as its `changes`.

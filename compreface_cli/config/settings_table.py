@@ -13,6 +13,7 @@ from compreface_cli.runtimes import AUTO_MEASURES, REFERENCE, RUNTIMES
 MAX_BODY_BYTES = 64 * 2**20
 MAX_QUEUE_BYTES = 256 * 2**20
 MAX_REPLICAS = 1000  # engines of one instance; a typing error is refused, not a large cluster
+MAX_APIS = 16  # each holds the collections in memory: up to 4 GB as upstream sets it
 LEAST_MEMORY_MIB = 512  # enough for the default build and JPEGs of 40 megapixels
 
 Parse: TypeAlias = Callable[[Any], Any]
@@ -408,6 +409,13 @@ _INSTANCE: tuple[Setting, ...] = (
         flag="--launcher",
     ),
     Setting(
+        "publish",
+        _choice("auto", "host", "ingress"),
+        "auto",
+        "How Swarm publishes ports: on each node (host), on the ingress network, or there if the "
+        "kernel has IPVS (auto).",
+    ),
+    Setting(
         "services",
         _choice("full", "core"),
         "full",
@@ -434,6 +442,19 @@ _INSTANCE: tuple[Setting, ...] = (
     ),
     Setting("tls_cert", _text, None, "Certificate in PEM for TLS at the UI's port.", flag="--tls"),
     Setting("tls_key", _text, None, "Key of this certificate.", flag="--tls"),
+    Setting(
+        "api_replicas",
+        whole(1, MAX_APIS),
+        1,
+        "Number of api processes; more than one needs allow_several_apis.",
+    ),
+    Setting(
+        "allow_several_apis",
+        _flag,
+        "false",
+        "Whether several api processes may run, which drift apart after their database restarts.",
+        flag="--several-apis",
+    ),
     Setting("env_file", _text, None, "An `.env` file of upstream to read values from."),
 )
 # The rest of the stack; the templates get each setting that has a default and is not secret.

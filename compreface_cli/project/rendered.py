@@ -43,6 +43,7 @@ class RenderedProject:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     calculator: str = ""  # of the embeddings in its database; "" without a database
     volume: str = ""  # with existing data; "": it has one of its own, or none
+    generated: tuple[str, ...] = ()  # keys of `.env`, beside the passwords, that are made once
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file."""
