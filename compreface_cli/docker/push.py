@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compreface_cli import causes
-from compreface_cli.causes import registry as registry_causes
+from compreface_cli.causes.registry import FAILED, STALLED
 from compreface_cli.docker import cli, client
 from compreface_cli.docker import image as images
 from compreface_cli.docker.client import NoAnswerError
@@ -92,7 +92,7 @@ def failure(name: str, text: str) -> CfError:
         f"push {name}: {what}\n    {text}",
         hint=cause.hint.format(host=host) if cause else "Run the command again.",
         details=details,
-        topic=cause.topic if cause else registry_causes.FAILED,
+        topic=cause.topic if cause else FAILED,
     )
 
 
@@ -151,7 +151,7 @@ class _Sending:
             hint=f"Check {host} and the network to it, then run the command again: "
             "what is there is not sent twice.",
             details={"image": self.name, "registry": host, "timed_out": True},
-            topic=registry_causes.STALLED,
+            topic=STALLED,
         )
 
 
