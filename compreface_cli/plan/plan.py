@@ -84,6 +84,7 @@ class Plan:
     port: Port  # of the UI with the full stack, of the engine otherwise
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
+    push_to: str = ""  # "REGISTRY/FOLDER" that the nodes of a cluster pull the image from
     publish: Publish = "auto"  # how Swarm publishes ports; "auto": as the kernel allows
     replicas: int = 1  # engines under the one name, which share the requests
     api_replicas: int = 1  # api processes of the full stack; `checks.apis` refuses more than one
@@ -323,6 +324,7 @@ def resolve(
         port=port,
         core_port=core_port,
         image=pick("image") or "",
+        push_to=pick("push_to") or "",
         replicas=pick("replicas", spec.replicas),
         api_replicas=pick("api_replicas"),
         allow_several_apis=pick("allow_several_apis") == "true",
