@@ -56,6 +56,14 @@ Tls = Annotated[
     ),
 ]
 
+SeveralApis = Annotated[
+    bool,
+    typer.Option(
+        "--several-apis",
+        help="Allow several api processes, which drift apart after their database restarts.",
+    ),
+]
+
 
 Database = Annotated[
     str | None,

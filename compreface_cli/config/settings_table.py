@@ -13,6 +13,7 @@ from compreface_cli.runtimes import AUTO_MEASURES, REFERENCE, RUNTIMES
 MAX_BODY_BYTES = 64 * 2**20
 MAX_QUEUE_BYTES = 256 * 2**20
 MAX_REPLICAS = 1000  # engines of one instance; a typing error is refused, not a large cluster
+MAX_APIS = 16  # each holds the collections in memory: up to 4 GB as upstream sets it
 LEAST_MEMORY_MIB = 512  # enough for the default build and JPEGs of 40 megapixels
 
 Parse: TypeAlias = Callable[[Any], Any]
@@ -213,6 +214,25 @@ def _database_url(value: Any) -> str:
 
 _image = _matching(r"[a-z0-9][A-Za-z0-9._/:@-]{0,254}", "an image, like postgres:13")
 _tag = _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", "an image tag, like 1.2.0")
+_REGISTRY_HOST = (
+    r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|localhost|\[[0-9A-Fa-f:]+\]|[A-Za-z0-9-]+(?=:))"
+    r"(?::[0-9]{1,5})?"
+)
+# The grammar of Docker's image names (distribution/reference), with a host.
+_FOLDER = r"(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+
+
+def _push_to(value: Any) -> str:
+    """A registry and a folder in it, without the slash at the end."""
+    text = _text(value).strip().rstrip("/")
+    if len(text) > 200 or not re.fullmatch(_REGISTRY_HOST + _FOLDER, text):
+        raise BadValue(
+            "must be a registry and a folder in it, like registry.example.com/faces "
+            "(docker.io/USER for Docker Hub)"
+        )
+    return text
+
+
 _registry = _matching(
     r"([a-z0-9][A-Za-z0-9._/:-]{0,200}/)?", "a prefix with its slash, like exadel/"
 )
@@ -294,6 +314,13 @@ BUILD: tuple[Setting, ...] = (
     ),
     Setting("base_image", _image, None, "Base image of the engine's image.", flag="--base-image"),
     Setting("image", _image, None, "Name of the engine's image.", flag="--image"),
+    Setting(
+        "push_to",
+        _push_to,
+        None,
+        "Registry and folder from which the nodes of a cluster pull the engine's image.",
+        flag="--push-to",
+    ),
 )
 # Limits of the engine that the plan resolves.
 _LIMITS: tuple[Setting, ...] = (
@@ -421,6 +448,13 @@ _INSTANCE: tuple[Setting, ...] = (
         flag="--launcher",
     ),
     Setting(
+        "publish",
+        _choice("auto", "host", "ingress"),
+        "auto",
+        "How Swarm publishes ports: on each node (host), on the ingress network, or there if the "
+        "kernel has IPVS (auto).",
+    ),
+    Setting(
         "services",
         _choice("full", "core"),
         "full",
@@ -447,6 +481,19 @@ _INSTANCE: tuple[Setting, ...] = (
     ),
     Setting("tls_cert", _text, None, "Certificate in PEM for TLS at the UI's port.", flag="--tls"),
     Setting("tls_key", _text, None, "Key of this certificate.", flag="--tls"),
+    Setting(
+        "api_replicas",
+        whole(1, MAX_APIS),
+        1,
+        "Number of api processes; more than one needs allow_several_apis.",
+    ),
+    Setting(
+        "allow_several_apis",
+        _flag,
+        "false",
+        "Whether several api processes may run, which drift apart after their database restarts.",
+        flag="--several-apis",
+    ),
     Setting("env_file", _text, None, "An `.env` file of upstream to read values from."),
 )
 _DATABASE: tuple[Setting, ...] = (

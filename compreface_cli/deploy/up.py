@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from compreface_cli import leftovers
 from compreface_cli.builds import builds, imported
-from compreface_cli.checks import Finding, bind, ui
+from compreface_cli.checks import Finding, apis, bind, ui
 from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings import Settings
@@ -265,7 +265,7 @@ def dry_run(plan: Plan, options: Options, out: Output, change: Change | None = N
 
 def _as_it_is(same: observe.Unchanged, done: tuple[Operation, ...], out: Output) -> Result:
     """The result for an instance that is left unchanged, with the warnings of its plan."""
-    findings = tuple(bind.judge(same.plan))
+    findings = (*bind.judge(same.plan), *apis.judge(same.plan))
     preflight.say(findings, out)
     return Result(
         same.plan,

@@ -45,6 +45,7 @@ class RenderedProject:
     volume: str = ""  # with existing data; "": it has one of its own, or none
     # whether it may make its database's password up, which no other server has
     own_database: bool = True
+    generated: tuple[str, ...] = ()  # keys of `.env`, beside the passwords, that are made once
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file."""

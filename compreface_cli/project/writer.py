@@ -292,6 +292,8 @@ def _env(rendered: RenderedProject, folder: Path) -> str:
             values[key] = given
         else:
             values.setdefault(key, "")
+    for key in rendered.generated:
+        values.setdefault(key, secrets.token_urlsafe(24))
     return env_text(rendered.instance, values)
 
 

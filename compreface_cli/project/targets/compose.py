@@ -21,6 +21,7 @@ from compreface_cli.docker.labels import (
 from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.plan import jdbc
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
+from compreface_cli.project import monitoring
 from compreface_cli.project.rendered import FileRef, RenderedProject
 from compreface_cli.project.targets import engine_image
 from compreface_cli.project.targets.templating import jinja
@@ -59,10 +60,10 @@ def render(
     if fault := plan.keys_fault():
         raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
     files = engine_image.files(plan, models, with_models=with_models, revision=revision)
-    templates, context = jinja(), _context(plan)
+    templates, context = jinja(), context_of(plan)
     templates.globals["probe"] = probe
     if plan.tls_cert:
-        tls = {TLS_CERT: _given(plan.tls_cert), TLS_KEY: _given(plan.tls_key)}
+        tls = {TLS_CERT: given(plan.tls_cert), TLS_KEY: given(plan.tls_key)}
         files |= tls
         shas = "".join(each.sha256 for each in tls.values())
         context["tls_digest"] = hashlib.sha256(shas.encode()).hexdigest()[:16]
@@ -77,6 +78,7 @@ def render(
     if plan.api_keys:
         files[KEYS_FILE] = key_digests(plan.api_keys)
     files[COMPOSE_FILE] = templates.get_template("compose.yaml.j2").render(context)
+    files |= monitoring.files(plan, "compose")
     files["README.md"] = templates.get_template("README.md.j2").render(context)
     _check(plan, str(files[COMPOSE_FILE]))
     return RenderedProject(
@@ -97,7 +99,7 @@ def hash_of(path: str) -> str:
         return ""
 
 
-def _given(path: str) -> FileRef:
+def given(path: str) -> FileRef:
     try:
         return FileRef.of(Path(path))
     except OSError as error:
@@ -129,7 +131,8 @@ def probe(port: int, *paths: str) -> list[str]:
     return ["CMD", "bash", "-c", script]
 
 
-def _context(plan: Plan) -> dict[str, Any]:
+def context_of(plan: Plan) -> dict[str, Any]:
+    """What the templates of every target need of the plan."""
     full = plan.services == "full"
     in_compose = plan.limits_environment()
     if plan.device == "cuda":
@@ -151,6 +154,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "plugins": plan.plugins,
         "gpu_index": plan.gpu_index,
         "stack": plan.stack,
+        "api_replicas": plan.api_replicas,
         "services": [f"partials/{name}.yaml.j2" for name in parts],
         "volumes": ["partials/volumes.yaml.j2"] if plan.owns_database else [],
         "devices": ["partials/gpu.yaml.j2"] if plan.device == "cuda" else [],
@@ -166,6 +170,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "memory_limit": "" if plan.memory_limit == "none" else plan.memory_limit,
         "engine_grace": f"{math.ceil(float(plan.engine_limits.get('CF_DRAIN_S', 6)) + 10)}s",
         "max_body_bytes": plan.engine_limits.get("CF_MAX_BODY_BYTES", MAX_BODY_BYTES),
+        "engine_key": "",
         "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",
         "ui_routes": UI_ROUTES,
         "jdbc": plan.jdbc,
