@@ -68,7 +68,7 @@ def render(
         shas = "".join(each.sha256 for each in tls.values())
         context["tls_digest"] = hashlib.sha256(shas.encode()).hexdigest()[:16]
     if plan.database_root_cert:
-        authority = _given(plan.database_root_cert)
+        authority = given(plan.database_root_cert)
         files[DATABASE_CA] = authority
         context |= {"database_ca": DATABASE_CA, "database_ca_digest": authority.sha256[:16]}
     if plan.services == "full":
