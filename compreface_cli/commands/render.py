@@ -1,4 +1,4 @@
-"""`cf render`: writes a Compose project that runs without `cf`."""
+"""`cf render`: writes a project for Compose or another target that runs without `cf`."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def render(
     *,
     changes: Mapping[str, Any],
 ) -> None:
-    """Write a Compose project that builds and runs without cf."""
+    """Write a project for Compose, or another target, that builds and runs without cf."""
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)

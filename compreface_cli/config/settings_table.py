@@ -175,6 +175,25 @@ def _api_keys(value: Any) -> str:
 
 _image = _matching(r"[a-z0-9][A-Za-z0-9._/:@-]{0,254}", "an image, like postgres:13")
 _tag = _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", "an image tag, like 1.2.0")
+_REGISTRY_HOST = (
+    r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|localhost|\[[0-9A-Fa-f:]+\]|[A-Za-z0-9-]+(?=:))"
+    r"(?::[0-9]{1,5})?"
+)
+# The grammar of Docker's image names (distribution/reference), with a host.
+_FOLDER = r"(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+
+
+def _push_to(value: Any) -> str:
+    """A registry and a folder in it, without the slash at the end."""
+    text = _text(value).strip().rstrip("/")
+    if len(text) > 200 or not re.fullmatch(_REGISTRY_HOST + _FOLDER, text):
+        raise BadValue(
+            "must be a registry and a folder in it, like registry.example.com/faces "
+            "(docker.io/USER for Docker Hub)"
+        )
+    return text
+
+
 _registry = _matching(
     r"([a-z0-9][A-Za-z0-9._/:-]{0,200}/)?", "a prefix with its slash, like exadel/"
 )
@@ -256,6 +275,13 @@ BUILD: tuple[Setting, ...] = (
     ),
     Setting("base_image", _image, None, "Base image of the engine's image.", flag="--base-image"),
     Setting("image", _image, None, "Name of the engine's image.", flag="--image"),
+    Setting(
+        "push_to",
+        _push_to,
+        None,
+        "Registry and folder from which the nodes of a cluster pull the engine's image.",
+        flag="--push-to",
+    ),
 )
 # Limits of the engine that the plan resolves.
 _LIMITS: tuple[Setting, ...] = (
@@ -381,6 +407,13 @@ _INSTANCE: tuple[Setting, ...] = (
         "auto",
         "How the instance runs: Docker Compose, or a local process.",
         flag="--launcher",
+    ),
+    Setting(
+        "publish",
+        _choice("auto", "host", "ingress"),
+        "auto",
+        "How Swarm publishes ports: on each node (host), on the ingress network, or there if the "
+        "kernel has IPVS (auto).",
     ),
     Setting(
         "services",

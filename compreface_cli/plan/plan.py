@@ -31,6 +31,7 @@ __all__ = [
 
 Device = Literal["cpu", "cuda"]
 LauncherKind = Literal["auto", "compose", "process"]
+Publish = Literal["auto", "host", "ingress"]
 Precision = Literal["auto", "fp32", "bf16"]
 Services = Literal["full", "core"]
 Port = int | Literal["auto"]
@@ -83,6 +84,8 @@ class Plan:
     port: Port  # of the UI with the full stack, of the engine otherwise
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
+    push_to: str = ""  # "REGISTRY/FOLDER" that the nodes of a cluster pull the image from
+    publish: Publish = "auto"  # how Swarm publishes ports; "auto": as the kernel allows
     replicas: int = 1  # engines under the one name, which share the requests
     api_replicas: int = 1  # api processes of the full stack; `checks.apis` refuses more than one
     allow_several_apis: bool = False  # the user insists
@@ -317,9 +320,11 @@ def resolve(
         launcher=launcher,
         services=services,
         bind=pick("bind"),
+        publish=pick("publish"),
         port=port,
         core_port=core_port,
         image=pick("image") or "",
+        push_to=pick("push_to") or "",
         replicas=pick("replicas", spec.replicas),
         api_replicas=pick("api_replicas"),
         allow_several_apis=pick("allow_several_apis") == "true",

@@ -12,7 +12,7 @@ RUNBOOK = "docs/monitoring.md"
 # Upper bounds of `compreface_request_seconds`; at one of them a quantile is exact.
 _BOUNDS_S = (0.25, 0.5, 1, 2.5, 5, 10, 30)
 _API_THREADS = 200  # of the api's Tomcat: so many requests it sends at once
-_REFUSED = "queue|wait|memory|pictures|out_of_memory|connections|rate"  # not: stopping, key, ...
+_REFUSED = "queue|wait|memory|pictures|out_of_memory|rate"  # not: stopping, key, ...
 
 
 @dataclass(frozen=True, slots=True)

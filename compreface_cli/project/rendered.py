@@ -46,6 +46,7 @@ class RenderedProject:
     # files of mode 0600 that are made of `.env` whenever that is written: path -> template
     secret_files: Mapping[str, str] = field(default_factory=dict)
     services: str = "full"
+    generated: tuple[str, ...] = ()  # keys of `.env`, beside the passwords, that are made once
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file."""

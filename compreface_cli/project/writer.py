@@ -307,6 +307,8 @@ def _env(rendered: RenderedProject, folder: Path) -> dict[str, str]:
             values[key] = given
         else:
             values.setdefault(key, "")
+    for key in rendered.generated:
+        values.setdefault(key, secrets.token_urlsafe(24))
     return values
 
 

@@ -13,7 +13,7 @@ from compreface_cli.builds import builds
 from compreface_cli.config import settings
 from compreface_cli.plan import plan
 from compreface_cli.project.rendered import FileRef, RenderedProject
-from compreface_cli.project.targets import compose as target
+from compreface_cli.project.targets import TARGETS
 
 FOLDER = Path(__file__).parent / "rendered"
 REVISION = "0" * 40
@@ -72,13 +72,29 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+# the same for other targets than Compose: target, build and flags
+TARGETED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "swarm": ("swarm", "embedded", {"bind": "0.0.0.0"}),
+    "swarm-all-settings": (
+        "swarm",
+        "embedded",
+        {
+            **CASES["embedded-all-settings"][1],
+            "instance": "third",
+            "replicas": 3,
+            "publish": "ingress",
+            "image": "registry.example.org/faces/compreface-core:7",
+        },
+    ),
+}
+
 
 def rendered(name: str) -> RenderedProject:
     """The project of that case, its models left out (they are no text)."""
-    build, flags = CASES[name]
+    of, build, flags = TARGETED.get(name) or ("compose", *CASES[name])
     found = settings.resolve(flags, environ={}, project_file=NOWHERE, user_file=NOWHERE)
     wanted = plan.resolve(builds.load(resources.builds_dir() / f"{build}.yaml"), found)
-    return target.render(wanted, with_models=False, revision=REVISION)
+    return TARGETS[of].render()(wanted, with_models=False, revision=REVISION)
 
 
 def texts(project: RenderedProject) -> dict[str, str]:
@@ -103,7 +119,7 @@ def texts(project: RenderedProject) -> dict[str, str]:
 def refresh() -> None:
     """Write all golden files; what no case names goes."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    for name in CASES:
+    for name in (*CASES, *TARGETED):
         for path, text in texts(rendered(name)).items():
             target = FOLDER / name / path
             target.parent.mkdir(parents=True, exist_ok=True)

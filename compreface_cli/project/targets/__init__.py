@@ -45,6 +45,7 @@ TARGETS: Mapping[str, Target] = {
     "compose": Target(
         "compose", "Docker Compose", "docker compose --project-directory {folder} up -d --wait"
     ),
+    "swarm": Target("swarm", "Docker Swarm", "sh {folder}/deploy.sh"),
     "helm": Target(
         "helm",
         "Helm",

@@ -57,10 +57,10 @@ def render(
     if fault := plan.keys_fault():
         raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
     files = engine_image.files(plan, models, with_models=with_models, revision=revision)
-    templates, context = jinja(), _context(plan)
+    templates, context = jinja(), context_of(plan)
     templates.globals["probe"] = probe
     if plan.tls_cert:
-        tls = {TLS_CERT: _given(plan.tls_cert), TLS_KEY: _given(plan.tls_key)}
+        tls = {TLS_CERT: given(plan.tls_cert), TLS_KEY: given(plan.tls_key)}
         files |= tls
         shas = "".join(each.sha256 for each in tls.values())
         context["tls_digest"] = hashlib.sha256(shas.encode()).hexdigest()[:16]
@@ -91,7 +91,7 @@ def hash_of(path: str) -> str:
         return ""
 
 
-def _given(path: str) -> FileRef:
+def given(path: str) -> FileRef:
     try:
         return FileRef.of(Path(path))
     except OSError as error:
@@ -123,7 +123,8 @@ def probe(port: int, *paths: str) -> list[str]:
     return ["CMD", "bash", "-c", script]
 
 
-def _context(plan: Plan) -> dict[str, Any]:
+def context_of(plan: Plan) -> dict[str, Any]:
+    """What the templates of every target need of the plan."""
     full = plan.services == "full"
     in_compose = plan.limits_environment()
     if plan.device == "cuda":
@@ -160,6 +161,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "memory_limit": "" if plan.memory_limit == "none" else plan.memory_limit,
         "engine_grace": f"{math.ceil(float(plan.engine_limits.get('CF_DRAIN_S', 6)) + 10)}s",
         "max_body_bytes": plan.engine_limits.get("CF_MAX_BODY_BYTES", MAX_BODY_BYTES),
+        "engine_key": "",
         "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",
         "ui_routes": UI_ROUTES,
         "kubernetes": False,
