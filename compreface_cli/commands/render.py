@@ -137,7 +137,7 @@ def render(
             line("The same command without --no-models adds them.")
             return
         line("Next:")
-        line(f"  {TARGETS[target].next.format(folder=_pasted(folder))}")
+        line(f"  {TARGETS[target].next.format(folder=_pasted(folder), project=plan.project)}")
 
     out.result(document, draw)
 

@@ -164,6 +164,12 @@ def context_of(plan: Plan) -> dict[str, Any]:
         "engine_key": "",
         "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",
         "ui_routes": UI_ROUTES,
+        "kubernetes": False,
+        "opened": plan.stack.get("open_routes") == "true",
+        # the names that the entry point of the UI's image substitutes
+        "largest_request": "${CLIENT_MAX_BODY_SIZE}",
+        "read_timeout": "${PROXY_READ_TIMEOUT}",
+        "connection_timeout": "${PROXY_CONNECT_TIMEOUT}",
         "jdbc": plan.jdbc,
         "label_instance": LABEL_INSTANCE,
         "label_build": LABEL_BUILD,
