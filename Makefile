@@ -13,7 +13,7 @@ export CF_SHARED := $(SHARED)
 # Modules without a side effect: their lines and branches are all tested.
 C := compreface_cli
 E := engine/compreface_engine
-PURE := $(C)/builds/spec*,$(C)/config/yamlfile.py,$(C)/plugin_table.py,$(C)/models/sources.py,$(C)/config/settings.py,$(C)/plan/*,$(C)/project/rendered.py,$(C)/project/targets/*,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
+PURE := $(C)/builds/spec*,$(C)/config/yamlfile.py,$(C)/plugin_table.py,$(C)/models/sources.py,$(C)/config/settings.py,$(C)/plan/*,$(C)/project/rendered.py,$(C)/project/alerts.py,$(C)/project/monitoring.py,$(C)/project/targets/*,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 comma := ,
 PURE_NOWHERE = $(strip $(foreach path,$(subst $(comma), ,$(PURE)),$(if $(wildcard $(path)),,$(path))))
 

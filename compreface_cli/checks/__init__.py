@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from compreface_cli.checks import (
+    apis,
     architecture,
     bind,
     browser_port,
@@ -82,6 +83,7 @@ UP: tuple[Check, ...] = (
     browser_port.check,
     ipv6.check,
     bind.check,
+    apis.check,
     dollar.check,
     project.check,
     volume.check,

@@ -56,6 +56,25 @@ Tls = Annotated[
     ),
 ]
 
+SeveralApis = Annotated[
+    bool,
+    typer.Option(
+        "--several-apis",
+        help="Allow several api processes, which drift apart after their database restarts.",
+    ),
+]
+
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        help="Use a PostgreSQL elsewhere: postgresql://USER@HOST/NAME; its password: see the docs.",
+        show_default=False,
+    ),
+]
+
 
 def takes_build_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Add these options after the command's own, and pass their values as its `changes`.

@@ -1,4 +1,4 @@
-"""`cf render`: writes a Compose project that runs without `cf`."""
+"""`cf render`: writes a project for Compose or another target that runs without `cf`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import AcceptLicence, Tls, takes_build_flags
+from compreface_cli.commands.build_flags import (
+    AcceptLicence,
+    Database,
+    SeveralApis,
+    Tls,
+    takes_build_flags,
+)
 from compreface_cli.errors import UsageError
 from compreface_cli.project.targets import TARGETS
 from compreface_cli.runtimes import joined
@@ -57,6 +63,8 @@ def render(
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
     tls: Tls = None,
+    database: Database = None,
+    several_apis: SeveralApis = False,
     target: Annotated[
         str | None,
         typer.Option(
@@ -81,7 +89,7 @@ def render(
     *,
     changes: Mapping[str, Any],
 ) -> None:
-    """Write a Compose project that builds and runs without cf."""
+    """Write a project for Compose, or another target, that builds and runs without cf."""
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
@@ -96,6 +104,8 @@ def render(
             "bind": bind,
             "tls_cert": tls[0] if tls else None,
             "tls_key": tls[1] if tls else None,
+            "database_url": database,
+            "allow_several_apis": True if several_apis else None,
             "fallbacks": False if no_fallbacks else None,
             "accept_licence": accept_licence or None,
             **changes,
@@ -135,7 +145,7 @@ def render(
             line("The same command without --no-models adds them.")
             return
         line("Next:")
-        line(f"  {TARGETS[target].next.format(folder=_pasted(folder))}")
+        line(f"  {TARGETS[target].next.format(folder=_pasted(folder), project=plan.project)}")
 
     out.result(document, draw)
 
@@ -150,9 +160,9 @@ def _write(
     accept_hash: Mapping[str, Sequence[str]],
 ) -> tuple[Plan, Written, str]:
     """Render the chosen build into the folder; returns the plan, the changes and the digest."""
-    from compreface_cli.checks import model_files, port, raise_for, tls
+    from compreface_cli.checks import apis, model_files, port, raise_for, tls
     from compreface_cli.cleanup import interruptible
-    from compreface_cli.deploy import fetching, render_place
+    from compreface_cli.deploy import fetching, preflight, render_place
     from compreface_cli.deploy.build import prepared_models
     from compreface_cli.facts.tls import look
     from compreface_cli.plan.resolve import asked_for
@@ -171,6 +181,9 @@ def _write(
     if conflict is not None:
         raise UsageError(conflict, hint="Give another --core-port.")
     render_place.refuse(plan, folder, out)
+    of_apis = list(apis.judge(plan))
+    raise_for(of_apis)
+    preflight.say(of_apis, out)
     if plan.tls_cert:
         raise_for(list(tls.judge(look(plan.tls_cert, plan.tls_key), datetime.now(UTC))))
     if with_models:

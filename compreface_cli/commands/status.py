@@ -66,6 +66,7 @@ def _row(instance: Status) -> dict[str, Any]:
         "ui_url": deployed.ui.url if deployed and deployed.ui else None,
         "created": instance.record.created,
         "busy": dataclasses.asdict(instance.busy) if instance.busy else None,
+        "apis": instance.apis,
         "services": service_rows(instance.health.services),
         "runtimes": dict(instance.runtimes),
         "fallbacks": [dataclasses.asdict(each) for each in instance.fallbacks],
@@ -104,6 +105,8 @@ def _draw(instances: list[Status]) -> Iterator[tuple[str, str]]:
             yield f"{name}: {instance.health.detail}", ""
         if instance.fallbacks:
             yield f"{name}: {instance.fallback_words}", ""
+        if instance.apis_words:
+            yield f"{name}: {instance.apis_words}", ""
         if instance.adopted and not instance.adopted.half:
             yield f"{name}: adopted from {instance.adopted.from_words}", ""
 

@@ -81,9 +81,11 @@ def _of_instance(record: Record) -> Iterator[tuple[str, Value]]:
     for key in ("tls_cert", "tls_key"):
         if plan.get(key):
             yield key, _value(plan, key, plan[key])
-    for key in ("max_detect_size", "max_concurrency", "max_wait_s", "memory_limit"):
+    for key in ("max_detect_size", "max_concurrency", "max_wait_s", "memory_limit", "api_replicas"):
         if _set_by_user(plan, key):
             yield key, _value(plan, key, plan[key])
+    if plan.get("allow_several_apis"):
+        yield "allow_several_apis", _value(plan, "allow_several_apis", "true")
     for key in PASSED_ON:
         if BY_KEY[key].env in plan["engine_limits"] and _set_by_user(plan, key):
             text = plan["engine_limits"][BY_KEY[key].env]

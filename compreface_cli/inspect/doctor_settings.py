@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from compreface_cli import resources
-from compreface_cli.checks import Finding, OwnedResources, bind, files, port, ui
+from compreface_cli.checks import Finding, OwnedResources, apis, bind, files, port, ui
 from compreface_cli.checks.base import CONFIGURATION, CONFLICT, fail, warn
 from compreface_cli.checks.machine import WantedPort
 from compreface_cli.config import settings
@@ -95,7 +95,7 @@ def of_ui(chosen: Settings, facts: Facts) -> tuple[Finding, ...]:
         plan = plan_of(chosen.get("build"), chosen)
     except CfError:
         return ()
-    return (*ui.check(plan, facts, OwnedResources()), *bind.judge(plan))
+    return (*ui.check(plan, facts, OwnedResources()), *bind.judge(plan), *apis.judge(plan))
 
 
 def refused(error: CfError) -> list[Finding]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compreface_cli.checks import Finding
+from compreface_cli.checks.apis import DRIFT, SEVERAL
 from compreface_cli.deploy import databases, lost, running, unfinished
 from compreface_cli.deploy.running import Health
 from compreface_cli.errors import CfError
@@ -49,6 +50,16 @@ class Status:
             f"{fallbacks.words(self.fallbacks)}: {models} could not be fetched; "
             f"`{running.start_command(self.record)}` tries again"
         )
+
+    @property
+    def apis(self) -> int:
+        """The number of its api processes that was asked for; 0 for the engine alone."""
+        return int(self.record.plan.get("api_replicas", 1)) if self.record.services == "full" else 0
+
+    @property
+    def apis_words(self) -> str:
+        """What several api processes mean; empty for one."""
+        return f"{self.apis} {DRIFT} [{SEVERAL.id}]" if self.apis > 1 else ""
 
     @property
     def well(self) -> bool:

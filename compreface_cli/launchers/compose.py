@@ -60,7 +60,7 @@ class ComposeLauncher:
                 "image": inputs.image,
                 "tag": plan.image,
                 "services": sorted(services),
-                "volume": plan.volume if plan.services == "full" else None,
+                "volume": plan.volume if plan.owns_database else None,
                 "existing_data": plan.data is not None,
                 "database": _database(plan),
                 "calculator": remembered(plan),
@@ -159,7 +159,7 @@ class ComposeLauncher:
         project, folder = _project(deployment), _folder(deployment)
         _pin_tag(deployment)
         self.tidy(deployment)
-        before = {item.service: item.id for item in containers.of_project(project)}
+        before = {item.id for item in containers.of_project(project)}
         if before:
             for name in compose_project.rejoin(project, folder, _words(deployment)):
                 report(f"  {name} was reconnected to its network")
@@ -177,10 +177,10 @@ class ComposeLauncher:
         if replacing is not None and replacing.data.get("calculator") != deployment.data.get(
             "calculator"
         ):
-            now = {item.service: item.id for item in containers.of_project(project)}
-            if API in now and now[API] == before.get(API):
+            apis = [item.id for item in containers.of_project(project) if item.service == API]
+            if kept := [id_ for id_ in apis if id_ in before]:
                 report("  restarting api, which caches the old calculator's coefficients")
-                cli.run("restart", now[API], doing="restart api", timeout_s=120)
+                cli.run("restart", *kept, doing="restart api", timeout_s=120)
 
     def tidy(self, deployment: Deployment, touched: Sequence[str] = ()) -> None:
         _remove_trials(deployment.instance)
@@ -322,7 +322,7 @@ def _folder(deployment: Deployment) -> Path:
 def _pin_tag(deployment: Deployment) -> None:
     """Set the tag that the project names to the image that this deployment was tested with."""
     tested, tag = deployment.data.get("image"), deployment.data.get("tag")
-    if tested and tag:
+    if tested and tag and "@" not in tag:  # a digest is of one image for good
         cli.run("tag", tested, tag, doing=f"set the image {tag}")
 
 

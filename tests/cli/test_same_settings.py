@@ -35,6 +35,8 @@ ENVIRONMENT = {
     "CF_POSTGRES_DB": "faces",
     "CF_MAX_FILE_SIZE": "7M",
     "CF_READ_TIMEOUT": "50000",
+    "CF_API_REPLICAS": "2",
+    "CF_ALLOW_SEVERAL_APIS": "true",
 }
 
 

@@ -233,6 +233,8 @@ CASES: Final[Mapping[str, Case]] = {
     "bind: the engine without keys": _up(
         "bind", bind="0.0.0.0", origins={"bind": "flag --bind"}, **PROCESS
     ),
+    "apis: several": _up("apis", api_replicas=2),
+    "apis: several, insisted": _up("apis", api_replicas=2, allow_several_apis=True),
     # Names
     "project: taken": _docker(
         "project",
