@@ -82,7 +82,7 @@ e2e: $(VENV)/.dev ## The tests on a real Docker engine
 	$(BIN)/python -m pytest -m docker $(ARGS)
 
 kubernetes: $(VENV)/.dev ## The chart on a real Kubernetes (root, Go and the shared folder; builds it once, 10 minutes)
-	$(BIN)/python -m pytest -m kubernetes tests/kubernetes $(ARGS)
+	$(BIN)/python -m pytest -m kubernetes $(ARGS)
 
 golden: $(VENV)/.dev ## Rewrite the golden files: rendered builds and messages
 	$(BIN)/python -m tests.golden.rendered

@@ -1,4 +1,4 @@
-"""The real Kubernetes of the tests: its start and kills, images, namespaces, metrics, and `helm`."""
+"""The real Kubernetes of the tests: its start and kills, images, namespaces, metrics, `helm`."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from tests.kubernetes.ground import Namespace, wait_until
 
 GRACE = PORTRAITS / "grace_hopper.jpg"
 TABLES = ("subject", "embedding", "img", "app", "model", '"user"')
+SERVICES = 5
 _ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
 # The node has two cores, which four engines and the other services share.
 SMALL = {
@@ -36,8 +37,11 @@ class Release:
     key: str = ""
     _port: int = 0
 
-    def upgrade(self, *more: str, timeout_s: int = 240, **values: Any) -> str:
-        """`helm upgrade --install` with these values from now on; it waits for the pods."""
+    def upgrade(self, *more: str, timeout_s: int = 240, force: bool = True, **values: Any) -> str:
+        """`helm upgrade --install` with these values from now on; it waits for the pods.
+
+        Without `force` Helm 4 leaves what `kubectl scale` or the autoscaler has set, and fails.
+        """
         self.values = merged(self.values, values)
         own = self.folder / "own.json"
         own.write_text(json.dumps(merged(SMALL, self.values)))
@@ -45,6 +49,7 @@ class Release:
             *("upgrade", "--install", self.name, str(self.folder / "chart")),
             *(f"--values={self.folder / 'secrets.yaml'}", f"--values={own}"),
             *("--wait", f"--timeout={timeout_s}s", *more),
+            *(("--force-conflicts",) if force else ()),
             timeout_s=timeout_s + 60,
         )
 
@@ -76,6 +81,11 @@ class Release:
             "items"
         ]
         return items
+
+    def all_ready(self) -> bool:
+        """Whether each of the five services has a pod that takes requests."""
+        one = f"app.kubernetes.io/instance={self.name}"
+        return len(self.namespace.ready(one)) == len(self.namespace.pods(one)) >= SERVICES
 
     @property
     def ui(self) -> str:

@@ -38,6 +38,17 @@ def test_no_request_fails_while_engines_are_scaled_by_hand(
     assert (up.failed, down.failed) == (0, 0), f"{up}\n{down}"
 
 
+def test_helm_takes_back_a_number_of_engines_only_when_it_may(release: Release) -> None:
+    release.upgrade(engine={"replicas": 1})
+    release.scale(2)
+    with pytest.raises(CommandFailed) as refused:
+        release.upgrade(force=False)
+    assert ".spec.replicas" in refused.value.said
+    assert len(release.engines()) == 2
+    release.upgrade()
+    release.engines_are(1)
+
+
 def test_no_request_fails_while_the_autoscaler_scales(
     release: Release, cluster: Cluster, under_load: Under
 ) -> None:
@@ -50,11 +61,7 @@ def test_no_request_fails_while_the_autoscaler_scales(
 
     def shrink(_: Load) -> None:
         # One connection is more than one engine may have by 60 % of a fifth of a core.
-        goal = ("patch", "hpa", f"{release.name}-core", "--type=json")
-        path = "/spec/metrics/0/resource/target/averageUtilization"
-        release.namespace.kubectl(
-            *goal, f'--patch=[{{"op":"replace","path":"{path}","value":9999}}]'
-        )
+        release.upgrade(engine={"autoscaling": {"cpuPercent": 1000}})
         release.engines_are(1, timeout_s=300)
 
     up = under_load(release, "1 -> 4 engines, by the autoscaler (CPU)", grow)
