@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from compreface_cli.config.settings_table import BY_KEY, PASSED_ON
+from compreface_cli.docker.push import NAME
 from compreface_cli.plan.plan import Plan
+from compreface_cli.project import monitoring
 
 # Keys of the stack's settings that the chart takes under `settings`; images and the database's
 # address stand elsewhere in it.
@@ -54,7 +56,7 @@ def values(plan: Plan) -> dict[str, Any]:
             "api_keys": [],
         },
         "engine": {
-            **_pod("engine", _image(plan.image)),
+            **_pod("engine", _image(_engine_image(plan))),
             "replicas": plan.replicas,
             "calculator": plan.calculator,
             "settings": _engine_settings(plan),
@@ -123,6 +125,7 @@ def values(plan: Plan) -> dict[str, Any]:
             "annotations": {},
         },
         "gateway": {"enabled": False, "parentRefs": [], "hostnames": []},
+        "monitoring": {**monitoring.CHART_VALUES},
         "imagePullSecrets": [],
         "commonLabels": {},
         "commonAnnotations": {},
@@ -142,6 +145,13 @@ def _pod(name: str, image: Mapping[str, str]) -> dict[str, Any]:
         "affinity": {},
         "priorityClassName": "",
     }
+
+
+def _engine_image(plan: Plan) -> str:
+    """The name that the nodes pull; `cf build --push` gives the image that name."""
+    if not plan.push_to or plan.image_given:
+        return plan.image
+    return f"{plan.push_to}/{NAME}:{_image(plan.image)['tag']}"
 
 
 def _image(name: str) -> dict[str, str]:
