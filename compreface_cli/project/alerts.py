@@ -168,7 +168,7 @@ def _alerts(plan: Plan, commands: Commands, name: str, engines: int | str) -> li
     ]
 
 
-def text(instance: str, version: str, rule_groups: list[dict[str, Any]]) -> str:
+def text(rule_groups: list[dict[str, Any]]) -> str:
     """A rule file with these groups."""
     import yaml
 
@@ -184,10 +184,4 @@ def text(instance: str, version: str, rule_groups: list[dict[str, Any]]) -> str:
 
     Dumper.add_representer(str, string)
     document: Mapping[str, Any] = {"groups": rule_groups}
-    head = (
-        f'# Alert rules for the instance "{instance}", rendered by cf {version}.\n'
-        f"# What each means, and what to do: {RUNBOOK}\n"
-    )
-    return head + yaml.dump(
-        document, Dumper=Dumper, sort_keys=False, width=4096, allow_unicode=True
-    )
+    return yaml.dump(document, Dumper=Dumper, sort_keys=False, width=4096, allow_unicode=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,7 +16,7 @@ from compreface_cli.project import alerts, monitoring
 from compreface_cli.project.rendered import FileRef
 from tests.cli.test_render import plan
 
-TARGETS = ["compose", "swarm"]
+TARGETS = ["compose", "swarm", "kubernetes"]
 PROMTOOL = shutil.which("promtool")
 KEY = "a" * 40
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
@@ -60,11 +61,15 @@ def test_prometheus_takes_configuration_and_rules(
 ) -> None:
     keys = {"api_keys": KEY} if services == "core" else {}
     folder = written(tmp_path, target, services=services, **keys)
+    if target == "kubernetes":  # which Debian's Prometheus is built without
+        document = yaml.safe_load((folder / "prometheus.yml").read_text("utf-8"))
+        assert document["scrape_configs"][0].pop("kubernetes_sd_configs")
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(document), "utf-8")
     promtool("check", "config", "--syntax-only", folder / "prometheus.yml")
     promtool("check", "rules", "--lint=all", "--lint-fatal", folder / "alerts.yml")
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["compose", "swarm"])
 def test_the_engines_are_looked_up_by_their_name_and_labelled(target: str) -> None:
     document = yaml.safe_load(rendered(target, instance="second")["prometheus.yml"])
     (job,) = document["scrape_configs"]
@@ -74,6 +79,20 @@ def test_the_engines_are_looked_up_by_their_name_and_labelled(target: str) -> No
     labels = {each["target_label"]: each["replacement"] for each in job["relabel_configs"]}
     assert labels == {"cf_instance": "second", "cf_build": "plain"}
     assert "authorization" not in job
+
+
+def test_pods_are_selected_as_the_manifests_label_them() -> None:
+    document = yaml.safe_load(rendered("kubernetes")["prometheus.yml"])
+    (job,) = document["scrape_configs"]
+    (discovery,) = job["kubernetes_sd_configs"]
+    (selector,) = discovery["selectors"]
+    assert selector["role"] == discovery["role"] == "pod"
+    assert selector["label"].split(",") == [
+        "app.kubernetes.io/name=compreface",
+        "app.kubernetes.io/instance=cf-plain",
+        "app.kubernetes.io/component=core",
+    ]
+    assert job["relabel_configs"][-2] == {"target_label": "cf_instance", "replacement": "plain"}
 
 
 def test_an_api_key_is_read_from_a_file_and_stands_in_none_that_is_rendered() -> None:
@@ -106,6 +125,28 @@ def test_a_chart_puts_its_own_expressions_into_the_rules() -> None:
     assert gone["labels"]["cf_instance"] == "RELEASE"
 
 
+def test_the_template_of_a_chart_has_the_same_rules() -> None:
+    """Helm's own expressions are evaluated by hand; what is Prometheus' is escaped."""
+    text = monitoring.chart(plan(replicas=3))
+    text = text.replace("{{ .Release.Name }}", "faces").replace("{{ .Release.Namespace }}", "ns")
+    engines = re.compile(r"\{\{ if \.Values\.engine\.autoscaling.*?\{\{ end \}\}")
+    assert engines.search(text)
+    text = engines.sub("3", text).replace("{{`{{`}}", "{{")
+    rule = next(part for part in text.split("---\n") if "kind: PrometheusRule" in part)
+    lines = [line for line in rule.splitlines() if not line.strip().startswith("{{-")]
+    spec = yaml.safe_load("\n".join(lines))["spec"]
+    plain = yaml.safe_load(rendered("kubernetes", replicas=3, instance="faces")["alerts.yml"])
+
+    def expressions(groups: dict[str, Any]) -> dict[str, str]:
+        return {each["alert"]: each["expr"] for each in groups["groups"][0]["rules"]}
+
+    assert expressions(spec) == expressions(plain)
+    summaries = [each["annotations"]["summary"] for each in spec["groups"][0]["rules"]]
+    assert "faces: {{ $value }} of 3 engines answer" in summaries
+    for key in monitoring.CHART_VALUES:
+        assert f".Values.monitoring.{key}" in text
+
+
 def test_each_alert_waits_and_says_what_to_do() -> None:
     for target in TARGETS:
         document = yaml.safe_load(rendered(target)["alerts.yml"])
@@ -114,7 +155,7 @@ def test_each_alert_waits_and_says_what_to_do() -> None:
             assert rule["labels"]["severity"] in ("warning", "critical")
             assert set(rule["annotations"]) == {"summary", "description", "runbook"}
             words = rule["annotations"]["description"]
-            assert "docker " in words or "--replicas" in words
+            assert any(word in words for word in ("docker ", "kubectl ", "More engines"))
 
 
 def test_the_dashboard_takes_data_source_and_instances_from_its_variables() -> None:
