@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import AcceptLicence, SeveralApis, Tls, takes_build_flags
+from compreface_cli.commands.build_flags import (
+    AcceptLicence,
+    Database,
+    SeveralApis,
+    Tls,
+    takes_build_flags,
+)
 from compreface_cli.errors import UsageError
 from compreface_cli.project.targets import TARGETS
 from compreface_cli.runtimes import joined
@@ -57,6 +63,7 @@ def render(
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
     tls: Tls = None,
+    database: Database = None,
     several_apis: SeveralApis = False,
     target: Annotated[
         str | None,
@@ -97,6 +104,7 @@ def render(
             "bind": bind,
             "tls_cert": tls[0] if tls else None,
             "tls_key": tls[1] if tls else None,
+            "database_url": database,
             "allow_several_apis": True if several_apis else None,
             "fallbacks": False if no_fallbacks else None,
             "accept_licence": accept_licence or None,

@@ -60,7 +60,7 @@ class ComposeLauncher:
                 "image": inputs.image,
                 "tag": plan.image,
                 "services": sorted(services),
-                "volume": plan.volume if plan.services == "full" else None,
+                "volume": plan.volume if plan.owns_database else None,
                 "existing_data": plan.data is not None,
                 "database": _database(plan),
                 "calculator": remembered(plan),

@@ -10,7 +10,7 @@ from compreface_cli import plugin_table
 from compreface_cli.config.settings_table import BY_KEY, MAX_BODY_BYTES, MAX_QUEUE_BYTES, PASSED_ON
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.entry import Border, Model, ModelFile
-from compreface_cli.plan import fallbacks
+from compreface_cli.plan import fallbacks, jdbc
 from compreface_cli.plan.data import Data
 from compreface_cli.plan.fallbacks import Fallback, Replaced
 from compreface_cli.plan.image_name import image_name
@@ -163,27 +163,33 @@ class Plan:
     @property
     def owns_database(self) -> bool:
         """Whether the instance runs a PostgreSQL of its own, with a volume."""
-        return self.services == "full" and self.stack["postgres_host"] == DATABASE
+        return self.services == "full" and self.stack.get("postgres_host", DATABASE) == DATABASE
 
     @property
     def jdbc(self) -> str:
         """The database's address for the Java services, without user and password."""
-        stack = self.stack
-        return (
-            f"jdbc:postgresql://{stack['postgres_host']}:{stack['postgres_port']}"
-            f"/{stack['postgres_db']}"
-        )
+        return jdbc.address(self.stack, own=self.stack["postgres_host"] == DATABASE)
+
+    @property
+    def database_root_cert(self) -> str:
+        """The file on this host that the Java services need at `jdbc.ROOT_CERT`; "": none."""
+        return "" if self.owns_database else self.stack.get("postgres_sslrootcert", "")
 
     @property
     def volume(self) -> str:
+        """The volume of its own PostgreSQL; "" with a database elsewhere."""
+        if self.services == "full" and not self.owns_database:
+            return ""
         return self.data.volume if self.data else f"{self.project}_postgres-data"
 
     @property
     def stack_images(self) -> dict[str, str]:
-        """Service to image of the four services beside the engine; empty when it runs alone."""
+        """Service to image of the services beside the engine; empty when it runs alone."""
         if self.services != "full" or self.launcher == "process":
             return {}
         short = {"postgres-db": "postgres", "admin": "admin", "api": "api", "fe": "fe"}
+        if not self.owns_database:
+            del short["postgres-db"]
         return {f"compreface-{name}": self.stack[f"{key}_image"] for name, key in short.items()}
 
     def image_environment(self) -> dict[str, str]:

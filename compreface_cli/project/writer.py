@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compreface_cli import __version__
-from compreface_cli.errors import CfError, ConflictError
+from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.project.rendered import FileRef, RenderedProject
 from compreface_cli.project.targets.compose import (
     ENV_FILE,
@@ -295,7 +295,9 @@ def _env(rendered: RenderedProject, folder: Path) -> dict[str, str]:
         values.pop("CF_API_KEYS", None)  # only while it is set
     for key, setting in _SECRETS.items():
         given = rendered.secrets.get(setting)
-        if key == "POSTGRES_PASSWORD":
+        if key == "POSTGRES_PASSWORD" and not rendered.own_database:
+            values[key] = given or kept.get(key) or _refuse_no_password()
+        elif key == "POSTGRES_PASSWORD":
             if given and kept.get(key) not in (None, given):
                 raise ConflictError(
                     f"{folder / ENV_FILE} has another database password than the setting {setting}",
@@ -310,6 +312,14 @@ def _env(rendered: RenderedProject, folder: Path) -> dict[str, str]:
     for key in rendered.generated:
         values.setdefault(key, secrets.token_urlsafe(24))
     return values
+
+
+def _refuse_no_password() -> str:
+    raise ConfigurationError(
+        "the password of the database elsewhere is not set",
+        hint="Put it into the address (CF_DATABASE_URL, database_url_file), or set "
+        "CF_POSTGRES_PASSWORD.",
+    )
 
 
 def set_env(folder: Path, key: str, value: str) -> None:

@@ -18,6 +18,7 @@ from compreface_cli.project.targets import TARGETS
 FOLDER = Path(__file__).parent / "rendered"
 REVISION = "0" * 40
 NOWHERE = Path("/nowhere")
+AUTHORITY = Path(__file__).parent / "authority.pem"
 MONITORING = "monitoring/"  # much text that differs in few values: kept of one instance
 WITH_MONITORING = "second"
 
@@ -45,6 +46,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "embedded-core": ("embedded", {"services": "core"}),
     "embedded-gpu-1": ("embedded", {"gpu_index": 1, "services": "core"}),
     "embedded-cuda12-legacy": ("embedded", {"device": "cuda", "wheels": "cuda12-legacy"}),
+    "embedded-database-elsewhere": (
+        "embedded",
+        {
+            "database_url": "postgresql://me%40here:pass-word@db-postgresql.example.org:5433/"
+            f"my%20faces?sslmode=verify-full&sslrootcert={AUTHORITY}"
+        },
+    ),
     "embedded-all-settings": (
         "embedded",
         {

@@ -13,11 +13,13 @@ from compreface_cli.config.settings_table import MAX_BODY_BYTES
 from compreface_cli.docker.labels import (
     LABEL_BUILD,
     LABEL_CALCULATOR,
+    LABEL_DATABASE,
     LABEL_INSTANCE,
     LABEL_ROUTES,
     LABEL_TLS,
 )
 from compreface_cli.errors import CfError, ConfigurationError
+from compreface_cli.plan import jdbc
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
 from compreface_cli.project import monitoring
 from compreface_cli.project.rendered import FileRef, RenderedProject
@@ -31,6 +33,7 @@ COMPOSE_FILE = "compose.yaml"
 ROUTES_FILE = "ui/nginx.conf.template"
 TLS_FOLDER = "tls"
 TLS_CERT, TLS_KEY = f"{TLS_FOLDER}/cert.pem", f"{TLS_FOLDER}/key.pem"
+DATABASE_CA = "database/ca.pem"
 PRIVATE = frozenset({TLS_KEY})  # files of mode 0600
 # Routes that the UI's page polls at each load until each answers 200 with "status": "OK".
 UI_ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
@@ -64,6 +67,10 @@ def render(
         files |= tls
         shas = "".join(each.sha256 for each in tls.values())
         context["tls_digest"] = hashlib.sha256(shas.encode()).hexdigest()[:16]
+    if plan.database_root_cert:
+        authority = given(plan.database_root_cert)
+        files[DATABASE_CA] = authority
+        context |= {"database_ca": DATABASE_CA, "database_ca_digest": authority.sha256[:16]}
     if plan.services == "full":
         routes = templates.get_template("nginx.conf.j2").render(context)
         files[ROUTES_FILE] = routes
@@ -80,6 +87,7 @@ def render(
         plan.secrets,
         plan.calculator if plan.services == "full" else "",
         plan.data.volume if plan.data else "",
+        own_database=plan.owns_database or plan.services != "full",
     )
 
 
@@ -129,7 +137,8 @@ def context_of(plan: Plan) -> dict[str, Any]:
     in_compose = plan.limits_environment()
     if plan.device == "cuda":
         in_compose["GPU_IDX"] = "0"
-    parts = ["core", "postgres-db", "admin", "api", "fe"] if full else ["core"]
+    database = ["postgres-db"] if plan.owns_database else []
+    parts = ["core", *database, "admin", "api", "fe"] if full else ["core"]
     return {
         "version": __version__,
         "instance": plan.instance,
@@ -147,7 +156,7 @@ def context_of(plan: Plan) -> dict[str, Any]:
         "stack": plan.stack,
         "api_replicas": plan.api_replicas,
         "services": [f"partials/{name}.yaml.j2" for name in parts],
-        "volumes": ["partials/volumes.yaml.j2"] if full else [],
+        "volumes": ["partials/volumes.yaml.j2"] if plan.owns_database else [],
         "devices": ["partials/gpu.yaml.j2"] if plan.device == "cuda" else [],
         "core_environment": sorted(in_compose.items()),
         "keys_file": KEYS_FILE if plan.api_keys else "",
@@ -171,6 +180,10 @@ def context_of(plan: Plan) -> dict[str, Any]:
         "read_timeout": "${PROXY_READ_TIMEOUT}",
         "connection_timeout": "${PROXY_CONNECT_TIMEOUT}",
         "jdbc": plan.jdbc,
+        "own_database": plan.owns_database,
+        "database_ca": "",
+        "database_ca_target": jdbc.ROOT_CERT,
+        "label_database": LABEL_DATABASE,
         "label_instance": LABEL_INSTANCE,
         "label_build": LABEL_BUILD,
         "label_calculator": LABEL_CALCULATOR,
