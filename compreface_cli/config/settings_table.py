@@ -661,7 +661,7 @@ BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}
 CF_VARIABLES = frozenset({"CF_DEBUG", "CF_MODELS_MIRROR", "CF_REGISTRY_MIRROR"})
 OTHER_VARIABLES = frozenset(
     "CF_HOST CF_MODELS_DIR CF_CHOICES_DIR CF_SHARED "
-    "CF_TENSORFLOW_PYTHON CF_MXNET_PYTHON CF_TORCH_PYTHON".split()
+    "CF_TENSORFLOW_PYTHON CF_MXNET_PYTHON CF_TORCH_PYTHON CF_KUBERNETES_PYTHON".split()
 )
 
 # Keys of upstream's `.env` that become part of another setting, or have no effect here, and why.

@@ -39,7 +39,7 @@ CASES: Mapping[str, Case] = {
     "keys": Case({"services": "core", "api_keys": "first-key-1,second-key-2"}),
     "external": Case(
         {"postgres_host": "db.example.com", "postgres_port": 5433, "postgres_db": "faces"},
-        _PASSWORD,
+        {**_PASSWORD, "database": {"external": {"rootCert": "-----BEGIN\nabc\n-----END\n"}}},
     ),
     "gpu": Case({"device": "cuda"}, {"engine": {"gpu": {"runtimeClassName": "nvidia"}}}),
     "autoscaled": Case(

@@ -149,7 +149,7 @@ def test_an_external_database_has_no_volume_here() -> None:
     assert "StatefulSet" not in kinds
     pod = of("external", "Deployment", "api")["spec"]["template"]["spec"]
     values = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
-    assert values["POSTGRES_URL"] == "jdbc:postgresql://db.example.com:5433/faces"
+    assert values["POSTGRES_URL"] == planned(CASES["external"]).jdbc
 
 
 def test_only_the_two_java_services_reach_the_database() -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from compreface_cli.config.settings_table import BY_KEY, MAX_REPLICAS, Rule
+from compreface_cli.plan import jdbc
 from compreface_cli.project.targets.chart_values import ENGINE_SETTINGS, SETTINGS
 
+_USER = BY_KEY["postgres_user"].help
 Schema: TypeAlias = dict[str, Any]
 
 # Names as Kubernetes takes them: a DNS label, a DNS subdomain, a quantity, a label's value.
@@ -37,7 +39,9 @@ def _values() -> dict[str, Schema]:
         "services": _choice("All five services, or the engine alone.", "full", "core"),
         "settings": _object(
             "Settings of the services beside the engine.",
-            **{key: setting(key) for key in SETTINGS},
+            # a database elsewhere may have users of other names than the setting allows
+            postgres_user={"type": "string", "description": _USER, "minLength": 1, "maxLength": 63},
+            **{key: setting(key) for key in SETTINGS[1:]},
         ),
         "secrets": _object(
             "Passwords and keys: give them in a file of your own, or name a Secret.",
@@ -81,6 +85,11 @@ def _values() -> dict[str, Schema]:
             external=_object(
                 "Another database.",
                 jdbc=_text("Its address, like jdbc:postgresql://db.example.com:5432/frs.", _JDBC),
+                rootCert=_text(
+                    "Certificate authority in PEM that its TLS is verified with; the address names "
+                    f"it as {jdbc.ROOT_CERT}.",
+                    None,
+                ),
             ),
             volume=_object(
                 "Its volume, which stays after an uninstall.",
