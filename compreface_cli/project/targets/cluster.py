@@ -7,9 +7,9 @@ from pathlib import Path
 
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
-from compreface_cli.project.rendered import Content, FileRef, RenderedProject
+from compreface_cli.project.rendered import Content, RenderedProject
 from compreface_cli.project.targets import engine_image
-from compreface_cli.project.targets.compose import TLS_CERT, TLS_KEY
+from compreface_cli.project.targets.compose import TLS_CERT, TLS_KEY, given
 
 SECRETS = "secrets.yaml"  # of mode 0600, made of `.env`
 
@@ -31,11 +31,7 @@ def files(
         )
     content = engine_image.files(plan, models, with_models=with_models, revision=revision)
     if plan.tls_cert:
-        for path, source in ((TLS_CERT, plan.tls_cert), (TLS_KEY, plan.tls_key)):
-            try:
-                content[path] = FileRef.of(Path(source))
-            except OSError as error:
-                raise ConfigurationError(f"{source} cannot be read: {error.strerror}") from error
+        content |= {TLS_CERT: given(plan.tls_cert), TLS_KEY: given(plan.tls_key)}
     return content
 
 
