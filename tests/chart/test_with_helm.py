@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ FOREIGN = ("HTTPRoute", "ServiceMonitor", "PrometheusRule")
 HELMS_OWN = ("Secret", "Pod")  # of the chart alone: its secrets, and the pod of `helm test`
 
 
-def run(module: str, asked: dict[str, Any]) -> dict[str, Any]:
+def run(module: str, asked: Any) -> Any:
     done = subprocess.run(
         [PYTHON, "-m", module],
         input=json.dumps(asked),
@@ -42,19 +41,39 @@ def run(module: str, asked: dict[str, Any]) -> dict[str, Any]:
         cwd=ROOT,
         timeout=600,
     )
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return json.loads(done.stdout)
 
 
-def chart(case: str, folder: Path) -> Path:
-    writer.write(helm.render(planned(CASES[case]), with_models=False), folder)
-    return folder / "chart"
+@pytest.fixture(scope="module")
+def charts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The folder of each case's chart."""
+    root = tmp_path_factory.mktemp("charts")
+    for name, case in CASES.items():
+        writer.write(helm.render(planned(case), with_models=False), root / name)
+    return {name: str(root / name / "chart") for name in CASES}
 
 
-def with_helm(case: str, folder: Path, *given: dict[str, Any]) -> list[dict[str, Any]]:
-    """What Helm makes of the case's chart with each of these values."""
-    asked = {"chart": str(chart(case, folder)), "release": RELEASE, "cases": given}
-    answers: list[dict[str, Any]] = run("tests.chart.with_helm", asked)["cases"]
+@pytest.fixture(scope="module")
+def rendered(charts: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What Helm makes of each case."""
+    asked = [
+        {
+            "chart": charts[name],
+            "release": RELEASE,
+            "cases": [{**case.given, **secret_values(name)}],
+        }
+        for name, case in CASES.items()
+    ]
+    answers = run("tests.chart.with_helm", asked)
+    return {name: each["cases"][0] for name, each in zip(CASES, answers, strict=True)}
+
+
+def with_helm(
+    charts: dict[str, str], *given: dict[str, Any], release: str = RELEASE
+) -> list[dict[str, Any]]:
+    """What Helm makes of the full stack's chart with each of these values."""
+    asked = [{"chart": charts["full"], "release": release, "cases": given}]
+    answers: list[dict[str, Any]] = run("tests.chart.with_helm", asked)[0]["cases"]
     return answers
 
 
@@ -86,23 +105,24 @@ def secret_values(case: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_chart_gives_the_plain_manifests(case: str, tmp_path: Path) -> None:
-    (answer,) = with_helm(case, tmp_path, {**CASES[case].given, **secret_values(case)})
-    of_helm = objects(answer)
+def test_the_chart_gives_the_plain_manifests(
+    case: str, rendered: dict[str, dict[str, Any]]
+) -> None:
+    of_helm = objects(rendered[case])
     fitting = [each for each in of_helm if each["kind"] != "Pod"]
     assert rules.faults(fitting, ("mine", "kept", "ui-tls")) == []
     shared = [each for each in of_helm if each["kind"] not in HELMS_OWN]
     assert by_name(shared) == by_name(plain(case))
 
 
-def test_every_release_accepts_every_manifest(tmp_path: Path) -> None:
+def test_every_release_accepts_every_manifest(charts: dict[str, str]) -> None:
     wanted = {
         f"{case} {each['kind']} {each['metadata']['name']}": each
         for case in CASES
         for each in plain(case)
         if each["kind"] not in FOREIGN
     }
-    (answer,) = with_helm("full", tmp_path, {"monitoring": {"enabled": True, "dashboard": True}})
+    (answer,) = with_helm(charts, {"monitoring": {"enabled": True, "dashboard": True}})
     wanted |= {
         f"chart {each['kind']} {each['metadata']['name']}": each
         for each in objects(answer)
@@ -152,14 +172,14 @@ def nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     return result
 
 
-def test_each_bad_value_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_each_bad_value_is_refused_by_its_name(charts: dict[str, str]) -> None:
     values = chart_values.values(planned(CASES["full"]))
     schema = chart_schema.schema(values)
     tried = [
         (path, value) for path, of in leaves(schema) if path != ("global",) for value in bad(of)
     ]
     tried += [(("engine", "replica"), 1), (("engine", "settings", "max_wait"), 1), (("x",), 1)]
-    answers = with_helm("full", tmp_path, *(nested(path, value) for path, value in tried))
+    answers = with_helm(charts, *(nested(path, value) for path, value in tried))
     assert len(tried) > 200
     for (path, value), answer in zip(tried, answers, strict=True):
         assert "error" in answer, (path, value)
@@ -183,28 +203,31 @@ def test_each_bad_value_is_refused_by_its_name(tmp_path: Path) -> None:
     ],
 )
 def test_what_no_single_value_shows_is_refused_by_its_name(
-    given: dict[str, Any], named: str, tmp_path: Path
+    given: dict[str, Any], named: str, charts: dict[str, str]
 ) -> None:
-    (answer,) = with_helm("full", tmp_path, given)
+    (answer,) = with_helm(charts, given)
     assert named in answer["error"]
 
 
-def test_the_chart_has_no_fault_that_helm_sees(tmp_path: Path) -> None:
-    asked = {"chart": str(chart("full", tmp_path)), "release": "a" * 49, "cases": [{}]}
-    answer = run("tests.chart.with_helm", asked)
+def test_the_chart_has_no_fault_that_helm_sees(charts: dict[str, str]) -> None:
+    asked = [{"chart": charts["full"], "release": "a" * 49, "cases": [{}]}]
+    (answer,) = run("tests.chart.with_helm", asked)
     assert [each for each in answer["lint"]["messages"] if each["severity"] > 1] == []
     assert "48" in answer["cases"][0]["error"]
 
 
-def test_a_pods_configuration_changes_with_its_digest(tmp_path: Path) -> None:
-    def digest(given: dict[str, Any]) -> str:
-        (answer,) = with_helm("full", tmp_path, given)
+def test_a_pods_configuration_changes_with_its_digest(charts: dict[str, str]) -> None:
+    given: tuple[dict[str, Any], ...] = (
+        {},
+        {"engine": {"replicas": 2}},
+        {"settings": {"open_routes": True}},
+    )
+    digests = []
+    for answer in with_helm(charts, *given):
         fe = by_name_of(objects(answer), "Deployment", f"{RELEASE}-fe")
-        found: str = fe["spec"]["template"]["metadata"]["annotations"]["checksum/nginx"]
-        return found
-
-    assert digest({}) == digest({"engine": {"replicas": 2}})
-    assert digest({}) != digest({"settings": {"open_routes": True}})
+        annotations = fe["spec"]["template"]["metadata"]["annotations"]
+        digests.append(annotations["checksum/nginx"])
+    assert digests[0] == digests[1] != digests[2]
 
 
 def by_name_of(all_of: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:

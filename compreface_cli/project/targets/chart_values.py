@@ -63,7 +63,7 @@ def values(plan: Plan) -> dict[str, Any]:
             "api_keys": [],
         },
         "engine": {
-            **_pod("engine", _image(_engine_image(plan))),
+            **_pod("engine", _image(engine_image(plan))),
             "replicas": plan.replicas,
             "calculator": plan.calculator,
             "settings": _engine_settings(plan),
@@ -167,7 +167,7 @@ def _pod(name: str, image: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _engine_image(plan: Plan) -> str:
+def engine_image(plan: Plan) -> str:
     """The name that the nodes pull; `cf build --push` gives the image that name."""
     if not plan.push_to or plan.image_given:
         return plan.image

@@ -37,6 +37,7 @@ def render(
     files = cluster.files(plan, models, with_models=with_models, revision=revision)
     values = chart_values.values(plan)
     files |= {f"{CHART}/{path}": content for path, content in _chart(plan, values).items()}
+    files["README.md"] = cluster.readme(plan, chart=True)
     return cluster.project(plan, files, "helm/values-secrets.yaml.j2")
 
 

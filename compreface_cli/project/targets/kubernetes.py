@@ -39,4 +39,5 @@ def render(
     }
     kustomization = jinja().get_template("helm/kustomization.yaml.j2")
     files["kustomization.yaml"] = kustomization.render(context)
+    files["README.md"] = cluster.readme(plan, chart=False)
     return cluster.project(plan, files, "helm/secrets.yaml.j2")
