@@ -82,7 +82,7 @@ e2e: $(VENV)/.dev ## The tests on a real Docker engine
 	$(BIN)/python -m pytest -m "docker and not swarm" $(ARGS)
 
 swarm: $(VENV)/.dev ## A real Swarm of two nodes under load: scaling, updates, a dead node (root; some minutes)
-	$(BIN)/python -m pytest tests/swarm $(ARGS)
+	$(BIN)/python -m pytest -s tests/swarm $(ARGS)
 
 kubernetes: $(VENV)/.dev ## The chart on a real Kubernetes (root, Go and the shared folder; builds it once, 10 minutes)
 	$(BIN)/python -m pytest -m kubernetes $(ARGS)
