@@ -63,6 +63,7 @@ class OtherInstance:
     ports: frozenset[int]
     pids: frozenset[int] = frozenset()
     folder: str | None = None
+    database: str = ""  # the address of the one elsewhere that it works on
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class OwnedResources:
     `others`: the other running instances of this user; `may_build` is False with `--no-build`,
     `must_build` True with `--build`; `giving_way`: ids of containers that stop before the start;
     `bind_mounts`: those of the user's own file that have no label for SELinux.
+    `database`: the address of the one elsewhere that it works on now.
     """
 
     folder: str | None = None
@@ -87,6 +89,7 @@ class OwnedResources:
     must_build: bool = False
     giving_way: frozenset[str] = frozenset()
     bind_mounts: tuple[str, ...] = ()
+    database: str = ""
 
     def has(self, container: Container, plan: Plan) -> bool:
         """Whether the container is this instance's (project and folder are), or gives way to it."""

@@ -71,6 +71,7 @@ def _row(instance: Status) -> dict[str, Any]:
         "runtimes": dict(instance.runtimes),
         "fallbacks": [dataclasses.asdict(each) for each in instance.fallbacks],
         "database": [finding.as_dict() for finding in instance.database],
+        "database_address": instance.database_address or None,
         "adopted_from": instance.adopted.from_words if instance.adopted else None,
     }
 
@@ -105,6 +106,8 @@ def _draw(instances: list[Status]) -> Iterator[tuple[str, str]]:
             yield f"{name}: {instance.health.detail}", ""
         if instance.fallbacks:
             yield f"{name}: {instance.fallback_words}", ""
+        if instance.database_address:
+            yield f"{name}: its database is {instance.database_address}", ""
         if instance.apis_words:
             yield f"{name}: {instance.apis_words}", ""
         if instance.adopted and not instance.adopted.half:

@@ -18,7 +18,9 @@ def look(record: Record, known: Deployment | None) -> list[Finding]:
 
     where = place(known)
     if where is None:
-        return []
+        from compreface_cli.launchers import database_elsewhere
+
+        return database_elsewhere.look(known, record.calculator)
     return checks.judge(where, database.look(where.database), record.calculator)
 
 

@@ -51,6 +51,10 @@ def digest(plan: Plan) -> str:
     engine = venv.inputs(plan.wheels).key()
     if plan.tls_cert:  # the files may be renewed under the same names
         document["tls"] = [target.hash_of(path) for path in (plan.tls_cert, plan.tls_key)]
+    if plan.services == "full" and not plan.owns_database:
+        # Its password may have changed on the server, and the authority under the same name.
+        password = plan.secrets.get("postgres_password", "")
+        document["elsewhere"] = [password, target.hash_of(plan.database_root_cert)]
     weights = [store.fingerprint(model) for model in plan.models]
     text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

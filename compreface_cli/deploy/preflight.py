@@ -13,7 +13,14 @@ from compreface_cli.checks import Finding, calculator, model_files, volume
 from compreface_cli.checks import database as of_database
 from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.config import paths
-from compreface_cli.deploy import existing_data, ports, project_folder, running, unfinished
+from compreface_cli.deploy import (
+    database_elsewhere,
+    existing_data,
+    ports,
+    project_folder,
+    running,
+    unfinished,
+)
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts import database
 from compreface_cli.instance.records import Record
@@ -82,6 +89,7 @@ def inspect(
                 database=into_volume(settled, seen, giving_way),
                 calculators=fitting.calculators(),
             )
+        seen = replace(seen, elsewhere=database_elsewhere.look(settled, seen))
         findings = checks.preflight(settled, seen, own)
         say([finding for finding in findings if finding.level == "warn"], out)
         if before and before[0].engine.key and not plan.api_keys:
@@ -127,7 +135,13 @@ def _own(
         may_build=options.build is not False,
         must_build=options.build is True,
         bind_mounts=project_folder.unlabelled(Path(folder)),
+        database=_works_on(old),
     )
+
+
+def _works_on(old: Record | None) -> str:
+    """The database elsewhere that services of the instance itself are connected to."""
+    return database_elsewhere.of_record(old) if old is not None and old.phase != "stopped" else ""
 
 
 def other_instances(but: str) -> tuple[checks.OtherInstance, ...]:
@@ -147,7 +161,10 @@ def other_instances(but: str) -> tuple[checks.OtherInstance, ...]:
             others.append(checks.OtherInstance(record.name, taken, pids=_pids(known)))
         else:
             folder = str(known.data.get("folder", ""))
-            others.append(checks.OtherInstance(record.name, taken, folder=folder))
+            works_on = database_elsewhere.of_record(record)
+            others.append(
+                checks.OtherInstance(record.name, taken, folder=folder, database=works_on)
+            )
     return tuple(others)
 
 
@@ -198,6 +215,12 @@ def into_volume(
 def _schema(plan: Plan, seen: facts.Facts, old: Record | None) -> Iterator[Finding]:
     """The refusal of an admin that is older than the schema of the running database."""
     admin = plan.stack_images.get("compreface-admin", "")
+    if seen.elsewhere is not None and seen.elsewhere.contents is not None:
+        from compreface_cli.launchers.database import newer_schema
+
+        finding = newer_schema(plan.instance, admin, seen.elsewhere.contents.changes)
+        yield from filter(None, (finding,))
+        return
     before = (old.deployment.get("data") or {}) if old is not None else {}
     if not admin or (before.get("images") or {}).get("compreface-admin") == admin:
         return  # the start itself asks a database that does not run yet

@@ -14,6 +14,7 @@ from compreface_cli.facts.host import HostFacts
 from compreface_cli.facts.network import NetworkFacts
 
 if TYPE_CHECKING:  # it loads OpenSSL
+    from compreface_cli.facts.database_elsewhere import Elsewhere
     from compreface_cli.facts.tls import TlsFacts
 
 
@@ -29,6 +30,7 @@ class Facts:
     # Build -> its calculator, of all builds; only where the content of the volume matters.
     calculators: Mapping[str, str] = field(default_factory=dict)
     tls: TlsFacts | None = None
+    elsewhere: Elsewhere | None = None  # the database of a plan that has none of its own
     network: NetworkFacts | None = None
     own_group: Limits | None = None  # of the control group of this process
     containers_group: Limits | None = None  # of the one in which a local Docker makes its own
