@@ -1,1 +1,0 @@
-"""The Helm chart and the plain manifests on a real Kubernetes."""
