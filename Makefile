@@ -82,7 +82,7 @@ e2e: $(VENV)/.dev ## The tests on a real Docker engine
 	$(BIN)/python -m pytest -m "docker and not swarm" $(ARGS)
 
 swarm: $(VENV)/.dev ## A real Swarm of two nodes under load: scaling, updates, a dead node (root; some minutes)
-	$(BIN)/python -m pytest tests/swarm $(ARGS)
+	$(BIN)/python -m pytest -s tests/swarm $(ARGS)
 
 golden: $(VENV)/.dev ## Rewrite the golden files: rendered builds and messages
 	$(BIN)/python -m tests.golden.rendered
