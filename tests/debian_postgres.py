@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +116,11 @@ class Server:
                 "--clear-groups",
                 *command,
             ]
-        subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=self.folder)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, cwd=self.folder, check=False
+        )
+        log = self.folder / "log"
+        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
 
 
 def _own(folder: Path) -> None:
@@ -129,6 +134,14 @@ def _address() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])
+
+
+def _port() -> int:
+    """A free port that no connection takes as its own while the server is down."""
+    for port in random.sample(range(20000, 30000), 50):
+        with suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 @contextmanager
@@ -148,8 +161,7 @@ def serving(folder: Path) -> Iterator[Server]:
         host = _address()
     except OSError:
         pytest.skip("this machine has no address but loopback")
-    with socket.create_server(("", 0)) as free:
-        port = free.getsockname()[1]
+    port = _port()
     server = Server(folder, host, port)
     openssl(
         *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),

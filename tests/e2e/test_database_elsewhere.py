@@ -135,7 +135,7 @@ def test_each_command_on_its_data_says_what_does_it_instead(running: Stack) -> N
         f"data backup {running.instance}",
         f"data repair {running.instance}",
         f"data clean {running.instance}",
-        f"data delete {running.instance} --yes",
+        f"data delete {running.instance}",
         f"data migrate {running.instance} --to mnet25-mobilefacenet",
         f"secrets rotate {running.instance} --database",
         f"upgrade {running.instance} --to 1.2.0",
