@@ -238,7 +238,7 @@ def _refuse_elsewhere(record: Record) -> None:
     """Raise ConfigurationError for a database elsewhere, whose roles `cf` never changes."""
     if address := database_elsewhere.of_record(record):
         raise ConfigurationError(
-            f"'{record.name}' logs in to the database {address}, whose passwords cf does not change",
+            f"'{record.name}' logs in to the database {address}, whose password cf never changes",
             hint="Change it there: alter role USER password '...'. Then give the new one: "
             f"CF_POSTGRES_PASSWORD=... {running.start_command(record)}",
         )

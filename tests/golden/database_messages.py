@@ -131,7 +131,7 @@ def _start(**seen: Any) -> Case:
     return case
 
 
-def _rotated(_: Path) -> object:
+def _rotated(_: Path) -> None:
     record = Record(
         name="mine",
         build="embedded",
@@ -141,7 +141,7 @@ def _rotated(_: Path) -> object:
         created=now(),
         plan={"services": "full", "stack": ELSEWHERE, "build": "embedded"},
     )
-    return rotation._refuse_elsewhere(record)
+    rotation._refuse_elsewhere(record)
 
 
 def _data(_: Path) -> object:
