@@ -8,6 +8,7 @@ import random
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -145,8 +146,17 @@ def _port() -> int:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving() -> Iterator[Server]:
     """A server with an empty database and its owner; skipped where Debian's is absent."""
+    # Not in a folder of pytest's, which nobody but its own user may enter.
+    with tempfile.TemporaryDirectory(prefix="cf-test-postgres-") as folder:
+        Path(folder).chmod(0o711)
+        with _serving(Path(folder) / "server") as server:
+            yield server
+
+
+@contextmanager
+def _serving(folder: Path) -> Iterator[Server]:
     if not (BIN / "initdb").exists():
         pytest.skip(f"Debian's PostgreSQL 15 is absent: {BIN}")
     if os.geteuid() == 0:
@@ -155,8 +165,6 @@ def serving(folder: Path) -> Iterator[Server]:
         except KeyError:
             pytest.skip("there is no user postgres, and root may not run PostgreSQL")
     folder.mkdir()
-    for parent in folder.parents[:4]:
-        parent.chmod(parent.stat().st_mode | 0o011)  # the server's user passes through
     try:
         host = _address()
     except OSError:

@@ -71,7 +71,7 @@ def running(
 ) -> Iterator[Stack]:
     cf = Cf(tmp_path_factory.mktemp("elsewhere"))
     instance = f"e2e-{uuid.uuid4().hex[:8]}"
-    with serving(cf.here / "postgres") as server:
+    with serving() as server:
         url = written(cf.here / "url", server, PASSWORD)
         cf.environment |= stack | {"CF_DATABASE_URL_FILE": str(url)}
         up = (
@@ -205,5 +205,5 @@ def test_down_leaves_it_as_it_is_and_up_finds_the_faces_again(running: Stack) ->
     running.cf.ok(*running.up)
     assert running.recognised() == "Eileen"
     running.cf.ok("down", running.instance)
-    running.cf.ok("rm", "--instance", running.instance, "--yes")
+    running.cf.ok("rm", "--instance", running.instance)
     assert running.content() == before
