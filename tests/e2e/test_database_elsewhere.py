@@ -205,5 +205,5 @@ def test_down_leaves_it_as_it_is_and_up_finds_the_faces_again(running: Stack) ->
     running.cf.ok(*running.up)
     assert running.recognised() == "Eileen"
     running.cf.ok("down", running.instance)
-    running.cf.ok("rm", "--instance", running.instance)
+    running.cf.ok("rm", running.instance, "--confirm", running.instance)
     assert running.content() == before
