@@ -70,6 +70,7 @@ class OtherInstance:
 class OwnedResources:
     """What the instance owns already, so that its own resources are not reported as conflicts.
 
+    `stack`: whether the instance is a stack of Docker Swarm;
     `folder`: the project folder in its record, None when this user has no such Compose instance;
     `pids`: its supervisor and engine when it runs as a process;
     `calculator`: the one whose embeddings are in its database by its record, "" without a record;
@@ -89,11 +90,13 @@ class OwnedResources:
     must_build: bool = False
     giving_way: frozenset[str] = frozenset()
     bind_mounts: tuple[str, ...] = ()
+    stack: bool = False
     database: str = ""
 
     def has(self, container: Container, plan: Plan) -> bool:
         """Whether the container is this instance's (project and folder are), or gives way to it."""
         own = container.project == plan.project and _from(container, self.folder)
+        own = own or (self.stack and container.stack == plan.project)
         return own or container.id in self.giving_way
 
     def other_instance_of(self, container: Container) -> OtherInstance | None:

@@ -467,9 +467,9 @@ _INSTANCE: tuple[Setting, ...] = (
     Setting("instance", _instance, None, "Name of the instance.", flag="--instance"),
     Setting(
         "launcher",
-        _choice("auto", "compose", "process"),
+        _choice("auto", "compose", "swarm", "process"),
         "auto",
-        "How the instance runs: Docker Compose, or a local process.",
+        "How the instance runs: Docker Compose, Docker Swarm, or a local process.",
         flag="--launcher",
     ),
     Setting(

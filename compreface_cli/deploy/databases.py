@@ -12,7 +12,7 @@ from compreface_cli.terminal.output import Output
 
 def look(record: Record, known: Deployment | None) -> list[Finding]:
     """The findings about the database of a running instance; none if it has no database."""
-    if record.phase != "running" or known is None or known.launcher != "compose":
+    if record.phase != "running" or known is None or known.launcher == "process":
         return []
     from compreface_cli.launchers.database import place
 

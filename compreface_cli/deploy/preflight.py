@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compreface_cli import checks, facts
 from compreface_cli.builds import fitting
-from compreface_cli.checks import Finding, calculator, model_files, volume
+from compreface_cli.checks import Finding, calculator, model_files, swarm, volume
 from compreface_cli.checks import database as of_database
 from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.config import paths
@@ -83,6 +83,7 @@ def inspect(
         if plan.launcher == "auto":
             _say_choice(choice, out)
         settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan
+        settled = swarm.published(settled, seen)
         if volume.in_doubt(settled, seen, own):
             seen = replace(
                 seen,
@@ -92,7 +93,8 @@ def inspect(
         seen = replace(seen, elsewhere=database_elsewhere.look(settled, seen))
         findings = checks.preflight(settled, seen, own)
         say([finding for finding in findings if finding.level == "warn"], out)
-        if before and before[0].engine.key and not plan.api_keys:
+        asked = before and before[0].launcher != "swarm" and before[0].engine.key
+        if asked and not plan.api_keys:
             out.warning(f"instance '{plan.instance}' asked for API keys and will ask for none now.")
         if old is not None:
             findings += calculator.judge(settled, seen, old)
@@ -134,6 +136,7 @@ def _own(
         others=other_instances(plan.instance),
         may_build=options.build is not False,
         must_build=options.build is True,
+        stack=any(known.launcher == "swarm" for known in deployments),
         bind_mounts=project_folder.unlabelled(Path(folder)),
         database=_works_on(old),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from compreface_cli.docker import cli
 from compreface_cli.docker.labels import LABEL_AT_REST
+from compreface_cli.docker.postgres import LOGIN
 from compreface_cli.errors import CfError
 
 _SILENT = "no answer"
@@ -56,7 +57,8 @@ select to_regclass('public.databasechangeloglock') is not null as has_lock,
 # The first connection is made like those of the services: over the network, with their password.
 _LOOK = f"""
 user=${{POSTGRES_USER:-postgres}}; database=${{POSTGRES_DB:-$user}}
-export PGCONNECT_TIMEOUT=3 PGPASSWORD="$POSTGRES_PASSWORD" LC_ALL=C
+{LOGIN}
+export PGCONNECT_TIMEOUT=3 LC_ALL=C
 export PGOPTIONS='-c statement_timeout={STATEMENT_S}s -c lc_messages=C -c jit=off'
 set -- psql -X -A -t -q -w -v ON_ERROR_STOP=1 -U "$user" -d "$database"
 address=$(hostname -i); address=${{address%% *}}
@@ -79,14 +81,15 @@ select '{{"collections": []}}';
 END
 echo @end
 """
-_FREE = """
-user=${POSTGRES_USER:-postgres}; database=${POSTGRES_DB:-$user}
-export PGCONNECT_TIMEOUT=3 PGPASSWORD="$POSTGRES_PASSWORD"
+_FREE = f"""
+user=${{POSTGRES_USER:-postgres}}; database=${{POSTGRES_DB:-$user}}
+{LOGIN}
+export PGCONNECT_TIMEOUT=3
 psql -X -q -w -v ON_ERROR_STOP=1 -v "holder=$1" -U "$user" -d "$database" <<'END'
 update public.databasechangeloglock set locked = false, lockgranted = null, lockedby = null
 where locked and coalesce(lockedby, '') = :'holder';
 END
-"""
+"""  # noqa: S608 - the holder is a variable of psql
 # The file names by which checks/database.py decides whether a data folder has data.
 _FILES = """
 cd "${PGDATA:-/var/lib/postgresql/data}" || exit 1

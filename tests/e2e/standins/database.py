@@ -95,13 +95,23 @@ def connect(variables: Mapping[str, str] = os.environ) -> psycopg.Connection[Any
         port=int(match[2] or 5432),
         dbname=unquote(match[3]),
         user=variables.get("POSTGRES_USER", "postgres"),
-        password=variables.get("POSTGRES_PASSWORD", "postgres"),
+        password=_property("POSTGRES_PASSWORD", variables) or "postgres",
         connect_timeout=3,
         application_name="PostgreSQL JDBC Driver",
         sslmode=options.get("sslmode", "disable"),
         **({"sslrootcert": options["sslrootcert"]} if "sslrootcert" in options else {}),
         autocommit=True,
     )
+
+
+def _property(name: str, variables: Mapping[str, str]) -> str:
+    """A variable; else, as Spring reads a config tree, the file of that name."""
+    found = variables.get(name, "")
+    place = variables.get("SPRING_CONFIG_IMPORT", "").partition("configtree:")[2]
+    if not found and place:
+        file = Path(place, name)
+        found = file.read_text("utf-8").strip("\n") if file.is_file() else ""
+    return found
 
 
 def migrate(version: str = "1.2.0") -> None:
