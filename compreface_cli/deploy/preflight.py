@@ -13,7 +13,7 @@ from compreface_cli.checks import Finding, calculator, model_files, volume
 from compreface_cli.checks import database as of_database
 from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.config import paths
-from compreface_cli.deploy import existing_data, ports, project_folder, running, unfinished
+from compreface_cli.deploy import existing_data, ports, project_folder, running, shares, unfinished
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts import database
 from compreface_cli.instance.records import Record
@@ -94,7 +94,7 @@ def inspect(
     checks.raise_for(findings)
     if settled.launcher == "compose":
         project_folder.refuse_broken(settled)
-    return Preflight(ports.settled(settled, old), choice, seen, tuple(findings))
+    return Preflight(shares.settled(ports.settled(settled, old)), choice, seen, tuple(findings))
 
 
 def _ask(plan: Plan, own: checks.OwnedResources) -> tuple[facts.Facts, checks.Choice]:
