@@ -17,7 +17,7 @@ PURE := $(C)/builds/spec*,$(C)/config/yamlfile.py,$(C)/plugin_table.py,$(C)/mode
 comma := ,
 PURE_NOWHERE = $(strip $(foreach path,$(subst $(comma), ,$(PURE)),$(if $(wildcard $(path)),,$(path))))
 
-.PHONY: help up demo test check check-pure format golden reference bench soak faults fuzz e2e swarm models test-mxnet test-tensorflow test-torch test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check check-pure format golden reference bench soak faults fuzz e2e swarm models test-mxnet test-tensorflow test-torch test-frameworks kubernetes-schemas lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -142,6 +142,15 @@ test-tensorflow test-frameworks: export CF_TENSORFLOW_PYTHON = $(abspath .cache/
 test-torch: export CF_TORCH_PYTHON = $(abspath .cache/venv-torch/bin/python)
 test-mxnet test-tensorflow test-torch test-frameworks:
 	$(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
+
+# Helm as a library (75 MB, 255 MB unpacked; x86-64) and the schemas (22 MB), not in the tests' environment.
+.cache/venv-kubernetes/.made: tests/chart/requirements.txt
+	@echo "setting up Helm's library and the schemas of Kubernetes in $(@D) ..." >&2
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
+
+kubernetes-schemas: export CF_KUBERNETES_PYTHON = $(abspath .cache/venv-kubernetes/bin/python)
+kubernetes-schemas: $(VENV)/.dev .cache/venv-kubernetes/.made ## The chart under Helm, its manifests under the schemas of Kubernetes 1.25 to 1.37
+	$(BIN)/python -m pytest tests/chart $(ARGS)
 
 docker-engine: ## Start a Docker engine with a local base image (only with the shared folder)
 	$(SHARED)/tools/docker-engine up

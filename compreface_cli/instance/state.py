@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 State: TypeAlias = Literal[
     "running", "starting", "restarting", "paused", "stopped", "failed", "missing"
 ]
-Kind: TypeAlias = Literal["compose", "process"]
+Kind: TypeAlias = Literal["compose", "swarm", "process"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,16 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task of a service on Swarm: `core.2` on a node, in Docker's word for its state."""
+
+    name: str
+    node: str
+    state: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceState:
     """The state of a service, as its supervisor or Docker reports it."""
 
@@ -59,6 +69,7 @@ class ServiceState:
     number: int = 1  # of several with this name
     address: str = ""  # URL at which this one alone answers on this machine; "" without
     replicas: tuple[ServiceState, ...] = ()  # each of several; the other fields: of the worst
+    tasks: tuple[TaskState, ...] = ()  # on Swarm
 
     @property
     def words(self) -> str:
