@@ -17,7 +17,8 @@ GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 OTHERS = {
     "docker pull python:3.11-slim-bookworm",
-    "sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends qemu-user",
+    "sudo apt-get update -qq && "
+    "sudo apt-get install -y -qq --no-install-recommends qemu-user prometheus",
 }
 """What a runner gets besides; a person has it already, or has it from `.ci/run`."""
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
@@ -47,6 +48,7 @@ def test_every_command_is_a_make_target() -> None:
         if step.get("name") == PULL_REQUEST
     ]
     wanted = {"make check", "make test", "make e2e", "make dist", "make lock", "make test-torch"}
+    wanted.add("make kubernetes-schemas")
     assert {" ".join(one.split()[:2]) for one in lines} == wanted
     for line in lines:
         program, *arguments = shlex.split(line)
