@@ -13,11 +13,11 @@ export CF_SHARED := $(SHARED)
 # Modules without a side effect: their lines and branches are all tested.
 C := compreface_cli
 E := engine/compreface_engine
-PURE := $(C)/builds/spec*,$(C)/config/yamlfile.py,$(C)/plugin_table.py,$(C)/models/sources.py,$(C)/config/settings.py,$(C)/plan/*,$(C)/project/rendered.py,$(C)/project/targets/*,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
+PURE := $(C)/builds/spec*,$(C)/config/yamlfile.py,$(C)/plugin_table.py,$(C)/models/sources.py,$(C)/config/settings.py,$(C)/plan/*,$(C)/project/rendered.py,$(C)/project/alerts.py,$(C)/project/monitoring.py,$(C)/project/targets/*,$(C)/checks/*,$(E)/core/geometry.py,$(E)/core/nms.py,$(E)/core/pose.py,$(E)/core/pyramid.py
 comma := ,
 PURE_NOWHERE = $(strip $(foreach path,$(subst $(comma), ,$(PURE)),$(if $(wildcard $(path)),,$(path))))
 
-.PHONY: help up demo test check check-pure format golden reference bench soak faults fuzz e2e models test-mxnet test-tensorflow test-torch test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check check-pure format golden reference bench soak faults fuzz e2e swarm models test-mxnet test-tensorflow test-torch test-frameworks lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -79,7 +79,10 @@ format: $(VENV)/.dev ## Let ruff put things in order
 	$(BIN)/ruff format .
 
 e2e: $(VENV)/.dev ## The tests on a real Docker engine
-	$(BIN)/python -m pytest -m docker $(ARGS)
+	$(BIN)/python -m pytest -m "docker and not swarm" $(ARGS)
+
+swarm: $(VENV)/.dev ## A real Swarm of two nodes under load: scaling, updates, a dead node (root; some minutes)
+	$(BIN)/python -m pytest tests/swarm $(ARGS)
 
 golden: $(VENV)/.dev ## Rewrite the golden files: rendered builds and messages
 	$(BIN)/python -m tests.golden.rendered

@@ -6,12 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from compreface_cli.causes import docker, pip
+from compreface_cli.causes import docker, pip, registry
 from compreface_cli.causes.cause import Cause
 
-Writer: TypeAlias = Literal["docker", "pip"]
+Writer: TypeAlias = Literal["docker", "pip", "registry"]
 
-_CAUSES: Mapping[Writer, Sequence[Cause]] = {"docker": docker.CAUSES, "pip": pip.CAUSES}
+_CAUSES: Mapping[Writer, Sequence[Cause]] = {
+    "docker": docker.CAUSES,
+    "pip": pip.CAUSES,
+    "registry": registry.CAUSES,
+}
 _EXIT_CODES = {
     126: "its program may not be executed",
     127: "its program does not exist in the image",

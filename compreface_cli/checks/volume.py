@@ -58,7 +58,7 @@ def in_doubt(plan: Plan, facts: Facts, own: OwnedResources) -> bool:
     read: other programs may have worked on it since.
     """
     docker = facts.docker
-    if plan.launcher == "process" or plan.services != "full" or docker is None:
+    if plan.launcher == "process" or not plan.owns_database or docker is None:
         return False
     volume = _volume(plan, docker)
     if volume is None:
@@ -75,7 +75,7 @@ def in_doubt(plan: Plan, facts: Facts, own: OwnedResources) -> bool:
 
 def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     docker = facts.docker
-    if plan.launcher == "process" or plan.services != "full":
+    if plan.launcher == "process" or not plan.owns_database:
         return
     if docker is None or not docker.reachable:
         return

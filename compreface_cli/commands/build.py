@@ -43,8 +43,13 @@ def build(
         ),
     ] = None,
     push: Annotated[
-        bool, typer.Option("--push", help="Push the image to the registries that --tag names.")
+        bool,
+        typer.Option("--push", help="Push the image to --push-to, and the names of --tag."),
     ] = False,
+    push_to: Annotated[
+        str | None,
+        typer.Option("--push-to", metavar="REGISTRY/FOLDER", help="Push to there; implies --push."),
+    ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Ignore the build cache.")] = False,
     pull: Annotated[bool, typer.Option("--pull", help="Pull a newer base image first.")] = False,
     no_fallbacks: Annotated[
@@ -72,7 +77,8 @@ def build(
         changes=changes,
         name=name,
         tags=tuple(tag or ()),
-        push=push,
+        push=push or push_to is not None,
+        push_to=push_to,
         no_cache=no_cache,
         pull=pull,
         fallbacks=False if no_fallbacks else None,
@@ -91,8 +97,9 @@ def _document(built: Built) -> dict[str, Any]:
         "image": built.plan.image,
         "id": built.image.id,
         "tags": list(built.tags),
-        "digest": next(iter(built.pushed.values()), None),
+        "digest": built.digest,
         "pushed": dict(built.pushed),
+        "reference": built.reference or None,
         "size": built.image.size,
         "built": built.image.built,
         "labels": dict(built.image.labels),
@@ -116,6 +123,8 @@ def _draw(built: Built, console: Console) -> None:
         line(f"  name    {tag}")
     for tag, digest in built.pushed.items():
         line(f"  pushed  {tag.rpartition(':')[0]}@{digest}")
+    if built.reference:
+        line(f"  pushed  {built.reference}")
     if built.kept:
         line(f"  kept    {built.kept}")
     line("Next:")

@@ -65,6 +65,17 @@ SeveralApis = Annotated[
 ]
 
 
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        help="Use a PostgreSQL elsewhere: postgresql://USER@HOST/NAME; its password: see the docs.",
+        show_default=False,
+    ),
+]
+
+
 def takes_build_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Add these options after the command's own, and pass their values as its `changes`.
 

@@ -1,4 +1,4 @@
-"""`cf render`: writes a Compose project that runs without `cf`."""
+"""`cf render`: writes a project for Compose or another target that runs without `cf`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import AcceptLicence, SeveralApis, Tls, takes_build_flags
+from compreface_cli.commands.build_flags import (
+    AcceptLicence,
+    Database,
+    SeveralApis,
+    Tls,
+    takes_build_flags,
+)
 from compreface_cli.errors import UsageError
 from compreface_cli.project.targets import TARGETS
 from compreface_cli.runtimes import joined
@@ -57,6 +63,7 @@ def render(
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
     tls: Tls = None,
+    database: Database = None,
     several_apis: SeveralApis = False,
     target: Annotated[
         str | None,
@@ -82,7 +89,7 @@ def render(
     *,
     changes: Mapping[str, Any],
 ) -> None:
-    """Write a Compose project that builds and runs without cf."""
+    """Write a project for Compose, or another target, that builds and runs without cf."""
     from compreface_cli.models import accepted
 
     out = Output(json_mode=json_mode)
@@ -97,6 +104,7 @@ def render(
             "bind": bind,
             "tls_cert": tls[0] if tls else None,
             "tls_key": tls[1] if tls else None,
+            "database_url": database,
             "allow_several_apis": True if several_apis else None,
             "fallbacks": False if no_fallbacks else None,
             "accept_licence": accept_licence or None,
@@ -137,7 +145,7 @@ def render(
             line("The same command without --no-models adds them.")
             return
         line("Next:")
-        line(f"  {TARGETS[target].next.format(folder=_pasted(folder))}")
+        line(f"  {TARGETS[target].next.format(folder=_pasted(folder), project=plan.project)}")
 
     out.result(document, draw)
 

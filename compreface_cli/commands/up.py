@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compreface_cli.commands.build_flags import AcceptLicence, SeveralApis, Tls, takes_build_flags
+from compreface_cli.commands.build_flags import (
+    AcceptLicence,
+    Database,
+    SeveralApis,
+    Tls,
+    takes_build_flags,
+)
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -66,6 +72,7 @@ def up(
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
     tls: Tls = None,
+    database: Database = None,
     several_apis: SeveralApis = False,
     services: Annotated[
         str | None,
@@ -147,6 +154,7 @@ def up(
             "bind": bind,
             "tls_cert": tls[0] if tls else None,
             "tls_key": tls[1] if tls else None,
+            "database_url": database,
             "allow_several_apis": True if several_apis else None,
             "services": services,
             "launcher": launcher,

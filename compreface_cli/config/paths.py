@@ -79,6 +79,11 @@ def instances_dir() -> Path:
     return state_dir() / "instances"
 
 
+def pushes_file() -> Path:
+    """Where each image was pushed to."""
+    return state_dir() / "pushes.json"
+
+
 def refused(error: OSError) -> CfError | None:
     """The user's error for an OSError that the user can fix, else None.
 

@@ -40,6 +40,16 @@ __all__ = [
 Layer = Literal["flag", "environment", "instance", "project file", "env file", "user file"]
 
 
+_LAYERS: Sequence[Layer] = (
+    "flag",
+    "environment",
+    "instance",
+    "project file",
+    "env file",
+    "user file",
+)
+_PATHS = ("tls_cert", "tls_key", "api_keys_file", "database_url_file", "postgres_sslrootcert")
+
 LITERAL = " in single quotes"
 """Ends the origin of a value of an env file in which Compose would replace no `$`."""
 
@@ -124,8 +134,9 @@ def resolve(
                 values.setdefault(key, value)
     files = {"project file": project_file, "user file": user_file}
     _read_keys(values, files)
-    for key in ("tls_cert", "tls_key", "api_keys_file"):
-        if key in values:
+    _read_database(values, files, notes)
+    for key in _PATHS:
+        if key in values and values[key].value:
             named = values[key]
             values[key] = replace(named, value=str(_path(named, files).absolute()))
     return Settings(values, tuple(notes))
@@ -146,6 +157,59 @@ def _read_keys(values: dict[str, Value], files: Mapping[str, Path]) -> None:
     lines = read_text(path, f"{named.where}: {path}").splitlines()
     keys = " ".join(re.sub(r"(^|\s)#.*", "", line) for line in lines)
     values["api_keys"] = _value("api_keys", keys, named.layer, f"{named.where}, {path}")
+
+
+def _read_database(values: dict[str, Value], files: Mapping[str, Path], notes: list[str]) -> None:
+    """Set the settings of the database to the parts of `database_url`, which goes as a whole.
+
+    They replace those of weaker layers. Raises ConfigurationError for one of an equal or stronger.
+    """
+    from compreface_cli.config import database_url
+
+    if named := values.get("database_url_file"):
+        if "database_url" in values:
+            raise ConfigurationError(
+                f"database_url ({values['database_url'].where}) and database_url_file "
+                f"({named.where}) are both set",
+                hint="Keep one of them.",
+            )
+        path = _path(named, files)
+        text = read_text(path, f"{named.where}: {path}").strip()
+        values["database_url"] = _value("database_url", text, named.layer, f"{named.where}, {path}")
+    if given := values.get("database_url"):
+        read = database_url.read(given.value)
+        parts = {
+            "postgres_host": read.host,
+            "postgres_port": read.port,
+            "postgres_user": read.user,
+            "postgres_db": read.name,
+            "postgres_sslmode": read.sslmode,
+            "postgres_sslrootcert": read.sslrootcert,
+        }
+        if read.password is not None:
+            parts["postgres_password"] = read.password
+            if given.layer == "flag":
+                notes.append(
+                    "warning: the password in --database can be seen in the list of processes; "
+                    "CF_DATABASE_URL and database_url_file keep it out of there"
+                )
+        for key, part in parts.items():
+            other = values.get(key)
+            if other and _LAYERS.index(other.layer) <= _LAYERS.index(given.layer):
+                raise ConfigurationError(
+                    f"database_url ({given.where}) and {key} ({other.where}) are both set, and the "
+                    "first contains the second",
+                    hint="Keep one of them.",
+                )
+            values[key] = replace(given, value=part)
+    mode, certificate = values.get("postgres_sslmode"), values.get("postgres_sslrootcert")
+    fault = database_url.tls_fault(
+        mode.value if mode else BY_KEY["postgres_sslmode"].default,
+        certificate.value if certificate else "",
+    )
+    if fault:
+        where = " and ".join(dict.fromkeys(each.where for each in (mode, certificate) if each))
+        raise ConfigurationError(f"{where}: {fault}")
 
 
 def _path(named: Value, files: Mapping[str, Path]) -> Path:

@@ -173,8 +173,66 @@ def _api_keys(value: Any) -> str:
     return ",".join(keys)
 
 
+SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")  # the second: the default
+
+
+def host_fault(host: str) -> str:
+    """Why the services cannot use this host of a database; "" when nothing speaks against it."""
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252})", host):
+            return "must be the name or the address of a host"
+        here = host.rstrip(".").lower().rpartition(".")[2] == "localhost"
+    else:
+        here = address.is_loopback or address.is_unspecified
+    return (
+        "must be a name or an address by which other machines reach the server (a container takes "
+        "this one for itself)"
+        if here
+        else ""
+    )
+
+
+def _database_host(value: Any) -> str:
+    text = _text(value)
+    if fault := host_fault(text):
+        raise BadValue(fault)
+    return text
+
+
+def _database_url(value: Any) -> str:
+    """The address of a database, which is read once here so that a wrong one is refused."""
+    from compreface_cli.config import database_url
+
+    text = _text(value).strip()
+    database_url.read(text)
+    return text
+
+
 _image = _matching(r"[a-z0-9][A-Za-z0-9._/:@-]{0,254}", "an image, like postgres:13")
 _tag = _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", "an image tag, like 1.2.0")
+_REGISTRY_HOST = (
+    r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|localhost|\[[0-9A-Fa-f:]+\]|[A-Za-z0-9-]+(?=:))"
+    r"(?::[0-9]{1,5})?"
+)
+# The grammar of Docker's image names (distribution/reference), with a host.
+_FOLDER = r"(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+
+
+def _push_to(value: Any) -> str:
+    """A registry and a folder in it, without the slash at the end."""
+    text = _text(value).strip().rstrip("/")
+    if len(text) > 200 or not re.fullmatch(_REGISTRY_HOST + _FOLDER, text):
+        raise BadValue(
+            "must be a registry and a folder in it, like registry.example.com/faces "
+            "(docker.io/USER for Docker Hub)"
+        )
+    return text
+
+
 _registry = _matching(
     r"([a-z0-9][A-Za-z0-9._/:-]{0,200}/)?", "a prefix with its slash, like exadel/"
 )
@@ -256,6 +314,13 @@ BUILD: tuple[Setting, ...] = (
     ),
     Setting("base_image", _image, None, "Base image of the engine's image.", flag="--base-image"),
     Setting("image", _image, None, "Name of the engine's image.", flag="--image"),
+    Setting(
+        "push_to",
+        _push_to,
+        None,
+        "Registry and folder from which the nodes of a cluster pull the engine's image.",
+        flag="--push-to",
+    ),
 )
 # Limits of the engine that the plan resolves.
 _LIMITS: tuple[Setting, ...] = (
@@ -383,6 +448,13 @@ _INSTANCE: tuple[Setting, ...] = (
         flag="--launcher",
     ),
     Setting(
+        "publish",
+        _choice("auto", "host", "ingress"),
+        "auto",
+        "How Swarm publishes ports: on each node (host), on the ingress network, or there if the "
+        "kernel has IPVS (auto).",
+    ),
+    Setting(
         "services",
         _choice("full", "core"),
         "full",
@@ -424,6 +496,17 @@ _INSTANCE: tuple[Setting, ...] = (
     ),
     Setting("env_file", _text, None, "An `.env` file of upstream to read values from."),
 )
+_DATABASE: tuple[Setting, ...] = (
+    Setting(
+        "database_url",
+        _database_url,
+        None,
+        "A PostgreSQL elsewhere: postgresql://USER:PASSWORD@HOST/NAME; unset: one of its own.",
+        flag="--database",
+        secret=True,
+    ),
+    Setting("database_url_file", _text, None, "File with this address."),
+)
 # The rest of the stack; the templates get each setting that has a default and is not secret.
 _STACK: tuple[Setting, ...] = (
     Setting("registry", _registry, "exadel/", "Prefix of the stack's images.", upstream="registry"),
@@ -451,13 +534,25 @@ _STACK: tuple[Setting, ...] = (
     Setting("postgres_db", _identifier, "frs", "Database name.", upstream="postgres_db"),
     Setting(
         "postgres_host",
-        _matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})", "a host name"),
+        _database_host,
         "compreface-postgres-db",
         "Host name of the database.",
         upstream="postgres_domain",
     ),
     Setting(
         "postgres_port", whole(1, 65535), 5432, "Port of the database.", upstream="postgres_port"
+    ),
+    Setting(
+        "postgres_sslmode",
+        _choice(*SSL_MODES),
+        SSL_MODES[1],
+        "TLS to a database elsewhere, as libpq names it.",
+    ),
+    Setting(
+        "postgres_sslrootcert",
+        _text,
+        "",
+        "Certificate authority in PEM that its certificate is checked with.",
     ),
     Setting("email_host", _text, "smtp.gmail.com", "Mail server.", upstream="email_host"),
     Setting("email_username", _text, "", "Mail account.", upstream="email_username"),
@@ -528,6 +623,7 @@ TABLE: tuple[Setting, ...] = (
     *_KEYS,
     *_MODELS,
     *_INSTANCE,
+    *_DATABASE,
     *_STACK,
 )
 PASSED_ON: tuple[str, ...] = tuple(row.key for row in _ENGINE)

@@ -17,11 +17,12 @@ from compreface_cli.cleanup import CleanUp, interruptible
 from compreface_cli.config import paths, settings
 from compreface_cli.config.settings_table import DEFAULT_BUILD
 from compreface_cli.deploy import fetching
-from compreface_cli.docker import image
+from compreface_cli.docker import image, push
 from compreface_cli.docker.labels import LABEL_ANSWER
 from compreface_cli.engine import check, known_answer, venv
 from compreface_cli.engine.known_answer import KnownAnswer
 from compreface_cli.errors import PreflightError, UsageError
+from compreface_cli.instance import pushes
 from compreface_cli.models.needed import Download
 from compreface_cli.plan.plan import Plan
 from compreface_cli.plan.resolve import plan_of
@@ -51,6 +52,7 @@ class Request:
     name: str | None = None
     tags: Sequence[str] = ()
     push: bool = False
+    push_to: str | None = None  # None: as the settings say
     no_cache: bool = False
     pull: bool = False
     fallbacks: bool | None = None  # None: as the settings say
@@ -68,6 +70,12 @@ class Built:
     pushed: Mapping[str, str]  # name -> digest of its manifest
     kept: Path | None  # the build file that flags made
     downloads: tuple[Download, ...] = ()
+    reference: str = ""  # "REGISTRY/FOLDER/compreface-core@sha256:...", pushed to `push_to`
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of its manifest in the registry; None where it was not pushed."""
+        return self.reference.rpartition("@")[2] or next(iter(self.pushed.values()), None)
 
 
 def build(request: Request, out: Output) -> Built:
@@ -81,6 +89,7 @@ def build(request: Request, out: Output) -> Built:
         leftovers.sweep(_FOLDER)
         flags = {key: value for key, value in (request.changes or {}).items() if value is not None}
         flags |= {"fallbacks": request.fallbacks, "accept_licence": request.accept_licence}
+        flags |= {"push_to": request.push_to}
         resolved = settings.resolve(flags)
         for note in resolved.notes:
             out.note(note)
@@ -93,7 +102,7 @@ def build(request: Request, out: Output) -> Built:
             services="core",
             launcher="compose",
         )
-        remote = _to_push(tags or [plan.image]) if request.push else []
+        remote = _to_push(tags or [plan.image], plan) if request.push else []
         _preflight(plan, own, out)
         plan, needed = fetching.fetched(plan, out, request.accept_hash)
         with CleanUp(out.note) as undo:
@@ -102,9 +111,10 @@ def build(request: Request, out: Output) -> Built:
             undo.commit()
         for tag in tags:
             image.add_tag(made, tag)
-        pushed = {tag: image.push(tag, shown(out)) for tag in remote}
+        pushed = {tag: push.push_name(tag, shown(out), out.note) for tag in remote}
+        reference = pushed_to(plan, made.id, out) if request.push and plan.push_to else ""
         image.drop_superseded(plan.build)
-        return Built(plan, made, (plan.image, *tags), pushed, kept, needed)
+        return Built(plan, made, (plan.image, *tags), pushed, kept, needed, reference)
 
 
 def _reference(tag: str) -> str:
@@ -117,15 +127,25 @@ def _reference(tag: str) -> str:
     return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
 
 
-def _to_push(names: Sequence[str]) -> list[str]:
-    """The names with a registry or a Docker Hub account; UsageError if there are none."""
+def _to_push(names: Sequence[str], plan: Plan) -> list[str]:
+    """The names with a registry or a Docker Hub account; UsageError if nothing names one."""
     remote = [name for name in names if "/" in name]
-    if not remote:
+    if not remote and not plan.push_to:
         raise UsageError(
             f"flag --push: {names[-1]} names no registry to push to",
-            hint="Name one with --tag REGISTRY/NAME:TAG.",
+            hint="Name one: --push-to REGISTRY/FOLDER, or --tag REGISTRY/NAME:TAG.",
         )
     return remote
+
+
+def pushed_to(plan: Plan, id_: str, out: Output) -> str:
+    """Push the plan's image, which has this id, to `plan.push_to`, and record it.
+
+    Returns "REGISTRY/FOLDER/compreface-core@sha256:..."; raises as docker/push.py `push`.
+    """
+    reference = push.push(plan.image, plan.push_to, waiting=shown(out), report=out.note)
+    pushes.record(id_, plan.push_to, reference)
+    return reference
 
 
 def build_image(

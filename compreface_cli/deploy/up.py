@@ -20,6 +20,7 @@ from compreface_cli.config import paths, settings
 from compreface_cli.config.settings import Settings
 from compreface_cli.deploy import (
     adoption,
+    database_elsewhere,
     databases,
     existing_data,
     fetching,
@@ -101,7 +102,7 @@ def resolved(chosen: Settings, out: Output, options: Options | None = None) -> P
     if asked:
         out.note(f"Launcher: compose, because {asked}")
         plan = replace(plan, launcher="compose")
-    plan = existing_data.on_data(plan, chosen, out)
+    plan = existing_data.on_data(database_elsewhere.on_database(plan, chosen, out), chosen, out)
     services = chosen.given("services")
     ignored = services is not None and services.value == "full" and services.layer != "flag"
     if plan.launcher == "process" and services is not None and ignored:
@@ -135,6 +136,7 @@ def _asks_for_docker(plan: Plan) -> str:
     values = [("image", plan.image)]
     values += [("services", "full"), ("core_port", str(plan.core_port))] if full else []
     values += [("tls_cert", plan.tls_cert)] if full else []
+    values += [("postgres_host", plan.stack["postgres_host"])] if full else []
     return " and ".join(
         f"{key} is {value} ({plan.origins[key]})"
         for key, value in values

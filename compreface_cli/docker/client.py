@@ -1,4 +1,4 @@
-"""Read access to the Docker engine: GET requests to its socket or through the `docker` program.
+"""Requests to the Docker engine, by its socket or through the `docker` program.
 
 A request to a local socket takes 1 ms; a run of the program takes 10 ms and the import of the
 Docker SDK 79 ms (measured on 2 cores). Over TLS and ssh, `docker system dial-stdio` connects, with
@@ -13,7 +13,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
@@ -54,20 +54,20 @@ class NoAnswerError(DockerError):
         super().__init__(f"{doing or 'query the Docker engine'}: {what}", hint=hint, topic=about)
 
 
-def get(*path: str, doing: str = "", timeout_s: float = ANSWER_S, **query: Any) -> Any:
+def get(
+    *path: str,
+    doing: str = "",
+    timeout_s: float = ANSWER_S,
+    headers: Mapping[str, str] | None = None,
+    **query: Any,
+) -> Any:
     """The JSON document of a GET request, complete within `timeout_s`; raises NoAnswerError.
 
     `path`: its parts, unquoted. Values of `query` that are not strings are sent as JSON.
     """
-    texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in query.items()}
-    target = "/" + quote("/".join(path), safe="/:@") + (f"?{urlencode(texts)}" if texts else "")
     at, end = endpoint.current(), time.monotonic() + timeout_s
     try:
-        if at.host not in _versions:
-            head = _answer(at, "/_ping", end)[1]
-            version = re.search(r"^api-version: *([0-9.]+)", head, re.IGNORECASE | re.MULTILINE)
-            _versions[at.host] = f"/v{version[1]}" if version else ""
-        status, _, body = _answer(at, _versions[at.host] + target, end)
+        status, _, body = _answer(at, _target(at, path, query, end), end, headers)
         document = json.loads(body)
     except (OSError, ValueError) as error:
         raise NoAnswerError(*_why(error, timeout_s), at.host, doing=doing) from error
@@ -76,6 +76,51 @@ def get(*path: str, doing: str = "", timeout_s: float = ANSWER_S, **query: Any) 
         why = str(message or f"HTTP status {status}")
         raise NoAnswerError("error", why, at.host, status=status, doing=doing)
     return document
+
+
+@contextmanager
+def events(
+    *path: str, doing: str, headers: Mapping[str, str], quiet_s: float, **query: Any
+) -> Iterator[Iterator[dict[str, Any]]]:
+    """The JSON documents that the engine sends in answer to a POST request, as they arrive.
+
+    Leaving the block ends the connection, and so what the engine does for it. Raises NoAnswerError,
+    for `quiet_s` seconds without any byte too (state "timeout").
+    """
+    at = endpoint.current()
+    try:
+        target = _target(at, path, query, time.monotonic() + ANSWER_S)
+        with _connected(at, time.monotonic() + quiet_s) as connection:
+            connection.sendall(_request("POST", target, headers))
+            lines = _lines(connection, quiet_s)
+            head = list(iter(lambda: next(lines, b"").strip(), b""))
+            status = re.match(rb"HTTP/1\.[01] (\d{3})", head[0] if head else b"")
+            if status is None:
+                raise ValueError(f"it begins with {(head or [b''])[0][:20]!r}")
+            documents = (json.loads(line) for line in lines if line.strip())
+            if status[1] != b"200":
+                answer: Any = next(documents, None)
+                message = answer.get("message") if isinstance(answer, dict) else None
+                why, code = str(message or f"HTTP status {int(status[1])}"), int(status[1])
+                raise NoAnswerError("error", why, at.host, status=code, doing=doing)
+            yield documents
+    except (OSError, ValueError) as error:
+        raise NoAnswerError(*_why(error, quiet_s), at.host, doing=doing) from error
+
+
+def _lines(connection: socket.socket, quiet_s: float) -> Iterator[bytes]:
+    """The lines of an answer, each of which comes within `quiet_s` of the piece before."""
+    connection.settimeout(quiet_s)
+    kept = bytearray()
+    while piece := connection.recv(65536):
+        kept += piece
+        *whole, rest = kept.split(b"\n")
+        kept = bytearray(rest)
+        if len(kept) > _MAX_BYTES:
+            raise ValueError("a line of it is too long")
+        yield from map(bytes, whole)
+    if kept:
+        yield bytes(kept)
 
 
 def find(*path: str, doing: str = "", timeout_s: float = ANSWER_S) -> Any:
@@ -105,10 +150,30 @@ def _why(error: OSError | ValueError, timeout_s: float) -> tuple[State, str]:
     return "error", f"its answer is invalid: {error}"
 
 
-def _answer(at: Endpoint, target: str, end: float) -> tuple[int, str, bytes]:
-    """Status, head and body. HTTP/1.0, so that the engine closes the connection at the end."""
+def _target(at: Endpoint, path: tuple[str, ...], query: Mapping[str, Any], end: float) -> str:
+    """The target of a request, in the version of the API that the engine at `at` has."""
+    if at.host not in _versions:
+        head = _answer(at, "/_ping", end)[1]
+        version = re.search(r"^api-version: *([0-9.]+)", head, re.IGNORECASE | re.MULTILINE)
+        _versions[at.host] = f"/v{version[1]}" if version else ""
+    texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in query.items()}
+    asked = f"?{urlencode(texts)}" if texts else ""
+    return f"{_versions[at.host]}/{quote('/'.join(path), safe='/:@')}{asked}"
+
+
+def _request(method: str, target: str, headers: Mapping[str, str] | None = None) -> bytes:
+    """HTTP/1.0, so that the engine closes the connection at the end."""
+    lines = [f"{method} {target} HTTP/1.0", "Host: docker"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+def _answer(
+    at: Endpoint, target: str, end: float, headers: Mapping[str, str] | None = None
+) -> tuple[int, str, bytes]:
+    """Status, head and body."""
     with _connected(at, end) as connection:
-        connection.sendall(f"GET {target} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+        connection.sendall(_request("GET", target, headers))
         answer = bytearray()
         while piece := _within(connection, end).recv(65536):
             answer += piece

@@ -1,4 +1,4 @@
-"""The engine's image: builds, finds, pulls, pushes and removes it."""
+"""The engine's image: builds, finds, pulls and removes it."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def fingerprint_of(project: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _silent(label: str) -> Iterator[Callable[[str], None]]:
+def silent(label: str) -> Iterator[Callable[[str], None]]:
+    """Show nothing."""
     yield lambda text: None
 
 
@@ -117,7 +118,7 @@ def obtain(
     name: str,
     *,
     report: Report,
-    waiting: Waiting = _silent,
+    waiting: Waiting = silent,
     pull: bool = False,
     watch: cli.Watch | None = None,
 ) -> Image:
@@ -170,7 +171,7 @@ def build(
     report: Report,
     base: str = "",
     own_labels: Mapping[str, str] | None = None,
-    waiting: Waiting = _silent,
+    waiting: Waiting = silent,
     undo: CleanUp | None = None,
     no_cache: bool = False,
     force: bool = False,
@@ -301,16 +302,6 @@ def _give_back(tag: str, before: Image | None, made_from: str) -> None:
 
 def add_tag(image: Image, tag: str) -> None:
     cli.run("tag", image.id, tag, doing=f"name the image {tag}")
-
-
-def push(tag: str, waiting: Waiting = _silent) -> str:
-    """Push the image to the registry in its name; returns the digest, "sha256:..."."""
-    with waiting(f"pushing {tag}"):
-        text = cli.run("push", tag, doing=f"push {tag}", timeout_s=None, on_line=lambda line: None)
-    digest = re.search(r"digest: (sha256:[0-9a-f]{64})", text)
-    if digest is None:
-        raise CfError(f"push {tag}: the registry named no digest", details={"output": text[-500:]})
-    return digest[1]
 
 
 def remove(image: Image) -> None:

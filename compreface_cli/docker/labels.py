@@ -19,6 +19,7 @@ LABEL_LIMITS = "compreface-cli.limits"  # KEY=VALUE of those that the build sets
 LABEL_ANSWER = "compreface-cli.answer"  # JSON: what the engine answers about the reference face
 LABEL_TLS = "compreface-cli.tls"
 LABEL_ROUTES = "compreface-cli.routes"
+LABEL_DATABASE = "compreface-cli.database"  # digest of the certificate authority of one elsewhere
 LABEL_BASE = "compreface-cli.base"  # id of the image that the engine's was built on
 LABEL_RENDER = "compreface-cli.render"  # hash of all that the image was built from
 LABEL_TRIAL = "compreface-cli.trial"  # names the instance whose next engine is being proven

@@ -15,6 +15,7 @@ from compreface_cli.topics import Topic
 MODULES = (
     "causes.docker",
     "causes.pip",
+    "causes.registry",
     "deploy.licences",
     "deploy.preflight",
     "deploy.reasons",

@@ -60,7 +60,7 @@ class ComposeLauncher:
                 "image": inputs.image,
                 "tag": plan.image,
                 "services": sorted(services),
-                "volume": plan.volume if plan.services == "full" else None,
+                "volume": plan.volume if plan.owns_database else None,
                 "existing_data": plan.data is not None,
                 "database": _database(plan),
                 "calculator": remembered(plan),
@@ -322,7 +322,7 @@ def _folder(deployment: Deployment) -> Path:
 def _pin_tag(deployment: Deployment) -> None:
     """Set the tag that the project names to the image that this deployment was tested with."""
     tested, tag = deployment.data.get("image"), deployment.data.get("tag")
-    if tested and tag:
+    if tested and tag and "@" not in tag:  # a digest is of one image for good
         cli.run("tag", tested, tag, doing=f"set the image {tag}")
 
 

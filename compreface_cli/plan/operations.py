@@ -188,7 +188,7 @@ def _compose(wanted: Plan, observed: Observed, options: Options) -> Iterator[Ope
         elif image not in observed.stack_images:
             yield Operation("pull image", image, f"{service} needs it and it is not here")
     yield from (each for each in engine if each.verb != "pull image")
-    if wanted.services == "full" and not observed.volume:
+    if wanted.owns_database and not observed.volume:
         cause = f"the database keeps its data there, as of {wanted.calculator}"
         yield Operation("create volume", wanted.volume, cause)
 

@@ -10,7 +10,7 @@ from compreface_cli import plugin_table
 from compreface_cli.config.settings_table import BY_KEY, MAX_BODY_BYTES, MAX_QUEUE_BYTES, PASSED_ON
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.models.entry import Border, Model, ModelFile
-from compreface_cli.plan import fallbacks
+from compreface_cli.plan import fallbacks, jdbc
 from compreface_cli.plan.data import Data
 from compreface_cli.plan.fallbacks import Fallback, Replaced
 from compreface_cli.plan.image_name import image_name
@@ -31,6 +31,7 @@ __all__ = [
 
 Device = Literal["cpu", "cuda"]
 LauncherKind = Literal["auto", "compose", "process"]
+Publish = Literal["auto", "host", "ingress"]
 Precision = Literal["auto", "fp32", "bf16"]
 Services = Literal["full", "core"]
 Port = int | Literal["auto"]
@@ -83,6 +84,8 @@ class Plan:
     port: Port  # of the UI with the full stack, of the engine otherwise
     core_port: Port  # the engine's own loopback port beside the full stack
     image: str  # repository:tag of the core image
+    push_to: str = ""  # "REGISTRY/FOLDER" that the nodes of a cluster pull the image from
+    publish: Publish = "auto"  # how Swarm publishes ports; "auto": as the kernel allows
     replicas: int = 1  # engines under the one name, which share the requests
     api_replicas: int = 1  # api processes of the full stack; `checks.apis` refuses more than one
     allow_several_apis: bool = False  # the user insists
@@ -160,27 +163,33 @@ class Plan:
     @property
     def owns_database(self) -> bool:
         """Whether the instance runs a PostgreSQL of its own, with a volume."""
-        return self.services == "full" and self.stack["postgres_host"] == DATABASE
+        return self.services == "full" and self.stack.get("postgres_host", DATABASE) == DATABASE
 
     @property
     def jdbc(self) -> str:
         """The database's address for the Java services, without user and password."""
-        stack = self.stack
-        return (
-            f"jdbc:postgresql://{stack['postgres_host']}:{stack['postgres_port']}"
-            f"/{stack['postgres_db']}"
-        )
+        return jdbc.address(self.stack, own=self.stack["postgres_host"] == DATABASE)
+
+    @property
+    def database_root_cert(self) -> str:
+        """The file on this host that the Java services need at `jdbc.ROOT_CERT`; "": none."""
+        return "" if self.owns_database else self.stack.get("postgres_sslrootcert", "")
 
     @property
     def volume(self) -> str:
+        """The volume of its own PostgreSQL; "" with a database elsewhere."""
+        if self.services == "full" and not self.owns_database:
+            return ""
         return self.data.volume if self.data else f"{self.project}_postgres-data"
 
     @property
     def stack_images(self) -> dict[str, str]:
-        """Service to image of the four services beside the engine; empty when it runs alone."""
+        """Service to image of the services beside the engine; empty when it runs alone."""
         if self.services != "full" or self.launcher == "process":
             return {}
         short = {"postgres-db": "postgres", "admin": "admin", "api": "api", "fe": "fe"}
+        if not self.owns_database:
+            del short["postgres-db"]
         return {f"compreface-{name}": self.stack[f"{key}_image"] for name, key in short.items()}
 
     def image_environment(self) -> dict[str, str]:
@@ -317,9 +326,11 @@ def resolve(
         launcher=launcher,
         services=services,
         bind=pick("bind"),
+        publish=pick("publish"),
         port=port,
         core_port=core_port,
         image=pick("image") or "",
+        push_to=pick("push_to") or "",
         replicas=pick("replicas", spec.replicas),
         api_replicas=pick("api_replicas"),
         allow_several_apis=pick("allow_several_apis") == "true",

@@ -43,6 +43,12 @@ class RenderedProject:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     calculator: str = ""  # of the embeddings in its database; "" without a database
     volume: str = ""  # with existing data; "": it has one of its own, or none
+    # whether it may make its database's password up, which no other server has
+    own_database: bool = True
+    # files of mode 0600 that are made of `.env` whenever that is written: path -> template
+    secret_files: Mapping[str, str] = field(default_factory=dict)
+    services: str = "full"
+    generated: tuple[str, ...] = ()  # keys of `.env`, beside the passwords, that are made once
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file."""

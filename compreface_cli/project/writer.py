@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compreface_cli import __version__
-from compreface_cli.errors import CfError, ConflictError
+from compreface_cli.errors import CfError, ConfigurationError, ConflictError
 from compreface_cli.project.rendered import FileRef, RenderedProject
 from compreface_cli.project.targets.compose import (
     ENV_FILE,
@@ -25,7 +25,7 @@ from compreface_cli.project.targets.compose import (
     PRIVATE,
     key_digests,
 )
-from compreface_cli.project.targets.templating import env_text
+from compreface_cli.project.targets.templating import env_text, secret_text
 
 MANIFEST = ".cf-manifest.json"
 OVERRIDE = "compose.override.yaml"
@@ -58,7 +58,7 @@ def state(rendered: RenderedProject, folder: Path) -> Literal["absent", "same", 
     wanted = rendered.hashes()
     if manifest["files"] != wanted or manifest.get("pending"):
         return "differs"
-    if (folder / ENV_FILE).read_text("utf-8") != _env(rendered, folder):
+    if any(_text(folder / path) != text for path, text in _secrets(rendered, folder).items()):
         return "differs"
     same = all(_hash(folder / path) == digest for path, digest in wanted.items())
     return "same" if same else "differs"
@@ -129,18 +129,18 @@ def _write(rendered: RenderedProject, folder: Path) -> Written:
     wanted = rendered.hashes()
     known: dict[str, str] = manifest["files"]
     _refuse_hand_edits(rendered, folder, known, manifest.get("pending", {}))
-    env = _env(rendered, folder)
+    private = _secrets(rendered, folder)
 
     changed = [path for path, digest in wanted.items() if _hash(folder / path) != digest]
     removed = [path for path in known if path not in wanted and (folder / path).is_file()]
-    env_changed = not (folder / ENV_FILE).is_file() or (folder / ENV_FILE).read_text("utf-8") != env
+    private = {path: text for path, text in private.items() if _text(folder / path) != text}
     stage = Path(tempfile.mkdtemp(dir=folder, prefix=".cf-stage-"))
     try:
         for path in changed:
             _stage(rendered.files[path], stage / "new" / path, 0o600 if path in PRIVATE else 0o644)
-        if env_changed:
-            _write_text(stage / "new" / ENV_FILE, env, 0o600)
-        moves = [*changed, *([ENV_FILE] if env_changed else [])]
+        for path, text in private.items():
+            _write_text(stage / "new" / path, text, 0o600)
+        moves = [*changed, *private]
         # Saved before the first move, so that a killed run is not taken for a hand edit.
         _save_manifest(folder, known, wanted, manifest)
         _swap(folder, stage, moves, removed, manifest)
@@ -268,8 +268,25 @@ def _edit(path: Path, wanted: str | FileRef | None) -> str:
     return "\n".join([f"{head}:", *lines[:_DIFF_LINES], *more])
 
 
-def _env(rendered: RenderedProject, folder: Path) -> str:
-    """The text of `.env`: existing values are kept, missing passwords are generated."""
+def _secrets(rendered: RenderedProject, folder: Path) -> dict[str, str]:
+    """The texts of `.env`, and of what is made of it, by their paths."""
+    values = _env(rendered, folder)
+    others = {
+        path: secret_text(template, rendered.instance, rendered.services, values)
+        for path, template in rendered.secret_files.items()
+    }
+    return {ENV_FILE: env_text(rendered.instance, values), **others}
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def _env(rendered: RenderedProject, folder: Path) -> dict[str, str]:
+    """The values of `.env`: existing ones are kept, missing passwords are generated."""
     kept = read_env(folder / ENV_FILE)
     values: dict[str, str] = dict(kept)
     if "api_keys" in rendered.secrets:
@@ -278,7 +295,9 @@ def _env(rendered: RenderedProject, folder: Path) -> str:
         values.pop("CF_API_KEYS", None)  # only while it is set
     for key, setting in _SECRETS.items():
         given = rendered.secrets.get(setting)
-        if key == "POSTGRES_PASSWORD":
+        if key == "POSTGRES_PASSWORD" and not rendered.own_database:
+            values[key] = given or kept.get(key) or _refuse_no_password()
+        elif key == "POSTGRES_PASSWORD":
             if given and kept.get(key) not in (None, given):
                 raise ConflictError(
                     f"{folder / ENV_FILE} has another database password than the setting {setting}",
@@ -290,7 +309,17 @@ def _env(rendered: RenderedProject, folder: Path) -> str:
             values[key] = given
         else:
             values.setdefault(key, "")
-    return env_text(rendered.instance, values)
+    for key in rendered.generated:
+        values.setdefault(key, secrets.token_urlsafe(24))
+    return values
+
+
+def _refuse_no_password() -> str:
+    raise ConfigurationError(
+        "the password of the database elsewhere is not set",
+        hint="Put it into the address (CF_DATABASE_URL, database_url_file), or set "
+        "CF_POSTGRES_PASSWORD.",
+    )
 
 
 def set_env(folder: Path, key: str, value: str) -> None:

@@ -23,6 +23,22 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _BATCHES = (1, 2, 4, 8, 16, 32)
+# Prometheus sees no increase in a series that begins with its first value, so what alerts ask for
+# begins at 0: all causes of refusals, and of the routes that compute the statuses that count.
+_CAUSES = (
+    "queue",
+    "memory",
+    "pictures",
+    "out_of_memory",
+    "wait",
+    "stopping",
+    "key",
+    "rate",
+    "malformed",
+    "head",
+    "connections",
+)
+_STATUSES = (200, 429, 500, 503)
 _RUNTIME_LABELS = ("runtime", "precision", "device", "sha256")
 
 
@@ -95,6 +111,8 @@ class Metrics:
             ("cause",),
             registry=self._registry,
         )
+        for cause in _CAUSES:
+            self._refused.labels(cause)
         self._stages = Histogram(
             "compreface_stage_seconds",
             "Time of one stage of one request: decode, detect, crop, embed, each analyzer.",
@@ -120,6 +138,12 @@ class Metrics:
         # Looking up a labelled child costs more than incrementing it.
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._stage: dict[str, Histogram] = {}
+
+    def expect(self, route: str, method: str) -> None:
+        """Begins the counters of a route that computes at 0."""
+        for status in _STATUSES:
+            self._requests.labels(route, method, str(status))
+        self._seconds.labels(route)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Counts one answer."""

@@ -197,7 +197,24 @@ def test_a_push_to_no_registry_is_usage_before_anything_is_built(
 ) -> None:
     done = cf("build", "--push", *tags)
     assert done.returncode == 2, done.stderr
-    assert_named(done.stderr, "flag --push", "--tag REGISTRY/NAME:TAG")
+    assert_named(done.stderr, "flag --push", "--push-to REGISTRY/FOLDER", "--tag REGISTRY/NAME:TAG")
+
+
+@pytest.mark.parametrize(
+    "place", ["faces", "https://hub.example/faces", "hub.example/Faces", "hub.example//x", "user/x"]
+)
+def test_a_place_that_is_no_registry_is_usage(cf: LonelyCf, place: str) -> None:
+    done = cf("build", "--push-to", place)
+    assert done.returncode == 2, done.stderr
+    assert_named(done.stderr, "flag --push-to", place)
+    assert not cf.kept().exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["localhost/a", "127.0.0.1:5000", "[::1]:5000/a/b-c", "docker.io/user", "hub:5000/x/"]
+)
+def test_a_registry_and_a_folder_go_on_to_docker(cf: LonelyCf, place: str) -> None:
+    assert cf("build", "--push-to", place).returncode == 6
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -327,10 +328,7 @@ class TestTemplatesThatAreWrong:
 
     @pytest.fixture(autouse=True)
     def other_templates(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for path in resources.templates_dir().rglob("*.j2"):
-            target = tmp_path / path.relative_to(resources.templates_dir())
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(path.read_bytes())
+        shutil.copytree(resources.templates_dir(), tmp_path, dirs_exist_ok=True)
         self.compose = tmp_path / "compose.yaml.j2"
         monkeypatch.setattr(resources, "templates_dir", lambda: tmp_path)
 

@@ -24,6 +24,10 @@ def test_a_folder_is_written_and_a_second_time_nothing_changes(cf: Cf, tmp_path:
         "compose.yaml",
         "core/Dockerfile",
         "core/requirements.txt",
+        "monitoring/alerts.yml",
+        "monitoring/compose.prometheus.yaml",
+        "monitoring/grafana-dashboard.json",
+        "monitoring/prometheus.yml",
         "ui/nginx.conf.template",
         ".env",
     }

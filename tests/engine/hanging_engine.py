@@ -1,7 +1,7 @@
 """`python -m tests.engine.hanging_engine`: the real engine, with a detector that hangs on demand.
 
 A picture of 7 pixels' height hangs its worker, one of 9 hangs while it holds Python's lock, one of
-11 takes a moment, and one of 13 a minute in many parts.
+11 takes a moment, one of 13 a minute in many parts, and one of 15 breaks the detector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from compreface_engine.plugins import registry
 from compreface_engine.plugins.api import Detector
 from compreface_engine.plugins.context import Context
 
-HANGS, HOLDS_THE_LOCK, BRIEF, IN_PARTS = 7, 9, 11, 13
+HANGS, HOLDS_THE_LOCK, BRIEF, IN_PARTS, BREAKS = 7, 9, 11, 13, 15
 BRIEF_S = 0.7
 _FOR_EVER_S = 600
 
@@ -44,6 +44,8 @@ class Hanging:
             self._spread(lambda _: time.sleep(0.02), range(5000))
         elif image.shape[0] == BRIEF:
             time.sleep(BRIEF_S)
+        elif image.shape[0] == BREAKS:
+            raise RuntimeError("the detector is broken")
         return [[self.whole(image)]]
 
     def whole(self, image: Image) -> Detection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -181,6 +182,24 @@ def test_timeouts_memory_and_stopping_are_separate_causes() -> None:
     values = asyncio.run(session())
     for cause in ("wait", "memory", "stopping"):
         assert values[f'compreface_refused_total{{cause="{cause}"}}'] == 1, cause
+
+
+def test_counters_of_alerts_begin_at_zero() -> None:
+    """Prometheus would not see the increase of a series that begins with its first value."""
+    values = asyncio.run(Service().metrics())
+    for route in ("/find_faces", "/find_faces_base64", "/scan_faces"):
+        for status in (200, 429, 500, 503):
+            name = f'{{method="POST",route="{route}",status="{status}"}}'
+            assert values[f"compreface_requests_total{name}"] == 0
+        assert values[f'compreface_request_seconds_count{{route="{route}"}}'] == 0
+    causes = {name for name in values if name.startswith("compreface_refused_total")}
+    sources = (ROOT / "engine" / "compreface_engine").rglob("*.py")
+    told = re.findall(
+        r'(?:refused\(|_refuse\(|_busy\(|Busy\(|^_[A-Z]+ = )"([a-z_]+)"',
+        "\n".join(path.read_text("utf-8") for path in sources),
+        re.MULTILINE,
+    )
+    assert causes == {f'compreface_refused_total{{cause="{cause}"}}' for cause in told}
 
 
 def test_plugins_are_listed_with_version_and_runtime() -> None:

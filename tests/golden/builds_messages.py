@@ -288,6 +288,7 @@ CASES: Final[Mapping[str, Case]] = {
     "settings: unknown variables": _variables(CF_PRT="1", CF_QQQQ="1"),
     "settings: port": _settings(port="0"),
     "settings: address": _settings(bind="localhost"),
+    "settings: push_to": _settings(push_to="faces"),
     "settings: a choice": _settings(launcher="composed"),
     "settings: a whole number": _settings(max_detect_size="1e3"),
     "settings: limits": _settings(gpu_index="-1"),

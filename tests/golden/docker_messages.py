@@ -13,7 +13,7 @@ from compreface_cli.cleanup import CleanUp
 from compreface_cli.config import paths
 from compreface_cli.deploy import steps
 from compreface_cli.deploy.previous import Previous
-from compreface_cli.docker import cli, containers, image, pulls
+from compreface_cli.docker import cli, containers, image, pulls, push
 from compreface_cli.docker.labels import FOLDER as FOLDER_LABEL
 from compreface_cli.docker.labels import PROJECT, SERVICE
 from compreface_cli.engine.known_answer import KnownAnswer
@@ -89,7 +89,7 @@ def _pull_several(docker: FakeDocker, project: Path) -> object:
         said = f"Error response from daemon: manifest for {name} not found: manifest unknown"
         docker.answers("pull", "--quiet", name, err=said, code=1)
     return pulls.obtain_all(
-        ["corp/api:1", "corp/fe:1"], report=lambda line: None, waiting=image._silent
+        ["corp/api:1", "corp/fe:1"], report=lambda line: None, waiting=image.silent
     )
 
 
@@ -103,8 +103,19 @@ def _no_image(docker: FakeDocker, project: Path) -> object:
     return steps.launch_inputs(plan())
 
 
-def _push(docker: FakeDocker, project: Path) -> object:
-    return image.push("corp/core:1")
+def _push(text: str) -> Case:
+    """The error of a push of which the registry says this."""
+    return lambda _: push.failure("hub.example/faces/compreface-core:1", text)
+
+
+def _push_of_nothing(docker: FakeDocker, project: Path) -> object:
+    return push.push("corp/core:1", "hub.example/faces")
+
+
+def _push_stalled(_: Path) -> object:
+    layers = {"a1": "Pushed", "b2": "Pushing"}
+    sending = push._Sending("hub.example/faces/core:1", lambda text: None, layers)
+    return sending._stalled(180)
 
 
 def _deployment(project: Path) -> Deployment:
@@ -298,7 +309,18 @@ CASES: Final[Mapping[str, Case]] = {
     "image: several cannot be pulled": _with_docker(_pull_several),
     "image: cannot be pulled anew": _with_docker(_pull_anew),
     "image: not built": _with_docker(_no_image),
-    "image: pushed without a digest": _with_docker(_push),
+    "push: no such image": _with_docker(_push_of_nothing),
+    "push: nothing answers": _push('Get "https://hub.example/v2/": dial tcp: connection refused'),
+    "push: no login": _push("no basic auth credentials"),
+    "push: no right": _push("denied: requested access to the resource is denied"),
+    "push: plain HTTP": _push("http: server gave HTTP response to HTTPS client"),
+    "push: certificate": _push("x509: certificate signed by unknown authority"),
+    "push: too many": _push("toomanyrequests: You have reached your limit"),
+    "push: too large": _push("received unexpected HTTP status: 413 Request Entity Too Large"),
+    "push: its disk is full": _push("received unexpected HTTP status: 500 Internal Server Error"),
+    "push: it has another": _push("it was pushed as sha256:1, and the registry has sha256:2"),
+    "push: anything else": _push("the registry named no digest"),
+    "push: it stalls": _push_stalled,
     # Containers
     "compose: no folder": _prepare(ComposeLauncher()),
     "process: no environment": _prepare(ProcessLauncher(lambda name: Path("/nowhere"))),

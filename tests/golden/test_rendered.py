@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tests.golden.rendered import CASES, FOLDER, rendered, texts
+from tests.golden.rendered import CASES, FOLDER, TARGETED, rendered, texts
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", sorted({*CASES, *TARGETED}))
 def test_a_rendered_build_is_the_golden_one(name: str) -> None:
     folder = FOLDER / name
     kept = {
@@ -20,7 +20,7 @@ def test_a_rendered_build_is_the_golden_one(name: str) -> None:
 
 
 def test_no_golden_folder_is_without_its_case() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == set(CASES)
+    assert {path.name for path in FOLDER.iterdir()} == {*CASES, *TARGETED}
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

@@ -28,7 +28,10 @@ class Render(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A kind of project that `cf render` writes; `next`: what starts it, `{folder}` quoted."""
+    """A kind of project that `cf render` writes; `next`: what starts it.
+
+    `{folder}` is quoted, `{project}` the instance's name as the target has it.
+    """
 
     module: str
     help: str
@@ -42,4 +45,11 @@ TARGETS: Mapping[str, Target] = {
     "compose": Target(
         "compose", "Docker Compose", "docker compose --project-directory {folder} up -d --wait"
     ),
+    "swarm": Target("swarm", "Docker Swarm", "sh {folder}/deploy.sh"),
+    "helm": Target(
+        "helm",
+        "Helm",
+        "helm upgrade --install {project} {folder}/chart -f {folder}/secrets.yaml --wait",
+    ),
+    "kubernetes": Target("kubernetes", "Kubernetes", "kubectl apply -k {folder}"),
 }

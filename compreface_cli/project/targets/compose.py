@@ -13,12 +13,15 @@ from compreface_cli.config.settings_table import MAX_BODY_BYTES
 from compreface_cli.docker.labels import (
     LABEL_BUILD,
     LABEL_CALCULATOR,
+    LABEL_DATABASE,
     LABEL_INSTANCE,
     LABEL_ROUTES,
     LABEL_TLS,
 )
 from compreface_cli.errors import CfError, ConfigurationError
+from compreface_cli.plan import jdbc
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
+from compreface_cli.project import monitoring
 from compreface_cli.project.rendered import FileRef, RenderedProject
 from compreface_cli.project.targets import engine_image
 from compreface_cli.project.targets.templating import jinja
@@ -30,6 +33,7 @@ COMPOSE_FILE = "compose.yaml"
 ROUTES_FILE = "ui/nginx.conf.template"
 TLS_FOLDER = "tls"
 TLS_CERT, TLS_KEY = f"{TLS_FOLDER}/cert.pem", f"{TLS_FOLDER}/key.pem"
+DATABASE_CA = "database/ca.pem"
 PRIVATE = frozenset({TLS_KEY})  # files of mode 0600
 # Routes that the UI's page polls at each load until each answers 200 with "status": "OK".
 UI_ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
@@ -56,13 +60,17 @@ def render(
     if fault := plan.keys_fault():
         raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
     files = engine_image.files(plan, models, with_models=with_models, revision=revision)
-    templates, context = jinja(), _context(plan)
+    templates, context = jinja(), context_of(plan)
     templates.globals["probe"] = probe
     if plan.tls_cert:
-        tls = {TLS_CERT: _given(plan.tls_cert), TLS_KEY: _given(plan.tls_key)}
+        tls = {TLS_CERT: given(plan.tls_cert), TLS_KEY: given(plan.tls_key)}
         files |= tls
         shas = "".join(each.sha256 for each in tls.values())
         context["tls_digest"] = hashlib.sha256(shas.encode()).hexdigest()[:16]
+    if plan.database_root_cert:
+        authority = given(plan.database_root_cert)
+        files[DATABASE_CA] = authority
+        context |= {"database_ca": DATABASE_CA, "database_ca_digest": authority.sha256[:16]}
     if plan.services == "full":
         routes = templates.get_template("nginx.conf.j2").render(context)
         files[ROUTES_FILE] = routes
@@ -70,6 +78,7 @@ def render(
     if plan.api_keys:
         files[KEYS_FILE] = key_digests(plan.api_keys)
     files[COMPOSE_FILE] = templates.get_template("compose.yaml.j2").render(context)
+    files |= monitoring.files(plan, "compose")
     files["README.md"] = templates.get_template("README.md.j2").render(context)
     _check(plan, str(files[COMPOSE_FILE]))
     return RenderedProject(
@@ -78,6 +87,7 @@ def render(
         plan.secrets,
         plan.calculator if plan.services == "full" else "",
         plan.data.volume if plan.data else "",
+        own_database=plan.owns_database or plan.services != "full",
     )
 
 
@@ -89,7 +99,7 @@ def hash_of(path: str) -> str:
         return ""
 
 
-def _given(path: str) -> FileRef:
+def given(path: str) -> FileRef:
     try:
         return FileRef.of(Path(path))
     except OSError as error:
@@ -121,12 +131,14 @@ def probe(port: int, *paths: str) -> list[str]:
     return ["CMD", "bash", "-c", script]
 
 
-def _context(plan: Plan) -> dict[str, Any]:
+def context_of(plan: Plan) -> dict[str, Any]:
+    """What the templates of every target need of the plan."""
     full = plan.services == "full"
     in_compose = plan.limits_environment()
     if plan.device == "cuda":
         in_compose["GPU_IDX"] = "0"
-    parts = ["core", "postgres-db", "admin", "api", "fe"] if full else ["core"]
+    database = ["postgres-db"] if plan.owns_database else []
+    parts = ["core", *database, "admin", "api", "fe"] if full else ["core"]
     return {
         "version": __version__,
         "instance": plan.instance,
@@ -144,7 +156,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "stack": plan.stack,
         "api_replicas": plan.api_replicas,
         "services": [f"partials/{name}.yaml.j2" for name in parts],
-        "volumes": ["partials/volumes.yaml.j2"] if full else [],
+        "volumes": ["partials/volumes.yaml.j2"] if plan.owns_database else [],
         "devices": ["partials/gpu.yaml.j2"] if plan.device == "cuda" else [],
         "core_environment": sorted(in_compose.items()),
         "keys_file": KEYS_FILE if plan.api_keys else "",
@@ -158,9 +170,20 @@ def _context(plan: Plan) -> dict[str, Any]:
         "memory_limit": "" if plan.memory_limit == "none" else plan.memory_limit,
         "engine_grace": f"{math.ceil(float(plan.engine_limits.get('CF_DRAIN_S', 6)) + 10)}s",
         "max_body_bytes": plan.engine_limits.get("CF_MAX_BODY_BYTES", MAX_BODY_BYTES),
+        "engine_key": "",
         "api_java_options": _api_java_options(plan.stack["api_java_options"]) if full else "",
         "ui_routes": UI_ROUTES,
+        "kubernetes": False,
+        "opened": plan.stack.get("open_routes") == "true",
+        # the names that the entry point of the UI's image substitutes
+        "largest_request": "${CLIENT_MAX_BODY_SIZE}",
+        "read_timeout": "${PROXY_READ_TIMEOUT}",
+        "connection_timeout": "${PROXY_CONNECT_TIMEOUT}",
         "jdbc": plan.jdbc,
+        "own_database": plan.owns_database,
+        "database_ca": "",
+        "database_ca_target": jdbc.ROOT_CERT,
+        "label_database": LABEL_DATABASE,
         "label_instance": LABEL_INSTANCE,
         "label_build": LABEL_BUILD,
         "label_calculator": LABEL_CALCULATOR,

@@ -52,3 +52,21 @@ def env_text(instance: str, secrets: Mapping[str, str]) -> str:
     """The `.env` file with these values."""
     context = {"instance": instance, "secrets": list(secrets.items())}
     return jinja().get_template("env.j2").render(context)
+
+
+def secret_text(template: str, instance: str, services: str, secrets: Mapping[str, str]) -> str:
+    """A file of secrets for another program than Compose, made of the values of `.env`."""
+    import hashlib
+
+    keys = [key for key in secrets.get("CF_API_KEYS", "").split(",") if key]
+    digests = "".join(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}\n" for key in keys)
+    context = {
+        "project": f"cf-{instance}",
+        "services": services,
+        "secrets": {"CF_API_KEYS": "", **secrets},
+        "keys": keys,
+        "digests": digests,
+    }
+    environment = jinja()
+    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment.get_template(template).render(context)

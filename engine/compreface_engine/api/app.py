@@ -98,6 +98,10 @@ class App:
             **{path: Route(read=read, open=True) for path, read in documents.items()},
         }
 
+        for path, route in self._routes.items():
+            if route.work is not None:
+                metrics.expect(path, "POST")
+
     @property
     def paths(self) -> list[str]:
         """The paths of all routes, without the optional slash at the end."""

@@ -1,0 +1,169 @@
+"""Renders a plan as a stack of Docker Swarm; the same plan and version give equal bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compreface_cli.errors import ConfigurationError
+from compreface_cli.plan.plan import Plan
+from compreface_cli.project import monitoring
+from compreface_cli.project.rendered import Content, FileRef, RenderedProject
+from compreface_cli.project.targets import engine_image
+from compreface_cli.project.targets.compose import (
+    ROUTES_FILE,
+    TLS_CERT,
+    TLS_KEY,
+    context_of,
+    given,
+    probe,
+)
+from compreface_cli.project.targets.templating import jinja
+
+STACK_FILE, DEPLOY_FILE = "stack.yaml", "deploy.sh"
+ENGINE_KEY = "ENGINE_KEY"  # in `.env`: the key of the engine's published port
+_SERVICES = ("core", "postgres-db", "admin", "api", "fe")
+_DIGITS = 12  # of a hash, in the name of a secret or config
+
+
+def render(
+    plan: Plan,
+    models: Mapping[str, Path] | None = None,
+    *,
+    with_models: bool = True,
+    revision: str | None = None,
+) -> RenderedProject:
+    """The stack of a plan; arguments and errors as those of the Compose target.
+
+    Raises ConfigurationError for what Swarm cannot run as the plan has it.
+    """
+    refuse(plan)
+    files = engine_image.files(plan, models, with_models=with_models, revision=revision)
+    templates, context = jinja(), {**context_of(plan), **_of_swarm(plan)}
+    templates.globals["probe"] = probe
+    routes = templates.get_template("nginx.conf.j2").render(context)
+    files[ROUTES_FILE] = routes
+    context["config_files"] = [("ui-routes", ROUTES_FILE, _digest(routes))]
+    context["secret_files"] = []
+    if plan.tls_cert:
+        files |= {TLS_CERT: given(plan.tls_cert), TLS_KEY: given(plan.tls_key)}
+        context["config_files"].append(("tls-cert", TLS_CERT, _digest(files[TLS_CERT])))
+        context["secret_files"].append(("tls-key", TLS_KEY, _digest(files[TLS_KEY])))
+    files |= monitoring.files(plan, "swarm")
+    for file in (STACK_FILE, DEPLOY_FILE, "README.md"):
+        files[file] = templates.get_template(f"swarm/{file}.j2").render(context)
+    return RenderedProject(
+        plan.instance,
+        dict(sorted(files.items())),
+        plan.secrets,
+        plan.calculator,
+        plan.data.volume if plan.data else "",
+        generated=(ENGINE_KEY,),
+    )
+
+
+def refuse(plan: Plan) -> None:
+    """Raise ConfigurationError, with the way out, for a plan that Swarm cannot run."""
+    for fault, hint in _faults(plan):
+        raise ConfigurationError(fault, hint=hint)
+
+
+def _faults(plan: Plan) -> list[tuple[str, str]]:
+    faults = []
+    if plan.services == "core":
+        faults.append(
+            (
+                "on Swarm the engines share one name behind the UI's nginx, so they cannot be "
+                "rendered or started alone",
+                "Leave --services core out, or start the engine alone by --launcher compose.",
+            )
+        )
+    if plan.device == "cuda":
+        faults.append(
+            (
+                "the build is for a GPU, and Swarm hands no device to a service",
+                "Start it by --launcher compose, or on Kubernetes (cf render --target helm).",
+            )
+        )
+    if plan.bind not in ("0.0.0.0", "::"):  # noqa: S104
+        faults.append(
+            (
+                f"Swarm publishes a port at all addresses of its nodes, and bind is {plan.bind} "
+                f"({plan.origins.get('bind', 'default')})",
+                "Say that this is wanted: --bind 0.0.0.0. Where it is not, close the ports of the "
+                "nodes by a firewall first.",
+            )
+        )
+    for name, port in (("port", plan.port), ("core_port", plan.core_port)):
+        if port == "auto":
+            faults.append((f"{name} is auto, which only `cf up` can resolve", "give a number"))
+    return faults
+
+
+def database_label(plan: Plan) -> str:
+    """The label of the node that has the database's volume."""
+    return f"{plan.project}.database"
+
+
+def core_image(plan: Plan) -> str:
+    """The engine's image by its name in the registry that the plan names, else its local one."""
+    return f"{push_to(plan)}/{plan.image.rpartition('/')[2]}" if push_to(plan) else plan.image
+
+
+def push_to(plan: Plan) -> str:
+    return str(getattr(plan, "push_to", "") or "")
+
+
+def in_registry(plan: Plan) -> bool:
+    """Whether each node can pull the engine's image by its name."""
+    return bool(push_to(plan)) or plan.image_given
+
+
+def passwords(plan: Plan) -> list[tuple[str, str, str]]:
+    """Of each secret: its name, the variable for its whole name, its content for a shell."""
+    listed = [
+        ("postgres-password", "POSTGRES_PASSWORD", '"$POSTGRES_PASSWORD"'),
+        ("engine-key", "ENGINE_KEY", f'"\\"${ENGINE_KEY}\\" 1;"'),
+    ]
+    if _sends_mail(plan):
+        listed.append(("email-password", "EMAIL_PASSWORD", '"$EMAIL_PASSWORD"'))
+    return listed
+
+
+def _sends_mail(plan: Plan) -> bool:
+    return plan.stack["enable_email_server"] == "true"
+
+
+def _of_swarm(plan: Plan) -> dict[str, Any]:
+    services = [name for name in _SERVICES if name != "postgres-db" or plan.owns_database]
+    return {
+        "services": [f"swarm/{name}.yaml.j2" for name in services],
+        "owns_database": plan.owns_database,
+        "database_label": database_label(plan),
+        "passwords": passwords(plan),
+        "email_password": _sends_mail(plan),
+        "engine_key": "/run/secrets/engine-key",
+        "core_image": core_image(plan),
+        "in_registry": in_registry(plan),
+        "replicas": plan.replicas,
+        "publish": "host" if plan.publish == "auto" else plan.publish,
+        "ui_published": plan.port,
+        "engine_published": plan.core_port,
+        "address_lines": _address_lines(plan),
+    }
+
+
+def _address_lines(plan: Plan) -> list[str]:
+    ui = f"{'https' if plan.tls_cert else 'http'}://NODE:{plan.port}/login"
+    return [
+        f"The UI is at {ui}, NODE being any node. The first account to sign up is the owner.",
+        f"The engine answers at http://NODE:{plan.core_port}/status with the key {ENGINE_KEY} of "
+        "`.env` in `x-api-key`. Both ports are open at all addresses of the nodes.",
+    ]
+
+
+def _digest(content: Content) -> str:
+    sha = content.sha256 if isinstance(content, FileRef) else None
+    return (sha or hashlib.sha256(str(content).encode()).hexdigest())[:_DIGITS]
