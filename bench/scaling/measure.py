@@ -20,7 +20,6 @@ import argparse
 import http.client
 import json
 import os
-import random
 import subprocess
 import threading
 import time
@@ -32,13 +31,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.load import multipart
+from bench.scaling.simulation import poisson
 from compreface_cli.docker import client, containers
 
 ENGINES = (1, 2, 4)
 CONNECTIONS = (1, 4, 16)
 SHARES = (0.5, 0.8)  # of the engines' capacity, as a Poisson stream
 SENDERS = 256  # threads of the stream: more than the api answers at once
-PAUSE_S = 11.0  # the api has then closed its idle connections, so that each load begins alike
+PAUSE_S = 6.5  # the api has then closed its idle connections, so that each load begins alike
 _FIELDS = "?limit=0&detect_faces=true&face_plugins=calculator"  # what the api asks an engine for
 _RECOGNIZE = "/api/v1/recognition/recognize"
 
@@ -105,7 +105,7 @@ def connections(make: Callable[[], Sender], count: int, seconds: float) -> Seen:
 def stream(make: Callable[[], Sender], rate: float, seconds: float, seed: int) -> Seen:
     """A Poisson stream; a request's time begins when it is due, not when a thread is free."""
     seen, due = Seen(), SimpleQueue[float | None]()
-    chance = random.Random(seed)
+    arrivals = poisson(rate, seconds, seed)
 
     def send_on() -> None:
         send = make()
@@ -116,11 +116,10 @@ def stream(make: Callable[[], Sender], rate: float, seconds: float, seed: int) -
                 seen.failed += 1
 
     def arrive() -> None:
-        at = time.monotonic()
-        ends = at + seconds
-        while (at := at + chance.expovariate(rate)) < ends:
-            time.sleep(max(0.0, at - time.monotonic()))
-            due.put(at)
+        began = time.monotonic()
+        for at in arrivals:
+            time.sleep(max(0.0, began + at - time.monotonic()))
+            due.put(began + at)
         for _ in range(SENDERS):
             due.put(None)
 
@@ -204,7 +203,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             for count in CONNECTIONS:
                 _row(document, options, turn, engines, connections=count * engines, make=asking)
             for share in SHARES:
-                _row(document, options, turn, engines, rate=share * engines * capacity, make=asking)
+                rate = round(share * engines * capacity, 2)
+                _row(document, options, turn, engines, rate=rate, make=asking)
     return document
 
 
@@ -222,8 +222,7 @@ def _row(
         seen = stream(make, load["rate"], options.seconds, seed=turn)
     else:
         seen = connections(make, int(load["connections"]), options.seconds)
-    asked = {name: round(value, 2) for name, value in load.items()}
-    row = {"turn": turn, "engines": engines, **asked, **seen.row()}
+    row = {"turn": turn, "engines": engines, **load, **seen.row()}
     document["runs"].append({**row, "load_average": round(os.getloadavg()[0], 1)})
     print(json.dumps(document["runs"][-1]), flush=True)
 

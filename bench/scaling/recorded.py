@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench.scaling.simulation import Result, Stack, simulate
+from bench.scaling.simulation import Result, Stack, poisson, simulate
 
 FILE = Path(__file__).with_name("measured.json")
 SEEDS = 12  # a load is simulated so often: where few connections are kept, chance decides much
@@ -66,16 +66,20 @@ def beside(document: Mapping[str, Any]) -> list[Beside]:
             if (row["engines"], row.get("connections"), row.get("rate"))
             == (engines, connections, rate)
         ]
+        seconds = document["seconds"]
+        streams = [poisson(rate, seconds, row["turn"]) if rate else [] for row in turns]
         seen = [
             simulate(
                 replace(one, engines=engines),
                 connections=int(connections or 0),
-                rate=rate or 0.0,
-                lasts_s=document["seconds"],
+                arrivals=arrivals,
+                lasts_s=seconds,
                 warm_up_s=0.0,
+                drain=True,
                 seed=seed,
             )
             for seed in range(SEEDS)
+            for arrivals in streams
         ]
         load = f"{connections:g} connections" if connections else f"{rate:.1f} a second"
         found.append(

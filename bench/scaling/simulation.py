@@ -2,8 +2,9 @@
 
 The model, in the order in which a request meets its parts:
 
-- Callers. Either a Poisson stream of photographs (`rate`), or a number of connections of which
-  each sends its next photograph as soon as the last one is answered (`connections`).
+- Callers. Either a stream of photographs that come when they come (`arrivals`; `poisson` makes
+  one), or a number of connections of which each sends its next photograph as soon as the last one
+  is answered (`connections`).
 - The network: one link, first come first served, `link_s` for a photograph.
 - nginx: `nginx_cores` servers of one queue, `nginx_s` of processor time a request.
 - The api: a request holds one of `api_threads` (Tomcat's 200) from its arrival to its answer, and
@@ -76,19 +77,32 @@ class Result:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
+def poisson(rate: float, seconds: float, seed: int) -> list[float]:
+    """The times of a Poisson stream, in seconds from its start."""
+    chance, at, times = random.Random(seed), 0.0, []
+    while (at := at + chance.expovariate(rate)) < seconds:
+        times.append(at)
+    return times
+
+
 def simulate(
     stack: Stack,
     *,
-    rate: float = 0.0,
+    arrivals: Sequence[float] = (),
     connections: int = 0,
     lasts_s: float = 60.0,
     warm_up_s: float = 10.0,
+    drain: bool = False,
     seed: int = 1,
 ) -> Result:
-    """Send photographs to the stack for `warm_up_s` and `lasts_s`: a stream or connections."""
-    if (rate > 0) == (connections > 0):
-        raise ValueError("either a rate or a number of connections")
-    return _Run(stack, rate, connections, warm_up_s, warm_up_s + lasts_s, seed).result()
+    """Send photographs to the stack for `warm_up_s` and `lasts_s`: a stream or connections.
+
+    With `drain` what is under way at the end is answered too, and counts.
+    """
+    if bool(arrivals) == (connections > 0):
+        raise ValueError("either arrivals or a number of connections")
+    ends_s = warm_up_s + lasts_s
+    return _Run(stack, arrivals, connections, warm_up_s, ends_s, seed).result(drain=drain)
 
 
 class _Station:
@@ -167,17 +181,17 @@ class _Run:
     def __init__(
         self,
         stack: Stack,
-        rate: float,
+        arrivals: Sequence[float],
         connections: int,
         warm_s: float,
         ends_s: float,
         seed: int,
     ) -> None:
         self.stack, self.random, self.now = stack, random.Random(seed), 0.0
-        self._rate, self._connections = rate, connections
+        self._arrivals, self._connections = arrivals, connections
         self._warm_s, self._ends_s = warm_s, ends_s
         self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
+        self._count, self._last_s = 0, 0.0
         self._engines = [_Engine(self, number) for number in range(stack.engines)]
         self._link, self._nginx = _Station(self, 1), _Station(self, stack.nginx_cores)
         self._api = _Station(self, stack.api_cores)
@@ -189,21 +203,20 @@ class _Run:
         self._count += 1
         heapq.heappush(self._events, (self.now + delay_s, self._count, do))
 
-    def result(self) -> Result:
-        if self._rate:
-            self.after(self.random.expovariate(self._rate), self._arrive)
+    def result(self, *, drain: bool) -> Result:
+        for at in self._arrivals:
+            if at <= self._ends_s:
+                self.after(at, self._send)
         for _ in range(self._connections):
             self.after(0.0, self._send)
-        while self._events and self._events[0][0] <= self._ends_s:
+        while self._events and (drain or self._events[0][0] <= self._ends_s):
             self.now, _, do = heapq.heappop(self._events)
             do()
         found = self._result
+        if drain:
+            found.measured_s = max(self._last_s - self._warm_s, 1e-9)
         found.under_way = found.sent - found.answered - found.refused
         return found
-
-    def _arrive(self) -> None:
-        self.after(self.random.expovariate(self._rate), self._arrive)
-        self._send()
 
     def _send(self) -> None:
         self._result.sent += 1
@@ -244,11 +257,12 @@ class _Run:
             self._threads += 1
         if well:
             self._result.answered += 1
+            self._last_s = self.now
             if self.now > self._warm_s:
                 self._result.times_s.append(self.now - began)
         else:
             self._result.refused += 1
-        if self._connections:
+        if self._connections and self.now < self._ends_s:
             # A refusal takes no time in the model; without a pause the clock would stand still.
             self.after(0.0 if well else 0.05, self._send)
 

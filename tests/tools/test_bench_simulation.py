@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.scaling.simulation import Choice, Stack, simulate
+from bench.scaling.simulation import Choice, Stack, poisson, simulate
 
 MEAN_S = 0.1
 CONSTANT = Stack(1, [MEAN_S], queue=10**6, max_wait_s=1e6, choice="least")
@@ -32,7 +33,9 @@ STACKS = st.builds(
     link_s=st.floats(0, 0.01),
 )
 LOADS = st.one_of(
-    st.fixed_dictionaries({"rate": st.floats(0.1, 60)}),
+    st.fixed_dictionaries(
+        {"arrivals": st.lists(st.floats(0, 5), min_size=1, max_size=200).map(sorted)}
+    ),
     st.fixed_dictionaries({"connections": st.integers(1, 40)}),
 )
 
@@ -41,7 +44,10 @@ def mean_s(stack: Stack, busy: float, seed: int = 3) -> float:
     """The mean time of a request when each engine is busy for that share of the time."""
     mean = sum(stack.service_s) / len(stack.service_s)
     rate = busy * stack.engines * stack.workers / mean
-    seen = simulate(stack, rate=rate, lasts_s=40_000 * mean, warm_up_s=500 * mean, seed=seed)
+    stream = poisson(rate, 40_500 * mean, seed)
+    seen = simulate(
+        stack, arrivals=stream, lasts_s=40_000 * mean, warm_up_s=500 * mean, seed=seed + 1
+    )
     return sum(seen.times_s) / len(seen.times_s) / mean
 
 
@@ -80,7 +86,7 @@ def test_connections_obey_littles_law(connections: int, choice: Choice) -> None:
 def test_a_full_queue_refuses_and_erlangs_formula_says_how_often() -> None:
     """Without a queue one engine is M/G/1/1: the share refused is a / (1 + a)."""
     stack = replace(EXPONENTIAL, queue=0)
-    seen = simulate(stack, rate=1.5 / MEAN_S, lasts_s=4_000)
+    seen = simulate(stack, arrivals=poisson(1.5 / MEAN_S, 4_000, 1), lasts_s=4_000)
     assert seen.refused / seen.sent == pytest.approx(1.5 / 2.5, rel=0.03)
 
 
@@ -114,9 +120,9 @@ def test_few_kept_connections_leave_engines_idle_which_the_least_busy_never_does
 
 @given(stack=STACKS, load=LOADS, seed=st.integers(0, 99))
 def test_no_request_is_lost_and_no_time_is_negative(
-    stack: Stack, load: dict[str, float], seed: int
+    stack: Stack, load: dict[str, Any], seed: int
 ) -> None:
-    seen = simulate(stack, lasts_s=4, warm_up_s=1, seed=seed, **load)  # type: ignore[arg-type]
+    seen = simulate(stack, lasts_s=4, warm_up_s=1, seed=seed, **load)
     assert seen.sent == seen.answered + seen.refused + seen.under_way
     assert seen.under_way >= 0
     assert len(seen.times_s) <= seen.answered <= sum(seen.by_engine)
@@ -124,7 +130,10 @@ def test_no_request_is_lost_and_no_time_is_negative(
     assert all(taken >= least - 1e-9 for taken in seen.times_s)
     if "connections" in load:
         assert seen.under_way <= load["connections"]
-    assert seen == simulate(stack, lasts_s=4, warm_up_s=1, seed=seed, **load)  # type: ignore[arg-type]
+    assert seen == simulate(stack, lasts_s=4, warm_up_s=1, seed=seed, **load)
+    drained = simulate(stack, lasts_s=4, warm_up_s=1, seed=seed, drain=True, **load)
+    assert drained.under_way == 0
+    assert drained.sent == drained.answered + drained.refused
 
 
 @given(
@@ -157,7 +166,7 @@ def test_more_engines_never_lower_the_throughput(
     assert greater >= less - connections
 
 
-@pytest.mark.parametrize("load", [{}, {"rate": 1.0, "connections": 1}, {"rate": -1.0}])
-def test_a_load_is_one_of_the_two(load: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="rate"):
-        simulate(CONSTANT, **load)  # type: ignore[arg-type]
+@pytest.mark.parametrize("load", [{}, {"arrivals": [1.0], "connections": 1}])
+def test_a_load_is_one_of_the_two(load: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="arrivals"):
+        simulate(CONSTANT, **load)
