@@ -17,7 +17,7 @@ PURE := $(C)/builds/spec*,$(C)/config/yamlfile.py,$(C)/plugin_table.py,$(C)/mode
 comma := ,
 PURE_NOWHERE = $(strip $(foreach path,$(subst $(comma), ,$(PURE)),$(if $(wildcard $(path)),,$(path))))
 
-.PHONY: help up demo test check check-pure format golden reference bench soak faults fuzz e2e swarm models test-mxnet test-tensorflow test-torch test-frameworks lock dist docker-engine print-shared clean
+.PHONY: help up demo test check check-pure format golden reference bench soak faults fuzz e2e swarm kubernetes models test-mxnet test-tensorflow test-torch test-frameworks kubernetes-schemas lock dist docker-engine print-shared clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -52,10 +52,10 @@ up: $(VENV)/.cli ## Set up, start the embedded default build, show photographs t
 
 ifdef QUICK
 test: $(VENV)/.dev check-pure
-	$(BIN)/python -m pytest -m "not docker and not frameworks and not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not docker and not kubernetes and not frameworks and not slow" $(ARGS)
 else
 test: $(VENV)/.dev check-pure ## Set up and run the tests (no Docker, no framework); QUICK=1 leaves out the slow ones
-	$(BIN)/python -m pytest -m "not docker and not frameworks" --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -m "not docker and not kubernetes and not frameworks" --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --include='$(PURE)' --fail-under=100 --format=total >/dev/null || \
 	  { $(BIN)/coverage report --include='$(PURE)' --skip-covered; echo "pure modules must be covered to 100 %" >&2; exit 1; }
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of all lines and branches, 100 % of the pure modules"
@@ -82,7 +82,10 @@ e2e: $(VENV)/.dev ## The tests on a real Docker engine
 	$(BIN)/python -m pytest -m "docker and not swarm" $(ARGS)
 
 swarm: $(VENV)/.dev ## A real Swarm of two nodes under load: scaling, updates, a dead node (root; some minutes)
-	$(BIN)/python -m pytest tests/swarm $(ARGS)
+	$(BIN)/python -m pytest -s tests/swarm $(ARGS)
+
+kubernetes: $(VENV)/.dev ## The chart on a real Kubernetes (root, Go and the shared folder; builds it once, 10 minutes)
+	$(BIN)/python -m pytest -m kubernetes $(ARGS)
 
 golden: $(VENV)/.dev ## Rewrite the golden files: rendered builds and messages
 	$(BIN)/python -m tests.golden.rendered
@@ -142,6 +145,15 @@ test-tensorflow test-frameworks: export CF_TENSORFLOW_PYTHON = $(abspath .cache/
 test-torch: export CF_TORCH_PYTHON = $(abspath .cache/venv-torch/bin/python)
 test-mxnet test-tensorflow test-torch test-frameworks:
 	$(BIN)/python -m pytest -m frameworks tests/frameworks $(ARGS)
+
+# Helm as a library (75 MB, 255 MB unpacked; x86-64) and the schemas (22 MB), not in the tests' environment.
+.cache/venv-kubernetes/.made: tests/chart/requirements.txt
+	@echo "setting up Helm's library and the schemas of Kubernetes in $(@D) ..." >&2
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
+
+kubernetes-schemas: export CF_KUBERNETES_PYTHON = $(abspath .cache/venv-kubernetes/bin/python)
+kubernetes-schemas: $(VENV)/.dev .cache/venv-kubernetes/.made ## The chart under Helm, its manifests under the schemas of Kubernetes 1.25 to 1.37
+	$(BIN)/python -m pytest tests/chart $(ARGS)
 
 docker-engine: ## Start a Docker engine with a local base image (only with the shared folder)
 	$(SHARED)/tools/docker-engine up

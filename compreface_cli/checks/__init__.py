@@ -18,6 +18,7 @@ from compreface_cli.checks import (
     browser_port,
     cgroup,
     cpu,
+    database_elsewhere,
     disk,
     docker,
     dollar,
@@ -35,6 +36,7 @@ from compreface_cli.checks import (
     rootless,
     runtime,
     selinux,
+    swarm,
     tls,
     ui,
     volume,
@@ -78,6 +80,7 @@ class MachineCheck(Protocol):
 # Each in the order of its report.
 UP: tuple[Check, ...] = (
     docker.check,
+    swarm.check,
     rootless.check,
     port.check,
     browser_port.check,
@@ -87,6 +90,7 @@ UP: tuple[Check, ...] = (
     dollar.check,
     project.check,
     volume.check,
+    database_elsewhere.check,
     image.check,
     proxy.check,
     architecture.check,
@@ -159,6 +163,7 @@ def questions(plan: Plan, folders: Iterable[str | Path] = ()) -> Questions:
         gpu=cuda,
         probe_images=() if process or not cuda else (plan.image, plan.base_image),
         gpu_index=max(plan.gpu_index, 0),
+        swarm=plan.launcher == "swarm",
         tls=(plan.tls_cert, plan.tls_key) if plan.tls_cert and plan.tls_key else None,
     )
 

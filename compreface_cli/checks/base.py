@@ -63,12 +63,14 @@ class OtherInstance:
     ports: frozenset[int]
     pids: frozenset[int] = frozenset()
     folder: str | None = None
+    database: str = ""  # the address of the one elsewhere that it works on
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedResources:
     """What the instance owns already, so that its own resources are not reported as conflicts.
 
+    `stack`: whether the instance is a stack of Docker Swarm;
     `folder`: the project folder in its record, None when this user has no such Compose instance;
     `pids`: its supervisor and engine when it runs as a process;
     `calculator`: the one whose embeddings are in its database by its record, "" without a record;
@@ -76,6 +78,7 @@ class OwnedResources:
     `others`: the other running instances of this user; `may_build` is False with `--no-build`,
     `must_build` True with `--build`; `giving_way`: ids of containers that stop before the start;
     `bind_mounts`: those of the user's own file that have no label for SELinux.
+    `database`: the address of the one elsewhere that it works on now.
     """
 
     folder: str | None = None
@@ -87,10 +90,13 @@ class OwnedResources:
     must_build: bool = False
     giving_way: frozenset[str] = frozenset()
     bind_mounts: tuple[str, ...] = ()
+    stack: bool = False
+    database: str = ""
 
     def has(self, container: Container, plan: Plan) -> bool:
         """Whether the container is this instance's (project and folder are), or gives way to it."""
         own = container.project == plan.project and _from(container, self.folder)
+        own = own or (self.stack and container.stack == plan.project)
         return own or container.id in self.giving_way
 
     def other_instance_of(self, container: Container) -> OtherInstance | None:

@@ -70,7 +70,7 @@ def judge(plan: Plan, facts: Facts, old: Record) -> Iterator[Finding]:
 
 def _database_decides(plan: Plan, facts: Facts, old: Record) -> bool:
     """Whether the calculator is a matter of the database alone, which checks/volume.py judges."""
-    both = plan.services == old.services == "full" and plan.launcher == "compose"
+    both = plan.services == old.services == "full" and plan.in_containers
     return both and facts.docker is not None and facts.docker.reachable
 
 

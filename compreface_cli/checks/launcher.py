@@ -18,7 +18,7 @@ class Choice:
     `detail`: the whole message of the finding behind the reason, with Docker's error.
     """
 
-    kind: Literal["compose", "process"]
+    kind: Literal["compose", "swarm", "process"]
     reason: str
     leaves_out: str = ""
     detail: str = ""

@@ -94,6 +94,8 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             )
     network = f"{plan.project}_default"
     for item in docker.networks:
+        if own.stack and item.stack == plan.project:
+            continue
         if item.name == network and item.project != plan.project:
             owner = f"the Compose project {item.project}" if item.project else "no Compose project"
             yield fail(

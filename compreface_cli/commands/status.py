@@ -71,6 +71,7 @@ def _row(instance: Status) -> dict[str, Any]:
         "runtimes": dict(instance.runtimes),
         "fallbacks": [dataclasses.asdict(each) for each in instance.fallbacks],
         "database": [finding.as_dict() for finding in instance.database],
+        "database_address": instance.database_address or None,
         "adopted_from": instance.adopted.from_words if instance.adopted else None,
     }
 
@@ -103,12 +104,24 @@ def _draw(instances: list[Status]) -> Iterator[tuple[str, str]]:
             yield f"{name}: '{busy.command}' is working on it (pid {busy.pid})", ""
         elif instance.health.detail:
             yield f"{name}: {instance.health.detail}", ""
+        yield from ((line, "") for line in _tasks(instance))
         if instance.fallbacks:
             yield f"{name}: {instance.fallback_words}", ""
+        if instance.database_address:
+            yield f"{name}: its database is {instance.database_address}", ""
         if instance.apis_words:
             yield f"{name}: {instance.apis_words}", ""
         if instance.adopted and not instance.adopted.half:
             yield f"{name}: adopted from {instance.adopted.from_words}", ""
+
+
+def _tasks(instance: Status) -> Iterator[str]:
+    """A line for each task of a stack on Swarm, with its node."""
+    tasks = [task for service in instance.health.services for task in service.tasks]
+    width = max((len(task.name) for task in tasks), default=0)
+    for task in tasks:
+        error = f": {task.error}" if task.error else ""
+        yield f"  {task.name.ljust(width)}  {task.state} on {task.node or 'no node'}{error}"
 
 
 def _cells(instance: Status) -> tuple[str, ...]:

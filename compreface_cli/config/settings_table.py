@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from compreface_cli.runtimes import AUTO_MEASURES, REFERENCE, RUNTIMES
 
@@ -17,6 +17,22 @@ MAX_APIS = 16  # each holds the collections in memory: up to 4 GB as upstream se
 LEAST_MEMORY_MIB = 512  # enough for the default build and JPEGs of 40 megapixels
 
 Parse: TypeAlias = Callable[[Any], Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[T]):
+    """A parser, and what it accepts as JSON Schema, for programs that read a value without `cf`."""
+
+    parse: Callable[[Any], T]
+    schema: Mapping[str, Any]
+
+    def __call__(self, value: Any) -> T:
+        return self.parse(value)
+
+
+def _as(**schema: Any) -> Callable[[Callable[[Any], T]], Rule[T]]:
+    return lambda parse: Rule(parse, schema)
 
 
 class BadValue(ValueError):
@@ -27,6 +43,7 @@ class BadValue(ValueError):
         self.suggestion = suggestion
 
 
+@_as(type="string", pattern="^[^\\x00-\\x1f]*$")
 def _text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadValue("must be text")
@@ -37,6 +54,7 @@ def _text(value: Any) -> str:
 
 
 def _matching(pattern: str, words: str) -> Parse:
+    @_as(type="string", pattern=f"^({pattern})$")
     def parse(value: Any) -> str:
         text = _text(value)
         if not re.fullmatch(pattern, text):
@@ -47,6 +65,7 @@ def _matching(pattern: str, words: str) -> Parse:
 
 
 def _choice(*allowed: str) -> Parse:
+    @_as(type="string", enum=list(allowed))
     def parse(value: Any) -> str:
         text = _text(value)
         if text not in allowed:
@@ -59,6 +78,7 @@ def _choice(*allowed: str) -> Parse:
 
 
 def whole(low: int, high: int) -> Parse:
+    @_as(type="integer", minimum=low, maximum=high)
     def parse(value: Any) -> int:
         text = str(value).strip()
         if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,12}", text):
@@ -79,6 +99,7 @@ def _port(value: Any) -> int | str:
         raise BadValue("must be a port from 1 to 65535, or auto") from error
 
 
+@_as(type="number", exclusiveMinimum=0, maximum=600)
 def _seconds(value: Any) -> float:
     try:
         number = float(str(value))
@@ -99,6 +120,7 @@ def _cosine(value: Any) -> float:
     return number
 
 
+@_as(type="boolean")
 def _flag(value: Any) -> str:
     text = str(value).strip().lower()
     if text in ("true", "1", "yes", "on"):
@@ -108,6 +130,7 @@ def _flag(value: Any) -> str:
     raise BadValue("must be true or false")
 
 
+@_as(type="string", pattern="^[1-9][0-9]{0,8}[KMG]$")
 def _size(value: Any) -> str:
     """A size for Java and nginx, without the B: 10M. Upstream writes 5MB and 10M."""
     match = re.fullmatch(r"\s*(\d{1,9})\s*([KMG])B?\s*", str(value), re.IGNORECASE)
@@ -147,6 +170,7 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in parts for name in _list(_text(part))))
 
 
+@_as(type="number", exclusiveMinimum=0, maximum=1_000_000)
 def _rate(value: Any) -> float:
     try:
         number = float(str(value))
@@ -157,6 +181,7 @@ def _rate(value: Any) -> float:
     return number
 
 
+@_as(type="array", items={"type": "string", "pattern": "^[!-+\\--~]{8,}$"})
 def _api_keys(value: Any) -> str:
     """The keys, separated by commas, by the engine's rules; no message shows a key."""
     parts = value if isinstance(value, list | tuple) else [value]
@@ -442,9 +467,9 @@ _INSTANCE: tuple[Setting, ...] = (
     Setting("instance", _instance, None, "Name of the instance.", flag="--instance"),
     Setting(
         "launcher",
-        _choice("auto", "compose", "process"),
+        _choice("auto", "compose", "swarm", "process"),
         "auto",
-        "How the instance runs: Docker Compose, or a local process.",
+        "How the instance runs: Docker Compose, Docker Swarm, or a local process.",
         flag="--launcher",
     ),
     Setting(
@@ -636,7 +661,7 @@ BY_KEY: Mapping[str, Setting] = {row.key: row for row in TABLE}
 CF_VARIABLES = frozenset({"CF_DEBUG", "CF_MODELS_MIRROR", "CF_REGISTRY_MIRROR"})
 OTHER_VARIABLES = frozenset(
     "CF_HOST CF_MODELS_DIR CF_CHOICES_DIR CF_SHARED "
-    "CF_TENSORFLOW_PYTHON CF_MXNET_PYTHON CF_TORCH_PYTHON".split()
+    "CF_TENSORFLOW_PYTHON CF_MXNET_PYTHON CF_TORCH_PYTHON CF_KUBERNETES_PYTHON".split()
 )
 
 # Keys of upstream's `.env` that become part of another setting, or have no effect here, and why.

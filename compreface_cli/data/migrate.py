@@ -99,6 +99,7 @@ def migrate(name: str, to: str | None, out: Output, options: Options, *, back: b
             raise ConfigurationError(
                 f"there is no instance '{name}'", hint="`cf status` lists the instances."
             )
+        running.refuse_swarm(record, f"cf data migrate {name}")
         with places.of_record(record).opened() as server, Session(server) as session:
             before = tables.run_of(session)
         if before is not None and before.phase == "switched":

@@ -111,6 +111,7 @@ def lines(foreign: tuple[Foreign, ...], calculator: str) -> list[str]:
 
 def _running(name: str, out: Output) -> Record:
     record = running.pick(name, only_running=False)
+    running.refuse_swarm(record, f"cf data repair {name}")
     record = unfinished.settle(name, record, out) or record
     _refuse_stopped(record)
     return record

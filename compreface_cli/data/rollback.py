@@ -93,6 +93,7 @@ def rollback(
     """
     command = f"cf rollback {name}" + (" --restore-backup" if restore_backup else "")
     with interruptible(), running.instances().lock(name, command):
+        running.refuse_swarm(running.pick(name, only_running=False), command)
         record = upgrade.ready(name, out, dry_run=dry_run)
         target = _target(record)
         plan, images = _wanted(record, target, out)

@@ -184,6 +184,7 @@ def recovered(record: Record, out: Output) -> None:
 
 def refuse_others(record: Record) -> None:
     """Raise ConfigurationError unless the instance is a full stack that runs."""
+    running.refuse_swarm(record, f"cf upgrade {record.name}")
     if record.services != "full" or (record.deployment.get("launcher") != "compose"):
         raise ConfigurationError(
             f"instance '{record.name}' is an engine alone, without versions to choose",

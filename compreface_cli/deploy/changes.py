@@ -22,8 +22,12 @@ def of(
 
 def start_seconds(deployment: Deployment) -> Mapping[str, float]:
     """Seconds from the start of each service until it was healthy, where that is known."""
-    if deployment.launcher != "compose":
+    if deployment.launcher == "process":
         return {}
+    if deployment.launcher == "swarm":
+        from compreface_cli.launchers import swarm
+
+        return swarm.start_seconds(deployment)
     from compreface_cli.launchers.compose import ComposeLauncher
 
     return ComposeLauncher().start_seconds(deployment)

@@ -12,13 +12,15 @@ from compreface_cli.terminal.output import Output
 
 def look(record: Record, known: Deployment | None) -> list[Finding]:
     """The findings about the database of a running instance; none if it has no database."""
-    if record.phase != "running" or known is None or known.launcher != "compose":
+    if record.phase != "running" or known is None or known.launcher == "process":
         return []
     from compreface_cli.launchers.database import place
 
     where = place(known)
     if where is None:
-        return []
+        from compreface_cli.launchers import database_elsewhere
+
+        return database_elsewhere.look(known, record.calculator)
     return checks.judge(where, database.look(where.database), record.calculator)
 
 

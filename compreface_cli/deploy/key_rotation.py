@@ -52,6 +52,7 @@ def rotate(name: str | None, out: Output, *, drop_old: bool, dry_run: bool = Fal
     name = running.pick(name, only_running=False, command="cf secrets rotate").name
     with interruptible(), store.lock(name, f"cf secrets rotate {name} --api-keys"):
         record = running.pick(name, only_running=False)
+        running.refuse_swarm(record, f"cf secrets rotate {name} --api-keys")
         if not dry_run:
             record = unfinished.settle(name, record, out) or record
         file = _file(record)

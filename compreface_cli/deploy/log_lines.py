@@ -10,8 +10,9 @@ from compreface_cli.checks.log_messages import Note, Notes
 from compreface_cli.docker.containers import short
 from compreface_cli.errors import UsageError
 
-# Compose writes the name of the container without that of the project: "compreface-api-1  | ".
-_PREFIX = re.compile(r"(?P<service>[a-z][a-z0-9_-]*?)-\d+ +\| ?(?P<text>.*)")
+# Compose writes the name of the container without that of the project: "compreface-api-1  | "; on
+# Swarm the node stands behind it: "compreface-api-1@node  | ".
+_PREFIX = re.compile(r"(?P<service>[a-z][a-z0-9_-]*?)-\d+(?:@\S+)? +\| ?(?P<text>.*)")
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 

@@ -17,11 +17,13 @@ from compreface_cli.deploy.preflight import Preflight
 from compreface_cli.docker.labels import LABEL_BASE, LABEL_RENDER
 from compreface_cli.engine import check, known_answer, venv
 from compreface_cli.errors import CfError, FetchError
+from compreface_cli.instance import pushes
 from compreface_cli.instance.records import Record
-from compreface_cli.instance.state import Deployment, Endpoint, ServiceState
+from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState
 from compreface_cli.plan.operations import Observed, Options, builds
 from compreface_cli.plan.plan import Plan, with_launcher
 from compreface_cli.project import writer
+from compreface_cli.project.targets import TARGETS
 from compreface_cli.project.targets import compose as target
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ def digest(plan: Plan) -> str:
     engine = venv.inputs(plan.wheels).key()
     if plan.tls_cert:  # the files may be renewed under the same names
         document["tls"] = [target.hash_of(path) for path in (plan.tls_cert, plan.tls_key)]
+    if plan.services == "full" and not plan.owns_database:
+        # Its password may have changed on the server, and the authority under the same name.
+        password = plan.secrets.get("postgres_password", "")
+        document["elsewhere"] = [password, target.hash_of(plan.database_root_cert)]
     weights = [store.fingerprint(model) for model in plan.models]
     text = json.dumps([document, __version__, engine, weights], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -59,7 +65,7 @@ def digest(plan: Plan) -> str:
 def wanted_as(plan: Plan, old: Record, options: Options) -> Plan | None:
     """The plan as the instance of the record runs it; None where it asks for something else."""
     known = running.deployment(old)
-    composed = known.launcher == "compose"
+    composed = known.launcher != "process"
     if old.phase != "running" or (composed and (options.build or options.pull)):
         return None
     same_launcher = plan.launcher in ("auto", known.launcher)
@@ -82,7 +88,7 @@ def unchanged(
     if wanted is None or not (restored or running.health(old, busy=False).answers):
         return None
     known = running.deployment(old)
-    composed = known.launcher == "compose"
+    composed = known.launcher != "process"
     if composed and takes_another_image(wanted, options, known.data["image"]):
         return None
     try:
@@ -148,7 +154,7 @@ def observe(
         computes=computes,
         start_s=old.start_s if old else {},
     )
-    if plan.launcher == "compose":
+    if plan.in_containers:
         seen = _of_compose(look, seen, options, missing=missing, restored=restored)
     return _of_running(look, old, seen, options, restored=restored)
 
@@ -191,10 +197,10 @@ def _of_compose(
     here, base = docker.image(plan.image), docker.image(plan.base_image)
     project: Literal["absent", "same", "differs"]
     if missing:  # its files are known once the models are prepared
-        project = "differs" if (folder / target.COMPOSE_FILE).exists() else "absent"
+        project = "differs" if (folder / writer.MANIFEST).exists() else "absent"
         made_from = None
     else:
-        rendered = target.render(plan, model_folders(plan))
+        rendered = TARGETS[plan.launcher].render()(plan, model_folders(plan))
         project = writer.state(rendered, folder)
         made_from = images.fingerprint_of(rendered.hashes())
     image = here is not None
@@ -208,6 +214,7 @@ def _of_compose(
         base_moved=here is not None and base is not None and here.labels.get(LABEL_BASE) != base.id,
         stack_images={name for name in plan.stack_images.values() if docker.image(name)},
         volume=any(volume.name == plan.volume for volume in docker.volumes),
+        pushed=here is not None and bool(pushes.reference(here.id, plan.push_to)),
     )
 
 
@@ -226,9 +233,11 @@ def _of_running(
     seen = replace(seen, runs=True, instance_of=old.build, services=names)
     after = replace(
         known,
-        launcher="compose" if plan.launcher == "compose" else "process",
+        launcher=settled_kind(plan),
         ui=Endpoint(plan.bind, int(plan.port)) if plan.services == "full" else None,
     )
+    if plan.launcher == known.launcher == "swarm":
+        return replace(seen, obstacle="", changes=_of_stack(plan, known, seen, options))
     if plan.launcher != "compose" or known.launcher != "compose":
         return replace(seen, obstacle=takeover.obstacle(known, after))
     rendered = str(target.render(plan, with_models=False).files[target.COMPOSE_FILE])
@@ -240,6 +249,28 @@ def _of_running(
     if "api" not in changed and known.data.get("calculator") != compose.remembered(plan):
         changed["api"] = "it caches the coefficients of the old engine"
     return replace(seen, services=tuple(changed), changes=changed, obstacle=obstacle)
+
+
+def settled_kind(plan: Plan) -> Kind:
+    """The launcher of a settled plan."""
+    assert plan.launcher != "auto"  # noqa: S101 - settled before
+    return plan.launcher
+
+
+def _of_stack(plan: Plan, known: Deployment, seen: Observed, options: Options) -> Mapping[str, str]:
+    """The services of a running stack that the plan changes, and why."""
+    from compreface_cli.launchers.compose import remembered
+    from compreface_cli.launchers.swarm import SwarmLauncher
+    from compreface_cli.project.targets import swarm
+
+    rendered = str(swarm.render(plan, with_models=False).files[swarm.STACK_FILE])
+    changed = dict(SwarmLauncher().changes(known, rendered=rendered))
+    changed = _with_images(plan, changed, seen, options)
+    if "core" not in changed and known.data.get("tag") != plan.image:
+        changed["core"] = "its image has changed"
+    if "api" not in changed and known.data.get("calculator") != remembered(plan):
+        changed["api"] = "it caches the coefficients of the old engine"
+    return changed
 
 
 def _with_images(

@@ -20,6 +20,8 @@ def settled(plan: Plan, old: Record | None) -> Plan:
     """
     before = running.deployment(old) if old is not None and old.deployment else None
     plan = plan if before is None else _kept(plan, before)
+    if plan.publish == "auto" and before is not None and before.launcher == "swarm":
+        plan = replace(plan, publish=(old.plan if old else {}).get("publish", "auto"))
     return plan if plan.launcher == "auto" else _numbered(plan, before)
 
 

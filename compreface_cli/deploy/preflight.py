@@ -9,11 +9,18 @@ from pathlib import Path
 
 from compreface_cli import checks, facts
 from compreface_cli.builds import fitting
-from compreface_cli.checks import Finding, calculator, model_files, volume
+from compreface_cli.checks import Finding, calculator, model_files, swarm, volume
 from compreface_cli.checks import database as of_database
 from compreface_cli.checks.base import CONFIGURATION, fail
 from compreface_cli.config import paths
-from compreface_cli.deploy import existing_data, ports, project_folder, running, unfinished
+from compreface_cli.deploy import (
+    database_elsewhere,
+    existing_data,
+    ports,
+    project_folder,
+    running,
+    unfinished,
+)
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.facts import database
 from compreface_cli.instance.records import Record
@@ -76,15 +83,18 @@ def inspect(
         if plan.launcher == "auto":
             _say_choice(choice, out)
         settled = with_launcher(plan, choice.kind) if plan.launcher == "auto" else plan
+        settled = swarm.published(settled, seen)
         if volume.in_doubt(settled, seen, own):
             seen = replace(
                 seen,
                 database=into_volume(settled, seen, giving_way),
                 calculators=fitting.calculators(),
             )
+        seen = replace(seen, elsewhere=database_elsewhere.look(settled, seen))
         findings = checks.preflight(settled, seen, own)
         say([finding for finding in findings if finding.level == "warn"], out)
-        if before and before[0].engine.key and not plan.api_keys:
+        asked = before and before[0].launcher != "swarm" and before[0].engine.key
+        if asked and not plan.api_keys:
             out.warning(f"instance '{plan.instance}' asked for API keys and will ask for none now.")
         if old is not None:
             findings += calculator.judge(settled, seen, old)
@@ -126,8 +136,15 @@ def _own(
         others=other_instances(plan.instance),
         may_build=options.build is not False,
         must_build=options.build is True,
+        stack=any(known.launcher == "swarm" for known in deployments),
         bind_mounts=project_folder.unlabelled(Path(folder)),
+        database=_works_on(old),
     )
+
+
+def _works_on(old: Record | None) -> str:
+    """The database elsewhere that services of the instance itself are connected to."""
+    return database_elsewhere.of_record(old) if old is not None and old.phase != "stopped" else ""
 
 
 def other_instances(but: str) -> tuple[checks.OtherInstance, ...]:
@@ -147,7 +164,10 @@ def other_instances(but: str) -> tuple[checks.OtherInstance, ...]:
             others.append(checks.OtherInstance(record.name, taken, pids=_pids(known)))
         else:
             folder = str(known.data.get("folder", ""))
-            others.append(checks.OtherInstance(record.name, taken, folder=folder))
+            works_on = database_elsewhere.of_record(record)
+            others.append(
+                checks.OtherInstance(record.name, taken, folder=folder, database=works_on)
+            )
     return tuple(others)
 
 
@@ -198,6 +218,12 @@ def into_volume(
 def _schema(plan: Plan, seen: facts.Facts, old: Record | None) -> Iterator[Finding]:
     """The refusal of an admin that is older than the schema of the running database."""
     admin = plan.stack_images.get("compreface-admin", "")
+    if seen.elsewhere is not None and seen.elsewhere.contents is not None:
+        from compreface_cli.launchers.database import newer_schema
+
+        finding = newer_schema(plan.instance, admin, seen.elsewhere.contents.changes)
+        yield from filter(None, (finding,))
+        return
     before = (old.deployment.get("data") or {}) if old is not None else {}
     if not admin or (before.get("images") or {}).get("compreface-admin") == admin:
         return  # the start itself asks a database that does not run yet

@@ -71,7 +71,7 @@ class Previous:
         self._out.note("The previous instance runs again and answers correctly")
 
     def discard(self, successor: Kind) -> None:
-        """Remove what only it needed; a Compose project now belongs to its successor."""
+        """Remove what only it needed; a project or stack now belongs to its successor."""
         known = self.deployment
-        if known is not None and (known.launcher, successor) != ("compose", "compose"):
+        if known is not None and (known.launcher != successor or successor == "process"):
             running.launcher(known.launcher).remove(known)

@@ -21,11 +21,11 @@ from compreface_cli.project.writer import OVERRIDE
 def write(plan: Plan, models: Mapping[str, Path], undo: CleanUp) -> Path:
     """Write the project of a settled plan; a later failure of the run restores the old folder."""
     from compreface_cli.project import writer
-    from compreface_cli.project.targets import compose as target
+    from compreface_cli.project.targets import TARGETS
 
     folder = paths.project_dir(plan.instance)
     copy = kept(folder)
-    rendered = target.render(plan, models)
+    rendered = TARGETS[plan.launcher].render()(plan, models)
     put_old_back(folder)
     was_there = folder.is_dir()
 

@@ -69,7 +69,7 @@ def restart(
             out.note(f"A new engine of '{name}' starts beside the running one")
             store.save(unfinished.begun(record, command))
             try:
-                takeover.swap(known, answer, out, limit_s=limit_s)
+                _replace(known, answer, out, limit_s)
             except DockerError:
                 out.warning(
                     f"what is left of '{name}' is known: `{command}` or the next `cf up` of it "
@@ -88,6 +88,22 @@ def restart(
         with out.waiting("Waiting for the engine's answer"):
             proof = _prove(known, answer, limit_s)
         return Restarted(record, known, away, why, launcher.services(known), proof)
+
+
+def _replace(
+    known: Deployment, answer: known_answer.KnownAnswer, out: Output, limit_s: float
+) -> None:
+    """Replace the engines by new ones of the same kind, without downtime."""
+    if known.launcher != "swarm":
+        takeover.swap(known, answer, out, limit_s=limit_s)
+        return
+    from compreface_cli.launchers.swarm import SwarmLauncher
+
+    with out.waiting("Swarm replaces the engines"):
+        try:
+            SwarmLauncher().roll(known, ["core"], out.note, limit_s=limit_s)
+        except UnhealthyError as error:
+            raise running.explain(error, known) from error
 
 
 def _startable(record: Record) -> Deployment:
@@ -116,6 +132,8 @@ def _obstacle(known: Deployment, services: tuple[ServiceState, ...]) -> str:
     idle = next((each for each in services if each.state != "running"), None)
     if idle is not None:
         return idle.words
+    if known.launcher == "swarm":
+        return ""  # which starts each new engine before it ends an old one
     obstacle = takeover.obstacle(known, known)
     return f"two engines cannot run side by side: {obstacle}" if obstacle else ""
 

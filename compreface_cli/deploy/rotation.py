@@ -68,6 +68,7 @@ def rotate(
     command = f"cf secrets rotate {name} --database"
     with interruptible(), store.lock(name, command):
         record = running.pick(name, only_running=False)
+        running.refuse_swarm(record, command)
         adoption.refuse_half(record)
         _refuse_setting()
         folder = paths.project_dir(name)

@@ -6,7 +6,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from compreface_cli.causes.docker import PORT_TAKEN
@@ -26,11 +26,23 @@ from compreface_cli.instance import adopted, migrations
 from compreface_cli.instance.records import Instances, Record
 from compreface_cli.instance.state import Deployment, Kind, ServiceState
 from compreface_cli.launchers.launcher import Launcher
+from compreface_cli.topics import Topic
 
 if TYPE_CHECKING:
     from compreface_cli.engine.known_answer import KnownAnswer, Proof
 
-TIMEOUT_S = {"process": 120.0, "compose": 300.0}  # from a start to the first answer
+NOT_ON_SWARM = Topic(
+    "not-on-swarm",
+    means="The command does not work on an instance that is a stack of Docker Swarm.",
+    why="It stops and starts single services on one database in an order of its own, which is "
+    "done and tested with Docker Compose alone.",
+    see="`cf status` shows the launcher of each instance.",
+    ways=(
+        "Start the instance by Compose on the node of its database, on the same data: "
+        "`cf up --launcher compose`. Run the command, then `cf up --launcher swarm`.",
+    ),
+)
+TIMEOUT_S = {"process": 120.0, "compose": 300.0, "swarm": 600.0}  # from a start to the first answer
 _LOG_LINES = 12
 _LINE_SHOWN = 300
 _BROKEN = ("failed", "stopped", "missing")
@@ -46,6 +58,10 @@ def launcher(kind: Kind) -> Launcher:
         from compreface_cli.launchers.process import ProcessLauncher
 
         return ProcessLauncher(instances().home)
+    if kind == "swarm":
+        from compreface_cli.launchers.swarm import SwarmLauncher
+
+        return SwarmLauncher()
     from compreface_cli.launchers.compose import ComposeLauncher
 
     return ComposeLauncher()
@@ -77,6 +93,20 @@ def deployment(record: Record) -> Deployment:
 def record_of(name: str) -> Record | None:
     """The instance's record, or one restored from its containers; None if there is neither."""
     return instances().load(name) or lost.instance(name)
+
+
+def refuse_swarm(record: Record, command: str) -> None:
+    """Raise ConfigurationError for a command that changes what only Compose runs."""
+    if record.deployment.get("launcher") != "swarm":
+        return
+    words = start_command(record).replace(" --launcher swarm", "")
+    raise ConfigurationError(
+        f"`{command}` does not work on a stack of Docker Swarm, and '{record.name}' is one",
+        hint="On the node of its database it can run by Compose meanwhile, on the same data: "
+        f"`{words} --launcher compose`, then `{command}`, then `cf up` with --launcher swarm.",
+        details={"instance": record.name, "launcher": "swarm"},
+        topic=NOT_ON_SWARM,
+    )
 
 
 def pick(name: str | None, *, only_running: bool, command: str = "") -> Record:
@@ -396,6 +426,7 @@ def service_rows(services: Sequence[ServiceState]) -> list[Mapping[str, Any]]:
             "container": service.container,
             "restarts": service.restarts,
             "since": service.since,
+            **({"tasks": [asdict(task) for task in service.tasks]} if service.tasks else {}),
         }
         for service in services
     ]

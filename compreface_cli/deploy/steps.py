@@ -29,11 +29,13 @@ from compreface_cli.instance.state import Deployment, Endpoint
 from compreface_cli.launchers.launcher import Launcher, LaunchInputs
 from compreface_cli.plan.operations import Operation, Options, Verb
 from compreface_cli.plan.plan import Plan
-from compreface_cli.project.targets.compose import TLS_CERT
+from compreface_cli.project.targets.compose import ENV_FILE, TLS_CERT
+from compreface_cli.project.writer import read_env
 from compreface_cli.terminal.heartbeat import Heartbeat
 from compreface_cli.terminal.output import Output
 
 if TYPE_CHECKING:
+    from compreface_cli.docker.image import Image
     from compreface_cli.launchers.swap import Successor
 
 
@@ -130,6 +132,15 @@ def build_image(run: Preparation, _: Sequence[str]) -> None:
     build(run.plan, folder, answer(run), out=run.out, undo=run.images, force=force)
 
 
+def push_image(run: Preparation, names: Sequence[str]) -> None:
+    """Push the engine's image for the nodes of a Swarm; it stays in the registry."""
+    from compreface_cli.deploy.build import pushed_to
+    from compreface_cli.docker import image as images
+
+    for name in names:
+        pushed_to(run.plan, images.id_of(name), run.out)
+
+
 def launch_inputs(plan: Plan) -> LaunchInputs:
     """The results of the steps before a start; raises a CfError for a missing or wrong image."""
     port, core_port = int(plan.port), int(plan.core_port)
@@ -152,7 +163,27 @@ def launch_inputs(plan: Plan) -> LaunchInputs:
             hint="Leave out --no-build, and `cf up` builds it.",
         )
     folder = paths.project_dir(plan.instance)
+    if plan.launcher == "swarm":
+        return _of_swarm(plan, folder, image, ui)
     return LaunchInputs(engine, ui, folder=folder, image=image.id)
+
+
+def _of_swarm(plan: Plan, folder: Path, image: Image, ui: Endpoint | None) -> LaunchInputs:
+    """The inputs of a stack: its engine's image has a name of its own, so that Swarm sees it."""
+    from compreface_cli.docker import image as images
+    from compreface_cli.instance import pushes
+    from compreface_cli.project.targets import swarm as target
+
+    name = f"{plan.image}-{image.id.removeprefix('sha256:')[:12]}"
+    if plan.push_to:
+        name = pushes.reference(image.id, plan.push_to) or target.core_image(plan)
+    elif plan.image_given:
+        name = plan.image
+    else:
+        images.add_tag(image, name)
+    key = read_env(folder / ENV_FILE)[target.ENGINE_KEY]
+    engine = Endpoint(plan.bind, int(plan.core_port), key)
+    return LaunchInputs(engine, ui, folder=folder, image=image.id, core_image=name)
 
 
 @dataclass(slots=True)
@@ -182,10 +213,13 @@ class Launch:
 
 def create_volume(run: Launch, names: Sequence[str]) -> None:
     """Create the volumes; the launcher's undo removes all volumes that a failed run created."""
-    from compreface_cli.launchers import compose_project
+    from compreface_cli.launchers import compose_project, stack_project
 
     project, folder = run.new.data["project"], Path(run.new.data["folder"])
     for name in names:
+        if run.new.launcher == "swarm":
+            stack_project.create_volume(project, folder, name)
+            continue
         compose_project.create_volume(project, compose_project.command(project, folder), name)
     run.new_volume = True
 
@@ -203,11 +237,11 @@ def start(run: Launch, _: Sequence[str]) -> None:
 def replace(run: Launch, targets: Sequence[str]) -> None:
     """Start the services in place of the previous instance, which the undo starts again."""
     run.previous.gives_way()
-    known = run.previous.of("compose")
-    if known is not None and known.launcher == run.new.launcher:
+    known = run.previous.deployment
+    if known is not None and known.launcher == run.new.launcher == "compose":
         run.record.touches(changes.of(run.new, beside=False))
-    elif known is not None:
-        run.record.touches(each.name for each in running.launcher("compose").services(known))
+    elif known is not None and known.launcher != "process":
+        run.record.touches(each.name for each in running.launcher(known.launcher).services(known))
     start(run, targets)
 
 
@@ -278,6 +312,26 @@ def reconcile(run: Launch, _: Sequence[str]) -> None:
         )
 
 
+def roll_out(run: Launch, services: Sequence[str]) -> None:
+    """Hand the changed stack to Swarm; the undo hands it the old one again.
+
+    Raises UnhealthyError when Swarm has rolled a service back by itself.
+    """
+    run.record.touches(services)
+    run.previous.gives_way()
+    with run.out.waiting("Swarm replaces what has changed"):
+        try:
+            run.launcher.start(
+                run.new,
+                run.out.note,
+                replacing=run.previous.deployment,
+                limit_s=run.limit_s,
+                new_volume=run.new_volume,
+            )
+        except UnhealthyError as error:
+            raise running.explain(error, run.new) from error
+
+
 def check(run: Launch, _: Sequence[str]) -> None:
     """Wait until the engine recognises the reference face and all services are ready."""
     began = run.began
@@ -306,6 +360,7 @@ PREPARING: Mapping[Verb, Callable[[Preparation, Sequence[str]], None]] = {
     "write project": write_project,
     "pull image": pull_images,
     "build image": build_image,
+    "push image": push_image,
 }
 LAUNCHING: Mapping[Verb, Callable[[Launch, Sequence[str]], None]] = {
     "create volume": create_volume,
@@ -315,6 +370,7 @@ LAUNCHING: Mapping[Verb, Callable[[Launch, Sequence[str]], None]] = {
     "start beside": start_beside,
     "take over": take_over,
     "make anew": make_anew,
+    "roll out": roll_out,
     "reconcile": reconcile,
     "check": check,
 }

@@ -25,6 +25,10 @@ def obstacle(before: Deployment, after: Deployment, *, rendered: str | None = No
     """
     if "process" in (before.launcher, after.launcher):
         return "a local process occupies its port until it ends"
+    if before.launcher != after.launcher:
+        return "another launcher has its ports and its database's volume until it is stopped"
+    if before.launcher == "swarm":
+        return "Swarm itself replaces engines"
     from compreface_cli.launchers.compose import ComposeLauncher
 
     return ComposeLauncher().obstacle(before, after, rendered=rendered)

@@ -231,11 +231,11 @@ def _there(known: Deployment) -> Iterator[str]:
 
 
 def _shared(known: Deployment, before: Record | None) -> bool:
-    """Whether both are states of one Compose project."""
+    """Whether both are states of one Compose project or stack."""
     if before is None or not before.deployment:
         return False
     other = running.deployment(before)
-    return known.launcher == other.launcher == "compose"
+    return known.launcher == other.launcher != "process"
 
 
 def _bring_back(before: Record, record: Record, out: Output) -> CfError | None:

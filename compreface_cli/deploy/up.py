@@ -243,7 +243,7 @@ def dry_run(plan: Plan, options: Options, out: Output, change: Change | None = N
     left = unfinished.deployments(record) if record is not None and first else ()
     replaced = change is not None and change.replaces_data
     look = preflight.inspect(plan, old, options, out, left=left, other_data=replaced)
-    if look.plan.launcher == "compose":
+    if look.plan.in_containers:
         from compreface_cli.deploy import render_place
 
         render_place.warn_of_password(look.plan, paths.project_dir(plan.instance), look.facts, out)
@@ -313,7 +313,7 @@ def _execute(
         answer = steps.answer(preparation)
         previous.refuse_other_model(answer, plan.calculator)
         inputs = steps.launch_inputs(plan)
-        launcher = running.launcher("compose" if plan.launcher == "compose" else "process")
+        launcher = running.launcher(observe.settled_kind(plan))
         new = launcher.prepare(plan, inputs, undo, out.note)
         record.prepared(new, answer, inputs.python.parent.parent.name if inputs.python else "")
 
@@ -358,7 +358,7 @@ def _forget_images(images: CleanUp, record: RunRecord) -> None:
 def _discard(previous: Previous, new: Deployment, plan: Plan) -> None:
     """Remove what only the previous instance needed, once the new one has passed its check."""
     previous.discard(new.launcher)
-    if new.launcher == "compose":
+    if new.launcher != "process":
         from compreface_cli.deploy import project_folder
         from compreface_cli.docker import image
 

@@ -52,18 +52,19 @@ def with_images(plan: Plan, images: Mapping[str, str]) -> Plan:
 def present(known: Deployment, plan: Mapping[str, Any], build: str) -> Versions | None:
     """What runs now of a full stack; None where Docker does not say. `plan`: as a record has it."""
     stack = plan.get("stack") or {}
-    if known.launcher != "compose" or known.ui is None:
+    if known.launcher == "process" or known.ui is None:
         return None
     from compreface_cli.docker import containers
+    from compreface_cli.docker.stack import containers_here
     from compreface_cli.facts import database
     from compreface_cli.launchers.compose import DATABASE
 
     try:
-        runs = [
-            each
-            for each in containers.of_project(known.data["project"], known.data["folder"])
-            if each.state == "running"
-        ]
+        if known.launcher == "swarm":
+            present = containers_here(known.data["project"])
+        else:
+            present = containers.of_project(known.data["project"], known.data["folder"])
+        runs = [each for each in present if each.state == "running"]
         server = next((each.id for each in runs if each.service == DATABASE), None)
         changes = database.look(server).changes if server else None
     except CfError:

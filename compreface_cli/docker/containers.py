@@ -11,7 +11,15 @@ from typing import Any
 
 from compreface_cli import causes
 from compreface_cli.docker import cli, client
-from compreface_cli.docker.labels import CONFIG_HASH, FOLDER, NUMBER, PROJECT, SERVICE
+from compreface_cli.docker.labels import (
+    CONFIG_HASH,
+    FOLDER,
+    NUMBER,
+    PROJECT,
+    SERVICE,
+    STACK,
+    STACK_SERVICE,
+)
 from compreface_cli.instance.state import ServiceState, State
 
 _INSPECTED = 200  # at most so many are inspected one by one
@@ -65,7 +73,13 @@ class Container:
 
     @property
     def service(self) -> str:
-        return self.labels.get(SERVICE, "")
+        swarm = self.labels.get(STACK_SERVICE, "").removeprefix(f"{self.stack}_")
+        return self.labels.get(SERVICE, swarm)
+
+    @property
+    def stack(self) -> str | None:
+        """The stack of Docker Swarm that it is a task of."""
+        return self.labels.get(STACK)
 
     @property
     def number(self) -> int:
@@ -262,7 +276,7 @@ def _fault(container: Container, code: int, out_of_memory: bool) -> str:
     elif code:
         parts.append(f"exit code {code}: {error}" if error else causes.exit_code(code))
     if container.health == "unhealthy" and status == "running":
-        parts.append(f"its health check fails: {_probe(container)}")
+        parts.append(f"its health check fails: {last_probe(container)}")
     return ", ".join(parts)
 
 
@@ -299,7 +313,8 @@ def _events(container: Container) -> list[dict[str, Any]]:
     return [json.loads(line) for line in reversed(text.splitlines()) if line.strip()]
 
 
-def _probe(container: Container) -> str:
+def last_probe(container: Container) -> str:
+    """The last line that its health check printed, else its exit code."""
     log = (container.details.get("Health") or {}).get("Log") or [{}]
     lines = str(log[-1].get("Output") or "").strip().splitlines()
     return lines[-1][:200] if lines else f"exit code {log[-1].get('ExitCode')}"

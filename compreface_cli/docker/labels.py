@@ -28,6 +28,8 @@ LABEL_AT_REST = "compreface-cli.at-rest"  # names the volume that a temporary se
 LABEL_PROBE = "compreface-cli.probe"  # a container that shows whether a GPU can be used
 LABEL_RESTORE = "compreface-cli.restore"  # a volume: the id of the restore that has made it
 
+STACK = "com.docker.stack.namespace"  # of Swarm: the stack's name
+STACK_SERVICE = "com.docker.swarm.service.name"
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 VOLUME = "com.docker.compose.volume"

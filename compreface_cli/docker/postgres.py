@@ -27,13 +27,18 @@ _FETCHED = 500  # rows that psql has in memory at once
 _READ_BYTES = 1 << 16
 _SHOWN_BYTES = 1 << 14
 _OPTIONS = "-c lc_messages=C -c client_min_messages=warning -c jit=off"
-# Runs a program with the password of the container's environment.
-_WITH_LOGIN = 'export PGPASSWORD="${POSTGRES_PASSWORD-}"; exec "$@"'
+# The password is in the container's environment or, on Swarm, in the file that is named there.
+LOGIN = """\
+: "${POSTGRES_PASSWORD=$(cat "${POSTGRES_PASSWORD_FILE:-/dev/null}")}"
+export PGPASSWORD="$POSTGRES_PASSWORD"
+"""
+# Runs a program with that password.
+_WITH_LOGIN = f'{LOGIN}exec "$@"'
 # The same, and ends the program as soon as its stdin is closed, which the end of `cf` does.
 # The shell waits for all that it has started: PostgreSQL is process 1 in its container, adopts what
 # is left, and takes the end of that by a signal for a crash of its own, which ends every session.
-_UNTIL_CLOSED = """
-export PGPASSWORD="${POSTGRES_PASSWORD-}"
+_UNTIL_CLOSED = f"""
+{LOGIN}
 exec 3<&0
 "$@" 3<&- </dev/null & program=$!
 (while read -r _ <&3; do :; done; kill "$program") 2>/dev/null & watch=$!

@@ -12,8 +12,10 @@ from compreface_cli.facts.docker import DockerFacts
 from compreface_cli.facts.gpu import GpuFacts, ProbeFact
 from compreface_cli.facts.host import HostFacts
 from compreface_cli.facts.network import NetworkFacts
+from compreface_cli.facts.swarm import SwarmFacts
 
 if TYPE_CHECKING:  # it loads OpenSSL
+    from compreface_cli.facts.database_elsewhere import Elsewhere
     from compreface_cli.facts.tls import TlsFacts
 
 
@@ -29,7 +31,9 @@ class Facts:
     # Build -> its calculator, of all builds; only where the content of the volume matters.
     calculators: Mapping[str, str] = field(default_factory=dict)
     tls: TlsFacts | None = None
+    elsewhere: Elsewhere | None = None  # the database of a plan that has none of its own
     network: NetworkFacts | None = None
+    swarm: SwarmFacts | None = None
     own_group: Limits | None = None  # of the control group of this process
     containers_group: Limits | None = None  # of the one in which a local Docker makes its own
 
@@ -50,11 +54,12 @@ class Questions:
     probe_images: tuple[str, ...] = ()
     gpu_index: int = 0
     tls: tuple[str, str] | None = None  # certificate and key
+    swarm: bool = False
 
 
 def gather(questions: Questions) -> Facts:
     """Gather the facts that answer the questions; every query has a timeout."""
-    from compreface_cli.facts import cgroup, host, network, tls
+    from compreface_cli.facts import cgroup, host, network, swarm, tls
     from compreface_cli.facts import docker as engine
     from compreface_cli.facts import gpu as nvidia
 
@@ -77,6 +82,7 @@ def gather(questions: Questions) -> Facts:
         probe,
         tls=pair,
         network=network.gather(),
+        swarm=swarm.gather() if questions.swarm else None,
         own_group=cgroup.of_process(),
         containers_group=cgroup.of_containers(),
     )

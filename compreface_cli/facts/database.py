@@ -10,6 +10,7 @@ from typing import Any
 
 from compreface_cli.docker import cli
 from compreface_cli.docker.labels import LABEL_AT_REST
+from compreface_cli.docker.postgres import LOGIN
 from compreface_cli.errors import CfError
 
 _SILENT = "no answer"
@@ -19,7 +20,7 @@ REST_S = 90.0  # timeout for a stopped database, which may have to be recovered 
 REST_STATEMENT_S = 40
 
 # `demo`: CompreFace's own twenty faces in each new database, of a calculator that no engine has.
-_COLLECTIONS = (
+COLLECTIONS = (
     "select jsonb_build_object('collections', coalesce(jsonb_agg(r), '[]')) as found from ("
     "select m.id as service_id, m.name as service, a.name as application, e.calculator,"
     " sum(e.faces) as faces, bool_and(m.id = 0"
@@ -30,20 +31,20 @@ _COLLECTIONS = (
     " order by a.name, m.name, m.id, e.calculator) r;"
 )
 # CompreFace before 0.6 stored its faces in a table of that name; later versions move them.
-_OLD = "to_regclass('public.face') is not null"
-_LOCK = (
+OLD = "to_regclass('public.face') is not null"
+LOCK = (
     "select jsonb_build_object('lock', jsonb_build_object('holder', coalesce(lockedby, ''),"
     " 'since', coalesce(to_char(lockgranted, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS'), '')))"
     " from public.databasechangeloglock where locked limit 1;"
 )
 # Each change set as "NUMBER ID", the number of its file db.changelog-NUMBER.yaml; ids repeat.
 CHANGE = "regexp_replace(filename, '^.*db[.]changelog-|[.]yaml$', '', 'g') || ' ' || id"
-_CHANGES = (
+CHANGES = (
     f"select jsonb_build_object('changes', coalesce(jsonb_agg({CHANGE} order by orderexecuted),"  # noqa: S608
     " '[]')) from public.databasechangelog;"
 )
 # Liquibase keeps its connection open while it holds its lock.
-_SESSIONS = (
+SESSIONS = (
     "select jsonb_build_object('sessions', count(*)) from pg_stat_activity where"
     " datname = current_database() and pid <> pg_backend_pid() and"
     " backend_type = 'client backend' and application_name not like 'psql%';"
@@ -51,12 +52,13 @@ _SESSIONS = (
 _TABLES = f"""
 select to_regclass('public.databasechangeloglock') is not null as has_lock,
        to_regclass('public.databasechangelog') is not null as has_changes,
-       to_regclass('public.embedding') is not null as has_faces, {_OLD} as is_old \\gset
+       to_regclass('public.embedding') is not null as has_faces, {OLD} as is_old \\gset
 """
 # The first connection is made like those of the services: over the network, with their password.
 _LOOK = f"""
 user=${{POSTGRES_USER:-postgres}}; database=${{POSTGRES_DB:-$user}}
-export PGCONNECT_TIMEOUT=3 PGPASSWORD="$POSTGRES_PASSWORD" LC_ALL=C
+{LOGIN}
+export PGCONNECT_TIMEOUT=3 LC_ALL=C
 export PGOPTIONS='-c statement_timeout={STATEMENT_S}s -c lc_messages=C -c jit=off'
 set -- psql -X -A -t -q -w -v ON_ERROR_STOP=1 -U "$user" -d "$database"
 address=$(hostname -i); address=${{address%% *}}
@@ -64,29 +66,30 @@ echo @login; "$@" -h "$address" -c 'select 1' 2>&1 >/dev/null
 echo @found; "$@" 2>&1 <<'END'
 {_TABLES}
 \\if :has_lock
-{_LOCK}
+{LOCK}
 \\endif
 \\if :has_changes
-{_CHANGES}
+{CHANGES}
 \\endif
-{_SESSIONS}
+{SESSIONS}
 select jsonb_build_object('old', :'is_old'::boolean);
 \\if :has_faces
-{_COLLECTIONS}
+{COLLECTIONS}
 \\else
 select '{{"collections": []}}';
 \\endif
 END
 echo @end
 """
-_FREE = """
-user=${POSTGRES_USER:-postgres}; database=${POSTGRES_DB:-$user}
-export PGCONNECT_TIMEOUT=3 PGPASSWORD="$POSTGRES_PASSWORD"
+_FREE = f"""
+user=${{POSTGRES_USER:-postgres}}; database=${{POSTGRES_DB:-$user}}
+{LOGIN}
+export PGCONNECT_TIMEOUT=3
 psql -X -q -w -v ON_ERROR_STOP=1 -v "holder=$1" -U "$user" -d "$database" <<'END'
 update public.databasechangeloglock set locked = false, lockgranted = null, lockedby = null
 where locked and coalesce(lockedby, '') = :'holder';
 END
-"""
+"""  # noqa: S608 - the holder is a variable of psql
 # The file names by which checks/database.py decides whether a data folder has data.
 _FILES = """
 cd "${PGDATA:-/var/lib/postgresql/data}" || exit 1
@@ -107,9 +110,9 @@ _ROLES = (
 _REST = f"""
 postgres --single -c lc_messages=C -c statement_timeout={REST_STATEMENT_S}s \
   -D "${{PGDATA:-/var/lib/postgresql/data}}" "$0" 2>&1 <<'END'
-select jsonb_build_object('old', {_OLD}) as found;
+select jsonb_build_object('old', {OLD}) as found;
 {_ROLES}
-{_COLLECTIONS}
+{COLLECTIONS}
 END
 echo @end
 """
@@ -231,7 +234,7 @@ def read(text: str) -> DatabaseFacts:
         return DatabaseFacts(error=_line(text) or "it gave no answer")
     login = " ".join(parts.get("login", ())).strip()
     documents, errors = _documents(parts.get("found", ()))
-    return _facts(documents, " ".join(errors), login)
+    return of_documents(documents, " ".join(errors), login)
 
 
 def read_single(text: str) -> DatabaseFacts:
@@ -244,7 +247,7 @@ def read_single(text: str) -> DatabaseFacts:
     if "collections" not in documents and any(_NO_TABLE in line for line in errors):
         documents["collections"] = []
         errors = []
-    return _facts(documents, " ".join(errors), None)
+    return of_documents(documents, " ".join(errors), None)
 
 
 def read_folder(text: str) -> DataFolder:
@@ -270,7 +273,8 @@ def major(text: str) -> str:
     return match[1] if int(match[1]) >= 10 else match[0]
 
 
-def _facts(documents: Mapping[str, Any], error: str, login: str | None) -> DatabaseFacts:
+def of_documents(documents: Mapping[str, Any], error: str, login: str | None) -> DatabaseFacts:
+    """The facts of what the queries print, merged into one document."""
     rows, lock = documents.get("collections"), documents.get("lock")
     changes = documents.get("changes")
     try:

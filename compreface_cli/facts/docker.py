@@ -11,7 +11,7 @@ from compreface_cli.docker import cli, client, containers, endpoint, image
 from compreface_cli.docker.client import NoAnswerError
 from compreface_cli.docker.containers import Container
 from compreface_cli.docker.image import Image
-from compreface_cli.docker.labels import PROJECT
+from compreface_cli.docker.labels import PROJECT, STACK
 from compreface_cli.errors import CfError
 
 ANSWER_S = 5.0  # timeout; a healthy engine answers in milliseconds
@@ -33,6 +33,10 @@ class Labelled:
     @property
     def project(self) -> str | None:
         return self.labels.get(PROJECT)
+
+    @property
+    def stack(self) -> str | None:
+        return self.labels.get(STACK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
 
 from compreface_cli.config import paths, settings
 from compreface_cli.docker import client, containers, postgres
@@ -81,6 +84,13 @@ def of_record(record: Record) -> Place:
     """The database of an instance; raises ConfigurationError if `cf` runs none for it."""
     data = record.deployment.get("data") or {}
     known, volume = data.get("database"), data.get("volume")
+    if elsewhere := data.get("elsewhere"):
+        raise ConfigurationError(
+            f"the data of '{record.name}' is in a database elsewhere, {elsewhere['host']}:"
+            f"{elsewhere['port']}/{elsewhere['name']}, which cf uses and never copies or changes",
+            hint=f"PostgreSQL's own programs do: pg_dump --format=custom {_url(elsewhere)} "
+            "> faces.dump, and pg_restore. docs/database.md says what to use for each command.",
+        )
     if not known or not volume:
         raise ConfigurationError(
             f"the instance '{record.name}' has no database of its own",
@@ -98,6 +108,16 @@ def of_record(record: Record) -> Place:
         container=mounting.id if mounting else "",
         running=mounting is not None and mounting.active,
         record=record,
+    )
+
+
+def _url(elsewhere: Mapping[str, Any]) -> str:
+    """The address for PostgreSQL's own programs, without the password, quoted for a shell."""
+    host = str(elsewhere["host"])
+    host = f"[{host}]" if ":" in host else host
+    user, name = (quote(str(elsewhere[part]), safe="") for part in ("user", "name"))
+    return shlex.quote(
+        f"postgresql://{user}@{host}:{elsewhere['port']}/{name}?sslmode={elsewhere['sslmode']}"
     )
 
 

@@ -20,8 +20,10 @@ MODULES = (
     "deploy.preflight",
     "deploy.reasons",
     "deploy.render_place",
+    "deploy.running",
     "engine.known_answer",
     "launchers.database",
+    "launchers.rollout",
 )
 _NEAR = 0.5  # at least so similar, from 0 to 1, is a name that may have been meant
 

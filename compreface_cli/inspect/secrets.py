@@ -39,7 +39,7 @@ def of(name: str | None) -> tuple[Record, list[Secret]]:
     known = running.deployment(record)
     secrets = []
     folder = Path(known.data["folder"])
-    if known.launcher == "compose":
+    if known.launcher != "process":
         values = writer.read_env(folder / ENV_FILE)
         for setting, (variable, purpose) in _IN_ENV.items():
             used = setting != _DATABASE or record.services == "full"

@@ -8,7 +8,7 @@ from typing import Any
 
 from compreface_cli.checks import Finding
 from compreface_cli.checks.apis import DRIFT, SEVERAL
-from compreface_cli.deploy import databases, lost, running, unfinished
+from compreface_cli.deploy import database_elsewhere, databases, lost, running, unfinished
 from compreface_cli.deploy.running import Health
 from compreface_cli.errors import CfError
 from compreface_cli.instance import adopted
@@ -31,6 +31,12 @@ class Status:
     busy: Holder | None = None
     runtimes: Mapping[str, Any] = field(default_factory=dict)  # of its networks
     database: Sequence[Finding] = ()  # faults of its database
+
+    @property
+    def database_address(self) -> str:
+        """Host, port and name of a database elsewhere; "" with one of its own, or none."""
+        known = database_elsewhere.of_plan(self.record.plan)
+        return database_elsewhere.address(known) if known else ""
 
     @property
     def adopted(self) -> Adopted | None:
@@ -100,8 +106,12 @@ def _look(record: Record, busy: Holder | None) -> Status:
     health = running.health(record, busy=busy is not None)
     runtimes = running.runtimes(record) if health.answers else {}
     faults: list[Finding] = []
-    if busy is None and any(
-        service.name == "postgres" and service.state == "running" for service in health.services
+    elsewhere = database_elsewhere.of_plan(record.plan) is not None
+    if busy is None and (
+        elsewhere
+        or any(
+            service.name == "postgres" and service.state == "running" for service in health.services
+        )
     ):
         faults = [fault for fault in databases.look(record, deployed) if fault.level == "fail"]
     if faults:

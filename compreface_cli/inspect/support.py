@@ -110,14 +110,18 @@ def _works(record: Record | None) -> Iterator[tuple[str, Callable[[], str]]]:
     if not record.deployment:
         return
     known = running.deployment(record)
+    project = str(known.data.get("project"))
     yield "checks.json", lambda: _cf(*_start(record, known), "--dry-run", "--json")
     for file in _project_files(known):
         yield f"project/{file.name}", lambda file=file: _text(file)  # type: ignore[misc]
+    if known.launcher == "swarm":
+        yield "tasks.txt", lambda: _program("docker", "stack", "ps", "--no-trunc", project)
+        yield "nodes.txt", lambda: _program("docker", "node", "ls")
     if known.launcher == "compose":
         yield "containers.json", lambda: _json(_containers(known))
         if known.data.get("database"):
             yield "contents.json", lambda: _json(_contents(record))
-    services = _SERVICES if known.launcher == "compose" else ("core",)
+    services = ("core",) if known.launcher == "process" else _SERVICES
     for service in services:
         if known.launcher == "process" or _has(known, service):
             yield f"logs/{service}.log", lambda service=service: _log(known, service)  # type: ignore[misc]
@@ -127,7 +131,7 @@ def _start(record: Record, known: Deployment) -> list[str]:
     """The words of the `cf up` that would start the same instance again."""
     words = shlex.split(running.start_command(record))[1:]
     words += ["--launcher", known.launcher, "--port", str((known.ui or known.engine).port)]
-    if known.launcher == "compose":
+    if known.launcher != "process":
         words += ["--services", record.services]
         words += ["--core-port", str(known.engine.port)] if known.ui else []
     return words
@@ -218,7 +222,7 @@ def _of_record(record: Record) -> dict[str, Any]:
 def _project_files(known: Deployment) -> Iterator[Path]:
     """What `cf` rendered and the user added, without secrets."""
     folder = Path(str(known.data["folder"]))
-    if known.launcher != "compose" or not folder.is_dir():
+    if known.launcher == "process" or not folder.is_dir():
         return
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -287,7 +291,7 @@ def _secrets(record: Record | None) -> set[str]:
     known = running.deployment(record)
     found |= set(keys.all_of(known))
     folder = Path(str(known.data["folder"]))
-    if known.launcher == "compose":
+    if known.launcher != "process":
         found |= set(writer.read_env(folder / ENV_FILE).values())
         found |= _of_containers(known)
     else:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 State: TypeAlias = Literal[
     "running", "starting", "restarting", "paused", "stopped", "failed", "missing"
 ]
-Kind: TypeAlias = Literal["compose", "process"]
+Kind: TypeAlias = Literal["compose", "swarm", "process"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,16 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task of a service on Swarm: `core.2` on a node, in Docker's word for its state."""
+
+    name: str
+    node: str
+    state: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceState:
     """The state of a service, as its supervisor or Docker reports it."""
 
@@ -56,6 +66,7 @@ class ServiceState:
     since: str | None = None  # ISO 8601, UTC
     exit_code: int = 0  # of its last end, by a signal 128 and more
     out_of_memory: bool = False  # the kernel killed it at its memory limit
+    tasks: tuple[TaskState, ...] = ()  # on Swarm
 
     @property
     def words(self) -> str:

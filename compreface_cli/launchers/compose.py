@@ -20,7 +20,7 @@ from compreface_cli.docker.labels import LABEL_TRIAL, PROJECT
 from compreface_cli.engine.known_answer import ENDED
 from compreface_cli.errors import CfError, UnhealthyError
 from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState
-from compreface_cli.launchers import compose_project, database, swap
+from compreface_cli.launchers import compose_project, database, database_elsewhere, swap
 from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, LaunchInputs
 from compreface_cli.plan.plan import Plan
 
@@ -63,6 +63,7 @@ class ComposeLauncher:
                 "volume": plan.volume if plan.owns_database else None,
                 "existing_data": plan.data is not None,
                 "database": _database(plan),
+                "elsewhere": database_elsewhere.parts(plan),
                 "calculator": remembered(plan),
                 "images": plan.stack_images,
             },
@@ -171,6 +172,8 @@ class ComposeLauncher:
                     report,
                     new_volume=new_volume,
                 )
+            elif deployment.data.get("elsewhere"):
+                database_elsewhere.ready(deployment, report)
             _up(deployment, report, limit_s=limit_s)
         except CfError as failed:
             raise _with_service(failed, project, str(folder)) from failed

@@ -12,7 +12,7 @@ from compreface_cli.checks import Finding, schema, volume
 from compreface_cli.checks import database as checks
 from compreface_cli.cleanup import Report
 from compreface_cli.config import paths
-from compreface_cli.docker import cli, client, containers, image
+from compreface_cli.docker import cli, client, containers, image, stack
 from compreface_cli.docker.containers import Container
 from compreface_cli.errors import ConflictError, DataRefusedError, UnhealthyError
 from compreface_cli.facts import database as facts
@@ -63,9 +63,12 @@ def ready(
 
 def place(deployment: Deployment) -> checks.Place | None:
     """Where the database of a deployment runs; None if the project has none."""
-    known, project = deployment.data.get("database"), deployment.data.get("project")
+    known, project = deployment.data.get("database"), str(deployment.data.get("project"))
     if not known:
         return None
+    if deployment.launcher == "swarm":
+        container = stack.database_here(project, SERVICE)
+        return checks.Place(deployment.instance, container.name) if container else None
     return checks.Place(deployment.instance, f"{project}-{SERVICE}-1")
 
 
@@ -94,6 +97,8 @@ class _Database:
         self.volume = str(self.deployment.data["volume"])
 
     def container(self) -> Container | None:
+        if self.deployment.launcher == "swarm":
+            return stack.database_here(self.project, SERVICE)
         all_ = containers.of_project(self.project, self.folder)
         return next((item for item in all_ if item.service == SERVICE), None)
 
@@ -104,6 +109,8 @@ class _Database:
     def may_be_remade(self) -> bool:
         """Whether the volume is there and the project's own, so that it can be made again."""
         existing = self.deployment.data.get("existing_data")
+        if self.deployment.launcher == "swarm":
+            return False  # Swarm would start the server again on it meanwhile
         return not existing and client.find("volumes", self.volume) is not None
 
     def wait(self, *, anew: Callable[[], None] | None) -> facts.DatabaseFacts:

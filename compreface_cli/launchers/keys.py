@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compreface_cli.instance.state import Deployment
 from compreface_cli.project.targets.compose import ENV_FILE
+from compreface_cli.project.targets.swarm import ENGINE_KEY
 from compreface_cli.project.writer import read_env
 
 _FILE = "api-keys"
@@ -26,7 +27,7 @@ def write(folder: Path, keys: str) -> Path:
 def file_of(deployment: Deployment) -> Path:
     """The file that has the instance's keys, if it requires any."""
     return Path(deployment.data["folder"]) / (
-        ENV_FILE if deployment.launcher == "compose" else _FILE
+        _FILE if deployment.launcher == "process" else ENV_FILE
     )
 
 
@@ -34,7 +35,9 @@ def all_of(deployment: Deployment) -> tuple[str, ...]:
     """The keys that the engine accepts; empty if it requires none."""
     try:
         file = file_of(deployment)
-        if deployment.launcher == "compose":
+        if deployment.launcher == "swarm":
+            keys = read_env(file).get(ENGINE_KEY, "")
+        elif deployment.launcher == "compose":
             keys = read_env(file).get(_VARIABLE, "")
         else:
             keys = file.read_text(encoding="ascii").strip().removeprefix(",")

@@ -27,8 +27,9 @@ class LaunchInputs:
     engine: Endpoint  # ports are numbers here, never "auto"
     ui: Endpoint | None = None
     models_dir: Path | None = None  # process: folder of prepared models, None without models
-    folder: Path | None = None  # compose: the project folder
-    image: str | None = None  # compose: id of the engine's image
+    folder: Path | None = None  # compose, swarm: the project folder
+    image: str | None = None  # compose, swarm: id of the engine's image
+    core_image: str = ""  # swarm: the name by which each node gets that image
     python: Path | None = None  # process: the interpreter of the engine's environment
 
 

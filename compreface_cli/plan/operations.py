@@ -29,6 +29,8 @@ Verb = Literal[
     "start beside",
     "take over",
     "make anew",
+    "push image",
+    "roll out",
     "reconcile",
     "check",
 ]
@@ -72,6 +74,7 @@ class Observed:
     base: bool = False  # compose: the image that it is built upon is here
     base_moved: bool = False  # compose: and is another one than it was built upon
     stack_images: Set[str] = frozenset()  # compose: images of the other services that are here
+    pushed: bool = False  # swarm: the registry has the engine's image, as far as is known here
     volume: bool = False  # compose: the database volume exists
     runs: bool = False  # the instance does
     instance_of: str = ""  # build that runs, for the texts
@@ -96,12 +99,17 @@ class Away:
 def operations(wanted: Plan, observed: Observed, options: Options) -> tuple[Operation, ...]:
     """What `up` does, in order. `wanted.launcher` is settled (not auto)."""
     steps = [*_environments(wanted, observed), *_models(wanted, observed)]
-    if wanted.launcher == "compose":
+    if wanted.in_containers:
         images = list(_compose(wanted, observed, options))
         # Nothing of these depends on what is only tried: a named image may be refused before.
         steps = [*images, *steps] if observed.computes else [*steps, *images]
     if not observed.runs:
         steps.append(Operation("start", wanted.instance, observed.lost or "it does not run"))
+    elif wanted.launcher == "swarm" and observed.obstacle:
+        cause = f"what runs ({observed.instance_of or wanted.build}) gives way: {observed.obstacle}"
+        steps.append(Operation("replace", wanted.instance, cause))
+    elif wanted.launcher == "swarm":
+        steps += _rolled_out(wanted, observed.changes)
     elif observed.obstacle:
         cause = f"what runs ({observed.instance_of or wanted.build}) stays until this one answers"
         steps.append(Operation("try", "the engine on a spare port", cause))
@@ -188,6 +196,11 @@ def _compose(wanted: Plan, observed: Observed, options: Options) -> Iterator[Ope
         elif image not in observed.stack_images:
             yield Operation("pull image", image, f"{service} needs it and it is not here")
     yield from (each for each in engine if each.verb != "pull image")
+    if wanted.launcher == "swarm" and wanted.push_to:
+        made = any(each.verb in ("build image", "pull image") for each in engine)
+        if made or not observed.pushed:
+            cause = f"each node pulls it from {wanted.push_to}"
+            yield Operation("push image", wanted.image, cause)
     if wanted.owns_database and not observed.volume:
         cause = f"the database keeps its data there, as of {wanted.calculator}"
         yield Operation("create volume", wanted.volume, cause)
@@ -220,6 +233,14 @@ def _engine_image(wanted: Plan, observed: Observed, options: Options) -> Iterato
         cause_of_base = "the engine's image is built upon it and it is not here"
         yield Operation("pull image", wanted.base_image, cause_of_base)
     yield Operation("build image", wanted.image, cause)
+
+
+def _rolled_out(wanted: Plan, changes: Mapping[str, str]) -> Iterator[Operation]:
+    for service, cause in changes.items():
+        how = "; each new engine is healthy before an old one ends" if service == "core" else ""
+        yield Operation("roll out", service, cause + how)
+    if not changes:
+        yield Operation("roll out", wanted.instance, "Swarm starts again what is missing")
 
 
 def _beside(wanted: Plan, changes: Mapping[str, str]) -> Iterator[Operation]:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Device = Literal["cpu", "cuda"]
-LauncherKind = Literal["auto", "compose", "process"]
+LauncherKind = Literal["auto", "compose", "swarm", "process"]
 Publish = Literal["auto", "host", "ingress"]
 Precision = Literal["auto", "fp32", "bf16"]
 Services = Literal["full", "core"]
@@ -154,6 +154,11 @@ class Plan:
     def image_given(self) -> bool:
         """Whether the user named the engine's image, which `up` then uses without a build."""
         return self.origins.get("image", "default") != "default"
+
+    @property
+    def in_containers(self) -> bool:
+        """Whether its services are containers, and not a process on this machine."""
+        return self.launcher in ("compose", "swarm")
 
     @property
     def project(self) -> str:
@@ -357,9 +362,9 @@ def resolve(
     return plan if plan.image else replace(plan, image=image_name(plan))
 
 
-def with_launcher(plan: Plan, launcher: Literal["compose", "process"]) -> Plan:
+def with_launcher(plan: Plan, launcher: Literal["compose", "swarm", "process"]) -> Plan:
     """The plan with a decided launcher; a process is the engine alone, on the engine's port."""
-    if launcher == "compose" or plan.launcher == launcher:
+    if launcher != "process" or plan.launcher == launcher:
         return replace(plan, launcher=launcher)
     asked = plan.origins.get("port", "default") != "default"
     port = plan.port if asked or plan.services == "core" else plan.core_port

@@ -296,7 +296,7 @@ def _env(rendered: RenderedProject, folder: Path) -> dict[str, str]:
     for key, setting in _SECRETS.items():
         given = rendered.secrets.get(setting)
         if key == "POSTGRES_PASSWORD" and not rendered.own_database:
-            values[key] = given or kept.get(key) or _refuse_no_password()
+            values[key] = given or kept.get(key) or refuse_no_password()
         elif key == "POSTGRES_PASSWORD":
             if given and kept.get(key) not in (None, given):
                 raise ConflictError(
@@ -314,7 +314,8 @@ def _env(rendered: RenderedProject, folder: Path) -> dict[str, str]:
     return values
 
 
-def _refuse_no_password() -> str:
+def refuse_no_password() -> str:
+    """Raise ConfigurationError: no password of a database elsewhere is known."""
     raise ConfigurationError(
         "the password of the database elsewhere is not set",
         hint="Put it into the address (CF_DATABASE_URL, database_url_file), or set "

@@ -167,7 +167,7 @@ def _record(name: str) -> Record | None:
 def _is_docker(record: Record | None) -> bool:
     if record is None or not record.deployment:
         return True
-    return running.deployment(record).launcher == "compose"
+    return running.deployment(record).launcher != "process"
 
 
 def _volumes(name: str) -> list[Thing]:

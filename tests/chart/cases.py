@@ -35,11 +35,11 @@ class Case:
 _PASSWORD = {"secrets": {"postgres_password": "of-the-database"}}
 CASES: Mapping[str, Case] = {
     "full": Case(),
-    "core": Case({"services": "core"}),
+    "core": Case({"services": "core", "push_to": "registry.example.com/faces"}),
     "keys": Case({"services": "core", "api_keys": "first-key-1,second-key-2"}),
     "external": Case(
         {"postgres_host": "db.example.com", "postgres_port": 5433, "postgres_db": "faces"},
-        _PASSWORD,
+        {**_PASSWORD, "database": {"external": {"rootCert": "-----BEGIN\nabc\n-----END\n"}}},
     ),
     "gpu": Case({"device": "cuda"}, {"engine": {"gpu": {"runtimeClassName": "nvidia"}}}),
     "autoscaled": Case(

@@ -100,7 +100,7 @@ class _Manifests:
                 yield f"the variable {variable['name']} is no text"
             wanted = variable.get("valueFrom", {}).get("secretKeyRef")
             if wanted:
-                yield from self._secret(wanted["name"])
+                yield from self._wants("Secret", wanted["name"], wanted["key"])
 
     def _restricted(self, pod: Object) -> Iterator[str]:
         """Pod Security "restricted", which a server judges only when a pod is made."""
@@ -120,20 +120,23 @@ class _Manifests:
 
     def _source(self, volume: Object) -> Iterator[str]:
         if "secret" in volume:
-            yield from self._secret(volume["secret"]["secretName"])
+            keys = [item["key"] for item in volume["secret"]["items"]]
+            yield from self._wants("Secret", volume["secret"]["secretName"], *keys)
         if "configMap" in volume:
-            name = volume["configMap"]["name"]
-            if not self._there("ConfigMap", name):
-                yield f"the ConfigMap {name}, which is not there"
+            yield from self._wants("ConfigMap", volume["configMap"]["name"])
 
-    def _secret(self, name: str) -> Iterator[str]:
-        if name not in self.outside and not self._there("Secret", name):
-            yield f"the Secret {name}, which is not there"
-
-    def _there(self, kind: str, name: str) -> bool:
-        return any(
-            (each["kind"], each["metadata"]["name"]) == (kind, name) for each in self.objects
-        )
+    def _wants(self, kind: str, name: str, *keys: str) -> Iterator[str]:
+        if name in self.outside:
+            return
+        wanted = (kind, name)
+        there = [
+            each for each in self.objects if (each["kind"], each["metadata"]["name"]) == wanted
+        ]
+        if not there:
+            yield f"the {kind} {name}, which is not there"
+        for each in there:
+            missing = set(keys) - each["data"].keys()
+            yield from (f"the key {key} of the {kind} {name}" for key in missing)
 
     def _matched(self, selector: Mapping[str, str]) -> list[Object]:
         return [

@@ -139,12 +139,17 @@ def test_a_gpu_is_asked_for_by_the_device_plugins_name() -> None:
     assert "nvidia.com/gpu" not in engine("full")["resources"]["limits"]
 
 
+def test_the_nodes_pull_from_the_registry_that_the_image_is_pushed_to() -> None:
+    assert engine("full")["image"].startswith("compreface-core:embedded-")
+    assert engine("core")["image"] == f"registry.example.com/faces/{engine('full')['image']}"
+
+
 def test_an_external_database_has_no_volume_here() -> None:
     kinds = {each["kind"] for each in plain("external")}
     assert "StatefulSet" not in kinds
     pod = of("external", "Deployment", "api")["spec"]["template"]["spec"]
     values = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
-    assert values["POSTGRES_URL"] == "jdbc:postgresql://db.example.com:5433/faces"
+    assert values["POSTGRES_URL"] == planned(CASES["external"]).jdbc
 
 
 def test_only_the_two_java_services_reach_the_database() -> None:

@@ -77,6 +77,24 @@ def test_a_certificate_lies_beside_the_manifests(target: str, tmp_path: Path) ->
         write(target, tmp_path / "other", plan)
 
 
+def test_the_authority_of_a_database_elsewhere_is_a_value(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("-----BEGIN CERTIFICATE-----\n")
+    case = Case(
+        {"database_url": f"postgresql://me:secret-1@db/x?sslmode=verify-full&sslrootcert={path}"}
+    )
+    write("helm", tmp_path / "out", planned(case))
+    text = (tmp_path / "out/chart/values.yaml").read_text("utf-8")
+    database = yaml.safe_load(text)["database"]
+    assert database["external"]["rootCert"] == path.read_text()
+    assert not database["enabled"]
+    assert "secret-1" not in text
+    assert secrets(tmp_path / "out")["secrets"]["postgres_password"] == "secret-1"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError):
+        write("helm", tmp_path / "other", planned(case))
+
+
 @pytest.mark.parametrize("target", KINDS)
 def test_what_a_cluster_cannot_have_is_refused(target: str, tmp_path: Path) -> None:
     from dataclasses import replace

@@ -1,7 +1,7 @@
-"""Run by a Python that has helm-python-sdk: renders and checks a chart, as JSON.
+"""Run by a Python that has helm-python-sdk: renders and checks charts, as JSON.
 
-Reads {"chart": folder, "release": name, "cases": [values, ...]} from the standard input; writes for
-each case {"files": {path: text}} or {"error": text}.
+Reads [{"chart": folder, "release": name, "cases": [values, ...]}, ...] from the standard input;
+writes for each {"cases": [{"files": {path: text}} or {"error": text}, ...], "lint": report}.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from typing import Any
 
 
 def main() -> None:
+    json.dump([_tried(each) for each in json.load(sys.stdin)], sys.stdout)
+
+
+def _tried(asked: dict[str, Any]) -> dict[str, Any]:
     import helm_python as helm
 
-    asked = json.load(sys.stdin)
     chart = helm.Chart.load(asked["chart"])
 
     def answer(values: dict[str, Any]) -> dict[str, Any]:
@@ -24,8 +27,8 @@ def main() -> None:
         except helm.HelmError as error:
             return {"error": str(error)}
 
-    lint = helm.lint(asked["chart"], asked.get("lint", {}), strict=True)
-    json.dump({"cases": [answer(each) for each in asked["cases"]], "lint": lint}, sys.stdout)
+    lint = helm.lint(asked["chart"], {}, strict=True)
+    return {"cases": [answer(each) for each in asked["cases"]], "lint": lint}
 
 
 if __name__ == "__main__":

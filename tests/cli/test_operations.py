@@ -191,3 +191,44 @@ def test_an_image_named_in_the_settings_is_pulled_and_not_built() -> None:
     assert verbs(given, Observed(**BUILT)) == ["start", "check"]
     built = verbs(given, Observed(project="same", base=True), build=True)
     assert built == ["build image", "start", "check"]
+
+
+SWARM = plan(launcher="swarm", bind="0.0.0.0")
+
+
+def test_a_stack_is_started_as_a_project_is() -> None:
+    assert verbs(SWARM, Observed()) == verbs(FULL, Observed())
+
+
+def test_a_running_stack_is_rolled_out_service_by_service() -> None:
+    seen = Observed(
+        **BUILT,
+        stack_images=STACK,
+        volume=True,
+        runs=True,
+        obstacle="",
+        changes={"core": "its image has changed", "api": "its settings have changed"},
+    )
+    steps = listed(SWARM, seen)
+    assert [(step.verb, step.target) for step in steps] == [
+        ("roll out", "core"),
+        ("roll out", "api"),
+        ("check", "a known face"),
+    ]
+    assert [service.service for service in away(seen)] == ["api"]
+    whole = Observed(**BUILT, stack_images=STACK, volume=True, runs=True, obstacle="")
+    assert verbs(SWARM, whole) == ["roll out", "check"]
+
+
+def test_what_another_launcher_runs_gives_way_to_a_stack() -> None:
+    seen = Observed(**BUILT, stack_images=STACK, volume=True, runs=True, obstacle="another one")
+    assert verbs(SWARM, seen) == ["replace", "check"]
+
+
+def test_the_engines_image_is_pushed_for_the_nodes_unless_it_is_there() -> None:
+    wanted = plan(launcher="swarm", push_to="registry.example.org/faces")
+    here = Observed(**BUILT, stack_images=STACK, volume=True)
+    assert verbs(wanted, here) == ["push image", "start", "check"]
+    there = Observed(**BUILT, stack_images=STACK, volume=True, pushed=True)
+    assert verbs(wanted, there) == ["start", "check"]
+    assert "push image" in verbs(wanted, there, build=True)

@@ -100,6 +100,19 @@ def test_a_changed_route_or_certificate_is_a_config_of_another_name(tmp_path: Pa
     assert document["services"]["compreface-fe"]["ports"][0]["target"] == 443
 
 
+def test_the_root_certificate_of_a_database_is_a_config_of_the_java_services(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "ca.pem"
+    root.write_text("a certificate")
+    url = f"postgresql://me@db.example.org/faces?sslmode=verify-full&sslrootcert={root}"
+    document = stack(plan(**OPEN, database_url=url))
+    assert document["configs"]["database-ca"]["file"] == "./database/ca.pem"
+    for name in ("compreface-admin", "compreface-api"):
+        (config,) = document["services"][name]["configs"]
+        assert config["source"] == "database-ca"
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
@@ -153,3 +166,25 @@ def test_docker_reads_the_stack(flags: dict[str, Any], tmp_path: Path) -> None:
     assert yaml.safe_load(read.stdout)["secrets"]["postgres-password"]["name"] == "one"
     shell = ["sh", "-n", str(tmp_path / swarm.DEPLOY_FILE)]
     assert subprocess.run(shell, check=False).returncode == 0
+
+
+def test_deploy_sh_names_a_secret_as_cf_does(tmp_path: Path) -> None:
+    """So that neither makes the other's secrets anew."""
+    env = {"POSTGRES_PASSWORD": "it's a \\ word", swarm.ENGINE_KEY: "a-key", "EMAIL_PASSWORD": ""}
+    text = str(swarm.render(plan(**OPEN, instance="mine"), with_models=False).files["deploy.sh"])
+    function = text[text.index("secret() {") : text.index("\n}\n") + 3]
+    docker = "docker() { return 0; }\n"
+    for name, (key, form) in swarm.PASSWORDS.items():
+        script = f"{docker}{function}secret {name} '{form}' \"$VALUE\""
+        said = subprocess.run(
+            ["sh", "-c", script],
+            env={
+                swarm.ENGINE_KEY: env[swarm.ENGINE_KEY],
+                "VALUE": env[key],
+                "PATH": "/usr/bin:/bin",
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert said.stdout.strip() == swarm.secret("cf-mine", name, env)[0]

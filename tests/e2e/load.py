@@ -72,7 +72,8 @@ class Load:
 
     Each connection sends its next request as soon as the last one is answered, and is kept until
     the server says that it closes it. A connection that breaks counts as a failure and is made
-    anew, after 50 ms. `header` holds further header lines, such as the key of a service.
+    anew, after 50 ms. An answer without the text `holds` is a failure too. `header` holds further
+    header lines, such as the key of a service.
     As a context manager it starts at once and stops at the end; `result` is whole from then on.
     """
 
@@ -85,6 +86,7 @@ class Load:
         header: Mapping[str, str] | None = None,
         wanted: int = 200,
         timeout_s: float = 90.0,
+        holds: str = "",
     ) -> None:
         address = urlsplit(url)
         assert address.hostname is not None
@@ -96,6 +98,7 @@ class Load:
             **(header or {}),
         }
         self._wanted, self._timeout_s = wanted, timeout_s
+        self._holds = holds.encode()
         self._left: int | None = None
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -111,9 +114,13 @@ class Load:
         for thread in self._threads:
             thread.start()
 
+    def halt(self) -> None:
+        """Send nothing more; `wait` says what became of what is under way."""
+        self._stopping.set()
+
     def stop(self) -> Result:
         """Let every request that is under way end, and say what became of all."""
-        self._stopping.set()
+        self.halt()
         return self.wait()
 
     def wait(self) -> Result:
@@ -177,7 +184,7 @@ class Load:
             self.result.by_status[status] += 1
             if status != NO_ANSWER:
                 self.result.times_s.append(ended - began)
-            if status != self._wanted:
+            if status != self._wanted or self._holds not in body:
                 text = body[:300].decode(errors="replace")
                 self.result.failures.append(
                     Failure(status, text, ended - began, ended - self._began)

@@ -118,7 +118,7 @@ class Cf:
 
     def run(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "compreface_cli.cli", *arguments],
+            self.command(*arguments),
             capture_output=True,
             text=True,
             cwd=self.here,

@@ -57,6 +57,9 @@ LINES: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("import https://{registry}/embedded.cfbuild", GIVEN),
     ("render embedded -o rendered --instance rendered --tls ui.crt ui.key", GIVEN),
     ("render embedded -o other --services core --json", WITH_KEYS),
+    ("render embedded -o charted --instance charted --target helm --json", GIVEN),
+    ("render embedded -o planned --target kubernetes --tls ui.crt ui.key", GIVEN),
+    ("render embedded -o keyed --services core --target helm", WITH_KEYS),
     ("adopt install --dry-run", {}),
     ("adopt install --yes --json --debug", {}),
     ("release {name} --dry-run", {}),
@@ -125,6 +128,7 @@ MUST_WORK = (
 TOLD = {"compreface-postgres-db", "compreface-admin", "compreface-api"}  # by their environment
 FILES = {
     ".env": "where Compose reads passwords from",
+    "secrets.yaml": "what a cluster gets",
     "key.pem": "the UI's server reads it",
     "ui.key": "the user's own",
     "keys.txt": "the user's own",

@@ -15,11 +15,13 @@ def a_volume_of_docker(folder: Path) -> None:
     kubernetes.render(replace(planned(Case()), data=Data("faces_postgres-data")))
 
 
-def a_certificate_that_is_gone(folder: Path) -> None:
-    kubernetes.render(planned(Case({"tls_cert": "cert.pem", "tls_key": "key.pem"})))
+def an_authority_in_der(folder: Path) -> None:
+    (folder / "ca.der").write_bytes(b"\x30\x82\xff")
+    url = f"postgresql://me:secret-1@db/faces?sslmode=verify-full&sslrootcert={folder / 'ca.der'}"
+    kubernetes.render(planned(Case({"database_url": url})))
 
 
 CASES: Final = {
     "a volume of Docker for a cluster": a_volume_of_docker,
-    "a certificate that is gone": a_certificate_that_is_gone,
+    "an authority that is not PEM": an_authority_in_der,
 }

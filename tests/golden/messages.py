@@ -39,6 +39,7 @@ from tests.golden import (
     registry_messages,
     sharing_messages,
     sources_messages,
+    swarm_messages,
     upkeep_messages,
     weights_messages,
 )
@@ -58,6 +59,7 @@ Case: TypeAlias = Callable[[Path], object]
 
 SOURCES: Final[Mapping[str, Mapping[str, Case]]] = {
     "engine": engine_messages.CASES,
+    "swarm": swarm_messages.CASES,
     "convert": convert_messages.CASES,
     "builds": builds_messages.CASES,
     "checks": checks_messages.CASES,

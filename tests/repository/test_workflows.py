@@ -17,7 +17,8 @@ GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 OTHERS = {
     "docker pull python:3.11-slim-bookworm",
-    "sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends qemu-user",
+    "sudo apt-get update -qq && "
+    "sudo apt-get install -y -qq --no-install-recommends qemu-user prometheus",
 }
 """What a runner gets besides; a person has it already, or has it from `.ci/run`."""
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from compreface_cli.config.settings_table import BY_KEY, PASSED_ON
+from compreface_cli.docker.push import NAME
+from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan.plan import Plan
+from compreface_cli.project import monitoring
+from compreface_cli.project.targets.compose import given
 
 # Keys of the stack's settings that the chart takes under `settings`; images and the database's
 # address stand elsewhere in it.
@@ -38,7 +42,7 @@ _JAVA = {"requests": {"cpu": "100m", "memory": "768Mi"}, "limits": {}}
 def values(plan: Plan) -> dict[str, Any]:
     """All values of the chart for this plan; it holds no secret."""
     stack = plan.stack
-    full = plan.services == "full"
+    own = plan.owns_database or plan.services == "core"
     # An instance without the full stack has none of its images: the values stay the chart's.
     images = {
         short: _image(stack[f"{key}_image"])
@@ -46,7 +50,12 @@ def values(plan: Plan) -> dict[str, Any]:
     }
     return {
         "services": plan.services,
-        "settings": {key: _typed(key, stack[key]) for key in SETTINGS},
+        "settings": {
+            "postgres_user": stack["postgres_user"],
+            # a database elsewhere has its name in its address
+            "postgres_db": stack["postgres_db"] if own else BY_KEY["postgres_db"].default,
+            **{key: _typed(key, stack[key]) for key in SETTINGS[2:]},
+        },
         "secrets": {
             "existingSecret": "",
             "postgres_password": "",
@@ -54,7 +63,7 @@ def values(plan: Plan) -> dict[str, Any]:
             "api_keys": [],
         },
         "engine": {
-            **_pod("engine", _image(plan.image)),
+            **_pod("engine", _image(engine_image(plan))),
             "replicas": plan.replicas,
             "calculator": plan.calculator,
             "settings": _engine_settings(plan),
@@ -97,8 +106,11 @@ def values(plan: Plan) -> dict[str, Any]:
         },
         "database": {
             **_pod("database", images["db"]),
-            "enabled": plan.owns_database or not full,
-            "external": {"jdbc": "" if plan.owns_database or not full else plan.jdbc},
+            "enabled": own,
+            "external": {
+                "jdbc": "" if own else plan.jdbc,
+                "rootCert": _root_cert(plan.database_root_cert),
+            },
             "volume": {"size": "5Gi", "storageClassName": "", "existingClaim": ""},
             "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {}},
         },
@@ -123,10 +135,21 @@ def values(plan: Plan) -> dict[str, Any]:
             "annotations": {},
         },
         "gateway": {"enabled": False, "parentRefs": [], "hostnames": []},
+        "monitoring": {**monitoring.CHART_VALUES},
         "imagePullSecrets": [],
         "commonLabels": {},
         "commonAnnotations": {},
     }
+
+
+def _root_cert(path: str) -> str:
+    """The text of the certificate; "" without one. Raises ConfigurationError if it is not text."""
+    if not path:
+        return ""
+    try:
+        return given(path).source.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is no certificate in PEM: it is not text") from error
 
 
 def _pod(name: str, image: Mapping[str, str]) -> dict[str, Any]:
@@ -142,6 +165,13 @@ def _pod(name: str, image: Mapping[str, str]) -> dict[str, Any]:
         "affinity": {},
         "priorityClassName": "",
     }
+
+
+def engine_image(plan: Plan) -> str:
+    """The name that the nodes pull; `cf build --push` gives the image that name."""
+    if not plan.push_to or plan.image_given:
+        return plan.image
+    return f"{plan.push_to}/{NAME}:{_image(plan.image)['tag']}"
 
 
 def _image(name: str) -> dict[str, str]:

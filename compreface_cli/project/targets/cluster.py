@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from compreface_cli import __version__
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
-from compreface_cli.project.rendered import Content, FileRef, RenderedProject
-from compreface_cli.project.targets import engine_image
-from compreface_cli.project.targets.compose import TLS_CERT, TLS_KEY
+from compreface_cli.project.rendered import Content, RenderedProject
+from compreface_cli.project.targets import chart_values, engine_image
+from compreface_cli.project.targets.compose import TLS_CERT, TLS_KEY, given
+from compreface_cli.project.targets.templating import jinja
 
 SECRETS = "secrets.yaml"  # of mode 0600, made of `.env`
 
@@ -31,12 +33,24 @@ def files(
         )
     content = engine_image.files(plan, models, with_models=with_models, revision=revision)
     if plan.tls_cert:
-        for path, source in ((TLS_CERT, plan.tls_cert), (TLS_KEY, plan.tls_key)):
-            try:
-                content[path] = FileRef.of(Path(source))
-            except OSError as error:
-                raise ConfigurationError(f"{source} cannot be read: {error.strerror}") from error
+        content |= {TLS_CERT: given(plan.tls_cert), TLS_KEY: given(plan.tls_key)}
     return content
+
+
+def readme(plan: Plan, *, chart: bool) -> str:
+    """The page of the folder: how it is installed, and what each file is."""
+    context = {
+        "version": __version__,
+        "project": plan.project,
+        "instance": plan.instance,
+        "build": plan.build,
+        "image": chart_values.engine_image(plan),
+        "image_alone": plan.image_alone,
+        "keys": bool(plan.api_keys),
+        "tls": bool(plan.tls_cert),
+        "chart": chart,
+    }
+    return jinja().get_template("helm/README.md.j2").render(context)
 
 
 def project(plan: Plan, content: Mapping[str, Content], secrets: str) -> RenderedProject:

@@ -56,6 +56,7 @@ FILTERS: Mapping[str, tuple[Callable[..., Any], str]] = {
     "whole": (whole, "{0} | int64"),
     "yaml": (yaml, "toYaml {0} | nindent {1}"),
     "seconds": (seconds, "{0} | default {2} | ceil | int64 | add {1}"),
+    "replace": (str.replace, "{0} | replace {1} {2}"),
     "items": (items, "{0}"),
     "upper": (upper, "{0} | upper"),
 }

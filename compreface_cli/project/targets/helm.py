@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compreface_cli import __version__, resources
 from compreface_cli.plan.plan import Plan
+from compreface_cli.project import monitoring
 from compreface_cli.project.rendered import Content, RenderedProject
-from compreface_cli.project.targets import chart_values, cluster, manifests
+from compreface_cli.project.targets import (
+    chart_schema,
+    chart_text,
+    chart_values,
+    cluster,
+    manifests,
+)
 
 CHART = "chart"
 _AS_THEY_ARE = "helm/chart"  # files of the chart that are Helm's alone
@@ -29,6 +37,7 @@ def render(
     files = cluster.files(plan, models, with_models=with_models, revision=revision)
     values = chart_values.values(plan)
     files |= {f"{CHART}/{path}": content for path, content in _chart(plan, values).items()}
+    files["README.md"] = cluster.readme(plan, chart=True)
     return cluster.project(plan, files, "helm/values-secrets.yaml.j2")
 
 
@@ -45,6 +54,10 @@ def _chart(plan: Plan, values: Mapping[str, Any]) -> dict[str, Content]:
         **{f"templates/{name}": text for name, text in templates.items()},
         "Chart.yaml": _head(plan),
         "values.yaml": _values(plan, values),
+        "values.schema.json": json.dumps(chart_schema.schema(values), indent=1) + "\n",
+        # the operator's objects come as a template of Helm's already
+        "templates/monitoring.yaml": monitoring.chart(plan),
+        monitoring.DASHBOARD: monitoring.dashboard(),
     }
 
 
@@ -68,7 +81,7 @@ def _values(plan: Plan, values: Mapping[str, Any]) -> str:
         f"rendered by cf {__version__}.\n"
         "# cf overwrites this file; put your own in another one and give both: -f mine.yaml\n"
     )
-    return head + _dump(values)
+    return head + chart_text.values_text(values, chart_schema.schema(values))
 
 
 def _dump(document: Mapping[str, Any]) -> str:

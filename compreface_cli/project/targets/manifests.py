@@ -23,6 +23,7 @@ FILES = (
     "fe.yaml",
     "fe-nginx.yaml",
     "postgres-db.yaml",
+    "database-ca.yaml",
     "networkpolicies.yaml",
     "ingress.yaml",
 )

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compreface_cli.docker.labels import IMAGE
 from compreface_cli.errors import ConfigurationError
 from compreface_cli.plan.plan import Plan
 from compreface_cli.project import monitoring
 from compreface_cli.project.rendered import Content, FileRef, RenderedProject
 from compreface_cli.project.targets import engine_image
 from compreface_cli.project.targets.compose import (
+    DATABASE_CA,
     ROUTES_FILE,
     TLS_CERT,
     TLS_KEY,
@@ -51,6 +53,10 @@ def render(
         files |= {TLS_CERT: given(plan.tls_cert), TLS_KEY: given(plan.tls_key)}
         context["config_files"].append(("tls-cert", TLS_CERT, _digest(files[TLS_CERT])))
         context["secret_files"].append(("tls-key", TLS_KEY, _digest(files[TLS_KEY])))
+    if plan.database_root_cert:
+        files[DATABASE_CA] = authority = given(plan.database_root_cert)
+        context["database_ca"] = DATABASE_CA
+        context["config_files"].append(("database-ca", DATABASE_CA, _digest(authority)))
     files |= monitoring.files(plan, "swarm")
     for file in (STACK_FILE, DEPLOY_FILE, "README.md"):
         files[file] = templates.get_template(f"swarm/{file}.j2").render(context)
@@ -66,11 +72,17 @@ def render(
 
 def refuse(plan: Plan) -> None:
     """Raise ConfigurationError, with the way out, for a plan that Swarm cannot run."""
-    for fault, hint in _faults(plan):
+    for fault, hint in faults(plan):
         raise ConfigurationError(fault, hint=hint)
+    for name, port in (("port", plan.port), ("core_port", plan.core_port)):
+        if port == "auto":
+            raise ConfigurationError(
+                f"{name} is auto, which only `cf up` can resolve", hint="give a number"
+            )
 
 
-def _faults(plan: Plan) -> list[tuple[str, str]]:
+def faults(plan: Plan) -> list[tuple[str, str]]:
+    """What Swarm cannot run of the plan, each with the way out."""
     faults = []
     if plan.services == "core":
         faults.append(
@@ -96,9 +108,6 @@ def _faults(plan: Plan) -> list[tuple[str, str]]:
                 "nodes by a firewall first.",
             )
         )
-    for name, port in (("port", plan.port), ("core_port", plan.core_port)):
-        if port == "auto":
-            faults.append((f"{name} is auto, which only `cf up` can resolve", "give a number"))
     return faults
 
 
@@ -109,27 +118,38 @@ def database_label(plan: Plan) -> str:
 
 def core_image(plan: Plan) -> str:
     """The engine's image by its name in the registry that the plan names, else its local one."""
-    return f"{push_to(plan)}/{plan.image.rpartition('/')[2]}" if push_to(plan) else plan.image
-
-
-def push_to(plan: Plan) -> str:
-    return str(getattr(plan, "push_to", "") or "")
+    tag = plan.image.rpartition("/")[2].rpartition(":")[2]
+    return f"{plan.push_to}/{IMAGE}:{tag}" if plan.push_to else plan.image
 
 
 def in_registry(plan: Plan) -> bool:
     """Whether each node can pull the engine's image by its name."""
-    return bool(push_to(plan)) or plan.image_given
+    return bool(plan.push_to) or plan.image_given
 
 
-def passwords(plan: Plan) -> list[tuple[str, str, str]]:
-    """Of each secret: its name, the variable for its whole name, its content for a shell."""
-    listed = [
-        ("postgres-password", "POSTGRES_PASSWORD", '"$POSTGRES_PASSWORD"'),
-        ("engine-key", "ENGINE_KEY", f'"\\"${ENGINE_KEY}\\" 1;"'),
-    ]
-    if _sends_mail(plan):
-        listed.append(("email-password", "EMAIL_PASSWORD", '"$EMAIL_PASSWORD"'))
-    return listed
+# Of each secret: its key in `.env`, which is also in the name of the variable for its whole name,
+# and the form of its content.
+PASSWORDS: Mapping[str, tuple[str, str]] = {
+    "postgres-password": ("POSTGRES_PASSWORD", "%s"),
+    "engine-key": (ENGINE_KEY, '"%s" 1;'),  # a line of nginx's `map`
+    "email-password": ("EMAIL_PASSWORD", "%s"),
+}
+
+
+def secret(project: str, name: str, env: Mapping[str, str]) -> tuple[str, str]:
+    """The whole name and the content of a secret; `env`: the values of `.env`.
+
+    The name follows the content and, without the engine's key, says nothing of it. As deploy.sh.
+    """
+    key, form = PASSWORDS[name]
+    content = form % env[key]
+    sha = hashlib.sha256((env[ENGINE_KEY] + content).encode()).hexdigest()
+    return f"{project}_{name}-{sha[:_DIGITS]}", content
+
+
+def _passwords(plan: Plan) -> list[tuple[str, str, str]]:
+    wanted = [name for name in PASSWORDS if name != "email-password" or _sends_mail(plan)]
+    return [(name, *PASSWORDS[name]) for name in wanted]
 
 
 def _sends_mail(plan: Plan) -> bool:
@@ -142,11 +162,12 @@ def _of_swarm(plan: Plan) -> dict[str, Any]:
         "services": [f"swarm/{name}.yaml.j2" for name in services],
         "owns_database": plan.owns_database,
         "database_label": database_label(plan),
-        "passwords": passwords(plan),
+        "passwords": _passwords(plan),
         "email_password": _sends_mail(plan),
         "engine_key": "/run/secrets/engine-key",
         "core_image": core_image(plan),
         "in_registry": in_registry(plan),
+        "is_built": not plan.image_alone and (bool(plan.push_to) or not plan.image_given),
         "replicas": plan.replicas,
         "publish": "host" if plan.publish == "auto" else plan.publish,
         "ui_published": plan.port,

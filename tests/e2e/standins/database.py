@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote
 
 import psycopg
 
@@ -85,18 +86,32 @@ def _usable(kept: tuple[float, psycopg.Connection[Any]] | None) -> psycopg.Conne
 def connect(variables: Mapping[str, str] = os.environ) -> psycopg.Connection[Any]:
     """Connect as the services' variables say; every statement holds at once."""
     address = variables["POSTGRES_URL"].removeprefix("jdbc:")
-    match = re.fullmatch(r"postgresql://([^:/]+)(?::(\d+))?/(\w+)", address)
+    match = re.fullmatch(r"postgresql://([^:/]+)(?::(\d+))?/([\w%.-]+)(?:\?(.*))?", address)
     if match is None:
         raise SystemExit(f"POSTGRES_URL is not understood: {address}")
+    options = dict(parse_qsl(match[4] or ""))
     return psycopg.connect(
         host=match[1],
         port=int(match[2] or 5432),
-        dbname=match[3],
+        dbname=unquote(match[3]),
         user=variables.get("POSTGRES_USER", "postgres"),
-        password=variables.get("POSTGRES_PASSWORD", "postgres"),
+        password=_property("POSTGRES_PASSWORD", variables) or "postgres",
         connect_timeout=3,
+        application_name="PostgreSQL JDBC Driver",
+        sslmode=options.get("sslmode", "disable"),
+        **({"sslrootcert": options["sslrootcert"]} if "sslrootcert" in options else {}),
         autocommit=True,
     )
+
+
+def _property(name: str, variables: Mapping[str, str]) -> str:
+    """A variable; else, as Spring reads a config tree, the file of that name."""
+    found = variables.get(name, "")
+    place = variables.get("SPRING_CONFIG_IMPORT", "").partition("configtree:")[2]
+    if not found and place:
+        file = Path(place, name)
+        found = file.read_text("utf-8").strip("\n") if file.is_file() else ""
+    return found
 
 
 def migrate(version: str = "1.2.0") -> None:
@@ -205,7 +220,7 @@ def _sql(text: str) -> str:
     for statement in (
         r"CREATE TABLE public\.databasechangeloglock \(.*?\);",
         r"ALTER TABLE ONLY public\.databasechangeloglock\s.*?;",
-        r"ALTER TABLE public\.databasechangeloglock OWNER TO .*?;",
+        r"ALTER \w+ [^;]*? OWNER TO [^;]*;",  # it is whoever makes the schema
     ):
         text = re.sub(statement, "", text, flags=re.S)
     return text

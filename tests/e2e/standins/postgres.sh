@@ -13,6 +13,9 @@ user=${POSTGRES_USER:-postgres}
 database=${POSTGRES_DB:-$user}
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  if [ -n "${POSTGRES_PASSWORD_FILE-}" ]; then
+    POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE")
+  fi
   passwords=$(mktemp)
   printf '%s\n' "${POSTGRES_PASSWORD:?must be set}" > "$passwords"
   initdb -D "$PGDATA" -U "$user" --pwfile="$passwords" --auth-host=scram-sha-256 \

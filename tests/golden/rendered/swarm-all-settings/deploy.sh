@@ -9,24 +9,22 @@ if grep -q '^[A-Z_]*=".*`' .env; then
 fi
 . ./.env
 
-# NAME CONTENT: makes that secret and prints its whole name. Swarm never changes a secret: another
+# NAME FORM VALUE: makes that secret and prints its whole name. Swarm never changes a secret: another
 # content gets another name, which without the key in .env says nothing of the content.
 secret() {
-    whole="cf-third_$1-$(printf '%s%s' "$ENGINE_KEY" "$2" | sha256sum | cut -c1-12)"
+    content=$(printf "$2" "$3")
+    whole="cf-third_$1-$(printf '%s%s' "$ENGINE_KEY" "$content" | sha256sum | cut -c1-12)"
     docker secret inspect "$whole" >/dev/null 2>&1 ||
-        printf '%s\n' "$2" | docker secret create --label com.docker.stack.namespace=cf-third \
+        printf '%s\n' "$content" | docker secret create --label com.docker.stack.namespace=cf-third \
             --label compreface-cli.instance=third "$whole" - >/dev/null
     echo "$whole"
 }
-POSTGRES_PASSWORD_SECRET=$(secret postgres-password "$POSTGRES_PASSWORD")
+POSTGRES_PASSWORD_SECRET=$(secret postgres-password '%s' "$POSTGRES_PASSWORD")
 export POSTGRES_PASSWORD_SECRET
-ENGINE_KEY_SECRET=$(secret engine-key "\"$ENGINE_KEY\" 1;")
+ENGINE_KEY_SECRET=$(secret engine-key '"%s" 1;' "$ENGINE_KEY")
 export ENGINE_KEY_SECRET
-EMAIL_PASSWORD_SECRET=$(secret email-password "$EMAIL_PASSWORD")
+EMAIL_PASSWORD_SECRET=$(secret email-password '%s' "$EMAIL_PASSWORD")
 export EMAIL_PASSWORD_SECRET
-
-docker build --quiet --tag 'registry.example.org/faces/compreface-core:7' core >/dev/null
-docker push --quiet 'registry.example.org/faces/compreface-core:7' >/dev/null
 
 exec docker stack deploy --detach=true --prune --with-registry-auth \
     --resolve-image always --compose-file stack.yaml cf-third

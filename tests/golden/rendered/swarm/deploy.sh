@@ -9,18 +9,19 @@ if grep -q '^[A-Z_]*=".*`' .env; then
 fi
 . ./.env
 
-# NAME CONTENT: makes that secret and prints its whole name. Swarm never changes a secret: another
+# NAME FORM VALUE: makes that secret and prints its whole name. Swarm never changes a secret: another
 # content gets another name, which without the key in .env says nothing of the content.
 secret() {
-    whole="cf-embedded_$1-$(printf '%s%s' "$ENGINE_KEY" "$2" | sha256sum | cut -c1-12)"
+    content=$(printf "$2" "$3")
+    whole="cf-embedded_$1-$(printf '%s%s' "$ENGINE_KEY" "$content" | sha256sum | cut -c1-12)"
     docker secret inspect "$whole" >/dev/null 2>&1 ||
-        printf '%s\n' "$2" | docker secret create --label com.docker.stack.namespace=cf-embedded \
+        printf '%s\n' "$content" | docker secret create --label com.docker.stack.namespace=cf-embedded \
             --label compreface-cli.instance=embedded "$whole" - >/dev/null
     echo "$whole"
 }
-POSTGRES_PASSWORD_SECRET=$(secret postgres-password "$POSTGRES_PASSWORD")
+POSTGRES_PASSWORD_SECRET=$(secret postgres-password '%s' "$POSTGRES_PASSWORD")
 export POSTGRES_PASSWORD_SECRET
-ENGINE_KEY_SECRET=$(secret engine-key "\"$ENGINE_KEY\" 1;")
+ENGINE_KEY_SECRET=$(secret engine-key '"%s" 1;' "$ENGINE_KEY")
 export ENGINE_KEY_SECRET
 
 # The database runs where its volume is: on the node with this label, the first time on this node.

@@ -1,0 +1,1 @@
+"""The Helm chart and the plain manifests on a real Kubernetes."""
