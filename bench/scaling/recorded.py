@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 from bench.scaling.simulation import Result, Stack, poisson, simulate
@@ -23,6 +23,11 @@ class Beside:
     load: str
     measured: tuple[float, float, float]
     simulated: tuple[float, float, float]
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether chance decides how many engines work: one connection for each of several."""
+        return self.engines > 1 and self.load == f"{self.engines} connections"
 
     @property
     def ratios(self) -> tuple[float, float, float]:
@@ -55,11 +60,11 @@ def stack(document: Mapping[str, Any]) -> Stack:
 
 
 def beside(document: Mapping[str, Any]) -> list[Beside]:
-    """Each load of the record: the median of its turns, and the simulation of the same load."""
+    """Each load of the record: the mean of its turns, and of the simulations of the same load."""
     one, rows = stack(document), document["runs"]
     loads = dict.fromkeys((row["engines"], row.get("connections"), row.get("rate")) for row in rows)
     found = []
-    for engines, connections, rate in sorted(loads, key=str):
+    for engines, connections, rate in sorted(loads, key=lambda load: [each or 0 for each in load]):
         turns = [
             row
             for row in rows
@@ -87,9 +92,9 @@ def beside(document: Mapping[str, Any]) -> list[Beside]:
                 engines,
                 load,
                 (
-                    median(row["per_s"] for row in turns),
-                    median(row["p50_s"] for row in turns),
-                    median(row["p95_s"] for row in turns),
+                    mean(row["per_s"] for row in turns),
+                    mean(row["p50_s"] for row in turns),
+                    mean(row["p95_s"] for row in turns),
                 ),
                 _figures(seen),
             )
