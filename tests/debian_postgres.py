@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +117,11 @@ class Server:
                 "--clear-groups",
                 *command,
             ]
-        subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=self.folder)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, cwd=self.folder, check=False
+        )
+        log = self.folder / "log"
+        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
 
 
 def _own(folder: Path) -> None:
@@ -131,9 +137,26 @@ def _address() -> str:
         return str(probe.getsockname()[0])
 
 
+def _port() -> int:
+    """A free port that no connection takes as its own while the server is down."""
+    for port in random.sample(range(20000, 30000), 50):
+        with suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise AssertionError("no port is free")
+
+
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving() -> Iterator[Server]:
     """A server with an empty database and its owner; skipped where Debian's is absent."""
+    # Not in a folder of pytest's, which nobody but its own user may enter.
+    with tempfile.TemporaryDirectory(prefix="cf-test-postgres-") as folder:
+        Path(folder).chmod(0o711)
+        with _serving(Path(folder) / "server") as server:
+            yield server
+
+
+@contextmanager
+def _serving(folder: Path) -> Iterator[Server]:
     if not (BIN / "initdb").exists():
         pytest.skip(f"Debian's PostgreSQL 15 is absent: {BIN}")
     if os.geteuid() == 0:
@@ -142,14 +165,11 @@ def serving(folder: Path) -> Iterator[Server]:
         except KeyError:
             pytest.skip("there is no user postgres, and root may not run PostgreSQL")
     folder.mkdir()
-    for parent in folder.parents[:4]:
-        parent.chmod(parent.stat().st_mode | 0o011)  # the server's user passes through
     try:
         host = _address()
     except OSError:
         pytest.skip("this machine has no address but loopback")
-    with socket.create_server(("", 0)) as free:
-        port = free.getsockname()[1]
+    port = _port()
     server = Server(folder, host, port)
     openssl(
         *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),

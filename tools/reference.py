@@ -23,7 +23,7 @@ from compreface_cli.inspect import explain
 from compreface_cli.plugin_table import PLUGINS, Plugin
 from compreface_cli.runtimes import AUTO, AUTO_MEASURES, FLAGS, REFERENCE, RUNTIMES, Runtime
 from compreface_engine.variables import WITHOUT_EFFECT
-from tools import build_tables, engine_variables
+from tools import build_tables, chart_reference, engine_variables
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 SCHEMA = "build-file.schema.json"
@@ -44,6 +44,7 @@ def pages() -> dict[str, str]:
         SCHEMA: json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n",
         "engine-variables.md": _engine_variables(),
         "plugins.md": _plugins(),
+        "chart-values.md": _chart_values(),
     }
 
 
@@ -74,9 +75,24 @@ def _index() -> str:
         "- [Findings](findings.md): what the IDs behind messages mean, and the ways out\n"
         f"- [The build file](build-file.md), and its [JSON Schema]({SCHEMA}) for editors\n"
         "- [The engine's environment variables](engine-variables.md)\n"
-        "- [Plugins and runtimes](plugins.md)",
+        "- [Plugins and runtimes](plugins.md)\n"
+        "- [Values of the Helm chart](chart-values.md)",
         "These pages are written from the code, and a test compares them with it.",
     )
+
+
+def _chart_values() -> str:
+    parts = [
+        "What a chart of `cf render --target helm` takes ([Kubernetes](../kubernetes.md)). Each "
+        "value is checked by the chart's `values.schema.json`. The defaults are those of the build "
+        "`embedded`; a chart of another plan has that plan's values.",
+    ]
+    head = ("value", "type", "default", "meaning")
+    for name, meaning, rows in chart_reference.tables():
+        cells = [(_code(key), kind, _code(default), text) for key, kind, default, text in rows]
+        parts += [f"## `{name}`" if name else "## Others", *([meaning] if meaning else [])]
+        parts.append(_rows(head, cells))
+    return _page("Values of the Helm chart", *parts)
 
 
 # --- commands -----------------------------------------------------------------------------------

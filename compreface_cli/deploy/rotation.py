@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from compreface_cli.cleanup import interruptible
 from compreface_cli.config import paths, settings
-from compreface_cli.deploy import adoption, running, unfinished
+from compreface_cli.deploy import adoption, database_elsewhere, running, unfinished
 from compreface_cli.engine import known_answer
 from compreface_cli.errors import CfError, ConfigurationError, ConflictError, UnhealthyError
 from compreface_cli.instance.records import Record
@@ -70,6 +70,7 @@ def rotate(
         record = running.pick(name, only_running=False)
         running.refuse_swarm(record, command)
         adoption.refuse_half(record)
+        _refuse_elsewhere(record)
         _refuse_setting()
         folder = paths.project_dir(name)
         place = _place(record)
@@ -232,6 +233,16 @@ def _place(record: Record) -> Place:
     from compreface_cli.facts import places
 
     return places.of_record(record)
+
+
+def _refuse_elsewhere(record: Record) -> None:
+    """Raise ConfigurationError for a database elsewhere, whose roles `cf` never changes."""
+    if address := database_elsewhere.of_record(record):
+        raise ConfigurationError(
+            f"'{record.name}' logs in to the database {address}, whose password cf never changes",
+            hint="Change it there: alter role USER password '...'. Then give the new one: "
+            f"CF_POSTGRES_PASSWORD=... {running.start_command(record)}",
+        )
 
 
 def _refuse_setting() -> None:

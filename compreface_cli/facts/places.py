@@ -86,8 +86,8 @@ def of_record(record: Record) -> Place:
     known, volume = data.get("database"), data.get("volume")
     if elsewhere := data.get("elsewhere"):
         raise ConfigurationError(
-            f"the data of '{record.name}' is in a database elsewhere, {elsewhere['host']}:"
-            f"{elsewhere['port']}/{elsewhere['name']}, which cf uses and never copies or changes",
+            f"the data of '{record.name}' is in a database elsewhere, which cf uses and never "
+            f"copies or changes: {elsewhere['host']}:{elsewhere['port']}/{elsewhere['name']}",
             hint=f"PostgreSQL's own programs do: pg_dump --format=custom {_url(elsewhere)} "
             "> faces.dump, and pg_restore. docs/database.md says what to use for each command.",
         )

@@ -26,8 +26,8 @@ STACK = {"postgres_host": "elsewhere", "postgres_port": "5432", "postgres_db": N
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("elsewhere") / "postgres") as started:
+def server() -> Iterator[Server]:
+    with serving() as started:
         yield started
 
 

@@ -71,7 +71,7 @@ def running(
 ) -> Iterator[Stack]:
     cf = Cf(tmp_path_factory.mktemp("elsewhere"))
     instance = f"e2e-{uuid.uuid4().hex[:8]}"
-    with serving(cf.here / "postgres") as server:
+    with serving() as server:
         url = written(cf.here / "url", server, PASSWORD)
         cf.environment |= stack | {"CF_DATABASE_URL_FILE": str(url)}
         up = (
@@ -135,7 +135,7 @@ def test_each_command_on_its_data_says_what_does_it_instead(running: Stack) -> N
         f"data backup {running.instance}",
         f"data repair {running.instance}",
         f"data clean {running.instance}",
-        f"data delete {running.instance} --yes",
+        f"data delete {running.instance}",
         f"data migrate {running.instance} --to mnet25-mobilefacenet",
         f"secrets rotate {running.instance} --database",
         f"upgrade {running.instance} --to 1.2.0",
@@ -205,5 +205,5 @@ def test_down_leaves_it_as_it_is_and_up_finds_the_faces_again(running: Stack) ->
     running.cf.ok(*running.up)
     assert running.recognised() == "Eileen"
     running.cf.ok("down", running.instance)
-    running.cf.ok("rm", "--instance", running.instance, "--yes")
+    running.cf.ok("rm", running.instance, "--confirm", running.instance)
     assert running.content() == before

@@ -37,6 +37,10 @@ PASSPHRASE = "Zq7+vK/9xW=passphrase-0007"
 REGISTRY_PASSWORD = "Zq7+vK/9xW=registry-0006"
 GIVEN = {"CF_POSTGRES_PASSWORD": DATABASE, "CF_EMAIL_PASSWORD": MAIL}
 WITH_KEYS = {"CF_API_KEYS_FILE": "keys.txt"}
+ELSEWHERE = {
+    "CF_DATABASE_URL": f"postgresql://faces:{urllib.parse.quote(DATABASE, safe='')}"
+    "@db.invalid/frs?sslmode=require"
+}
 
 # Command lines in the order in which they run, each with what is set for it alone. {name}: the full
 # stack, {core}: an engine alone that requires API keys. All may fail: errors are searched, too.
@@ -45,6 +49,8 @@ LINES: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("up embedded --instance {name} {ports} --tls ui.crt ui.key --json", GIVEN),
     ("up embedded --instance {core} --services core --port {port} --json", WITH_KEYS),
     ("up --image {registry}/faces:1 --instance nothing", GIVEN),
+    ("up embedded --instance elsewhere --dry-run --json", ELSEWHERE),
+    ("up embedded --instance elsewhere --debug", ELSEWHERE),
     ("up embedded --instance {name} {ports} --bind 1.2.3.4 --debug", GIVEN),
     ("list-builds", GIVEN),
     ("list-builds --long --json", GIVEN),
@@ -57,6 +63,7 @@ LINES: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("import https://{registry}/embedded.cfbuild", GIVEN),
     ("render embedded -o rendered --instance rendered --tls ui.crt ui.key", GIVEN),
     ("render embedded -o other --services core --json", WITH_KEYS),
+    ("render embedded -o elsewhere --instance elsewhere", ELSEWHERE),
     ("render embedded -o charted --instance charted --target helm --json", GIVEN),
     ("render embedded -o planned --target kubernetes --tls ui.crt ui.key", GIVEN),
     ("render embedded -o keyed --services core --target helm", WITH_KEYS),
@@ -84,6 +91,7 @@ LINES: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("models path mnet25_retrained", {}),
     ("config path --json", GIVEN),
     ("config list", GIVEN | WITH_KEYS),
+    ("config list --json", ELSEWHERE),
     ("config list --json", GIVEN | WITH_KEYS),
     ("data list --json", {}),
     ("data backup {name} -o stack.cfbackup --json", {}),

@@ -13,7 +13,7 @@ from compreface_cli.checks.base import Finding, OtherInstance, OwnedResources
 from compreface_cli.config import settings
 from compreface_cli.config.settings import Settings, Value
 from compreface_cli.deploy import database_elsewhere as of_instance
-from compreface_cli.deploy import running
+from compreface_cli.deploy import rotation, running
 from compreface_cli.facts import database_elsewhere as of_facts
 from compreface_cli.facts import places
 from compreface_cli.facts.database import Collection, DatabaseFacts, Lock
@@ -131,6 +131,19 @@ def _start(**seen: Any) -> Case:
     return case
 
 
+def _rotated(_: Path) -> None:
+    record = Record(
+        name="mine",
+        build="embedded",
+        calculator="embedded.Calculator@mobilefacenet192",
+        services="full",
+        phase="running",
+        created=now(),
+        plan={"services": "full", "stack": ELSEWHERE, "build": "embedded"},
+    )
+    rotation._refuse_elsewhere(record)
+
+
 def _data(_: Path) -> object:
     data = {
         "elsewhere": {
@@ -235,6 +248,7 @@ CASES: Final[Mapping[str, Case]] = {
         database_elsewhere._unverified(Elsewhere(replace(TARGET, sslmode="prefer")))
     ),
     "data that is elsewhere": _data,
+    "a password that is elsewhere": _rotated,
     "a start without an answer": _start(failure=Failure("connection", "Connection refused")),
     "a start with a wrong password": _start(failure=Failure("login", "no", "28P01")),
     "a start on another calculator's faces": _start(

@@ -335,7 +335,7 @@ class Namespace:
     def remove(self) -> None:
         """The namespace and all in it, and what its claims have written."""
         self.cluster.kubectl(
-            "delete", "namespace", self.name, "--wait=true", "--timeout=150s", timeout_s=160
+            "delete", "namespace", self.name, "--wait=true", "--timeout=300s", timeout_s=310
         )
         for volume in json.loads(self.cluster.kubectl("get", "pv", "--output=json"))["items"]:
             if volume["spec"].get("claimRef", {}).get("namespace") == self.name:
