@@ -7,7 +7,7 @@ from dataclasses import replace
 from compreface_cli.deploy import running
 from compreface_cli.instance.records import Record
 from compreface_cli.instance.state import Deployment, Endpoint
-from compreface_cli.plan.plan import ENGINE_PORT, UI_PORT, Plan, Port
+from compreface_cli.plan.plan import ENGINE_PORT, UI_PORT, Plan, Port, with_launcher
 
 _LOOPBACK = "127.0.0.1"
 
@@ -19,10 +19,21 @@ def settled(plan: Plan, old: Record | None) -> Plan:
     default ports of the engine and of the UI differ; call it again with the decided launcher.
     """
     before = running.deployment(old) if old is not None and old.deployment else None
+    if before is not None and before.launcher == "swarm":
+        plan = _on_swarm(plan, before)
     plan = plan if before is None else _kept(plan, before)
     if plan.publish == "auto" and before is not None and before.launcher == "swarm":
         plan = replace(plan, publish=(old.plan if old else {}).get("publish", "auto"))
     return plan if plan.launcher == "auto" else _numbered(plan, before)
+
+
+def _on_swarm(plan: Plan, before: Deployment) -> Plan:
+    """The plan of a stack that stays one, open at all addresses, where no launcher is named."""
+    if plan.launcher not in ("auto", "swarm"):
+        return plan
+    unset = plan.origins.get("bind", "default") == "default"
+    bind = before.ui.bind if before.ui is not None and unset else plan.bind
+    return replace(with_launcher(plan, "swarm"), bind=bind)
 
 
 def _kept(plan: Plan, before: Deployment) -> Plan:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from compreface_cli.deploy import ports
+from compreface_cli.instance.state import Endpoint
 from tests.cli.fake_facts import plan
 from tests.cli.records import PROCESS, STACK, record
 
@@ -50,3 +51,14 @@ def test_auto_gets_a_number_once_the_launcher_is_known() -> None:
     assert isinstance(settled.port, int)
     assert settled.port != settled.core_port == usual
     assert ports.settled(settled, None) == settled
+
+
+def test_a_stack_on_swarm_stays_one_with_its_address_and_ports() -> None:
+    """Without a launcher named, an instance does not move from several machines to one."""
+    ui, engine = Endpoint("0.0.0.0", 8018), Endpoint("0.0.0.0", 3018)
+    deployed = replace(STACK, launcher="swarm", ui=ui, engine=engine)
+    default = dict.fromkeys(("bind", "port", "core_port"), "default")
+    kept = ports.settled(plan(launcher="auto", origins=default), record(deployed))
+    assert (kept.launcher, kept.bind, kept.port, kept.core_port) == ("swarm", "0.0.0.0", 8018, 3018)
+    moved = ports.settled(plan(launcher="compose", origins=default), record(deployed))
+    assert (moved.launcher, moved.bind) == ("compose", plan().bind)
