@@ -58,7 +58,8 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
     total, available = facts.host.memory_total, facts.host.memory_available
     if plan.launcher != "process" and docker is not None and docker.reachable and not docker.local:
         total, available = docker.memory_total, None
-    yield judge(total, available, STACK if full else ENGINE)
+    further = (plan.replicas - 1) * ENGINE if plan.launcher in ("auto", "compose") else 0
+    yield judge(total, available, (STACK if full else ENGINE) + further)
 
 
 def judge(total: int | None, available: int | None, needed: int) -> Finding:

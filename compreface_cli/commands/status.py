@@ -104,6 +104,11 @@ def _draw(instances: list[Status]) -> Iterator[tuple[str, str]]:
             yield f"{name}: '{busy.command}' is working on it (pid {busy.pid})", ""
         elif instance.health.detail:
             yield f"{name}: {instance.health.detail}", ""
+        for service in instance.health.services:
+            for each in service.replicas:
+                where = f", metrics at {each.address}/metrics" if each.address else ""
+                words = dataclasses.replace(each, name=f"{each.name} {each.number}").words
+                yield f"{name}: {words}{where}", ""
         yield from ((line, "") for line in _tasks(instance))
         if instance.fallbacks:
             yield f"{name}: {instance.fallback_words}", ""

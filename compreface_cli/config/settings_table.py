@@ -150,6 +150,20 @@ def _memory(value: Any) -> str:
     return f"{mebibytes}m"
 
 
+def _cpus(value: Any) -> str:
+    """A number of CPUs; `auto` and `none` as they are."""
+    text = str(value).strip().lower()
+    if text in ("auto", "none"):
+        return text
+    if (
+        isinstance(value, bool)
+        or not re.fullmatch(r"\d{1,3}(\.\d{1,2})?", text)
+        or float(text) < 0.1
+    ):
+        raise BadValue("must be a number of CPUs from 0.1 on, like 2 or 1.5, or auto, or none")
+    return f"{float(text):g}"
+
+
 def _address(value: Any) -> str:
     import ipaddress
 
@@ -506,6 +520,12 @@ _INSTANCE: tuple[Setting, ...] = (
     ),
     Setting("tls_cert", _text, None, "Certificate in PEM for TLS at the UI's port.", flag="--tls"),
     Setting("tls_key", _text, None, "Key of this certificate.", flag="--tls"),
+    Setting(
+        "cpus",
+        _cpus,
+        "auto",
+        "CPUs of each engine's container, like 1.5; auto: an equal share of several; none.",
+    ),
     Setting(
         "api_replicas",
         whole(1, MAX_APIS),

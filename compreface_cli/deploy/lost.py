@@ -24,6 +24,7 @@ def instance(name: str) -> Record | None:
         "project": f"cf-{name}",
         "folder": str(folder),
         "services": list(state.services),
+        "replicas": max(1, state.engines),
         "volume": f"cf-{name}_postgres-data" if full else None,
     }
     nowhere = Endpoint("127.0.0.1", 0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from compreface_cli import __version__
 from compreface_cli.config import paths
-from compreface_cli.deploy import changes, ports, project_folder, running, takeover
+from compreface_cli.deploy import changes, ports, project_folder, running, shares, takeover
 from compreface_cli.deploy.preflight import Preflight
 from compreface_cli.docker.labels import LABEL_BASE, LABEL_RENDER
 from compreface_cli.engine import check, known_answer, venv
@@ -69,7 +69,8 @@ def wanted_as(plan: Plan, old: Record, options: Options) -> Plan | None:
     if old.phase != "running" or (composed and (options.build or options.pull)):
         return None
     same_launcher = plan.launcher in ("auto", known.launcher)
-    wanted = ports.settled(with_launcher(plan, known.launcher) if same_launcher else plan, old)
+    wanted = with_launcher(plan, known.launcher) if same_launcher else plan
+    wanted = shares.settled(ports.settled(wanted, old))
     return wanted if wanted.launcher != "auto" and digest(wanted) == old.digest else None
 
 
@@ -246,9 +247,12 @@ def _of_running(
     changed = _with_images(plan, changed, seen, options)
     from compreface_cli.launchers import compose
 
+    engines = sum(map(len, compose.ComposeLauncher().engines(known)))
     if "api" not in changed and known.data.get("calculator") != compose.remembered(plan):
         changed["api"] = "it caches the coefficients of the old engine"
-    return replace(seen, services=tuple(changed), changes=changed, obstacle=obstacle)
+    return replace(
+        seen, services=tuple(changed), changes=changed, obstacle=obstacle, engines=max(1, engines)
+    )
 
 
 def settled_kind(plan: Plan) -> Kind:

@@ -19,6 +19,7 @@ from compreface_cli.deploy import (
     ports,
     project_folder,
     running,
+    shares,
     unfinished,
 )
 from compreface_cli.errors import ConfigurationError
@@ -104,7 +105,7 @@ def inspect(
     checks.raise_for(findings)
     if settled.launcher == "compose":
         project_folder.refuse_broken(settled)
-    return Preflight(ports.settled(settled, old), choice, seen, tuple(findings))
+    return Preflight(shares.settled(ports.settled(settled, old)), choice, seen, tuple(findings))
 
 
 def _ask(plan: Plan, own: checks.OwnedResources) -> tuple[facts.Facts, checks.Choice]:

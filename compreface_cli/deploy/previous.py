@@ -65,7 +65,7 @@ class Previous:
         limit_s = self._timeout_s or running.TIMEOUT_S[known.launcher]
         launcher.tidy(known, touched)
         if not takeover.obstacle(known, known) and "core" in changes.of(known):
-            takeover.swap(known, answer, self._out, limit_s=limit_s)
+            takeover.swap(known, answer, self._out, limit_s=limit_s, every=False)
         launcher.start(known, self._out.note, limit_s=self._timeout_s)
         running.prove(known, answer, limit_s)
         self._out.note("The previous instance runs again and answers correctly")

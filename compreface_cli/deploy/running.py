@@ -426,6 +426,11 @@ def service_rows(services: Sequence[ServiceState]) -> list[Mapping[str, Any]]:
             "container": service.container,
             "restarts": service.restarts,
             "since": service.since,
+            "replicas": [
+                {"number": each.number, "metrics": each.address and f"{each.address}/metrics"}
+                | {key: getattr(each, key) for key in ("state", "healthy", "detail", "restarts")}
+                for each in service.replicas
+            ],
             **({"tasks": [asdict(task) for task in service.tasks]} if service.tasks else {}),
         }
         for service in services

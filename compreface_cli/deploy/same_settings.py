@@ -81,7 +81,14 @@ def _of_instance(record: Record) -> Iterator[tuple[str, Value]]:
     for key in ("tls_cert", "tls_key"):
         if plan.get(key):
             yield key, _value(plan, key, plan[key])
-    for key in ("max_detect_size", "max_concurrency", "max_wait_s", "memory_limit", "api_replicas"):
+    for key in (
+        "max_detect_size",
+        "max_concurrency",
+        "max_wait_s",
+        "memory_limit",
+        "cpus",
+        "api_replicas",
+    ):
         if _set_by_user(plan, key):
             yield key, _value(plan, key, plan[key])
     if plan.get("allow_several_apis"):

@@ -259,13 +259,17 @@ def start_beside(run: Launch, _: Sequence[str]) -> None:
     """
     from compreface_cli.launchers.compose import ComposeLauncher
 
-    if run.new_images and "core" not in changes.of(run.new):
+    if run.new_images and "core" not in changes.of(run.new):  # nor are the others replaced
         run.out.note("The engine is the same as the running one, which stays")
         run.same_engine = True
         return
     run.out.note("The new engine starts beside the running one")
     with run.out.waiting("Starting the new engine"):
-        run.successor = run.beside.enter_context(ComposeLauncher().beside(run.new))
+        launcher = ComposeLauncher()
+        right, others = launcher.engines(run.new)
+        # Several are replaced one after the other.
+        supersedes = [*others, *right][:1] if takeover.replicas(run.new) > 1 else None
+        run.successor = run.beside.enter_context(launcher.beside(run.new, supersedes))
 
 
 def try_engine(run: Launch, _: Sequence[str]) -> None:
@@ -279,8 +283,53 @@ def try_engine(run: Launch, _: Sequence[str]) -> None:
 def take_over(run: Launch, _: Sequence[str]) -> None:
     """Give the new engine the old one's name; the undo replaces it by an old engine again."""
     if run.successor is not None:
-        takeover.take_over(run.successor, run.new, run.out, taking_over=run.previous.gives_way)
+        takeover.take_over(
+            run.successor,
+            run.new,
+            run.out,
+            taking_over=run.previous.gives_way,
+            ending=run.record.touches,
+        )
         run.beside.close()  # it is the instance's engine by now
+
+
+def replace_engines(run: Launch, engines: Sequence[str]) -> None:
+    """Replace so many further engines of the old ones, one after the other."""
+    if not run.same_engine:
+        _add(run, len(engines), replacing=True)
+
+
+def add_engines(run: Launch, engines: Sequence[str]) -> None:
+    """Add so many engines to those that run; the undo ends them."""
+    _add(run, len(engines), replacing=False)
+
+
+def _add(run: Launch, count: int, *, replacing: bool) -> None:
+    from compreface_cli.launchers.compose import ComposeLauncher
+
+    for _ in range(count):
+        right, others = ComposeLauncher().engines(run.new)
+        run.out.note(f"Engine {len(right) + 1} of {takeover.replicas(run.new)} starts")
+        takeover.add(
+            run.new,
+            run.answer,
+            run.out,
+            limit_s=run.limit_s,
+            supersedes=others[:1] if replacing else (),
+            taking_over=run.previous.gives_way,
+            ending=run.record.touches,
+        )
+
+
+def end_engines(run: Launch, engines: Sequence[str]) -> None:
+    """End so many engines, what is not of the new instance first; the undo starts others."""
+    from compreface_cli.launchers.compose import ComposeLauncher
+
+    right, others = ComposeLauncher().engines(run.new)
+    ending = [*others, *reversed(right)][: len(engines)]
+    run.previous.gives_way()
+    run.record.touches(ending)
+    takeover.end(ending, run.out)
 
 
 def _try_alone(run: Launch) -> None:
@@ -369,6 +418,9 @@ LAUNCHING: Mapping[Verb, Callable[[Launch, Sequence[str]], None]] = {
     "replace": replace,
     "start beside": start_beside,
     "take over": take_over,
+    "replace engine": replace_engines,
+    "add engine": add_engines,
+    "end engine": end_engines,
     "make anew": make_anew,
     "roll out": roll_out,
     "reconcile": reconcile,

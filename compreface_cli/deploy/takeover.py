@@ -1,12 +1,13 @@
-"""Replaces the engine of a running stack: checks the new one beside it, then gives it the name."""
+"""Replaces and adds engines of a running stack: each is checked beside, then gets the name."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from compreface_cli.cleanup import deferred
 from compreface_cli.deploy import running
 from compreface_cli.engine import known_answer
 from compreface_cli.engine.client import is_up
@@ -59,27 +60,78 @@ def take_over(
     out: Output,
     *,
     taking_over: Callable[[], None] = lambda: None,
+    ending: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> None:
-    """Give the checked engine the old one's name and end the old one.
+    """Give the checked engine the name and end the engines that it supersedes.
 
-    `taking_over` is called before. Raises UnhealthyError, with nothing changed, when the new one
-    cannot be reached under the name.
+    `taking_over` is called before, `ending` before these end, with their ids. Raises
+    UnhealthyError, with nothing changed, when the new one cannot be reached under the name.
     """
     key = after.engine.key
     with out.waiting("The new engine takes over"), _explained(successor, after, out):
         taking_over()
-        successor.take_over(lambda at: is_up(at.url, key=key), key, out.note)
+        successor.take_over(lambda at: is_up(at.url, key=key), key, out.note, ending)
+
+
+def add(
+    after: Deployment,
+    answer: known_answer.KnownAnswer,
+    out: Output,
+    *,
+    limit_s: float,
+    supersedes: Sequence[str] = (),
+    taking_over: Callable[[], None] = lambda: None,
+    ending: Callable[[Sequence[str]], None] = lambda _: None,
+) -> None:
+    """Start a further engine of `after` beside those that run, check it and give it the name.
+
+    Then the engines `supersedes` end, after their last requests.
+    """
+    from compreface_cli.launchers.compose import ComposeLauncher
+
+    with ComposeLauncher().beside(after, supersedes) as successor:
+        prove(successor, after, answer, out, limit_s=limit_s)
+        take_over(successor, after, out, taking_over=taking_over, ending=ending)
 
 
 def swap(
-    after: Deployment, answer: known_answer.KnownAnswer, out: Output, *, limit_s: float
+    after: Deployment,
+    answer: known_answer.KnownAnswer,
+    out: Output,
+    *,
+    limit_s: float,
+    every: bool = True,
 ) -> None:
-    """Replace the running engine by that of `after`, from its start to the old one's end."""
+    """Replace the running engines by those of `after`, one after the other.
+
+    `every`: also those that are of `after` already.
+    """
     from compreface_cli.launchers.compose import ComposeLauncher
 
-    with ComposeLauncher().beside(after) as successor:
-        prove(successor, after, answer, out, limit_s=limit_s)
-        take_over(successor, after, out)
+    launcher, count = ComposeLauncher(), replicas(after)
+    right, old = launcher.engines(after)
+    if every:
+        right, old = [], [*old, *right]
+    for _ in range(count - len(right)):
+        ends = old[:1] if count > 1 else old
+        add(after, answer, out, limit_s=limit_s, supersedes=ends)
+        old = old[len(ends) :]
+    end([*old, *right[count:]], out)
+
+
+def end(engines: Sequence[str], out: Output) -> None:
+    """End these engines, one after the other; each finishes its requests first."""
+    from compreface_cli.launchers import swap as engine_swap
+
+    for engine in engines:
+        out.note("  an engine finishes its requests, then ends")
+        with deferred():
+            engine_swap.end(engine)
+
+
+def replicas(deployment: Deployment) -> int:
+    """The number of engines that the deployment has."""
+    return int(deployment.data.get("replicas") or 1)
 
 
 @contextmanager

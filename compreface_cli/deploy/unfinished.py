@@ -250,7 +250,8 @@ def _bring_back(before: Record, record: Record, out: Output) -> CfError | None:
         if replacing is not None and _another_engine(known):
             out.note("The previous engine starts beside the new one")
             answer = known_answer.KnownAnswer.from_dict(before.answer)
-            takeover.swap(known, answer, out, limit_s=running.TIMEOUT_S[known.launcher])
+            limit_s = running.TIMEOUT_S[known.launcher]
+            takeover.swap(known, answer, out, limit_s=limit_s, every=False)
         launcher.start(known, out.note, replacing=replacing)
     except (UnhealthyError, DataRefusedError) as error:
         return error

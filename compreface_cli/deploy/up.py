@@ -136,6 +136,7 @@ def _asks_for_docker(plan: Plan) -> str:
     values = [("image", plan.image)]
     values += [("services", "full"), ("core_port", str(plan.core_port))] if full else []
     values += [("tls_cert", plan.tls_cert)] if full else []
+    values += [("replicas", str(plan.replicas))] if full and plan.replicas > 1 else []
     values += [("postgres_host", plan.stack["postgres_host"])] if full else []
     return " and ".join(
         f"{key} is {value} ({plan.origins[key]})"

@@ -66,6 +66,9 @@ class ServiceState:
     since: str | None = None  # ISO 8601, UTC
     exit_code: int = 0  # of its last end, by a signal 128 and more
     out_of_memory: bool = False  # the kernel killed it at its memory limit
+    number: int = 1  # of several with this name
+    address: str = ""  # URL at which this one alone answers on this machine; "" without
+    replicas: tuple[ServiceState, ...] = ()  # each of several; the other fields: of the worst
     tasks: tuple[TaskState, ...] = ()  # on Swarm
 
     @property

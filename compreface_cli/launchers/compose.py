@@ -19,7 +19,7 @@ from compreface_cli.docker import belongings, cli, client, containers, image
 from compreface_cli.docker.labels import LABEL_TRIAL, PROJECT
 from compreface_cli.engine.known_answer import ENDED
 from compreface_cli.errors import CfError, UnhealthyError
-from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState
+from compreface_cli.instance.state import Deployment, Endpoint, Kind, ServiceState, State
 from compreface_cli.launchers import compose_project, database, database_elsewhere, swap
 from compreface_cli.launchers.launcher import STOP_TIMEOUT_S, LaunchInputs
 from compreface_cli.plan.plan import Plan
@@ -60,6 +60,7 @@ class ComposeLauncher:
                 "image": inputs.image,
                 "tag": plan.image,
                 "services": sorted(services),
+                "replicas": plan.replicas,
                 "volume": plan.volume if plan.owns_database else None,
                 "existing_data": plan.data is not None,
                 "database": _database(plan),
@@ -117,11 +118,28 @@ class ComposeLauncher:
             return swap.obstacle(compose_project.document(words), CORE)
 
     @contextmanager
-    def beside(self, deployment: Deployment) -> Iterator[swap.Successor]:
-        """Run the engine of `deployment` next to the running one; see `swap.beside`."""
+    def beside(
+        self, deployment: Deployment, supersedes: Sequence[str] | None = None
+    ) -> Iterator[swap.Successor]:
+        """Run an engine of `deployment` next to those that run; see `swap.beside`."""
         _pin_tag(deployment)
-        with swap.beside(_of_swap(deployment)) as successor:
+        with swap.beside(_of_swap(deployment), supersedes) as successor:
             yield successor
+
+    def engines(self, deployment: Deployment) -> tuple[list[str], list[str]]:
+        """Ids of the project's engines, the oldest first: those of this deployment, and others.
+
+        An engine that does not run is one of the others.
+        """
+        project = _of_swap(deployment)
+        wanted = compose_project.hashes(_words(deployment)).get(CORE, "")
+        right: list[str] = []
+        others: list[str] = []
+        for item in project.engines():
+            same = item.config_hash == wanted and item.state == "running"
+            same = same and deployment.data.get("image") in (None, item.image)
+            (right if same else others).append(item.id)
+        return right, others
 
     def changes(
         self, deployment: Deployment, *, rendered: str | None = None, beside: bool = True
@@ -192,9 +210,11 @@ class ComposeLauncher:
         if ending:
             # Each has its own stop timeout; this also waits for a stop that is under way.
             cli.run("stop", *ending, doing="finish the stop of the services", timeout_s=None)
+        for engine in (item.id for item in present if item.id in touched):
+            swap.end(engine)
         engines = _of_swap(deployment)
-        if len(engines.engines()) > 1:
-            swap.leave_one(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
+        if len(engines.engines()) > engines.count:
+            swap.leave(engines, compose_project.hashes(_words(deployment)).get(CORE, ""))
 
     def resume(self, deployment: Deployment, report: Report) -> None:
         present = containers.of_project(_project(deployment), str(_folder(deployment)))
@@ -235,7 +255,11 @@ class ComposeLauncher:
         several: dict[str, list[containers.Container]] = {}
         for item in containers.of_project(_project(deployment), str(_folder(deployment))):
             several.setdefault(item.service, []).append(item)
-        states = {service: _of_several(items) for service, items in several.items()}
+        numbers = {CORE: _replicas(deployment)}
+        states = {
+            service: _of_several(items, numbers.get(service, 1))
+            for service, items in several.items()
+        }
         wanted: Sequence[str] = deployment.data.get("services") or [CORE]
         names = sorted({*wanted, *states}, key=lambda name: (name != CORE, name))
         return tuple(
@@ -288,14 +312,41 @@ class ComposeLauncher:
         return kept
 
 
-def _of_several(items: Sequence[containers.Container]) -> ServiceState:
-    """The state of a service: of its oldest running container; `detail` names it if several."""
-    main = min(items, key=lambda item: (item.state != "running", item.number))
-    state = containers.service_state(main)
-    if len(items) == 1:
-        return state
-    more = f"{state.name} has {len(items)} containers instead of one"
-    return replace(state, detail=", ".join(filter(None, (state.detail, more))))
+def _of_several(items: Sequence[containers.Container], wanted: int) -> ServiceState:
+    """The state of a service of which `wanted` containers should run.
+
+    Of one: that of its oldest running container. Of several: that of the worst, with each of them.
+    """
+    ordered = sorted(items, key=lambda item: item.number)
+    if wanted == 1:
+        main = min(ordered, key=lambda item: (item.state != "running", item.number))
+        state = containers.service_state(main)
+        if len(items) == 1:
+            return state
+        more = f"{state.name} has {len(items)} containers instead of one"
+        return replace(state, detail=", ".join(filter(None, (state.detail, more))))
+    replicas = tuple(_replica(item) for item in ordered)
+    worst = min(replicas, key=lambda each: (each.state == "running", each.healthy is not False))
+    if worst.state != "running" or worst.healthy is False:
+        detail = f"{worst.name} {worst.number}" + (f": {worst.detail}" if worst.detail else "")
+        return replace(worst, detail=detail, replicas=replicas)
+    if len(replicas) == wanted:
+        return replace(worst, replicas=replicas)
+    detail = f"{len(replicas)} of {wanted} run"
+    state_now: State = "missing" if len(replicas) < wanted else "running"
+    return replace(worst, state=state_now, detail=detail, replicas=replicas)
+
+
+def _replica(container: containers.Container) -> ServiceState:
+    """The state of one container of several, with its number and its own address."""
+    published = container.published(ENGINE_PORT)
+    address = Endpoint("127.0.0.1", published.port).url if published else ""
+    state = containers.service_state(container)
+    return replace(state, number=container.number, address=address)
+
+
+def _replicas(deployment: Deployment) -> int:
+    return int(deployment.data.get("replicas") or 1)
 
 
 def remembered(plan: Plan) -> list[str]:
@@ -335,7 +386,8 @@ def _words(deployment: Deployment) -> list[str]:
 
 
 def _of_swap(deployment: Deployment) -> swap.Project:
-    return swap.Project(_words(deployment), _project(deployment), CORE, ENGINE_PORT)
+    count = _replicas(deployment)
+    return swap.Project(_words(deployment), _project(deployment), CORE, ENGINE_PORT, count)
 
 
 def _up(
@@ -373,7 +425,7 @@ def _engine_alone(deployment: Deployment, project: str) -> dict[str, Any]:
     """A project with the engine alone, on any loopback port, without restarts."""
     document = compose_project.document(_words(deployment))
     core = dict(document["services"][CORE])
-    for key in ("build", "depends_on", "container_name", "networks"):
+    for key in ("build", "depends_on", "container_name", "networks", "scale"):
         core.pop(key, None)
     core["restart"] = "no"
     core["ports"] = [{"target": ENGINE_PORT, "host_ip": "127.0.0.1", "protocol": "tcp"}]

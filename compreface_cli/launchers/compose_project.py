@@ -91,17 +91,19 @@ def changes(
     A change of the service `unnoticed` does not affect those that depend on it.
     """
     services = document(words)["services"]
-    there = {item.service: item for item in containers.of_project(project, str(folder))}
+    there: dict[str, list[containers.Container]] = {}
+    for item in containers.of_project(project, str(folder)):
+        there.setdefault(item.service, []).append(item)
     causes = {}
     for service, sha in hashes(words).items():
-        container = there.get(service)
-        if container is None:
+        present = there.get(service, [])
+        if not present:
             causes[service] = "its container does not exist"
-        elif container.config_hash != sha:
+        elif any(each.config_hash != sha for each in present):
             causes[service] = "its settings have changed"
-        elif container.image != image.id_of(services[service]["image"]):
+        elif {each.image for each in present} != {image.id_of(services[service]["image"])}:
             causes[service] = "its image has changed"
-        elif container.state != "running":
+        elif any(each.state != "running" for each in present):
             causes[service] = "it is not running"
     for service, settings in services.items():
         needed = [name for name in settings.get("depends_on") or () if name in causes]

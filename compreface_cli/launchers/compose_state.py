@@ -24,6 +24,7 @@ class ProjectState:
     image: str  # of the engine: its id
     engine: Endpoint | None
     ui: Endpoint | None
+    engines: int  # how many
     created: str  # of the oldest container, ISO 8601
 
 
@@ -44,6 +45,7 @@ def project_state(project: str, folder: Path) -> ProjectState | None:
         # In the full stack the UI's container publishes the engine's port.
         engine=_published(ui or core, _ENGINE_PORT),
         ui=_published(ui, _UI_PORT) or _with_tls(_published(ui, _UI_TLS_PORT), folder),
+        engines=len(named),
         created=min(item.created for item in present)[:19] + "+00:00",
     )
 

@@ -1,4 +1,4 @@
-"""Replaces a running engine without downtime: both have its name until the old one has drained.
+"""Replaces, adds and ends engines of a running stack without downtime: all have the same name.
 
 Measured with CompreFace's own api and nginx (docs/decisions/engine-swap.md): Docker's resolver
 returns all addresses of a name, and a client that one refuses tries the other.
@@ -29,15 +29,17 @@ _ADDRESSES = ("ipv4_address", "ipv6_address", "mac_address")
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A Compose project for a swap: its command, its name, and the service of its engine.
+    """A Compose project for a swap: its command, its name, and the service of its engines.
 
-    `compose` is `compose --project-name=... --file=...`; `port`: the engine's in its container.
+    `compose` is `compose --project-name=... --file=...`; `port`: the engine's in its container;
+    `count`: the number of engines that there should be.
     """
 
     compose: Sequence[str]
     name: str
     service: str
     port: int
+    count: int = 1
 
     def engines(self) -> list[containers.Container]:
         """The engine's containers, the oldest first."""
@@ -66,14 +68,17 @@ def obstacle(document: Mapping[str, Any], service: str) -> str:
 
 
 class Successor:
-    """A second container of the engine, which only `cf` can reach until it takes over."""
+    """A further container of the engine, which only `cf` can reach until it takes over.
+
+    `supersedes`: ids of the engines that end once it has the name.
+    """
 
     def __init__(
-        self, project: Project, container: containers.Container, old: Sequence[str]
+        self, project: Project, container: containers.Container, supersedes: Sequence[str]
     ) -> None:
         self._project = project
         self._id = container.id
-        self._old = tuple(old)
+        self.supersedes = tuple(supersedes)
         self._networks = container.networks
 
     def endpoint(self, key: str) -> Endpoint:
@@ -98,11 +103,18 @@ class Successor:
         container = self._now()
         return containers.last_lines(container, _LOG_LINES) if container else []
 
-    def take_over(self, reachable: Callable[[Endpoint], bool], key: str, report: Report) -> None:
-        """Give it the engine's name, then stop the old engine, which finishes its requests first.
+    def take_over(
+        self,
+        reachable: Callable[[Endpoint], bool],
+        key: str,
+        report: Report,
+        ending: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
+        """Give it the engine's name, then stop what it supersedes, after its last requests.
 
-        Raises UnhealthyError, with the old one unchanged, if it cannot be reached under its name.
-        Signals are deferred until the end, since half a change could leave no engine.
+        Raises UnhealthyError, with the others unchanged, if it cannot be reached under its name.
+        `ending` is called once it is reached, with the ids of those that then end. Signals are
+        deferred until the end, since half a change could leave no engine.
         """
         with deferred():
             for network, aliases in self._networks.items():
@@ -117,20 +129,23 @@ class Successor:
                         topic=LATE,
                     )
                 time.sleep(0.1)
-            time.sleep(_KNOWN_AFTER_S)
-            for old in self._old:
+            if self.supersedes:
+                time.sleep(_KNOWN_AFTER_S)
+            ending(self.supersedes)
+            for old in self.supersedes:
                 report("  the old engine finishes its requests, then ends")
-                _end(old)
+                end(old)
 
     def _now(self) -> containers.Container | None:
         return next(iter(containers.inspect(self._id)), None)
 
 
 @contextmanager
-def beside(project: Project) -> Iterator[Successor]:
-    """Start the successor without a name in the project's networks.
+def beside(project: Project, supersedes: Sequence[str] | None = None) -> Iterator[Successor]:
+    """Start a further engine without a name in the project's networks.
 
-    It is removed if the block fails, unless the old engine has ended by then.
+    `supersedes`: ids of the engines that end when it takes over; None: all. It is removed if the
+    block fails, unless the engines before it have all ended by then.
     """
     old = [item.id for item in project.engines()]
     try:
@@ -156,7 +171,7 @@ def beside(project: Project) -> Iterator[Successor]:
             _leave(network, made[0].id)
             _join(network, made[0].id, ())
         cli.run("start", made[0].id, doing="start the new engine")
-        yield Successor(project, made[0], old)
+        yield Successor(project, made[0], old if supersedes is None else supersedes)
     except BaseException:
         with deferred():
             left = project.engines()
@@ -167,19 +182,23 @@ def beside(project: Project) -> Iterator[Successor]:
         raise
 
 
-def leave_one(project: Project, wanted: str) -> None:
-    """Keep one of several engines that an interrupted run left, and end the others.
+def leave(project: Project, wanted: str) -> None:
+    """Keep as many engines as there should be of those that an interrupted run left.
 
-    The newest is kept if it has the engine's name, since the others are then being stopped, even
-    if they still answer; otherwise one with the configuration hash `wanted`.
+    Of a single one, the newest is kept if it has the engine's name, since the others are then being
+    stopped, even if they still answer; otherwise one with the configuration hash `wanted`. Of
+    several those are kept that serve, and of these the newest, since a run ends the oldest first.
     """
     engines = project.engines()
     newest = engines[-1]
-    taken_over = newest.state == "running" and any(newest.networks.values())
-    kept = newest if taken_over else max(engines, key=lambda item: _rank(item, wanted))
+    if project.count == 1 and newest.state == "running" and any(newest.networks.values()):
+        kept = [newest]
+    else:
+        rank = _rank if project.count == 1 else _rank_of_several
+        kept = sorted(engines, key=lambda item: rank(item, wanted))[-project.count :]
     for container in engines:
-        if container.id != kept.id:
-            _end(container.id)
+        if container.id not in {item.id for item in kept}:
+            end(container.id)
 
 
 def _rank(container: containers.Container, wanted: str) -> tuple[bool, bool, bool, int]:
@@ -188,7 +207,13 @@ def _rank(container: containers.Container, wanted: str) -> tuple[bool, bool, boo
     return container.config_hash == wanted, runs, named, -container.number
 
 
-def _end(container: str) -> None:
+def _rank_of_several(container: containers.Container, wanted: str) -> tuple[bool, bool, bool, int]:
+    runs = container.state == "running"
+    serves = runs and any(container.networks.values())
+    return serves, container.config_hash == wanted, runs, container.number
+
+
+def end(container: str) -> None:
     """Stop a container, with its own stop timeout, and remove it."""
     cli.run("stop", container, doing="end the old engine", timeout_s=_ENDED_WITHIN_S, check=False)
     cli.run("rm", "--force", container, doing="remove the old engine", check=False)

@@ -28,6 +28,9 @@ Verb = Literal[
     "replace",
     "start beside",
     "take over",
+    "replace engine",
+    "add engine",
+    "end engine",
     "make anew",
     "push image",
     "roll out",
@@ -81,6 +84,7 @@ class Observed:
     # services that run, and of these: which are made anew, and why
     services: tuple[str, ...] = ("core",)
     changes: Mapping[str, str] = field(default_factory=dict)
+    engines: int = 1  # that run under the one name
     # why the new engine cannot take over from the running one beside it; empty: it can
     obstacle: str = "it is not a stack with the UI"
     start_s: Mapping[str, float] = field(default_factory=dict)  # service -> seconds, where known
@@ -116,7 +120,7 @@ def operations(wanted: Plan, observed: Observed, options: Options) -> tuple[Oper
         cause = f"the new engine has answered and cannot take over beside it: {observed.obstacle}"
         steps.append(Operation("replace", wanted.instance, cause))
     else:
-        steps += _beside(wanted, observed.changes)
+        steps += _beside(wanted, observed.changes, observed.engines)
     steps.append(Operation("check", "a known face", "ready means that the answer is right"))
     return tuple(steps)
 
@@ -243,13 +247,24 @@ def _rolled_out(wanted: Plan, changes: Mapping[str, str]) -> Iterator[Operation]
         yield Operation("roll out", wanted.instance, "Swarm starts again what is missing")
 
 
-def _beside(wanted: Plan, changes: Mapping[str, str]) -> Iterator[Operation]:
+def _beside(wanted: Plan, changes: Mapping[str, str], engines: int) -> Iterator[Operation]:
     if "core" in changes:
         cause = f"{changes['core']}; the running one goes on"
         yield Operation("start beside", "the new engine", cause)
         yield Operation("try", "a known face", "only a right engine may take over")
         cause = "both have its name until the old one has answered what it has"
         yield Operation("take over", "the new engine", cause)
+        for number in range(2, min(engines, wanted.replicas) + 1):
+            yield Operation("replace engine", f"engine {number}", changes["core"])
+    for number in range(engines + 1, wanted.replicas + 1):
+        cause = f"{wanted.replicas} share the requests; it joins them once it knows a face"
+        yield Operation("add engine", f"engine {number}", cause)
+    # A single new engine ends all others when it takes over.
+    if "core" not in changes or wanted.replicas > 1:
+        for number in range(engines, wanted.replicas, -1):
+            of = "one is" if wanted.replicas == 1 else f"{wanted.replicas} are"
+            cause = f"{of} enough; it finishes its requests first"
+            yield Operation("end engine", f"engine {number}", cause)
     others = {service: cause for service, cause in changes.items() if service != "core"}
     for service, cause in others.items():
         yield Operation("make anew", service, cause)

@@ -50,6 +50,7 @@ KEYS_WAY_OUT = (
     "Start the engine alone (--services core), or leave the keys out: beside the full stack the "
     "engine is on loopback only."
 )
+REPLICAS_WAY_OUT = "Start the full stack (--services full), or one engine (--replicas 1)."
 TLS_WAY_OUT = "Start the full stack with --tls CERT KEY, or leave both settings out."
 
 
@@ -87,6 +88,7 @@ class Plan:
     push_to: str = ""  # "REGISTRY/FOLDER" that the nodes of a cluster pull the image from
     publish: Publish = "auto"  # how Swarm publishes ports; "auto": as the kernel allows
     replicas: int = 1  # engines under the one name, which share the requests
+    cpus: str = "auto"  # of each engine; "auto": an equal share of several, "none": no limit
     api_replicas: int = 1  # api processes of the full stack; `checks.apis` refuses more than one
     allow_several_apis: bool = False  # the user insists
     # absolute paths of a certificate and its key for the UI's port; "": no TLS
@@ -138,6 +140,16 @@ class Plan:
             "api_keys cannot be combined with the full stack: CompreFace's api service sends no "
             "key to the engine"
         )
+
+    def replicas_fault(self) -> str:
+        """Why several engines cannot be had as they are asked for; empty when they can."""
+        if self.replicas == 1:
+            return ""
+        if self.launcher == "process":
+            return "a local process is one engine, which uses all cores"
+        if self.launcher in ("auto", "compose") and self.services == "core":
+            return "engines alone share no port: nginx, which is in front of them, is in the stack"
+        return ""
 
     def tls_fault(self) -> str:
         """Why TLS cannot be had as it is asked for; empty when it can, or is not asked for."""
@@ -337,6 +349,7 @@ def resolve(
         image=pick("image") or "",
         push_to=pick("push_to") or "",
         replicas=pick("replicas", spec.replicas),
+        cpus=pick("cpus"),
         api_replicas=pick("api_replicas"),
         allow_several_apis=pick("allow_several_apis") == "true",
         tls_cert=pick("tls_cert") or "",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,73 +13,15 @@ import pytest
 
 from tests.cli.test_render import project
 from tests.e2e.conftest import misbehaving
-from tests.e2e.load import Load, load
+from tests.e2e.load import load
 from tests.e2e.machine import (
-    PORTRAITS,
     Cf,
     Docker,
     free_port,
     get,
-    post_photograph,
-    sign_up,
     wait_until,
 )
-
-GRACE = PORTRAITS / "grace_hopper.jpg"
-ROUTES = ("/admin/status", "/api/v1/consistence/status", "/core/status")
-
-
-@dataclass
-class Stack:
-    """A running instance of the embedded build with every service, and a face that it knows."""
-
-    docker: Docker
-    cf: Cf
-    instance: str
-    ui: str
-    engine: str
-    up: tuple[str, ...]
-    key: str = ""
-
-    def containers(self) -> dict[str, str]:
-        """Service -> id and start of its container."""
-        label = f"--filter=label=com.docker.compose.project=cf-{self.instance}"
-        found = {}
-        for name in self.docker("ps", "--all", label, "--format={{.Names}}").split():
-            row = self.docker.inspect(name)
-            service = row["Config"]["Labels"]["com.docker.compose.service"]
-            assert service not in found, f"two containers of {service}"
-            found[service] = f"{row['Id']} {row['State']['StartedAt']}"
-        return found
-
-    def name_of(self, service: str) -> str:
-        label = f"--filter=label=com.docker.compose.project=cf-{self.instance}"
-        also = f"--filter=label=com.docker.compose.service=compreface-{service}"
-        return self.docker("ps", "--all", label, also, "--format={{.Names}}")
-
-    def recognising(self, connections: int) -> Load:
-        """People who ask through the UI's port and the api."""
-        return Load(
-            f"{self.ui}/api/v1/recognition/recognize",
-            GRACE,
-            connections=connections,
-            header={"x-api-key": self.key},
-        )
-
-    def scanning(self, connections: int) -> Load:
-        """Programs that ask the engine at its own port."""
-        return Load(f"{self.engine}/find_faces", GRACE, connections=connections)
-
-    def answers(self) -> bool:
-        try:
-            return all(get(self.ui + route)[1].get("status") == "OK" for route in ROUTES)
-        except (OSError, ValueError):
-            return False
-
-    def knows_grace(self) -> None:
-        found = post_photograph(f"{self.ui}/api/v1/recognition/recognize", GRACE, key=self.key)
-        assert found[0] == 200, found
-        assert found[1]["result"][0]["subjects"][0]["subject"] == "Grace"
+from tests.e2e.running_stack import GRACE, ROUTES, Stack, running_stack
 
 
 @pytest.fixture(scope="module")
@@ -93,20 +33,8 @@ def started(
 ) -> Iterator[Stack]:
     cf = Cf(tmp_path_factory.mktemp("swap"))
     cf.environment |= stack
-    instance, ui, engine = f"e2e-{uuid.uuid4().hex[:8]}", free_port(), free_port()
-    ports = ("--port", str(ui), "--core-port", str(engine))
-    up = ("up", "embedded", "--launcher", "compose", "--instance", instance, *ports)
-    try:
-        cf.ok(*up)
-        one = Stack(
-            docker, cf, instance, f"http://127.0.0.1:{ui}", f"http://127.0.0.1:{engine}", up
-        )
-        one.key = sign_up(one.ui)["RECOGNITION"]
-        added = f"{one.ui}/api/v1/recognition/faces?subject=Grace"
-        assert post_photograph(added, GRACE, key=one.key)[0] == 201
-        yield one
-    finally:
-        docker.sweep(f"cf-{instance}")
+    with running_stack(docker, cf) as standing:
+        yield standing
 
 
 @pytest.fixture

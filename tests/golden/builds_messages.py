@@ -299,6 +299,7 @@ CASES: Final[Mapping[str, Case]] = {
     "settings: flag": _settings(enable_email_server="maybe"),
     "settings: size": _settings(max_file_size="5"),
     "settings: memory": _settings(memory_limit="5"),
+    "settings: cpus": _settings(cpus="0.05"),
     "settings: rate": _settings(rate_limit="fast"),
     "settings: limits of a rate": _settings(rate_limit="0"),
     "settings: name of an instance": _settings(instance="My_One"),

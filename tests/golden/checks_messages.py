@@ -233,6 +233,9 @@ CASES: Final[Mapping[str, Case]] = {
     "bind: the engine without keys": _up(
         "bind", bind="0.0.0.0", origins={"bind": "flag --bind"}, **PROCESS
     ),
+    "replicas: the engines alone": _up("replicas", replicas=2, services="core"),
+    "replicas: a local process": _up("replicas", replicas=2, launcher="process"),
+    "replicas: more than cores": _up("replicas", replicas=64),
     "apis: several": _up("apis", api_replicas=2),
     "apis: several, insisted": _up("apis", api_replicas=2, allow_several_apis=True),
     # Names

@@ -20,7 +20,7 @@ from compreface_cli.docker.labels import (
 )
 from compreface_cli.errors import CfError, ConfigurationError
 from compreface_cli.plan import jdbc
-from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
+from compreface_cli.plan.plan import KEYS_WAY_OUT, REPLICAS_WAY_OUT, Plan
 from compreface_cli.project import monitoring
 from compreface_cli.project.rendered import FileRef, RenderedProject
 from compreface_cli.project.targets import engine_image
@@ -59,6 +59,8 @@ def render(
             )
     if fault := plan.keys_fault():
         raise ConfigurationError(fault, hint=KEYS_WAY_OUT)
+    if fault := plan.replicas_fault():
+        raise ConfigurationError(f"replicas: {plan.replicas}: {fault}", hint=REPLICAS_WAY_OUT)
     files = engine_image.files(plan, models, with_models=with_models, revision=revision)
     templates, context = jinja(), context_of(plan)
     templates.globals["probe"] = probe
@@ -154,6 +156,8 @@ def context_of(plan: Plan) -> dict[str, Any]:
         "plugins": plan.plugins,
         "gpu_index": plan.gpu_index,
         "stack": plan.stack,
+        "replicas": plan.replicas,
+        "cpus": "" if plan.cpus in ("auto", "none") else plan.cpus,
         "api_replicas": plan.api_replicas,
         "services": [f"partials/{name}.yaml.j2" for name in parts],
         "volumes": ["partials/volumes.yaml.j2"] if plan.owns_database else [],
