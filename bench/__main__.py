@@ -22,6 +22,7 @@ from bench import (
     memory,
     mobilenet,
     mtcnn,
+    scaling,
     servers,
     startup,
 )
@@ -54,11 +55,14 @@ CHAPTERS: Mapping[str, Callable[[argparse.Namespace], list[Chapter]]] = {
     "memory": lambda options: [memory.measure(options.shared, requests=options.long)],
 }
 
+# Those that need neither.
+RECORDED: Mapping[str, Callable[[], Chapter]] = {"scaling": scaling.chapter}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the chapters; returns 0 where all goals are reached, else 1."""
     options = _parser().parse_args(arguments)
-    wanted = options.what or ["startup", *CHAPTERS]
+    wanted = options.what or ["startup", *RECORDED, *CHAPTERS]
     result: dict[str, Any] = {"schema_version": 1, "machine": _machine()}
     if not options.json:
         _print_machine(result["machine"])
@@ -68,23 +72,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reached = all(row["ok"] for row in result["startup"])
         if not options.json:
             _print_startup(result["startup"])
+    for name in (name for name in RECORDED if name in wanted):
+        reached = _keep(RECORDED[name](), name, result, options) and reached
     for name in (name for name in CHAPTERS if name in wanted):
         if options.shared is None or not (options.shared / servers.PHOTO).is_file():
             print(f"{name}: skipped, {_lacking(options.shared)}", file=sys.stderr)
             continue
         for chapter in CHAPTERS[name](options):
-            result.setdefault(name, []).append(chapter.as_json())
-            reached = reached and all(row.ok is not False for row in chapter.rows)
-            if not options.json:
-                print("\n" + chapter.text(), flush=True)
+            reached = _keep(chapter, name, result, options) and reached
     if options.json:
         print(json.dumps(result, indent=2))
     return 0 if reached else 1
 
 
+def _keep(chapter: Chapter, name: str, result: dict[str, Any], options: argparse.Namespace) -> bool:
+    """Add the chapter to the result and print it; whether its goals are reached."""
+    result.setdefault(name, []).append(chapter.as_json())
+    if not options.json:
+        print("\n" + chapter.text(), flush=True)
+    return all(row.ok is not False for row in chapter.rows)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=("startup", *CHAPTERS, []), default=[])
+    parser.add_argument(
+        "what", nargs="*", choices=("startup", *RECORDED, *CHAPTERS, []), default=[]
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=startup.ROUNDS, help="of the start-up")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="to each server")
