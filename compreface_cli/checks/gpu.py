@@ -149,10 +149,12 @@ def check(plan: Plan, facts: Facts, own: OwnedResources) -> Iterator[Finding]:
             topic=NOT_ASKED,
         )
         return
-    trouble = driver_trouble(facts.gpu, plan.gpu_index)
+    troubles = (driver_trouble(facts.gpu, index) for index in plan.gpus)
+    trouble = next(filter(None, troubles), None)
     if trouble is None:
-        card = next(gpu for gpu in facts.gpu.gpus if gpu.index == plan.gpu_index)
-        yield card_finding(facts.gpu, card, plan.wheels)
+        cards = {gpu.index: gpu for gpu in facts.gpu.gpus}
+        for index in plan.gpus:
+            yield card_finding(facts.gpu, cards[index], plan.wheels)
     else:
         yield trouble
     if in_docker and docker is not None:

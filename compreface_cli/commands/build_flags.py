@@ -14,8 +14,8 @@ from compreface_cli.runtimes import RUNTIMES, joined
 _OPTIONS: Mapping[str, Any] = {
     "gpu": Annotated[bool | None, typer.Option("--gpu", help="Build for an NVIDIA GPU.")],
     "gpu_index": Annotated[
-        int | None,
-        typer.Option("--gpu-index", min=0, max=63, help="Index of the GPU; implies --gpu."),
+        str | None,
+        typer.Option("--gpu-index", help="Index of the GPU, or several like 0,1; implies --gpu."),
     ],
     "replicas": Annotated[
         int | None,

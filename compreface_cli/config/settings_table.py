@@ -150,6 +150,15 @@ def _memory(value: Any) -> str:
     return f"{mebibytes}m"
 
 
+def _gpus(value: Any) -> tuple[int, ...]:
+    """The indexes of one GPU or several, each once."""
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    indexes = tuple(whole(0, 63)(part) for part in parts)
+    if len(set(indexes)) < len(indexes):
+        raise BadValue("must name each GPU once")
+    return indexes
+
+
 def _cpus(value: Any) -> str:
     """A number of CPUs; `auto` and `none` as they are."""
     text = str(value).strip().lower()
@@ -337,7 +346,13 @@ BUILD: tuple[Setting, ...] = (
         flag="--min-cosine",
     ),
     Setting("device", _choice("cpu", "cuda"), None, "CPU, or an NVIDIA GPU.", flag="--gpu"),
-    Setting("gpu_index", whole(0, 63), None, "Index of the host's GPU.", flag="--gpu-index"),
+    Setting(
+        "gpu_index",
+        _gpus,
+        None,
+        "Index of the host's GPU; several, like 0,1: an engine for each.",
+        flag="--gpu-index",
+    ),
     Setting(
         "wheels",
         _choice("cpu", *RUNTIMES[REFERENCE].gpu_wheels),

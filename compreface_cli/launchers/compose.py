@@ -60,7 +60,7 @@ class ComposeLauncher:
                 "image": inputs.image,
                 "tag": plan.image,
                 "services": sorted(services),
-                "replicas": plan.replicas,
+                "replicas": plan.replicas // len(plan.gpus),  # of each service
                 "volume": plan.volume if plan.owns_database else None,
                 "existing_data": plan.data is not None,
                 "database": _database(plan),
@@ -255,9 +255,9 @@ class ComposeLauncher:
         several: dict[str, list[containers.Container]] = {}
         for item in containers.of_project(_project(deployment), str(_folder(deployment))):
             several.setdefault(item.service, []).append(item)
-        numbers = {CORE: _replicas(deployment)}
+        count = _replicas(deployment)
         states = {
-            service: _of_several(items, numbers.get(service, 1))
+            service: _of_several(items, count if service.startswith(CORE) else 1)
             for service, items in several.items()
         }
         wanted: Sequence[str] = deployment.data.get("services") or [CORE]

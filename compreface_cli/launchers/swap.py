@@ -55,6 +55,8 @@ def obstacle(document: Mapping[str, Any], service: str) -> str:
     `document`: the output of `docker compose config`, which includes the user's own file.
     """
     core = document["services"][service]
+    if any(name.startswith(f"{service}-") for name in document["services"]):
+        return "each engine has a GPU of its own"
     if any(port.get("published") not in (None, "", "0") for port in core.get("ports") or ()):
         return "it publishes a fixed port"
     if core.get("container_name"):

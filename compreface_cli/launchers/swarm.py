@@ -23,6 +23,7 @@ from compreface_cli.project.targets import swarm as target
 API = "compreface-api"
 _ROLLOUT_S = 900.0  # of all services, one after another
 _GONE_S = 120.0  # from `stack rm` to the end of the last container: PostgreSQL has a minute
+_REMOVED_S = 15.0
 _POLL_S = 0.3
 
 
@@ -249,16 +250,15 @@ def _wait_until_gone(project: str, limit_s: float) -> None:
 
     Two databases on one volume destroy it, so that the next start must not come earlier.
     """
-    deadline = time.monotonic() + limit_s
-    network = f"{project}_default"
+    began = time.monotonic()
+    deadline, network = began + limit_s, f"{project}_default"
     while True:
-        left = [each for each in stack.containers_here(project) if each.active]
-        if not left and (row := client.find("networks", network)) is not None:
-            left = [] if row.get("Driver") != "overlay" else left
-            gone = row.get("Driver") != "overlay"
-        else:
-            gone = not left
-        if gone:
+        present = stack.containers_here(project)
+        # Ended ones are removed by Swarm too, and nothing is wrong if that takes longer.
+        late = time.monotonic() > began + _REMOVED_S
+        left = [each for each in present if each.active or not late]
+        row = None if left else client.find("networks", network)
+        if not left and (row is None or row.get("Driver") != "overlay"):
             return
         if time.monotonic() > deadline:
             names = ", ".join(each.name for each in left) or f"the network {network}"

@@ -68,7 +68,7 @@ class Plan:
     precision: Precision
     min_cosine: float  # to fp32: what `auto` may not fall below
     device: Device
-    gpu_index: int  # -1: CPU
+    gpu_index: int  # the first GPU; -1: CPU
     wheels: str  # the engine's set of requirements
     base_image: str
     models: tuple[Model, ...]
@@ -88,6 +88,7 @@ class Plan:
     push_to: str = ""  # "REGISTRY/FOLDER" that the nodes of a cluster pull the image from
     publish: Publish = "auto"  # how Swarm publishes ports; "auto": as the kernel allows
     replicas: int = 1  # engines under the one name, which share the requests
+    further_gpus: tuple[int, ...] = ()  # indexes of GPUs beside the first, an engine or more each
     cpus: str = "auto"  # of each engine; "auto": an equal share of several, "none": no limit
     api_replicas: int = 1  # api processes of the full stack; `checks.apis` refuses more than one
     allow_several_apis: bool = False  # the user insists
@@ -161,6 +162,11 @@ class Plan:
         if self.services == "core" or self.launcher == "process":
             return "TLS is for the UI's port, and only the engine is to run"
         return ""
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """The indexes of its GPUs; (-1,) on a CPU."""
+        return (self.gpu_index, *self.further_gpus)
 
     @property
     def image_given(self) -> bool:
@@ -238,6 +244,8 @@ class Plan:
         """The plan as a JSON document, with the names of the secrets but not their values."""
         document = asdict(self)
         document["secrets"] = sorted(self.secrets)
+        if self.further_gpus:  # as the flag takes them
+            document["gpu_index"] = ",".join(map(str, self.gpus))
         document["fallbacks"] = {each.plugin: each.instead for each in self.fallbacks}
         return {**document, "project": self.project, "volume": self.volume}
 
@@ -275,7 +283,9 @@ def resolve(
     if chosen and chosen.layer == "flag" and not settings.given("device"):
         device, origins["device"] = "cuda", chosen.where
     origins["gpu_index"] = origins["wheels"] = origins["device"]
-    gpu_index = pick("gpu_index", spec.gpu_index) if device == "cuda" else -1
+    gpus: tuple[int, ...] = (-1,)
+    if device == "cuda":
+        gpus = given if isinstance(given := pick("gpu_index", spec.gpu_index), tuple) else (given,)
     row = RUNTIMES[runtime]
     wheels = row.wheels
     if device == "cuda":
@@ -330,7 +340,8 @@ def resolve(
         precision=precision,
         min_cosine=float(pick("min_cosine", spec.min_cosine)),
         device=device,
-        gpu_index=gpu_index,
+        gpu_index=gpus[0],
+        further_gpus=gpus[1:],
         wheels=wheels,
         base_image=pick("base_image", spec.base_image) or row.base_image,
         models=models,
@@ -348,7 +359,7 @@ def resolve(
         core_port=core_port,
         image=pick("image") or "",
         push_to=pick("push_to") or "",
-        replicas=pick("replicas", spec.replicas),
+        replicas=_engines(pick("replicas", spec.replicas), gpus, origins),
         cpus=pick("cpus"),
         api_replicas=pick("api_replicas"),
         allow_several_apis=pick("allow_several_apis") == "true",
@@ -373,6 +384,20 @@ def resolve(
         raise ConfigurationError(fault, hint=TLS_WAY_OUT)
     plan = _behind_the_api(plan) if services == "full" else plan
     return plan if plan.image else replace(plan, image=image_name(plan))
+
+
+def _engines(replicas: int, gpus: tuple[int, ...], origins: dict[str, str]) -> int:
+    """The number of engines: one for each GPU unless given; raises ConfigurationError."""
+    if len(gpus) > 1 and origins["replicas"] == "default":
+        origins["replicas"] = origins["gpu_index"]
+        return len(gpus)
+    if replicas % len(gpus):
+        raise ConfigurationError(
+            f"replicas: {replicas} ({origins['replicas']}) engines cannot be spread evenly over "
+            f"{len(gpus)} GPUs ({origins['gpu_index']})",
+            hint=f"Leave replicas out, or give a multiple of {len(gpus)}.",
+        )
+    return replicas
 
 
 def with_launcher(plan: Plan, launcher: Literal["compose", "swarm", "process"]) -> Plan:

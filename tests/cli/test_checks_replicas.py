@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from compreface_cli import checks
+from compreface_cli.checks import gpu as gpu_check
 from compreface_cli.checks import memory, replicas
 from compreface_cli.config.settings_table import BY_KEY, BadValue
 from compreface_cli.errors import ConfigurationError
+from compreface_cli.launchers import swap
 from compreface_cli.plan.operations import Observed, Options, operations
 from compreface_cli.project.targets import compose
-from tests.cli.fake_facts import docker, facts, host, plan
+from tests.cli.fake_facts import docker, facts, gpu, host, plan
+from tests.cli.in_process import Cf, in_folder
 from tests.cli.names import assert_named
 from tests.cli.test_render import plan as resolved
+
+
+@pytest.fixture
+def cf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cf:
+    return in_folder(tmp_path, monkeypatch, capsys)
 
 
 def of_replicas(**values: Any) -> list[checks.Finding]:
@@ -123,3 +132,53 @@ def test_changed_engines_are_replaced_one_after_the_other() -> None:
     assert verbs(3, 2, core=core) == [*first, "replace engine: engine 2", "add engine: engine 3"]
     assert verbs(2, 3, core=core) == [*first, "replace engine: engine 2", "end engine: engine 3"]
     assert verbs(1, 3, core=core) == first, "the one that takes over ends all others"
+
+
+def test_each_gpu_has_a_service_of_engines_under_one_name() -> None:
+    two = resolved(device="cuda", gpu_index="0,3", replicas=4)
+    document = yaml.safe_load(str(compose.render(two, with_models=False).files["compose.yaml"]))
+    engines = {
+        name: service
+        for name, service in document["services"].items()
+        if name.startswith("compreface-core")
+    }
+    assert list(engines) == ["compreface-core", "compreface-core-2"]
+    first, second = engines.values()
+    assert (first["scale"], second["scale"]) == (2, 2)
+    assert second["networks"] == {"default": {"aliases": ["compreface-core"]}}
+    ids = [
+        each["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"]
+        for each in engines.values()
+    ]
+    assert ids == [["0"], ["3"]]
+    same = {key: value for key, value in second.items() if key not in ("networks", "deploy")}
+    assert same == {key: value for key, value in first.items() if key != "deploy"}
+    assert swap.obstacle(document, "compreface-core")
+    assert two.as_dict()["gpu_index"] == "0,3"
+
+
+def test_several_gpus_give_an_engine_each(cf: Cf) -> None:
+    def shown(*words: str) -> dict[str, Any]:
+        document = cf("show", "embedded", *words, "--resolved", "--json").document
+        return dict(document.get("plan", document))
+
+    two = shown("--gpu-index", "0,1")
+    assert (two["replicas"], two["gpu_index"], two["device"]) == (2, "0,1", "cuda")
+    assert shown("--gpu-index", "1")["gpu_index"] == 1
+    refused = cf("show", "embedded", "--gpu-index", "0,1", "--replicas", "3", "--resolved")
+    assert refused.code == 3
+    assert_named(refused.err, "replicas: 3", "2 GPUs", "--gpu-index")
+
+
+@pytest.mark.parametrize("given", ["", "64", "-1", "0,0", "0,x", "0,,1", True])
+def test_wrong_gpus(given: object) -> None:
+    with pytest.raises(BadValue):
+        BY_KEY["gpu_index"].parse(given)
+
+
+def test_each_of_several_gpus_is_looked_for() -> None:
+    wanted = plan(device="cuda", gpu_index=0, further_gpus=(7,), launcher="compose")
+    seen = facts(docker=docker(), gpu=gpu())
+    assert gpu_check.NO_CARD in [
+        finding.topic for finding in gpu_check.check(wanted, seen, checks.OwnedResources())
+    ]

@@ -300,6 +300,7 @@ CASES: Final[Mapping[str, Case]] = {
     "settings: size": _settings(max_file_size="5"),
     "settings: memory": _settings(memory_limit="5"),
     "settings: cpus": _settings(cpus="0.05"),
+    "settings: a GPU twice": _settings(gpu_index="0,0"),
     "settings: rate": _settings(rate_limit="fast"),
     "settings: limits of a rate": _settings(rate_limit="0"),
     "settings: name of an instance": _settings(instance="My_One"),
@@ -328,6 +329,7 @@ CASES: Final[Mapping[str, Case]] = {
     "doctor: one number for two ports": _doctor("port: 3000\ncore_port: 3000\n"),
     # Plans
     "plan: GPU of another runtime": _plan(runtime="openvino", device="cuda"),
+    "plan: more engines than GPUs": _plan(device="cuda", gpu_index="0,1", replicas=3),
     "plan: wheels of the CPU": _plan(device="cuda", wheels="cpu"),
     "plan: bf16 of another runtime": _plan(
         {"runtime": "auto", "precision": "bf16"}, runtime="mxnet"

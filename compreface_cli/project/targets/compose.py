@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,25 @@ def render(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """A service of engines: on the CPU or of one GPU."""
+
+    service: str
+    gpu: int
+    count: int
+
+
+def engines(plan: Plan) -> list[Engines]:
+    """The services of the engines, the first of which is compreface-core.
+
+    Each GPU has a service, since Compose gives all containers of one the same GPUs.
+    """
+    each = plan.replicas // len(plan.gpus)
+    names = ["compreface-core", *(f"compreface-core-{n}" for n in range(2, len(plan.gpus) + 1))]
+    return [Engines(name, gpu, each) for name, gpu in zip(names, plan.gpus, strict=True)]
+
+
 def hash_of(path: str) -> str:
     """The SHA-256 of a file, "" where it cannot be read."""
     try:
@@ -154,9 +174,9 @@ def context_of(plan: Plan) -> dict[str, Any]:
         "detector": plan.detector,
         "calculator": plan.calculator,
         "plugins": plan.plugins,
-        "gpu_index": plan.gpu_index,
+        "gpu_index": ", ".join(map(str, plan.gpus)),
+        "engines": engines(plan),
         "stack": plan.stack,
-        "replicas": plan.replicas,
         "cpus": "" if plan.cpus in ("auto", "none") else plan.cpus,
         "api_replicas": plan.api_replicas,
         "services": [f"partials/{name}.yaml.j2" for name in parts],
