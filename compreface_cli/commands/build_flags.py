@@ -46,6 +46,16 @@ AcceptLicence = Annotated[
     ),
 ]
 
+PushTo = Annotated[
+    str | None,
+    typer.Option(
+        "--push-to",
+        metavar="REGISTRY/FOLDER",
+        help="Where the nodes of a cluster pull the engine's image from.",
+        show_default=False,
+    ),
+]
+
 Tls = Annotated[
     tuple[str, str] | None,
     typer.Option(

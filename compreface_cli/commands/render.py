@@ -62,6 +62,14 @@ def render(
         str | None,
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
+    push_to: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to",
+            metavar="REGISTRY/FOLDER",
+            help="Where the nodes of a cluster pull the engine's image from.",
+        ),
+    ] = None,
     tls: Tls = None,
     database: Database = None,
     several_apis: SeveralApis = False,
@@ -101,6 +109,7 @@ def render(
             "services": services,
             "port": port,
             "core_port": core_port,
+            "push_to": push_to,
             "bind": bind,
             "tls_cert": tls[0] if tls else None,
             "tls_key": tls[1] if tls else None,

@@ -261,6 +261,9 @@ def _settle(request: Request, resolved: settings.Settings) -> tuple[BuildFile, _
         if base.spec.models and base.origin in ("path", "project", "user")
         else None
     )
+    if "gpu_index" in changes:
+        gpus = resolved.get("gpu_index")  # the flag's text, read by the settings
+        changes["gpu_index"] = list(gpus) if len(gpus) > 1 else gpus[0]
     spec = builds.customise(base, name, changes)
     path = builds.place_for(spec, beside)  # refuses first to overwrite a user's file
     raise_for(model_files.out_of_reach(plan_of(base, resolved)))

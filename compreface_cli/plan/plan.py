@@ -285,7 +285,8 @@ def resolve(
     origins["gpu_index"] = origins["wheels"] = origins["device"]
     gpus: tuple[int, ...] = (-1,)
     if device == "cuda":
-        gpus = given if isinstance(given := pick("gpu_index", spec.gpu_index), tuple) else (given,)
+        index = pick("gpu_index", spec.gpu_index)
+        gpus = tuple(index) if isinstance(index, list | tuple) else (index,)
     row = RUNTIMES[runtime]
     wheels = row.wheels
     if device == "cuda":
