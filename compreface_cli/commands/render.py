@@ -14,6 +14,7 @@ import typer
 from compreface_cli.commands.build_flags import (
     AcceptLicence,
     Database,
+    PushTo,
     SeveralApis,
     Tls,
     takes_build_flags,
@@ -62,14 +63,7 @@ def render(
         str | None,
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
-    push_to: Annotated[
-        str | None,
-        typer.Option(
-            "--push-to",
-            metavar="REGISTRY/FOLDER",
-            help="Where the nodes of a cluster pull the engine's image from.",
-        ),
-    ] = None,
+    push_to: PushTo = None,
     tls: Tls = None,
     database: Database = None,
     several_apis: SeveralApis = False,

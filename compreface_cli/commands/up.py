@@ -12,6 +12,7 @@ import typer
 from compreface_cli.commands.build_flags import (
     AcceptLicence,
     Database,
+    PushTo,
     SeveralApis,
     Tls,
     takes_build_flags,
@@ -71,6 +72,7 @@ def up(
         str | None,
         typer.Option("--bind", help="Address that the ports bind to; 127.0.0.1 if absent."),
     ] = None,
+    push_to: PushTo = None,
     tls: Tls = None,
     database: Database = None,
     several_apis: SeveralApis = False,
@@ -152,6 +154,7 @@ def up(
             "port": port,
             "core_port": core_port,
             "bind": bind,
+            "push_to": push_to,
             "tls_cert": tls[0] if tls else None,
             "tls_key": tls[1] if tls else None,
             "database_url": database,

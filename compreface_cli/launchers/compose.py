@@ -61,6 +61,7 @@ class ComposeLauncher:
                 "tag": plan.image,
                 "services": sorted(services),
                 "replicas": plan.replicas // len(plan.gpus),  # of each service
+                "apis": plan.api_replicas,
                 "volume": plan.volume if plan.owns_database else None,
                 "existing_data": plan.data is not None,
                 "database": _database(plan),
@@ -255,9 +256,11 @@ class ComposeLauncher:
         several: dict[str, list[containers.Container]] = {}
         for item in containers.of_project(_project(deployment), str(_folder(deployment))):
             several.setdefault(item.service, []).append(item)
-        count = _replicas(deployment)
+        count = {API: int(deployment.data.get("apis") or 1)}
         states = {
-            service: _of_several(items, count if service.startswith(CORE) else 1)
+            service: _of_several(
+                items, _replicas(deployment) if service.startswith(CORE) else count.get(service, 1)
+            )
             for service, items in several.items()
         }
         wanted: Sequence[str] = deployment.data.get("services") or [CORE]

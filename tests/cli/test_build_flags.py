@@ -62,11 +62,11 @@ def flags_of(command: str) -> set[str]:
 
 
 def test_each_flag_of_the_table_of_settings_is_there() -> None:
-    # An image that exists is for a start only, and `show` fetches nothing.
+    # An image that exists is for a start only, and `show` fetches and pushes nothing.
     of_build = {row.flag for row in BUILD if row.flag and row.key not in ("build", "image")}
     for command in ("build", "render", "up"):
         assert of_build <= flags_of(command), command
-    assert of_build - {"--no-fallbacks"} <= flags_of("show")
+    assert of_build - {"--no-fallbacks", "--push-to"} <= flags_of("show")
     assert {row.flag for row in TABLE if row.flag} - {"BUILD"} <= flags_of("up")
 
 

@@ -182,3 +182,9 @@ def test_each_of_several_gpus_is_looked_for() -> None:
     assert gpu_check.NO_CARD in [
         finding.topic for finding in gpu_check.check(wanted, seen, checks.OwnedResources())
     ]
+
+
+def test_a_build_file_names_one_gpu_or_several(cf: Cf) -> None:
+    assert cf("build", "embedded", "--gpu-index", "0,2", "--name", "two").code in (0, 6)
+    kept = cf("show", "two", "--resolved", "--json").document["plan"]
+    assert (kept["gpu_index"], kept["replicas"]) == ("0,2", 2)
