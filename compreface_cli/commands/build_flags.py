@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from compreface_cli.config.settings_table import MAX_REPLICAS
 from compreface_cli.runtimes import RUNTIMES, joined
 
 _OPTIONS: Mapping[str, Any] = {
@@ -19,7 +20,9 @@ _OPTIONS: Mapping[str, Any] = {
     ],
     "replicas": Annotated[
         int | None,
-        typer.Option("--replicas", min=1, help="Number of engines that share the requests."),
+        typer.Option(
+            "--replicas", min=1, max=MAX_REPLICAS, help="Number of engines that share the requests."
+        ),
     ],
     "detector": Annotated[str | None, typer.Option("--detector", help="Detector plugin.")],
     "calculator": Annotated[str | None, typer.Option("--calculator", help="Calculator plugin.")],

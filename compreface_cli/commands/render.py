@@ -183,7 +183,7 @@ def _write(
     conflict = port.clash(plan)
     if conflict is not None:
         raise UsageError(conflict, hint="Give another --core-port.")
-    render_place.refuse(plan, folder, out)
+    render_place.refuse(plan, folder, out, on_docker=TARGETS[target].on_docker)
     of_apis = list(apis.judge(plan))
     raise_for(of_apis)
     preflight.say(of_apis, out)

@@ -81,7 +81,8 @@ def up(
         typer.Option("--services", help="full: all five services; core: the engine alone."),
     ] = None,
     launcher: Annotated[
-        str | None, typer.Option("--launcher", help="auto, compose (Docker) or process (local).")
+        str | None,
+        typer.Option("--launcher", help="auto, compose (Docker), swarm or process (local)."),
     ] = None,
     build_image: Annotated[
         bool | None,

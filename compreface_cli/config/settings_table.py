@@ -153,7 +153,10 @@ def _memory(value: Any) -> str:
 def _gpus(value: Any) -> tuple[int, ...]:
     """The indexes of one GPU or several, each once."""
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
-    indexes = tuple(whole(0, 63)(part) for part in parts)
+    try:
+        indexes = tuple(whole(0, 63)(part) for part in parts)
+    except BadValue as error:
+        raise BadValue("must be the index of a GPU from 0 to 63, or several, like 0,1") from error
     if len(set(indexes)) < len(indexes):
         raise BadValue("must name each GPU once")
     return indexes

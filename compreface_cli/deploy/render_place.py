@@ -41,11 +41,18 @@ OTHER_CALCULATOR = Topic(
 )
 
 
-def refuse(plan: Plan, folder: Path, out: Output) -> None:
-    """Raise PreflightError for what must not be mixed; warn of a password that is not known."""
+def refuse(plan: Plan, folder: Path, out: Output, *, on_docker: bool = True) -> None:
+    """Raise PreflightError for what must not be mixed; warn of a password that is not known.
+
+    `on_docker`: the project's volume is one of Docker, so that this machine's matter.
+    """
     held = writer.rendered_for(folder)
     raise_for(list(_another_instance(plan, folder, held)))
     if plan.services != "full":
+        return
+    if not on_docker:
+        if held.calculator not in ("", plan.calculator):
+            raise_for([_another_calculator(plan, folder, held.calculator)])
         return
     seen = facts.gather(facts.Questions())
     known = held.calculator or _recorded(plan)

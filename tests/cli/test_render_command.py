@@ -143,6 +143,8 @@ def test_a_folder_of_another_calculator_is_refused_and_stays(cf: Cf, tmp_path: P
     assert done.code == 5
     assert_named(done.err, "embedded.Calculator@mobilefacenet192", "facenet.Calculator")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    cluster = ("--instance", "two", "--target", "helm", "--no-models")
+    assert cf("render", "facenet", "-o", "out", *cluster).code == 5
     core = ("--services", "core", "--no-models")
     assert cf("render", "facenet", "-o", "alone", "--instance", "two", *core).code == 0
     assert cf("render", "embedded", "-o", "alone", "--instance", "two", *core).code == 0

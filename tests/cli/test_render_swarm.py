@@ -119,6 +119,7 @@ def test_the_root_certificate_of_a_database_is_a_config_of_the_java_services(
         ({"services": "core", **OPEN}, "--services core"),
         ({"device": "cuda", **OPEN}, "--launcher compose"),
         ({}, "--bind 0.0.0.0"),
+        ({"api_keys": "a-key-of-eight", **OPEN}, "keys"),
         ({"port": "auto", **OPEN}, "a number"),
         ({"core_port": "auto", **OPEN}, "a number"),
     ],

@@ -36,6 +36,7 @@ class Target:
     module: str
     help: str
     next: str
+    on_docker: bool = True  # its volume is one of Docker
 
     def render(self) -> Render:
         return cast("Render", import_module(f"{__name__}.{self.module}").render)
@@ -50,6 +51,7 @@ TARGETS: Mapping[str, Target] = {
         "helm",
         "Helm",
         "helm upgrade --install {project} {folder}/chart -f {folder}/secrets.yaml --wait",
+        on_docker=False,
     ),
-    "kubernetes": Target("kubernetes", "Kubernetes", "kubectl apply -k {folder}"),
+    "kubernetes": Target("kubernetes", "Kubernetes", "kubectl apply -k {folder}", on_docker=False),
 }

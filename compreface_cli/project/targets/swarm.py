@@ -9,7 +9,7 @@ from typing import Any
 
 from compreface_cli.docker.labels import IMAGE
 from compreface_cli.errors import ConfigurationError
-from compreface_cli.plan.plan import Plan
+from compreface_cli.plan.plan import KEYS_WAY_OUT, Plan
 from compreface_cli.project import monitoring
 from compreface_cli.project.rendered import Content, FileRef, RenderedProject
 from compreface_cli.project.targets import engine_image
@@ -84,6 +84,8 @@ def refuse(plan: Plan) -> None:
 def faults(plan: Plan) -> list[tuple[str, str]]:
     """What Swarm cannot run of the plan, each with the way out."""
     faults = []
+    if fault := plan.keys_fault():
+        faults.append((fault, KEYS_WAY_OUT))
     if plan.services == "core":
         faults.append(
             (
