@@ -54,7 +54,6 @@ def _plugin(role: plugin_table.Role) -> AfterValidator:
 
 Plugin = Annotated[str, Field(pattern=PLUGIN, max_length=120)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
-Gpu = Annotated[int, Field(ge=0, le=63)]
 Device = Literal["cpu", "cuda"]
 if TYPE_CHECKING:
     Runtime = str
@@ -137,9 +136,7 @@ class BuildSpec(Strict):
         description="Lowest cosine to fp32 that a runtime or precision chosen by `auto` may have.",
     )
     device: Device = Field(default="cpu", description="CPU, or an NVIDIA GPU.")
-    gpu_index: Gpu | Annotated[list[Gpu], Field(min_length=2, max_length=64)] = Field(
-        default=0, description="Which GPU of the host; several: an engine for each."
-    )
+    gpu_index: int = Field(default=0, ge=0, le=63, description="Which GPU of the host.")
     replicas: int = Field(
         default=1, ge=1, le=MAX_REPLICAS, description="Number of engines that share the requests."
     )
@@ -179,9 +176,6 @@ class BuildSpec(Strict):
         if conflict:
             why = f"precision: bf16 cannot be combined with {conflict}: it is {BF16_IS_FOR}"
             raise misfit(("precision",), why)
-        gpus = self.gpu_index if isinstance(self.gpu_index, list) else []
-        if _duplicate([str(index) for index in gpus]) is not None:
-            raise misfit(("gpu_index",), "gpu_index: each GPU may be named once")
         duplicate = _duplicate([model.name for model in self.models])
         if duplicate is not None:
             why = f"two models have the name {self.models[duplicate].name}"

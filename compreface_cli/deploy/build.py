@@ -263,7 +263,13 @@ def _settle(request: Request, resolved: settings.Settings) -> tuple[BuildFile, _
     )
     if "gpu_index" in changes:
         gpus = resolved.get("gpu_index")  # the flag's text, read by the settings
-        changes["gpu_index"] = list(gpus) if len(gpus) > 1 else gpus[0]
+        if len(gpus) > 1:
+            raise UsageError(
+                "a build names one GPU, since several are of one machine",
+                hint="Build it with one, and start it on several: cf up BUILD --gpu-index "
+                + ",".join(map(str, gpus)),
+            )
+        (changes["gpu_index"],) = gpus
     spec = builds.customise(base, name, changes)
     path = builds.place_for(spec, beside)  # refuses first to overwrite a user's file
     raise_for(model_files.out_of_reach(plan_of(base, resolved)))

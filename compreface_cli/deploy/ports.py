@@ -21,10 +21,25 @@ def settled(plan: Plan, old: Record | None) -> Plan:
     before = running.deployment(old) if old is not None and old.deployment else None
     if before is not None and before.launcher == "swarm":
         plan = _on_swarm(plan, before)
+    if (
+        old is not None
+        and before is not None
+        and _is_stack(old, before)
+        and plan.launcher == "auto"
+    ):
+        plan = with_launcher(plan, "compose")
     plan = plan if before is None else _kept(plan, before)
     if plan.publish == "auto" and before is not None and before.launcher == "swarm":
         plan = replace(plan, publish=(old.plan if old else {}).get("publish", "auto"))
     return plan if plan.launcher == "auto" else _numbered(plan, before)
+
+
+def _is_stack(old: Record, before: Deployment) -> bool:
+    """Whether the full stack runs by Compose, which `auto` never replaces by the engine alone.
+
+    Its images may be out of reach at present; the services behind them are the user's data.
+    """
+    return old.phase == "running" and before.launcher == "compose" and before.ui is not None
 
 
 def _on_swarm(plan: Plan, before: Deployment) -> Plan:

@@ -270,6 +270,8 @@ def start_command(record: Record) -> str:
             else:
                 for item in value if isinstance(value, list | tuple) else [value]:
                     words += [row.flag, str(item)]
+    if record.plan.get("launcher") == "swarm":
+        words += ["--launcher", "swarm", "--bind", str(record.plan["bind"])]
     stack = record.plan.get("stack") or {}
     chosen = [
         f"{BY_KEY[key].env}={shlex.quote(str(stack[key]))}"

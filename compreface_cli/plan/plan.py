@@ -286,7 +286,8 @@ def resolve(
     gpus: tuple[int, ...] = (-1,)
     if device == "cuda":
         index = pick("gpu_index", spec.gpu_index)
-        gpus = tuple(index) if isinstance(index, list | tuple) else (index,)
+        gpus = index if isinstance(index, tuple) else (index,)
+    origins["further_gpus"] = origins["gpu_index"]
     row = RUNTIMES[runtime]
     wheels = row.wheels
     if device == "cuda":

@@ -184,7 +184,8 @@ def test_each_of_several_gpus_is_looked_for() -> None:
     ]
 
 
-def test_a_build_file_names_one_gpu_or_several(cf: Cf) -> None:
-    assert cf("build", "embedded", "--gpu-index", "0,2", "--name", "two").code in (0, 6)
-    kept = cf("show", "two", "--resolved", "--json").document["plan"]
-    assert (kept["gpu_index"], kept["replicas"]) == ("0,2", 2)
+def test_a_build_file_names_one_gpu(cf: Cf) -> None:
+    refused = cf("build", "embedded", "--gpu-index", "0,2", "--name", "two")
+    assert refused.code == 2
+    assert_named(refused.err, "cf up BUILD --gpu-index 0,2")
+    assert cf("show", "two").code == 3, "no build file is left"

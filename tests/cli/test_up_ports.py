@@ -62,3 +62,15 @@ def test_a_stack_on_swarm_stays_one_with_its_address_and_ports() -> None:
     assert (kept.launcher, kept.bind, kept.port, kept.core_port) == ("swarm", "0.0.0.0", 8018, 3018)
     moved = ports.settled(plan(launcher="compose", origins=default), record(deployed))
     assert (moved.launcher, moved.bind) == ("compose", plan().bind)
+
+
+def test_a_running_stack_stays_one_and_another_instance_is_decided_anew() -> None:
+    """Its images may be out of reach now, and the engine alone would end api and database."""
+    default = dict.fromkeys(("bind", "port", "core_port"), "default")
+    wanted = plan(launcher="auto", origins=default)
+    assert ports.settled(wanted, record(STACK)).launcher == "compose"
+    assert ports.settled(wanted, replace(record(STACK), phase="stopped")).launcher == "auto"
+    assert ports.settled(wanted, record(replace(STACK, ui=None))).launcher == "auto"
+    assert ports.settled(wanted, record(PROCESS)).launcher == "auto"
+    asked = ports.settled(plan(launcher="process", origins=default), record(STACK))
+    assert asked.launcher == "process"

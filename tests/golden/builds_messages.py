@@ -205,7 +205,6 @@ CASES: Final[Mapping[str, Case]] = {
     "build file: name": _build(name="My Build"),
     "build file: no text": _build(name=12),
     "build file: schema": _build(schema=2),
-    "build file: a GPU twice": _build(device="cuda", gpu_index=[1, 1]),
     "build file: a choice": _build(device="gpu", runtime="onxruntime"),
     "build file: no list": _build(plugins=None),
     "build file: another list": _build(plugins="facenet.PoseEstimator"),

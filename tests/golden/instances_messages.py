@@ -403,6 +403,7 @@ CASES: Final[Mapping[str, Case]] = {
         "restart", "mine", before=_instance(phase="stopping", command="cf down mine")
     ),
     # Building and rendering
+    "build: several GPUs": _cf("build", "embedded", "--gpu-index", "0,1"),
     "build: kept without Docker": _cf("build", "--name", "embedded", "--runtime", "openvino"),
     "build: tag": _cf("build", "--tag", "Bad Tag"),
     "build: push": _cf("build", "--push"),
