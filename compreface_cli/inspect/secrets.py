@@ -15,6 +15,7 @@ from compreface_cli.project.targets.compose import ENV_FILE, TLS_KEY
 
 # As the settings name them.
 _DATABASE, _MAIL, _KEYS, _TLS = "postgres_password", "email_password", "api_keys", "tls_key"
+_ENGINE = "engine_key"
 _IN_ENV = {
     _DATABASE: ("POSTGRES_PASSWORD", "admin and api log in to the database with it"),
     _MAIL: ("EMAIL_PASSWORD", "admin logs in to the mail server with it"),
@@ -49,7 +50,11 @@ def of(name: str | None) -> tuple[Record, list[Secret]]:
     if tls_key.is_file():
         purpose = "the UI's server proves with it that the certificate is its own"
         secrets.append(_secret(_TLS, purpose, tls_key, tls_key.read_text("ascii")))
-    if accepted := keys.all_of(known):
+    accepted = keys.all_of(known)
+    if accepted and known.launcher == "swarm":
+        purpose = "nginx asks for it at the engine's port; cf sends it by itself"
+        secrets.append(_secret(_ENGINE, purpose, keys.file_of(known), accepted[0]))
+    elif accepted:
         purpose = f"the engine accepts them: {len(accepted)}"
         secrets.append(_secret(_KEYS, purpose, keys.file_of(known), ",".join(accepted)))
     return record, secrets

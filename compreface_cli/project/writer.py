@@ -367,6 +367,10 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
         document = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise ConflictError(
+            f"{folder} is not a folder", hint="choose the path of a folder, new or empty"
+        ) from error
     except (OSError, ValueError) as error:
         raise ConflictError(
             f"{path} cannot be read: {error}", hint="render into an empty folder instead"

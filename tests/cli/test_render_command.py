@@ -92,6 +92,14 @@ def test_a_hand_edit_ends_with_4(cf: Cf, tmp_path: Path) -> None:
     assert "compose.override.yaml" in done.err
 
 
+def test_a_file_in_the_place_of_the_folder_ends_with_4_and_stays(cf: Cf, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    done = cf("render", "embedded", "-o", "out", "--no-models")
+    assert done.code == 4
+    assert_named(done.err, "out is not a folder")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_a_port_that_only_up_can_settle_ends_with_3_and_no_folder(cf: Cf, tmp_path: Path) -> None:
     assert cf("render", "embedded", "-o", "out", "--port", "auto").code == 3
     assert not (tmp_path / "out").exists()

@@ -410,6 +410,12 @@ CASES: Final[Mapping[str, Case]] = {
     "build: name": _cf("build", "--name", "My Build"),
     "build: a model without an address": _cf("build", "--calculator", NO_ADDRESS),
     "render: one number for two ports": _rendered("--port", "3456", "--core-port", "3456"),
+    "render: no folder": _cf(
+        "render",
+        "embedded",
+        *("-o", "out"),
+        before=lambda folder: (folder / "out").write_text("a file"),
+    ),
     "render: no number": _rendered("--port", "auto"),
     "render: no such target": _rendered("--target", "nomad"),
     "render: keys and the full stack": lambda _: target.render(
