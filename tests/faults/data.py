@@ -120,7 +120,7 @@ class DataFaults:
         except subprocess.TimeoutExpired:
             raise Failed("it did not end within 400 s after the fault") from None
         if fault == "kill -9 dockerd":
-            self.ground.up()
+            self.ground.up_again()
         return False
 
     # --- other faults ---------------------------------------------------------------------------

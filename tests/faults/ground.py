@@ -118,6 +118,17 @@ class Ground:
         base = ("up", "embedded", "--launcher", "compose", "--services", "full")
         self.ok(*base, "--instance", self.instance, *ports, *more)
 
+    def up_again(self) -> None:
+        """Start it after the Docker engine has died, which starts all services at once again.
+
+        One that came before its database may be between two starts, so a second try is allowed.
+        """
+        time.sleep(5)
+        try:
+            self.up()
+        except Failed:
+            self.up()
+
     def prepare(self) -> None:
         """Start it and fill it."""
         self.up()
