@@ -486,7 +486,7 @@ def _of_data(
     began = time.monotonic()
     faults = data.DataFaults(cf, docker, rng, Path(cf.home).parent, die if daemon else None)
     try:
-        faults.run(names, kills, deaths=max(1, kills // 10))
+        faults.run(names, kills, deaths=kills // 10)
     finally:
         docker.sweep(f"cf-{faults.ground.instance}")
     took = time.monotonic() - began
