@@ -268,7 +268,7 @@ def start_beside(run: Launch, _: Sequence[str]) -> None:
         launcher = ComposeLauncher()
         right, others = launcher.engines(run.new)
         # Several are replaced one after the other.
-        supersedes = [*others, *right][:1] if takeover.replicas(run.new) > 1 else None
+        supersedes = [*others, *right][:1] if run.new.replicas > 1 else None
         run.successor = run.beside.enter_context(launcher.beside(run.new, supersedes))
 
 
@@ -309,7 +309,7 @@ def _add(run: Launch, count: int, *, replacing: bool) -> None:
 
     for _ in range(count):
         right, others = ComposeLauncher().engines(run.new)
-        run.out.note(f"Engine {len(right) + 1} of {takeover.replicas(run.new)} starts")
+        run.out.note(f"Engine {len(right) + 1} of {run.new.replicas} starts")
         takeover.add(
             run.new,
             run.answer,

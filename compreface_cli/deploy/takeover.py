@@ -108,7 +108,7 @@ def swap(
     """
     from compreface_cli.launchers.compose import ComposeLauncher
 
-    launcher, count = ComposeLauncher(), replicas(after)
+    launcher, count = ComposeLauncher(), after.replicas
     right, old = launcher.engines(after)
     if every:
         right, old = [], [*old, *right]
@@ -127,11 +127,6 @@ def end(engines: Sequence[str], out: Output) -> None:
         out.note("  an engine finishes its requests, then ends")
         with deferred():
             engine_swap.end(engine)
-
-
-def replicas(deployment: Deployment) -> int:
-    """The number of engines that the deployment has."""
-    return int(deployment.data.get("replicas") or 1)
 
 
 @contextmanager

@@ -93,6 +93,11 @@ class Deployment:
     ui: Endpoint | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def replicas(self) -> int:
+        """The number of engines of each service of engines; 1 in records without it."""
+        return int(self.data.get("replicas") or 1)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "launcher": self.launcher,

@@ -259,7 +259,7 @@ class ComposeLauncher:
         count = {API: int(deployment.data.get("apis") or 1)}
         states = {
             service: _of_several(
-                items, _replicas(deployment) if service.startswith(CORE) else count.get(service, 1)
+                items, deployment.replicas if service.startswith(CORE) else count.get(service, 1)
             )
             for service, items in several.items()
         }
@@ -348,10 +348,6 @@ def _replica(container: containers.Container) -> ServiceState:
     return replace(state, number=container.number, address=address)
 
 
-def _replicas(deployment: Deployment) -> int:
-    return int(deployment.data.get("replicas") or 1)
-
-
 def remembered(plan: Plan) -> list[str]:
     """The properties of the engine that the api caches until it is restarted, for comparison."""
     return [
@@ -389,7 +385,7 @@ def _words(deployment: Deployment) -> list[str]:
 
 
 def _of_swap(deployment: Deployment) -> swap.Project:
-    count = _replicas(deployment)
+    count = deployment.replicas
     return swap.Project(_words(deployment), _project(deployment), CORE, ENGINE_PORT, count)
 
 

@@ -50,7 +50,9 @@ KEYS_WAY_OUT = (
     "Start the engine alone (--services core), or leave the keys out: beside the full stack the "
     "engine is on loopback only."
 )
-REPLICAS_WAY_OUT = "Start the full stack (--services full), or one engine (--replicas 1)."
+REPLICAS_WAY_OUT = (
+    "Start the full stack (--launcher compose --services full), or one engine (--replicas 1)."
+)
 TLS_WAY_OUT = "Start the full stack with --tls CERT KEY, or leave both settings out."
 
 
